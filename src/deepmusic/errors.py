@@ -1,0 +1,38 @@
+"""Every error that DeepMusic raises on purpose; each message is one sentence for a person.
+
+A message says what was wrong, where, and what to do. Commands print it as it is, without a
+traceback, and go on with the rest of the work.
+"""
+
+from __future__ import annotations
+
+__all__ = ["AudioError", "CheckpointError", "DataError", "DeepMusicError", "ShapeError"]
+
+
+class DeepMusicError(Exception):
+    """Parent of all errors that DeepMusic raises on purpose."""
+
+
+class ShapeError(DeepMusicError, ValueError):
+    """An array or tensor has another shape, type or size than the function takes."""
+
+
+class AudioError(DeepMusicError):
+    """No sound could be had from a file.
+
+    Args:
+        message: one sentence for a person.
+        code: a short reason that programs can test for, such as ``"not_audio"``.
+    """
+
+    def __init__(self, message: str, *, code: str = "unreadable") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class DataError(DeepMusicError):
+    """A data set, a table or a folder cannot be used as it is."""
+
+
+class CheckpointError(DeepMusicError):
+    """A saved model or run is missing, damaged, foreign or of another version."""
