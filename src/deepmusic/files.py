@@ -1,0 +1,124 @@
+"""Writing files so that a final name never holds half a file.
+
+A file is written beside its final name, brought to the disk, and renamed over it in one step.
+Whoever opens the final name, at whatever moment the writer is killed or the disk fills, finds the
+old content or the new one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, BinaryIO, Literal, TextIO, overload
+
+from deepmusic.errors import DeepMusicError
+
+__all__ = ["sync_folder", "write_atomically"]
+
+# What the person can do about it, where there is something to do.
+_REMEDIES = {
+    errno.ENOSPC: "the disk is full; free some space and run again",
+    errno.EDQUOT: "the disk quota is used up; free some space and run again",
+    errno.EFBIG: "the file would be larger than this disk or limit allows",
+    errno.EROFS: "the disk is read-only; choose another folder",
+    errno.EACCES: "this folder may not be written; choose another or change its permissions",
+    errno.EPERM: "this folder may not be written; choose another or change its permissions",
+    errno.ENOENT: "its folder does not exist; make it first",
+}
+# Inside the caller's block only these are surely about our file; others may come from his reading.
+_WHILE_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@overload
+def write_atomically(
+    path: str | os.PathLike[str], mode: Literal["w"] = "w"
+) -> AbstractContextManager[TextIO]: ...
+@overload
+def write_atomically(
+    path: str | os.PathLike[str], mode: Literal["wb"]
+) -> AbstractContextManager[BinaryIO]: ...
+def write_atomically(
+    path: str | os.PathLike[str], mode: Literal["w", "wb"] = "w"
+) -> AbstractContextManager[Any]:
+    """Open a file that appears under its name only when all of it is written.
+
+    If the block raises, nothing changes under ``path`` and the temporary file beside it is
+    removed. A new file gets the permissions a plain ``open`` would give it, an existing one keeps
+    its own, and a link stays a link. Text is UTF-8 and line ends are written as they are, so the
+    ``csv`` module can be used on it.
+
+    Args:
+        path: the final name; its folder must exist.
+        mode: ``"w"`` for text or ``"wb"`` for bytes.
+
+    Returns:
+        A context manager that gives the open file.
+
+    Raises:
+        DeepMusicError: the file cannot be written, such as on a full disk.
+
+    Example:
+        >>> with write_atomically("notes.txt") as file:
+        ...     count = file.write("C4 E4 G4")
+    """
+    if mode not in ("w", "wb"):
+        raise ValueError(f"mode is 'w' or 'wb'; got {mode!r}")
+    return _writing(Path(path), mode)
+
+
+@contextmanager
+def _writing(path: Path, mode: str) -> Iterator[IO[Any]]:
+    final = Path(os.path.realpath(path))
+    # Short and hidden: the name fits wherever the final one does, and no *.json glob finds it.
+    temporary = final.parent / f".{secrets.token_hex(6)}.tmp"
+    try:
+        # 0o666 less the umask, as open() does; tempfile would give 0o600
+        handle = os.open(
+            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666
+        )
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    text = {} if mode == "wb" else {"encoding": "utf-8", "newline": "\n"}
+    file: IO[Any] = open(handle, mode, **text)  # type: ignore[call-overload]  # noqa: SIM115
+    try:
+        try:
+            yield file
+        except OSError as error:
+            if error.errno in _WHILE_WRITING:
+                raise _cannot_write(path, error) from error
+            raise
+        try:
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+            with suppress(FileNotFoundError):
+                os.chmod(temporary, final.stat().st_mode & 0o7777)
+            os.replace(temporary, final)
+            sync_folder(final.parent)
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+    finally:
+        with suppress(OSError):  # a full disk refuses the flush in close() once more
+            file.close()
+        with suppress(OSError):  # gone already when all went well
+            temporary.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, so that a rename outlives a power cut."""
+    if os.name == "nt":  # Windows opens no folders, and needs none of this
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _cannot_write(path: Path, error: OSError) -> DeepMusicError:
+    reason = _REMEDIES.get(error.errno or 0, error.strerror or str(error))
+    return DeepMusicError(f"{path} could not be written: {reason}.")
