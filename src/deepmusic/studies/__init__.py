@@ -1,1 +1,1 @@
-"""To be filled."""
+"""Models to be compared with, and the tables that compare them."""
