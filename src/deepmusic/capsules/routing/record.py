@@ -1,0 +1,75 @@
+"""What every routing method takes and returns, and the checks at that edge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
+
+from deepmusic.errors import ShapeError
+
+__all__ = ["RoutingRecord", "Squash", "check_children", "check_iterations", "check_votes"]
+
+Squash = Callable[[Tensor], Tensor]
+
+
+class RoutingRecord(NamedTuple):
+    """What came of routing children i to parents o.
+
+    Attributes:
+        poses: ``(b, o, h)``.
+        activations: ``(b, o)``, presence of each parent in [0, 1).
+        coupling: ``(b, i, o)``, the share of each child that went to each parent, as used in the
+            last pass; sums to 1 over o (to less where a leaky slot took some). For children at
+            p places that share weights: ``(b, p, i, o)``.
+    """
+
+    poses: Tensor
+    activations: Tensor
+    coupling: Tensor
+
+
+def check_votes(votes: Tensor, bias: Tensor | None) -> None:
+    """Refuse votes that are not floating ``(b, i, o, h)`` or a bias that is not ``(o, h)``."""
+    if votes.ndim != 4 or 0 in votes.shape[1:] or not votes.is_floating_point():
+        raise ShapeError(
+            "votes must be floating with shape (batch, children, parents, dim), every count at "
+            f"least 1; got {tuple(votes.shape)} of {votes.dtype}"
+        )
+    _check_bias(bias, votes.shape[2], votes.shape[3])
+
+
+def check_children(children: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    """Refuse children and weights that do not fit one another."""
+    if weight.ndim != 4 or 0 in weight.shape or not weight.is_floating_point():
+        raise ShapeError(
+            "weight must be floating with shape (parents, in_dim, children, out_dim), every count "
+            f"at least 1; got {tuple(weight.shape)} of {weight.dtype}"
+        )
+    parents, in_dim, count, out_dim = weight.shape
+    if (
+        children.ndim not in (3, 4)
+        or children.shape[-2:] != (count, in_dim)
+        or 0 in children.shape[1:]
+        or not children.is_floating_point()
+    ):
+        raise ShapeError(
+            f"children must be floating with shape (batch, {count}, {in_dim}) or "
+            f"(batch, places, {count}, {in_dim}); got {tuple(children.shape)} of {children.dtype}"
+        )
+    _check_bias(bias, parents, out_dim)
+
+
+def check_iterations(iterations: int) -> None:
+    """Refuse fewer than one routing pass."""
+    if iterations < 1:
+        raise ShapeError(f"iterations must be at least 1 (1 is uniform coupling); got {iterations}")
+
+
+def _check_bias(bias: Tensor | None, parents: int, out_dim: int) -> None:
+    if bias is not None and (bias.shape != (parents, out_dim) or not bias.is_floating_point()):
+        raise ShapeError(
+            f"bias must be floating with shape (parents, dim) = ({parents}, {out_dim}); "
+            f"got {tuple(bias.shape)} of {bias.dtype}"
+        )

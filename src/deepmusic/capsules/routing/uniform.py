@@ -1,0 +1,75 @@
+"""Uniform coupling: every child speaks to all parents alike, the baseline of every routing.
+
+It is dynamic routing stopped after its first pass, and one matrix product when folded. Published
+comparisons find it hard to beat (Paik et al. 2019), so a routing should be shown beside it.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from deepmusic.capsules.routing.dynamic import dynamic_routing, dynamic_routing_folded
+from deepmusic.capsules.routing.record import RoutingRecord, Squash
+from deepmusic.capsules.squash import squash
+
+__all__ = ["uniform_routing", "uniform_routing_folded"]
+
+
+def uniform_routing(
+    votes: Tensor,
+    iterations: int = 1,
+    *,
+    stop_gradient: bool = False,
+    leaky: bool = False,
+    bias: Tensor | None = None,
+    squash: Squash = squash,
+) -> RoutingRecord:
+    """Sum the votes with equal couplings.
+
+    Args:
+        votes: ``(b, i, o, h)``, floating.
+        iterations: taken so that methods can be exchanged by name; has no effect.
+        stop_gradient: likewise.
+        leaky: leave one share of each child in an extra slot.
+        bias: ``(o, h)``, added to each parent before the squash.
+        squash: what turns a parent's sum into its pose.
+
+    Returns:
+        As :func:`~deepmusic.capsules.dynamic_routing`.
+
+    Raises:
+        ShapeError: wrong rank, type or counts.
+    """
+    del iterations, stop_gradient
+    return dynamic_routing(votes, 1, leaky=leaky, bias=bias, squash=squash)
+
+
+def uniform_routing_folded(
+    children: Tensor,
+    weight: Tensor,
+    iterations: int = 1,
+    *,
+    stop_gradient: bool = False,
+    leaky: bool = False,
+    bias: Tensor | None = None,
+    squash: Squash = squash,
+) -> RoutingRecord:
+    """Sum the votes with equal couplings, in one matrix product.
+
+    Args:
+        children: ``(b, i, d)`` or ``(b, p, i, d)``.
+        weight: ``(o, d, i, h)``.
+        iterations: taken so that methods can be exchanged by name; has no effect.
+        stop_gradient: likewise.
+        leaky: as in :func:`uniform_routing`.
+        bias: as in :func:`uniform_routing`.
+        squash: as in :func:`uniform_routing`.
+
+    Returns:
+        As :func:`~deepmusic.capsules.dynamic_routing_folded`.
+
+    Raises:
+        ShapeError: wrong rank, type or counts.
+    """
+    del iterations, stop_gradient
+    return dynamic_routing_folded(children, weight, 1, leaky=leaky, bias=bias, squash=squash)
