@@ -1,0 +1,441 @@
+"""Opens any sound file as a stream of mono float32 blocks at one rate, in bounded memory.
+
+libsndfile reads first. Where it refuses, fails in mid-stream or leaves bytes unread, FFmpeg decodes
+the file from its start and goes on where the delivered sound ends: nothing is heard twice, and
+files in good order cost nothing extra. No length that a header claims is ever allocated.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from deepmusic.audio.libsndfile import SndfileReader
+from deepmusic.errors import AudioError
+
+__all__ = ["Audio", "AudioStream", "Source", "load", "open_audio"]
+
+Source = str | os.PathLike[str] | BinaryIO
+
+RATES_HZ = (1000, 3_072_000)
+"""Sample rates that are believed: below is no sound, the upper end is raw DSD."""
+
+SHORTEST_S = 0.02
+"""A file with less sound than this is refused."""
+
+_LOUDEST = 2.0**32  # beyond any integer stored as float; squares and sums stay finite in float32
+_UNDERSTATED_S = 0.25  # a promise missed by less is encoder padding
+
+
+@dataclass(frozen=True)
+class Audio:
+    """Sound in memory.
+
+    Args:
+        samples: ``(n,)`` float32, mono.
+        rate: samples a second.
+        duration_s: seconds of ``samples``.
+        source_rate: samples a second in the file (at its start).
+        channels: channels in the file (at its start).
+        warning: how much was heard and why not more, when sound was lost; None as a rule.
+    """
+
+    samples: NDArray[np.float32]
+    rate: int
+    duration_s: float
+    source_rate: int
+    channels: int
+    warning: str | None = None
+
+
+class AudioStream:
+    """Mono blocks of about a second; made by :func:`open_audio`.
+
+    Iterate once, inside a ``with`` block or to the end: both close the file. Each stream belongs to
+    one thread at a time; different streams may run in different threads.
+
+    Attributes:
+        rate: samples a second of the blocks.
+        source_rate, channels: of the file, at its start.
+        decoder: ``"libsndfile"`` or ``"ffmpeg"``: which one gave the latest block.
+        duration_s: seconds of sound decoded so far.
+        warning: one sentence naming how much was heard when sound was lost, damaged or cut off;
+            valid once the blocks are exhausted.
+    """
+
+    def __init__(self, source: Source, *, rate: int, max_seconds: float) -> None:
+        self.rate = rate
+        self.source_rate = 0
+        self.channels = 0
+        self.decoder = ""
+        self.duration_s = 0.0
+        self.warning: str | None = None
+        self._max_seconds = max_seconds
+        self._shown = _shown(source)
+        self._reasons: list[str] = []  # why less was heard than there seems to be
+        self._promised_s: float | None = None
+        self._samples = 0
+        self._nonsense = 0  # samples that are no numbers, or beyond all measure
+        self._file, self._is_ours = _open_file(source, self._shown)
+        self._blocks = self._resampled()
+        try:
+            # The first block is decoded now, so that a file without sound is refused on opening.
+            self._first = next(self._blocks, None)
+        except BaseException:
+            self.close()
+            raise
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        return self
+
+    def __next__(self) -> NDArray[np.float32]:
+        if self._first is not None:
+            block, self._first = self._first, None
+            return block
+        return next(self._blocks)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop decoding and close the file, unless the caller opened it."""
+        self._first = None
+        self._blocks.close()
+        if self._is_ours:
+            self._file.close()
+
+    def _resampled(self) -> Generator[NDArray[np.float32], None, None]:
+        """Mono blocks at the wanted rate, checks at the end included."""
+        resampler: soxr.ResampleStream | None = None
+        current = 0
+        for mono, rate in self._capped():
+            if rate != current:
+                if resampler is not None:
+                    yield from _not_empty(resampler.resample_chunk(_NOTHING, last=True))
+                current = rate
+                resampler = None
+                if rate != self.rate:
+                    resampler = soxr.ResampleStream(rate, self.rate, 1, "float32", quality="HQ")
+            yield from _not_empty(mono if resampler is None else resampler.resample_chunk(mono))
+        if resampler is not None:
+            yield from _not_empty(resampler.resample_chunk(_NOTHING, last=True))
+        self._conclude()
+        if self._is_ours:
+            self._file.close()
+
+    def _capped(self) -> Iterator[tuple[NDArray[np.float32], int]]:
+        """Clean mono blocks and their rate, up to the longest length that is read."""
+        for block, rate in self._decoded():
+            room = round((self._max_seconds - self.duration_s) * rate)
+            if room <= 0:
+                self._reasons.append("longer files are heard in part")
+                return
+            mono, nonsense = _clean(_to_mono(block[:room]))
+            self._samples += len(mono)
+            self._nonsense += nonsense
+            self.duration_s += len(mono) / rate
+            if not self.source_rate:
+                self.source_rate, self.channels = rate, block.shape[1]
+            yield mono, rate
+
+    def _decoded(self) -> Iterator[tuple[NDArray[np.float32], int]]:
+        """Blocks ``(n, channels)`` as the decoders give them, and their rate."""
+        refusal: AudioError | None = None
+        came_short = True
+        try:
+            reader = SndfileReader(self._file)
+        except AudioError as error:
+            refusal = error
+        else:
+            try:
+                if _is_rate(reader.rate):
+                    self.decoder = reader.name
+                    for block in reader.blocks():
+                        yield block, reader.rate
+                    self._promised_s = reader.promised_s()
+                    came_short = reader.came_short() or not self.duration_s
+                else:
+                    refusal = self._bad_rate(reader.rate)
+            finally:
+                reader.close()
+        if came_short:
+            yield from self._decoded_by_ffmpeg(refusal)
+
+    def _decoded_by_ffmpeg(
+        self, refusal: AudioError | None
+    ) -> Iterator[tuple[NDArray[np.float32], int]]:
+        """The sound after what was delivered already."""
+        from deepmusic.audio.ffmpeg import FfmpegReader  # most files never need it
+
+        before_s = self.duration_s
+        try:
+            reader = FfmpegReader(self._file)
+        except AudioError as error:
+            if before_s:
+                self._reasons.append("the rest is damaged")
+                return
+            raise self._no_sound(refusal, error) from error
+        try:
+            for block, rate in reader.blocks(skip_s=before_s):
+                if not _is_rate(rate):
+                    raise self._bad_rate(rate)
+                self.decoder = reader.name
+                yield block, rate
+            if reader.failed:
+                self._reasons.append("the rest is damaged")
+            elif reader.damaged:
+                self._reasons.append("damaged parts were left out")
+            if refusal is not None and self._promised_s is None:
+                self._promised_s = reader.promised_s()
+        finally:
+            reader.close()
+
+    def _conclude(self) -> None:
+        """Refuse what is no sound, and put what was lost into words."""
+        if not self._samples:
+            raise AudioError(
+                f"{self._shown} holds no sound that can be decoded: it is empty inside, damaged or "
+                "coded in an unknown way.",
+                code="no_sound",
+            )
+        if self._nonsense == self._samples:
+            raise AudioError(
+                f"{self._shown} holds no sound: every sample is NaN, infinite or beyond measure.",
+                code="not_finite",
+            )
+        if self.duration_s < SHORTEST_S:
+            raise AudioError(
+                f"{self._shown} is too short: {self.duration_s * 1000:.3g} ms of sound.",
+                code="too_short",
+            )
+        promised_s = self._promised_s or 0.0
+        if promised_s - self.duration_s > _UNDERSTATED_S:
+            self._reasons.insert(0, f"its header promises {_in_words(promised_s)}")
+        if self._nonsense:
+            self._reasons.append(
+                f"{self._nonsense} samples that were NaN, infinite or beyond measure were silenced"
+            )
+        if self._reasons:
+            heard = _in_words(self.duration_s)
+            self.warning = f"{heard} of sound was heard: {'; '.join(self._reasons)}."
+
+    def _bad_rate(self, rate: int) -> AudioError:
+        return AudioError(
+            f"{self._shown} claims {rate:,} samples a second, which no music has; its header is "
+            "damaged.",
+            code="bad_rate",
+        )
+
+    def _no_sound(self, first: AudioError | None, second: AudioError) -> AudioError:
+        """Why neither decoder gave a sound, in words for people."""
+        if first is not None and first.code == "bad_rate":
+            return first
+        if second.code == "no_sound_track":
+            return AudioError(f"{self._shown} has no sound track.", code="no_sound_track")
+        if second.code == "unknown_codec":
+            return AudioError(
+                f"{self._shown} is coded in a way that neither libsndfile nor FFmpeg knows.",
+                code="unknown_codec",
+            )
+        if first is None:
+            return AudioError(
+                f"{self._shown} has the header of a sound file and no sound after it.",
+                code="no_sound",
+            )
+        return AudioError(
+            f"{self._shown} is no sound file that libsndfile or FFmpeg can read.",
+            code="not_audio",
+        )
+
+
+def open_audio(
+    source: Source, *, rate: int = 22050, max_seconds: float = 6 * 3600.0
+) -> AudioStream:
+    """Open a sound file, or the sound of a video, as a stream of mono blocks.
+
+    Args:
+        source: a path, or a binary file object that can seek (read from its start, left open).
+        rate: samples a second of the blocks.
+        max_seconds: more sound than this is not read, and the warning says so.
+
+    Returns:
+        An iterator of float32 arrays ``(n,)``, to be used in a ``with`` block. Its first block is
+        decoded already.
+
+    Raises:
+        AudioError: there is no sound to be had; ``code`` is one of ``missing``, ``directory``,
+            ``not_a_file`` (a pipe, a device), ``permission``, ``unreadable``, ``not_seekable``,
+            ``empty``, ``not_audio``, ``no_sound_track``, ``unknown_codec``, ``no_sound``,
+            ``bad_rate``. While
+            iterating also ``too_short``, ``not_finite`` (every sample is NaN or infinite) and
+            ``no_sound``.
+        ValueError: ``rate`` or ``max_seconds`` is out of range.
+    """
+    if not _is_rate(rate):
+        raise ValueError(f"rate is {RATES_HZ[0]} to {RATES_HZ[1]} Hz; got {rate}")
+    if not max_seconds > 0:
+        raise ValueError(f"max_seconds is above 0; got {max_seconds}")
+    return AudioStream(source, rate=rate, max_seconds=max_seconds)
+
+
+def load(
+    source: Source,
+    *,
+    rate: int = 22050,
+    offset_s: float = 0.0,
+    seconds: float | None = None,
+    max_seconds: float = 6 * 3600.0,
+) -> Audio:
+    """Read a sound file into memory as mono float32.
+
+    Args:
+        source: a path, or a binary file object that can seek.
+        rate: samples a second wanted.
+        offset_s: seconds to leave out at the start.
+        seconds: seconds to read at most; None reads to the end.
+        max_seconds: as in :func:`open_audio`.
+
+    Returns:
+        The samples, and what is known of the file. An hour takes 318 MB at the default rate: for
+        long files prefer :func:`open_audio`.
+
+    Raises:
+        AudioError: as in :func:`open_audio`; ``too_short`` when nothing is left after
+            ``offset_s``.
+        ValueError: a number is out of range.
+    """
+    if offset_s < 0 or (seconds is not None and seconds <= 0):
+        raise ValueError(f"offset_s >= 0 and seconds > 0 must hold; got {offset_s}, {seconds}")
+    first = round(offset_s * rate)
+    last = None if seconds is None else first + round(seconds * rate)
+    kept: list[NDArray[np.float32]] = []
+    position = 0
+    with open_audio(source, rate=rate, max_seconds=max_seconds) as stream:
+        for block in stream:
+            begin = max(0, first - position)
+            end = len(block) if last is None else last - position
+            kept.append(block[begin:end])
+            position += len(block)
+            if last is not None and position >= last:
+                break
+        samples = np.concatenate(kept)
+        if not len(samples):
+            raise AudioError(
+                f"{_shown(source)} ends before {offset_s:g} s: only {stream.duration_s:.1f} s of "
+                "sound are in it.",
+                code="too_short",
+            )
+        return Audio(
+            samples=samples,
+            rate=rate,
+            duration_s=len(samples) / rate,
+            source_rate=stream.source_rate,
+            channels=stream.channels,
+            warning=stream.warning,
+        )
+
+
+_NOTHING = np.empty(0, np.float32)
+
+
+def _not_empty(block: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    if len(block):
+        yield block
+
+
+def _is_rate(rate: int) -> bool:
+    return RATES_HZ[0] <= rate <= RATES_HZ[1]
+
+
+def _to_mono(block: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean of the channels of ``(n, channels)``."""
+    # summed a channel at a time: NumPy's mean over a short last axis is ten times slower
+    channels = block.shape[1]
+    if channels == 1:
+        return np.ascontiguousarray(block[:, 0])
+    with np.errstate(over="ignore", invalid="ignore"):
+        mono = block[:, 0] + block[:, 1]
+        for channel in range(2, channels):
+            mono += block[:, channel]
+        mono *= np.float32(1 / channels)
+    return mono
+
+
+def _clean(mono: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
+    """The samples with those that are no sound set to zero, and how many these were."""
+    if mono.min() >= -_LOUDEST and mono.max() <= _LOUDEST:  # false for NaN, which both pass on
+        return mono, 0
+    good = np.abs(mono) <= _LOUDEST
+    return np.where(good, mono, np.float32(0)), int(good.size - np.count_nonzero(good))
+
+
+def _in_words(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _shown(source: Source) -> str:
+    """The source as it is named in messages: quoted, control characters escaped."""
+    if isinstance(source, str | os.PathLike):
+        return repr(os.fspath(source))
+    name = getattr(source, "name", None)
+    return repr(name) if isinstance(name, str) else "the file object"
+
+
+def _open_file(source: Source, shown: str) -> tuple[BinaryIO, bool]:
+    """The source as an open file of at least one byte, and whether we have to close it."""
+    if not isinstance(source, str | os.PathLike):
+        if not (hasattr(source, "read") and hasattr(source, "seek") and source.seekable()):
+            raise AudioError(
+                f"{shown} cannot seek; read it into io.BytesIO or save it to a file first.",
+                code="not_seekable",
+            )
+        file, is_ours = source, False
+    else:
+        file, is_ours = _open_path(source, shown), True
+    if not file.seek(0, os.SEEK_END):
+        if is_ours:
+            file.close()
+        raise AudioError(f"{shown} is empty (0 bytes); copy or download it again.", code="empty")
+    return file, is_ours
+
+
+def _open_path(path: str | os.PathLike[str], shown: str) -> BinaryIO:
+    try:
+        mode = os.stat(path).st_mode  # before opening: opening a FIFO waits for a writer
+        if stat.S_ISDIR(mode):
+            raise AudioError(f"{shown} is a folder, not a sound file.", code="directory")
+        if not stat.S_ISREG(mode):
+            raise AudioError(
+                f"{shown} is a pipe, a device or a socket, not a sound file; it is not opened.",
+                code="not_a_file",
+            )
+        return open(path, "rb", buffering=0)
+    except (FileNotFoundError, ValueError) as error:  # ValueError: a null character in the name
+        raise AudioError(f"{shown} does not exist.", code="missing") from error
+    except PermissionError as error:
+        raise AudioError(
+            f"{shown} may not be read: permission denied.", code="permission"
+        ) from error
+    except OSError as error:
+        reason = (error.strerror or "unknown error").lower()
+        raise AudioError(f"{shown} cannot be opened: {reason}.", code="unreadable") from error

@@ -1,0 +1,167 @@
+"""Reads sound in blocks through FFmpeg (PyAV): what libsndfile refuses or reads in part.
+
+FFmpeg is given an open file, never a name, and a list of containers that hold their own sound: no
+playlist, no network protocol and no container that names other files is opened.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from deepmusic.errors import AudioError
+
+__all__ = ["FfmpegReader"]
+
+# Demuxers by FFmpeg's names. Left out on purpose: hls, dash, concat, sdp, rtsp, image sequences,
+# raw formats without a signature, scripts, and game formats that nobody keeps music in.
+_CONTAINERS = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,iff,matroska,webm,mov,mp4,m4a,3gp,"
+    "mp3,mpc,mpc8,mpeg,mpegts,nsv,ogg,oma,qoa,rm,shn,tak,truehd,tta,voc,w64,wav,wv,xwma"
+)
+# A length that these containers give is computed from a bit rate, not read from a header.
+_GUESSING = {"aac", "ac3", "amr", "dts", "eac3", "mp3", "mpeg", "mpegts", "truehd"}
+_FAILURES = (av.FFmpegError, OSError, EOFError, ValueError, MemoryError)
+_SCALES = {"u1": 1 / 128, "i2": 1 / 2**15, "i4": 1 / 2**31, "i8": 1 / 2**63}
+
+
+class _Bytes:
+    """The file as FFmpeg sees it: reads and seeks that never raise.
+
+    PyAV prints an exception that a seek raises, such as one before the start of the file.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        # FFmpeg weighs the extension when the first bytes say nothing (junk before an mp3)
+        name = getattr(file, "name", None)
+        self.name = "sound" + (os.path.splitext(name)[1] if isinstance(name, str) else "")
+
+    def read(self, size: int) -> bytes:
+        return self._file.read(size) or b""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError):
+            return -1
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+class FfmpegReader:
+    """Blocks of the first sound track of one file.
+
+    Args:
+        file: binary and seekable; it is read from its start and stays open.
+
+    Raises:
+        AudioError: ``not_audio``, FFmpeg refuses the file; ``no_sound_track``;
+            ``unknown_codec``.
+    """
+
+    name = "ffmpeg"
+
+    def __init__(self, file: BinaryIO) -> None:
+        file.seek(0)
+        try:
+            self._container = av.open(
+                _Bytes(file),
+                mode="r",
+                options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"},
+                metadata_errors="ignore",
+            )
+        except _FAILURES as error:
+            raise AudioError(f"FFmpeg does not read it: {error}", code="not_audio") from error
+        if not self._container.streams.audio:
+            self._container.close()
+            raise AudioError("there is no sound track in it", code="no_sound_track")
+        self._stream = self._container.streams.audio[0]
+        if self._stream.codec_context is None:
+            self._container.close()
+            raise AudioError("FFmpeg has no decoder for its sound", code="unknown_codec")
+        self._stream.codec_context.thread_count = 1  # whoever wants more runs several files
+        self.rate = int(self._stream.rate or 0)
+        self.channels = int(self._stream.channels or 0)
+        self.damaged = 0
+        """Pieces that could not be decoded between pieces that could."""
+        self.failed = False
+        """Whether reading ended with an error rather than at the end of the file."""
+
+    def blocks(self, *, skip_s: float = 0.0) -> Iterator[tuple[NDArray[np.float32], int]]:
+        """Blocks of about a second: ``(n, channels)`` in float32, and their rate in Hz.
+
+        A block ends early where the rate or the number of channels changes.
+
+        Args:
+            skip_s: seconds at the start to decode and drop.
+        """
+        waiting: list[NDArray[np.float32]] = []
+        now_s, kind, held = 0.0, (0, 0), 0
+        for frame in self._frames():
+            samples = _as_float(frame)  # (channels, n)
+            rate = frame.sample_rate
+            length = samples.shape[1]
+            dropped = min(length, max(0, round((skip_s - now_s) * rate)))
+            now_s += length / rate
+            if dropped == length:
+                continue
+            if kind != (rate, len(samples)) or held >= rate:
+                if waiting:
+                    yield np.concatenate(waiting, axis=1).T, kind[0]
+                waiting, kind, held = [], (rate, len(samples)), 0
+            waiting.append(samples[:, dropped:])
+            held += length - dropped
+        if waiting:
+            yield np.concatenate(waiting, axis=1).T, kind[0]
+
+    def promised_s(self) -> float | None:
+        """Seconds that the container promises; None where the number is only a guess."""
+        if _GUESSING.intersection(self._container.format.name.split(",")):
+            return None
+        duration = self._container.duration
+        return None if duration is None else duration / av.time_base
+
+    def close(self) -> None:
+        """Let go of FFmpeg's handles; the file itself stays open."""
+        self._container.close()
+
+    def _frames(self) -> Iterator[av.AudioFrame]:
+        packets = self._container.demux(self._stream)
+        errors = 0  # since the last good frame: junk at either end of a file is no damage
+        heard = False
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except _FAILURES:
+                self.failed = True
+                return
+            try:
+                frames = packet.decode()
+            except _FAILURES:
+                errors += 1
+                continue
+            for frame in frames:
+                if frame.samples and frame.sample_rate > 0:
+                    self.damaged += errors if heard else 0
+                    errors, heard = 0, True
+                    yield frame
+
+
+def _as_float(frame: av.AudioFrame) -> NDArray[np.float32]:
+    """The samples of a frame, ``(channels, n)``, full scale at 1 for integer formats."""
+    samples = frame.to_ndarray()
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    if samples.dtype.kind == "f":
+        return samples.astype(np.float32, copy=False)
+    scaled = samples.astype(np.float32) * np.float32(_SCALES[samples.dtype.str[1:]])
+    return scaled - 1 if samples.dtype.kind == "u" else scaled

@@ -1,0 +1,117 @@
+"""Reads sound in blocks through libsndfile (soundfile), and says where it fell short.
+
+libsndfile is the fast path, and it loses sound without a word: it believes a length guessed from
+the first frames of an mp3, stops at damage or at a change of rate, and reads only the first link of
+a chained Ogg file. So a reader tells, once it is exhausted, how many bytes it left unread.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from deepmusic.audio.stderr import quiet_c_stderr
+from deepmusic.errors import AudioError
+
+__all__ = ["SndfileReader"]
+
+_BLOCK_SAMPLES = 1 << 21  # of all channels together: bounds a block whatever a header claims
+_TAG_BYTES = 4096  # what may follow the last frame without a suspicion: ID3v1, Lyrics3, APE
+_UNKNOWN_S = 200 * 3600  # a longer claim is a placeholder or a damaged header, not a promise
+
+
+class _BlockFile(soundfile.SoundFile):  # type: ignore[misc]
+    """A SoundFile that only goes forward.
+
+    SoundFile clips reads to the claimed length and seeks after each; on a file of unknown length
+    the seek fails and takes the last block with it.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
+class SndfileReader:
+    """Blocks of one file.
+
+    Args:
+        file: binary, seekable, at its start; a plain file on disk is read through its descriptor
+            (names and extensions then play no part), others through their methods.
+
+    Raises:
+        AudioError: ``not_audio``, libsndfile refuses the file.
+    """
+
+    name = "libsndfile"
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        target = file.fileno() if isinstance(file, io.FileIO) else file
+        try:
+            with quiet_c_stderr():
+                self._sound = _BlockFile(target, closefd=False)
+        except (soundfile.SoundFileError, ValueError, TypeError, OSError) as error:
+            raise AudioError(f"libsndfile does not read it: {error}", code="not_audio") from error
+        self.rate = int(self._sound.samplerate)
+        self.channels = int(self._sound.channels)
+        self.failed = False
+        """Whether reading ended with an error; true or false once the blocks are exhausted."""
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """Blocks of about a second, ``(n, channels)`` in float32, up to the end or an error."""
+        frames = max(1, min(self.rate, _BLOCK_SAMPLES // self.channels))
+        while True:
+            try:
+                with quiet_c_stderr():
+                    block = self._sound.read(frames, dtype="float32", always_2d=True)
+            except (soundfile.SoundFileError, ValueError, OSError, MemoryError):
+                self.failed = True
+                return
+            if len(block):
+                yield block
+            if len(block) < frames:
+                return
+
+    def promised_s(self) -> float | None:
+        """Seconds that the header promises; None where the number is only a guess."""
+        if self._sound.format == "MP3" and not self._has_frame_count():
+            return None
+        seconds = float(self._sound.frames) / self.rate
+        return seconds if seconds < _UNKNOWN_S else None
+
+    def came_short(self) -> bool:
+        """Whether reading failed or left more bytes than tags take; ask at the end."""
+        left = self._size - self._file.tell()
+        # elsewhere the header knows its length, and pictures or cue sheets may follow the sound
+        spare = _TAG_BYTES if self._sound.format in ("MP3", "OGG") else self._size // 20
+        return self.failed or left > max(_TAG_BYTES, spare)
+
+    def close(self) -> None:
+        """Let go of libsndfile's handle; the file itself stays open."""
+        with quiet_c_stderr():
+            self._sound.close()
+
+    def _has_frame_count(self) -> bool:
+        """Whether the first frame of an mp3 is a Xing, Info or VBRI header that counts frames."""
+        place = self._file.tell()
+        try:
+            self._file.seek(0)
+            head = self._file.read(10)
+            if head[:3] == b"ID3" and len(head) == 10:
+                # the size of an ID3v2 tag: four bytes of seven bits each
+                size = (head[6] << 21) | (head[7] << 14) | (head[8] << 7) | head[9]
+                self._file.seek(10 + size)
+            else:
+                self._file.seek(0)
+            first = self._file.read(2048)
+        finally:
+            self._file.seek(place)
+        return any(mark in first for mark in (b"Xing", b"Info", b"VBRI"))

@@ -1,0 +1,197 @@
+"""Log-mel spectrograms in float32 NumPy, whole or while the sound arrives.
+
+Equal to ``librosa.power_to_db(librosa.feature.melspectrogram(...), top_db=None)`` with Slaney's mel
+scale and area normalisation, centred frames padded with zeros and a periodic Hann window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from deepmusic.errors import ShapeError
+
+__all__ = ["LogMelConfig", "LogMelStream", "log_mel", "mel_filters"]
+
+_BLOCK_FRAMES = 32  # a block of windows and spectra stays inside the second-level cache
+_BANDS = 8  # neighbouring filters multiplied together: most of the full matrix is zero
+
+
+@dataclass(frozen=True)
+class LogMelConfig:
+    """How sound becomes a log-mel spectrogram.
+
+    Args:
+        rate: samples a second.
+        fft_size: samples of a window, even.
+        hop_samples: samples from one frame to the next.
+        mels: number of mel filters.
+        low_hz, high_hz: lower end of the first and upper end of the last filter; None means half
+            the rate.
+        floor_db: no value is lower than this (dB of power, 0 dB is a power of 1).
+
+    Raises:
+        ValueError: a field is out of range.
+    """
+
+    rate: int = 22050
+    fft_size: int = 2048
+    hop_samples: int = 512
+    mels: int = 128
+    low_hz: float = 0.0
+    high_hz: float | None = None
+    floor_db: float = -100.0
+
+    def __post_init__(self) -> None:
+        if min(self.rate, self.hop_samples, self.mels) < 1:
+            raise ValueError("rate, hop_samples and mels are at least 1")
+        if self.fft_size < 2 or self.fft_size % 2:
+            raise ValueError(f"fft_size is even and at least 2; got {self.fft_size}")
+        if not 0 <= self.low_hz < self.top_hz <= self.rate / 2:
+            raise ValueError(
+                f"0 <= low_hz < high_hz <= {self.rate / 2:g} (half the rate) must hold; "
+                f"got {self.low_hz:g} and {self.top_hz:g}"
+            )
+
+    @property
+    def top_hz(self) -> float:
+        """Upper end of the last filter in Hz."""
+        return self.rate / 2 if self.high_hz is None else self.high_hz
+
+    @property
+    def frames_per_second(self) -> float:
+        """Frames a second."""
+        return self.rate / self.hop_samples
+
+    def frames(self, samples: int) -> int:
+        """Frames that so many samples give."""
+        return 1 + samples // self.hop_samples
+
+
+def _hz_to_mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Slaney's scale: linear below 1 kHz (mel 15), logarithmic above."""
+    return np.where(hz < 1000, hz * 3 / 200, 15 + np.log(np.maximum(hz, 1) / 1000) / _LOG_STEP)
+
+
+def _mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp(_LOG_STEP * (mel - 15)))
+
+
+_LOG_STEP = np.log(6.4) / 27
+
+
+def mel_filters(config: LogMelConfig) -> NDArray[np.float32]:
+    """Triangular filters of equal area, ``(mels, fft_size // 2 + 1)``.
+
+    Slaney, Auditory Toolbox, 1998; equal to ``librosa.filters.mel``.
+    """
+    bins = np.linspace(0, config.rate / 2, config.fft_size // 2 + 1)
+    ends = _hz_to_mel(np.array([config.low_hz, config.top_hz]))
+    edges = _mel_to_hz(np.linspace(ends[0], ends[1], config.mels + 2))
+    slopes = edges[:, None] - bins  # (mels + 2, bins)
+    widths = np.diff(edges)[:, None]
+    rising = -slopes[:-2] / widths[:-1]
+    falling = slopes[2:] / widths[1:]
+    areas = 2 / (edges[2:] - edges[:-2])
+    triangles: NDArray[np.float64] = np.maximum(0, np.minimum(rising, falling)) * areas[:, None]
+    return triangles.astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _window(size: int) -> NDArray[np.float32]:
+    """Periodic Hann window."""
+    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)).astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _banded(config: LogMelConfig) -> list[tuple[slice, slice, NDArray[np.float32]]]:
+    """The filters in groups: which mels, which bins they reach over, weights (bins, mels)."""
+    weights = mel_filters(config)
+    groups = []
+    for mels in np.array_split(np.arange(config.mels), min(_BANDS, config.mels)):
+        band = slice(int(mels[0]), int(mels[-1]) + 1)
+        reached = np.flatnonzero(weights[band].any(axis=0))
+        bins = slice(int(reached[0]), int(reached[-1]) + 1) if len(reached) else slice(0, 1)
+        groups.append((band, bins, np.ascontiguousarray(weights[band, bins].T)))
+    return groups
+
+
+def _frames_in_db(padded: NDArray[np.float32], config: LogMelConfig) -> NDArray[np.float32]:
+    """All complete frames of a signal that is padded already: ``(mels, frames)``."""
+    size, hop = config.fft_size, config.hop_samples
+    count = max(0, 1 + (len(padded) - size) // hop)
+    result = np.empty((config.mels, count), np.float32)
+    if count == 0:
+        return result
+    windows = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
+    window = _window(size)
+    mel = np.empty((_BLOCK_FRAMES, config.mels), np.float32)
+    floor = np.float32(10 ** (config.floor_db / 10))
+    for start in range(0, count, _BLOCK_FRAMES):
+        framed = windows[start : min(start + _BLOCK_FRAMES, count)] * window  # (frames, size)
+        spectrum = scipy.fft.rfft(framed, axis=1, overwrite_x=True)
+        power = spectrum.real**2
+        power += spectrum.imag**2  # (frames, bins)
+        block = mel[: len(power)]
+        for band, bins, weights in _banded(config):
+            np.matmul(power[:, bins], weights, out=block[:, band])
+        np.maximum(block, floor, out=block)
+        np.log10(block, out=block)
+        block *= 10
+        result[:, start : start + len(block)] = block.T
+    return result
+
+
+def _checked(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    if samples.ndim != 1:
+        raise ShapeError(f"samples are one channel, shape (n,); got {samples.shape}")
+    return np.ascontiguousarray(samples, dtype=np.float32)
+
+
+def log_mel(
+    samples: NDArray[np.float32], config: LogMelConfig | None = None
+) -> NDArray[np.float32]:
+    """Log-mel spectrogram of a mono signal.
+
+    Args:
+        samples: ``(n,)``, at ``config.rate``; float64 is rounded to float32.
+        config: settings; None takes the defaults.
+
+    Returns:
+        ``(mels, 1 + n // hop_samples)`` in dB of power, float32, at least ``floor_db``.
+
+    Raises:
+        ShapeError: samples are not one-dimensional.
+    """
+    config = config or LogMelConfig()
+    return _frames_in_db(np.pad(_checked(samples), config.fft_size // 2), config)
+
+
+class LogMelStream:
+    """Log-mel frames of sound that arrives in blocks of any size.
+
+    The frames of all pushes and the flush, side by side, are those of :func:`log_mel` on the whole
+    signal; at most one window and one hop of samples is kept between calls.
+    """
+
+    def __init__(self, config: LogMelConfig | None = None) -> None:
+        self._config = config or LogMelConfig()
+        self._half = self._config.fft_size // 2
+        self._waiting = np.zeros(self._half, np.float32)
+
+    def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Take ``(n,)`` more samples; the ``(mels, k)`` frames that are complete with them."""
+        hop = self._config.hop_samples
+        waiting = np.concatenate([self._waiting, _checked(samples)])
+        frames = _frames_in_db(waiting, self._config)
+        # hops longer than a window may reach past what has arrived
+        self._waiting = waiting[frames.shape[1] * hop :]
+        return frames
+
+    def flush(self) -> NDArray[np.float32]:
+        """The last frames, ``(mels, k)``, with silence after the end; push nothing after it."""
+        return self.push(np.zeros(self._half, np.float32))

@@ -1,0 +1,46 @@
+"""Log-mel spectrograms of a batch in torch, on any device; the twin of ``log_mel.py``."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from deepmusic.audio.log_mel import LogMelConfig, mel_filters
+from deepmusic.errors import ShapeError
+
+__all__ = ["log_mel_batch"]
+
+
+def log_mel_batch(samples: Tensor, config: LogMelConfig | None = None) -> Tensor:
+    """Log-mel spectrograms of mono signals of equal length.
+
+    Args:
+        samples: ``(b, n)``, floating, at ``config.rate``.
+        config: settings; None takes the defaults.
+
+    Returns:
+        ``(b, mels, 1 + n // hop_samples)`` in dB of power, on the device and in the type of the
+        samples; equal to :func:`deepmusic.audio.log_mel` on each to 1e-3 dB in float32.
+
+    Raises:
+        ShapeError: samples are not ``(b, n)``.
+    """
+    if samples.ndim != 2 or not samples.is_floating_point():
+        raise ShapeError(f"samples are floating (b, n); got {samples.dtype} {tuple(samples.shape)}")
+    config = config or LogMelConfig()
+    window = torch.hann_window(
+        config.fft_size, periodic=True, dtype=samples.dtype, device=samples.device
+    )
+    spectrum = torch.stft(
+        samples,
+        config.fft_size,
+        config.hop_samples,
+        window=window,
+        center=True,
+        pad_mode="constant",
+        return_complex=True,
+    )  # (b, bins, frames)
+    power = spectrum.real.square() + spectrum.imag.square()
+    filters = torch.from_numpy(mel_filters(config)).to(samples)
+    mel = filters @ power  # (b, mels, frames)
+    return 10 * mel.clamp(min=10 ** (config.floor_db / 10)).log10()

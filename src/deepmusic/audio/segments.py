@@ -1,0 +1,112 @@
+"""Cuts a log-mel spectrogram into segments of equal length, whole or while it arrives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepmusic.errors import ShapeError
+
+__all__ = ["SegmentStream", "segment_starts", "wrap"]
+
+
+def segment_starts(frames: int, *, length: int, hop: int) -> list[int]:
+    """First frames of the segments that cover a track.
+
+    Segments begin every ``hop`` frames; where the last of them would leave frames at the end
+    uncovered, one more ends at the last frame. A track shorter than a segment gives ``[0]``.
+
+    Args:
+        frames: frames of the track, at least 1.
+        length: frames of a segment, at least 1.
+        hop: frames from one segment to the next, 1 to ``length``.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+    _check(length, hop)
+    if frames < 1:
+        raise ValueError(f"a track has at least 1 frame; got {frames}")
+    if frames <= length:
+        return [0]
+    starts = list(range(0, frames - length + 1, hop))
+    if starts[-1] != frames - length:
+        starts.append(frames - length)
+    return starts
+
+
+def wrap(log_mel: NDArray[np.float32], length: int) -> NDArray[np.float32]:
+    """A spectrogram repeated from its start until it has ``length`` frames.
+
+    Args:
+        log_mel: ``(mels, frames)``, at least one frame; returned as it is when long enough.
+        length: frames wanted.
+
+    Returns:
+        ``(mels, max(frames, length))``.
+
+    Raises:
+        ShapeError: there is no frame to repeat.
+    """
+    if log_mel.ndim != 2 or log_mel.shape[1] == 0:
+        raise ShapeError(f"wrap needs (mels, frames) with a frame in it; got {log_mel.shape}")
+    frames = log_mel.shape[1]
+    if frames >= length:
+        return log_mel
+    return np.tile(log_mel, (1, -(-length // frames)))[:, :length]
+
+
+class SegmentStream:
+    """Segments of a spectrogram that arrives in blocks; never holds more than it must.
+
+    Gives what :func:`segment_starts` and :func:`wrap` give on the whole spectrogram.
+
+    Args:
+        length: frames of a segment.
+        hop: frames from one segment to the next, 1 to ``length``.
+    """
+
+    def __init__(self, length: int, hop: int) -> None:
+        _check(length, hop)
+        self._length = length
+        self._hop = hop
+        self._kept: NDArray[np.float32] | None = None  # (mels, frames not yet let go)
+        self._offset = 0  # frame of the track that stands first in what is kept
+        self._next = 0  # first frame of the segment to come
+
+    def push(self, block: NDArray[np.float32]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Take ``(mels, k)`` more frames; yield the segments that are now complete.
+
+        Yields:
+            first frame and ``(mels, length)``. Take all of them before the next push.
+        """
+        kept = block if self._kept is None else np.concatenate([self._kept, block], axis=1)
+        end = self._offset + kept.shape[1]
+        ready = []
+        while self._next + self._length <= end:
+            place = self._next - self._offset
+            ready.append((self._next, kept[:, place : place + self._length].copy()))
+            self._next += self._hop
+        # the last `length` frames stay: the segment at the very end may need them
+        drop = max(0, min(self._next - self._offset, kept.shape[1] - self._length))
+        self._kept = kept[:, drop:].copy()
+        self._offset += drop
+        return iter(ready)
+
+    def flush(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Yield the segment that ends at the last frame, unless it was already given."""
+        kept = self._kept
+        if kept is None or kept.shape[1] == 0:
+            return
+        end = self._offset + kept.shape[1]
+        if end < self._length:
+            yield 0, wrap(kept, self._length)
+        elif self._next - self._hop != end - self._length:
+            yield end - self._length, kept[:, -self._length :]
+
+
+def _check(length: int, hop: int) -> None:
+    if length < 1 or not 1 <= hop <= length:
+        raise ValueError(f"segments need length >= 1 and 1 <= hop <= length; got {length}, {hop}")
