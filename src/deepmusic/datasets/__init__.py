@@ -1,1 +1,38 @@
-"""To be filled."""
+"""Data sets: what is in a folder, who belongs together, and splits that keep it together."""
+
+from __future__ import annotations
+
+from deepmusic.datasets.artists import artist_members, group_tracks
+from deepmusic.datasets.folder import (
+    FolderDataset,
+    Problem,
+    Track,
+    content_hash,
+    fingerprint,
+    scan_folder,
+)
+from deepmusic.datasets.splits import (
+    Fold,
+    Folds,
+    make_folds,
+    make_split,
+    read_splits,
+    write_splits,
+)
+
+__all__ = [
+    "Fold",
+    "FolderDataset",
+    "Folds",
+    "Problem",
+    "Track",
+    "artist_members",
+    "content_hash",
+    "fingerprint",
+    "group_tracks",
+    "make_folds",
+    "make_split",
+    "read_splits",
+    "scan_folder",
+    "write_splits",
+]
