@@ -7,23 +7,20 @@ files in good order cost nothing extra. No length that a header claims is ever a
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
 import numpy as np
 import soxr
 from numpy.typing import NDArray
 
 from deepmusic.audio.libsndfile import SndfileReader
+from deepmusic.audio.sources import Source, name_of, open_source
 from deepmusic.errors import AudioError
 
-__all__ = ["Audio", "AudioStream", "Source", "load", "open_audio"]
-
-Source = str | os.PathLike[str] | BinaryIO
+__all__ = ["Audio", "AudioStream", "load", "open_audio"]
 
 RATES_HZ = (1000, 3_072_000)
 """Sample rates that are believed: below is no sound, the upper end is raw DSD."""
@@ -79,12 +76,12 @@ class AudioStream:
         self.duration_s = 0.0
         self.warning: str | None = None
         self._max_seconds = max_seconds
-        self._shown = _shown(source)
+        self._shown = name_of(source)
         self._reasons: list[str] = []  # why less was heard than there seems to be
         self._promised_s: float | None = None
         self._samples = 0
         self._nonsense = 0  # samples that are no numbers, or beyond all measure
-        self._file, self._is_ours = _open_file(source, self._shown)
+        self._file, self._is_ours = open_source(source)
         self._blocks = self._resampled()
         try:
             # The first block is decoded now, so that a file without sound is refused on opening.
@@ -337,7 +334,7 @@ def load(
         samples = np.concatenate(kept)
         if not len(samples):
             raise AudioError(
-                f"{_shown(source)} ends before {offset_s:g} s: only {stream.duration_s:.1f} s of "
+                f"{name_of(source)} ends before {offset_s:g} s: only {stream.duration_s:.1f} s of "
                 "sound are in it.",
                 code="too_short",
             )
@@ -391,51 +388,3 @@ def _in_words(seconds: float) -> str:
     if seconds < 7200:
         return f"{seconds / 60:.1f} min"
     return f"{seconds / 3600:.1f} h"
-
-
-def _shown(source: Source) -> str:
-    """The source as it is named in messages: quoted, control characters escaped."""
-    if isinstance(source, str | os.PathLike):
-        return repr(os.fspath(source))
-    name = getattr(source, "name", None)
-    return repr(name) if isinstance(name, str) else "the file object"
-
-
-def _open_file(source: Source, shown: str) -> tuple[BinaryIO, bool]:
-    """The source as an open file of at least one byte, and whether we have to close it."""
-    if not isinstance(source, str | os.PathLike):
-        if not (hasattr(source, "read") and hasattr(source, "seek") and source.seekable()):
-            raise AudioError(
-                f"{shown} cannot seek; read it into io.BytesIO or save it to a file first.",
-                code="not_seekable",
-            )
-        file, is_ours = source, False
-    else:
-        file, is_ours = _open_path(source, shown), True
-    if not file.seek(0, os.SEEK_END):
-        if is_ours:
-            file.close()
-        raise AudioError(f"{shown} is empty (0 bytes); copy or download it again.", code="empty")
-    return file, is_ours
-
-
-def _open_path(path: str | os.PathLike[str], shown: str) -> BinaryIO:
-    try:
-        mode = os.stat(path).st_mode  # before opening: opening a FIFO waits for a writer
-        if stat.S_ISDIR(mode):
-            raise AudioError(f"{shown} is a folder, not a sound file.", code="directory")
-        if not stat.S_ISREG(mode):
-            raise AudioError(
-                f"{shown} is a pipe, a device or a socket, not a sound file; it is not opened.",
-                code="not_a_file",
-            )
-        return open(path, "rb", buffering=0)
-    except (FileNotFoundError, ValueError) as error:  # ValueError: a null character in the name
-        raise AudioError(f"{shown} does not exist.", code="missing") from error
-    except PermissionError as error:
-        raise AudioError(
-            f"{shown} may not be read: permission denied.", code="permission"
-        ) from error
-    except OSError as error:
-        reason = (error.strerror or "unknown error").lower()
-        raise AudioError(f"{shown} cannot be opened: {reason}.", code="unreadable") from error

@@ -1,7 +1,11 @@
-"""Log-mel spectrograms in float32 NumPy, whole or while the sound arrives.
+"""Log-mel spectrograms in NumPy, whole or while the sound arrives.
 
 Equal to ``librosa.power_to_db(librosa.feature.melspectrogram(...), top_db=None)`` with Slaney's mel
 scale and area normalisation, centred frames padded with zeros and a periodic Hann window.
+
+The Fourier transform is in double precision: above a low-pass, where most recordings have next to
+nothing, the rounding of a float32 transform moves quiet cells by up to 0.2 dB. All the rest is
+float32.
 """
 
 from __future__ import annotations
@@ -102,9 +106,10 @@ def mel_filters(config: LogMelConfig) -> NDArray[np.float32]:
 
 
 @lru_cache(maxsize=8)
-def _window(size: int) -> NDArray[np.float32]:
+def _window(size: int) -> NDArray[np.float64]:
     """Periodic Hann window."""
-    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)).astype(np.float32)
+    window: NDArray[np.float64] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
+    return window
 
 
 @lru_cache(maxsize=8)
@@ -134,8 +139,7 @@ def _frames_in_db(padded: NDArray[np.float32], config: LogMelConfig) -> NDArray[
     for start in range(0, count, _BLOCK_FRAMES):
         framed = windows[start : min(start + _BLOCK_FRAMES, count)] * window  # (frames, size)
         spectrum = scipy.fft.rfft(framed, axis=1, overwrite_x=True)
-        power = spectrum.real**2
-        power += spectrum.imag**2  # (frames, bins)
+        power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)  # (frames, bins)
         block = mel[: len(power)]
         for band, bins, weights in _banded(config):
             np.matmul(power[:, bins], weights, out=block[:, band])

@@ -20,7 +20,9 @@ def log_mel_batch(samples: Tensor, config: LogMelConfig | None = None) -> Tensor
 
     Returns:
         ``(b, mels, 1 + n // hop_samples)`` in dB of power, on the device and in the type of the
-        samples; equal to :func:`deepmusic.audio.log_mel` on each to 1e-3 dB in float32.
+        samples. Equal to :func:`deepmusic.audio.log_mel` on each to 1e-3 dB: in float64
+        everywhere, in float32 where a cell is at most 80 dB below the loudest of its frame (what
+        is quieter drowns in the rounding of the transform).
 
     Raises:
         ShapeError: samples are not ``(b, n)``.

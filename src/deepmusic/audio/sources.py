@@ -1,0 +1,72 @@
+"""Opens what a caller names: a path to a regular file, or a file object."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import BinaryIO
+
+from deepmusic.errors import AudioError
+
+__all__ = ["Source", "name_of", "open_source"]
+
+Source = str | os.PathLike[str] | BinaryIO
+"""A path, or a binary file object that can seek."""
+
+
+def name_of(source: Source) -> str:
+    """The source as it is named in messages: quoted, control characters escaped."""
+    if isinstance(source, str | os.PathLike):
+        return repr(os.fspath(source))
+    name = getattr(source, "name", None)
+    return repr(name) if isinstance(name, str) else "the file object"
+
+
+def open_source(source: Source) -> tuple[BinaryIO, bool]:
+    """Open a source for reading; anything but a regular file is refused before it is opened.
+
+    Returns:
+        A file of at least one byte, not buffered when the source is a path, and whether it is ours
+        to close.
+
+    Raises:
+        AudioError: ``missing``, ``directory``, ``not_a_file``, ``permission``, ``unreadable``,
+            ``not_seekable`` or ``empty``.
+    """
+    shown = name_of(source)
+    if not isinstance(source, str | os.PathLike):
+        if not (hasattr(source, "read") and hasattr(source, "seek") and source.seekable()):
+            raise AudioError(
+                f"{shown} cannot seek; read it into io.BytesIO or save it to a file first.",
+                code="not_seekable",
+            )
+        file, is_ours = source, False
+    else:
+        file, is_ours = _open_path(source, shown), True
+    if not file.seek(0, os.SEEK_END):
+        if is_ours:
+            file.close()
+        raise AudioError(f"{shown} is empty (0 bytes); copy or download it again.", code="empty")
+    return file, is_ours
+
+
+def _open_path(path: str | os.PathLike[str], shown: str) -> BinaryIO:
+    try:
+        mode = os.stat(path).st_mode  # before opening: opening a FIFO waits for a writer
+        if stat.S_ISDIR(mode):
+            raise AudioError(f"{shown} is a folder, not a sound file.", code="directory")
+        if not stat.S_ISREG(mode):
+            raise AudioError(
+                f"{shown} is a pipe, a device or a socket, not a sound file; it is not opened.",
+                code="not_a_file",
+            )
+        return open(path, "rb", buffering=0)
+    except (FileNotFoundError, ValueError) as error:  # ValueError: a null character in the name
+        raise AudioError(f"{shown} does not exist.", code="missing") from error
+    except PermissionError as error:
+        raise AudioError(
+            f"{shown} may not be read: permission denied.", code="permission"
+        ) from error
+    except OSError as error:
+        reason = (error.strerror or "unknown error").lower()
+        raise AudioError(f"{shown} cannot be opened: {reason}.", code="unreadable") from error
