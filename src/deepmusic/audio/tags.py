@@ -37,7 +37,7 @@ def read_tags(path: str | os.PathLike[str]) -> Tags:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return Tags()
         with open(path, "rb", buffering=0) as file:
-            found = _metadata(_Bytes(file))  # type: ignore[arg-type]
+            found = _metadata(_Bytes(file))
     except Exception:  # FFmpeg meets anything here, and no tag is worth stopping for
         return Tags()
     return Tags(

@@ -14,6 +14,7 @@ from deepmusic.datasets.folder import (
 from deepmusic.datasets.splits import (
     Fold,
     Folds,
+    Split,
     make_folds,
     make_split,
     read_splits,
@@ -25,6 +26,7 @@ __all__ = [
     "FolderDataset",
     "Folds",
     "Problem",
+    "Split",
     "Track",
     "artist_members",
     "content_hash",

@@ -49,15 +49,7 @@ _NO_MEMBERS = _NOBODY | {
 }  # fmt: skip
 _SOMEONES = re.compile(r"(?:his|her|their|guests?|friends?)\b")
 
-_NO_ALBUM = _NOBODY | {
-    "album",
-    "unknown album",
-    "untitled",
-    "demo",
-    "single",
-    "singles",
-    "[unknown]",
-}
+_NO_ALBUM = _NOBODY | {"album", "demo", "single", "singles", "unknown album", "untitled"}
 
 
 def artist_members(name: str | None) -> frozenset[str]:

@@ -135,8 +135,8 @@ def scan_folder(
         missing = [path for path in candidates if path not in rows]
         if missing:
             notes.append(
-                f"{_count(missing, 'file has', 'files have')} no row in {Path(table).name}, such as "
-                f"{missing[0]!r}; the folder gives the genre and the tags give the artist."
+                f"{_count(missing, 'file has', 'files have')} no row in {Path(table).name}, "
+                f"such as {missing[0]!r}; the folder gives the genre and the tags give the artist."
             )
     tracks = []
     for found in _read_all(root, candidates, rows, workers, on_progress):
@@ -211,9 +211,8 @@ def _walk(root: Path, problems: list[Problem]) -> list[str]:
         except OSError as error:
             if not folder:
                 raise DataError(f"{root} cannot be read: {_why(error)}.") from error
-            problems.append(
-                Problem(folder, _code(error), f"{folder!r} cannot be read: {_why(error)}.")
-            )
+            message = f"{folder!r} cannot be read: {_why(error)}."
+            problems.append(Problem(folder, _code(error), message))
             continue
         for entry in entries:
             path = f"{folder}/{entry.name}" if folder else entry.name
@@ -308,9 +307,8 @@ def _nothing(root: Path, problems: Sequence[Problem]) -> str:
             f"{root} holds no track that can be used; "
             f"{_count(problems, 'thing was', 'things were')} left out, first: {problems[0].message}"
         )
-    return (
-        f"{root} holds no sound files; put them into one folder a genre, such as {root / 'rock'}."
-    )
+    example = root / "rock"
+    return f"{root} holds no sound files; put them into one folder a genre, such as {example}."
 
 
 def _doubts(tracks: Sequence[Track], candidates: Sequence[str]) -> Iterator[str]:

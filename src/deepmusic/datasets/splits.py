@@ -280,9 +280,9 @@ def _check_enough(
         remedy = f"ask for {fewest} folds at most, {remedy}"
     raise DataError(
         f"The genre {dataset.genres[genre]!r} has {tracks} {'track' if tracks == 1 else 'tracks'} "
-        f"by {fewest} {'artist' if fewest == 1 else 'artists'}; "
-        f"{'a split' if folds is None else f'{folds} folds'} in which no artist stands on two sides "
-        f"{'needs' if folds is None else 'need'} at least {needed} in each genre: {remedy}."
+        f"by {fewest} {'artist' if fewest == 1 else 'artists'}; to keep each artist on one side, "
+        f"{'a split needs' if folds is None else f'{folds} folds need'} at least {needed} artists "
+        f"in each genre: {remedy}."
     )
 
 
@@ -347,12 +347,15 @@ def _cut(labels: _Labels, groups: _Labels, among: _Mask, share: float, number: i
     of = max(2, min(10, fewest))
     ratio = Fraction(share).limit_denominator(of)
     ratio = min(max(ratio, Fraction(1, of)), Fraction(of - 1, of))
-    dealt = _deal(labels, groups, ratio.denominator, number)
+    chosen = np.zeros(len(among), bool)
+    try:
+        dealt = _deal(labels, groups, ratio.denominator, number)
+    except ValueError:  # one group is left: this draw came out too uneven to go on
+        return chosen
     cuts = []
     for start in range(len(dealt)):
         cut = np.any([dealt[start - step] for step in range(ratio.numerator)], axis=0)
         cuts.append((_unevenness((~cut, cut, cut), labels, (share, 0)), start, cut))
-    chosen = np.zeros(len(among), bool)
     chosen[places] = min(cuts)[2]
     return chosen
 

@@ -46,9 +46,8 @@ def read_table(path: Path) -> list[Row]:
         with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             header = file.readline()
             delimiter = max(",;\t", key=header.count)
-            columns = [
-                name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter), [])
-            ]
+            names = next(csv.reader([header], delimiter=delimiter), [])
+            columns = [name.strip().lower() for name in names]
             if "path" not in columns:
                 raise DataError(
                     f"The table {path} has no column 'path'; its first line names the columns: "
