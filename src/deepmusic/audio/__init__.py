@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from deepmusic.audio.decoding import Audio, AudioStream, load, open_audio
+from deepmusic.audio.decoding import AudioStream, open_audio
+from deepmusic.audio.loading import Audio, load
 from deepmusic.audio.log_mel import LogMelConfig, LogMelStream, log_mel, mel_filters
 from deepmusic.audio.segments import SegmentStream, segment_starts, wrap
 

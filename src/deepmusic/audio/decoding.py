@@ -8,7 +8,6 @@ files in good order cost nothing extra. No length that a header claims is ever a
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -20,7 +19,7 @@ from deepmusic.audio.libsndfile import SndfileReader
 from deepmusic.audio.sources import Source, name_of, open_source
 from deepmusic.errors import AudioError
 
-__all__ = ["Audio", "AudioStream", "load", "open_audio"]
+__all__ = ["AudioStream", "open_audio"]
 
 RATES_HZ = (1000, 3_072_000)
 """Sample rates that are believed: below is no sound, the upper end is raw DSD."""
@@ -30,27 +29,6 @@ SHORTEST_S = 0.02
 
 _LOUDEST = 2.0**32  # beyond any integer stored as float; squares and sums stay finite in float32
 _UNDERSTATED_S = 0.25  # a promise missed by less is encoder padding
-
-
-@dataclass(frozen=True)
-class Audio:
-    """Sound in memory.
-
-    Args:
-        samples: ``(n,)`` float32, mono.
-        rate: samples a second.
-        duration_s: seconds of ``samples``.
-        source_rate: samples a second in the file (at its start).
-        channels: channels in the file (at its start).
-        warning: how much was heard and why not more, when sound was lost; None as a rule.
-    """
-
-    samples: NDArray[np.float32]
-    rate: int
-    duration_s: float
-    source_rate: int
-    channels: int
-    warning: str | None = None
 
 
 class AudioStream:
@@ -165,8 +143,10 @@ class AudioStream:
                     self.decoder = reader.name
                     for block in reader.blocks():
                         yield block, reader.rate
-                    self._promised_s = reader.promised_s()
                     came_short = reader.came_short() or not self.duration_s
+                    self._promised_s = reader.promised_s()
+                    if reader.is_cut_off():
+                        self._reasons.append("its end is missing")
                 else:
                     refusal = self._bad_rate(reader.rate)
             finally:
@@ -185,7 +165,7 @@ class AudioStream:
             reader = FfmpegReader(self._file)
         except AudioError as error:
             if before_s:
-                self._reasons.append("the rest is damaged")
+                self._reasons.append("the rest cannot be decoded")
                 return
             raise self._no_sound(refusal, error) from error
         try:
@@ -195,7 +175,7 @@ class AudioStream:
                 self.decoder = reader.name
                 yield block, rate
             if reader.failed:
-                self._reasons.append("the rest is damaged")
+                self._reasons.append("the rest cannot be decoded")
             elif reader.damaged:
                 self._reasons.append("damaged parts were left out")
             if refusal is not None and self._promised_s is None:
@@ -289,63 +269,6 @@ def open_audio(
     if not max_seconds > 0:
         raise ValueError(f"max_seconds is above 0; got {max_seconds}")
     return AudioStream(source, rate=rate, max_seconds=max_seconds)
-
-
-def load(
-    source: Source,
-    *,
-    rate: int = 22050,
-    offset_s: float = 0.0,
-    seconds: float | None = None,
-    max_seconds: float = 6 * 3600.0,
-) -> Audio:
-    """Read a sound file into memory as mono float32.
-
-    Args:
-        source: a path, or a binary file object that can seek.
-        rate: samples a second wanted.
-        offset_s: seconds to leave out at the start.
-        seconds: seconds to read at most; None reads to the end.
-        max_seconds: as in :func:`open_audio`.
-
-    Returns:
-        The samples, and what is known of the file. An hour takes 318 MB at the default rate: for
-        long files prefer :func:`open_audio`.
-
-    Raises:
-        AudioError: as in :func:`open_audio`; ``too_short`` when nothing is left after
-            ``offset_s``.
-        ValueError: a number is out of range.
-    """
-    if offset_s < 0 or (seconds is not None and seconds <= 0):
-        raise ValueError(f"offset_s >= 0 and seconds > 0 must hold; got {offset_s}, {seconds}")
-    first = round(offset_s * rate)
-    last = None if seconds is None else first + round(seconds * rate)
-    kept: list[NDArray[np.float32]] = []
-    position = 0
-    with open_audio(source, rate=rate, max_seconds=max_seconds) as stream:
-        for block in stream:
-            begin = max(0, first - position)
-            end = len(block) if last is None else last - position
-            kept.append(block[begin:end])
-            position += len(block)
-            if last is not None and position >= last:
-                break
-        samples = np.concatenate(kept)
-        if not len(samples):
-            raise AudioError(
-                f"{name_of(source)} ends before {offset_s:g} s: only {stream.duration_s:.1f} s of "
-                "sound are in it.",
-                code="too_short",
-            )
-        return Audio(
-            samples=samples,
-            rate=rate,
-            duration_s=len(samples) / rate,
-            source_rate=stream.source_rate,
-            channels=stream.channels,
-            warning=stream.warning,
-        )
 
 
 _NOTHING = np.empty(0, np.float32)

@@ -12,11 +12,12 @@ from typing import BinaryIO
 
 import av
 import numpy as np
+from av.container import InputContainer
 from numpy.typing import NDArray
 
 from deepmusic.errors import AudioError
 
-__all__ = ["FfmpegReader"]
+__all__ = ["FfmpegReader", "open_container"]
 
 # Demuxers by FFmpeg's names. Left out on purpose: hls, dash, concat, sdp, rtsp, image sequences,
 # raw formats without a signature, scripts, and game formats that nobody keeps music in.
@@ -55,6 +56,27 @@ class _Bytes:
         return self._file.tell()
 
 
+def open_container(file: BinaryIO) -> InputContainer:
+    """Open a file in FFmpeg, restricted to containers that hold their own sound.
+
+    Args:
+        file: binary and seekable; it is read from its start and stays open.
+
+    Raises:
+        AudioError: ``not_audio``, FFmpeg refuses the file.
+    """
+    file.seek(0)
+    try:
+        return av.open(
+            _Bytes(file),
+            mode="r",
+            options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"},
+            metadata_errors="ignore",
+        )
+    except _FAILURES as error:
+        raise AudioError(f"FFmpeg does not read it: {error}", code="not_audio") from error
+
+
 class FfmpegReader:
     """Blocks of the first sound track of one file.
 
@@ -69,16 +91,7 @@ class FfmpegReader:
     name = "ffmpeg"
 
     def __init__(self, file: BinaryIO) -> None:
-        file.seek(0)
-        try:
-            self._container = av.open(
-                _Bytes(file),
-                mode="r",
-                options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"},
-                metadata_errors="ignore",
-            )
-        except _FAILURES as error:
-            raise AudioError(f"FFmpeg does not read it: {error}", code="not_audio") from error
+        self._container = open_container(file)
         if not self._container.streams.audio:
             self._container.close()
             raise AudioError("there is no sound track in it", code="no_sound_track")
@@ -125,8 +138,11 @@ class FfmpegReader:
         """Seconds that the container promises; None where the number is only a guess."""
         if _GUESSING.intersection(self._container.format.name.split(",")):
             return None
-        duration = self._container.duration
-        return None if duration is None else duration / av.time_base
+        if self._stream.duration is not None and self._stream.time_base is not None:
+            return float(self._stream.duration * self._stream.time_base)
+        if self._container.streams.video or self._container.duration is None:
+            return None  # the picture may be longer than the sound
+        return self._container.duration / av.time_base
 
     def close(self) -> None:
         """Let go of FFmpeg's handles; the file itself stays open."""

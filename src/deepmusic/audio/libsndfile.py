@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 import soundfile
@@ -23,6 +23,8 @@ __all__ = ["SndfileReader"]
 
 _BLOCK_SAMPLES = 1 << 21  # of all channels together: bounds a block whatever a header claims
 _TAG_BYTES = 4096  # what may follow the last frame without a suspicion: ID3v1, Lyrics3, APE
+_OGG_PAGE_BYTES = 1 << 16  # a page is shorter than that
+_STREAMED_BYTES = 0x7FFF0000  # sizes from here on stand for "not known yet" in piped files
 _UNKNOWN_S = 200 * 3600  # a longer claim is a placeholder or a damaged header, not a promise
 
 
@@ -93,6 +95,25 @@ class SndfileReader:
         # elsewhere the header knows its length, and pictures or cue sheets may follow the sound
         spare = _TAG_BYTES if self._sound.format in ("MP3", "OGG") else self._size // 20
         return self.failed or left > max(_TAG_BYTES, spare)
+
+    def is_cut_off(self) -> bool:
+        """Whether the file ends before its container says it does."""
+        place = self._file.tell()
+        try:
+            self._file.seek(0)
+            head = self._file.read(8)
+            if head[:4] in (b"RIFF", b"RIFX", b"FORM"):
+                order: Literal["little", "big"] = "little" if head[:4] == b"RIFF" else "big"
+                claimed = int.from_bytes(head[4:], order)
+                return self._size < claimed < _STREAMED_BYTES
+            if head[:4] == b"OggS":
+                self._file.seek(max(0, self._size - _OGG_PAGE_BYTES))
+                tail = self._file.read(_OGG_PAGE_BYTES)
+                last = tail.rfind(b"OggS")
+                return last >= 0 and not tail[last + 5 : last + 6] >= b"\x04"  # flag: end of stream
+            return False
+        finally:
+            self._file.seek(place)
 
     def close(self) -> None:
         """Let go of libsndfile's handle; the file itself stays open."""

@@ -32,10 +32,15 @@ def open_source(source: Source) -> tuple[BinaryIO, bool]:
     Raises:
         AudioError: ``missing``, ``directory``, ``not_a_file``, ``permission``, ``unreadable``,
             ``not_seekable`` or ``empty``.
+        TypeError: the source is neither a path nor a binary file object.
     """
     shown = name_of(source)
     if not isinstance(source, str | os.PathLike):
-        if not (hasattr(source, "read") and hasattr(source, "seek") and source.seekable()):
+        if not (hasattr(source, "read") and isinstance(source.read(0), bytes)):
+            raise TypeError(
+                f"a sound is given as a path or a binary file object; got {type(source).__name__}"
+            )
+        if not source.seekable():
             raise AudioError(
                 f"{shown} cannot seek; read it into io.BytesIO or save it to a file first.",
                 code="not_seekable",

@@ -51,6 +51,19 @@ def _open_sink() -> int | None:
     return stream
 
 
+def _restore_in_child() -> None:
+    """A process forked in the middle of a call has no thread left that would restore."""
+    global _lock, _depth
+    _lock = threading.Lock()
+    if _depth and _sink and _variable is not None:
+        _variable.value = _original
+    _depth = 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_restore_in_child)
+
+
 @contextmanager
 def quiet_c_stderr() -> Iterator[None]:
     """Drop what C code prints to ``stderr`` inside the block; safe in several threads at once."""
