@@ -1,0 +1,112 @@
+"""What a run needs of the process around it: device, random states, determinism, Ctrl-C."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from deepmusic.errors import DeepMusicError
+from deepmusic.training.config import TrainingConfig
+
+__all__ = [
+    "describe",
+    "deterministic",
+    "ignore_interrupts",
+    "interrupts_noted",
+    "seed_step",
+    "start_accelerator",
+]
+
+
+def start_accelerator(config: TrainingConfig) -> Accelerator:
+    """Accelerate on the chosen device and in the chosen precision.
+
+    Raises:
+        DeepMusicError: the device is not there.
+    """
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not found.get(config.device, True):
+        raise DeepMusicError(
+            f"There is no {config.device} device for PyTorch here; use device auto or cpu."
+        )
+    cuda = found["cuda"] and config.device in ("auto", "cuda")
+    bf16 = config.precision == "bf16" or (
+        config.precision == "auto" and cuda and torch.cuda.is_bf16_supported()
+    )
+    return Accelerator(
+        cpu=config.device == "cpu" or not any(found.values()),
+        mixed_precision="bf16" if bf16 else "no",
+    )
+
+
+def describe(accelerator: Accelerator, config: TrainingConfig) -> str:
+    """Device, precision, processes and batch in words."""
+    precision = {"no": "float32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
+    processes = accelerator.num_processes
+    shared = f" over {processes} processes" if processes > 1 else ""
+    return f"{accelerator.device.type}, {precision}, batches of {config.batch_size}{shared}"
+
+
+def seed_step(seed: int, rank: int, step: int) -> None:
+    """Seed Python's, numpy's and torch's generators for one step of one process.
+
+    So nothing random lives from one step to the next, and a resumed run needs no saved states.
+    """
+    mixed = np.random.SeedSequence([seed, rank, step]).generate_state(1, np.uint64)[0].item()
+    random.seed(mixed)
+    np.random.seed(mixed % 2**32)  # noqa: NPY002 - a task's loss may use the global generator
+    torch.manual_seed(mixed)
+
+
+@contextmanager
+def deterministic(device: torch.device) -> Iterator[None]:
+    """Reproducible algorithms on the CPU; global settings and random states return afterwards."""
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            if device.type == "cpu":
+                torch.use_deterministic_algorithms(True, warn_only=True)
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+
+
+@contextmanager
+def interrupts_noted() -> Iterator[Callable[[], bool]]:
+    """Note the first Ctrl-C instead of raising in mid-step; a second one raises at once.
+
+    Gives a function that says whether Ctrl-C was pressed. Signals can be handled in the main
+    thread only; elsewhere this does nothing.
+    """
+    pressed = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed.is_set
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        pressed.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def ignore_interrupts(worker: int) -> None:
+    """Let a data worker outlive Ctrl-C: the main process finishes its step and then stops it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,71 @@
+"""What a model brings to be trained: its data, its loss, and how it is validated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+from torch.utils.data import default_collate
+
+__all__ = ["Items", "Task"]
+
+
+class Items(Protocol):
+    """Training items by epoch and index.
+
+    An item must follow from its key alone, so that a resumed run sees the items that an
+    uninterrupted one would have seen: randomness comes from a generator made on the spot, such as
+    ``numpy.random.default_rng([seed, epoch, index])``.
+    """
+
+    def __len__(self) -> int:
+        """Number of items in an epoch, at least one."""
+        ...
+
+    def __getitem__(self, key: tuple[int, int], /) -> Any:
+        """The item for ``(epoch, index)``, both from zero; index is below the length."""
+        ...
+
+
+class Task(Protocol):
+    """One model's side of the training; `deepmusic.training.fit` is the other.
+
+    Subclass it and set the attributes, or write a class with the same members.
+
+    Args:
+        model: the network; after the training it holds the best weights.
+        dataset: the training items.
+        monitor: name of the validation measure that decides which epoch was best.
+        higher_is_better: whether more of that measure is better.
+        metadata: saved with the weights, in JSON types, such as the configuration, the names of
+            the classes and a fingerprint of the data. A run is resumed only by a task with equal
+            metadata.
+    """
+
+    model: nn.Module
+    dataset: Items
+    monitor: str
+    higher_is_better: bool
+    metadata: Mapping[str, Any]
+
+    def loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, Mapping[str, Tensor | float]]:
+        """Mean loss over a batch, and further means to report, such as the accuracy.
+
+        Call ``model(...)`` itself, not its methods: it may be wrapped for several processes. Each
+        trainable parameter must take part. Randomness may come from torch's, numpy's or Python's
+        global generators, which are seeded before every step.
+        """
+        ...
+
+    def validate(self, model: nn.Module) -> Mapping[str, float]:
+        """Measures on the validation data, by name; the model is in evaluation mode.
+
+        Runs in the main process alone, without gradients.
+        """
+        ...
+
+    @staticmethod
+    def collate(items: list[Any]) -> Any:
+        """Items into a batch; torch's own way unless overridden."""
+        return default_collate(items)
