@@ -1,0 +1,336 @@
+from __future__ import annotations
+
+import builtins
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import mutagen
+import numpy as np
+import pytest
+import soundfile
+
+from deepmusic.audio.tags import TagChange, TagLog, Tags, read_tags, undo, write_genre
+from deepmusic.errors import DataError, DeepMusicError
+
+RATE = 48000
+FORMATS = ("mp3", "flac", "ogg", "opus", "wav", "aiff", "m4a", "wma")
+
+
+def sound(path: Path, **tags: str) -> Path:
+    """A second of a chord, with tags written by libsndfile or FFmpeg."""
+    codecs = {
+        "mp3": "libmp3lame", "flac": "flac", "opus": "libopus", "wav": "pcm_s16le",
+        "aiff": "pcm_s16be", "m4a": "aac", "wma": "wmav2",
+    }  # fmt: skip
+    time = np.arange(RATE) / RATE
+    samples = 0.2 * np.sin(2 * np.pi * 440 * time) + 0.1 * np.sin(2 * np.pi * 659 * time)
+    if path.suffix == ".ogg":  # PyAV has no encoder for Vorbis
+        with soundfile.SoundFile(path, "w", RATE, 1) as file:
+            for name, value in tags.items():
+                setattr(file, name, value)
+            file.write(samples)
+        return path
+    options = {"write_id3v2": "1"} if path.suffix == ".aiff" else {}
+    with av.open(str(path), "w", options=options) as container:
+        container.metadata.update(tags)
+        stream = container.add_stream(codecs[path.suffix[1:]], rate=RATE, layout="mono")
+        stream.codec_context.bit_rate = 96_000
+        if path.suffix == ".opus":
+            stream.metadata.update(tags)
+        resampler = av.AudioResampler(
+            format=stream.codec_context.format,
+            layout="mono",
+            rate=RATE,
+            frame_size=stream.codec_context.frame_size or 1024,
+        )
+        pcm = (samples * 32767).astype(np.int16)[None]
+        frame = av.AudioFrame.from_ndarray(pcm, format="s16", layout="mono")
+        frame.sample_rate = RATE
+        for piece in [*resampler.resample(frame), *resampler.resample(None), None]:
+            container.mux(stream.encode(piece))
+    return path
+
+
+def decoded(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        return np.concatenate([f.to_ndarray() for f in container.decode(audio=0)], axis=1)
+
+
+@pytest.fixture(scope="session")
+def untagged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sounds")
+    for kind in FORMATS:
+        tagged = mutagen.File(sound(folder / f"plain.{kind}"))
+        if tagged.tags:
+            tagged.delete()
+    return folder
+
+
+@pytest.fixture(params=FORMATS)
+def song(request: pytest.FixtureRequest, untagged: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(untagged / f"plain.{request.param}", tmp_path))
+
+
+@pytest.fixture
+def mp3(untagged: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(untagged / "plain.mp3", tmp_path / "song.mp3"))
+
+
+def test_written_genre_is_read_back_and_the_sound_is_the_same(song: Path) -> None:
+    before = decoded(song)
+    song.chmod(0o640)
+    assert write_genre(song, "Ræggae") == TagChange(str(song), (), ("Ræggae",), "written")
+    assert read_tags(song).genre == "Ræggae"
+    np.testing.assert_array_equal(decoded(song), before)
+    assert song.stat().st_mode & 0o777 == 0o640
+    assert os.listdir(song.parent) == [song.name]
+    assert write_genre(song, "Ræggae").status == "same"
+
+
+def test_undo_leaves_no_genre_where_there_was_none(song: Path, tmp_path: Path) -> None:
+    before = decoded(song)
+    log = TagLog(tmp_path / "tags.jsonl")
+    write_genre(song, "rock", log=log)
+    assert [change.status for change in undo(TagLog(log.path))] == ["restored"]
+    assert read_tags(song).genre is None
+    np.testing.assert_array_equal(decoded(song), before)
+    assert undo(TagLog(log.path)) == []
+
+
+@pytest.mark.parametrize("kind", ["mp3", "flac", "m4a", "wav", "ogg"])
+def test_undo_gives_back_several_genres_and_all_else_stays(
+    kind: str, untagged: Path, tmp_path: Path
+) -> None:
+    song = sound(tmp_path / f"a.{kind}", artist="Zoë", title="T", album="A", genre="Jazz")
+    tagged = mutagen.File(song)
+    values = ["Jazz", "Hard Bop"]
+    if kind in ("mp3", "wav"):
+        if tagged.tags is None:
+            tagged.add_tags()
+        tagged.tags.add(mutagen.id3.TCON(encoding=3, text=values))
+    else:
+        tagged["\xa9gen" if kind == "m4a" else "genre"] = values
+    tagged.save()
+    others = {key: str(value) for key, value in mutagen.File(song).tags.items()}
+    log = TagLog(tmp_path / "tags.jsonl")
+    change = write_genre(song, "pop", overwrite=True, log=log)
+    assert (change.before, change.after) == (("Jazz", "Hard Bop"), ("pop",))
+    assert read_tags(song).artist == "Zoë"
+    assert undo(log) == [TagChange(str(song), ("pop",), ("Jazz", "Hard Bop"), "restored")]
+    assert {key: str(value) for key, value in mutagen.File(song).tags.items()} == others
+
+
+def test_a_genre_that_a_person_set_is_kept(tmp_path: Path) -> None:
+    for kind in FORMATS:
+        song = sound(tmp_path / f"a.{kind}", genre="Polka")
+        content = song.read_bytes()
+        change = write_genre(song, "rock")
+        assert (change.status, change.after) == ("kept", ("Polka",)), kind
+        assert song.read_bytes() == content
+
+
+def test_our_own_genre_may_be_replaced_by_the_log(mp3: Path, tmp_path: Path) -> None:
+    log = TagLog(tmp_path / "tags.jsonl")
+    write_genre(mp3, "rock", log=log)
+    assert write_genre(mp3, "pop").status == "kept"
+    assert write_genre(mp3, "pop", log=TagLog(log.path)).status == "written"
+    assert [c.after for c in undo(TagLog(log.path))] == [()]
+    assert mutagen.File(mp3).tags is None
+
+
+def test_undo_leaves_alone_what_others_changed_since(mp3: Path, tmp_path: Path) -> None:
+    log = TagLog(tmp_path / "tags.jsonl")
+    write_genre(mp3, "rock", log=log)
+    write_genre(mp3, "Polka", overwrite=True)
+    (change,) = undo(log)
+    assert change.status == "kept"
+    assert "Polka" in str(change.reason)
+    assert read_tags(mp3).genre == "Polka"
+
+
+def test_a_genre_undone_is_ours_no_more(mp3: Path, tmp_path: Path) -> None:
+    log = TagLog(tmp_path / "tags.jsonl")
+    write_genre(mp3, "rock", log=log)
+    undo(log)
+    write_genre(mp3, "rock")  # as a person would
+    assert write_genre(mp3, "pop", log=TagLog(log.path)).status == "kept"
+
+
+def test_a_dry_run_changes_nothing(song: Path, tmp_path: Path) -> None:
+    content = song.read_bytes()
+    log = TagLog(tmp_path / "tags.jsonl")
+    change = write_genre(song, "rock", dry_run=True, log=log)
+    assert (change.status, change.after) == ("planned", ("rock",))
+    assert song.read_bytes() == content
+    assert not log.path.exists()
+    write_genre(song, "rock", log=log)
+    content = song.read_bytes()
+    assert [c.status for c in undo(log, dry_run=True)] == ["planned"]
+    assert song.read_bytes() == content
+
+
+def test_an_id3_tag_keeps_its_version(mp3: Path) -> None:
+    tags = mutagen.id3.ID3()
+    tags.add(mutagen.id3.TPE1(encoding=1, text=["Ålborg"]))
+    tags.add(mutagen.id3.TYER(encoding=0, text=["1999"]))
+    tags.save(mp3, v2_version=3)
+    write_genre(mp3, "rock")
+    assert mutagen.id3.ID3(mp3, translate=False).version == (2, 3, 0)
+    assert str(mutagen.id3.ID3(mp3, translate=False)["TYER"]) == "1999"
+
+
+def test_a_kill_between_log_and_change_does_no_harm(mp3: Path, tmp_path: Path) -> None:
+    log = TagLog(tmp_path / "tags.jsonl")
+    log.append(mp3, (), ("rock",), had_tags=False)
+    content = mp3.read_bytes()
+    undo(TagLog(log.path))
+    assert mp3.read_bytes() == content
+    assert TagLog(log.path).files() == []
+
+
+def test_a_log_line_cut_short_is_passed_over_and_replaced(mp3: Path, tmp_path: Path) -> None:
+    path = tmp_path / "tags.jsonl"
+    write_genre(mp3, "rock", log=TagLog(path))
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[:30])
+    write_genre(mp3, "pop", log=TagLog(path))
+    assert [json.loads(line)["after"] for line in path.read_text().splitlines()] == [
+        ["rock"],
+        ["pop"],
+    ]
+
+
+def test_a_foreign_log_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("buy strings\n")
+    with pytest.raises(DataError, match="no log of tag changes"):
+        TagLog(path)
+
+
+def test_a_change_that_cannot_be_logged_is_not_made(mp3: Path, tmp_path: Path) -> None:
+    content = mp3.read_bytes()
+    change = write_genre(mp3, "rock", log=TagLog(tmp_path / "gone" / "tags.jsonl"))
+    assert change.status == "failed"
+    assert mp3.read_bytes() == content
+
+
+def test_a_tag_that_harms_the_sound_is_not_written(
+    mp3: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = mp3.read_bytes()
+
+    def clumsy(self: object, file: object) -> None:
+        file.truncate(4000)  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(mutagen.mp3.MP3, "save", clumsy)
+    change = write_genre(mp3, "rock")
+    assert (change.status, change.reason) == ("failed", "its sound would not survive the tag")
+    assert mp3.read_bytes() == content
+
+
+def test_a_link_stays_a_link(mp3: Path) -> None:
+    link = mp3.parent / "link.mp3"
+    link.symlink_to(mp3.name)
+    assert write_genre(link, "rock").status == "written"
+    assert link.is_symlink()
+    assert read_tags(mp3).genre == "rock"
+
+
+def test_names_that_are_not_utf8(mp3: Path, tmp_path: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9\n.mp3"))
+    try:
+        mp3.rename(odd)
+    except OSError:
+        pytest.skip("this file system refuses a name that is not UTF-8")
+    log = TagLog(tmp_path / "tags.jsonl")
+    assert write_genre(odd, "rock", log=log).status == "written"
+    assert read_tags(odd).genre == "rock"
+    assert [c.status for c in undo(TagLog(log.path))] == ["restored"]
+
+
+@pytest.mark.parametrize("genre", ["", "  ", "rock\nroll", "a\0b"])
+def test_a_genre_is_one_line(genre: str, mp3: Path) -> None:
+    with pytest.raises(DeepMusicError, match="one line"):
+        write_genre(mp3, genre)
+
+
+def test_without_mutagen_there_is_one_sentence(mp3: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def refuse(name: str, *args: object, **kwargs: object) -> object:
+        if name.startswith("mutagen"):
+            raise ImportError(name)
+        return real(name, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(DeepMusicError, match=r"pip install 'deepmusic\[tags\]'"):
+        write_genre(mp3, "rock")
+    assert read_tags(mp3) == Tags()
+
+
+def test_reading_needs_no_mutagen() -> None:
+    code = "import sys, deepmusic.audio.tags as t; t.read_tags('x'); exit('mutagen' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_real_tags_are_read(shared_data: Path) -> None:
+    tags = read_tags(shared_data / "emotify" / "classical" / "1.mp3")
+    assert tags.artist == "Voices of Music"
+    assert tags.album == "Bach and Telemann - Sonatas, Preludes and Fantasias"
+    assert tags.genre is None
+
+
+def test_the_artist_of_the_album_stands_in(tmp_path: Path) -> None:
+    assert read_tags(sound(tmp_path / "a.flac", album_artist="B", genre=" ")) == Tags(artist="B")
+
+
+def test_odd_files_have_tags_or_none_and_are_never_harmed(
+    shared_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    odd = shared_data / "odd" / "audio"
+    statuses = {}
+    for source in sorted(odd.rglob("*")):
+        if source.name == "bomb_3h.flac":
+            continue
+        assert isinstance(read_tags(source), Tags)
+        if not source.is_file():
+            assert write_genre(source, "rock").status == "failed"
+            continue
+        file = tmp_path / source.name
+        shutil.copyfile(source, file)
+        content = file.read_bytes()
+        log = TagLog(tmp_path / "tags.jsonl")
+        change = write_genre(file, "rock", log=log)
+        statuses[f"{source.parent.name}/{source.name}"] = change
+        if change.status == "written":
+            assert read_tags(file).genre == "rock", source
+        else:
+            assert change.reason, source
+            assert file.read_bytes() == content, source
+    assert statuses["mp3/plain.mp3"].status == "written"
+    assert statuses["not/text.mp3"].status == "failed"
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes are of Unix")
+def test_pipes_devices_and_links_are_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.mp3")
+    (tmp_path / "endless.mp3").symlink_to("/dev/zero")
+    (tmp_path / "self.mp3").symlink_to("self.mp3")
+    (tmp_path / "gone.mp3").symlink_to("nowhere")
+    for name in ("fifo.mp3", "endless.mp3", "self.mp3", "gone.mp3"):
+        assert read_tags(tmp_path / name) == Tags()
+        assert write_genre(tmp_path / name, "rock").status == "failed"
+
+
+def test_a_file_named_wrongly_is_tagged_as_what_it_is(untagged: Path, tmp_path: Path) -> None:
+    song = Path(shutil.copy(untagged / "plain.ogg", tmp_path / "song.mp3"))
+    assert write_genre(song, "rock").status == "written"
+    assert mutagen.File(song)["genre"] == ["rock"]
+    samples, _ = soundfile.read(song)
+    assert len(samples)
