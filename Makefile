@@ -1,0 +1,66 @@
+# make demo FILE=song.mp3   sets everything up the first time, then says the genre of a recording
+# make test | lint | docs   likewise, with what each of them needs
+# make clean                removes all that was made here, and .venv
+# Another Python: make PYTHON=python3.12 demo
+
+PYTHON ?= python3
+VENV := .venv
+IN_VENV := $(VENV)/bin/
+
+# FILE goes to the shell by the environment, as it was typed: spaces, quotes and dollars are safe
+export DEMO_FILE := $(value FILE)
+unexport FILE
+# one thread a process: the tests run in processes of their own
+export OMP_NUM_THREADS ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+EXTRAS_demo :=
+EXTRAS_test := [test]
+EXTRAS_lint := [lint]
+EXTRAS_docs := [docs]
+# What the one without a GPU is tested with; with a GPU pip chooses the torch that fits
+CPU_TORCH := torch==2.13.0
+
+.PHONY: demo test lint docs clean
+# two pips must not write to one .venv
+.NOTPARALLEL:
+
+demo: $(VENV)/.ready-demo
+	@if [ -z "$$DEMO_FILE" ]; then \
+		DEMO_FILE=.cache/demo.flac; \
+		[ -f "$$DEMO_FILE" ] || $(IN_VENV)python scripts/make_demo_clip.py "$$DEMO_FILE" || exit 1; \
+		echo "No FILE given, so the built-in tune is heard; yours: make demo FILE=song.mp3"; \
+	fi; \
+	$(IN_VENV)deepmusic classify -- "$$DEMO_FILE"
+
+test: $(VENV)/.ready-test
+	@$(IN_VENV)python -m pytest -n 2
+
+lint: $(VENV)/.ready-lint
+	@$(IN_VENV)ruff check .
+	@$(IN_VENV)ruff format --check .
+	@$(IN_VENV)mypy
+
+docs: $(VENV)/.ready-docs
+	@$(IN_VENV)mkdocs build --strict
+
+clean:
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis site dist
+
+# The stamp is newer than all that says what to install: the second call installs nothing.
+$(VENV)/.ready-%: pyproject.toml constraints.txt src/deepmusic/version.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "DeepMusic needs Python 3.11 or newer, and $(PYTHON) is none:" \
+			"install one, or name it as in: make PYTHON=python3.12 $*" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+		echo "$(PYTHON) lacks its venv module; on Debian and Ubuntu:" \
+			"apt install python3-venv, then run make $* again." >&2; exit 1; }
+	@$(IN_VENV)python -m pip --version >/dev/null 2>&1 || { \
+		echo "Making $(VENV)"; $(PYTHON) -m venv --clear $(VENV); } || { \
+		echo "$(VENV) could not be made here: is the disk full, or the folder read-only?" >&2; exit 1; }
+	@echo "Installing into $(VENV); the first time takes some minutes"
+	@{ { nvidia-smi >/dev/null 2>&1 || $(IN_VENV)pip install --quiet "$(CPU_TORCH)"; } && \
+		$(IN_VENV)pip install --quiet -c constraints.txt -e ".$(EXTRAS_$*)"; } || { \
+		echo "Installing failed, for the reason above: the first time pip needs the network," \
+			"or a folder of packages named by PIP_FIND_LINKS; then run make $* again." >&2; exit 1; }
+	@touch $@
