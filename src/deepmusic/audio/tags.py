@@ -274,8 +274,12 @@ def _changed(
 
     try:
         with _regular(path) as file:
-            _metadata(file)  # what FFmpeg does not take for sound never reaches mutagen
-            name = "sound" + path.suffix
+            # What FFmpeg does not take for sound never reaches mutagen, which goes by the name
+            # where files are named wrongly: so it is told the right one.
+            with _opened(file, path.suffix) as container:
+                if not container.streams.audio:
+                    return _failed(path, "there is no sound track in it")
+                name = f"sound.{container.format.name.split(',')[0]}"
             file.seek(0)
             tagged = mutagen.File(fileobj=file, filename=name)
             if tagged is None:
@@ -303,10 +307,12 @@ def _changed(
                     shutil.copyfileobj(copy, out)
     except DeepMusicError as error:
         return _failed(path, str(error))
+    except av.FFmpegError:
+        return _failed(path, "it is no sound file that can be read to its end")
     except OSError as error:
         return _failed(path, (error.strerror or str(error)).lower())
     except Exception as error:  # mutagen lets many kinds through on damaged files
-        return _failed(path, f"its tags cannot be read ({str(error) or type(error).__name__})")
+        return _failed(path, f"its tags cannot be changed: {str(error) or type(error).__name__}")
     return TagChange(str(path), before, wanted, status)
 
 
@@ -397,6 +403,7 @@ def _set_genres(tagged: Any, genres: Genres, file: BinaryIO, *, bare: bool) -> N
         if key in tags:
             del tags[key]
         if bare and not len(tags):
+            file.seek(0)
             tagged.delete(file)
             return
     elif is_id3:
