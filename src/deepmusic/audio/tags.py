@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import shutil
-import stat
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,13 +19,16 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import av
+from av.container import InputContainer
 
-# FFmpeg is let at the same containers for their tags as for their sound.
-from deepmusic.audio.ffmpeg import _CONTAINERS, _Bytes
-from deepmusic.errors import DataError, DeepMusicError
+from deepmusic.audio.ffmpeg import open_container
+from deepmusic.audio.sources import SteadyFile, open_source
+from deepmusic.errors import AudioError, DataError, DeepMusicError
 from deepmusic.files import sync_folder, write_atomically
 
 __all__ = ["TagChange", "TagLog", "Tags", "read_tags", "undo", "write_genre"]
+
+_NO_SOUND = "it is no sound file that can be read to its end"
 
 Genres = tuple[str, ...]
 Status = Literal["written", "planned", "same", "kept", "restored", "failed"]
@@ -52,7 +54,7 @@ def read_tags(path: str | os.PathLike[str]) -> Tags:
         The tags; the artist of the album stands in for a missing artist.
     """
     try:
-        with _regular(Path(path)) as file:
+        with open_source(path)[0] as file:
             found = _metadata(file)
     except Exception:  # FFmpeg meets anything here, and no tag is worth stopping for
         return Tags()
@@ -273,7 +275,7 @@ def _changed(
     import mutagen
 
     try:
-        with _regular(path) as file:
+        with open_source(path)[0] as file:
             # What FFmpeg does not take for sound never reaches mutagen, which goes by the name
             # where files are named wrongly: so it is told the right one.
             with _opened(file, path.suffix) as container:
@@ -305,10 +307,12 @@ def _changed(
                 copy.seek(0)
                 with write_atomically(path, "wb") as out:
                     shutil.copyfileobj(copy, out)
+    except AudioError as error:
+        return _failed(path, _NO_SOUND if error.code == "not_audio" else str(error))
+    except av.FFmpegError:
+        return _failed(path, _NO_SOUND)
     except DeepMusicError as error:
         return _failed(path, str(error))
-    except av.FFmpegError:
-        return _failed(path, "it is no sound file that can be read to its end")
     except OSError as error:
         return _failed(path, (error.strerror or str(error)).lower())
     except Exception as error:  # mutagen lets many kinds through on damaged files
@@ -320,24 +324,15 @@ def _failed(path: Path, reason: str) -> TagChange:
     return TagChange(str(path), (), (), "failed", reason)
 
 
-def _regular(path: Path) -> BinaryIO:
-    """The file opened, if it is one: a pipe or a device may have no end."""
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise OSError("it is no regular file")
-    return open(path, "rb")
-
-
-def _opened(file: BinaryIO, suffix: str) -> av.container.InputContainer:
-    file.seek(0)
-    source = _Bytes(file)
-    source.name = "sound" + suffix
-    options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
-    return av.open(source, mode="r", options=options, metadata_errors="replace")
+def _opened(file: BinaryIO, suffix: str) -> InputContainer:
+    steady = SteadyFile(file)
+    steady.name = "sound" + suffix  # a temporary copy has no extension of its own
+    return open_container(steady)
 
 
 def _metadata(file: BinaryIO) -> dict[str, str]:
     """Tags by lower-case name, without empty ones."""
-    with _opened(file, os.path.splitext(file.name)[1]) as container:
+    with open_container(file) as container:
         # Ogg keeps its tags with the stream, all others with the container.
         merged: dict[str, str] = {}
         for stream in container.streams.audio:

@@ -45,7 +45,7 @@ _NO_MEMBERS = _NOBODY | {
     "all stars", "band", "brother", "brothers", "choir", "chorus", "co", "company", "conductor",
     "creator", "crew", "dj", "ensemble", "family", "friends", "gang", "group", "guest", "guests",
     "ii", "iii", "iv", "jr", "junior", "mc", "more", "orchestra", "others", "phd", "quartet",
-    "quintet", "sister", "sisters", "son", "sons", "sr", "strings", "trio",
+    "quintet", "sister", "sisters", "son", "sons", "sr", "strings", "the", "trio",
 }  # fmt: skip
 _SOMEONES = re.compile(r"(?:his|her|their|guests?|friends?)\b")
 
@@ -73,13 +73,15 @@ def artist_members(name: str | None) -> frozenset[str]:
         ['edith piaf', 'theo sarapo']
     """
     whole = _comparable(name or "")
-    if _bare(whole) in _NOBODY:
+    if _bare(whole).strip("()[]<>") in _NOBODY:
         return frozenset()
     parts = {_bare(part) for part in _BETWEEN.split(whole)}
     members = {
         part
         for part in parts
-        if len(part) > 1 and part not in _NO_MEMBERS and not _SOMEONES.match(part)
+        if (len(part) > 1 or not part.isascii())
+        and part not in _NO_MEMBERS
+        and not _SOMEONES.match(part)
     }
     return frozenset(members or {_bare(whole)})
 

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deepmusic.datasets import Track, artist_members, group_tracks
+
+
+def track(path: str, artist: str | None = None, album: str | None = None, sound: str = "") -> Track:
+    return Track(path, path.split("/")[0], artist, album, sound or path)
+
+
+@pytest.mark.parametrize(
+    ("name", "members"),
+    [
+        ("Queen", {"queen"}),
+        ("QUEEN", {"queen"}),
+        ("  Daft   Punk ", {"daft punk"}),
+        ("Björk", {"bjork"}),
+        ("Bjo\u0308rk", {"bjork"}),
+        ("Ｑｕｅｅｎ", {"queen"}),
+        ("Straße", {"strasse"}),
+        ("が", {"が"}),
+        ("The Beatles", {"beatles"}),
+        ("Beatles, The", {"beatles"}),
+        ("R.E.M.", {"rem"}),
+        ("Simon & Garfunkel", {"simon", "garfunkel"}),
+        ("Edward Martin and William Bastian", {"edward martin", "william bastian"}),
+        ("A-Trak feat. Zoe", {"a-trak", "zoe"}),
+        ("A-Trak (feat. Zoe)", {"a-trak", "zoe"}),
+        ("A-Trak [ft Zoe & Ann]", {"a-trak", "zoe", "ann"}),
+        ("Ann featuring Bob", {"ann", "bob"}),
+        ("Ann vs. Bob", {"ann", "bob"}),
+        ("Ann x Bob", {"ann", "bob"}),
+        ("Ann × Bob", {"ann", "bob"}),
+        ("Ann with Bob", {"ann", "bob"}),
+        ("Ann; Bob\0Cid", {"ann", "bob", "cid"}),
+        ("Ann/Bob", {"ann", "bob"}),
+        ("Ann / DJ", {"ann"}),
+        ("AC/DC", {"ac/dc"}),
+        ("10,000 Maniacs", {"10,000 maniacs"}),
+        ("Malcolm X", {"malcolm x"}),
+        ("Alexander Anderson", {"alexander anderson"}),
+        ("Sammy Davis, Jr.", {"sammy davis"}),
+        ("Duke Ellington & His Orchestra", {"duke ellington"}),
+        ("Bill and Friends", {"bill"}),
+        ("The Band", {"band"}),
+        ("Band & Friends", {"band & friends"}),
+        ("Earth, Wind & Fire", {"earth", "wind", "fire"}),
+        ("!!!", {"!!!"}),
+        ("Prince (US)", {"prince (us)"}),
+        ("Various Artists", set()),
+        ("VARIOUS", set()),
+        ("V.A.", set()),
+        ("VA", set()),
+        ("[Unknown]", set()),
+        ("<unknown>", set()),
+        ("Unknown Artist", set()),
+        ("", set()),
+        (" \t", set()),
+        (None, set()),
+    ],
+)
+def test_members(name: str | None, members: set[str]) -> None:
+    assert artist_members(name) == members
+
+
+@given(st.text())
+def test_any_name_has_members_that_do_not_depend_on_case_or_space(name: str) -> None:
+    members = artist_members(name)
+    assert all(member and member == member.strip() for member in members)
+    assert artist_members(f"  {name} ") == members
+
+
+def test_a_band_called_by_a_common_word_joins_no_strangers() -> None:
+    names = ["The Band", "Ann & the Band", "Bob & the Band", "Cid, Jr.", "Dan, Jr."]
+    assert group_tracks([track(f"rock/{n}", name) for n, name in enumerate(names)]) == [*range(5)]
+
+
+def test_collaborations_join_their_members_through_third_tracks() -> None:
+    tracks = [
+        track("rock/1", "Ann"),
+        track("pop/2", "Bob"),
+        track("rock/3", "Cid"),
+        track("jazz/4", "ANN feat. bob"),
+    ]
+    assert group_tracks(tracks) == [0, 0, 1, 0]
+
+
+def test_copies_are_joined_whoever_is_named() -> None:
+    tracks = [track("a/1", "Ann", sound="x"), track("b/2", "Bob", sound="x"), track("b/3", "Bob")]
+    assert group_tracks(tracks) == [0, 0, 0]
+
+
+def test_unknown_artists_and_compilations_join_nothing() -> None:
+    names = [None, None, "Various Artists", "VA", "Unknown"]
+    assert group_tracks([track(f"a/{n}", name) for n, name in enumerate(names)]) == [*range(5)]
+
+
+def test_an_album_is_joined_but_not_by_its_title_alone() -> None:
+    hits = "Greatest Hits"
+    flat = [track("a/1", "Queen", hits), track("a/2", "ABBA", hits)]
+    assert group_tracks(flat) == [0, 1]
+    folder = [track("a/now 45/1", "Queen", "Now 45"), track("a/now 45/2", "ABBA", "NOW 45")]
+    assert group_tracks(folder) == [0, 0]
+    artists = [track("a/queen/1", "Queen", hits), track("a/abba/1", "ABBA", hits)]
+    assert group_tracks(artists) == [0, 1]
+    nobody = [track("a/1", "VA", "Now 45"), track("b/2", None, "now 45"), track("b/3", None)]
+    assert group_tracks(nobody) == [0, 0, 1]
+    untitled = [track("a/1", None, "Unknown Album"), track("a/2", None, "Unknown Album")]
+    assert group_tracks(untitled) == [0, 1]
+
+
+def test_no_tracks_no_groups() -> None:
+    assert group_tracks([]) == []
+
+
+def test_a_long_chain_of_collaborations_is_one_group() -> None:
+    tracks = [track(f"a/{n}", f"Name{n} & Name{n + 1}") for n in range(20_000)]
+    assert set(group_tracks(tracks[::-1])) == {0}
+
+
+NAMES = st.lists(st.sampled_from(["Ann", "Bob", "Cid", "Dan", "Eve", "VA"]), min_size=1, max_size=2)
+TRACKS = st.lists(
+    st.builds(
+        lambda names, album, sound: ("; ".join(names), album, sound),
+        NAMES,
+        st.sampled_from([None, "One", "Two"]),
+        st.sampled_from(["", "", "x", "y"]),
+    ),
+    max_size=12,
+).map(lambda rows: [track(f"a/{n}", *row) for n, row in enumerate(rows)])
+
+
+@given(TRACKS)
+def test_groups_are_the_connected_parts(tracks: list[Track]) -> None:
+    """Against a slow search over all pairs."""
+
+    def alike(one: Track, other: Track) -> bool:
+        ours, theirs = artist_members(one.artist), artist_members(other.artist)
+        return (
+            bool(ours & theirs)
+            or one.content_hash == other.content_hash
+            or (not ours and not theirs and one.album is not None and one.album == other.album)
+        )
+
+    groups = group_tracks(tracks)
+    for start in range(len(tracks)):
+        reached, waiting = {start}, [start]
+        while waiting:
+            here = tracks[waiting.pop()]
+            more = {n for n, t in enumerate(tracks) if alike(here, t)} - reached
+            reached |= more
+            waiting += more
+        assert reached == {n for n, group in enumerate(groups) if group == groups[start]}
+
+
+def test_emotify_has_the_artists_we_counted(shared_data: Path) -> None:
+    with open(shared_data / "emotify" / "tracks.csv", encoding="utf-8", newline="") as file:
+        tracks = [track(row["path"], row["artist"], row["album"]) for row in csv.DictReader(file)]
+    assert len({t.artist for t in tracks}) == 92
+    assert len(set(group_tracks(tracks))) == 91

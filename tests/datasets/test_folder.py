@@ -1,0 +1,324 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from deepmusic.datasets import FolderDataset, content_hash, fingerprint, scan_folder
+from deepmusic.errors import DataError
+
+
+def fill(root: Path, *paths: str) -> Path:
+    """Files that are no sound, each of its own content: nothing is decoded by a scan."""
+    for path in paths:
+        file = root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(path)
+    return root
+
+
+def table(root: Path, text: str, *, name: str = "tracks.csv", encoding: str = "utf-8") -> Path:
+    file = root / name
+    file.write_text(text, encoding=encoding, errors="surrogateescape", newline="")
+    return file
+
+
+def paths(dataset: FolderDataset) -> list[str]:
+    return [track.path for track in dataset.tracks]
+
+
+def codes(dataset: FolderDataset) -> dict[str, str]:
+    return {problem.path: problem.code for problem in dataset.problems}
+
+
+def test_genres_are_folders_and_music_beside_other_things_is_found(tmp_path: Path) -> None:
+    fill(
+        tmp_path, "rock/b.mp3", "rock/a/deep/er/c.flac", "jazz/d", "jazz/e.XYZ",
+        "jazz/cover.JPG", "jazz/list.m3u", "jazz/notes.txt", "jazz/.hidden.mp3",
+        "jazz/.DS_Store", ".git/config.mp3", "rock/__MACOSX/x.mp3", "README.md",
+    )  # fmt: skip
+    dataset = scan_folder(tmp_path)
+    assert paths(dataset) == ["jazz/d", "jazz/e.XYZ", "rock/a/deep/er/c.flac", "rock/b.mp3"]
+    assert dataset.genres == ("jazz", "rock")
+    assert dataset.labels == (0, 0, 1, 1)
+    assert dataset.problems == ()
+    assert [track.artist for track in dataset.tracks] == [None] * 4
+    assert any("4 tracks have no known artist" in note for note in dataset.notes)
+    assert dataset.file(dataset.tracks[0]) == tmp_path / "jazz" / "d"
+
+
+def test_the_hash_is_of_the_content(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.mp3", "a/2.mp3")
+    shutil.copy(tmp_path / "a/1.mp3", tmp_path / "a/3.mp3")
+    dataset = scan_folder(tmp_path, workers=2)
+    hashes = [track.content_hash for track in dataset.tracks]
+    expected = subprocess.run(
+        ["sha256sum", tmp_path / "a/1.mp3"], capture_output=True, text=True, check=True
+    ).stdout.split()[0]
+    assert hashes[0] == hashes[2] == expected == content_hash(tmp_path / "a/1.mp3")
+    assert hashes[1] != hashes[0]
+    assert any("1 of 3 files are exact copies" in note for note in dataset.notes)
+
+
+def test_the_fingerprint_changes_with_path_genre_and_content_only(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.mp3", "b/2.mp3")
+    dataset = scan_folder(tmp_path)
+    first, second = dataset.tracks
+    known = fingerprint(dataset)
+    assert known == fingerprint(replace(dataset, tracks=(second, first), root=Path("elsewhere")))
+    assert known == fingerprint(replace(dataset, tracks=(replace(first, artist="Ann"), second)))
+    for changed in (
+        replace(first, path="a/3.mp3"),
+        replace(first, genre="b"),
+        replace(first, content_hash="0"),
+    ):
+        assert known != fingerprint(replace(dataset, tracks=(changed, second)))
+
+
+def test_progress_is_told(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.mp3", "a/2.mp3", "b/3.mp3")
+    told: list[tuple[int, int]] = []
+    scan_folder(tmp_path, on_progress=lambda done, total: told.append((done, total)))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_table_is_believed(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.mp3", "a/x/2.mp3", "b/3.mp3", "b/4.mp3", "loose.mp3")
+    table(
+        tmp_path,
+        "\ufeffAlbum;Artist; PATH;genre;year\r\n"
+        "One;Ann;a/1.mp3;;1999\r\n"
+        ";Bob;2.mp3;b;\r\n"
+        "Two;Cid;.\\b\\3.mp3\r\n"
+        ";Dan;loose.mp3;b\r\n"
+        "\r\n",
+    )
+    dataset = scan_folder(tmp_path)
+    assert [(t.path, t.genre, t.artist, t.album) for t in dataset.tracks] == [
+        ("a/1.mp3", "a", "Ann", "One"),
+        ("a/x/2.mp3", "b", "Bob", None),
+        ("b/3.mp3", "b", "Cid", "Two"),
+        ("b/4.mp3", "b", None, None),
+        ("loose.mp3", "b", "Dan", None),
+    ]
+    assert dataset.problems == ()
+    assert any("1 file has no row in tracks.csv, such as 'b/4.mp3'" in n for n in dataset.notes)
+
+
+def test_rows_that_name_no_file_or_many_are_told(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.mp3", "b/1.mp3", "b/2.mp3")
+    (tmp_path / "b" / "empty.mp3").touch()
+    other = table(
+        tmp_path,
+        f"path,artist\na/9.mp3,Ann\n1.mp3,Bob\nb/2.mp3,Cid\n{tmp_path}/b/2.mp3,Dan\nempty.mp3,E\n",
+        name="other.csv",
+    )
+    dataset = scan_folder(tmp_path, table=other)
+    assert codes(dataset) == {
+        "a/9.mp3": "row_without_file",
+        "1.mp3": "row_unclear",
+        f"{tmp_path}/b/2.mp3": "row_repeated",
+        "b/empty.mp3": "empty",
+    }
+    assert "Line 2 of the table" in next(
+        problem.message for problem in dataset.problems if problem.path == "a/9.mp3"
+    )
+    assert dataset.tracks[-1].artist == "Cid"
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("file,artist\na/1.mp3,Ann\n", "no column 'path'"),
+        ("", "no column 'path'"),
+        ('path,artist\na/1.mp3,"' + "x" * 200_000 + '"\n', "is no CSV"),
+    ],
+)
+def test_a_table_that_is_none(content: str, sentence: str, tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.mp3")
+    table(tmp_path, content)
+    with pytest.raises(DataError, match=sentence):
+        scan_folder(tmp_path)
+
+
+def test_a_table_that_is_not_there_or_a_folder(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.mp3")
+    with pytest.raises(DataError, match="does not exist"):
+        scan_folder(tmp_path, table=tmp_path / "gone.csv")
+    (tmp_path / "tracks.csv").mkdir()
+    with pytest.raises(DataError, match="not a file"):
+        scan_folder(tmp_path)
+
+
+def test_accents_in_either_form_name_the_same_file(tmp_path: Path) -> None:
+    fill(tmp_path, "a/cafe\u0301.mp3")
+    table(tmp_path, "path,artist\na/caf\u00e9.mp3,Ann\n")
+    assert scan_folder(tmp_path).tracks[0].artist == "Ann"
+
+
+def test_missing_empty_and_wrong_folders_are_a_sentence_each(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        scan_folder(tmp_path / "gone")
+    with pytest.raises(DataError, match="holds no sound files"):
+        scan_folder(tmp_path)
+    with pytest.raises(DataError, match="does not exist"):
+        scan_folder(tmp_path / "a\0b")
+    fill(tmp_path, "song.mp3")
+    with pytest.raises(DataError, match="is not a folder"):
+        scan_folder(tmp_path / "song.mp3")
+    with pytest.raises(
+        DataError, match=r"1 thing was left out, first: 'song.mp3' lies in no genre"
+    ):
+        scan_folder(tmp_path)
+    shutil.move(tmp_path / "song.mp3", tmp_path / "a.txt")
+    (tmp_path / "rock").mkdir()
+    with pytest.raises(DataError, match="holds no sound files"):
+        scan_folder(tmp_path)
+
+
+def test_a_genre_whose_files_are_all_bad_is_told(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.mp3", "a/2.mp3")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "1.mp3").touch()
+    dataset = scan_folder(tmp_path)
+    assert dataset.genres == ("a",)
+    assert "No track could be used of: b." in dataset.notes
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes are of Unix")
+def test_what_is_no_file_is_told_and_nothing_hangs(tmp_path: Path) -> None:
+    root = fill(tmp_path / "data", "rock/good.mp3", "rock/folder/in.mp3", "pop/song.mp3/x.mp3")
+    rock = root / "rock"
+    os.mkfifo(rock / "fifo.mp3")
+    (rock / "endless.mp3").symlink_to("/dev/zero")
+    (rock / "self.mp3").symlink_to("self.mp3")
+    (rock / "gone.mp3").symlink_to("nowhere.mp3")
+    (rock / "link.mp3").symlink_to("good.mp3")
+    (rock / "empty.mp3").touch()
+    (rock / "folder" / "up").symlink_to("..")
+    (rock / "another").symlink_to("../pop")
+    (root / "zz").symlink_to(root)
+    fill(tmp_path, "outside/far.mp3")
+    (rock / "out").symlink_to(tmp_path / "outside")
+    dataset = scan_folder(root)
+    assert paths(dataset) == [
+        "pop/song.mp3/x.mp3",
+        "rock/folder/in.mp3",
+        "rock/good.mp3",
+        "rock/link.mp3",
+        "rock/out/far.mp3",
+    ]
+    assert codes(dataset) == {
+        "rock/fifo.mp3": "not_a_file",
+        "rock/endless.mp3": "not_a_file",
+        "rock/self.mp3": "unreadable",
+        "rock/gone.mp3": "missing",
+        "rock/empty.mp3": "empty",
+        "rock/folder/up": "seen_before",
+        "rock/another": "seen_before",
+        "zz": "seen_before",
+    }
+    assert all(problem.message.count(".") for problem in dataset.problems)
+    with pytest.raises(DataError, match="not a file"):
+        content_hash(rock / "fifo.mp3")
+
+
+def test_folders_that_link_to_each_other_end(tmp_path: Path) -> None:
+    names = [f"g{n}" for n in range(8)]
+    fill(tmp_path, *(f"{name}/song.mp3" for name in names))
+    for name in names:
+        for other in names:
+            (tmp_path / name / f"to_{other}").symlink_to(f"../{other}")
+    assert len(scan_folder(tmp_path).tracks) == 8
+
+
+def test_names_that_no_one_expects(tmp_path: Path) -> None:
+    fill(tmp_path, "rock/line\nbreak.mp3", "rock/-dash.mp3", "rock/ trailing .mp3", "a b/12:30.mp3")
+    odd = os.fsencode(tmp_path / "rock") + b"/latin1_\xe9.mp3"
+    try:
+        with open(odd, "wb") as file:
+            file.write(b"sound")
+    except OSError:
+        pytest.skip("this file system refuses a name that is not UTF-8")
+    table(tmp_path, "path,artist\nrock/latin1_\udce9.mp3,Ann\n")
+    dataset = scan_folder(tmp_path)
+    assert len(dataset.tracks) == 5
+    assert len(fingerprint(dataset)) == 64
+    assert [t.artist for t in dataset.tracks if "latin1" in t.path] == ["Ann"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads all")
+def test_what_may_not_be_read_is_told(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.mp3", "a/2.mp3", "b/3.mp3")
+    (tmp_path / "a" / "1.mp3").chmod(0)
+    (tmp_path / "b").chmod(0)
+    dataset = scan_folder(tmp_path)
+    (tmp_path / "b").chmod(0o700)
+    assert codes(dataset) == {"a/1.mp3": "permission", "b": "permission"}
+
+
+def test_a_file_that_fails_while_it_is_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import hashlib
+
+    fill(tmp_path, "a/1.mp3", "a/2.mp3")
+    real = hashlib.file_digest
+
+    def fail(file: object, name: str) -> object:
+        if os.fstat(file.fileno()).st_ino == (tmp_path / "a/1.mp3").stat().st_ino:  # type: ignore[attr-defined]
+            raise OSError(5, "Input/output error")
+        return real(file, name)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(hashlib, "file_digest", fail)
+    (problem,) = scan_folder(tmp_path).problems
+    assert (problem.code, problem.message) == (
+        "unreadable",
+        "'a/1.mp3' cannot be read: input/output error.",
+    )
+
+
+def test_many_files(tmp_path: Path) -> None:
+    fill(tmp_path, *(f"g{n % 7}/{n}" for n in range(3000)))
+    table(tmp_path, "path,artist\n" + "".join(f"{n},Artist {n}\n" for n in range(3000)))
+    dataset = scan_folder(tmp_path)
+    assert len(dataset.tracks) == 3000
+    assert (dataset.problems, dataset.notes) == ((), ())
+
+
+def test_emotify_by_table_and_by_tags(shared_data: Path, tmp_path: Path) -> None:
+    dataset = scan_folder(shared_data / "emotify")
+    assert [dataset.labels.count(n) for n in range(4)] == [80] * 4
+    assert (dataset.problems, dataset.notes) == ((), ())
+    # without the table, the tags of the same files give the same artists
+    for genre in dataset.genres:
+        (tmp_path / genre).symlink_to(shared_data / "emotify" / genre)
+    tagged = scan_folder(tmp_path)
+    assert [t.artist for t in tagged.tracks] == [t.artist for t in dataset.tracks]
+    assert fingerprint(tagged) == fingerprint(dataset)
+
+
+def test_the_odd_files_as_members_of_a_training_folder(
+    shared_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    dataset = scan_folder(shared_data / "odd" / "audio")
+    assert {problem.code for problem in dataset.problems} == {"empty"}
+    maker = shared_data.parent / "tools" / "make_odd.py"
+    source = f"import sys; sys.path.insert(0, {str(maker.parent)!r}); import make_odd"
+    for option in ("names", "links"):
+        made = tmp_path / "odd" / option
+        code = f"{source}; make_odd.make_{option}({str(made)!r})"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"make_odd.py cannot run here: {done.stderr[-200:]}")
+    (tmp_path / "odd" / "links" / "sparse_6gb.wav").unlink()  # seconds of hashing zeros
+    capfd.readouterr()
+    dataset = scan_folder(tmp_path / "odd")
+    assert dataset.genres == ("links", "names")
+    assert {"links/fifo.mp3", "links/dangling.mp3", "links/tree/up"} <= codes(dataset).keys()
+    assert capfd.readouterr() == ("", "")
