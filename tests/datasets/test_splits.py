@@ -1,0 +1,278 @@
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from deepmusic.datasets import (
+    Fold,
+    FolderDataset,
+    Folds,
+    Track,
+    group_tracks,
+    make_folds,
+    make_split,
+    read_splits,
+    scan_folder,
+    write_splits,
+)
+from deepmusic.errors import DataError
+
+PARTS = ("train", "validation", "test")
+
+
+def dataset_of(*tracks: tuple[str, str | None]) -> FolderDataset:
+    """A data set of tracks given as genre and artist."""
+    made = tuple(
+        Track(f"{genre}/{n:04}.mp3", genre, artist, None, f"hash{n}")
+        for n, (genre, artist) in enumerate(tracks)
+    )
+    return FolderDataset(Path("music"), made, tuple(sorted({t.genre for t in made})))
+
+
+def even(artists: int = 6, tracks: int = 3, genres: str = "ab") -> FolderDataset:
+    return dataset_of(
+        *((g, f"{g} name {n}") for g in genres for n in range(artists) for _ in range(tracks))
+    )
+
+
+def check(fold: Fold, dataset: FolderDataset, *, parts: tuple[str, ...] = PARTS) -> None:
+    """All tracks once, no group on two sides, every genre in every part."""
+    used = sorted(index for name in PARTS for index in getattr(fold, name))
+    assert used == list(range(len(dataset.tracks)))
+    groups = group_tracks(dataset.tracks)
+    sides = [{groups[index] for index in getattr(fold, name)} for name in PARTS]
+    assert len(set.union(*sides)) == sum(map(len, sides))
+    for name in parts:
+        part = getattr(fold, name)
+        assert list(part) == sorted(part)
+        assert {dataset.tracks[index].genre for index in part} == set(dataset.genres)
+
+
+ROWS = st.lists(
+    st.tuples(
+        st.sampled_from("abc"),
+        st.one_of(
+            st.none(),
+            st.integers(0, 25).map("artist {}".format),
+            st.tuples(st.integers(0, 25), st.integers(0, 25)).map(
+                lambda two: f"artist {two[0]} & artist {two[1]}"
+            ),
+        ),
+    ),
+    min_size=1,
+    max_size=60,
+)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@given(rows=ROWS, folds=st.integers(2, 5), seed=st.integers(0, 5), shuffler=st.randoms())
+def test_no_fold_crosses_a_group_and_order_does_not_matter(
+    rows: list[tuple[str, str | None]], folds: int, seed: int, shuffler: random.Random
+) -> None:
+    dataset = dataset_of(*rows)
+    try:
+        made = make_folds(dataset, folds=folds, seed=seed)
+    except DataError:
+        assume(False)
+    for fold in made:
+        check(fold, dataset)
+    assert sorted(index for fold in made for index in fold.test) == list(range(len(rows)))
+    shuffled = list(dataset.tracks)
+    shuffler.shuffle(shuffled)
+    other = replace(dataset, tracks=tuple(shuffled))
+    for ours, theirs in zip(made, make_folds(other, folds=folds, seed=seed), strict=True):
+        for name in PARTS:
+            assert {dataset.tracks[i].path for i in getattr(ours, name)} == {
+                other.tracks[i].path for i in getattr(theirs, name)
+            }
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rows=ROWS,
+    test=st.sampled_from([0, 0.1, 0.2, 0.4]),
+    validation=st.sampled_from([0.1, 0.15, 0.2, 0.3]),
+    seed=st.integers(0, 5),
+)
+def test_no_split_crosses_a_group(
+    rows: list[tuple[str, str | None]], test: float, validation: float, seed: int
+) -> None:
+    dataset = dataset_of(*rows)
+    try:
+        split = make_split(dataset, test=test, validation=validation, seed=seed)
+    except DataError:
+        assume(False)
+    check(split, dataset, parts=PARTS if test else PARTS[:2])
+    assert bool(split.test) == bool(test)
+
+
+@pytest.mark.parametrize(("artists", "folds"), [(3, 3), (4, 2), (4, 4), (5, 5), (7, 5)])
+def test_the_fewest_artists_that_are_asked_for_are_enough(artists: int, folds: int) -> None:
+    dataset = even(artists, tracks=1)
+    for fold in make_folds(dataset, folds=folds):
+        check(fold, dataset)
+    check(make_split(dataset), dataset)
+
+
+def test_parts_have_their_share_of_every_genre() -> None:
+    dataset = even(artists=50, tracks=2, genres="abc")
+    for fold in make_folds(dataset):
+        for part, share in ((fold.test, 0.2), (fold.validation, 0.16), (fold.train, 0.64)):
+            counts = Counter(dataset.tracks[index].genre for index in part)
+            assert all(abs(count / 100 - share) <= 0.05 for count in counts.values())
+    for test, validation in ((0.2, 0.2), (0.1, 0.1), (0.4, 0.3), (0, 0.25)):
+        split = make_split(dataset, test=test, validation=validation)
+        assert abs(len(split.test) / 300 - test) <= 0.05
+        assert abs(len(split.validation) / 300 - validation) <= 0.05
+
+
+def test_seeds_differ_and_repeat() -> None:
+    dataset = even(artists=20)
+    assert make_folds(dataset, seed=1) == make_folds(dataset, seed=1)
+    assert make_folds(dataset, seed=1).folds != make_folds(dataset, seed=2).folds
+    assert make_split(dataset, seed=1) == make_split(dataset, seed=1) != make_split(dataset, seed=2)
+
+
+def test_copies_in_two_genres_stay_on_one_side() -> None:
+    dataset = even(artists=8)
+    first, last = dataset.tracks[0], dataset.tracks[-1]
+    tracks = (*dataset.tracks[:-1], replace(last, content_hash=first.content_hash))
+    dataset = replace(dataset, tracks=tracks)
+    for fold in make_folds(dataset):
+        check(fold, dataset)
+        assert sum((0 in part) and (len(tracks) - 1 in part) for part in
+                   (fold.train, fold.validation, fold.test)) == 1  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("dataset", "sentence"),
+    [
+        (even(genres="a"), "has one genre only"),
+        (even(artists=4), "by 4 artists.*5 folds need at least 5 .*ask for 4 folds at most"),
+        (even(artists=1, tracks=9), "'a' has 9 tracks by 1 artist;.*add tracks by other artists"),
+        (
+            dataset_of(*[("a", f"n{n}") for n in range(9)], ("b", "x")),
+            "'b' has 1 track by 1 artist",
+        ),
+    ],
+)
+def test_impossible_folds_are_a_sentence(dataset: FolderDataset, sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence) as caught:
+        make_folds(dataset)
+    assert str(caught.value).endswith(".")
+    assert "\n" not in str(caught.value)
+
+
+def test_impossible_splits_are_a_sentence() -> None:
+    with pytest.raises(DataError, match=r"by 2 artists.*a split needs at least 3"):
+        make_split(even(artists=2))
+    check(make_split(even(artists=2), test=0), even(artists=2), parts=PARTS[:2])
+    with pytest.raises(DataError, match="has one genre only"):
+        make_split(even(genres="a"))
+
+
+def test_artists_that_tie_everything_together_are_a_sentence() -> None:
+    # each genre has groups enough, but all its big ones are the same few artists
+    rows = [(genre, f"name {n}") for n in range(3) for genre in "abcd"]
+    rows += [("a", "x"), ("b", "y"), ("c", "z"), ("d", "w")]
+    with pytest.raises(DataError, match=r"artist on one side|on two sides"):
+        make_folds(dataset_of(*rows), folds=4)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"test": 0.6}, "test share goes from 0 to 0.5"),
+        ({"test": -0.1}, "test share"),
+        ({"validation": 0}, "validation share goes above 0 to 0.5"),
+        ({"test": 0.5, "validation": 0.5}, "less than 0.2 to train on"),
+        ({"test": float("nan")}, "test share"),
+        ({"seed": -1}, "seed is 0 or more"),
+    ],
+)
+def test_impossible_options_are_a_sentence(options: dict[str, float], sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence):
+        make_split(even(), **options)  # type: ignore[arg-type]
+
+
+def test_one_fold_is_none() -> None:
+    with pytest.raises(DataError, match="at least 2 folds"):
+        make_folds(even(), folds=1)
+
+
+def test_written_splits_are_read_back_for_the_same_data_elsewhere(tmp_path: Path) -> None:
+    dataset = even(artists=8)
+    odd = replace(dataset.tracks[0], path="a/latin1_\udce9\n.mp3")
+    dataset = replace(dataset, tracks=(odd, *dataset.tracks[1:]))
+    folds = make_folds(dataset, seed=3)
+    file = tmp_path / "splits.json"
+    write_splits(file, folds, dataset)
+    assert read_splits(file, dataset) == folds
+    moved = replace(dataset, root=Path("elsewhere"), tracks=dataset.tracks[::-1])
+    found = read_splits(file, moved)
+    for ours, theirs in zip(folds, found, strict=True):
+        assert {dataset.tracks[i] for i in ours.test} == {moved.tracks[i] for i in theirs.test}
+    stored = json.loads(file.read_text())
+    assert (stored["version"], stored["seed"], stored["genres"]) == (1, 3, ["a", "b"])
+    assert stored["group_sizes"] == [3] * 16
+    split = make_split(dataset)
+    write_splits(file, Folds((split,), seed=0), dataset)
+    assert read_splits(file, dataset)[0] == split
+
+
+def test_splits_of_other_data_are_refused(tmp_path: Path) -> None:
+    dataset = even(artists=8)
+    file = tmp_path / "splits.json"
+    write_splits(file, make_folds(dataset), dataset)
+    first, *rest = dataset.tracks
+    with pytest.raises(DataError, match="1 tracks are gone, 0 are new"):
+        read_splits(file, replace(dataset, tracks=tuple(rest)))
+    with pytest.raises(DataError, match="1 tracks are gone, 1 are new"):
+        read_splits(file, replace(dataset, tracks=(replace(first, path="a/x"), *rest)))
+    with pytest.raises(DataError, match="0 tracks are gone, 0 are new"):
+        read_splits(file, replace(dataset, tracks=(replace(first, content_hash="x"), *rest)))
+
+
+def test_splits_that_new_knowledge_of_artists_tears_are_refused(tmp_path: Path) -> None:
+    dataset = even(artists=8)
+    folds = make_folds(dataset)
+    file = tmp_path / "splits.json"
+    write_splits(file, folds, dataset)
+    one, other = folds[0].train[0], folds[0].test[0]
+    tracks = list(dataset.tracks)
+    tracks[one], tracks[other] = (replace(tracks[n], artist="the same") for n in (one, other))
+    with pytest.raises(DataError, match="an artist stands on two sides"):
+        read_splits(file, replace(dataset, tracks=tuple(tracks)))
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "null", "[" * 100_000, '{"format": "x"}', "\x00\xff",
+     '{"format": "other", "version": 1}', '{"format": "deepmusic splits", "version": 2}',
+     '{"format": "deepmusic splits", "version": 1, "folds": 1, "seed": 0, "fingerprint": "",'
+     ' "tracks": [{"path": "a", "parts": ["dev"]}]}'],
+)  # fmt: skip
+def test_damaged_and_foreign_splits_are_refused(content: str, tmp_path: Path) -> None:
+    file = tmp_path / "splits.json"
+    file.write_text(content)
+    with pytest.raises(DataError, match=r"damaged|of another program or version"):
+        read_splits(file, even())
+    with pytest.raises(DataError, match="cannot be read"):
+        read_splits(tmp_path / "gone.json", even())
+
+
+def test_emotify_folds_are_balanced(shared_data: Path) -> None:
+    dataset = scan_folder(shared_data / "emotify")
+    for seed in range(2):
+        for fold in make_folds(dataset, seed=seed):
+            check(fold, dataset)
+            counts = Counter(dataset.tracks[index].genre for index in fold.test)
+            assert all(12 <= count <= 20 for count in counts.values())
+    check(make_split(dataset), dataset)
