@@ -1,1 +1,105 @@
-"""To be filled."""
+"""The ``deepmusic`` command: a group whose sub-commands are imported when they are called."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from deepmusic.errors import DeepMusicError
+from deepmusic.version import __version__
+
+__all__ = ["deepmusic", "main"]
+
+_COMMANDS = {
+    "doctor": "deepmusic.cli.doctor",
+}
+"""Sub-command name to the module that holds a click command of the same name."""
+
+
+class _LazyGroup(click.Group):
+    """A group that imports the module of a sub-command only when it is needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = _COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        command: click.Command = getattr(import_module(module), cmd_name)
+        return command
+
+
+@click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="deepmusic")
+def deepmusic() -> None:
+    """Hear music with capsule neural networks.
+
+    \b
+    deepmusic classify song.mp3     the genre of a recording
+    deepmusic doctor                what works on this machine
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line; no traceback reaches a person.
+
+    Exit status: 0 all well, 1 some inputs failed, 2 wrong usage, 130 interrupted. With
+    ``DEEPMUSIC_DEBUG=1`` in the environment, unexpected errors are raised as they are.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # a name may hold bytes or letters that the terminal's encoding lacks
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+    try:
+        status = deepmusic.main(prog_name="deepmusic", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except DeepMusicError as error:
+        _complain(str(error))
+        status = 1
+    except (KeyboardInterrupt, click.Abort):
+        _complain("interrupted")
+        # worker threads may be in the middle of a long file: do not wait for them
+        _leave_at_once(130)
+    except BrokenPipeError:
+        _leave_at_once(141)  # whoever read our output has gone, as in `deepmusic ... | head`
+    except Exception as error:
+        if os.environ.get("DEEPMUSIC_DEBUG"):
+            raise
+        _complain(_one_sentence(error))
+        status = 1
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _complain(message: str) -> None:
+    click.echo(f"deepmusic: {message}", err=True)
+
+
+def _one_sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename!r}: " if error.filename is not None else ""
+        return f"{where}{error.strerror}"
+    if isinstance(error, MemoryError):
+        return "out of memory; close other programs or use fewer --jobs"
+    said = " ".join(str(error).split())
+    return (
+        f"unexpected {type(error).__name__}{': ' + said if said else ''} "
+        "(this is a bug; run again with DEEPMUSIC_DEBUG=1 to see where)"
+    )
+
+
+def _leave_at_once(status: int) -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass
+    os._exit(status)

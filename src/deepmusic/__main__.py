@@ -1,0 +1,7 @@
+"""``python -m deepmusic``: the same as the ``deepmusic`` command."""
+
+from __future__ import annotations
+
+from deepmusic.cli import main
+
+main()
