@@ -16,6 +16,9 @@ from deepmusic.errors import ShapeError
 
 __all__ = ["fan_in_", "init_to_length"]
 
+_LOG_STEP = 0.25
+_LOG_SCALES = [_LOG_STEP * step for step in range(-48, 49)]  # e^-12 to e^12
+
 
 def fan_in_(weight: Tensor) -> Tensor:
     """Fill routed weights ``(o, d, i, h)`` in place from a normal law of std o/√(i·h).
@@ -49,11 +52,13 @@ def init_to_length(
         The mean length that was reached.
 
     Raises:
-        ShapeError: target outside (0, 1), or no scale reaches it (as on a silent batch).
+        ShapeError: target outside (0, 1), or no scale reaches it: the batch is silent, or the
+            children are too few (32 children route to 161 parents at a mean length of at most
+            0.26). The weights are then left as they were.
     """
     if not 0 < target < 1:
         raise ShapeError(f"target must lie between 0 and 1; got {target}")
-    weight = layer.weight
+    weight = getattr(layer, "weight", None)
     if not isinstance(weight, Tensor):
         raise ShapeError(f"{type(layer).__name__} has no weight to scale")
     start = weight.clone()
@@ -62,22 +67,27 @@ def init_to_length(
         weight.copy_(start * math.exp(log_scale))
         return _mean_length(layer, batch)
 
-    # Length grows with the scale, so bisect its logarithm.
-    low, high = -12.0, 12.0
-    for _ in range(60):
+    # Length need not grow all the way: strong weights send each child to one parent and leave
+    # the others none. So walk up to the first scale that is long enough, then bisect below it.
+    longest = 0.0
+    for log_scale in _LOG_SCALES:
+        reached = length_at(log_scale)
+        longest = max(longest, reached)
+        if reached >= target:
+            break
+    else:
+        weight.copy_(start)
+        raise ShapeError(
+            f"no scale of the weights gives a mean length of {target} (at most "
+            f"{longest:.3f}): the batch is silent or not finite, or the children are "
+            "too few to fill every parent and the target should be lower"
+        )
+    low, high = log_scale - _LOG_STEP, log_scale
+    while abs(reached - target) > tolerance and high - low > 1e-6:
         middle = (low + high) / 2
         reached = length_at(middle)
-        if abs(reached - target) <= tolerance:
-            return reached
-        if reached < target:
-            low = middle
-        else:
-            high = middle
-    weight.copy_(start)
-    raise ShapeError(
-        f"no scale of the weights gives a mean length of {target} (nearest {reached:.3f}); "
-        "is the batch silent or not finite, or the bias too long?"
-    )
+        low, high = (middle, high) if reached < target else (low, middle)
+    return reached
 
 
 def _mean_length(layer: nn.Module, batch: Tensor) -> float:

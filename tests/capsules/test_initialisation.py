@@ -1,0 +1,90 @@
+"""Where weights start: fan-in by default, a length of one half on data."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from deepmusic.capsules import CapsuleLayer, PrimaryCapsules, capsule_length, init_to_length, squash
+from deepmusic.errors import ShapeError
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("routing", ["dynamic", "uniform"])
+@pytest.mark.parametrize("shape", [(1152, 8, 10, 16), (8, 4, 2, 3), (64, 2, 40, 8)])
+def test_a_layer_starts_at_a_length_of_one_half(shape, routing):
+    children, in_dim, _, _ = shape
+    layer = CapsuleLayer(*shape, routing=routing)
+    batch = squash(torch.randn(16, children, in_dim))
+    reached = init_to_length(layer, batch)
+    again = layer(batch).activations.mean().item()
+    assert again == pytest.approx(reached)
+    assert abs(again - 0.5) < 0.02
+
+
+@pytest.mark.parametrize("target", [0.2, 0.8])
+def test_places_and_other_targets(target):
+    layer = CapsuleLayer(16, 8, 4, 12, iterations=2, leaky=True)
+    init_to_length(layer, squash(torch.randn(8, 12, 16, 8)), target=target)
+    other = squash(torch.randn(64, 12, 16, 8))  # of the same law
+    assert abs(layer(other).activations.mean().item() - target) < 0.05
+
+
+def test_primary_capsules_start_at_a_length_of_one_half():
+    layer = PrimaryCapsules(3, 4, 8, kernel_size=3)
+    features = 20 * torch.randn(4, 3, 6, 9)
+    init_to_length(layer, features)
+    assert abs(float(capsule_length(layer(features)).mean()) - 0.5) < 0.02
+
+
+def test_scaling_keeps_the_direction_of_the_weights():
+    layer = CapsuleLayer(6, 4, 3, 5)
+    before = layer.weight.detach().clone()
+    init_to_length(layer, torch.randn(8, 6, 4))
+    ratio = layer.weight.detach() / before
+    torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio), rtol=1e-4, atol=0)
+    assert layer.weight.requires_grad
+
+
+@pytest.mark.parametrize("children", [32, 1152])
+def test_uniform_coupling_of_unit_children_starts_near_one_half_by_itself(children):
+    layer = CapsuleLayer(children, 8, 10, 16, routing="uniform")
+    batch = torch.nn.functional.normalize(torch.randn(32, children, 8), dim=-1)
+    assert abs(float(layer(batch).activations.mean()) - 0.5) < 0.05
+
+
+def test_fan_in_follows_the_law_it_states():
+    weight = CapsuleLayer(100, 8, 10, 16).weight
+    assert float(weight.std()) == pytest.approx(10 / math.sqrt(100 * 16), rel=0.02)
+
+
+@pytest.mark.parametrize("value", [0.0, math.nan])
+def test_a_silent_or_broken_batch_is_refused_and_the_weights_kept(value):
+    layer = CapsuleLayer(6, 4, 3, 5)
+    before = layer.weight.detach().clone()
+    with pytest.raises(ShapeError, match="silent or not finite"):
+        init_to_length(layer, torch.full((2, 6, 4), value))
+    assert torch.equal(layer.weight, before)
+
+
+def test_too_few_children_for_the_target_are_refused_with_what_they_can_reach():
+    layer = CapsuleLayer(4, 2, 40, 8)  # at most 4 parents of 40 can be long
+    batch = squash(torch.randn(16, 4, 2))
+    with pytest.raises(ShapeError, match=r"at most 0\.1"):
+        init_to_length(layer, batch)
+    assert abs(init_to_length(layer, batch, target=0.08) - 0.08) < 0.02
+
+
+def test_impossible_targets_and_layers_are_refused():
+    layer = CapsuleLayer(6, 4, 3, 5)
+    for target in (0.0, 1.0):
+        with pytest.raises(ShapeError, match="between 0 and 1"):
+            init_to_length(layer, torch.randn(2, 6, 4), target=target)
+    with pytest.raises(ShapeError, match="no weight"):
+        init_to_length(torch.nn.ReLU(), torch.randn(2, 6, 4))

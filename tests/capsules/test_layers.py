@@ -1,0 +1,246 @@
+"""Layers: primary capsules where they belong, places that share weights, the masked decoder."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from deepmusic.capsules import (
+    CapsuleLayer,
+    MaskedDecoder,
+    PrimaryCapsules,
+    dynamic_routing,
+    margin_loss,
+    squash,
+    squash_exp,
+)
+from deepmusic.errors import ShapeError
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def test_primary_capsule_k_at_y_x_is_those_channels_there():
+    layer = PrimaryCapsules(3, types=4, dim=5, kernel_size=3, stride=2, padding=1)
+    features = torch.randn(2, 3, 7, 12)  # height is not width
+    convolved = layer.conv(features)
+    height, width = convolved.shape[2:]
+    assert height != width
+    capsules = layer(features)
+    assert capsules.shape == (2, height * width, 4, 5)
+    for b, y, x, k in itertools.product(range(2), range(height), range(width), range(4)):
+        expected = squash(convolved[b, 5 * k : 5 * k + 5, y, x])
+        torch.testing.assert_close(capsules[b, y * width + x, k], expected)
+
+
+def test_a_changed_corner_changes_the_capsules_that_see_it_alone():
+    layer = PrimaryCapsules(1, types=2, dim=3, kernel_size=1, squash=squash_exp)
+    features = torch.randn(1, 1, 2, 3)
+    before = layer(features)
+    features[0, 0, 1, 0] += 1  # row 1, column 0: place 3
+    changed = (layer(features) != before).flatten(2).any(2)[0]
+    assert changed.tolist() == [False, False, False, True, False, False]
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    batch=st.integers(1, 3),
+    height=st.integers(3, 9),
+    width=st.integers(3, 9),
+    types=st.integers(1, 4),
+    dim=st.integers(1, 5),
+)
+def test_a_network_takes_maps_of_any_size(batch, height, width, types, dim):
+    primary = PrimaryCapsules(2, types, dim, kernel_size=(3, 2))
+    layer = CapsuleLayer(types, dim, 3, 4, stop_gradient=True)
+    children = primary(torch.randn(batch, 2, height, width))
+    record = layer(children)
+    places = (height - 2) * (width - 1)
+    assert children.shape == (batch, places, types, dim)
+    assert record.poses.shape == (batch, 3, 4)
+    assert record.activations.shape == (batch, 3)
+    assert record.coupling.shape == (batch, places, types, 3)
+    record.activations.sum().backward()
+    assert all(p.grad.isfinite().all() for p in (*primary.parameters(), *layer.parameters()))
+
+
+def test_the_layer_is_its_routing_with_its_weights():
+    layer = CapsuleLayer(6, 4, 3, 5, iterations=2, leaky=True)
+    nn.init.normal_(layer.bias)
+    children = torch.randn(2, 6, 4)
+    votes = torch.einsum("bid,odih->bioh", children, layer.weight)
+    expected = dynamic_routing(votes, 2, leaky=True, bias=layer.bias)
+    for ours, theirs in zip(layer(children), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_options_reach_the_routing():
+    children = torch.randn(2, 6, 4)
+    weight = CapsuleLayer(6, 4, 3, 5).weight
+
+    def coupling(**options):
+        layer = CapsuleLayer(6, 4, 3, 5, **options)
+        layer.weight = weight
+        return layer(children).coupling
+
+    usual = coupling()
+    assert not torch.equal(coupling(iterations=2), usual)
+    assert not torch.equal(coupling(leaky=True), usual)
+    assert not torch.equal(coupling(squash=squash_exp), usual)
+    assert torch.allclose(coupling(routing="uniform"), torch.tensor(1 / 3))
+    assert usual.requires_grad
+    assert not coupling(stop_gradient=True).requires_grad
+    assert CapsuleLayer(6, 4, 3, 5, bias=False).bias is None
+
+
+def test_weights_are_shared_over_places():
+    layer = CapsuleLayer(6, 4, 3, 5)
+    one, two = torch.randn(2, 1, 6, 4), torch.randn(2, 3, 6, 4)
+    torch.testing.assert_close(layer(one).poses, layer(one[:, 0]).poses)
+    repeated = CapsuleLayer(18, 4, 3, 5)  # own weights a place, made equal by hand
+    repeated.weight = nn.Parameter(layer.weight.detach().repeat(1, 1, 3, 1))
+    torch.testing.assert_close(
+        layer(two).poses, repeated(two.flatten(1, 2)).poses, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_autocast_keeps_float32_weights_in_float32():
+    layer = CapsuleLayer(32, 8, 4, 16)
+    children = squash(torch.randn(3, 5, 32, 8)).requires_grad_()
+    exact = layer(children)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        record = layer(children.bfloat16())
+        loss = margin_loss(record.activations, torch.tensor([0, 1, 2]))
+    assert record.activations.dtype == torch.float32
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(record.activations, exact.activations, rtol=0, atol=0.05)
+    loss.backward()
+    assert children.grad.isfinite().all()
+    assert layer.weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_whole_network_runs_in_one_type(dtype):
+    primary = PrimaryCapsules(2, 4, 8, kernel_size=3).to(dtype)
+    layer = CapsuleLayer(4, 8, 3, 6).to(dtype)
+    decoder = MaskedDecoder(3, 6, (2, 5, 4)).to(dtype)
+    record = layer(primary(torch.randn(1, 2, 5, 4, dtype=dtype)))
+    rebuilt = decoder(record.poses)
+    assert rebuilt.shape == (1, 2, 5, 4)
+    assert rebuilt.dtype == record.poses.dtype == dtype
+
+
+def test_a_small_network_learns_which_half_is_loud():
+    labels = torch.arange(64) % 2
+    features = 0.1 * torch.randn(64, 1, 4, 6)
+    features[labels == 0, :, :, :3] += 1
+    features[labels == 1, :, :2] -= 1
+    primary = PrimaryCapsules(1, 4, 4, kernel_size=2)
+    layer = CapsuleLayer(4, 4, 2, 6, stop_gradient=True)
+    optimiser = torch.optim.Adam([*primary.parameters(), *layer.parameters()], lr=0.02)
+    for _ in range(60):
+        activations = layer(primary(features)).activations
+        loss = margin_loss(activations, labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert (activations.argmax(1) == labels).float().mean() > 0.95
+
+
+def test_the_decoder_sees_the_labelled_capsule_and_no_other():
+    decoder = MaskedDecoder(3, 4, (2, 5), hidden=(16, 8))
+    poses = torch.randn(2, 3, 4)
+    labels = torch.tensor([2, 0])
+    rebuilt = decoder(poses, labels)
+    assert rebuilt.shape == (2, 2, 5)
+    for b, capsule in itertools.product(range(2), range(3)):
+        changed = poses.clone()
+        changed[b, capsule] += 1
+        differs = not torch.equal(decoder(changed, labels), rebuilt)
+        assert differs == (capsule == labels[b])
+
+
+def test_the_decoder_sees_which_capsule_it_was_given():
+    decoder = MaskedDecoder(3, 4, (2, 5))
+    poses = torch.ones(1, 3, 4)
+    assert not torch.equal(decoder(poses, torch.tensor([0])), decoder(poses, torch.tensor([1])))
+
+
+def test_without_labels_each_item_decodes_its_longest_capsule():
+    decoder = MaskedDecoder(3, 4, (6,), hidden=())
+    poses = 0.1 * torch.randn(4, 3, 4)
+    longest = torch.tensor([1, 2, 0, 1])
+    poses[torch.arange(4), longest] = 0.4
+    torch.testing.assert_close(decoder(poses), decoder(poses, longest))
+
+
+@pytest.mark.parametrize("bad", [(0, 4, 3, 5), (6, 0, 3, 5), (6, 4, 0, 5), (6, 4, 3, -1)])
+def test_a_layer_of_nothing_is_refused(bad):
+    with pytest.raises(ShapeError, match="at least 1"):
+        CapsuleLayer(*bad)
+
+
+def test_bad_settings_are_refused_on_construction():
+    with pytest.raises(ShapeError, match="dynamic, uniform"):
+        CapsuleLayer(6, 4, 3, 5, routing="nothing")
+    with pytest.raises(ShapeError, match="iterations"):
+        CapsuleLayer(6, 4, 3, 5, iterations=0)
+    with pytest.raises(ShapeError, match="types"):
+        PrimaryCapsules(3, 0, 4, kernel_size=3)
+    with pytest.raises(ShapeError, match="out_shape"):
+        MaskedDecoder(3, 4, (2, 0))
+
+
+def test_bad_input_is_refused_by_the_shape_it_should_have():
+    with pytest.raises(ShapeError, match=r"\(batch, 6, 4\)"):
+        CapsuleLayer(6, 4, 3, 5)(torch.zeros(2, 4, 6))
+    with pytest.raises(ShapeError, match=r"\(batch, 3, height, width\)"):
+        PrimaryCapsules(3, 2, 4, kernel_size=1)(torch.zeros(2, 5, 5))
+    decoder = MaskedDecoder(3, 4, (2, 5))
+    with pytest.raises(ShapeError, match=r"\(batch, 3, 4\)"):
+        decoder(torch.zeros(2, 4, 3))
+    with pytest.raises(ShapeError, match=r"\(2,\)"):
+        decoder(torch.zeros(2, 3, 4), torch.zeros(3, dtype=torch.long))
+    with pytest.raises(ShapeError, match="class indices"):
+        decoder(torch.zeros(2, 3, 4), torch.zeros(2))
+
+
+@pytest.mark.parametrize("routing", ["dynamic", "uniform"])
+@pytest.mark.parametrize("shape", [(2, 16, 4), (2, 5, 16, 4)])
+def test_a_layer_compiles_as_one_graph(shape, routing):
+    layer = CapsuleLayer(16, 4, 3, 6, routing=routing, stop_gradient=True)
+    children = squash(torch.randn(shape))
+    # Traced forward and backward; the back-end that writes C++ would take a minute more.
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")(children)
+    exact = layer(children)
+    for ours, theirs in zip(compiled, exact, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        torch.autograd.grad(compiled.activations.sum(), layer.weight),
+        torch.autograd.grad(exact.activations.sum(), layer.weight),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+def test_the_capsules_import_torch_and_the_errors_alone():
+    code = (
+        "import sys, torch; before = set(sys.modules); import deepmusic.capsules; "
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout.split()
+    ours = {name.split(".")[1] for name in loaded if name.startswith("deepmusic.")}
+    assert ours == {"capsules", "errors", "version"}
+    heavy = {"librosa", "soundfile", "soxr", "scipy", "sklearn", "av", "accelerate", "matplotlib"}
+    assert not heavy & {name.split(".")[0] for name in loaded}
