@@ -32,9 +32,9 @@ def test_entropy_of_a_leaky_routing_is_that_of_what_stayed():
 
 
 def test_a_capsule_is_dead_when_no_item_wakes_it():
-    activations = torch.tensor([[0.9, 0.01, 0.02, 0.0], [0.01, 0.02, 0.3, 0.04]])
+    activations = torch.tensor([[0.9, 0.01, 0.02, 0.0], [0.01, 0.02, 0.06, 0.04]])
     assert float(dead_share(activations)) == 0.5
-    assert float(dead_share(activations, 0.35)) == 0.75
+    assert float(dead_share(activations, 0.5)) == 0.75
     assert float(dead_share(activations, 0.0)) == 0
 
 

@@ -91,6 +91,14 @@ def test_half_precision_lengths_are_summed_in_float32(function):
 
 
 @pytest.mark.parametrize("function", [*SQUASHES, capsule_length])
+def test_half_precision_is_safe_at_zero(function):
+    pose = torch.zeros(2, 4, dtype=torch.float16, requires_grad=True)  # eps is 0 in float16
+    function(pose).sum().backward()
+    assert function(pose).isfinite().all()
+    assert pose.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("function", [*SQUASHES, capsule_length])
 @pytest.mark.parametrize(
     "bad", [torch.tensor(1.0), torch.zeros(2, 0), torch.zeros(2, 3, dtype=torch.long)]
 )
