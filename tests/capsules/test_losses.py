@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepmusic.capsules import margin_loss, reconstruction_loss
@@ -23,6 +23,7 @@ def by_hand(lengths, shares, upper=0.9, lower=0.1, down_weight=0.5):
 unit = st.floats(0, 1)
 
 
+@settings(deadline=None)  # the first call warms torch up
 @given(
     rows=st.integers(1, 5).flatmap(
         lambda k: st.lists(

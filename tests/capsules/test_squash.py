@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepmusic.capsules import capsule_length, squash, squash_exp
@@ -18,6 +18,7 @@ DTYPES = [torch.float32, torch.bfloat16, torch.float64]
 
 
 @pytest.mark.parametrize(("function", "formula"), list(zip(SQUASHES, FORMULAS, strict=True)))
+@settings(deadline=None)  # the first call warms torch up
 @given(entries=st.lists(st.floats(-50, 50).filter(lambda x: abs(x) > 1e-3), min_size=1, max_size=6))
 def test_squash_equals_its_formula(function, formula, entries):
     pose = torch.tensor(entries, dtype=torch.float64)
