@@ -54,7 +54,7 @@ def save_weights(
     path = Path(path)
     # safetensors refuses tensors that share memory (tied weights), hence the clones
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
-    text = json.dumps(metadata, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(metadata, ensure_ascii=False)
     header = {
         "format": f"deepmusic {FORMAT}",
         "version": __version__,

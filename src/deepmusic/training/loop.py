@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +13,15 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast, broadcast_object_list, send_to_device
-from torch import nn
 from torch.utils.data import DataLoader
 
-from deepmusic.errors import CheckpointError, DataError, DeepMusicError
-from deepmusic.files import write_atomically
+from deepmusic.errors import DataError, DeepMusicError
 from deepmusic.training.batches import BatchPlan
-from deepmusic.training.checkpoints import (
-    Checkpoint,
-    checkpoint_path,
-    fill_model,
-    load_checkpoint,
-    load_weights,
-    refuse_foreign,
-    save_checkpoint,
-    save_weights,
-)
+from deepmusic.training.checkpoints import fill_model, load_weights
 from deepmusic.training.config import TrainingConfig
-from deepmusic.training.history import best_epoch, write_history
-from deepmusic.training.optimization import (
-    learning_rate_at,
-    load_optimizer_tensors,
-    optimizer_tensors,
-    parameter_groups,
-    update_average,
-)
+from deepmusic.training.optimization import learning_rate_at, update_average
 from deepmusic.training.pictures import draw_history
+from deepmusic.training.run import RunState, best_path, start_run
 from deepmusic.training.surroundings import (
     describe,
     deterministic,
@@ -50,7 +31,6 @@ from deepmusic.training.surroundings import (
     start_accelerator,
 )
 from deepmusic.training.task import Task
-from deepmusic.version import __version__
 
 __all__ = ["FitResult", "Progress", "fit"]
 
@@ -133,6 +113,8 @@ def fit(
         KeyboardInterrupt: Ctrl-C was pressed; the step was finished and a checkpoint written.
     """
     run = Path(run)
+    if len(task.dataset) < 1:
+        raise DataError("There is nothing to train on: the training set is empty.")
     accelerator = start_accelerator(config)
     plan = BatchPlan(
         items=len(task.dataset),
@@ -142,107 +124,28 @@ def fit(
         processes=accelerator.num_processes,
         rank=accelerator.process_index,
     )
-    if plan.items < 1:
-        raise DataError("There is nothing to train on: the training set is empty.")
     try:
-        state = _start(task, config, run, accelerator, resume=resume, items=plan.items)
+        state = start_run(task, config, run, accelerator, resume=resume)
         with deterministic(accelerator.device), interrupts_noted() as interrupted:
-            _train(task, config, run, accelerator, plan, state, interrupted, on_progress)
-        return _finish(task, config, run, accelerator, state)
+            _train(task, state, plan, run, accelerator, interrupted, on_progress)
+        return _finish(state, run, accelerator)
     finally:
         # Accelerate keeps device and precision for the process; the next fit may have others.
         AcceleratorState._reset_state(reset_partial_state=plan.processes == 1)
 
 
-@dataclass
-class _State:
-    """What changes during a run; `Checkpoint` explains the names."""
-
-    model: nn.Module  # the network itself
-    wrapped: nn.Module  # the same, as Accelerate runs it
-    average: nn.Module | None
-    optimizer: torch.optim.Optimizer
-    config: dict[str, Any]
-    metadata: dict[str, Any]
-    step: int = 0
-    seconds: float = 0.0
-    totals: dict[str, float] = field(default_factory=dict)
-    history: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def judged(self) -> nn.Module:
-        """The weights that are validated and kept."""
-        return self.model if self.average is None else self.average
-
-    def save(self, run: Path) -> None:
-        average = {} if self.average is None else self.average.state_dict()
-        save_checkpoint(
-            run,
-            Checkpoint(
-                step=self.step,
-                weights=self.model.state_dict(),
-                average=average,
-                optimizer=optimizer_tensors(self.optimizer),
-                totals=self.totals,
-                seconds=self.seconds,
-                history=self.history,
-                config=self.config,
-                metadata=self.metadata,
-            ),
-        )
-
-
-def _start(
-    task: Task,
-    config: TrainingConfig,
-    run: Path,
-    accelerator: Accelerator,
-    *,
-    resume: bool,
-    items: int,
-) -> _State:
-    """The first state of a new run, or the last one of a run that is resumed."""
-    metadata = {**json.loads(json.dumps(dict(task.metadata))), "training_items": items}
-    path, main = checkpoint_path(run), accelerator.is_main_process
-    saved = None
-    if resume:
-        saved = load_checkpoint(run)
-        refuse_foreign(saved, config, metadata, run=run)
-        fill_model(task.model, saved.weights, source=path)
-    elif main and path.exists():
-        raise CheckpointError(f"{run} already holds a run; resume it, or choose another folder.")
-
-    average = copy.deepcopy(task.model).to(accelerator.device) if config.average_decay else None
-    optimizer = torch.optim.AdamW(parameter_groups(task.model, config.weight_decay), lr=0.0)
-    # Here the processes take their first weights from the main one.
-    wrapped, optimizer = accelerator.prepare(task.model, optimizer)
-    if average is not None:
-        fill_model(average, saved.average if saved else task.model.state_dict(), source=path)
-    state = _State(task.model, wrapped, average, optimizer, config.to_dict(), metadata)
-    if saved:
-        load_optimizer_tensors(optimizer, saved.optimizer, source=path)
-        state.step, state.seconds = saved.step, saved.seconds
-        state.totals, state.history = saved.totals, saved.history
-    accelerator.wait_for_everyone()
-    if main:
-        _prepare_folder(run, state)
-        if not resume:
-            state.save(run)  # with the first weights a run can be resumed from its start
-    return state
-
-
 def _train(
     task: Task,
-    config: TrainingConfig,
+    state: RunState,
+    plan: BatchPlan,
     run: Path,
     accelerator: Accelerator,
-    plan: BatchPlan,
-    state: _State,
     interrupted: Callable[[], bool],
     on_progress: Callable[[Progress], None] | None,
 ) -> None:
     """Make the steps that are left."""
-    main, setting = accelerator.is_main_process, describe(accelerator, config)
+    config, main = state.config, accelerator.is_main_process
+    setting = describe(accelerator, config)
     loader: DataLoader[Any] = DataLoader(
         task.dataset,  # type: ignore[arg-type]  # keyed by pairs, which Dataset does not foresee
         batch_sampler=plan.batches(state.step),  # used once
@@ -254,11 +157,12 @@ def _train(
     first, begun = state.step, time.monotonic()
     clock = last_checkpoint = begun
     state.wrapped.train()
-    for batch in () if _out_of_patience(task, config, state.history) else loader:
-        sums, rate = _step(task, config, accelerator, plan, state, batch, interrupted)
+    for batch in () if state.out_of_patience else loader:
+        sums, rate = _step(task, state, plan, batch, accelerator, interrupted())
         stop = sums.pop("interrupted") > 0  # the same in all processes, as all sums are
         state.totals = {name: state.totals.get(name, 0.0) + sums[name] for name in sums}
-        train = {n: v / state.totals["count"] for n, v in state.totals.items() if n != "count"}
+        count = state.totals["count"]
+        train = _finite({n: v / count for n, v in state.totals.items() if n != "count"})
         epoch, place = divmod(state.step, plan.steps_per_epoch)
         state.step += 1
         seconds_left = (time.monotonic() - begun) / (state.step - first) * (plan.steps - state.step)
@@ -276,15 +180,13 @@ def _train(
             }
             state.history.append(record)
             state.totals, state.seconds, clock = {}, 0.0, time.monotonic()
-            if main:
-                if _best_epoch(task, state.history) == epoch + 1:
-                    _save_best(run, state, record)
-                write_history(run, state.history)
         now = time.monotonic()
         state.seconds, clock = state.seconds + now - clock, now
         if main and (record or stop or now - last_checkpoint >= 60 * config.checkpoint_minutes):
             state.save(run)
             last_checkpoint = now
+        if main and record:
+            state.save_epoch(run)
         if main and on_progress:
             on_progress(
                 Progress(
@@ -298,7 +200,7 @@ def _train(
                     record=record,
                 )
             )
-        if record and _out_of_patience(task, config, state.history):
+        if record and state.out_of_patience:
             break
         if stop and state.step < plan.steps:
             raise KeyboardInterrupt(f"Stopped in epoch {epoch + 1}; resume {run} to go on.")
@@ -306,14 +208,14 @@ def _train(
 
 def _step(
     task: Task,
-    config: TrainingConfig,
-    accelerator: Accelerator,
+    state: RunState,
     plan: BatchPlan,
-    state: _State,
     batch: Any,
-    interrupted: Callable[[], bool],
+    accelerator: Accelerator,
+    interrupted: bool,
 ) -> tuple[dict[str, float], float]:
     """One step of the optimiser; gives sums over the batch's items, and the learning rate."""
+    config = state.config
     seed_step(config.seed, plan.rank, state.step)
     rate = learning_rate_at(state.step, plan.steps, config)
     for group in state.optimizer.param_groups:
@@ -332,7 +234,7 @@ def _step(
     scaled = [
         torch.as_tensor(v, device=accelerator.device).detach() * mine for v in values.values()
     ]
-    scaled.append(torch.tensor(float(interrupted()), device=accelerator.device))
+    scaled.append(torch.tensor(float(interrupted), device=accelerator.device))
     summed = accelerator.reduce(torch.stack([value.float() for value in scaled]), "sum").tolist()
     sums = dict(zip([*values, "interrupted"], summed, strict=True))
     if not math.isfinite(sums["loss"]) or not math.isfinite(norm):
@@ -347,7 +249,7 @@ def _step(
     return sums, rate
 
 
-def _validate(task: Task, state: _State, accelerator: Accelerator) -> dict[str, float]:
+def _validate(task: Task, state: RunState, accelerator: Accelerator) -> dict[str, float]:
     """Validate in the main process and tell the others."""
     if accelerator.num_processes > 1:  # running statistics differ: each process saw its own items
         broadcast(dict(state.model.state_dict()))
@@ -356,11 +258,11 @@ def _validate(task: Task, state: _State, accelerator: Accelerator) -> dict[str, 
     if accelerator.is_main_process:
         state.judged.eval()
         with torch.no_grad():
-            measures[0] = {n: float(v) for n, v in task.validate(state.judged).items()}
+            measures[0] = _finite(task.validate(state.judged))
         state.wrapped.train()
     broadcast_object_list(measures)
     validation: dict[str, float] = measures[0]
-    if not math.isfinite(validation.get(task.monitor, math.nan)):
+    if task.monitor not in validation:
         raise DeepMusicError(
             f"Validation gives no finite {task.monitor!r} (epoch {len(state.history) + 1}), so the "
             f"best weights cannot be told; it gave {', '.join(validation) or 'nothing'}."
@@ -368,62 +270,27 @@ def _validate(task: Task, state: _State, accelerator: Accelerator) -> dict[str, 
     return validation
 
 
-def _finish(
-    task: Task, config: TrainingConfig, run: Path, accelerator: Accelerator, state: _State
-) -> FitResult:
+def _finite(measures: Mapping[str, float]) -> dict[str, float]:
+    """The measures that have a value; JSON knows no other."""
+    return {name: float(v) for name, v in measures.items() if math.isfinite(v)}
+
+
+def _finish(state: RunState, run: Path, accelerator: Accelerator) -> FitResult:
     """Put the best weights into the model, draw the pictures, and sum up."""
-    best = _best_epoch(task, state.history)
+    best = state.best_epoch
     if accelerator.is_main_process:
-        path = run / "best" / "weights.safetensors"
-        weights, _ = load_weights(path)
-        fill_model(state.model, weights, source=path)
+        weights, _ = load_weights(best_path(run))
+        fill_model(state.model, weights, source=best_path(run))
         draw_history(state.history, run, best_epoch=best)
     if accelerator.num_processes > 1:
         broadcast(dict(state.model.state_dict()))
-    task.model.eval()
+    accelerator.unwrap_model(state.wrapped, keep_fp32_wrapper=False).eval()
     accelerator.wait_for_everyone()
     return FitResult(
         run=run,
         best_epoch=best,
         best=state.history[best - 1]["validation"],
         history=state.history,
-        stopped_early=len(state.history) < config.epochs,
-        setting=describe(accelerator, config),
-    )
-
-
-def _prepare_folder(run: Path, state: _State) -> None:
-    for folder in (run, run / "checkpoint", run / "best"):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DeepMusicError(f"{folder} could not be made: {error.strerror}.") from error
-        for leftover in folder.glob(".*.tmp"):  # of a run that was killed while it wrote
-            leftover.unlink(missing_ok=True)
-    _write_json(run / "config.json", _description(state))
-    write_history(run, state.history)  # without the epochs after the checkpoint
-
-
-def _save_best(run: Path, state: _State, record: dict[str, Any]) -> None:
-    metadata = {**_description(state), "epoch": record["epoch"], "validation": record["validation"]}
-    save_weights(run / "best" / "weights.safetensors", state.judged.state_dict(), metadata)
-    _write_json(run / "best" / "config.json", metadata)
-
-
-def _description(state: _State) -> dict[str, Any]:
-    return {**state.metadata, "training": state.config, "version": __version__}
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    with write_atomically(path) as file:
-        file.write(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
-
-
-def _best_epoch(task: Task, history: list[dict[str, Any]]) -> int:
-    return best_epoch(history, monitor=task.monitor, higher_is_better=task.higher_is_better)
-
-
-def _out_of_patience(task: Task, config: TrainingConfig, history: list[dict[str, Any]]) -> bool:
-    return config.patience is not None and (
-        len(history) - _best_epoch(task, history) >= config.patience
+        stopped_early=len(state.history) < state.config.epochs,
+        setting=describe(accelerator, state.config),
     )
