@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import NoReturn
 
@@ -15,6 +16,7 @@ from deepmusic.version import __version__
 __all__ = ["deepmusic", "main"]
 
 _COMMANDS = {
+    "classify": "deepmusic.cli.classify",
     "doctor": "deepmusic.cli.doctor",
 }
 """Sub-command name to the module that holds a click command of the same name."""
@@ -34,15 +36,18 @@ class _LazyGroup(click.Group):
         return command
 
 
-@click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+_HELP = """Hear music with capsule neural networks.
+
+\b
+deepmusic classify song.mp3     the genre of a recording
+deepmusic doctor                what works on this machine
+"""
+
+
+@click.command(cls=_LazyGroup, help=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="deepmusic")
 def deepmusic() -> None:
-    """Hear music with capsule neural networks.
-
-    \b
-    deepmusic classify song.mp3     the genre of a recording
-    deepmusic doctor                what works on this machine
-    """
+    """The group that holds all commands."""
 
 
 def main() -> NoReturn:
@@ -98,8 +103,6 @@ def _one_sentence(error: Exception) -> str:
 
 def _leave_at_once(status: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with suppress(OSError, ValueError):
             stream.flush()
-        except (OSError, ValueError):
-            pass
     os._exit(status)

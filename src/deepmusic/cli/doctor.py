@@ -9,12 +9,16 @@ import platform
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import import_module, metadata
-from typing import BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import click
 
 from deepmusic.cli.output import printable
 from deepmusic.version import __version__
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["Check", "doctor", "examine"]
 
@@ -206,7 +210,7 @@ _ENCODERS: dict[str, Callable[[str, str], BinaryIO]] = {
 }
 
 
-def _tone():  # type: ignore[no-untyped-def]  # numpy's types would be imported with every --help
+def _tone() -> NDArray[np.float32]:
     import numpy as np
 
     time = np.arange(int(_SECONDS * _RATE)) / _RATE

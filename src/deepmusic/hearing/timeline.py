@@ -96,7 +96,7 @@ def draw_timeline(
     from matplotlib.ticker import FuncFormatter, MultipleLocator
 
     figure = Figure(figsize=(10, 4), layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     genres = [entry.genre for entry in segments[0].probabilities]
     colours = [colormaps["tab20"](index % 20) for index in range(len(genres))]
@@ -127,7 +127,7 @@ def draw_timeline(
         text.set_parse_math(False)
     with warnings.catch_warnings(), write_atomically(path, "wb") as file:
         warnings.filterwarnings("ignore", message="Glyph")  # a name in a script the font lacks
-        canvas.print_png(file)
+        figure.savefig(file, format="png")
 
 
 def _places(segments: Sequence[SegmentVerdict]) -> list[tuple[float, float]]:

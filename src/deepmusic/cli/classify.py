@@ -1,0 +1,198 @@
+"""``deepmusic classify``: the genre of recordings, files and whole libraries."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import click
+
+from deepmusic.cli.output import Format, failure_line, printable, writer
+
+if TYPE_CHECKING:
+    from deepmusic.hearing.inference import Classifier
+    from deepmusic.hearing.verdict import Verdict
+
+__all__ = ["classify"]
+
+_DEFAULT_TAG_LOG = "deepmusic-tags.jsonl"
+
+
+@click.command(no_args_is_help=True)
+@click.argument("paths", metavar="PATH...", nargs=-1)
+@click.option("--top", metavar="N", type=click.IntRange(min=1), help="List the N likeliest genres.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "csv"]),
+    default="text",
+    show_default=True,
+    help="For people or for programs.",
+)
+@click.option("--timeline", is_flag=True, help="Show the genre over time (text and JSON).")
+@click.option(
+    "--timeline-picture",
+    metavar="FILE.png|DIR",
+    help="Draw the genre over time; several tracks need a folder.",
+)
+@click.option(
+    "--jobs",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="How many tracks to hear at the same time.",
+)
+@click.option(
+    "--results",
+    "results_path",
+    metavar="FILE",
+    help="Keep verdicts in FILE (JSON lines); run again, only new or changed files are heard.",
+)
+@click.option("--write-tags", is_flag=True, help="Write the genre into each file that has none.")
+@click.option("--overwrite-tags", is_flag=True, help="Replace genres that are set already, too.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done to tags, and do nothing.")
+@click.option(
+    "--tag-log",
+    metavar="FILE",
+    default=_DEFAULT_TAG_LOG,
+    show_default=True,
+    help="Where changes of tags are noted, so that they can be undone.",
+)
+@click.option("--undo-tags", metavar="LOG", help="Undo the changes of tags noted in LOG, and stop.")
+@click.option("--model", metavar="RUN", default="classifier", help="A run of your own training.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, mps or auto.")
+@click.option(
+    "--max-minutes",
+    metavar="M",
+    type=click.FloatRange(min=0, min_open=True),
+    default=360.0,
+    show_default=True,
+    help="Hear no more than this of a track.",
+)
+@click.pass_context
+def classify(
+    ctx: click.Context,
+    paths: tuple[str, ...],
+    *,
+    top: int | None,
+    form: Format,
+    timeline: bool,
+    timeline_picture: str | None,
+    jobs: int,
+    results_path: str | None,
+    write_tags: bool,
+    overwrite_tags: bool,
+    dry_run: bool,
+    tag_log: str,
+    undo_tags: str | None,
+    model: str,
+    device: str,
+    max_minutes: float,
+) -> None:
+    """Say which genre each PATH is: sound files, videos, and folders of them.
+
+    Verdicts go to standard output, all else to standard error. A track that no genre claims is
+    called unsure. Exit status: 0 all well, 1 some files failed, 2 wrong usage.
+    """
+    if dry_run and not (write_tags or undo_tags):
+        raise click.UsageError("--dry-run is about tags; add --write-tags or --undo-tags LOG.")
+    if overwrite_tags and not write_tags:
+        raise click.UsageError("--overwrite-tags needs --write-tags.")
+    if timeline and form == "csv":
+        raise click.UsageError("--timeline has no place in CSV; use --format json or text.")
+    if undo_tags is not None:
+        if paths or write_tags:
+            raise click.UsageError("--undo-tags LOG stands alone: the log names the files.")
+        from deepmusic.cli.tagging import undo_changes
+
+        ctx.exit(0 if undo_changes(undo_tags, dry_run=dry_run) else 1)
+    if not paths:
+        raise click.UsageError("name at least one file or folder.")
+
+    from deepmusic.cli.progress import display
+    from deepmusic.hearing.library import classify_library, walk_audio
+    from deepmusic.hearing.results import ResultsFile
+
+    entries = list(walk_audio(paths))
+    tracks = sum(isinstance(entry, str) for entry in entries)
+    picture_of = None
+    if timeline_picture is not None:
+        from deepmusic.cli.pictures import picture_names
+
+        picture_of = picture_names(timeline_picture, tracks=tracks, option="--timeline-picture")
+    tagger = None
+    if write_tags:
+        from deepmusic.cli.tagging import Tagger
+
+        tagger = Tagger(tag_log, overwrite=overwrite_tags, dry_run=dry_run)
+    # nothing to hear needs no model, which takes seconds to load
+    classifier = _load_classifier(model, device=device, jobs=jobs) if tracks else None
+
+    failed = 0
+    max_seconds = 60 * max_minutes
+    with ExitStack() as stack:
+        results = None
+        if results_path is not None and classifier is not None:
+            results = stack.enter_context(
+                ResultsFile(results_path, model=classifier.fingerprint, max_seconds=max_seconds)
+            )
+        shown = stack.enter_context(display(len(entries)))
+        write = stack.enter_context(
+            writer(
+                form,
+                shown.echo,
+                top=top,
+                timeline=timeline,
+                name_width=max(map(len, classifier.genres)) if classifier else 0,
+                on_terminal=sys.stdout.isatty(),
+            )
+        )
+        verdicts = (
+            iter([entry for entry in entries if not isinstance(entry, str)])
+            if classifier is None
+            else classify_library(
+                entries,
+                classifier,
+                jobs=jobs,
+                results=results,
+                max_seconds=max_seconds,
+                segments=timeline or picture_of is not None,
+            )
+        )
+        for verdict in verdicts:
+            write(verdict)
+            if verdict.error is not None:
+                failed += 1
+                if form == "text":
+                    shown.tell(failure_line(verdict))
+            if verdict.warning is not None:
+                shown.tell(printable(f"{verdict.path}: {verdict.warning}"))
+            if picture_of is not None and verdict.segments:
+                _draw(verdict, picture_of(verdict.path))
+            if tagger is not None and verdict.genre is not None:
+                shown.tell(tagger.tag(verdict, verdict.genre, results))
+            shown.advance()
+    if failed and len(entries) > 1:
+        click.echo(f"{failed} of {len(entries)} files gave no verdict.", err=True)
+    if tagger is not None:
+        click.echo(tagger.summary(), err=True)
+    ctx.exit(1 if failed or (tagger is not None and tagger.failed) else 0)
+
+
+def _load_classifier(model: str, *, device: str, jobs: int) -> Classifier:
+    from deepmusic.pretrained import load
+
+    classifier = load(model, device=device)
+    if jobs > 1:
+        import torch
+
+        torch.set_num_threads(1)  # the jobs take the cores already
+    return classifier
+
+
+def _draw(verdict: Verdict, path: object) -> None:
+    from deepmusic.hearing.timeline import draw_timeline
+
+    draw_timeline(verdict.segments, str(path), title=verdict.path)
