@@ -6,7 +6,6 @@ playlist, no network protocol and no container that names other files is opened.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -15,6 +14,7 @@ import numpy as np
 from av.container import InputContainer
 from numpy.typing import NDArray
 
+from deepmusic.audio.sources import SteadyFile
 from deepmusic.errors import AudioError
 
 __all__ = ["FfmpegReader", "open_container"]
@@ -31,32 +31,7 @@ _FAILURES = (av.FFmpegError, OSError, EOFError, ValueError, MemoryError)
 _SCALES = {"u1": 1 / 128, "i2": 1 / 2**15, "i4": 1 / 2**31, "i8": 1 / 2**63}
 
 
-class _Bytes:
-    """The file as FFmpeg sees it: reads and seeks that never raise.
-
-    PyAV prints an exception that a seek raises, such as one before the start of the file.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        # FFmpeg weighs the extension when the first bytes say nothing (junk before an mp3)
-        name = getattr(file, "name", None)
-        self.name = "sound" + (os.path.splitext(name)[1] if isinstance(name, str) else "")
-
-    def read(self, size: int) -> bytes:
-        return self._file.read(size) or b""
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        try:
-            return self._file.seek(offset, whence)
-        except (OSError, ValueError):
-            return -1
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-
-def open_container(file: BinaryIO) -> InputContainer:
+def open_container(file: BinaryIO | SteadyFile) -> InputContainer:
     """Open a file in FFmpeg, restricted to containers that hold their own sound.
 
     Args:
@@ -68,7 +43,7 @@ def open_container(file: BinaryIO) -> InputContainer:
     file.seek(0)
     try:
         return av.open(
-            _Bytes(file),
+            file if isinstance(file, SteadyFile) else SteadyFile(file),
             mode="r",
             options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"},
             metadata_errors="ignore",
@@ -91,7 +66,8 @@ class FfmpegReader:
     name = "ffmpeg"
 
     def __init__(self, file: BinaryIO) -> None:
-        self._container = open_container(file)
+        self._file = SteadyFile(file)
+        self._container = open_container(self._file)
         if not self._container.streams.audio:
             self._container.close()
             raise AudioError("there is no sound track in it", code="no_sound_track")
@@ -156,6 +132,7 @@ class FfmpegReader:
             try:
                 packet = next(packets)
             except StopIteration:
+                self.failed = self._file.failed
                 return
             except _FAILURES:
                 self.failed = True

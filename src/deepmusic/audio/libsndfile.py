@@ -16,6 +16,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from deepmusic.audio.sources import SteadyFile
 from deepmusic.audio.stderr import quiet_c_stderr
 from deepmusic.errors import AudioError
 
@@ -56,7 +57,7 @@ class SndfileReader:
         self._file = file
         self._size = file.seek(0, os.SEEK_END)
         file.seek(0)
-        target = file.fileno() if isinstance(file, io.FileIO) else file
+        target = file.fileno() if isinstance(file, io.FileIO) else SteadyFile(file)
         try:
             with quiet_c_stderr():
                 self._sound = _BlockFile(target, closefd=False)

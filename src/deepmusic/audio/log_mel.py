@@ -32,7 +32,7 @@ class LogMelConfig:
     Args:
         rate: samples a second.
         fft_size: samples of a window, even.
-        hop_samples: samples from one frame to the next.
+        hop_samples: samples from one frame to the next, at most ``fft_size``.
         mels: number of mel filters.
         low_hz, high_hz: lower end of the first and upper end of the last filter; None means half
             the rate.
@@ -55,6 +55,8 @@ class LogMelConfig:
             raise ValueError("rate, hop_samples and mels are at least 1")
         if self.fft_size < 2 or self.fft_size % 2:
             raise ValueError(f"fft_size is even and at least 2; got {self.fft_size}")
+        if self.hop_samples > self.fft_size:
+            raise ValueError(f"hop_samples is at most fft_size; got {self.hop_samples}")
         if not 0 <= self.low_hz < self.top_hz <= self.rate / 2:
             raise ValueError(
                 f"0 <= low_hz < high_hz <= {self.rate / 2:g} (half the rate) must hold; "
@@ -192,7 +194,6 @@ class LogMelStream:
         hop = self._config.hop_samples
         waiting = np.concatenate([self._waiting, _checked(samples)])
         frames = _frames_in_db(waiting, self._config)
-        # hops longer than a window may reach past what has arrived
         self._waiting = waiting[frames.shape[1] * hop :]
         return frames
 

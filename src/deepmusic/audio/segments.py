@@ -76,6 +76,11 @@ class SegmentStream:
         self._offset = 0  # frame of the track that stands first in what is kept
         self._next = 0  # first frame of the segment to come
 
+    @property
+    def kept_frames(self) -> int:
+        """Frames held between calls."""
+        return 0 if self._kept is None else self._kept.shape[1]
+
     def push(self, block: NDArray[np.float32]) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Take ``(mels, k)`` more frames; yield the segments that are now complete.
 

@@ -8,10 +8,48 @@ from typing import BinaryIO
 
 from deepmusic.errors import AudioError
 
-__all__ = ["Source", "name_of", "open_source"]
+__all__ = ["Source", "SteadyFile", "name_of", "open_source"]
 
 Source = str | os.PathLike[str] | BinaryIO
 """A path, or a binary file object that can seek."""
+
+
+class SteadyFile:
+    """A file that C libraries read through callbacks: its methods never raise.
+
+    An exception in a callback would be printed to standard error, not passed on. Even sound files
+    bring it about: some make FFmpeg seek to a place before their start.
+
+    Attributes:
+        failed: whether a read failed; it then gave nothing, as at the end of the file.
+        name: ``sound`` and the extension of the file, which FFmpeg weighs when the first bytes say
+            nothing (junk before an mp3).
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.failed = False
+        name = getattr(file, "name", None)
+        self.name = "sound" + (os.path.splitext(name)[1] if isinstance(name, str) else "")
+
+    def read(self, size: int) -> bytes:
+        """Up to ``size`` bytes."""
+        try:
+            return self._file.read(size) or b""
+        except (OSError, ValueError):
+            self.failed = True
+            return b""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """The new position, or -1."""
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError):
+            return -1
+
+    def tell(self) -> int:
+        """The position."""
+        return self._file.tell()
 
 
 def name_of(source: Source) -> str:

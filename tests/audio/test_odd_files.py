@@ -1,0 +1,154 @@
+"""Every odd file through the decoder: sound of the true length, or a reason in one sentence.
+
+One child process decodes them all, so that a hang, a crash, stray output or memory eaten is seen.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sounds import PEAK_MB
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "odd"
+
+DECODE_ALL = (
+    PEAK_MB
+    + """
+import json, sys
+from deepmusic.audio import open_audio
+from deepmusic.errors import AudioError
+
+outcomes = {}
+for path in json.load(sys.stdin):
+    try:
+        with open_audio(path) as stream:
+            samples = sum(len(block) for block in stream)
+        outcomes[path] = {
+            "seconds": stream.duration_s, "samples": samples, "rate": stream.source_rate,
+            "channels": stream.channels, "decoder": stream.decoder, "warning": stream.warning,
+        }
+    except AudioError as error:
+        outcomes[path] = {"code": error.code, "message": str(error)}
+json.dump({"outcomes": outcomes, "memory_mb": peak_mb()}, sys.stdout)
+"""
+)
+
+# Of damage in mid-stream the good part is heard: at least so many seconds of what went in.
+DAMAGED = {"audio/mp3/block_flipped.mp3": 5.2, "audio/mp3/block_zeroed.mp3": 4.5}
+
+# Sound was lost, or there is reason to think so, and the warning says how much was heard.
+WARNED = {
+    *DAMAGED,
+    "audio/mp3/cut_mid_frame.mp3",
+    "audio/mp3/block_missing.mp3",
+    "audio/mp3/xing_claims_hours.mp3",
+    "audio/wav/cut_in_sample.wav",
+    "audio/wav/float_nan.wav",
+    "audio/wav/float_inf.wav",
+    "audio/flac/truncated.flac",
+    "audio/ogg/vorbis_truncated.ogg",
+    "audio/ogg/page_crc_wrong.ogg",
+    "audio/ogg/chained.ogg",  # the second link has another rate: neither library goes on
+}
+
+CODES = {
+    "audio/not/empty.mp3": "empty",
+    "audio/not/text.mp3": "not_audio",
+    "audio/not/png.mp3": "not_audio",
+    "audio/not/video_only.mp4": "no_sound_track",
+    "audio/names/song.mp3": "directory",
+    "audio/wav/no_frames.wav": "no_sound",
+    "audio/wav/rate_1hz.wav": "bad_rate",
+    "audio/wav/unknown_codec.wav": "unknown_codec",
+    "audio/wav/float_all_nan.wav": "not_finite",
+    "audio/wav/float_huge.wav": "not_finite",
+    "audio/pcm/rate_infinite.aiff": "bad_rate",
+    "audio/flac/header_only.flac": "no_sound",
+    "audio/signal/one_sample.wav": "too_short",
+    "audio/other/playlist.m3u": "not_audio",
+}
+
+# "either" in the manifest, and heard by us in full.
+HEARD = {
+    "audio/mp3/rate_changes.mp3",
+    "audio/mp3/free_format.mp3",
+    "audio/mp3/in_riff.wav",
+    "audio/wav/data_claims_zero.wav",
+    "audio/wav/data_before_fmt.wav",
+    "audio/flac/bad_frame.flac",
+    "audio/flac/claims_max.flac",
+    "audio/flac/bomb_3h.flac",
+    "audio/ogg/flac.ogg",
+    "audio/ogg/granule_huge.ogg",
+    "audio/signal/opposite_phase.flac",
+    "audio/signal/tone_0.1s.wav",
+}
+
+
+def manifest() -> list[dict[str, str]]:
+    if not (SHARED / "manifest.csv").exists():
+        return []
+    with open(SHARED / "manifest.csv", encoding="utf-8", newline="") as table:
+        return list(csv.DictReader(table))
+
+
+ROWS = {row["file"]: row for row in manifest()}
+
+
+@pytest.fixture(scope="session")
+def decoded(shared_data: Path) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-c", DECODE_ALL],
+        input=json.dumps([str(SHARED / name) for name in ROWS]),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result | {"stderr": done.stderr}
+
+
+@pytest.mark.slow
+def test_no_chatter_and_bounded_memory(decoded: dict[str, Any]) -> None:
+    assert decoded["stderr"] == ""
+    assert decoded["memory_mb"] < 300  # among them a bomb of 3.8 GB and claims of terabytes
+    assert len(decoded["outcomes"]) == len(ROWS) > 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ROWS)
+def test_odd_file(name: str, decoded: dict[str, Any]) -> None:
+    row = ROWS[name]
+    outcome = decoded["outcomes"][str(SHARED / name)]
+    expectation = row["expectation"] if row["kind"] == "audio" else "reason"
+    if name in CODES:
+        assert outcome.get("code") == CODES[name]
+    if "code" in outcome:
+        assert expectation in ("reason", "either"), outcome["message"]
+        assert name not in HEARD
+        message = outcome["message"]
+        assert message.startswith(repr(str(SHARED / name)))
+        assert message.endswith(".")
+        assert "regular file (possibly" not in message
+        return
+    assert expectation in ("verdict", "either")
+    assert outcome["samples"] == pytest.approx(outcome["seconds"] * 22050, abs=3)
+    assert (outcome["warning"] is not None) == (name in WARNED), outcome["warning"]
+    if outcome["warning"]:
+        heard = outcome["warning"].split(" s of sound was heard")[0]
+        assert float(heard) == pytest.approx(outcome["seconds"], abs=0.051)
+    if name in DAMAGED:
+        assert DAMAGED[name] < outcome["seconds"] <= float(row["seconds"])
+    elif (expectation == "verdict" or name in HEARD) and row["seconds"]:
+        assert outcome["seconds"] == pytest.approx(float(row["seconds"]), abs=0.2)
+    if row["rate"]:
+        assert outcome["rate"] == int(row["rate"])
+    if row["channels"]:
+        assert outcome["channels"] == int(row["channels"])

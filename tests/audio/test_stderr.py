@@ -1,0 +1,74 @@
+"""Silencing C code and nothing else."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import threading
+
+import pytest
+
+from deepmusic.audio.stderr import quiet_c_stderr
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="tests the GNU C library's variable"
+)
+
+
+def print_from_c(text: bytes) -> None:
+    library = ctypes.CDLL(None)
+    stream = ctypes.c_void_p.in_dll(library, "stderr")
+    library.fputs(text, stream)
+    library.fflush(stream)
+
+
+def test_c_is_silent_inside_and_heard_after(capfd: pytest.CaptureFixture[str]) -> None:
+    with quiet_c_stderr():
+        print_from_c(b"lost\n")
+        os.write(2, b"python\n")
+        with quiet_c_stderr():
+            print_from_c(b"lost\n")
+        print_from_c(b"lost too\n")
+    print_from_c(b"heard\n")
+    assert capfd.readouterr().err == "python\nheard\n"
+
+
+def test_the_last_thread_restores(capfd: pytest.CaptureFixture[str]) -> None:
+    inside, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with quiet_c_stderr():
+            inside.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=hold)
+    with quiet_c_stderr():
+        thread.start()
+        assert inside.wait(10)
+    print_from_c(b"lost\n")  # the other thread is still inside
+    leave.set()
+    thread.join()
+    print_from_c(b"heard\n")
+    assert capfd.readouterr().err == "heard\n"
+
+
+def test_an_exception_restores(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyError), quiet_c_stderr():
+        raise KeyError
+    print_from_c(b"heard\n")
+    assert capfd.readouterr().err == "heard\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_forked_inside_is_heard(capfd: pytest.CaptureFixture[str]) -> None:
+    with quiet_c_stderr():
+        child = os.fork()
+        if child == 0:
+            print_from_c(b"heard\n")
+            with quiet_c_stderr():
+                print_from_c(b"lost\n")
+            os._exit(0)
+        os.waitpid(child, 0)
+    assert capfd.readouterr().err == "heard\n"
