@@ -1,0 +1,87 @@
+"""What it costs to hear a file, stage by stage.
+
+    OMP_NUM_THREADS=1 python benchmarks/decoding.py [--data DIR] [--rounds 5]
+
+CPU time of this process in ms a file, medians over files and rounds, stages interleaved.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import librosa
+import numpy as np
+import soundfile
+import soxr
+
+from deepmusic.audio import load, log_mel
+from deepmusic.audio.ffmpeg import FfmpegReader
+from deepmusic.audio.libsndfile import SndfileReader
+
+CLIPS = Path(__file__).resolve().parents[2] / "shared" / "data" / "clips"
+RATE = 22050
+T = TypeVar("T")
+
+
+def read_blocks(path: Path) -> None:
+    with open(path, "rb", buffering=0) as file:
+        reader = SndfileReader(file)
+        for _ in reader.blocks():
+            pass
+        reader.close()
+
+
+def read_blocks_by_ffmpeg(path: Path) -> None:
+    with open(path, "rb", buffering=0) as file:
+        reader = FfmpegReader(file)
+        for _ in reader.blocks():
+            pass
+        reader.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=CLIPS, help="folder of sound files")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    paths = sorted(path for path in options.data.iterdir() if path.suffix == ".mp3")
+    if not paths:
+        raise SystemExit(f"no mp3 file in {options.data}")
+    spent: dict[str, list[float]] = {}
+
+    def timed(stage: str, function: Callable[[], T]) -> T:
+        start = time.process_time()
+        result = function()
+        spent.setdefault(stage, []).append(1000 * (time.process_time() - start))
+        return result
+
+    read_blocks_by_ffmpeg(paths[0])  # imports
+    log_mel(load(paths[0]).samples)
+    librosa.load(paths[0], sr=RATE)
+    for _ in range(options.rounds):
+        for path in paths:
+            sound, rate = timed(
+                "soundfile.read", lambda path=path: soundfile.read(path, dtype="f4", always_2d=True)
+            )
+            mono = timed("mean of channels", lambda sound=sound: sound.T.sum(axis=0) / len(sound.T))
+            timed(
+                "soxr at once",
+                lambda mono=mono, rate=rate: soxr.resample(mono.astype(np.float32), rate, RATE),
+            )
+            timed("blocks by libsndfile", lambda path=path: read_blocks(path))
+            timed("blocks by FFmpeg", lambda path=path: read_blocks_by_ffmpeg(path))
+            samples = timed("load (all of it)", lambda path=path: load(path)).samples
+            timed("log_mel", lambda samples=samples: log_mel(samples))
+            timed("librosa.load", lambda path=path: librosa.load(path, sr=RATE))
+    print(f"{len(paths)} files, {options.rounds} rounds (ms CPU a file, median)")
+    for stage, times in spent.items():
+        print(f"  {stage:<22}{statistics.median(times):8.1f}")
+
+
+if __name__ == "__main__":
+    main()
