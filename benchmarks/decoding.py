@@ -68,7 +68,9 @@ def main() -> None:
             sound, rate = timed(
                 "soundfile.read", lambda path=path: soundfile.read(path, dtype="f4", always_2d=True)
             )
-            mono = timed("mean of channels", lambda sound=sound: sound.T.sum(axis=0) / len(sound.T))
+            mono = timed(
+                "NumPy mean of channels", lambda sound=sound: sound.T.sum(axis=0) / len(sound.T)
+            )
             timed(
                 "soxr at once",
                 lambda mono=mono, rate=rate: soxr.resample(mono.astype(np.float32), rate, RATE),
