@@ -1,0 +1,215 @@
+"""``deepmusic classify`` with a classifier that needs no sound."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from fake_classifier import COMMAND, FakeClassifier, Run
+
+from deepmusic.cli import deepmusic
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    folder = tmp_path / "music"
+    folder.mkdir()
+    for name, content in {
+        "a.mp3": "rock",
+        "b.mp3": "unsure",
+        "c.mp3": "broken",
+        "d.flac": "classical",
+        "notes.txt": "rock",
+    }.items():
+        (folder / name).write_text(content)
+    return folder
+
+
+def invoke(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(deepmusic, ["classify", *map(str, arguments)])
+
+
+def test_text(fake: FakeClassifier, library: Path) -> None:
+    result = invoke(library)
+    assert result.exit_code == 1
+    assert [line.split()[0] for line in result.stdout.splitlines()] == [
+        "rock",
+        "unsure",
+        "classical",
+    ]
+    assert "c.mp3' is no sound file." in result.stderr
+    assert "1 of 4 files gave no verdict." in result.stderr
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 5])
+def test_json_keeps_the_order_and_goes_on(fake: FakeClassifier, library: Path, jobs: int) -> None:
+    (library / "bug.mp3").write_text("bug")
+    (library / "memory.mp3").write_text("memory")
+    result = invoke(library, "--format", "json", "--jobs", jobs)
+    assert result.exit_code == 1
+    entries = json.loads(result.stdout)
+    assert [os.path.basename(entry["path"]) for entry in entries] == sorted(
+        path.name for path in library.iterdir() if path.suffix != ".txt"
+    )
+    by_name = {os.path.basename(entry["path"]): entry for entry in entries}
+    assert by_name["a.mp3"]["genre"] == "rock"
+    assert by_name["a.mp3"]["error"] is None
+    assert by_name["b.mp3"]["genre"] is None
+    assert by_name["b.mp3"]["top"][0] == {"genre": "pop", "probability": 0.7}
+    assert by_name["bug.mp3"]["code"] == "unexpected"
+    assert "RuntimeError: a bug" in by_name["bug.mp3"]["error"]
+    assert by_name["memory.mp3"]["code"] == "memory"
+    assert "segments" not in by_name["a.mp3"]
+
+
+def test_csv(fake: FakeClassifier, library: Path) -> None:
+    result = invoke(library, "--format", "csv", "--top", "1")
+    rows = list(csv.DictReader(io.StringIO(result.stdout, newline="")))
+    assert [row["genre"] for row in rows] == ["rock", "", "", "classical"]
+    assert [row["unsure"] for row in rows] == ["false", "true", "false", "false"]
+    assert rows[0]["top"] == "rock=0.7"
+
+
+def test_timeline(fake: FakeClassifier, library: Path) -> None:
+    result = invoke(library / "a.mp3", "--timeline")
+    assert result.exit_code == 0
+    assert "    0:00-0:06  rock   70%" in result.stdout
+    (entry,) = json.loads(invoke(library / "a.mp3", "--timeline", "--format", "json").stdout)
+    assert [segment["genre"] for segment in entry["segments"]] == ["rock"] * 3
+
+
+def test_a_file_is_tried_whatever_its_name(fake: FakeClassifier, library: Path) -> None:
+    assert invoke(library / "notes.txt").stdout.split()[0] == "rock"
+
+
+def test_lost_sound_is_named(fake: FakeClassifier, tmp_path: Path) -> None:
+    (tmp_path / "x.mp3").write_text("lost")
+    result = invoke(tmp_path / "x.mp3", "--format", "json")
+    assert result.exit_code == 0
+    assert "x.mp3: 1.0 s of sound was heard." in result.stderr
+
+
+def test_pictures(fake: FakeClassifier, library: Path, tmp_path: Path) -> None:
+    one = tmp_path / "one.png"
+    assert invoke(library / "a.mp3", "--timeline-picture", one).exit_code == 0
+    assert one.read_bytes().startswith(b"\x89PNG")
+    folder = tmp_path / "pictures"
+    invoke(library, library / "a.mp3", "--timeline-picture", folder)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "a.mp3.2.png",
+        "a.mp3.png",
+        "b.mp3.png",
+        "d.flac.png",
+    ]
+    assert invoke(library, "--timeline-picture", one).exit_code == 2
+    assert invoke(library / "a.mp3", "--timeline-picture", "x.jpg").exit_code == 2
+
+
+def test_results_touch_only_what_changed(fake: FakeClassifier, library: Path) -> None:
+    kept = library.parent / "results.jsonl"
+    first = invoke(library, "--results", kept, "--format", "json")
+    assert len(fake.heard) == 4
+    fake.heard.clear()
+    (library / "a.mp3").rename(library / "renamed.mp3")
+    (library / "d.flac").write_text("pop")
+    second = invoke(library, "--results", kept, "--format", "json")
+    # the failure is tried again, the changed one is heard, the renamed one is known
+    assert [os.path.basename(path) for path in fake.heard] == ["c.mp3", "d.flac"]
+    was, now = json.loads(first.stdout), json.loads(second.stdout)
+    assert {**was[0], "path": ""} == {**now[3], "path": ""}
+
+
+def test_nothing_there(fake: FakeClassifier, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = invoke(tmp_path / "empty", tmp_path / "missing.mp3", "--format", "json")
+    assert result.exit_code == 1
+    assert [entry["code"] for entry in json.loads(result.stdout)] == ["no_files", "missing"]
+
+
+def test_odd_names_in_a_process_of_its_own(run: Run, tmp_path: Path) -> None:
+    names = [b"line\nbreak.mp3", b"\x1b[31mred.mp3", b"latin1_\xe9.mp3", b"[bold]x.mp3"]
+    for name in names:
+        (tmp_path / os.fsdecode(name)).write_text("rock")
+    done = run("classify", ".", "--format", "json", LC_ALL="C", PYTHONUTF8="0")
+    assert done.returncode == 0, done.stderr
+    heard = {os.fsencode(entry["path"]) for entry in json.loads(done.stdout)}
+    assert heard == {b"./" + name for name in names}
+    text = run("classify", ".").stdout
+    assert text.count(b"\n") == 4
+    assert b"\x1b" not in text
+
+
+def test_a_pipe_does_not_hang(run: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "song.mp3")
+    done = run("classify", "song.mp3", "--results", "kept.jsonl")
+    assert done.returncode == 1
+    assert b"pipe" in done.stderr
+
+
+def test_killed_and_run_again(run: Run, tmp_path: Path) -> None:
+    for index in range(8):
+        (tmp_path / f"{index}.mp3").write_text(f"rock {index}")
+    kept = tmp_path / "kept.jsonl"
+    arguments = ["classify", ".", "--format", "json", "--results", "kept.jsonl"]
+    process = subprocess.Popen(
+        [*COMMAND, *arguments],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "FAKE_SLEEP_S": "0.2"},
+    )
+    for _ in range(300):
+        if kept.exists() and kept.read_bytes().count(b"\n") >= 3:
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done_before = kept.read_bytes().count(b"\n")
+    assert 3 <= done_before < 8
+    with kept.open("ab") as file:
+        file.write(b'{"key": "torn')  # as a kill in the middle of a line would leave it
+    done = run(*arguments)
+    assert done.returncode == 0
+    assert len(json.loads(done.stdout)) == 8
+    lines = [json.loads(line) for line in kept.read_bytes().splitlines()]
+    assert len({line["key"] for line in lines}) == len(lines) == 8
+
+
+def test_tags_are_written_and_undone(
+    fake: FakeClassifier, library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutagen = pytest.importorskip("mutagen")
+    soundfile = pytest.importorskip("soundfile")
+    song, log, kept = tmp_path / "song.flac", tmp_path / "log.jsonl", tmp_path / "kept.jsonl"
+    soundfile.write(song, [0.0, 0.5] * 4000, 8000)
+    before = song.read_bytes()
+    heard: list[str] = []
+
+    def rock(source: str, *, max_seconds: float) -> object:
+        heard.append(source)
+        return FakeClassifier().classify(str(library / "a.mp3"))
+
+    monkeypatch.setattr(fake, "classify", rock)
+    options = [song, "--write-tags", "--tag-log", log, "--results", kept]
+    planned = invoke(*options, "--dry-run")
+    assert planned.exit_code == 0, planned.output
+    assert "planned" in planned.stderr
+    assert song.read_bytes() == before
+    written = invoke(*options)
+    assert "written" in written.stderr
+    assert "--undo-tags" in written.stderr
+    assert mutagen.File(song)["genre"] == ["rock"]
+    heard.clear()
+    assert invoke(*options).exit_code == 0
+    assert heard == []  # our own tag does not make the file a new one
+    undone = invoke("--undo-tags", log)
+    assert undone.exit_code == 0
+    assert "genre" not in mutagen.File(song)
+    assert invoke("--undo-tags", tmp_path / "no.log").exit_code != 0
