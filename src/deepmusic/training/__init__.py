@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from deepmusic.training.checkpoints import fill_model, load_weights, save_weights
+from deepmusic.training.checkpoints import (
+    checkpoint_path,
+    fill_model,
+    load_weights,
+    save_weights,
+)
 from deepmusic.training.config import TrainingConfig
 from deepmusic.training.history import read_history
 from deepmusic.training.loop import FitResult, Progress, fit
@@ -16,6 +21,7 @@ __all__ = [
     "Progress",
     "Task",
     "TrainingConfig",
+    "checkpoint_path",
     "draw_history",
     "fill_model",
     "fit",

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from torch import Tensor, nn
-from torch.utils.data import default_collate
 
 __all__ = ["Items", "Task"]
 
@@ -31,23 +30,37 @@ class Items(Protocol):
 class Task(Protocol):
     """One model's side of the training; `deepmusic.training.fit` is the other.
 
-    Subclass it and set the attributes, or write a class with the same members.
-
-    Args:
-        model: the network; after the training it holds the best weights.
-        dataset: the training items.
-        monitor: name of the validation measure that decides which epoch was best.
-        higher_is_better: whether more of that measure is better.
-        metadata: saved with the weights, in JSON types, such as the configuration, the names of
-            the classes and a fingerprint of the data. A run is resumed only by a task with equal
-            metadata.
+    Any class with these members will do; plain attributes serve as well as properties.
     """
 
-    model: nn.Module
-    dataset: Items
-    monitor: str
-    higher_is_better: bool
-    metadata: Mapping[str, Any]
+    @property
+    def model(self) -> nn.Module:
+        """The network; after the training it holds the best weights."""
+        ...
+
+    @property
+    def dataset(self) -> Items:
+        """The training items."""
+        ...
+
+    @property
+    def monitor(self) -> str:
+        """Name of the validation measure that decides which epoch was best."""
+        ...
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether more of that measure is better."""
+        ...
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What is saved with the weights, in JSON types.
+
+        Such as the configuration, the names of the classes and a fingerprint of the data. A run is
+        resumed only by a task with equal metadata.
+        """
+        ...
 
     def loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, Mapping[str, Tensor | float]]:
         """Mean loss over a batch, and further means to report, such as the accuracy.
@@ -65,7 +78,6 @@ class Task(Protocol):
         """
         ...
 
-    @staticmethod
-    def collate(items: list[Any]) -> Any:
-        """Items into a batch; torch's own way unless overridden."""
-        return default_collate(items)
+    def collate(self, items: list[Any], /) -> Any:
+        """Items into a batch; ``torch.utils.data.default_collate`` does for tensors of one size."""
+        ...
