@@ -24,9 +24,8 @@ from deepmusic.errors import (
 from deepmusic.version import __version__
 
 if TYPE_CHECKING:
-    from deepmusic.hearing.inference import classify
     from deepmusic.hearing.verdict import Verdict
-    from deepmusic.pretrained import load
+    from deepmusic.pretrained import classify, load
 
 __all__ = [
     "AudioError",
@@ -42,7 +41,7 @@ __all__ = [
 
 _LAZY = {
     "Verdict": "deepmusic.hearing.verdict",
-    "classify": "deepmusic.hearing.inference",
+    "classify": "deepmusic.pretrained",
     "load": "deepmusic.pretrained",
 }
 

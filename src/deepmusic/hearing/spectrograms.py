@@ -1,0 +1,127 @@
+"""Log-mel spectrograms of a data set's tracks, computed once and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepmusic.audio import LogMelConfig, LogMelStream, open_audio, wrap
+from deepmusic.datasets import FolderDataset, Problem, Track
+from deepmusic.errors import AudioError, DataError
+from deepmusic.files import write_atomically
+from deepmusic.hearing.config import ClassifierConfig
+
+__all__ = ["SpectrogramStore", "is_silent"]
+
+LONGEST_S = 600.0
+"""No more than this of a track is kept for training: more adds little and fills the disk."""
+_SILENT_DB = 10.0  # above the floor; the loudest cell of what counts as silence
+
+
+def is_silent(log_mel: NDArray[np.floating], config: LogMelConfig) -> bool:
+    """Whether nothing in a spectrogram ``(mels, frames)`` rises above the floor."""
+    return bool(log_mel.max() < config.floor_db + _SILENT_DB)
+
+
+class SpectrogramStore:
+    """Spectrograms in a folder, one file a track, named by content and settings.
+
+    Args:
+        folder: made if missing.
+        config: whose ``log_mel`` and ``segment_frames`` hold.
+    """
+
+    def __init__(self, folder: Path, config: ClassifierConfig) -> None:
+        self.folder = folder
+        self.config = config
+        settings = json.dumps([asdict(config.log_mel), config.segment_frames, LONGEST_S])
+        self._mark = hashlib.sha256(settings.encode()).hexdigest()[:12]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{folder} could not be made: {error.strerror}.") from error
+
+    def path(self, track: Track) -> Path:
+        """Where a track's spectrogram is kept."""
+        return self.folder / f"{track.content_hash[:32]}-{self._mark}.npy"
+
+    def load(self, track: Track) -> NDArray[np.float16]:
+        """A track's spectrogram ``(mels, frames)`` in dB, mapped from disk.
+
+        It is never shorter than a segment: a short track is repeated.
+        """
+        mapped: NDArray[np.float16] = np.load(self.path(track), mmap_mode="r")
+        return mapped
+
+    def fill(
+        self,
+        dataset: FolderDataset,
+        *,
+        workers: int | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> list[Problem]:
+        """Compute what is missing.
+
+        Args:
+            dataset: the tracks.
+            workers: threads; None takes one a core.
+            on_progress: called with tracks done and tracks in all.
+
+        Returns:
+            A problem for each track in which nothing can be heard.
+
+        Raises:
+            DeepMusicError: the disk is full or may not be written.
+        """
+        problems = []
+        with ThreadPoolExecutor(workers or os.cpu_count() or 1) as executor:
+            jobs = [
+                executor.submit(self._make, dataset.file(track), self.path(track))
+                for track in dataset.tracks
+            ]
+            try:
+                for done, (track, job) in enumerate(zip(dataset.tracks, jobs, strict=True), 1):
+                    try:
+                        job.result()
+                    except AudioError as error:
+                        problems.append(Problem(track.path, error.code, str(error)))
+                    if on_progress is not None:
+                        on_progress(done, len(jobs))
+            except BaseException:
+                executor.shutdown(cancel_futures=True)
+                raise
+        return problems
+
+    def _make(self, source: Path, path: Path) -> None:
+        if path.exists():
+            return
+        stream = LogMelStream(self.config.log_mel)
+        with open_audio(source, rate=self.config.log_mel.rate, max_seconds=LONGEST_S) as audio:
+            parts = [stream.push(block) for block in audio]
+        log_mel = np.concatenate([*parts, stream.flush()], axis=1)
+        if is_silent(log_mel, self.config.log_mel):
+            raise AudioError(f"{source} is silent: there is nothing to learn from.", code="silent")
+        with write_atomically(path, "wb") as file:
+            np.save(file, wrap(log_mel, self.config.segment_frames).astype(np.float16))
+
+
+def without(dataset: FolderDataset, problems: Sequence[Problem]) -> FolderDataset:
+    """The data set less the tracks that have problems; genres that lose all of them go too."""
+    bad = {problem.path for problem in problems}
+    tracks = tuple(track for track in dataset.tracks if track.path not in bad)
+    left = {track.genre for track in tracks}
+    return FolderDataset(
+        dataset.root,
+        tracks,
+        tuple(genre for genre in dataset.genres if genre in left),
+        (*dataset.problems, *problems),
+        dataset.notes,
+    )

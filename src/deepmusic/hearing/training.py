@@ -1,0 +1,289 @@
+"""From a folder of music to a classifier: splits, members, calibration, one file of weights."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepmusic.datasets import (
+    FolderDataset,
+    Folds,
+    Problem,
+    Split,
+    fingerprint,
+    make_folds,
+    make_split,
+    scan_folder,
+    write_splits,
+)
+from deepmusic.errors import DataError
+from deepmusic.files import write_atomically
+from deepmusic.hearing.calibration import Calibration, fit_calibration, probabilities
+from deepmusic.hearing.config import ClassifierConfig
+from deepmusic.hearing.evaluation import draw_confusion, measure
+from deepmusic.hearing.inference import Classifier
+from deepmusic.hearing.model import CapsuleClassifier, Committee
+from deepmusic.hearing.spectrograms import SpectrogramStore, without
+from deepmusic.hearing.task import Augmentation, ClassifierTask
+from deepmusic.training import Progress, TrainingConfig, draw_history, fit
+from deepmusic.training.checkpoints import checkpoint_path
+
+__all__ = ["DEFAULT_TRAINING", "Trained", "train_classifier", "train_committee"]
+
+DEFAULT_TRAINING = TrainingConfig(
+    epochs=40,
+    batch_size=32,
+    learning_rate=3e-3,
+    weight_decay=0.1,
+    clip_norm=5.0,
+    warmup=0.2,
+    patience=15,
+)
+"""What the shipped model was trained with."""
+
+OnProgress = Callable[[int, int, Progress], None]
+"""Takes the member (from 1), members in all, and where its training is."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of a training.
+
+    Args:
+        run: the folder with everything.
+        classifier: ready to hear.
+        metrics: what ``metrics.json`` holds: validation and, where tracks were held out, test.
+        problems: tracks that could not be used.
+        notes: sentences on what was used and may not be as it should.
+    """
+
+    run: Path
+    classifier: Classifier
+    metrics: dict[str, Any]
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+
+
+def train_classifier(
+    data: str | os.PathLike[str],
+    run: str | os.PathLike[str],
+    *,
+    table: str | os.PathLike[str] | None = None,
+    test: float = 0.2,
+    members: int = 5,
+    training: TrainingConfig = DEFAULT_TRAINING,
+    cache: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    on_progress: OnProgress | None = None,
+    on_spectrogram: Callable[[int, int], None] | None = None,
+) -> Trained:
+    """Train a genre classifier on ``DATA/GENRE/*``.
+
+    The tracks are divided by artist: a share is held out for the test, the rest is dealt into as
+    many parts as there are members, and each member is validated on the part it does not learn
+    from. The run folder receives ``config.json``, ``splits.json`` (the test), ``members.json``
+    (who validates on what), ``members/N/`` (one training each), ``model.safetensors``,
+    ``metrics.json``, ``accuracy.png``, ``loss.png`` and, with a test, ``confusion.png``.
+
+    Args:
+        data: folder of genre folders.
+        run: folder for the run; made if missing.
+        table: CSV of artists; None takes ``tracks.csv`` in ``data`` or the files' tags.
+        test: share of tracks held out for the test; 0 for none.
+        members: networks to train and average.
+        training: settings of each network's training.
+        cache: folder for the spectrograms; None takes one inside the run.
+        resume: go on with a run that was interrupted.
+        on_progress: called after every step.
+        on_spectrogram: called after every spectrogram with those done and those in all.
+
+    Returns:
+        The classifier and its figures.
+
+    Raises:
+        DataError: the data cannot be divided so, or nothing can be heard in them.
+        CheckpointError: the run is there already and ``resume`` is off, or it is of other data.
+        DeepMusicError: the disk is full.
+    """
+    run = Path(run)
+    dataset = scan_folder(data, table=None if table is None else Path(table))
+    config = ClassifierConfig(genres=_two_or_more(dataset), members=members)
+    store = SpectrogramStore(run / "spectrograms" if cache is None else Path(cache), config)
+    dataset = without(dataset, store.fill(dataset, on_progress=on_spectrogram))
+    config = replace(config, genres=_two_or_more(dataset))
+    split = make_split(dataset, test=test, seed=training.seed)
+    known = [*split.train, *split.validation]
+    if _is_main():
+        write_splits(run / "splits.json", Folds((split,), training.seed), dataset)
+    committee, calibration, metrics = train_committee(
+        dataset,
+        known,
+        store,
+        config,
+        run,
+        training=training,
+        resume=resume,
+        on_progress=on_progress,
+    )
+    classifier = Classifier(
+        committee.eval(),
+        calibration,
+        card={
+            "data": fingerprint(dataset),
+            "tracks": len(dataset.tracks),
+            "trained_on": len(known),
+            "training": training.to_dict(),
+            "validation": metrics["validation"],
+        },
+    )
+    if split.test:
+        heard = np.stack(
+            [classifier.hear_spectrogram(store.load(dataset.tracks[i])) for i in split.test]
+        )
+        truth = np.array(dataset.labels)[list(split.test)]
+        metrics["test"] = measure(heard, truth, config.genres, threshold=calibration.threshold)
+    if _is_main():
+        classifier.save(run / "model.safetensors")
+        _write_json(run / "metrics.json", metrics)
+        if split.test:
+            draw_confusion(metrics["test"], run / "confusion.png")
+    return Trained(run, classifier, metrics, dataset.problems, dataset.notes)
+
+
+def train_committee(
+    dataset: FolderDataset,
+    known: Sequence[int],
+    store: SpectrogramStore,
+    config: ClassifierConfig,
+    run: Path,
+    *,
+    training: TrainingConfig = DEFAULT_TRAINING,
+    augmentation: Augmentation | None = None,
+    resume: bool = False,
+    on_progress: OnProgress | None = None,
+) -> tuple[Committee, Calibration, dict[str, Any]]:
+    """Train all members on some tracks of a data set, and calibrate them.
+
+    Args:
+        dataset: all tracks.
+        known: places in ``dataset.tracks`` of those to learn from.
+        store: holds their spectrograms.
+        config: of each network.
+        run: folder of the run.
+        training: settings of each member; member m takes the seed ``100 * seed + m``.
+        augmentation: how segments are varied; None takes the defaults.
+        resume: go on where a run was interrupted.
+        on_progress: called after every step.
+
+    Returns:
+        The committee, its calibration on tracks that the scoring member had not learned from, and
+        the figures on these tracks.
+
+    Raises:
+        DataError: the tracks cannot be divided into ``config.members`` parts by artist.
+    """
+    subset = replace(dataset, tracks=tuple(dataset.tracks[i] for i in known))
+    parts = _parts(subset, config.members, training.seed)
+    if _is_main():
+        run.mkdir(parents=True, exist_ok=True)
+        _write_json(run / "config.json", config.to_dict())
+        write_splits(run / "members.json", parts, subset)
+    spectrograms = [store.load(track) for track in subset.tracks]
+    labels = subset.labels
+    committee = Committee(config)
+    scores: list[NDArray[np.float32]] = []
+    truth: list[int] = []
+    histories = []
+    for number, part in enumerate(parts):
+        seed = 100 * training.seed + number
+
+        def pick(places: Sequence[int]) -> tuple[list[NDArray[np.float16]], list[int]]:
+            return [spectrograms[i] for i in places], [labels[i] for i in places]
+
+        task = ClassifierTask(
+            config,
+            pick(part.train),
+            pick(part.validation),
+            seed=seed,
+            augmentation=augmentation,
+            metadata={"data": fingerprint(subset), "member": number},
+        )
+        folder = run / "members" / str(number)
+        result = fit(
+            task,
+            replace(training, seed=seed),
+            folder,
+            resume=resume and checkpoint_path(folder).exists(),
+            on_progress=on_progress and partial(on_progress, number + 1, config.members),
+        )
+        histories.append(result.history)
+        scores.append(task.validation_scores(task.model).numpy())
+        truth.extend(labels[i] for i in part.validation)
+        member = committee.members[number]
+        assert isinstance(member, CapsuleClassifier)
+        member.load_state_dict(task.model.state_dict())
+    calibration = fit_calibration(np.concatenate(scores), np.array(truth))
+    if _is_main():
+        draw_history(_mean_history(histories), run)
+    figures = measure(
+        probabilities(np.concatenate(scores), calibration),
+        np.array(truth),
+        config.genres,
+        threshold=calibration.threshold,
+    )
+    return committee, calibration, {"validation": figures, "calibration": calibration.to_dict()}
+
+
+def _parts(dataset: FolderDataset, members: int, seed: int) -> Folds:
+    """Every member's tracks: it learns from all but a part of its own, on which it is validated."""
+    if members == 1:
+        return Folds((make_split(dataset, test=0.0, validation=0.2, seed=seed),), seed)
+    folds = make_folds(dataset, folds=members, seed=seed)
+    return Folds(
+        tuple(Split(tuple(sorted((*f.train, *f.validation))), f.test, ()) for f in folds),
+        seed,
+    )
+
+
+def _mean_history(histories: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The members' histories averaged epoch by epoch, as far as the shortest goes."""
+    mean = []
+    for records in zip(*histories, strict=False):
+        entry: dict[str, Any] = {"epoch": records[0]["epoch"]}
+        for side in ("train", "validation"):
+            names = set.intersection(*(set(record[side]) for record in records))
+            entry[side] = {
+                name: float(np.mean([record[side][name] for record in records])) for name in names
+            }
+        mean.append(entry)
+    return mean
+
+
+def _two_or_more(dataset: FolderDataset) -> tuple[str, ...]:
+    if len(dataset.genres) < 2:
+        there = f"only {dataset.genres[0]!r}" if dataset.genres else "none"
+        raise DataError(
+            f"{dataset.root} has {there} with music that can be heard; a classifier needs two "
+            "genres or more, each a folder of sound files."
+        )
+    return tuple(dataset.genres)
+
+
+def _is_main() -> bool:
+    """Whether this is the process that writes, alone or under torchrun."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _write_json(path: Path, values: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_atomically(path) as file:
+        json.dump(values, file, indent=1, ensure_ascii=False)
+        file.write("\n")
