@@ -22,6 +22,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,6 +43,7 @@ class Heard(NamedTuple):
 
     probabilities: NDArray[np.floating]  # (tracks, genres), genres as in dataset.genres
     parameters: int
+    threshold: float | None = None  # below it the model says that it is unsure
 
 
 # dataset, fold, seed, an empty folder to work in -> what was heard
@@ -57,7 +59,50 @@ def hear_features(name: str, dataset: FolderDataset, fold: Fold, seed: int, work
     return Heard(model.predict_proba(columns[list(fold.test)]), count_parameters(model))
 
 
-NETWORKS: dict[str, Model] = {}
+def hear_network(
+    variant: dict[str, Any], dataset: FolderDataset, fold: Fold, seed: int, work: Path
+) -> Heard:
+    """A committee as `deepmusic train classifier` trains it, with some settings changed."""
+    import torch
+
+    from deepmusic.hearing.config import ClassifierConfig
+    from deepmusic.hearing.inference import Classifier
+    from deepmusic.hearing.spectrograms import SpectrogramStore
+    from deepmusic.hearing.training import DEFAULT_TRAINING, train_committee
+
+    torch.set_num_threads(1)
+    config = ClassifierConfig(genres=dataset.genres, **variant)
+    store = SpectrogramStore(Path(".cache/spectrograms"), config)
+    if problems := store.fill(dataset):
+        raise ValueError(problems[0].message)
+    committee, calibration, _ = train_committee(
+        dataset,
+        [*fold.train, *fold.validation],
+        store,
+        config,
+        work,
+        training=replace(DEFAULT_TRAINING, seed=seed, device="cpu"),
+        resume=True,
+    )
+    classifier = Classifier(committee, calibration, device="cpu")
+    heard = [classifier.hear_spectrogram(store.load(dataset.tracks[i])) for i in fold.test]
+    parameters = sum(p.numel() for p in committee.parameters())
+    return Heard(np.stack(heard), parameters, calibration.threshold)
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "capsules": {},
+    "cnn": {"routing": "none", "texture_capsules": 0},
+    "capsules-texture": {"place_types": 0},
+    "cnn-texture": {"routing": "none"},
+    "capsules-place": {"texture_capsules": 0},
+    "capsules-uniform": {"routing": "uniform"},
+}
+"""Networks by name: what differs from the classifier that is shipped."""
+
+NETWORKS: dict[str, Model] = {
+    name: partial(hear_network, variant) for name, variant in VARIANTS.items()
+}
 MODELS: dict[str, Model] = {
     **{name: partial(hear_features, name) for name in FEATURE_MODELS},
     **NETWORKS,
@@ -105,6 +150,7 @@ def run_job(name: str, dataset: FolderDataset, fold: Fold, seed: int, work: Path
         "trained_on": len(fold.train) + len(fold.validation),
         "seconds": round(seconds, 3),
         "parameters": heard.parameters,
+        "threshold": heard.threshold,
         "genres": list(dataset.genres),
         "truth": truth,
         "probabilities": {

@@ -23,6 +23,7 @@ class ClassifierConfig:
         hop_frames: frames from one segment to the next when a track is heard.
         members: networks that are trained apart, each validated on other tracks, and averaged.
         bands: rows of the image that the stem sees; a divisor of ``log_mel.mels``.
+        frame_step: frames that are averaged into one column of the image.
         channels: channels of the three convolutions of the stem.
         place_types: place capsules at each moment; 0 leaves the stem out.
         texture_capsules: capsules that read the statistics of the segment; 0 leaves them out.
@@ -44,8 +45,9 @@ class ClassifierConfig:
     log_mel: LogMelConfig = field(default_factory=LogMelConfig)
     segment_frames: int = 258
     hop_frames: int = 129
-    members: int = 5
+    members: int = 3
     bands: int = 64
+    frame_step: int = 2
     channels: tuple[int, int, int] = (16, 32, 64)
     place_types: int = 16
     texture_capsules: int = 32
@@ -71,7 +73,17 @@ class ClassifierConfig:
             or not (self.place_types or self.texture_capsules)
         ):
             raise ValueError("a classifier needs place capsules, texture capsules, or both")
-        if min(self.members, self.pose_dim, self.genre_dim, self.iterations, *self.channels) < 1:
+        if (
+            min(
+                self.members,
+                self.frame_step,
+                self.pose_dim,
+                self.genre_dim,
+                self.iterations,
+                *self.channels,
+            )
+            < 1
+        ):
             raise ValueError("members, sizes, channels and iterations are at least 1")
         for name in ("dropout", "texture_dropout", "capsule_dropout"):
             if not 0 <= getattr(self, name) < 1:

@@ -39,7 +39,7 @@ class Views(NamedTuple):
     """What a network sees of segments.
 
     Attributes:
-        image: ``(b, f, t)``, dB, neighbouring mels averaged.
+        image: ``(b, f, t)``, dB, neighbouring mels and frames averaged.
         texture: ``(b, s)`` statistics of the segment.
     """
 
@@ -82,7 +82,8 @@ def views(log_mel: Tensor, config: ClassifierConfig) -> Views:
         raise ShapeError(
             f"segments have shape (batch, {mels}, 96 frames or more); got {tuple(log_mel.shape)}"
         )
-    image = log_mel.reshape(len(log_mel), config.bands, -1, log_mel.shape[2]).mean(dim=2)
+    mels_a_band = mels // config.bands
+    image = F.avg_pool2d(log_mel.unsqueeze(1), (mels_a_band, config.frame_step)).squeeze(1)
     return Views(image, texture(log_mel) if config.texture_capsules else image.new_zeros(0))
 
 

@@ -177,14 +177,15 @@ class ClassifierTask:
         return self.model
 
     def _fit_scales(self, spectrograms: Sequence[NDArray[np.float16]]) -> None:
-        parts = [views(self._cut(whole)[::2], self.config) for whole in spectrograms]
+        parts = [views(self._cut(whole), self.config) for whole in spectrograms]
         self._network().fit_scales(
             Views(torch.cat([p.image for p in parts]), torch.cat([p.texture for p in parts]))
         )
 
     def _cut(self, whole: NDArray[np.float16]) -> Tensor:
-        length, hop = self.config.segment_frames, self.config.hop_frames
-        starts = segment_starts(whole.shape[1], length=length, hop=hop)
+        """Segments side by side, ``(n, mels, frames)``: overlap would double the time."""
+        length = self.config.segment_frames
+        starts = segment_starts(whole.shape[1], length=length, hop=length)
         return torch.from_numpy(
             np.stack([whole[:, s : s + length] for s in starts]).astype(np.float32)
         )
