@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -29,8 +30,20 @@ PUBLIC = {
         fingerprint group_tracks make_folds make_split read_splits scan_folder
         write_splits
     """,
+    "deepmusic.hearing": """
+        Calibration CapsuleClassifier Classifier ClassifierConfig Committee GenreProbability
+        ResultsFile SegmentVerdict Trained Verdict calibration_error classify_library
+        draw_confusion draw_timeline fit_calibration measure text_timeline train_classifier
+        walk_audio
+    """,
+    "deepmusic.pretrained": """
+        MODELS classify load
+    """,
+    "deepmusic.studies": """
+        FEATURE_MODELS Score count_parameters markdown_table paired_difference score
+    """,
     "deepmusic.training": """
-        FitResult Items Progress Task TrainingConfig draw_history fill_model fit
+        FitResult Items Progress Task TrainingConfig checkpoint_path draw_history fill_model fit
         load_weights read_history save_weights show_progress
     """,
 }
@@ -42,3 +55,13 @@ def test_names_are_the_public_ones(package: str) -> None:
     assert sorted(module.__all__) == sorted(PUBLIC[package].split())
     for name in module.__all__:
         assert getattr(module, name) is not None
+    assert module.__doc__
+    assert not module.__doc__.startswith("To be")
+    with pytest.raises(AttributeError, match="no_such_name"):
+        module.no_such_name  # noqa: B018
+
+
+def test_every_package_is_pinned() -> None:
+    fronts = (Path(__file__).parents[1] / "src" / "deepmusic").rglob("__init__.py")
+    packages = {".".join(f.parent.parts[f.parts.index("src") + 1 :]) for f in fronts}
+    assert packages == {*PUBLIC, "deepmusic.capsules.routing"}
