@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 from deepmusic.errors import ShapeError
 
@@ -70,6 +69,8 @@ def fit_calibration(log_scores: Scores, labels: NDArray[np.integer]) -> Calibrat
             f"calibration needs scores (tracks, genres) and as many labels; got "
             f"{log_scores.shape} and {labels.shape}"
         )
+    from scipy.optimize import minimize_scalar  # a tenth of a second that hearing can do without
+
     rows = np.arange(len(labels))
 
     def surprise(log_sharpness: float) -> float:
