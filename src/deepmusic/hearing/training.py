@@ -19,12 +19,13 @@ from deepmusic.datasets import (
     Problem,
     Split,
     fingerprint,
+    group_tracks,
     make_folds,
     make_split,
     scan_folder,
     write_splits,
 )
-from deepmusic.errors import DataError
+from deepmusic.errors import CheckpointError, DataError
 from deepmusic.files import write_atomically
 from deepmusic.hearing.calibration import Calibration, fit_calibration, probabilities
 from deepmusic.hearing.config import ClassifierConfig
@@ -116,6 +117,7 @@ def train_classifier(
         DeepMusicError: the disk is full.
     """
     run = Path(run)
+    _make_folder(run, resume=resume)
     dataset = scan_folder(data, table=None if table is None else Path(table))
     config = ClassifierConfig(genres=_two_or_more(dataset), members=members)
     store = SpectrogramStore(run / "spectrograms" if cache is None else Path(cache), config)
@@ -141,6 +143,7 @@ def train_classifier(
         card={
             "data": fingerprint(dataset),
             "tracks": len(dataset.tracks),
+            "artists": len(set(group_tracks(dataset.tracks))),
             "trained_on": len(known),
             "training": training.to_dict(),
             "validation": metrics["validation"],
@@ -278,6 +281,18 @@ def _two_or_more(dataset: FolderDataset) -> tuple[str, ...]:
             "genres or more, each a folder of sound files."
         )
     return tuple(dataset.genres)
+
+
+def _make_folder(run: Path, *, resume: bool) -> None:
+    """Make the run's folder, and refuse one that holds a run already, before any work is done."""
+    if (run / "config.json").exists() and not resume and _is_main():
+        raise CheckpointError(
+            f"{run} holds a run already: resume it, or choose another folder for a new one."
+        )
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{run} could not be made: {error.strerror}.") from error
 
 
 def _is_main() -> bool:
