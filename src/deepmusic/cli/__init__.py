@@ -17,6 +17,8 @@ __all__ = ["deepmusic", "main"]
 
 _COMMANDS = {
     "classify": "deepmusic.cli.classify",
+    "train": "deepmusic.cli.train",
+    "evaluate": "deepmusic.cli.evaluate",
     "doctor": "deepmusic.cli.doctor",
 }
 """Sub-command name to the module that holds a click command of the same name."""
@@ -39,8 +41,10 @@ class _LazyGroup(click.Group):
 _HELP = """Hear music with capsule neural networks.
 
 \b
-deepmusic classify song.mp3     the genre of a recording
-deepmusic doctor                what works on this machine
+deepmusic classify song.mp3               the genre of a recording
+deepmusic train classifier --data music   learn the genres of your own folders
+deepmusic evaluate runs/music             how well a model hears
+deepmusic doctor                          what works on this machine
 """
 
 

@@ -1,0 +1,230 @@
+"""``deepmusic train``: models of one's own music."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from deepmusic.cli.figures import figures_summary
+from deepmusic.cli.output import printable
+from deepmusic.cli.progress import display
+from deepmusic.errors import CheckpointError, DataError
+
+if TYPE_CHECKING:
+    from deepmusic.hearing.training import Trained
+    from deepmusic.training import Progress
+
+__all__ = ["train"]
+
+
+@click.group()
+def train() -> None:
+    """Train a model of your own."""
+
+
+@train.command()
+@click.option(
+    "--data", metavar="DIR", required=True, help="A folder with one folder of music a genre."
+)
+@click.option(
+    "--out", metavar="RUN", help="Folder for all that is made.  [default: runs/NAME-OF-DIR]"
+)
+@click.option(
+    "--tracks",
+    metavar="CSV",
+    help="Table with the columns path, artist and, if wanted, genre and album.  "
+    "[default: DIR/tracks.csv, else the files' tags]",
+)
+@click.option(
+    "--test",
+    metavar="SHARE",
+    type=click.FloatRange(0, 0.5),
+    default=0.2,
+    show_default=True,
+    help="Share of the tracks to keep for the test; 0 trains on all.",
+)
+@click.option(
+    "--members",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Networks that decide together; with N of them, each is validated on one of N folds.",
+)
+@click.option("--epochs", metavar="N", type=click.IntRange(min=1), help="Most passes a network.")
+@click.option("--batch-size", metavar="N", type=click.IntRange(min=1), help="Segments a step.")
+@click.option(
+    "--learning-rate", metavar="R", type=click.FloatRange(min=0, min_open=True), help="The highest."
+)
+@click.option(
+    "--patience",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Stop a network after N epochs without a better validation.",
+)
+@click.option("--seed", metavar="N", type=click.IntRange(min=0), help="Another one, another draw.")
+@click.option("--workers", metavar="N", type=click.IntRange(min=0), help="Processes that load.")
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+)
+@click.option(
+    "--cache", metavar="DIR", help="Folder for the spectrograms.  [default: RUN/spectrograms]"
+)
+@click.option("--resume", is_flag=True, help="Go on with a run that was stopped or killed.")
+@click.pass_context
+def classifier(
+    ctx: click.Context,
+    *,
+    data: str,
+    out: str | None,
+    tracks: str | None,
+    test: float,
+    members: int,
+    cache: str | None,
+    resume: bool,
+    device: Literal["auto", "cpu", "cuda", "mps"],
+    epochs: int | None,
+    batch_size: int | None,
+    learning_rate: float | None,
+    patience: int | None,
+    seed: int | None,
+    workers: int | None,
+) -> None:
+    """Train a classifier of the genres in DIR/GENRE/*.
+
+    No artist stands on two sides of a split. Progress goes to standard error, the outcome to
+    standard output. Exit status: 0 all well, 1 some files could not be used or nothing could be
+    trained, 2 wrong usage. Several processes share the work under `torchrun`.
+    """
+    run = Path(out) if out is not None else Path("runs") / (Path(data).resolve().name or "music")
+    # under torchrun one process speaks for all
+    main = int(os.environ.get("RANK", "0")) == 0
+    if main:
+        _refuse_run(run, resume=resume)
+
+    from deepmusic.hearing.training import DEFAULT_TRAINING, train_classifier
+
+    chosen = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "patience": patience,
+        "seed": seed,
+        "workers": workers,
+    }
+    given = {name: value for name, value in chosen.items() if value is not None}
+    training = replace(DEFAULT_TRAINING, device=device, **given)  # type: ignore[arg-type]
+    try:
+        with _Watch() as watch:
+            trained = train_classifier(
+                data,
+                run,
+                table=tracks,
+                test=test,
+                members=members,
+                training=training,
+                cache=cache,
+                resume=resume,
+                on_progress=watch.on_progress if main else None,
+                on_spectrogram=watch.on_spectrogram if main else None,
+            )
+    except DataError:
+        if main:
+            raise
+        ctx.exit(1)  # the main process finds the same and says it
+    except KeyboardInterrupt as stop:
+        if main:
+            where = str(stop).partition(";")[0] or "Stopped"
+            click.echo(f"{where}; to go on, give the same command with --resume.", err=True)
+        ctx.exit(130)
+    if main:
+        _report(trained)
+    ctx.exit(1 if trained.problems else 0)
+
+
+def _refuse_run(run: Path, *, resume: bool) -> None:
+    """Refuse a run in the way of a new one, and a resumption of nothing, before any work."""
+    try:
+        is_there = run.is_dir() and any(run.iterdir())
+    except OSError as error:
+        raise CheckpointError(f"{run} cannot be read: {error.strerror}.") from error
+    if run.exists() and not run.is_dir():
+        raise CheckpointError(f"{run} is a file; name a folder for the run with --out.")
+    if is_there and not resume:
+        raise CheckpointError(
+            f"{run} holds something already: go on with it by --resume, or choose another folder "
+            "with --out."
+        )
+    if resume and not is_there:
+        raise CheckpointError(f"{run} holds no run; there is nothing to resume.")
+
+
+class _Watch(AbstractContextManager["_Watch"]):
+    """Shows on standard error how far a training is: the spectrograms, then each network."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._advance: Callable[[], None] | None = None
+        self._show: Callable[[Progress], None] | None = None
+        self._member = 0
+        self._begun = 0.0
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def on_spectrogram(self, done: int, total: int) -> None:
+        """Take how many of the tracks are heard."""
+        if self._advance is None:
+            click.echo(f"Hearing {total} tracks.", err=True)
+            self._advance = self._stack.enter_context(display(total)).advance
+        self._advance()
+        if done == total:
+            self._stack.close()
+
+    def on_progress(self, member: int, members: int, progress: Progress) -> None:
+        """Take where the training of a network, from 1, is."""
+        from deepmusic.training import show_progress
+
+        if self._show is None:
+            self._stack.close()
+            self._show = self._stack.enter_context(show_progress())
+        if member != self._member:
+            self._member, self._begun = member, time.monotonic()
+            click.echo(f"Network {member} of {members}", err=True)
+        # the networks to come are taken to need as long as this one
+        this_s = time.monotonic() - self._begun + progress.seconds_left
+        left_s = progress.seconds_left + (members - member) * this_s
+        self._show(replace(progress, seconds_left=left_s))
+
+
+def _report(trained: Trained) -> None:
+    """The outcome to standard output, what is wrong with the data to standard error."""
+    for problem in trained.problems:
+        click.echo(printable(f"{problem.path}: {problem.message}"), err=True)
+    if trained.problems:
+        count = len(trained.problems)
+        click.echo(f"{count} {'file was' if count == 1 else 'files were'} left out.", err=True)
+    for note in trained.notes:
+        click.echo(printable(note), err=True)
+    run = printable(str(trained.run))
+    figures = trained.metrics.get("test")
+    if figures is None:
+        figures = trained.metrics["validation"]
+        click.echo(
+            f"No test tracks were kept. On {figures['tracks']} validation tracks, which also chose "
+            "the weights and the threshold, so that it flatters:"
+        )
+    else:
+        click.echo(f"On {figures['tracks']} test tracks by artists it has never heard:")
+    click.echo(figures_summary(figures), nl=False)
+    click.echo(f"The run is in {run}; use it: deepmusic classify song.mp3 --model {run}")
