@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -181,7 +182,7 @@ def train_committee(
         dataset: all tracks.
         known: places in ``dataset.tracks`` of those to learn from.
         store: holds their spectrograms.
-        config: of each network.
+        config: of each network; there are fewer members where a genre has too few artists.
         run: folder of the run.
         training: settings of each member; member m takes the seed ``100 * seed + m``.
         augmentation: how segments are varied; None takes the defaults.
@@ -193,10 +194,11 @@ def train_committee(
         the figures on these tracks.
 
     Raises:
-        DataError: the tracks cannot be divided into ``config.members`` parts by artist.
+        DataError: the tracks cannot be divided by artist.
     """
     subset = replace(dataset, tracks=tuple(dataset.tracks[i] for i in known))
     parts = _parts(subset, config.members, training.seed)
+    config = replace(config, members=len(parts))
     if _is_main():
         run.mkdir(parents=True, exist_ok=True)
         _write_json(run / "config.json", config.to_dict())
@@ -251,12 +253,14 @@ def _parts(dataset: FolderDataset, members: int, seed: int) -> Folds:
     """Every member's tracks: it learns from all but a part of its own, on which it is validated.
 
     The parts are fifths even where there are fewer members, so that each learns from four fifths.
+    Where a genre has too few artists for that, the parts, and perhaps the members, are fewer.
     """
-    folds = make_folds(dataset, folds=max(members, _PARTS), seed=seed)
-    return Folds(
-        tuple(Split(tuple(sorted((*f.train, *f.validation))), f.test, ()) for f in folds)[:members],
-        seed,
-    )
+    for parts in range(max(members, _PARTS), 1, -1):
+        with suppress(DataError):
+            folds = make_folds(dataset, folds=parts, seed=seed)
+            shares = [Split(tuple(sorted((*f.train, *f.validation))), f.test, ()) for f in folds]
+            return Folds(tuple(shares[:members]), seed)
+    return Folds((make_split(dataset, test=0, validation=1 / _PARTS, seed=seed),), seed)
 
 
 def _mean_history(histories: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
