@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from deepmusic.cli.output import Format, failure_line, printable, writer
+from deepmusic.cli.pictures import picture_names
+from deepmusic.errors import AudioError
 
 if TYPE_CHECKING:
     from deepmusic.hearing.inference import Classifier
@@ -35,6 +37,12 @@ _DEFAULT_TAG_LOG = "deepmusic-tags.jsonl"
     "--timeline-picture",
     metavar="FILE.png|DIR",
     help="Draw the genre over time; several tracks need a folder.",
+)
+@click.option(
+    "--explain",
+    "explain_picture",
+    metavar="FILE.png|DIR",
+    help="Draw what in time and frequency spoke for the genre; several tracks need a folder.",
 )
 @click.option(
     "--jobs",
@@ -80,6 +88,7 @@ def classify(
     form: Format,
     timeline: bool,
     timeline_picture: str | None,
+    explain_picture: str | None,
     jobs: int,
     results_path: str | None,
     write_tags: bool,
@@ -117,11 +126,11 @@ def classify(
 
     entries = list(walk_audio(paths))
     tracks = sum(isinstance(entry, str) for entry in entries)
-    picture_of = None
+    picture_of = explanation_of = None
     if timeline_picture is not None:
-        from deepmusic.cli.pictures import picture_names
-
         picture_of = picture_names(timeline_picture, tracks=tracks, option="--timeline-picture")
+    if explain_picture is not None:
+        explanation_of = picture_names(explain_picture, tracks=tracks, option="--explain")
     tagger = None
     if write_tags:
         from deepmusic.cli.tagging import Tagger
@@ -130,7 +139,7 @@ def classify(
     # nothing to hear needs no model, which takes seconds to load
     classifier = _load_classifier(model, device=device, jobs=jobs) if tracks else None
 
-    failed = 0
+    failed = unexplained = 0
     max_seconds = 60 * max_minutes
     with ExitStack() as stack:
         results = None
@@ -171,6 +180,12 @@ def classify(
                 shown.tell(printable(f"{verdict.path}: {verdict.warning}"))
             if picture_of is not None and verdict.segments:
                 _draw(verdict, picture_of(verdict.path))
+            if explanation_of is not None and classifier is not None and verdict.top:
+                try:
+                    _explain(verdict, classifier, str(explanation_of(verdict.path)))
+                except AudioError as error:  # such as ten minutes of silence first
+                    unexplained += 1
+                    shown.tell(printable(f"{verdict.path}: no explanation: {error}"))
             if tagger is not None and verdict.genre is not None:
                 shown.tell(tagger.tag(verdict, verdict.genre, results))
             shown.advance()
@@ -178,7 +193,7 @@ def classify(
         click.echo(f"{failed} of {len(entries)} files gave no verdict.", err=True)
     if tagger is not None:
         click.echo(tagger.summary(), err=True)
-    ctx.exit(1 if failed or (tagger is not None and tagger.failed) else 0)
+    ctx.exit(1 if failed or unexplained or (tagger is not None and tagger.failed) else 0)
 
 
 def _load_classifier(model: str, *, device: str, jobs: int) -> Classifier:
@@ -196,3 +211,13 @@ def _draw(verdict: Verdict, path: object) -> None:
     from deepmusic.hearing.timeline import draw_timeline
 
     draw_timeline(verdict.segments, str(path), title=verdict.path)
+
+
+def _explain(verdict: Verdict, classifier: Classifier, path: str) -> None:
+    from deepmusic.hearing.explanation import draw_explanation, explain
+
+    likeliest = verdict.top[0]
+    said = "unsure, likeliest" if verdict.is_unsure else "heard as"
+    title = f"{verdict.path}: {said} {likeliest.genre} ({likeliest.probability:.0%})"
+    explanation = explain(classifier, verdict.path, genre=likeliest.genre)
+    draw_explanation(explanation, path, title)

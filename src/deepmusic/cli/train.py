@@ -54,7 +54,7 @@ def train() -> None:
     "--members",
     metavar="N",
     type=click.IntRange(min=1),
-    default=5,
+    default=3,
     show_default=True,
     help="Networks that decide together; with N of them, each is validated on one of N folds.",
 )
@@ -109,8 +109,8 @@ def classifier(
     run = Path(out) if out is not None else Path("runs") / (Path(data).resolve().name or "music")
     # under torchrun one process speaks for all
     main = int(os.environ.get("RANK", "0")) == 0
-    if main:
-        _refuse_run(run, resume=resume)
+    if resume and not run.is_dir():
+        raise CheckpointError(f"There is no run at {run} to resume; leave --resume away.")
 
     from deepmusic.hearing.training import DEFAULT_TRAINING, train_classifier
 
@@ -150,23 +150,6 @@ def classifier(
     if main:
         _report(trained)
     ctx.exit(1 if trained.problems else 0)
-
-
-def _refuse_run(run: Path, *, resume: bool) -> None:
-    """Refuse a run in the way of a new one, and a resumption of nothing, before any work."""
-    try:
-        is_there = run.is_dir() and any(run.iterdir())
-    except OSError as error:
-        raise CheckpointError(f"{run} cannot be read: {error.strerror}.") from error
-    if run.exists() and not run.is_dir():
-        raise CheckpointError(f"{run} is a file; name a folder for the run with --out.")
-    if is_there and not resume:
-        raise CheckpointError(
-            f"{run} holds something already: go on with it by --resume, or choose another folder "
-            "with --out."
-        )
-    if resume and not is_there:
-        raise CheckpointError(f"{run} holds no run; there is nothing to resume.")
 
 
 class _Watch(AbstractContextManager["_Watch"]):

@@ -4,8 +4,8 @@ All of it is read off the committee's own votes. A child capsule's vote for a ge
 to the length of that genre's pose before the squash: coupling times the child's prediction, taken
 along the pose. Votes are means over the members. Three things are shown:
 
-*Over time*: the votes of the place capsules, moment by moment (16 frames, 0.37 s, with the default
-settings), for every genre, as they are.
+*Over time*: the votes of the place capsules, moment by moment (16 columns of the image, 0.74 s with
+the default settings), for every genre, as they are.
 
 *Over time and frequency*: a place capsule sees all frequencies of its moment at once, so its votes
 say nothing of frequency. The sum of the genre's votes is therefore followed back to the image:
@@ -49,7 +49,7 @@ __all__ = ["Explanation", "draw_explanation", "explain"]
 LONGEST_S = 600.0
 """No more than this of a track is explained: a picture could not show it."""
 _AT_ONCE = 8  # segments whose gradients are held together
-_MOMENT_FRAMES = 16  # frames that the stem folds into one
+_MOMENT_COLUMNS = 16  # of the image, which the stem folds into one moment
 _COLUMNS = 1500  # of a picture
 _FOR, _AGAINST = (0.90, 0.42, 0.0), (0.10, 0.35, 0.75)  # red, green, blue
 
@@ -61,7 +61,7 @@ class Explanation:
     Args:
         genre: the genre that is explained.
         genres: all genres of the model.
-        image: ``(f, t)``, what the network sees, in dB.
+        image: ``(f, t)``, the spectrogram, neighbouring mels averaged, in dB.
         evidence: ``(f, t)``, what each cell adds to the sum of the genre's votes; below zero it
             spoke against. None for a model without place capsules.
         votes: ``(o, t)``, sum of the place capsules' votes at the moment around each frame; None
@@ -128,9 +128,8 @@ def explain(
         genre = config.genres[int(np.argmax(classifier.hear_spectrogram(whole)))]
     winner = config.genres.index(genre)
 
-    frames = whole.shape[1]
+    frames, step = whole.shape[1], config.frame_step
     covered = np.zeros(frames, np.float32)
-    image = np.zeros((config.bands, frames), np.float32)
     evidence = np.zeros((config.bands, frames), np.float32)
     votes = np.zeros((len(config.genres), frames), np.float32)
     parts: dict[str, float] = {}
@@ -141,17 +140,18 @@ def explain(
         for name, values in found.parts.items():
             parts[name] = parts.get(name, 0.0) + float(values.sum()) / len(starts)
         for row, start in enumerate(batch):
-            place = slice(start, start + config.segment_frames)
+            # an image may leave out the last frames of its segment, which make no column
+            place = slice(start, start + step * seen.image.shape[2])
             covered[place] += 1
-            image[:, place] = seen.image[row].cpu().numpy()
-            evidence[:, place] += found.evidence[row]
-            votes[:, place] += found.votes[row]
+            evidence[:, place] += np.repeat(found.evidence[row] / step, step, axis=1)
+            votes[:, place] += np.repeat(found.votes[row], step, axis=1)
+    covered = covered.clip(min=1)
     kept = heard.shape[1]  # a track shorter than a segment was repeated
     has_places = config.place_types > 0
     return Explanation(
         genre,
         config.genres,
-        image[:, :kept],
+        heard.reshape(config.bands, -1, kept).mean(axis=1),
         (evidence / covered)[:, :kept] if has_places else None,
         (votes / covered)[:, :kept] if has_places else None,
         parts,
@@ -161,7 +161,7 @@ def explain(
 
 @dataclass(frozen=True)
 class _Found:
-    """Of each segment: evidence ``(b, f, t)``, votes ``(b, o, t)`` and parts ``(b,)``."""
+    """Of each segment's image: evidence ``(b, f, t)``, votes ``(b, o, t)``, parts ``(b,)``."""
 
     evidence: NDArray[np.float32]
     votes: NDArray[np.float32]
@@ -205,8 +205,9 @@ def _of_member(member: CapsuleClassifier, seen: Views, winner: int) -> _Found:
     if config.place_types:
         parts["places"] = places[:, :, winner].sum(dim=1)
         moments = places.unflatten(1, (-1, config.place_types)).sum(dim=2)  # (b, p, o)
-        spread = moments.repeat_interleave(_MOMENT_FRAMES, dim=1).transpose(1, 2)[..., :length]
-        over_time[..., : spread.shape[2]] = spread
+        spread = moments.transpose(1, 2).repeat_interleave(_MOMENT_COLUMNS, dim=2)[..., :length]
+        # columns that are too few for a moment of their own go with the last one
+        over_time = F.pad(spread, (0, length - spread.shape[2]), mode="replicate")
         evidence = to_image * (seen.image - member.image_mean.unsqueeze(1))
     if textures:
         deviation = ((seen.texture - member.texture_mean) / member.texture_std).clamp(-8, 8)
