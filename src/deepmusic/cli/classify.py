@@ -137,7 +137,7 @@ def classify(
 
         tagger = Tagger(tag_log, overwrite=overwrite_tags, dry_run=dry_run)
     # nothing to hear needs no model, which takes seconds to load
-    classifier = _load_classifier(model, device=device, jobs=jobs) if tracks else None
+    classifier = _load_classifier(model, device=device) if tracks else None
 
     failed = unexplained = 0
     max_seconds = 60 * max_minutes
@@ -196,15 +196,15 @@ def classify(
     ctx.exit(1 if failed or unexplained or (tagger is not None and tagger.failed) else 0)
 
 
-def _load_classifier(model: str, *, device: str, jobs: int) -> Classifier:
+def _load_classifier(model: str, *, device: str) -> Classifier:
+    import torch
+
     from deepmusic.pretrained import load
 
-    classifier = load(model, device=device)
-    if jobs > 1:
-        import torch
-
-        torch.set_num_threads(1)  # the jobs take the cores already
-    return classifier
+    # the jobs take the cores; inside a track more threads gain little, and wait for each other
+    # several times longer than they work where the cores are busy
+    torch.set_num_threads(1)
+    return load(model, device=device)
 
 
 def _draw(verdict: Verdict, path: object) -> None:

@@ -1,0 +1,267 @@
+"""What it costs to hear a track: time, memory, and whether coding changes a verdict.
+
+    python benchmarks/classify.py [--model RUN] [--parts cpu,agreement,memory,start,jobs]
+
+The parts that are named are measured, those of an earlier call are kept. ``start`` and ``jobs`` are
+wall clock time: nothing else may run on the machine. Peak memory is read from ``/proc`` (Linux).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import torch
+
+from deepmusic.audio import load, log_mel
+from deepmusic.files import write_atomically
+from deepmusic.hearing.inference import Classifier
+from deepmusic.pretrained import load as load_model
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT.parent / "shared" / "data"
+Figures = list[dict[str, Any]]
+
+# runs the command, then says the peak of its own memory: the parent's must not count
+PEAK = """
+import sys
+from deepmusic.cli import main
+try:
+    main()
+finally:
+    status = open("/proc/self/status").read()
+    print(status.split("VmHWM:")[1].split()[0], file=sys.stderr)
+"""
+
+
+def figure(
+    what: str, value: float, unit: str, *, most: float | None = None, least: float | None = None
+) -> dict[str, Any]:
+    """One measured value and its target, at most or at least so much."""
+    record: dict[str, Any] = {"what": what, "value": round(value, 3), "unit": unit}
+    if most is not None:
+        record |= {"target": f"at most {most:g}", "met": value <= most}
+    if least is not None:
+        record |= {"target": f"at least {least:g}", "met": value >= least}
+    return record
+
+
+def cpu_ms(function: Callable[[], object]) -> float:
+    start = time.process_time()
+    function()
+    return 1000 * (time.process_time() - start)
+
+
+def wall_s(arguments: list[str]) -> float:
+    """Seconds that a command takes, as a person starts it."""
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+    start = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "deepmusic", *arguments],
+        env=environment,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    return time.perf_counter() - start
+
+
+def measure_cpu(model: str, data: Path, rounds: int = 5) -> Figures:
+    """CPU time of one thread by stage, medians over clips and rounds, stages interleaved."""
+    torch.set_num_threads(1)
+    classifier = load_model(model, device="cpu")
+    paths = sorted((data / "clips").glob("*.mp3"))
+    spent: dict[str, list[float]] = {"decoding": [], "log-mel": [], "networks": [], "all": []}
+    for turn in range(rounds + 1):  # the first warms up
+        for path in paths:
+            samples = load(path).samples
+            spectrogram = log_mel(samples)
+            stages: dict[str, Callable[[], object]] = {
+                "decoding": lambda path=path: load(path),
+                "log-mel": lambda samples=samples: log_mel(samples),
+                "networks": lambda seen=spectrogram: classifier.hear_spectrogram(seen),
+                "all": lambda path=path: classifier.classify(path),
+            }
+            for stage, run in stages.items():
+                elapsed = cpu_ms(run)
+                if turn:
+                    spent[stage].append(elapsed)
+    title = "CPU time of a 30 s mp3 on one thread after start-up"
+    return [
+        figure(f"{title}: {stage}", statistics.median(times), "ms", most=150)
+        if stage == "all"
+        else figure(f"{title}: {stage}", statistics.median(times), "ms")
+        for stage, times in spent.items()
+    ]
+
+
+def measure_agreement(model: str, data: Path) -> Figures:
+    """The same music as stereo at 128 kbit/s and as mono at 72: are the verdicts the same?"""
+    classifier = load_model(model, device="cpu")
+    agree, shift, number = 0, 0.0, 0
+    for path in sorted((data / "clips").glob("*.mp3")):
+        genre, _, track = path.stem.rpartition("-")
+        first = _probabilities(classifier, path)
+        second = _probabilities(classifier, data / "emotify" / genre / f"{track}.mp3")
+        agree += max(first, key=first.__getitem__) == max(second, key=second.__getitem__)
+        shift = max(shift, max(abs(first[name] - second[name]) for name in first))
+        number += 1
+    what = "stereo at 128 kbit/s against mono at 72 kbit/s"
+    return [
+        figure(f"{what}: same likeliest genre, of {number} clips", agree, "clips", least=number),
+        figure(f"{what}: largest change of a probability", shift, ""),
+    ]
+
+
+def _probabilities(classifier: Classifier, path: Path) -> dict[str, float]:
+    return {entry.genre: entry.probability for entry in classifier.classify(path).top}
+
+
+def measure_memory(model: str, data: Path, hours: float = 3.0) -> Figures:
+    """Peak memory and time of the command on a file of hours."""
+    clip = min((data / "clips").glob("*.mp3"))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "long.mp3"
+        repeat(clip, path, seconds=3600 * hours)
+        command = [sys.executable, "-c", PEAK, "classify", "--model", model, "--format", "json"]
+        start = time.perf_counter()
+        done = subprocess.run(
+            [*command, os.fspath(path)], check=True, capture_output=True, text=True
+        )
+        elapsed = time.perf_counter() - start
+    heard = json.loads(done.stdout)[0]["duration_s"]
+    if heard < 3600 * hours - 1:
+        raise SystemExit(f"only {heard} s of {hours} h were heard: {done.stderr}")
+    peak = int(done.stderr.split()[-1]) / 1024
+    what = f"a {hours:g}-hour mp3"
+    return [
+        figure(f"{what}: peak memory", peak, "MiB", most=800e6 / 2**20),
+        figure(f"{what}: whole command", elapsed, "s"),
+    ]
+
+
+def repeat(clip: Path, path: Path, *, seconds: float) -> None:
+    """Write a clip's mp3 frames again and again until the file is so long."""
+    with av.open(os.fspath(clip)) as source, av.open(os.fspath(path), "w", format="mp3") as target:
+        stream = source.streams.audio[0]
+        copy = target.add_stream_from_template(stream)
+        frames = [(bytes(p), p.duration, p.time_base) for p in source.demux(stream) if p.size]
+        clock, end = 0, Fraction(seconds) / frames[0][2]
+        while clock < end:
+            for content, duration, base in frames:
+                packet = av.Packet(content)
+                packet.stream, packet.time_base = copy, base
+                packet.pts = packet.dts = clock
+                packet.duration = duration
+                target.mux(packet)
+                clock += duration
+
+
+def measure_start(model: str, data: Path, rounds: int = 5) -> Figures:
+    """From the shell to the answer."""
+    clip = os.fspath(min((data / "clips").glob("*.mp3")))
+    one = [wall_s(["classify", "--model", model, clip]) for _ in range(rounds)]
+    helped = [wall_s(["--help"]) for _ in range(rounds)]
+    return [
+        figure("deepmusic classify on one mp3, whole command", statistics.median(one), "s", most=3),
+        figure("deepmusic --help", statistics.median(helped), "s", most=0.3),
+    ]
+
+
+def measure_jobs(model: str, data: Path, rounds: int = 3, clips: int = 80) -> Figures:
+    """A library with one job and with two, in turn."""
+    tracks = sorted(map(os.fspath, (data / "emotify").glob("*/*.mp3")))
+    chosen = random.Random(0).sample(tracks, clips)
+    taken: dict[int, list[float]] = {1: [], 2: []}
+    wall_s(["classify", "--model", model, *chosen])  # the files come from memory from here on
+    for _ in range(rounds):
+        for jobs, times in taken.items():
+            times.append(wall_s(["classify", "--model", model, "--jobs", str(jobs), *chosen]))
+    one, two = (statistics.median(times) for times in taken.values())
+    return [
+        figure(f"{clips} mp3s of 30 s, --jobs 1, whole command", one, "s"),
+        figure(f"{clips} mp3s of 30 s, --jobs 2, whole command", two, "s"),
+        figure(f"{clips} mp3s of 30 s, --jobs 2 so many times faster", one / two, "", least=1.7),
+    ]
+
+
+PARTS: dict[str, Callable[[str, Path], Figures]] = {
+    "cpu": measure_cpu,
+    "agreement": measure_agreement,
+    "memory": measure_memory,
+    "start": measure_start,
+    "jobs": measure_jobs,
+}
+
+
+def machine() -> str:
+    """The machine in words."""
+    name = platform.processor() or platform.machine()
+    cpu_info = Path("/proc/cpuinfo")
+    if cpu_info.exists():
+        lines = cpu_info.read_text().splitlines()
+        name = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), name)
+    return (
+        f"{name}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, "
+        f"torch {torch.__version__}"
+    )
+
+
+def table(figures: Figures) -> str:
+    """For the terminal."""
+    lines = []
+    for f in figures:
+        target = f.get("target", "")
+        if target:
+            target += " (met)" if f["met"] else " (MISSED)"
+        lines.append(f"{f['what']:<74}{f['value']:>10.2f} {f['unit']:<6}{target}")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="classifier")
+    parser.add_argument("--data", type=Path, default=DATA, help="folder with clips/ and emotify/")
+    parser.add_argument("--parts", default=",".join(PARTS), help="comma-separated")
+    parser.add_argument("--json", type=Path, default=ROOT / "docs/measured/classify.json")
+    options = parser.parse_args()
+    wanted = options.parts.split(",")
+    if unknown := [part for part in wanted if part not in PARTS]:
+        parser.error(f"no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
+
+    known = json.loads(options.json.read_text()) if options.json.exists() else {"parts": {}}
+    model = load_model(options.model, device="cpu")
+    # figures of another model are not kept
+    parts = known["parts"] if known.get("model") == model.fingerprint else {}
+    for name in (part for part in PARTS if part in wanted):
+        load_before = os.getloadavg()[0]  # of the last minute: above 0.5 others were at work
+        figures = PARTS[name](options.model, options.data)
+        parts[name] = {"figures": figures, "load_before": round(load_before, 2)}
+        print(table(figures), flush=True)
+    record = {
+        "model": model.fingerprint,
+        "is_shipped": options.model == "classifier",
+        "machine": machine(),
+        "parts": {name: parts[name] for name in PARTS if name in parts},
+    }
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    with write_atomically(options.json) as file:
+        json.dump(record, file, indent=1)
+        file.write("\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
