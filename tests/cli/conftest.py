@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_classifier import COMMAND, FakeClassifier, Run
+from training_runs import QUICK, Call, call_main, write_folder
+
+from deepmusic.cli import deepmusic
 
 
 @pytest.fixture
@@ -35,3 +40,29 @@ def run(tmp_path: Path) -> Run:
         )
 
     return run
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """``call("train", ...)``: the command in this process, with the real classifier."""
+    return partial(call_main, monkeypatch, capsys)
+
+
+@pytest.fixture(scope="session")
+def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two genres by four artists each, two tracks an artist."""
+    return write_folder(tmp_path_factory.mktemp("data") / "music", artists=4)
+
+
+@pytest.fixture(scope="session")
+def trained_once(music: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "run"
+    command = ["train", "classifier", "--data", str(music), "--out", str(run), *QUICK]
+    deepmusic.main(command, standalone_mode=False)
+    return run
+
+
+@pytest.fixture
+def trained(trained_once: Path, tmp_path: Path) -> Path:
+    """A finished run of the options QUICK, to be changed at will."""
+    return Path(shutil.copytree(trained_once, tmp_path / "trained"))

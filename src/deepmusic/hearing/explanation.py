@@ -184,6 +184,11 @@ def _of_segments(classifier: Classifier, seen: Views, winner: int) -> _Found:
 
 def _of_member(member: CapsuleClassifier, seen: Views, winner: int) -> _Found:
     config = member.config
+    deviation = seen.texture
+    if config.texture_capsules:
+        # the network cuts off at 8 deviations, and no gradient passes what is cut off
+        deviation = ((seen.texture - member.texture_mean) / member.texture_std).clamp(-7.999, 7.999)
+        seen = Views(seen.image, member.texture_mean + deviation * member.texture_std)
     # no parameter takes part: the gradients of a model that others use stay untouched
     with torch.enable_grad():
         inputs = Views(*(view.detach().requires_grad_() for view in seen))
@@ -210,7 +215,6 @@ def _of_member(member: CapsuleClassifier, seen: Views, winner: int) -> _Found:
         over_time = F.pad(spread, (0, length - spread.shape[2]), mode="replicate")
         evidence = to_image * (seen.image - member.image_mean.unsqueeze(1))
     if textures:
-        deviation = ((seen.texture - member.texture_mean) / member.texture_std).clamp(-8, 8)
         shares = to_texture * member.texture_std * deviation  # (b, statistics)
         families = torch.split(shares, list(TEXTURE_FAMILIES.values()), dim=1)
         for name, family in zip(TEXTURE_FAMILIES, families, strict=True):

@@ -1,0 +1,45 @@
+"""A small folder of music to train on, and ``deepmusic`` called in this process."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "hearing"))
+from synthetic import write_folder
+
+from deepmusic.cli import main
+
+__all__ = ["QUICK", "Call", "Done", "call_main", "write_folder"]
+
+QUICK = ["--members", "1", "--epochs", "2", "--test", "0.25"]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a call of the command gave."""
+
+    status: int
+    output: str
+    error: str
+
+
+Call = Callable[..., Done]
+
+
+def call_main(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object
+) -> Done:
+    """Run the command as a person would, in this process: importing torch takes seconds."""
+    monkeypatch.setattr(sys, "argv", ["deepmusic", *map(str, arguments)])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    output, error = capsys.readouterr()
+    status = exit_.value.code
+    assert isinstance(status, int)
+    return Done(status, output, error)
