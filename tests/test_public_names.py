@@ -31,10 +31,10 @@ PUBLIC = {
         write_splits
     """,
     "deepmusic.hearing": """
-        Calibration CapsuleClassifier Classifier ClassifierConfig Committee GenreProbability
-        ResultsFile SegmentVerdict Trained Verdict calibration_error classify_library
-        draw_confusion draw_timeline fit_calibration measure text_timeline train_classifier
-        walk_audio
+        Calibration CapsuleClassifier Classifier ClassifierConfig Committee Explanation
+        GenreProbability ResultsFile SegmentVerdict Trained Verdict calibration_error
+        classify_library draw_confusion draw_explanation draw_timeline explain fit_calibration
+        measure text_timeline train_classifier walk_audio
     """,
     "deepmusic.pretrained": """
         MODELS classify load

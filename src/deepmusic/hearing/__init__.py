@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from deepmusic.hearing.calibration import Calibration, calibration_error, fit_calibration
     from deepmusic.hearing.config import ClassifierConfig
     from deepmusic.hearing.evaluation import draw_confusion, measure
+    from deepmusic.hearing.explanation import Explanation, draw_explanation, explain
     from deepmusic.hearing.inference import Classifier
     from deepmusic.hearing.library import classify_library, walk_audio
     from deepmusic.hearing.model import CapsuleClassifier, Committee
@@ -26,6 +27,7 @@ __all__ = [
     "Classifier",
     "ClassifierConfig",
     "Committee",
+    "Explanation",
     "GenreProbability",
     "ResultsFile",
     "SegmentVerdict",
@@ -34,7 +36,9 @@ __all__ = [
     "calibration_error",
     "classify_library",
     "draw_confusion",
+    "draw_explanation",
     "draw_timeline",
+    "explain",
     "fit_calibration",
     "measure",
     "text_timeline",
@@ -46,6 +50,7 @@ _MODULES = {
     "calibration": ("Calibration", "calibration_error", "fit_calibration"),
     "config": ("ClassifierConfig",),
     "evaluation": ("draw_confusion", "measure"),
+    "explanation": ("Explanation", "draw_explanation", "explain"),
     "inference": ("Classifier",),
     "library": ("classify_library", "walk_audio"),
     "model": ("CapsuleClassifier", "Committee"),

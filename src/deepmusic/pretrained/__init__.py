@@ -58,7 +58,7 @@ def classify(
         AudioError: no sound could be had from the file.
         CheckpointError: the model is missing or damaged.
     """
-    return _loaded(os.fspath(model), device).classify(path)
+    return _loaded(os.fspath(model), device=device).classify(path)
 
 
 _loaded = lru_cache(maxsize=2)(load)

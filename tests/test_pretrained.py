@@ -1,0 +1,185 @@
+"""The shipped model: found by name, small, and the same on a recording however it is coded."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import deepmusic
+from deepmusic import pretrained
+from deepmusic.errors import CheckpointError
+from deepmusic.hearing.inference import Classifier
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+WEIGHTS = pretrained.MODELS["classifier"]
+shipped = pytest.mark.skipif(
+    not WEIGHTS.exists(), reason="this checkout has no weights yet: run the training script"
+)
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    return deepmusic.load("classifier", device="cpu")
+
+
+@pytest.mark.parametrize("name", ["composer", "no/such/run", "", "classifier.safetensors"])
+def test_unknown_names_are_said(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    if not name:
+        (tmp_path / "x").mkdir()  # "" is the folder one is in, which is no run
+    with pytest.raises(CheckpointError) as caught:
+        deepmusic.load(name)
+    message = str(caught.value)
+    assert message.endswith(".")
+    assert "\n" not in message
+    if name:
+        assert repr(name) in message
+        assert "classifier" in message
+    with pytest.raises(CheckpointError):
+        deepmusic.classify("song.mp3", model=name)
+
+
+def test_a_missing_model_is_not_taken_for_a_missing_song(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(pretrained.MODELS, "classifier", tmp_path / "lost.safetensors")
+    with pytest.raises(CheckpointError, match="There is no model 'classifier'"):
+        pretrained.load()
+
+
+@shipped
+def test_size_and_card() -> None:
+    assert WEIGHTS.stat().st_size <= 4_000_000
+    card = WEIGHTS.with_suffix(".md").read_text(encoding="utf-8")
+    assert card.startswith("# ")
+    for word in ("emotify", "non-commercial", "accuracy", "cannot"):
+        assert word.casefold() in card.casefold(), word
+
+
+@shipped
+def test_what_it_is(classifier: Classifier) -> None:
+    assert classifier.genres == ("classical", "electronic", "pop", "rock")
+    assert 0 <= classifier.calibration.threshold < 1
+    assert classifier.calibration.tracks > 100
+    assert classifier.card["trained_on"] <= classifier.card["tracks"]
+    assert str(Path(__file__).resolve().parents[2]) not in json.dumps(classifier.card)
+
+
+@shipped
+def test_a_run_and_a_file_are_loaded_alike(classifier: Classifier, tmp_path: Path) -> None:
+    shutil.copy(WEIGHTS, tmp_path / "model.safetensors")
+    for source in (tmp_path, tmp_path / "model.safetensors", str(tmp_path), WEIGHTS):
+        assert deepmusic.load(source, device="cpu").fingerprint == classifier.fingerprint
+
+
+@shipped
+def test_classify_loads_once(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = shared_data / "clips" / "rock-7.mp3"
+    first = deepmusic.classify(path)
+    monkeypatch.setattr(Classifier, "load", None)
+    assert deepmusic.classify(str(path)) == first
+    assert deepmusic.classify(io.BytesIO(path.read_bytes())).top == first.top
+    assert first.path == str(path)
+
+
+def clips() -> list[Path]:
+    return sorted((SHARED / "clips").glob("*.mp3"))
+
+
+@shipped
+@pytest.mark.slow
+def test_verdicts_do_not_depend_on_the_coding(classifier: Classifier, shared_data: Path) -> None:
+    assert len(clips()) == 8
+    differing = []
+    for clip in clips():
+        genre, _, number = clip.stem.partition("-")
+        original = classifier.classify(clip)
+        small = classifier.classify(shared_data / "emotify" / genre / f"{number}.mp3")
+        ours, theirs = (
+            {entry.genre: entry.probability for entry in verdict.top}
+            for verdict in (original, small)
+        )
+        assert ours == pytest.approx(theirs, abs=0.15), clip.name
+        if original.top[0].genre != small.top[0].genre:
+            differing.append(clip.name)
+    assert not differing
+
+
+ODD = SHARED / "odd"
+
+CLASSIFY_ALL = """
+import json, sys
+import torch
+torch.set_num_threads(1)
+import deepmusic
+
+outcomes = {}
+for path in json.load(sys.stdin):
+    try:
+        outcomes[path] = deepmusic.classify(path).to_dict()
+    except deepmusic.AudioError as error:
+        outcomes[path] = {"path": path, "error": str(error), "code": error.code}
+lines = open("/proc/self/status").read().splitlines() if sys.platform == "linux" else []
+peak = [int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")]
+json.dump({"outcomes": outcomes, "peak_mb": peak}, sys.stdout)
+"""
+
+
+def manifest() -> dict[str, dict[str, str]]:
+    if not (ODD / "manifest.csv").exists():
+        return {}
+    with open(ODD / "manifest.csv", encoding="utf-8", newline="") as table:
+        return {row["file"]: row for row in csv.DictReader(table)}
+
+
+ROWS = manifest()
+
+
+@pytest.fixture(scope="module")
+def odd() -> dict[str, Any]:
+    if not ROWS:
+        pytest.skip("the data folder ../shared/data is not on this machine")
+    done = subprocess.run(
+        [sys.executable, "-c", CLASSIFY_ALL],
+        input=json.dumps([str(ODD / name) for name in ROWS]),
+        capture_output=True,
+        text=True,
+        timeout=580,
+    )
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result | {"stderr": done.stderr}
+
+
+@shipped
+@pytest.mark.slow
+def test_odd_files_make_no_noise_and_fill_no_memory(odd: dict[str, Any]) -> None:
+    assert odd["stderr"] == ""
+    assert all(peak < 800 for peak in odd["peak_mb"])
+    assert len(odd["outcomes"]) == len(ROWS) > 200
+
+
+@shipped
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ROWS)
+def test_odd_file(name: str, odd: dict[str, Any]) -> None:
+    verdict = odd["outcomes"][str(ODD / name)]
+    expected = ROWS[name]["expectation"] if ROWS[name]["kind"] == "audio" else "reason"
+    if verdict["error"] is None:
+        assert expected in {"verdict", "either"}
+        assert verdict["duration_s"] > 0
+        assert sum(entry["probability"] for entry in verdict["top"]) == pytest.approx(1, abs=1e-3)
+        assert verdict["genre"] in {None, verdict["top"][0]["genre"]}
+    else:
+        assert expected in {"reason", "either"}, verdict["error"]
+        assert verdict["code"]
+        assert verdict["error"].endswith(".")
+        assert "\n" not in verdict["error"]
