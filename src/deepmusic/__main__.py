@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from deepmusic.cli import main
+from deepmusic.cli import run
 
-main()
+run()

@@ -88,6 +88,17 @@ def main() -> NoReturn:
     sys.exit(status if isinstance(status, int) else 0)
 
 
+def run() -> NoReturn:
+    """The ``deepmusic`` command as a process of its own: :func:`main`, and out.
+
+    Without this Python takes PyTorch apart piece by piece at the end, for half a second.
+    """
+    try:
+        main()
+    except SystemExit as done:
+        _leave_at_once(done.code if isinstance(done.code, int) else 1)
+
+
 def _complain(message: str) -> None:
     click.echo(f"deepmusic: {message}", err=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -197,14 +198,19 @@ def classify(
 
 
 def _load_classifier(model: str, *, device: str) -> Classifier:
-    import torch
+    gc.disable()  # importing drops nothing: looking for garbage would be a sixth of the start
+    try:
+        import torch
 
-    from deepmusic.pretrained import load
+        from deepmusic.pretrained import load
 
-    # the jobs take the cores; inside a track more threads gain little, and wait for each other
-    # several times longer than they work where the cores are busy
-    torch.set_num_threads(1)
-    return load(model, device=device)
+        # the jobs take the cores; inside a track more threads gain little, and wait for each other
+        # several times longer than they work where the cores are busy
+        torch.set_num_threads(1)
+        return load(model, device=device)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _draw(verdict: Verdict, path: object) -> None:
