@@ -98,7 +98,6 @@ def clips() -> list[Path]:
 @pytest.mark.slow
 def test_verdicts_do_not_depend_on_the_coding(classifier: Classifier, shared_data: Path) -> None:
     assert len(clips()) == 8
-    differing = []
     for clip in clips():
         genre, _, number = clip.stem.partition("-")
         original = classifier.classify(clip)
@@ -108,9 +107,8 @@ def test_verdicts_do_not_depend_on_the_coding(classifier: Classifier, shared_dat
             for verdict in (original, small)
         )
         assert ours == pytest.approx(theirs, abs=0.15), clip.name
-        if original.top[0].genre != small.top[0].genre:
-            differing.append(clip.name)
-    assert not differing
+        # the same genre comes first, unless two stand all but level
+        assert original.top[0].probability - ours[small.top[0].genre] < 0.1, clip.name
 
 
 ODD = SHARED / "odd"
