@@ -92,10 +92,11 @@ def hear_network(
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "capsules": {},
-    "cnn": {"routing": "none", "texture_capsules": 0},
-    "capsules-texture": {"place_types": 0},
+    "capsules-members": {"texture_members": 0},
+    "cnn": {"members": 3, "routing": "none", "texture_capsules": 0, "texture_members": 0},
+    "capsules-texture": {"members": 3, "place_types": 0, "texture_members": 0},
     "cnn-texture": {"routing": "none"},
-    "capsules-place": {"texture_capsules": 0},
+    "capsules-place": {"texture_capsules": 0, "texture_members": 0},
     "capsules-uniform": {"routing": "uniform"},
 }
 """Networks by name: what differs from the classifier that is shipped."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from deepmusic.audio import LogMelConfig
@@ -22,6 +22,8 @@ class ClassifierConfig:
         segment_frames: frames of a segment (258 frames of 512 samples are 6 s).
         hop_frames: frames from one segment to the next when a track is heard.
         members: networks that are trained apart, each validated on other tracks, and averaged.
+        texture_members: further networks in the average, with texture capsules alone, that learn
+            from all tracks for a fixed time.
         bands: rows of the image that the stem sees; a divisor of ``log_mel.mels``.
         frame_step: frames that are averaged into one column of the image.
         channels: channels of the three convolutions of the stem.
@@ -45,7 +47,8 @@ class ClassifierConfig:
     log_mel: LogMelConfig = field(default_factory=LogMelConfig)
     segment_frames: int = 258
     hop_frames: int = 129
-    members: int = 3
+    members: int = 2
+    texture_members: int = 3
     bands: int = 64
     frame_step: int = 2
     channels: tuple[int, int, int] = (16, 32, 64)
@@ -85,9 +88,17 @@ class ClassifierConfig:
             < 1
         ):
             raise ValueError("members, sizes, channels and iterations are at least 1")
+        if self.texture_members < 0 or (self.texture_members and not self.texture_capsules):
+            raise ValueError("texture members need texture capsules")
         for name in ("dropout", "texture_dropout", "capsule_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} lies in [0, 1); got {getattr(self, name)}")
+
+    @property
+    def networks(self) -> tuple[ClassifierConfig, ...]:
+        """The configuration of each network of the committee, members first."""
+        light = replace(self, place_types=0)
+        return (self,) * self.members + (light,) * self.texture_members
 
     @property
     def segment_s(self) -> float:

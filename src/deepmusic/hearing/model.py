@@ -238,16 +238,16 @@ class GenreCapsules(nn.Module):
 
 
 class Committee(nn.Module):
-    """Networks of one configuration, trained apart, that speak with one voice.
+    """Networks that were trained apart and speak with one voice.
 
     Args:
-        config: of each network; ``config.members`` says how many.
+        config: ``config.networks`` says which and how many.
     """
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
         self.config = config
-        self.members = nn.ModuleList(CapsuleClassifier(config) for _ in range(config.members))
+        self.members = nn.ModuleList(map(CapsuleClassifier, config.networks))
 
     def forward(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
         """Mean log scores and mean lengths, both ``(b, o)``, of segments ``(b, m, t)``."""

@@ -82,7 +82,7 @@ def train_classifier(
     *,
     table: str | os.PathLike[str] | None = None,
     test: float = 0.2,
-    members: int = 3,
+    members: int = 2,
     training: TrainingConfig = DEFAULT_TRAINING,
     cache: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -91,10 +91,11 @@ def train_classifier(
 ) -> Trained:
     """Train a genre classifier on ``DATA/GENRE/*``.
 
-    The tracks are divided by artist: a share is held out for the test, the rest is dealt into as
-    many parts as there are members, and each member is validated on the part it does not learn
-    from. The run folder receives ``config.json``, ``splits.json`` (the test), ``members.json``
-    (who validates on what), ``members/N/`` (one training each), ``model.safetensors``,
+    The tracks are divided by artist: a share is held out for the test, the rest is dealt into
+    parts, and each member learns from all parts but one, on which it is validated. Some lighter
+    networks that read textures alone then learn from all of them. The run folder receives
+    ``config.json``, ``splits.json`` (the test), ``members.json`` (who validates on what),
+    ``members/N/`` (one training each), ``model.safetensors``,
     ``metrics.json``, ``accuracy.png``, ``loss.png`` and, with a test, ``confusion.png``.
 
     Args:
@@ -191,7 +192,7 @@ def train_committee(
 
     Returns:
         The committee, its calibration on tracks that the scoring member had not learned from, and
-        the figures on these tracks.
+        the figures of single members on these tracks.
 
     Raises:
         DataError: the tracks cannot be divided by artist.
@@ -209,14 +210,19 @@ def train_committee(
     scores: list[NDArray[np.float32]] = []
     truth: list[int] = []
     histories = []
-    for number, part in enumerate(parts):
+    everything = range(len(labels))
+    # those that learn from all tracks have none left to be validated on: their measures are on the
+    # training tracks, and nothing stops them early
+    parts_and_more = [*parts] + [Split((*everything,), (*everything,), ())] * config.texture_members
+    for number, (part, network) in enumerate(zip(parts_and_more, config.networks, strict=True)):
         seed = 100 * training.seed + number
+        held_out = number < config.members
 
         def pick(places: Sequence[int]) -> tuple[list[NDArray[np.float16]], list[int]]:
             return [spectrograms[i] for i in places], [labels[i] for i in places]
 
         task = ClassifierTask(
-            config,
+            network,
             pick(part.train),
             pick(part.validation),
             seed=seed,
@@ -226,14 +232,15 @@ def train_committee(
         folder = run / "members" / str(number)
         result = fit(
             task,
-            replace(training, seed=seed),
+            replace(training, seed=seed, patience=training.patience if held_out else None),
             folder,
             resume=resume and checkpoint_path(folder).exists(),
-            on_progress=on_progress and partial(on_progress, number + 1, config.members),
+            on_progress=on_progress and partial(on_progress, number + 1, len(config.networks)),
         )
-        histories.append(result.history)
-        scores.append(task.validation_scores(task.model).numpy())
-        truth.extend(labels[i] for i in part.validation)
+        if held_out:
+            histories.append(result.history)
+            scores.append(task.validation_scores(task.model).numpy())
+            truth.extend(labels[i] for i in part.validation)
         member = committee.members[number]
         assert isinstance(member, CapsuleClassifier)
         member.load_state_dict(task.model.state_dict())
