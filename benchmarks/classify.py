@@ -1,6 +1,6 @@
 """What it costs to hear a track: time, memory, and whether coding changes a verdict.
 
-    python benchmarks/classify.py [--model RUN] [--parts cpu,agreement,memory,start,jobs]
+    python benchmarks/classify.py [--model RUN] [--parts size,cpu,agreement,memory,start,jobs]
 
 The parts that are named are measured, those of an earlier call are kept. ``start`` and ``jobs`` are
 wall clock time: nothing else may run on the machine. Peak memory is read from ``/proc`` (Linux).
@@ -29,6 +29,7 @@ import torch
 from deepmusic.audio import load, log_mel
 from deepmusic.files import write_atomically
 from deepmusic.hearing.inference import Classifier
+from deepmusic.pretrained import MODELS
 from deepmusic.pretrained import load as load_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -144,10 +145,10 @@ def measure_memory(model: str, data: Path, hours: float = 3.0) -> Figures:
     heard = json.loads(done.stdout)[0]["duration_s"]
     if heard < 3600 * hours - 1:
         raise SystemExit(f"only {heard} s of {hours} h were heard: {done.stderr}")
-    peak = int(done.stderr.split()[-1]) / 1024
+    peak = int(done.stderr.split()[-1]) * 1024 / 1e6
     what = f"a {hours:g}-hour mp3"
     return [
-        figure(f"{what}: peak memory", peak, "MiB", most=800e6 / 2**20),
+        figure(f"{what}: peak memory", peak, "MB", most=800),
         figure(f"{what}: whole command", elapsed, "s"),
     ]
 
@@ -197,7 +198,15 @@ def measure_jobs(model: str, data: Path, rounds: int = 3, clips: int = 80) -> Fi
     ]
 
 
+def measure_size(model: str, data: Path) -> Figures:
+    """What the weights take on disk."""
+    path = MODELS.get(model, Path(model))
+    path = path / "model.safetensors" if path.is_dir() else path
+    return [figure("weights on disk", path.stat().st_size / 1e6, "MB", most=4)]
+
+
 PARTS: dict[str, Callable[[str, Path], Figures]] = {
+    "size": measure_size,
     "cpu": measure_cpu,
     "agreement": measure_agreement,
     "memory": measure_memory,

@@ -1,6 +1,6 @@
 """What it costs to hear a file, stage by stage.
 
-    OMP_NUM_THREADS=1 python benchmarks/decoding.py [--data DIR] [--rounds 5]
+    OMP_NUM_THREADS=1 python benchmarks/decoding.py [--data DIR] [--rounds 5] [--json FILE]
 
 CPU time of this process in ms a file, medians over files and rounds, stages interleaved.
 """
@@ -8,6 +8,7 @@ CPU time of this process in ms a file, medians over files and rounds, stages int
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ import soxr
 from deepmusic.audio import load, log_mel
 from deepmusic.audio.ffmpeg import FfmpegReader
 from deepmusic.audio.libsndfile import SndfileReader
+from deepmusic.files import write_atomically
 
 CLIPS = Path(__file__).resolve().parents[2] / "shared" / "data" / "clips"
 RATE = 22050
@@ -48,6 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=CLIPS, help="folder of sound files")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="write the figures there, too")
     options = parser.parse_args()
     paths = sorted(path for path in options.data.iterdir() if path.suffix == ".mp3")
     if not paths:
@@ -81,8 +84,13 @@ def main() -> None:
             timed("log_mel", lambda samples=samples: log_mel(samples))
             timed("librosa.load", lambda path=path: librosa.load(path, sr=RATE))
     print(f"{len(paths)} files, {options.rounds} rounds (ms CPU a file, median)")
-    for stage, times in spent.items():
-        print(f"  {stage:<22}{statistics.median(times):8.1f}")
+    medians = {stage: statistics.median(times) for stage, times in spent.items()}
+    for stage, median in medians.items():
+        print(f"  {stage:<22}{median:8.1f}")
+    if options.json is not None:
+        record = {"files": len(paths), "ms": {s: round(m, 2) for s, m in medians.items()}}
+        with write_atomically(options.json) as file:
+            file.write(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Log-mel spectrograms of real clips against librosa: time and error.
 
-    OMP_NUM_THREADS=1 python benchmarks/log_mel.py [--data DIR] [--rounds 15]
+    OMP_NUM_THREADS=1 python benchmarks/log_mel.py [--data DIR] [--rounds 15] [--json FILE]
 
 CPU time of this process, the two interleaved, medians; decoding is not counted.
 """
@@ -8,6 +8,7 @@ CPU time of this process, the two interleaved, medians; decoding is not counted.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.audio import LogMelConfig, load, log_mel
+from deepmusic.files import write_atomically
 
 CLIPS = Path(__file__).resolve().parents[2] / "shared" / "data" / "clips"
 
@@ -37,6 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=CLIPS, help="folder of sound files")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--json", type=Path, help="write the figures there, too")
     options = parser.parse_args()
     config = LogMelConfig()
     clips = [load(path).samples for path in sorted(options.data.glob("*.mp3"))]
@@ -61,6 +64,14 @@ def main() -> None:
         print(f"  {name:<12}{median:8.1f}")
     print(f"  {'ratio':<12}{medians['librosa'] / medians['deepmusic']:8.2f}")
     print(f"  largest difference {error:.1e} dB")
+    if options.json is not None:
+        record = {
+            "seconds": round(length, 1),
+            "ms": {name: round(median, 2) for name, median in medians.items()},
+            "largest_difference_db": error,
+        }
+        with write_atomically(options.json) as file:
+            file.write(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
