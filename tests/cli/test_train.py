@@ -51,10 +51,12 @@ def test_a_run_is_trained_shown_and_usable(music: Path, tmp_path: Path, call: Ca
     assert f"--model {run}" in done.output
     lines = done.error.splitlines()
     assert lines[0] == "Hearing 16 tracks."
-    for number in (1, 2):
-        assert lines.count(f"Network {number} of 2") == 1
+    networks = len(Classifier.load(run).committee.members)
+    assert networks >= 2
+    for number in range(1, networks + 1):
+        assert lines.count(f"Network {number} of {networks}") == 1
     epochs = [line for line in lines if line.startswith("epoch ")]
-    assert len(epochs) == 4
+    assert len(epochs) == 2 * networks
     assert all("loss" in line and "accuracy" in line and "left" in line for line in epochs)
     for name in ("splits.json", "accuracy.png", "loss.png", "confusion.png", "model.safetensors"):
         assert (run / name).stat().st_size
@@ -229,6 +231,9 @@ def test_all_odd_files_in_a_training_folder(shared_data: Path, tmp_path: Path) -
     splits = json.loads((tmp_path / "run" / "splits.json").read_text())
     used = {Path(entry["path"]).name for entry in splits["tracks"] if entry["genre"] == "odd"}
     for name, expectation in expected.items():
+        if name.endswith((".m3u", ".txt")):  # no music by its name: passed over, as pictures are
+            assert name not in used
+            continue
         reasons = [line for line in done.stderr.splitlines() if line.startswith(f"odd/{name}: ")]
         assert len(reasons) == (0 if name in used else 1), name
         assert not (expectation == "reason" and name in used), name
@@ -317,17 +322,21 @@ def test_two_processes_train_one_run(music: Path, tmp_path: Path) -> None:
             check=False,
         )
 
-    done = torchrun(music)
-    assert done.returncode == 0, done.stderr
+    folder = Path(shutil.copytree(music, tmp_path / "music"))
+    (folder / "clicks" / "text.mp3").write_text("la la la")
+    done = torchrun(folder)
+    assert done.returncode == 1  # for the text
+    assert "text.mp3" in done.stderr
+    assert "1 file was left out." in done.stderr
     assert done.stdout.count("The run is in") == 1
-    assert done.stderr.count("Network 1 of 1") == 1
+    networks = len(Classifier.load(tmp_path / "run").committee.members)
+    assert done.stderr.count(f"Network 1 of {networks}\n") == 1
     assert "over 2 processes" in done.stderr
-    assert done.stderr.count("epoch 1/2") == 1
-    Classifier.load(tmp_path / "run")
+    assert done.stderr.count("epoch 1/2") == networks
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["test"]["tracks"] >= 2
 
     shutil.rmtree(tmp_path / "run")
     bad = torchrun(tmp_path / "nowhere")
     assert bad.returncode != 0
-    assert bad.stderr.count("does not exist") == 1
+    assert "does not exist" in bad.stderr

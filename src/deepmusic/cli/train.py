@@ -15,7 +15,7 @@ import click
 from deepmusic.cli.figures import figures_summary
 from deepmusic.cli.output import printable
 from deepmusic.cli.progress import display
-from deepmusic.errors import CheckpointError, DataError
+from deepmusic.errors import CheckpointError
 
 if TYPE_CHECKING:
     from deepmusic.hearing.training import Trained
@@ -56,7 +56,7 @@ def train() -> None:
     type=click.IntRange(min=1),
     default=3,
     show_default=True,
-    help="Networks that decide together; with N of them, each is validated on one of N folds.",
+    help="Networks that decide together, each validated on tracks that it does not learn from.",
 )
 @click.option("--epochs", metavar="N", type=click.IntRange(min=1), help="Most passes a network.")
 @click.option("--batch-size", metavar="N", type=click.IntRange(min=1), help="Segments a step.")
@@ -138,17 +138,14 @@ def classifier(
                 on_progress=watch.on_progress if main else None,
                 on_spectrogram=watch.on_spectrogram if main else None,
             )
-    except DataError:
-        if main:
-            raise
-        ctx.exit(1)  # the main process finds the same and says it
     except KeyboardInterrupt as stop:
         if main:
             where = str(stop).partition(";")[0] or "Stopped"
             click.echo(f"{where}; to go on, give the same command with --resume.", err=True)
         ctx.exit(130)
-    if main:
-        _report(trained)
+    if not main:
+        return  # with 0: at the first failure torchrun ends the main process before it has spoken
+    _report(trained)
     ctx.exit(1 if trained.problems else 0)
 
 

@@ -175,10 +175,13 @@ def _of_segments(classifier: Classifier, seen: Views, winner: int) -> _Found:
         for member in classifier.committee.members
         if isinstance(member, CapsuleClassifier)
     ]
+    names = list(dict.fromkeys(name for f in found for name in f.parts))
+    # a member without a part has nothing to say there
+    parts = {name: [f.parts[name] for f in found if name in f.parts] for name in names}
     return _Found(
         np.mean([f.evidence for f in found], axis=0),
         np.mean([f.votes for f in found], axis=0),
-        {name: np.mean([f.parts[name] for f in found], axis=0) for name in found[0].parts},
+        {name: np.sum(values, axis=0) / len(found) for name, values in parts.items()},
     )
 
 
