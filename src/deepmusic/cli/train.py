@@ -54,9 +54,10 @@ def train() -> None:
     "--members",
     metavar="N",
     type=click.IntRange(min=1),
-    default=3,
+    default=2,
     show_default=True,
-    help="Networks that decide together, each validated on tracks that it does not learn from.",
+    help="Full networks, each validated on tracks that it does not learn from; three light ones, "
+    "which learn from all, come on top.",
 )
 @click.option("--epochs", metavar="N", type=click.IntRange(min=1), help="Most passes a network.")
 @click.option("--batch-size", metavar="N", type=click.IntRange(min=1), help="Segments a step.")

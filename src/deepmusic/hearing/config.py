@@ -97,6 +97,8 @@ class ClassifierConfig:
     @property
     def networks(self) -> tuple[ClassifierConfig, ...]:
         """The configuration of each network of the committee, members first."""
+        if not self.texture_members:
+            return (self,) * self.members
         light = replace(self, place_types=0)
         return (self,) * self.members + (light,) * self.texture_members
 
