@@ -101,10 +101,10 @@ def markdown_table(results: Sequence[Result], names: Sequence[str], reference: s
     head += [f"difference to {reference}", "p", "parameters", "s a fold", "jobs"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for name, found in sorted(scores.items(), key=lambda item: -np.mean(item[1].accuracy)):
-        spread = np.std(found.accuracy, ddof=1) if len(found.accuracy) > 1 else math.nan
+        spread = f" ± {100 * np.std(found.accuracy, ddof=1):.1f}" if len(found.accuracy) > 1 else ""
         row = [
             name,
-            f"{100 * np.mean(found.accuracy):.1f} ± {100 * spread:.1f}",
+            f"{100 * np.mean(found.accuracy):.1f}{spread}",
             f"{100 * np.mean(found.macro_f1):.1f}",
             *(f"{100 * value:.0f}" for value in found.recall),
             *([] if found.merged is None else [f"{100 * found.merged:.1f}"]),

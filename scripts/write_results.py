@@ -1,0 +1,360 @@
+"""Write docs/results.md, and the figures in README.md, from what the benchmarks have measured.
+
+    python benchmarks/classify.py                                   # -> docs/measured/classify.json
+    python benchmarks/log_mel.py --json docs/measured/log_mel.json
+    python benchmarks/decoding.py --json docs/measured/decoding.json
+    python scripts/write_results.py [--genres runs/genres/results.jsonl ...]
+
+``--genres`` takes over results of ``benchmarks/genres.py``, rounded, as docs/measured/genres.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepmusic.files import write_atomically
+from deepmusic.hearing.calibration import calibration_error, coverage_curve
+from deepmusic.studies.baselines import FEATURE_MODELS
+from deepmusic.studies.comparison import markdown_table, paired_difference, score
+
+ROOT = Path(__file__).resolve().parents[1]
+SHIPPED, PLAIN = "capsules", "cnn"
+NETWORKS = {
+    SHIPPED: "the design that is shipped: places and textures become capsules, routed to genres",
+    "capsules-place": "the same without textures",
+    "capsules-texture": "the same with textures alone, no convolutions",
+    "capsules-uniform": "the same with equal couplings: no routing",
+    PLAIN: "plain CNN: the same stem, budget and training, no capsules, no textures",
+    "cnn-texture": "the plain CNN with the textures beside it",
+}
+START, END = "<!-- figures by scripts/write_results.py -->", "<!-- end of figures -->"
+MISSING = "Not measured yet.\n"
+Result = dict[str, Any]
+
+
+def read_lines(path: Path) -> list[Result]:
+    """The records of a file of JSON lines; none where there is no file."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The record of a JSON file, empty where there is none."""
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found
+
+
+def short(row: Sequence[float]) -> list[float]:
+    """Probabilities to three decimals, the likeliest still the likeliest."""
+    rounded = [round(value, 3) for value in row]
+    first = int(np.argmax(row))
+    if int(np.argmax(rounded)) != first:
+        rounded[first] = round(max(rounded) + 0.001, 3)
+    return rounded
+
+
+def take_over(sources: Iterable[Path], path: Path) -> None:
+    """Bring results of ``benchmarks/genres.py`` together, a later line over an earlier one."""
+    merged = {}
+    for result in (result for source in sources for result in read_lines(source)):
+        rows = {track: short(row) for track, row in result["probabilities"].items()}
+        key = result["model"], result["seed"], result["fold"]
+        merged[key] = {**result, "probabilities": rows}
+    with write_atomically(path) as file:
+        for result in merged.values():
+            file.write(json.dumps(result, separators=(",", ":")) + "\n")
+
+
+def check_folds(results: Sequence[Result]) -> None:
+    """All models must have been given the same folds.
+
+    Raises:
+        SystemExit: they were not.
+    """
+    marks: dict[tuple[int, int], str] = {}
+    for r in results:
+        if marks.setdefault((r["seed"], r["fold"]), r["fold_mark"]) != r["fold_mark"]:
+            raise SystemExit(f"{r['model']}, seed {r['seed']}: its folds are not the others'")
+
+
+def heard(results: Sequence[Result]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Probabilities (tracks, genres) and labels (tracks,) of some folds."""
+    genres = results[0]["genres"]
+    rows = [row for result in results for row in result["probabilities"].values()]
+    labels = [genres.index(genre) for result in results for genre in result["truth"]]
+    return np.array(rows), np.array(labels)
+
+
+def per_cent(values: Sequence[float]) -> str:
+    spread = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * statistics.mean(values):.1f}{spread}"
+
+
+def claims(results: Sequence[Result]) -> tuple[float, float]:
+    """Share of tracks that get a genre at each fold's own threshold, and accuracy among them."""
+    claimed = right = tracks = 0
+    for result in results:
+        rows, labels = heard([result])
+        sure = rows.max(axis=1) >= result["threshold"]
+        claimed += int(sure.sum())
+        right += int((rows.argmax(axis=1) == labels)[sure].sum())
+        tracks += len(labels)
+    return claimed / tracks, right / max(claimed, 1)
+
+
+def best_feature_model(by_model: dict[str, list[Result]]) -> str | None:
+    names = [name for name in by_model if name in FEATURE_MODELS]
+    return max(names, key=lambda name: np.mean(score(by_model[name]).accuracy), default=None)
+
+
+def genre_section(by_model: dict[str, list[Result]]) -> str:
+    """The table of models."""
+    if not by_model:
+        return MISSING
+    results = [result for found in by_model.values() for result in found]
+    check_folds(results)
+    reference = SHIPPED if SHIPPED in by_model else next(iter(by_model))
+    seeds = {result["seed"] for result in results}
+    tracks = sum(r["tracks"] for r in by_model[reference] if r["seed"] == min(seeds))
+    most = max(map(len, by_model.values()))
+    text = markdown_table(results, list(by_model), reference)
+    text += f"""
+{tracks} tracks, {len(results[0]["genres"])} genres, {len(seeds)} seeds; each seed deals the artists
+to other folds, all models get the same ones, and no artist is on two sides. Accuracy, macro-F1 and
+recall are per cent of tracks; a seed's folds are scored together, and shown is the mean over seeds
+with their standard deviation. The difference is paired by fold, with the 95 % interval and p of the
+corrected resampled t-test (Nadeau and Bengio 2003): the folds of several seeds share tracks, so the
+interval is wider than the spread over seeds. Networks stop by validation tracks that the network at
+hand does not learn from; models of feature columns learn from all but the test tracks. Parameters
+and seconds are medians over folds; seconds are without the making of features and spectrograms.
+
+"""
+    text += "".join(f"- `{name}`: {NETWORKS[name]}.\n" for name in by_model if name in NETWORKS)
+    features = ", ".join(f"`{name}`" for name in by_model if name in FEATURE_MODELS)
+    if features:
+        text += f"- {features}: scikit-learn on the 518 feature columns of FMA, by librosa.\n"
+    for name, found in by_model.items():
+        if len(found) < most:
+            text += (
+                f"\n`{name}` has heard {len(found)} of {most} folds only: compare it by the paired "
+                "difference, not by its accuracy.\n"
+            )
+    return text
+
+
+def targets_section(by_model: dict[str, list[Result]]) -> str:
+    """What was set before, and what came of it."""
+    if SHIPPED not in by_model:
+        return MISSING
+    ours = score(by_model[SHIPPED])
+    reached = float(np.mean(ours.accuracy))
+    minutes = statistics.median(r["seconds"] for r in by_model[SHIPPED]) / 60
+    rows = [
+        (
+            "accuracy of the shipped design",
+            f"{100 * reached:.1f} %",
+            "at least 68 %",
+            reached >= 0.68,
+        )
+    ]
+    for name in (PLAIN, best_feature_model(by_model)):
+        if name in by_model:
+            gain, _, _ = paired_difference(ours.folds, score(by_model[name]).folds, overlap=0.25)
+            what = f"accuracy beside `{name}`, the same folds"
+            rows.append((what, f"{100 * gain:+.1f} points", "above", gain > 0))
+    rows.append(
+        ("training one fold, one thread", f"{minutes:.1f} min", "at most 5 min", minutes <= 5)
+    )
+    return rendered(["what", "measured", "target", ""], [[*row[:3], said(row[3])] for row in rows])
+
+
+def coverage_section(by_model: dict[str, list[Result]]) -> str:
+    """What staying silent costs and brings, and how far probabilities are to be believed."""
+    rows = []
+    for name, found in by_model.items():
+        seeds = sorted({r["seed"] for r in found})
+        errors = [calibration_error(*heard([r for r in found if r["seed"] == s])) for s in seeds]
+        row = [f"`{name}`", per_cent(score(found).accuracy), f"{100 * np.mean(errors):.1f}"]
+        if all(r.get("threshold") is not None for r in found):
+            covered, right = claims(found)
+            threshold = statistics.mean(r["threshold"] for r in found)
+            row += [f"{100 * value:.1f}" for value in (threshold, covered, right)]
+        rows.append([*row, *[""] * (6 - len(row))])
+    if not rows:
+        return MISSING
+    head = ["model", "accuracy", "calibration error", "threshold", "tracks with a genre"]
+    text = rendered([*head, "accuracy among them"], rows)
+    text += """
+All in per cent, on test tracks. The threshold below which a track is *unsure* is fitted in each
+fold on validation tracks, so that right answers less wrong ones are most; shown is its mean.
+Calibration error: mean gap between confidence and accuracy, in ten bins of equal count.
+"""
+    if SHIPPED in by_model:
+        columns = (("threshold", 0), ("coverage", 1), ("accuracy", 1))
+        levels = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+        curve = [
+            [f"{100 * point[name]:.{digits}f}" if name in point else "" for name, digits in columns]
+            for point in coverage_curve(*heard(by_model[SHIPPED]), levels)
+        ]
+        text += f"\n`{SHIPPED}` at other thresholds, over all seeds:\n\n"
+        text += rendered(["threshold", "tracks with a genre", "accuracy among them"], curve)
+    return text
+
+
+def speed_section(measured: dict[str, Any]) -> str:
+    """Time and memory, with the targets."""
+    if not measured:
+        return MISSING
+    rows = []
+    for part in measured["parts"].values():
+        for figure in part["figures"]:
+            result = said(figure["met"]) if "met" in figure else ""
+            value = f"{figure['value']:.3g} {figure['unit']}".strip()
+            rows.append([figure["what"], value, figure.get("target", ""), result])
+    text = rendered(["what", "measured", "target", ""], rows)
+    text += f"\n{measured['machine']}. Model `{measured['model'][:12]}`.\n"
+    if not measured["is_shipped"]:
+        text += "This is not the model that is shipped.\n"
+    busy = {
+        name: measured["parts"][name]["load_before"]
+        for name in ("start", "jobs")
+        if measured["parts"].get(name, {}).get("load_before", 0) > 0.5
+    }
+    if busy:
+        said_busy = ", ".join(f"`{name}` {load}" for name, load in busy.items())
+        text += f"Others were at work on the machine before these parts (load {said_busy}).\n"
+    return text
+
+
+def parts_section(log_mel: dict[str, Any], decoding: dict[str, Any]) -> str:
+    """Log-mel and decoding beside librosa."""
+    text = ""
+    if log_mel:
+        rows = [[name, f"{ms:.1f}"] for name, ms in log_mel["ms"].items()]
+        text += f"Log-mel spectrogram of {log_mel['seconds']:g} s, CPU time on one thread; largest "
+        text += f"difference to librosa {log_mel['largest_difference_db']:.1e} dB:\n\n"
+        text += rendered(["by", "ms"], rows) + "\n"
+    if decoding:
+        rows = [[stage, f"{ms:.1f}"] for stage, ms in decoding["ms"].items()]
+        text += "Decoding a 30 s mp3 to mono at 22,050 Hz, CPU time on one thread:\n\n"
+        text += rendered(["stage", "ms"], rows)
+    return text or MISSING
+
+
+def said(met: bool) -> str:
+    return "met" if met else "**missed**"
+
+
+def rendered(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def grouped(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """Results by model, the best first."""
+    by_model: dict[str, list[Result]] = {}
+    for result in results:
+        by_model.setdefault(result["model"], []).append(result)
+    order = sorted(by_model, key=lambda name: -np.mean(score(by_model[name]).accuracy))
+    return {name: by_model[name] for name in order}
+
+
+def page(measured: Path) -> str:
+    """The text of docs/results.md."""
+    by_model = grouped(read_lines(measured / "genres.jsonl"))
+    parts = parts_section(
+        read_json(measured / "log_mel.json"), read_json(measured / "decoding.json")
+    )
+    return f"""# Results
+
+This page is written by `scripts/write_results.py` from what the scripts in `benchmarks/` leave in
+`docs/measured/`; a test holds it to that. What was tried and left is told in
+[What did not work](what-did-not-work.md).
+
+## Genres
+
+{genre_section(by_model)}
+### Targets
+
+{targets_section(by_model)}
+### How to read this
+
+- The design was chosen by cross-validation on these very tracks, so its figure is on the bright
+  side: on other music by other artists expect less.
+- A few hundred clips of one record label decide few questions: differences within the interval are
+  none.
+- Pop and rock are the hard pair. In these data both carry much the same tags; the column where they
+  count as one genre shows how much of the error lies between them.
+
+## When it is unsure
+
+{coverage_section(by_model)}
+## Speed and memory
+
+{speed_section(read_json(measured / "classify.json"))}
+## Parts
+
+{parts}"""
+
+
+def summary(measured: Path) -> str:
+    """The figures for the README, in two or three sentences."""
+    by_model = grouped(read_lines(measured / "genres.jsonl"))
+    if SHIPPED not in by_model:
+        return MISSING
+    found = by_model[SHIPPED]
+    tracks = sum(r["tracks"] for r in found if r["seed"] == found[0]["seed"])
+    seeds = len({r["seed"] for r in found})
+    text = "On artists it has not learned from, the design that is shipped names the genre of\n"
+    text += f"{per_cent(score(found).accuracy)} % of {tracks} tracks correctly (one of "
+    text += f"{len(found[0]['genres'])} genres; mean and spread over {seeds} seeds)"
+    for title, name in (
+        ("a plain CNN", PLAIN),
+        ("the best model of librosa features", best_feature_model(by_model)),
+    ):
+        if name in by_model:
+            text += f",\n{title} {per_cent(score(by_model[name]).accuracy)} %"
+    text += "."
+    if all(r.get("threshold") is not None for r in found):
+        covered, right = claims(found)
+        text += f"\nIt claims a genre for {100 * covered:.0f} % of tracks, and is right in "
+        text += f"{100 * right:.0f} % of these."
+    return text + "\n"
+
+
+def with_summary(readme: str, text: str) -> str:
+    """The README with the figures between its two marks renewed."""
+    before, _, rest = readme.partition(START)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise SystemExit(f"README.md lacks its marks {START} and {END}")
+    return f"{before}{START}\n{text}{END}{after}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--genres", type=Path, nargs="*", default=[], help="files to take over")
+    options = parser.parse_args()
+    measured = ROOT / "docs" / "measured"
+    if options.genres:
+        take_over(options.genres, measured / "genres.jsonl")
+    readme = ROOT / "README.md"
+    renewed = with_summary(readme.read_text(encoding="utf-8"), summary(measured))
+    for path, text in ((ROOT / "docs" / "results.md", page(measured)), (readme, renewed)):
+        with write_atomically(path) as file:
+            file.write(text)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

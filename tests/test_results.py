@@ -1,0 +1,131 @@
+"""The page of results is made from what was measured, and by nobody's hand."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location(
+        "write_results", ROOT / "scripts" / "write_results.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+RESULTS = script()
+
+
+def result(model: str, *, fold: int = 0, mark: str = "a", threshold: float = 0.6) -> dict[str, Any]:
+    rows = {"a.mp3": [0.9, 0.1], "b.mp3": [0.55, 0.45], "c.mp3": [0.7, 0.3], "d.mp3": [0.2, 0.8]}
+    return {
+        "model": model,
+        "seed": 0,
+        "fold": fold,
+        "fold_mark": mark,
+        "correct": 3,
+        "tracks": 4,
+        "trained_on": 16,
+        "seconds": 90.0,
+        "parameters": 7,
+        "threshold": threshold,
+        "genres": ["rock", "folk"],
+        "truth": ["rock", "rock", "folk", "folk"],
+        "probabilities": rows,
+    }
+
+
+def write(path: Path, results: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in results), encoding="utf-8")
+    return path
+
+
+def test_the_page_is_what_the_script_makes_of_the_measurements() -> None:
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    again = "run scripts/write_results.py"
+    assert page == RESULTS.page(ROOT / "docs" / "measured"), again
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme == RESULTS.with_summary(readme, RESULTS.summary(ROOT / "docs" / "measured")), (
+        again
+    )
+
+
+def test_a_page_without_measurements_says_so(tmp_path: Path) -> None:
+    assert RESULTS.page(tmp_path).count("Not measured yet.") == 5
+    assert RESULTS.summary(tmp_path) == "Not measured yet.\n"
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=8))
+def test_rounding_keeps_the_likeliest(row: list[float]) -> None:
+    rounded = RESULTS.short(row)
+    assert int(np.argmax(rounded)) == int(np.argmax(row))
+    assert np.abs(np.array(rounded) - row).max() <= 0.0015 + 1e-9
+
+
+def test_results_are_brought_together(tmp_path: Path) -> None:
+    first = write(tmp_path / "1.jsonl", [result("cnn"), result("svc", threshold=0.5)])
+    second = write(tmp_path / "2.jsonl", [result("cnn", threshold=0.8), result("cnn", fold=1)])
+    RESULTS.take_over([first, second], tmp_path / "genres.jsonl")
+    merged = RESULTS.read_lines(tmp_path / "genres.jsonl")
+    assert [(r["model"], r["fold"], r["threshold"]) for r in merged] == [
+        ("cnn", 0, 0.8),
+        ("svc", 0, 0.5),
+        ("cnn", 1, 0.6),
+    ]
+    assert merged[0]["probabilities"] == result("cnn")["probabilities"]
+
+
+def test_other_folds_are_not_compared() -> None:
+    with pytest.raises(SystemExit, match="svc, seed 0"):
+        RESULTS.check_folds([result("cnn"), result("svc", mark="b")])
+
+
+def test_what_silence_costs_and_brings() -> None:
+    # at 0.6 the second track is unsure, and of the other three one is wrong
+    assert RESULTS.claims([result("cnn")]) == (0.75, 2 / 3)
+    # at 0.85 only the first is claimed; over both folds 4 of 8, 3 of them right
+    both = [result("cnn"), result("cnn", fold=1, threshold=0.85)]
+    assert RESULTS.claims(both) == (0.5, 0.75)
+    assert RESULTS.claims([result("cnn", threshold=1.0)]) == (0.0, 0.0)
+
+
+def test_a_missed_target_and_a_busy_machine_are_stated(tmp_path: Path) -> None:
+    figures = [
+        {"what": "fast", "value": 2.9, "unit": "s", "target": "at most 3", "met": True},
+        {"what": "slow", "value": 3.1, "unit": "s", "target": "at most 3", "met": False},
+    ]
+    record = {
+        "model": "0" * 64,
+        "is_shipped": False,
+        "machine": "a machine",
+        "parts": {"start": {"figures": figures, "load_before": 1.5}},
+    }
+    (tmp_path / "classify.json").write_text(json.dumps(record), encoding="utf-8")
+    page = RESULTS.page(tmp_path)
+    assert "| fast | 2.9 s | at most 3 | met |" in page
+    assert "| slow | 3.1 s | at most 3 | **missed** |" in page
+    assert "load `start` 1.5" in page
+    assert "not the model that is shipped" in page
+
+
+def test_targets_compare_the_same_folds(tmp_path: Path) -> None:
+    worse = result("svc", fold=1) | {"correct": 0}
+    write(tmp_path / "genres.jsonl", [result("capsules"), result("svc"), worse])
+    page = RESULTS.page(tmp_path)
+    assert "| accuracy of the shipped design | 75.0 % | at least 68 % | met |" in page
+    assert "| accuracy beside `svc`, the same folds | +0.0 points | above | **missed** |" in page
+    assert "`capsules` has heard 1 of 2 folds only" in page
