@@ -23,6 +23,7 @@ from deepmusic.datasets import (
     group_tracks,
     make_folds,
     make_split,
+    read_splits,
     scan_folder,
     write_splits,
 )
@@ -127,8 +128,14 @@ def train_classifier(
     config = replace(config, genres=_two_or_more(dataset))
     split = make_split(dataset, test=test, seed=training.seed)
     known = [*split.train, *split.validation]
+    splits = run / "splits.json"
+    if resume and splits.exists() and read_splits(splits, dataset).folds != (split,):
+        raise CheckpointError(
+            f"{run} was divided with another seed or share for the test; resume with the same, or "
+            "start a new run."
+        )
     if _is_main():
-        write_splits(run / "splits.json", Folds((split,), training.seed), dataset)
+        write_splits(splits, Folds((split,), training.seed), dataset)
     committee, calibration, metrics = train_committee(
         dataset,
         known,
@@ -147,7 +154,7 @@ def train_classifier(
             "tracks": len(dataset.tracks),
             "artists": len(set(group_tracks(dataset.tracks))),
             "trained_on": len(known),
-            "training": training.to_dict(),
+            "training": {**training.to_dict(), "reconstruction": config.reconstruction},
             "validation": metrics["validation"],
         },
     )
@@ -191,8 +198,8 @@ def train_committee(
         on_progress: called after every step.
 
     Returns:
-        The committee, its calibration on tracks that the scoring member had not learned from, and
-        the figures of single members on these tracks.
+        The committee without its decoders, its calibration on tracks that the scoring member had
+        not learned from, and the figures of single members on these tracks.
 
     Raises:
         DataError: the tracks cannot be divided by artist.
@@ -206,7 +213,8 @@ def train_committee(
         write_splits(run / "members.json", parts, subset)
     spectrograms = [store.load(track) for track in subset.tracks]
     labels = subset.labels
-    committee = Committee(config)
+    # the decoders have done their part when the training ends
+    committee = Committee(replace(config, reconstruction=0.0))
     scores: list[NDArray[np.float32]] = []
     truth: list[int] = []
     histories = []
@@ -243,7 +251,8 @@ def train_committee(
             truth.extend(labels[i] for i in part.validation)
         member = committee.members[number]
         assert isinstance(member, CapsuleClassifier)
-        member.load_state_dict(task.model.state_dict())
+        trained = task.model.state_dict()
+        member.load_state_dict({name: trained[name] for name in member.state_dict()})
     calibration = fit_calibration(np.concatenate(scores), np.array(truth))
     if _is_main():
         draw_history(_mean_history(histories), run)
