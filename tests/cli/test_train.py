@@ -60,8 +60,11 @@ def test_a_run_is_trained_shown_and_usable(music: Path, tmp_path: Path, call: Ca
     assert all("loss" in line and "accuracy" in line and "left" in line for line in epochs)
     for name in ("splits.json", "accuracy.png", "loss.png", "confusion.png", "model.safetensors"):
         assert (run / name).stat().st_size
-    heard = call("classify", music / "clicks" / "0.wav", "--model", run)
-    assert heard.status == 0
+    picture = tmp_path / "why.png"
+    track = music / "clicks" / "0.wav"
+    heard = call("classify", track, "--model", run, "--explain", picture)
+    assert heard.status == 0, heard.error
+    assert picture.read_bytes().startswith(b"\x89PNG")
     assert any(word in heard.output for word in ("chords", "clicks", "unsure"))
 
 
@@ -100,12 +103,15 @@ def test_a_finished_run_resumed_is_the_same(trained: Path, music: Path, call: Ca
     done = call("train", "classifier", "--data", music, "--out", trained, *QUICK, "--resume")
     assert done.status == 0, done.error
     assert content(trained) == before
-    other = call(
-        "train", "classifier", "--data", music, "--out", trained, *QUICK, "--resume", "--seed", "7"
-    )
-    assert other.status == 1
-    assert "seed" in one_sentence(other.error)
+    splits = (trained / "splits.json").read_bytes()
+    for changed in (["--seed", "7"], ["--test", "0.5"]):
+        arguments = ["train", "classifier", "--data", music, "--out", trained, *QUICK, "--resume"]
+        other = call(*arguments, *changed)
+        assert other.status == 1
+        assert "another seed or share for the test" in one_sentence(other.error)
     assert content(trained) == before
+    # or the test would be on tracks that were learned from
+    assert (trained / "splits.json").read_bytes() == splits
 
 
 def test_wrong_usage(music: Path, call: Call) -> None:
