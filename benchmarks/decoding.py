@@ -30,17 +30,9 @@ RATE = 22050
 T = TypeVar("T")
 
 
-def read_blocks(path: Path) -> None:
+def read_blocks(path: Path, open_reader: type[SndfileReader] | type[FfmpegReader]) -> None:
     with open(path, "rb", buffering=0) as file:
-        reader = SndfileReader(file)
-        for _ in reader.blocks():
-            pass
-        reader.close()
-
-
-def read_blocks_by_ffmpeg(path: Path) -> None:
-    with open(path, "rb", buffering=0) as file:
-        reader = FfmpegReader(file)
+        reader = open_reader(file)
         for _ in reader.blocks():
             pass
         reader.close()
@@ -63,7 +55,7 @@ def main() -> None:
         spent.setdefault(stage, []).append(1000 * (time.process_time() - start))
         return result
 
-    read_blocks_by_ffmpeg(paths[0])  # imports
+    read_blocks(paths[0], FfmpegReader)  # imports
     log_mel(load(paths[0]).samples)
     librosa.load(paths[0], sr=RATE)
     for _ in range(options.rounds):
@@ -78,8 +70,8 @@ def main() -> None:
                 "soxr at once",
                 lambda mono=mono, rate=rate: soxr.resample(mono.astype(np.float32), rate, RATE),
             )
-            timed("blocks by libsndfile", lambda path=path: read_blocks(path))
-            timed("blocks by FFmpeg", lambda path=path: read_blocks_by_ffmpeg(path))
+            timed("blocks by libsndfile", lambda path=path: read_blocks(path, SndfileReader))
+            timed("blocks by FFmpeg", lambda path=path: read_blocks(path, FfmpegReader))
             samples = timed("load (all of it)", lambda path=path: load(path)).samples
             timed("log_mel", lambda samples=samples: log_mel(samples))
             timed("librosa.load", lambda path=path: librosa.load(path, sr=RATE))

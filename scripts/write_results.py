@@ -28,7 +28,9 @@ from deepmusic.studies.comparison import markdown_table, paired_difference, scor
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED, PLAIN = "capsules", "cnn"
 NETWORKS = {
-    SHIPPED: "the design that is shipped: places and textures become capsules, routed to genres",
+    SHIPPED: "the design that is shipped: places and textures become capsules, routed to genres; "
+    "networks of textures alone speak with them",
+    "capsules-members": "the same without the networks of textures alone",
     "capsules-place": "the same without textures",
     "capsules-texture": "the same with textures alone, no convolutions",
     "capsules-uniform": "the same with equal couplings: no routing",
