@@ -69,6 +69,7 @@ def tiny_config(**changes: Any) -> ClassifierConfig:
         "segment_frames": 128,
         "hop_frames": 64,
         "members": 1,
+        "texture_members": 0,
         "bands": 32,
         "channels": (4, 8, 8),
         "place_types": 4,

@@ -48,6 +48,14 @@ def test_seconds_of_a_segment() -> None:
     assert ClassifierConfig(genres=TWO, log_mel=slow).segment_s == pytest.approx(2.58)
 
 
+def test_networks_of_the_committee() -> None:
+    config = ClassifierConfig(genres=TWO, members=2, texture_members=3)
+    assert config.networks[:2] == (config, config)
+    assert [network.place_types for network in config.networks] == [16, 16, 0, 0, 0]
+    assert {network.texture_capsules for network in config.networks} == {32}
+    assert ClassifierConfig(genres=TWO, members=1, texture_members=0).networks[1:] == ()
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
@@ -62,6 +70,8 @@ def test_seconds_of_a_segment() -> None:
         ({"place_types": -1}, "capsules"),
         ({"texture_capsules": -1}, "capsules"),
         ({"members": 0}, "members"),
+        ({"texture_members": -1}, "texture members"),
+        ({"texture_members": 1, "texture_capsules": 0}, "texture members"),
         ({"frame_step": 0}, "sizes"),
         ({"pose_dim": 0}, "sizes"),
         ({"genre_dim": 0}, "sizes"),

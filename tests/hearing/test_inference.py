@@ -346,6 +346,7 @@ def test_foreign_models_are_refused(classifier: Classifier, tmp_path: Path) -> N
         ({"config": other}, "another model"),
         ({"config": classifier.config.to_dict() | {"members": 1}}, "another model"),
         ({"config": classifier.config.to_dict() | {"members": 3}}, "another model"),
+        ({"config": classifier.config.to_dict() | {"texture_members": 1}}, "another model"),
     ):
         save_weights(path, weights, metadata | changes)
         assert expected in refusal(path), changes

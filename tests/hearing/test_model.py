@@ -199,12 +199,13 @@ def test_dropout_is_for_training() -> None:
 
 
 def test_a_committee_is_the_mean_of_its_members() -> None:
-    config = tiny_config(members=3)
+    config = tiny_config(members=1, texture_members=2)
     committee = tiny_committee(config)
     segments = noise(4, config)
     log_scores, lengths = committee(segments)
     heard = [member(views(segments, config)) for member in committee.members]
     assert len(heard) == 3
+    assert [member.places is None for member in committee.members] == [False, True, True]
     torch.testing.assert_close(log_scores, sum(h.log_scores for h in heard) / 3)
     torch.testing.assert_close(lengths, sum(h.lengths for h in heard) / 3)
     assert not torch.allclose(heard[0].lengths, heard[1].lengths)
@@ -218,6 +219,6 @@ def test_wrong_shapes_are_named(shape: tuple[int, ...]) -> None:
 
 
 def test_the_shipped_size_fits() -> None:
-    committee = Committee(ClassifierConfig(genres=("a", "b", "c", "d")))
+    committee = Committee(ClassifierConfig(genres=("a", "b", "c", "d"), reconstruction=0.0))
     held = sum(t.numel() * t.element_size() for t in committee.state_dict().values())
     assert held < 4_000_000

@@ -51,7 +51,7 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(music: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trained, list[Any]]:
-    """A whole run with two members; the networks are made small, or this would take minutes."""
+    """A whole run with two members and a light one, made small, or this would take minutes."""
     said: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "ClassifierConfig", small)
@@ -67,7 +67,7 @@ def trained(music: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trai
 
 
 def small(*, genres: tuple[str, ...], members: int) -> ClassifierConfig:
-    return tiny_config(genres=genres, members=members)
+    return tiny_config(genres=genres, members=members, texture_members=1)
 
 
 def test_what_is_written(trained: tuple[Trained, list[Any]]) -> None:
@@ -77,14 +77,16 @@ def test_what_is_written(trained: tuple[Trained, list[Any]]) -> None:
         "accuracy.png", "config.json", "confusion.png", "loss.png", "members", "members.json",
         "metrics.json", "model.safetensors", "spectrograms", "splits.json",
     }  # fmt: skip
-    for number in ("0", "1"):
+    for number in ("0", "1", "2"):
         member = run / "members" / number
         assert len(read_history(member)) == QUICK.epochs
         assert (member / "best" / "weights.safetensors").exists()
     assert not list(run.rglob("*.tmp"))
     assert json.loads((run / "metrics.json").read_text()) == trained[0].metrics
     config = ClassifierConfig.from_dict(json.loads((run / "config.json").read_text()))
-    assert config == trained[0].classifier.config
+    # what is shipped goes without the decoders, which have done their part
+    assert replace(config, reconstruction=0.0) == trained[0].classifier.config
+    assert not any("decoder" in name for name in trained[0].classifier.committee.state_dict())
     assert len(list((run / "spectrograms").iterdir())) == 32
 
 
@@ -162,8 +164,10 @@ def test_members_are_shown_the_tracks_of_their_part(
     }
     marks = {path: wrap(s, 128).astype(np.float16)[:, :20].tobytes() for path, s in sound.items()}
     members = parts(result.run / "members.json")
-    assert [seed for *_, seed in shown] == [300, 301]
-    for number, (train, validation, _) in enumerate(shown):
+    assert [seed for *_, seed in shown] == [300, 301, 302]
+    # the light one learns from all tracks but the test's
+    assert shown[2][0] == shown[2][1] == {marks[path] for path in members}
+    for number, (train, validation, _) in enumerate(shown[:2]):
         for side, seen in (("train", train), ("validation", validation)):
             assert seen == {marks[p] for p, sides in members.items() if sides[number] == side}
 
@@ -206,9 +210,9 @@ def test_problems_and_progress_are_told(trained: tuple[Trained, list[Any]]) -> N
     assert drawn[-1] == (34, 34)
     steps = [args for args in said if len(args) == 3]
     assert [(a, b) for a, b, _ in steps] == sorted((a, b) for a, b, _ in steps)
-    assert {(a, b) for a, b, _ in steps} == {(1, 2), (2, 2)}
+    assert {(a, b) for a, b, _ in steps} == {(1, 3), (2, 3), (3, 3)}
     assert all(isinstance(progress, Progress) for *_, progress in steps)
-    assert sum(progress.record is not None for *_, progress in steps) == 2 * QUICK.epochs
+    assert sum(progress.record is not None for *_, progress in steps) == 3 * QUICK.epochs
 
 
 def committee_of(
@@ -276,7 +280,8 @@ def test_calibrated_on_what_was_not_learned(
                 continue
             label = dataset.genres.index(tracks[path].genre)
             spectrogram = store.load(tracks[path])
-            judge = ClassifierTask(config, spectrograms(2), ([spectrogram], [label]), seed=0)
+            alone = replace(config, reconstruction=0.0)
+            judge = ClassifierTask(alone, spectrograms(2), ([spectrogram], [label]), seed=0)
             judge.model.load_state_dict(own)
             expected = judge.validation_scores(judge.model.eval())[0]
             np.testing.assert_allclose(scores[place], expected, atol=1e-4)
@@ -388,7 +393,9 @@ def test_copies_count_as_one_artist(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_the_shipped_size_trains(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "music", artists=7, seconds=7.0, each=1)
     result = train_classifier(root, tmp_path / "run", members=2, training=QUICK)
-    assert result.classifier.config == ClassifierConfig(genres=("chords", "clicks"), members=2)
+    assert result.classifier.config == ClassifierConfig(
+        genres=("chords", "clicks"), members=2, reconstruction=0.0
+    )
     assert (result.run / "model.safetensors").stat().st_size < 4_000_000
     records = read_history(result.run / "members" / "0")
     assert all(np.isfinite(record["validation"]["loss"]) for record in records)
