@@ -74,7 +74,7 @@ def wall_s(arguments: list[str]) -> float:
         [sys.executable, "-m", "deepmusic", *arguments],
         env=environment,
         check=True,
-        stdout=subprocess.DEVNULL,
+        capture_output=True,
     )
     return time.perf_counter() - start
 
