@@ -37,7 +37,7 @@ parameters, {size_mb:.1f} MB. It tells {genres}, and says *unsure* below {thresh
 
 ## Trained on
 
-{tracks} clips of 30 s by {artists} artists (80 clips a genre) from the Emotify data set (Aljanaki,
+{tracks} clips of 30 s by {artists} artists from the Emotify data set (Aljanaki,
 Wiering and Veltkamp, 2015): excerpts of recordings published by Magnatune, here mono mp3 at about
 72 kbit/s. Trained by `scripts/train_classifier.py` with seed {seed}; data fingerprint
 `{fingerprint:.16}`, weights fingerprint `{weights:.16}`.
@@ -120,7 +120,7 @@ def main() -> int:
         return float(np.mean(values))
 
     text = CARD.format(
-        members=classifier.config.members,
+        members=len(classifier.config.networks),
         parameters=sum(p.numel() for p in classifier.committee.parameters()),
         size_mb=weights.stat().st_size / 1e6,
         genres=", ".join(classifier.genres),

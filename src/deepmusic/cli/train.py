@@ -54,7 +54,7 @@ def train() -> None:
     "--members",
     metavar="N",
     type=click.IntRange(min=1),
-    default=2,
+    default=1,
     show_default=True,
     help="Full networks, each validated on tracks that it does not learn from; three light ones, "
     "which learn from all, come on top.",

@@ -47,7 +47,7 @@ class ClassifierConfig:
     log_mel: LogMelConfig = field(default_factory=LogMelConfig)
     segment_frames: int = 258
     hop_frames: int = 129
-    members: int = 2
+    members: int = 1
     texture_members: int = 3
     bands: int = 64
     frame_step: int = 2

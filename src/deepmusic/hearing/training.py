@@ -83,7 +83,7 @@ def train_classifier(
     *,
     table: str | os.PathLike[str] | None = None,
     test: float = 0.2,
-    members: int = 2,
+    members: int = 1,
     training: TrainingConfig = DEFAULT_TRAINING,
     cache: str | os.PathLike[str] | None = None,
     resume: bool = False,
