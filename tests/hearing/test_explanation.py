@@ -130,7 +130,8 @@ def test_the_split_of_the_textures_is_exact(tmp_path: Path) -> None:
             for child, weight in enumerate(member.genres.texture_weight)  # type: ignore[arg-type]
         )
     parts = explain(classifier, path, genre="chords").parts
-    assert parts["offset"] == pytest.approx(float(offset), abs=1e-5)
+    # float32, over statistics that the untrained scales leave up to 8 deviations away
+    assert parts["offset"] == pytest.approx(float(offset), abs=1e-4)
     assert abs(float(offset)) > 1e-3
 
 
