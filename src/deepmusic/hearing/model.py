@@ -155,7 +155,8 @@ class CapsuleClassifier(nn.Module):
         if self.reader is not None and statistics is not None:
             # Without the rectifier all is linear up to the squash, and the length of a linear map
             # is the same for a statistic above its mean as for one as far below it.
-            textures = F.relu(self.reader(statistics)).unflatten(1, (-1, self.config.pose_dim))
+            read = F.relu(self.reader(statistics))
+            textures = read.reshape(len(read), -1, self.config.pose_dim)
             textures = _drop_capsules(textures, self.config.capsule_dropout, self.training)
         record, votes = self.genres(places, textures)
         share = record.activations.clamp_min(_SHORTEST)
