@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import click
 
+from deepmusic.cli.models import load_classifier
 from deepmusic.cli.output import Format, failure_line, printable, writer
 from deepmusic.cli.pictures import picture_names
 from deepmusic.errors import AudioError
@@ -138,7 +138,7 @@ def classify(
 
         tagger = Tagger(tag_log, overwrite=overwrite_tags, dry_run=dry_run)
     # nothing to hear needs no model, which takes seconds to load
-    classifier = _load_classifier(model, device=device) if tracks else None
+    classifier = load_classifier(model, device=device) if tracks else None
 
     failed = unexplained = 0
     max_seconds = 60 * max_minutes
@@ -195,22 +195,6 @@ def classify(
     if tagger is not None:
         click.echo(tagger.summary(), err=True)
     ctx.exit(1 if failed or unexplained or (tagger is not None and tagger.failed) else 0)
-
-
-def _load_classifier(model: str, *, device: str) -> Classifier:
-    gc.disable()  # importing drops nothing: looking for garbage would be a sixth of the start
-    try:
-        import torch
-
-        from deepmusic.pretrained import load
-
-        # the jobs take the cores; inside a track more threads gain little, and wait for each other
-        # several times longer than they work where the cores are busy
-        torch.set_num_threads(1)
-        return load(model, device=device)
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def _draw(verdict: Verdict, path: object) -> None:

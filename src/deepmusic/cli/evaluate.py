@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from deepmusic.cli.figures import figures_summary, figures_tables
+from deepmusic.cli.models import load_classifier
 from deepmusic.cli.output import printable
 from deepmusic.errors import DataError
 
@@ -156,9 +157,8 @@ def _heard(
     from deepmusic.datasets import scan_folder
     from deepmusic.hearing.evaluation import measure
     from deepmusic.hearing.library import classify_library
-    from deepmusic.pretrained import load
 
-    classifier = load(run, device=device)
+    classifier = load_classifier(run, device=device)
     dataset = scan_folder(data, table=tracks)
     part, dataset = ("all", dataset) if every else _part(Path(run), dataset)
     dataset, unknown, notes = _known(dataset, classifier)

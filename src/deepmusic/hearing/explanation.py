@@ -32,13 +32,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deepmusic.audio import LogMelConfig, LogMelStream, open_audio, segment_starts, wrap
+from deepmusic.audio import LogMelConfig, segment_starts, wrap
 from deepmusic.audio.log_mel import mel_filters
 from deepmusic.errors import AudioError, DeepMusicError
 from deepmusic.files import write_atomically
 from deepmusic.hearing.inference import Classifier
 from deepmusic.hearing.model import CapsuleClassifier, Views, views
-from deepmusic.hearing.spectrograms import is_silent
+from deepmusic.hearing.spectrograms import is_silent, whole_spectrogram
 from deepmusic.hearing.texture import TEXTURE_FAMILIES
 
 if TYPE_CHECKING:
@@ -234,10 +234,7 @@ def _of_member(member: CapsuleClassifier, seen: Views, winner: int) -> _Found:
 def _spectrogram(
     source: str | os.PathLike[str] | BinaryIO, config: LogMelConfig, max_seconds: float
 ) -> NDArray[np.float32]:
-    stream = LogMelStream(config)
-    with open_audio(source, rate=config.rate, max_seconds=max_seconds) as audio:
-        parts = [stream.push(block) for block in audio]
-    log_mel = np.concatenate([*parts, stream.flush()], axis=1)
+    log_mel = whole_spectrogram(source, config, max_seconds=max_seconds)
     if is_silent(log_mel, config):
         raise AudioError("The explained part is silent: there is nothing to hear.", code="silent")
     return log_mel

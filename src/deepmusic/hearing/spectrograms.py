@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from deepmusic.errors import AudioError, DataError
 from deepmusic.files import write_atomically
 from deepmusic.hearing.config import ClassifierConfig
 
-__all__ = ["SpectrogramStore", "is_silent"]
+__all__ = ["SpectrogramStore", "is_silent", "whole_spectrogram"]
 
 LONGEST_S = 600.0
 """No more than this of a track is kept for training: more adds little and fills the disk."""
@@ -29,6 +30,25 @@ _SILENT_DB = 10.0  # above the floor; the loudest cell of what counts as silence
 def is_silent(log_mel: NDArray[np.floating], config: LogMelConfig) -> bool:
     """Whether nothing in a spectrogram ``(mels, frames)`` rises above the floor."""
     return bool(log_mel.max() < config.floor_db + _SILENT_DB)
+
+
+def whole_spectrogram(
+    source: str | os.PathLike[str] | BinaryIO, config: LogMelConfig, *, max_seconds: float
+) -> NDArray[np.float32]:
+    """The beginning of a track as one spectrogram ``(mels, frames)`` in dB.
+
+    Args:
+        source: a path, or a binary file object that can seek.
+        config: how sound becomes a spectrogram.
+        max_seconds: no more than this is read.
+
+    Raises:
+        AudioError: no sound could be had from it.
+    """
+    stream = LogMelStream(config)
+    with open_audio(source, rate=config.rate, max_seconds=max_seconds) as audio:
+        parts = [stream.push(block) for block in audio]
+    return np.concatenate([*parts, stream.flush()], axis=1)
 
 
 class SpectrogramStore:
@@ -103,10 +123,7 @@ class SpectrogramStore:
     def _make(self, source: Path, path: Path) -> None:
         if path.exists():
             return
-        stream = LogMelStream(self.config.log_mel)
-        with open_audio(source, rate=self.config.log_mel.rate, max_seconds=LONGEST_S) as audio:
-            parts = [stream.push(block) for block in audio]
-        log_mel = np.concatenate([*parts, stream.flush()], axis=1)
+        log_mel = whole_spectrogram(source, self.config.log_mel, max_seconds=LONGEST_S)
         if is_silent(log_mel, self.config.log_mel):
             raise AudioError(f"{source} is silent: there is nothing to learn from.", code="silent")
         with write_atomically(path, "wb") as file:
