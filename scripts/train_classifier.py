@@ -31,9 +31,10 @@ MEASURED = Path("docs/measured/genres.jsonl")
 
 CARD = """# The shipped genre classifier
 
-A committee of {members} capsule networks (hybrid: capsules on a convolutional image of each moment
-and capsules on statistics of the segment's log-mel frames, routed together), {parameters:,}
-parameters, {size_mb:.1f} MB. It tells {genres}, and says *unsure* below {threshold:.0%}.
+A committee of {members} capsule networks, {parameters:,} parameters, {size_mb:.1f} MB. It is a
+hybrid: {full} with capsules on a convolutional image of each moment and on statistics of the
+segment's log-mel frames, routed together; {light} with capsules on the statistics alone.
+It tells {genres}, and says *unsure* below {threshold:.0%}.
 
 ## Trained on
 
@@ -62,14 +63,13 @@ shipped weights themselves learned from all clips and so cannot be tested on the
 - It confuses pop and rock: the source tags most of both "Alternative Rock".
 - {tracks} clips of one label are a small and lopsided picture of music.
   The figures above hold for this label's artists; expect less elsewhere.
-- Loudness is ignored. Recordings with damaged, very quiet or very noisy sound were not part of the
-  training.
+- Recordings with damaged, very quiet or very noisy sound were not sought out for the training.
 
 ## Licence
 
-The clips are Creative Commons non-commercial music (BY-NC-SA), so they are not in the repository or
-the package. The weights are statistics learned from them, from which no clip can be rebuilt;
-whether a model inherits its data's licence is not settled law. If your use is commercial and you
+The clips are Creative Commons non-commercial music, so they are not in the repository or the
+package. The weights are numbers learned from them; whether a model inherits its
+data's licence is not settled law. If your use is commercial and you
 need certainty, train on music whose licence allows it: the code is Apache-2.0 and the command is
 above.
 """
@@ -121,6 +121,8 @@ def main() -> int:
 
     text = CARD.format(
         members=len(classifier.config.networks),
+        full=classifier.config.members,
+        light=classifier.config.texture_members,
         parameters=sum(p.numel() for p in classifier.committee.parameters()),
         size_mb=weights.stat().st_size / 1e6,
         genres=", ".join(classifier.genres),
