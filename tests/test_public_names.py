@@ -17,10 +17,14 @@ PUBLIC = {
         open_audio segment_starts wrap
     """,
     "deepmusic.capsules": """
-        CapsuleLayer MaskedDecoder PrimaryCapsules ROUTING RoutingRecord capsule_length
-        coupling_entropy dead_share dynamic_routing dynamic_routing_folded fan_in_
-        init_to_length margin_loss reconstruction_loss routing_method squash squash_exp
-        uniform_routing uniform_routing_folded
+        CapsuleLayer CapsuleStack ConvCapsules MaskedDecoder PrimaryCapsules ROUTING RoutingRecord
+        TimeCapsules capsule_length coupling_entropy dead_share dynamic_routing
+        dynamic_routing_folded em_routing em_routing_folded fan_in_ init_stack_to_length
+        init_to_length inverted_attention_routing inverted_attention_routing_folded margin_loss
+        reconstruction_loss routing_method self_attention_routing self_attention_routing_folded
+        self_routing self_routing_folded spread_loss spread_margin squash squash_exp
+        uniform_routing uniform_routing_folded variational_routing variational_routing_folded
+        window_competition
     """,
     "deepmusic.cli": """
         deepmusic main

@@ -7,7 +7,16 @@ import math
 import pytest
 import torch
 
-from deepmusic.capsules import CapsuleLayer, PrimaryCapsules, capsule_length, init_to_length, squash
+from deepmusic.capsules import (
+    CapsuleLayer,
+    CapsuleStack,
+    ConvCapsules,
+    PrimaryCapsules,
+    capsule_length,
+    init_stack_to_length,
+    init_to_length,
+    squash,
+)
 from deepmusic.errors import ShapeError
 
 
@@ -16,15 +25,15 @@ def seed():
     torch.manual_seed(0)
 
 
-@pytest.mark.parametrize("routing", ["dynamic", "uniform"])
+@pytest.mark.parametrize("routing", ["dynamic", "em", "self_attention", "uniform", "variational"])
 @pytest.mark.parametrize("shape", [(1152, 8, 10, 16), (8, 4, 2, 3), (64, 2, 40, 8)])
 def test_a_layer_starts_at_a_length_of_one_half(shape, routing):
     children, in_dim, _, _ = shape
     layer = CapsuleLayer(*shape, routing=routing)
     batch = squash(torch.randn(16, children, in_dim))
     reached = init_to_length(layer, batch)
-    again = layer(batch).activations.mean().item()
-    assert again == pytest.approx(reached)
+    again = capsule_length(layer(batch).poses).mean().item()
+    assert again == pytest.approx(reached, rel=1e-5)
     assert abs(again - 0.5) < 0.02
 
 
@@ -40,7 +49,7 @@ def test_primary_capsules_start_at_a_length_of_one_half():
     layer = PrimaryCapsules(3, 4, 8, kernel_size=3)
     features = 20 * torch.randn(4, 3, 6, 9)
     init_to_length(layer, features)
-    assert abs(float(capsule_length(layer(features)).mean()) - 0.5) < 0.02
+    assert abs(capsule_length(layer(features)).mean().item() - 0.5) < 0.02
 
 
 def test_scaling_keeps_the_direction_of_the_weights():
@@ -56,7 +65,7 @@ def test_scaling_keeps_the_direction_of_the_weights():
 def test_uniform_coupling_of_unit_children_starts_near_one_half_by_itself(children):
     layer = CapsuleLayer(children, 8, 10, 16, routing="uniform")
     batch = torch.nn.functional.normalize(torch.randn(32, children, 8), dim=-1)
-    assert abs(float(layer(batch).activations.mean()) - 0.5) < 0.05
+    assert abs(layer(batch).activations.mean().item() - 0.5) < 0.05
 
 
 def test_fan_in_follows_the_law_it_states():
@@ -88,3 +97,44 @@ def test_impossible_targets_and_layers_are_refused():
             init_to_length(layer, torch.randn(2, 6, 4), target=target)
     with pytest.raises(ShapeError, match="no weight"):
         init_to_length(torch.nn.ReLU(), torch.randn(2, 6, 4))
+
+
+STACKED = {
+    "dynamic": {},
+    "dynamic, residual": {"residual": True},
+    "uniform": {"routing": "uniform"},
+    "self_attention": {"routing": "self_attention"},
+    "inverted_attention": {"routing": "inverted_attention"},
+}
+
+
+@pytest.mark.parametrize("name", STACKED)
+def test_six_layers_keep_a_usable_gradient(name):
+    layers = [CapsuleLayer(16, 8, 16, 8, **STACKED[name]) for _ in range(6)]
+    children = squash(torch.randn(64, 16, 8))
+    if name != "inverted_attention":  # its layer norm needs no length
+        reached = init_stack_to_length(layers, children)
+        assert all(abs(length - 0.5) < 0.02 for length in reached)
+    records = CapsuleStack(layers)(children)
+    target = torch.randn(64, 16, 8)
+    (records[-1].poses * target).sum().backward()
+    # relative to the weights: what one step of a normalised optimiser would change
+    pull = [(layer.weight.grad.norm() / layer.weight.norm()).item() for layer in layers]
+    assert min(pull) > 0.01 * max(pull), pull
+
+
+def test_the_popular_constant_starves_the_same_stack():
+    layers = [CapsuleLayer(16, 8, 16, 8) for _ in range(6)]
+    for layer in layers:
+        torch.nn.init.normal_(layer.weight, std=0.01)
+    records = CapsuleStack(layers)(squash(torch.randn(64, 16, 8)))
+    assert records[-1].activations.mean() < 1e-5
+    (records[-1].poses * torch.randn(64, 16, 8)).sum().backward()
+    assert layers[0].weight.grad.norm() / layers[0].weight.norm() < 1e-5
+
+
+def test_a_convolution_starts_at_a_length_too():
+    layer = ConvCapsules(4, 8, 5, 6, kernel_size=3)
+    grid = squash(torch.randn(4, 7, 9, 4, 8))
+    init_to_length(layer, grid)
+    assert abs(layer(grid).activations.mean().item() - 0.5) < 0.02

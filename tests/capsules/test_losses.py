@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepmusic.capsules import margin_loss, reconstruction_loss
+from deepmusic.capsules import margin_loss, reconstruction_loss, spread_loss, spread_margin
 from deepmusic.errors import ShapeError
 
 
@@ -88,3 +88,32 @@ def test_reconstruction_weight_equals_the_one_of_the_paper():
 def test_reconstructions_of_another_shape_are_refused():
     with pytest.raises(ShapeError, match=r"\(2, 3\) and \(2, 4\)"):
         reconstruction_loss(torch.zeros(2, 3), torch.zeros(2, 4))
+
+
+def test_spread_loss_is_the_sum_of_the_paper():
+    active = torch.tensor([[0.9, 0.2, 0.5], [0.1, 0.3, 0.8]], dtype=torch.float64)
+    targets = torch.tensor([0, 1])
+    total = 0.0
+    for row, true in zip(active.tolist(), targets.tolist(), strict=True):
+        for k, value in enumerate(row):
+            if k != true:
+                total += max(0.0, 0.6 - (row[true] - value)) ** 2
+    assert spread_loss(active, targets, margin=0.6).item() == pytest.approx(total / 2)
+    active.requires_grad_()
+    assert torch.autograd.gradcheck(lambda a: spread_loss(a, targets, margin=0.6), (active,))
+
+
+def test_the_spread_grows_from_first_to_last():
+    margins = [spread_margin(step / 10) for step in range(11)]
+    assert margins == sorted(margins)
+    assert margins[0] == pytest.approx(0.2, abs=1e-3)
+    assert margins[5] == pytest.approx(0.55)
+    assert margins[-1] == pytest.approx(0.9, abs=1e-3)
+
+
+def test_spread_loss_refuses_what_does_not_fit():
+    with pytest.raises(ShapeError, match=r"\(batch, classes\)"):
+        spread_loss(torch.zeros(3), torch.zeros(3).long())
+    for targets in (torch.zeros(3).long(), torch.zeros(2), torch.zeros(2, 4).long()):
+        with pytest.raises(ShapeError, match=r"\(2,\)"):
+            spread_loss(torch.zeros(2, 4), targets)

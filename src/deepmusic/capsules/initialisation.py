@@ -7,30 +7,38 @@ as plain averaging (length 0.01), 1 saturates every parent (length 1.000).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
+from deepmusic.capsules.routing.record import RoutingRecord
 from deepmusic.capsules.squash import capsule_length
 from deepmusic.errors import ShapeError
 
-__all__ = ["fan_in_", "init_to_length"]
+__all__ = ["fan_in_", "init_stack_to_length", "init_to_length"]
 
 _LOG_STEP = 0.25
 _LOG_SCALES = [_LOG_STEP * step for step in range(-48, 49)]  # e^-12 to e^12
 
 
-def fan_in_(weight: Tensor) -> Tensor:
-    """Fill routed weights ``(o, d, i, h)`` in place from a normal law of std o/√(i·h).
+def fan_in_(weight: Tensor, *, averages: bool = False) -> Tensor:
+    """Fill routed weights ``(o, h, d, i)`` in place from a normal law.
 
-    With uniform coupling 1/o and independent unit children a parent's sum then has a length of
-    about one, which the squash makes one half.
+    Its deviation is o/√(i·h): with uniform coupling 1/o and independent unit children a parent's
+    sum then has a length of about one, which the squash makes one half. Where a parent is the mean
+    of its votes it is 1/√d: a vote's entries then vary like a child's.
+
+    Args:
+        weight: filled.
+        averages: whether parents are means of votes and not sums.
 
     Returns:
         The weights.
     """
-    parents, _, children, out_dim = weight.shape
-    return nn.init.normal_(weight, std=parents / math.sqrt(children * out_dim))
+    parents, out_dim, in_dim, children = weight.shape
+    std = 1 / math.sqrt(in_dim) if averages else parents / math.sqrt(children * out_dim)
+    return nn.init.normal_(weight, std=std)
 
 
 @torch.no_grad()
@@ -90,7 +98,36 @@ def init_to_length(
     return reached
 
 
+@torch.no_grad()
+def init_stack_to_length(
+    layers: Iterable[nn.Module], batch: Tensor, *, target: float = 0.5
+) -> list[float]:
+    """Scale one layer after another, each on what those below make of a batch.
+
+    Without this the lengths of a deep stack shrink, or saturate, from layer to layer, and the
+    gradient with them.
+
+    Args:
+        layers: as :func:`init_to_length` takes them, each fed the poses of the one before.
+        batch: input of the first.
+        target: mean length over batch and capsules, in (0, 1).
+
+    Returns:
+        The mean length that each reached.
+
+    Raises:
+        ShapeError: as of :func:`init_to_length`, of any layer.
+    """
+    reached = []
+    for layer in layers:
+        reached.append(init_to_length(layer, batch, target=target))
+        batch = _poses(layer(batch))
+    return reached
+
+
 def _mean_length(layer: nn.Module, batch: Tensor) -> float:
-    output = layer(batch)
-    lengths = capsule_length(output) if isinstance(output, Tensor) else output.activations
-    return float(lengths.double().mean())
+    return float(capsule_length(_poses(layer(batch))).double().mean())
+
+
+def _poses(output: Tensor | RoutingRecord) -> Tensor:
+    return output if isinstance(output, Tensor) else output.poses

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from deepmusic.capsules.initialisation import fan_in_
-from deepmusic.capsules.routing import RoutingRecord, Squash, routing_method
-from deepmusic.capsules.routing.record import check_iterations
+from deepmusic.capsules.routing import ROUTING, RoutingRecord, Squash, routing_method
+from deepmusic.capsules.routing.competition import Compete
+from deepmusic.capsules.routing.record import check_children, check_iterations
 from deepmusic.capsules.squash import capsule_length, squash
 from deepmusic.errors import ShapeError
 
-__all__ = ["CapsuleLayer", "MaskedDecoder", "PrimaryCapsules"]
+__all__ = ["CapsuleLayer", "CapsuleStack", "MaskedDecoder", "PrimaryCapsules"]
 
 
 class PrimaryCapsules(nn.Module):
@@ -60,13 +62,21 @@ class PrimaryCapsules(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Feature map ``(b, c, h, w)`` to capsules ``(b, places, types, dim)``."""
+        return self.at_places(features).flatten(1, 2)
+
+    def at_places(self, features: Tensor) -> Tensor:
+        """Feature map ``(b, c, h, w)`` to capsules ``(b, y, x, types, dim)``, a grid of places.
+
+        Raises:
+            ShapeError: a feature map of another shape.
+        """
         if features.ndim != 4 or features.shape[1] != self.conv.in_channels:
             raise ShapeError(
                 f"features must have shape (batch, {self.conv.in_channels}, height, width); "
                 f"got {tuple(features.shape)}"
             )
         grouped = self.conv(features).unflatten(1, (self.types, self.dim))  # (b, k, d, y, x)
-        return self.squash(grouped.flatten(3).permute(0, 3, 1, 2))
+        return self.squash(grouped.permute(0, 3, 4, 1, 2))
 
 
 class CapsuleLayer(nn.Module):
@@ -81,14 +91,18 @@ class CapsuleLayer(nn.Module):
         out_capsules: parents.
         out_dim: length of a parent's pose.
         routing: a name in :data:`~deepmusic.capsules.ROUTING`.
-        iterations: routing passes.
+        iterations: routing passes; None takes those of the method.
         stop_gradient: treat couplings as constants in the backward pass.
         leaky: give children an extra slot to leave their vote in.
-        bias: learn a bias for each parent, zero at first.
-        squash: what turns a parent's sum into its pose.
+        bias: learn a bias for each parent, zero at first; None does so where the method has one.
+        squash: what turns a parent's sum into its pose; None takes that of the method.
+        inverse_temperature: of EM routing.
+        residual: add each child to the parent of its number before the squash (after the mean,
+            where poses are means), so that deep stacks begin near the identity; the numbers of
+            children and parents, and their poses, must be equal.
 
     Raises:
-        ShapeError: a count below one or an unknown routing.
+        ShapeError: a count below one, an unknown routing, or an option that it does not take.
     """
 
     def __init__(
@@ -99,26 +113,69 @@ class CapsuleLayer(nn.Module):
         out_dim: int,
         *,
         routing: str = "dynamic",
-        iterations: int = 3,
+        iterations: int | None = None,
         stop_gradient: bool = False,
         leaky: bool = False,
-        bias: bool = True,
-        squash: Squash = squash,
+        bias: bool | None = None,
+        squash: Squash | None = None,
+        inverse_temperature: float | None = None,
+        residual: bool = False,
     ) -> None:
         super().__init__()
+        sizes = in_capsules, in_dim, out_capsules, out_dim
         _check_counts(
             in_capsules=in_capsules, in_dim=in_dim, out_capsules=out_capsules, out_dim=out_dim
         )
-        check_iterations(iterations)
-        routing_method(routing)
-        self.routing, self.iterations = routing, iterations
-        self.stop_gradient, self.leaky, self.squash = stop_gradient, leaky, squash
-        self.weight = nn.Parameter(torch.empty(out_capsules, in_dim, in_capsules, out_dim))
-        self.bias = nn.Parameter(torch.zeros(out_capsules, out_dim)) if bias else None
-        fan_in_(self.weight)
+        if residual and (in_capsules, in_dim) != (out_capsules, out_dim):
+            raise ShapeError(
+                "a residual layer has as many parents as children, with poses as long; got "
+                f"{in_capsules}x{in_dim} to {out_capsules}x{out_dim}"
+            )
+        method = routing_method(routing)
+        self.routing, self.residual = routing, residual
+        self.iterations = method.iterations if iterations is None else iterations
+        check_iterations(self.iterations)
+        asked: dict[str, Any] = {
+            "stop_gradient": stop_gradient,
+            "leaky": leaky,
+            "squash": squash,
+            "inverse_temperature": inverse_temperature,
+        }
+        self.options = {
+            name: value for name, value in asked.items() if value is not None and value is not False
+        }
+        for name in (*self.options, *(["bias"] if bias else [])):
+            if name not in method.options:
+                takers = ", ".join(n for n, other in ROUTING.items() if name in other.options)
+                raise ShapeError(f"routing {routing!r} takes no {name}; these do: {takers}")
+        self.weight = nn.Parameter(torch.empty(out_capsules, out_dim, in_dim, in_capsules))
+        has_bias = "bias" in method.options and bias is not False
+        self.bias = nn.Parameter(torch.zeros(out_capsules, out_dim)) if has_bias else None
+        self.learned = nn.ParameterDict(
+            {name: nn.Parameter(value) for name, value in method.learned(sizes).items()}
+        )
+        fan_in_(self.weight, averages=method.averages)
 
-    def forward(self, children: Tensor) -> RoutingRecord:
+    def forward(
+        self,
+        children: Tensor,
+        activations: Tensor | None = None,
+        *,
+        previous: Tensor | None = None,
+        iterations: int | None = None,
+        compete: Compete | None = None,
+    ) -> RoutingRecord:
         """Route children ``(b, i, d)`` or ``(b, p, i, d)``.
+
+        Args:
+            children: poses.
+            activations: ``(b, i)`` or ``(b, p, i)``, presence of the children in [0, 1], for
+                methods that weigh them; None takes the lengths of the poses, at most one. Methods
+                that do not weigh them, where a short child has a weak vote anyway, ignore them.
+            previous: ``(b, o, h)``, poses of the parents from before, for inverted attention.
+            iterations: passes in place of the layer's.
+            compete: in place of the softmax over parents; see
+                :func:`~deepmusic.capsules.window_competition`.
 
         Returns:
             Poses ``(b, o, h)``, activations ``(b, o)``, coupling ``(b, i, o)`` or
@@ -127,23 +184,90 @@ class CapsuleLayer(nn.Module):
         Raises:
             ShapeError: children of another shape, or not floating.
         """
-        return routing_method(self.routing).folded(
+        method = routing_method(self.routing)
+        check_children(children, self.weight)
+        given: dict[str, Any] = {**self.options, **self.learned}
+        if "activations" in method.options:
+            if activations is None:
+                activations = capsule_length(children).clamp(max=1)
+            given["activations"] = activations
+        if previous is not None:
+            if "previous" not in method.options:
+                raise ShapeError(f"routing {self.routing!r} does not go on from previous poses")
+            given["previous"] = previous
+        through = None
+        if self.residual:
+            through = children if children.ndim == 3 else children.mean(dim=1)
+        if "bias" in method.options:
+            bias: Tensor | None = self.bias
+            if through is not None:
+                bias = through if bias is None else through + bias
+            given["bias"] = bias
+        record = method.folded(
             children,
             self.weight,
-            self.iterations,
-            stop_gradient=self.stop_gradient,
-            leaky=self.leaky,
-            bias=self.bias,
-            squash=self.squash,
+            self.iterations if iterations is None else iterations,
+            compete=compete,
+            **given,
         )
+        if through is not None and "bias" not in method.options:
+            return record._replace(poses=record.poses + through)
+        return record
 
     def extra_repr(self) -> str:
         """Sizes and routing, for ``print(layer)``."""
-        parents, in_dim, children, out_dim = self.weight.shape
+        parents, out_dim, in_dim, children = self.weight.shape
         return (
             f"{children}x{in_dim} -> {parents}x{out_dim}, "
             f"routing={self.routing!r}, iterations={self.iterations}"
         )
+
+
+class CapsuleStack(nn.Module):
+    """Capsule layers one above the other.
+
+    Sequential routing finishes a layer before the next begins, with any method. Concurrent routing
+    (Tsai et al. 2020) makes one uniform pass through all layers of inverted attention, then lets
+    every layer attend at once, again and again: each to the children and from the parents that the
+    pass before left. What is high up so decides early what low layers make of their votes.
+
+    Args:
+        layers: :class:`CapsuleLayer`, each with the parents of the one before as children.
+        concurrent: passes of concurrent routing; 0 routes sequentially.
+
+    Raises:
+        ShapeError: no layers, or concurrent routing of another method.
+    """
+
+    def __init__(self, layers: Sequence[CapsuleLayer], *, concurrent: int = 0) -> None:
+        super().__init__()
+        if not layers:
+            raise ShapeError("a stack needs one layer or more")
+        if concurrent < 0:
+            raise ShapeError(f"concurrent passes are 0 or more; got {concurrent}")
+        others = {layer.routing for layer in layers} - {"inverted_attention"}
+        if concurrent and others:
+            raise ShapeError(
+                f"only inverted_attention routes concurrently, not {', '.join(sorted(others))}"
+            )
+        self.layers = nn.ModuleList(layers)
+        self.concurrent = concurrent
+
+    def forward(self, children: Tensor, activations: Tensor | None = None) -> list[RoutingRecord]:
+        """Route children ``(b, i, d)`` or ``(b, p, i, d)`` upwards; give every layer's record."""
+        below = children
+        records: list[RoutingRecord] = []
+        for layer in self.layers:
+            record = layer(below, activations, iterations=1 if self.concurrent else None)
+            records.append(record)
+            below, activations = record.poses, record.activations
+        for _ in range(self.concurrent - 1):
+            inputs = [children, *(record.poses for record in records[:-1])]
+            records = [
+                layer(below, previous=record.poses, iterations=1)
+                for layer, below, record in zip(self.layers, inputs, records, strict=True)
+            ]
+        return records
 
 
 class MaskedDecoder(nn.Module):

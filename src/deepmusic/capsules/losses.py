@@ -1,14 +1,17 @@
-"""Losses on capsules: margin loss on lengths, reconstruction error per element."""
+"""Losses on capsules: margin and spread of activations, reconstruction error per element."""
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from deepmusic.capsules.precision import at_least_float32
 from deepmusic.errors import ShapeError
 
-__all__ = ["margin_loss", "reconstruction_loss"]
+__all__ = ["margin_loss", "reconstruction_loss", "spread_loss", "spread_margin"]
 
 
 def margin_loss(
@@ -80,3 +83,52 @@ def reconstruction_loss(rebuilt: Tensor, original: Tensor) -> Tensor:
         )
     rebuilt = at_least_float32(rebuilt)
     return F.mse_loss(rebuilt, original.to(rebuilt.dtype))
+
+
+def spread_loss(activations: Tensor, targets: Tensor, *, margin: float = 0.9) -> Tensor:
+    """Push the true class above each other one by a margin.
+
+    Per item ``Σ_{k≠t} max(0, margin - (a_t - a_k))²`` (Hinton et al. 2018); the mean over the
+    batch. Begin with a small margin, as :func:`spread_margin` gives it: with a large one early
+    parents die.
+
+    Args:
+        activations: ``(b, k)`` in [0, 1].
+        targets: ``(b,)``, class indices.
+        margin: by which the true class should lead.
+
+    Returns:
+        A scalar, in float32 or wider.
+
+    Raises:
+        ShapeError: shapes or types that do not fit.
+    """
+    if activations.ndim != 2 or not activations.is_floating_point():
+        raise ShapeError(
+            f"activations must be floating with shape (batch, classes); "
+            f"got {tuple(activations.shape)} of {activations.dtype}"
+        )
+    if targets.shape != activations.shape[:1] or targets.is_floating_point():
+        raise ShapeError(
+            f"targets must be class indices of shape ({len(activations)},); "
+            f"got {tuple(targets.shape)} of {targets.dtype}"
+        )
+    activations = at_least_float32(activations)
+    true = activations.gather(1, targets.long().unsqueeze(1))  # (b, 1)
+    short = (margin - (true - activations)).clamp_min(0).square()
+    others = torch.ones_like(short).scatter(1, targets.long().unsqueeze(1), 0.0)
+    return (short * others).sum(dim=1).mean()
+
+
+def spread_margin(progress: float, *, first: float = 0.2, last: float = 0.9) -> float:
+    """Margin of the spread loss at some part of the training.
+
+    It grows along a sigmoid, slowly at both ends: about ``first`` until a quarter of the training,
+    about ``last`` from three quarters on.
+
+    Args:
+        progress: share of the training that is done, in [0, 1].
+        first: margin at the start.
+        last: margin at the end.
+    """
+    return first + (last - first) / (1 + math.exp(-20 * (progress - 0.5)))

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from deepmusic.capsules.precision import at_least_float32
+from deepmusic.capsules.routing.competition import Compete, share
 from deepmusic.capsules.routing.folding import (
     child_agreement,
     child_last,
@@ -43,6 +44,7 @@ def dynamic_routing(
     leaky: bool = False,
     bias: Tensor | None = None,
     squash: Squash = squash,
+    compete: Compete | None = None,
 ) -> RoutingRecord:
     """Route votes to the parents on which they agree.
 
@@ -52,8 +54,9 @@ def dynamic_routing(
         stop_gradient: treat the couplings as constants in the backward pass. Faster and leaner,
             and another gradient; the paper lets it flow through all passes.
         leaky: give children an extra slot to leave their vote in, for what fits no parent.
-        bias: ``(o, h)``, added to each parent before the squash.
+        bias: ``(o, h)`` or ``(b, o, h)``, added to each parent before the squash.
         squash: what turns a parent's sum into its pose.
+        compete: replaces the softmax over parents (and the leaky slot), as convolutions need.
 
     Returns:
         Poses ``(b, o, h)`` and activations ``(b, o)`` in the type of the votes, coupling
@@ -68,9 +71,10 @@ def dynamic_routing(
     logits = wide.new_zeros(wide.shape[:3])  # (b, i, o)
     with torch.no_grad() if stop_gradient else nullcontext():
         for _ in range(iterations - 1):
-            poses = _parents(_share(logits, dim=2, leaky=leaky), wide, bias, squash)
+            coupling = share(logits, parents=-1, leaky=leaky, compete=compete)
+            poses = _parents(coupling, wide, bias, squash)
             logits = logits + torch.einsum("bioh,boh->bio", wide, poses)
-        coupling = _share(logits, dim=2, leaky=leaky)
+        coupling = share(logits, parents=-1, leaky=leaky, compete=compete)
     poses = _parents(coupling, wide, bias, squash).to(votes.dtype)
     return RoutingRecord(poses, capsule_length(poses), coupling.to(votes.dtype))
 
@@ -84,18 +88,20 @@ def dynamic_routing_folded(
     leaky: bool = False,
     bias: Tensor | None = None,
     squash: Squash = squash,
+    compete: Compete | None = None,
 ) -> RoutingRecord:
     """Route children to parents like :func:`dynamic_routing`, without building the votes.
 
     Args:
         children: ``(b, i, d)``, or ``(b, p, i, d)`` where children at p places share weights.
-        weight: ``(o, d, i, h)``; the vote of child i for parent o is
-            ``einsum("bid,odih->bioh", children, weight)``.
+        weight: ``(o, h, d, i)``; the vote of child i for parent o is
+            ``einsum("bid,ohdi->bioh", children, weight)``.
         iterations: as in :func:`dynamic_routing`.
         stop_gradient: as in :func:`dynamic_routing`.
         leaky: as in :func:`dynamic_routing`.
         bias: as in :func:`dynamic_routing`.
         squash: as in :func:`dynamic_routing`.
+        compete: as in :func:`dynamic_routing`; children at p places are ``p * i`` children.
 
     Returns:
         Poses ``(b, o, h)`` and activations ``(b, o)`` in the wider type of children and weight,
@@ -106,32 +112,39 @@ def dynamic_routing_folded(
     """
     check_children(children, weight, bias)
     check_iterations(iterations)
+    result = torch.promote_types(children.dtype, weight.dtype)
     has_places = children.ndim == 4
-    children = child_last(children, weight)  # (b, p, d, i)
+    children, weight = child_last(children, weight)  # (b, p, d, i)
     batch, places, _, count = children.shape
-    parents = weight.shape[0]
-    logits = at_least_float32(children.new_zeros(parents, batch, places, count))
-    # All logits are equal at first: no need to weight the children one by one.
-    total = total_vote(children, weight) / (parents + leaky)  # (o, b, h)
+    zero = at_least_float32(children.new_zeros(()))
+    logits = zero.expand(len(weight), batch, places, count)
+    # all logits are equal at first, and so are the couplings, unless windows compete
+    coupling = (zero + 1 / (len(weight) + leaky)).expand(logits.shape)
     with torch.no_grad() if stop_gradient else nullcontext():
+        if compete is not None:
+            coupling = share(logits, parents=0, compete=compete)
         for step in range(iterations - 1):
-            coupling = _share(logits, dim=0, leaky=leaky)
-            summed = weighted_vote(coupling, children, weight) if step else total
-            poses = _finish(summed.transpose(0, 1), bias, squash)  # (b, o, h)
-            logits = logits + child_agreement(children, weight, poses.transpose(0, 1))
-        coupling = _share(logits, dim=0, leaky=leaky)
-    summed = weighted_vote(coupling, children, weight) if iterations > 1 else total
-    poses = _finish(summed.transpose(0, 1), bias, squash).to(children.dtype)
-    coupling = coupling.permute(1, 2, 3, 0).to(children.dtype)  # (b, p, i, o)
+            summed = (
+                weighted_vote(coupling, children, weight)
+                if step or compete is not None
+                else _first_sum(children, weight, leaky)
+            )
+            poses = _finish(summed, bias, squash)  # (b, o, h)
+            logits = logits + child_agreement(children, weight, poses)
+            coupling = share(logits, parents=0, leaky=leaky, compete=compete)
+    summed = (
+        weighted_vote(coupling, children, weight)
+        if iterations > 1 or compete is not None
+        else _first_sum(children, weight, leaky)
+    )
+    poses = _finish(summed, bias, squash).to(result)
+    coupling = coupling.permute(1, 2, 3, 0).to(result)  # (b, p, i, o)
     return RoutingRecord(poses, capsule_length(poses), coupling if has_places else coupling[:, 0])
 
 
-def _share(logits: Tensor, *, dim: int, leaky: bool) -> Tensor:
-    """Softmax over the parents on axis ``dim``, less what an extra zero logit takes."""
-    if not leaky:
-        return logits.softmax(dim)
-    slot = torch.zeros_like(logits.narrow(dim, 0, 1))
-    return torch.cat([logits, slot], dim).softmax(dim).narrow(dim, 0, logits.shape[dim])
+def _first_sum(children: Tensor, weight: Tensor, leaky: bool) -> Tensor:
+    """With equal couplings no child need be weighted by itself."""
+    return total_vote(children, weight) / (len(weight) + leaky)
 
 
 def _parents(coupling: Tensor, votes: Tensor, bias: Tensor | None, squash: Squash) -> Tensor:

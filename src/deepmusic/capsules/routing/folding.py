@@ -2,51 +2,191 @@
 
 A vote is linear in its child, so a weighted sum of votes is the weights applied to weighted
 children, and the agreement of a vote with a parent is that of the child with the parent seen
-through the weights. Per parent each is one matrix product, whatever the number of places.
+through the weights. Each is one matrix product a parent, and so are their gradients; they are
+written out here, because left to itself autograd would keep a weighted copy of all children for
+every parent and pass.
 
-Axes: b batch, p places that share weights, d child pose, i children, o parents, h parent pose.
-Parents come first and children last, so that products need no copies of the weights and
-elementwise work runs along memory. Here children are ``(b, p, d, i)``, couplings ``(o, b, p, i)``,
-weights ``(o, d, i, h)``.
+Axes: b batch, p places that share weights, i children, d their pose, o parents, h their pose.
+Children come last, so that elementwise work runs along memory: here children are ``(b, p, d, i)``,
+couplings ``(o, b, p, i)``, weights ``(o, h, d, i)``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["child_agreement", "child_last", "total_vote", "weighted_vote"]
+__all__ = ["cast_votes", "child_agreement", "child_last", "total_vote", "weighted_vote"]
+
+_CPU_NUMBERS = 1 << 19  # weighted children held at once: 2 MB, about what a core's cache keeps
+_GPU_NUMBERS = 1 << 26  # there few launches of large products are what is fast
 
 
-def child_last(children: Tensor, weight: Tensor) -> Tensor:
-    """``(b, i, d)`` or ``(b, p, i, d)`` as ``(b, p, d, i)``, in the wider of both types."""
+def cast_votes(children: Tensor, weight: Tensor) -> Tensor:
+    """All votes, ``(b, i, o, h)`` or, of children ``(b, p, i, d)``, ``(b, p*i, o, h)``."""
+    dtype = torch.promote_types(children.dtype, weight.dtype)
+    votes = torch.einsum("...id,ohdi->...ioh", children.to(dtype), weight.to(dtype))
+    return votes if children.ndim == 3 else votes.flatten(1, 2)
+
+
+def child_last(children: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Children as ``(b, p, d, i)`` and the weights, both in the type to compute in.
+
+    That is the wider of the two types, or the type of autocast where it is on.
+    """
     if children.ndim == 3:
         children = children.unsqueeze(1)
     dtype = torch.promote_types(children.dtype, weight.dtype)
-    return children.to(dtype).transpose(-1, -2).contiguous()
+    device = children.device.type
+    if torch.is_autocast_enabled(device) and dtype != torch.float64:
+        dtype = torch.get_autocast_dtype(device)
+    return children.to(dtype).transpose(-1, -2).contiguous(), weight.to(dtype)
 
 
 def total_vote(children: Tensor, weight: Tensor) -> Tensor:
-    """Sum of all votes for each parent, ``(o, b, h)``: one product over all parents."""
-    summed = children.sum(1).flatten(1)  # (b, d*i)
-    return torch.einsum("bk,okh->obh", summed, weight.flatten(1, 2).to(summed.dtype))
+    """Sum of all votes for each parent, ``(b, o, h)``: one product over all parents."""
+    summed = children.sum(1) if children.shape[1] > 1 else children[:, 0]
+    product = F.linear(summed.flatten(1), weight.flatten(2).flatten(0, 1))
+    return product.reshape(len(children), *weight.shape[:2])
 
 
 def weighted_vote(coupling: Tensor, children: Tensor, weight: Tensor) -> Tensor:
-    """Sum of votes weighted by couplings, ``(o, b, h)``."""
-    coupling = coupling.to(children.dtype)
-    if children.shape[1] == 1:
-        weighted = coupling[:, :, 0, None, :] * children[:, 0]  # (o, b, d, i)
-    else:
-        weighted = torch.einsum("obpi,bpdi->obdi", coupling, children)
-    return torch.bmm(weighted.flatten(2), weight.flatten(1, 2).to(children.dtype))
+    """Sum of votes weighted by couplings, ``(b, o, h)``."""
+    summed: Tensor = _WeightedVote.apply(  # type: ignore[no-untyped-call]
+        coupling.to(children.dtype), children, weight
+    )
+    return summed.transpose(0, 1)
 
 
 def child_agreement(children: Tensor, weight: Tensor, poses: Tensor) -> Tensor:
-    """Scalar product of each vote with its parent's pose ``(o, b, h)``, ``(o, b, p, i)``."""
-    poses = poses.to(children.dtype)
-    seen = torch.bmm(poses, weight.flatten(1, 2).to(children.dtype).transpose(1, 2))  # (o, b, d*i)
-    seen = seen.reshape(*seen.shape[:2], *children.shape[2:])  # (o, b, d, i)
+    """Scalar product of each vote with its parent's pose ``(b, o, h)``: ``(o, b, p, i)``."""
+    parents = poses.to(children.dtype).transpose(0, 1).contiguous()  # (o, b, h)
+    agreement: Tensor = _ChildAgreement.apply(  # type: ignore[no-untyped-call]
+        children, weight, parents
+    )
+    return agreement
+
+
+class _WeightedVote(torch.autograd.Function):
+    """``s_o = W_o (Σ_p c_o · u)``; the weighted children are made again in the backward pass."""
+
+    @staticmethod
+    def forward(coupling: Tensor, children: Tensor, weight: Tensor) -> Tensor:
+        parents, out_dim = weight.shape[:2]
+        summed = children.new_empty(parents, len(children), out_dim)
+        for part in _parts(children, parents):
+            _into(summed[part], _weighted(coupling[part], children), _seen(weight[part]).mT)
+        return summed
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        coupling, children, weight = ctx.saved_tensors
+        return _gradients(
+            (*ctx.needs_input_grad, False), coupling, children, weight, grads[0].contiguous()
+        )[:3]
+
+
+class _ChildAgreement(torch.autograd.Function):
+    """``a_o = u · (W_oᵀ v_o)``; the parents as the children see them are made again backward."""
+
+    @staticmethod
+    def forward(children: Tensor, weight: Tensor, poses: Tensor) -> Tensor:
+        parents = len(weight)
+        batch, places, _, count = children.shape
+        agreement = children.new_empty(parents, batch, places, count)
+        for part in _parts(children, parents):
+            seen = torch.bmm(poses[part], _seen(weight[part]))  # (o, b, d*i)
+            agreement[part] = _contracted(seen, children)
+        return agreement
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        children, weight, poses = ctx.saved_tensors
+        # Σ g a is a weighted sum of votes with g as couplings, times the poses
+        wanted = (False, *ctx.needs_input_grad)
+        return _gradients(wanted, grads[0], children, weight, poses)[1:]
+
+
+def _gradients(
+    wanted: tuple[bool, ...], coupling: Tensor, children: Tensor, weight: Tensor, poses: Tensor
+) -> tuple[Tensor | None, ...]:
+    """Gradients of ``Σ_oi c_oi v_o · W_oi u_i`` to c, u, W and v, as far as they are wanted."""
+    to_coupling = torch.empty_like(coupling) if wanted[0] else None
+    to_children = torch.zeros_like(children) if wanted[1] else None
+    to_weight = torch.empty_like(weight) if wanted[2] else None
+    to_poses = torch.empty_like(poses) if wanted[3] else None
+    for part in _parts(children, len(weight)):
+        if to_weight is not None or to_poses is not None:
+            weighted = _weighted(coupling[part], children)
+            if to_weight is not None:
+                _into(_seen(to_weight[part]), poses[part].mT, weighted)
+            if to_poses is not None:
+                _into(to_poses[part], weighted, _seen(weight[part]).mT)
+        if to_coupling is not None or to_children is not None:
+            seen = torch.bmm(poses[part], _seen(weight[part]))  # (o, b, d*i)
+            if to_coupling is not None:
+                to_coupling[part] = _contracted(seen, children)
+            if to_children is not None:
+                _add_spread(to_children, coupling[part], seen)
+    return to_coupling, to_children, to_weight, to_poses
+
+
+def _parts(children: Tensor, parents: int) -> Iterator[slice]:
+    """Parents in groups whose weighted children fit the cache."""
+    numbers = _CPU_NUMBERS if children.device.type == "cpu" else _GPU_NUMBERS
+    each = max(1, numbers // max(1, children[:, 0].numel()))
+    for first in range(0, parents, each):
+        yield slice(first, min(first + each, parents))
+
+
+def _seen(weight: Tensor) -> Tensor:
+    """Weights ``(o, h, d, i)`` as matrices ``(o, h, d*i)``."""
+    return weight.flatten(2)
+
+
+def _into(target: Tensor, left: Tensor, right: Tensor) -> None:
+    """Write a product of matrices where it belongs, without a copy."""
+    target.baddbmm_(left, right, beta=0)
+
+
+def _weighted(coupling: Tensor, children: Tensor) -> Tensor:
+    """Children weighted for some parents and added up over places, ``(o, b, d*i)``."""
     if children.shape[1] == 1:
-        return (seen * children[:, 0]).sum(2).unsqueeze(2)
-    return torch.einsum("obdi,bpdi->obpi", seen, children)
+        weighted = coupling[:, :, 0, None, :] * children[:, 0]
+    else:
+        weighted = torch.einsum("obpi,bpdi->obdi", coupling, children)
+    return weighted.flatten(2)
+
+
+def _contracted(seen: Tensor, children: Tensor) -> Tensor:
+    """Scalar products over d of ``(o, b, d*i)`` with the children, ``(o, b, p, i)``."""
+    seen = seen.reshape(*seen.shape[:2], *children.shape[2:])
+    if children.shape[1] > 1:
+        return torch.einsum("obdi,bpdi->obpi", seen, children)
+    # a sum along the children's memory, which a reduction over the middle axis would not be
+    product = seen[:, :, 0] * children[:, 0, 0]
+    for k in range(1, children.shape[2]):
+        product.addcmul_(seen[:, :, k], children[:, 0, k])
+    return product.unsqueeze(2)
+
+
+def _add_spread(total: Tensor, coupling: Tensor, seen: Tensor) -> None:
+    """Add to ``(b, p, d, i)`` what some parents, seen as ``(o, b, d*i)``, give each child."""
+    seen = seen.reshape(*seen.shape[:2], *total.shape[2:])
+    if total.shape[1] > 1:
+        total += torch.einsum("obpi,obdi->bpdi", coupling, seen)
+        return
+    for one, share in zip(seen, coupling, strict=True):
+        total[:, 0].addcmul_(one, share[:, 0, None, :])

@@ -9,7 +9,15 @@ from torch import Tensor
 
 from deepmusic.errors import ShapeError
 
-__all__ = ["RoutingRecord", "Squash", "check_children", "check_iterations", "check_votes"]
+__all__ = [
+    "RoutingRecord",
+    "Squash",
+    "check_activations",
+    "check_children",
+    "check_iterations",
+    "check_shape",
+    "check_votes",
+]
 
 Squash = Callable[[Tensor], Tensor]
 
@@ -19,7 +27,7 @@ class RoutingRecord(NamedTuple):
 
     Attributes:
         poses: ``(b, o, h)``.
-        activations: ``(b, o)``, presence of each parent in [0, 1).
+        activations: ``(b, o)``, presence of each parent in [0, 1].
         coupling: ``(b, i, o)``, the share of each child that went to each parent, as used in the
             last pass; sums to 1 over o (to less where a leaky slot took some). For children at
             p places that share weights: ``(b, p, i, o)``.
@@ -30,24 +38,25 @@ class RoutingRecord(NamedTuple):
     coupling: Tensor
 
 
-def check_votes(votes: Tensor, bias: Tensor | None) -> None:
-    """Refuse votes that are not floating ``(b, i, o, h)`` or a bias that is not ``(o, h)``."""
+def check_votes(votes: Tensor, bias: Tensor | None = None) -> None:
+    """Refuse votes that are not floating ``(b, i, o, h)`` or a bias that does not fit them."""
     if votes.ndim != 4 or 0 in votes.shape[1:] or not votes.is_floating_point():
         raise ShapeError(
             "votes must be floating with shape (batch, children, parents, dim), every count at "
             f"least 1; got {tuple(votes.shape)} of {votes.dtype}"
         )
-    _check_bias(bias, votes.shape[2], votes.shape[3])
+    batch, _, parents, out_dim = votes.shape
+    _check_bias(bias, batch, parents, out_dim)
 
 
-def check_children(children: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+def check_children(children: Tensor, weight: Tensor, bias: Tensor | None = None) -> None:
     """Refuse children and weights that do not fit one another."""
     if weight.ndim != 4 or 0 in weight.shape or not weight.is_floating_point():
         raise ShapeError(
-            "weight must be floating with shape (parents, in_dim, children, out_dim), every count "
+            "weight must be floating with shape (parents, out_dim, in_dim, children), every count "
             f"at least 1; got {tuple(weight.shape)} of {weight.dtype}"
         )
-    parents, in_dim, count, out_dim = weight.shape
+    parents, out_dim, in_dim, count = weight.shape
     if (
         children.ndim not in (3, 4)
         or children.shape[-2:] != (count, in_dim)
@@ -58,7 +67,22 @@ def check_children(children: Tensor, weight: Tensor, bias: Tensor | None) -> Non
             f"children must be floating with shape (batch, {count}, {in_dim}) or "
             f"(batch, places, {count}, {in_dim}); got {tuple(children.shape)} of {children.dtype}"
         )
-    _check_bias(bias, parents, out_dim)
+    _check_bias(bias, children.shape[0], parents, out_dim)
+
+
+def check_activations(activations: Tensor | None, expected: tuple[int, ...]) -> None:
+    """Refuse activations of children that are not floating and of the expected shape."""
+    if activations is not None:
+        check_shape("activations of the children", activations, expected)
+
+
+def check_shape(name: str, tensor: Tensor, expected: tuple[int, ...]) -> None:
+    """Refuse a tensor that is not floating or of another shape than expected."""
+    if tensor.shape != expected or not tensor.is_floating_point():
+        raise ShapeError(
+            f"{name} must be floating with shape {expected}; "
+            f"got {tuple(tensor.shape)} of {tensor.dtype}"
+        )
 
 
 def check_iterations(iterations: int) -> None:
@@ -67,9 +91,13 @@ def check_iterations(iterations: int) -> None:
         raise ShapeError(f"iterations must be at least 1 (1 is uniform coupling); got {iterations}")
 
 
-def _check_bias(bias: Tensor | None, parents: int, out_dim: int) -> None:
-    if bias is not None and (bias.shape != (parents, out_dim) or not bias.is_floating_point()):
+def _check_bias(bias: Tensor | None, batch: int, parents: int, out_dim: int) -> None:
+    if bias is None:
+        return
+    if bias.shape not in {(parents, out_dim), (batch, parents, out_dim)} or (
+        not bias.is_floating_point()
+    ):
         raise ShapeError(
-            f"bias must be floating with shape (parents, dim) = ({parents}, {out_dim}); "
-            f"got {tuple(bias.shape)} of {bias.dtype}"
+            f"bias must be floating with shape (parents, dim) = ({parents}, {out_dim}) or one such "
+            f"for each item; got {tuple(bias.shape)} of {bias.dtype}"
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from deepmusic.capsules.routing.competition import Compete
 from deepmusic.capsules.routing.dynamic import dynamic_routing, dynamic_routing_folded
 from deepmusic.capsules.routing.record import RoutingRecord, Squash
 from deepmusic.capsules.squash import squash
@@ -23,6 +24,7 @@ def uniform_routing(
     leaky: bool = False,
     bias: Tensor | None = None,
     squash: Squash = squash,
+    compete: Compete | None = None,
 ) -> RoutingRecord:
     """Sum the votes with equal couplings.
 
@@ -31,8 +33,9 @@ def uniform_routing(
         iterations: taken so that methods can be exchanged by name; has no effect.
         stop_gradient: likewise.
         leaky: leave one share of each child in an extra slot.
-        bias: ``(o, h)``, added to each parent before the squash.
+        bias: ``(o, h)`` or ``(b, o, h)``, added to each parent before the squash.
         squash: what turns a parent's sum into its pose.
+        compete: replaces the equal shares, as convolutions need.
 
     Returns:
         As :func:`~deepmusic.capsules.dynamic_routing`.
@@ -41,7 +44,7 @@ def uniform_routing(
         ShapeError: wrong rank, type or counts.
     """
     del iterations, stop_gradient
-    return dynamic_routing(votes, 1, leaky=leaky, bias=bias, squash=squash)
+    return dynamic_routing(votes, 1, leaky=leaky, bias=bias, squash=squash, compete=compete)
 
 
 def uniform_routing_folded(
@@ -53,17 +56,19 @@ def uniform_routing_folded(
     leaky: bool = False,
     bias: Tensor | None = None,
     squash: Squash = squash,
+    compete: Compete | None = None,
 ) -> RoutingRecord:
     """Sum the votes with equal couplings, in one matrix product.
 
     Args:
         children: ``(b, i, d)`` or ``(b, p, i, d)``.
-        weight: ``(o, d, i, h)``.
+        weight: ``(o, h, d, i)``.
         iterations: taken so that methods can be exchanged by name; has no effect.
         stop_gradient: likewise.
         leaky: as in :func:`uniform_routing`.
         bias: as in :func:`uniform_routing`.
         squash: as in :func:`uniform_routing`.
+        compete: as in :func:`uniform_routing`.
 
     Returns:
         As :func:`~deepmusic.capsules.dynamic_routing_folded`.
@@ -72,4 +77,6 @@ def uniform_routing_folded(
         ShapeError: wrong rank, type or counts.
     """
     del iterations, stop_gradient
-    return dynamic_routing_folded(children, weight, 1, leaky=leaky, bias=bias, squash=squash)
+    return dynamic_routing_folded(
+        children, weight, 1, leaky=leaky, bias=bias, squash=squash, compete=compete
+    )

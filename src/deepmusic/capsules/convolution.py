@@ -1,0 +1,255 @@
+"""Capsules that share weights over positions: on a grid of any height and width, or over time."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deepmusic.capsules.layers import CapsuleLayer
+from deepmusic.capsules.routing import RoutingRecord, Squash
+from deepmusic.capsules.routing.competition import window_competition
+from deepmusic.capsules.squash import capsule_length
+from deepmusic.errors import ShapeError
+
+__all__ = ["ConvCapsules", "TimeCapsules"]
+
+
+class ConvCapsules(nn.Module):
+    """Parents at every position of a grid, each with the children in its window.
+
+    The weights of a window are the same at every position. A child lies in the windows of several
+    positions, and all parents there compete for it: its couplings add up to one over positions and
+    parents together (Hinton et al. 2018).
+
+    Args:
+        in_capsules: children at each place of the grid below.
+        in_dim: length of a child's pose.
+        out_capsules: parents at each position.
+        out_dim: length of a parent's pose.
+        kernel_size: of the window, one number or (height, width).
+        stride: from one position to the next, likewise.
+        padding: rows and columns of absent children around the grid, likewise.
+        competition: whether positions compete for a child; otherwise each window routes by itself.
+        routing: as in :class:`~deepmusic.capsules.CapsuleLayer`.
+        iterations: likewise.
+        stop_gradient: likewise.
+        leaky: likewise; a child has one slot, however many windows it lies in.
+        bias: likewise; the same at every position.
+        squash: likewise.
+        inverse_temperature: likewise.
+
+    Raises:
+        ShapeError: as of :class:`~deepmusic.capsules.CapsuleLayer`, or an impossible window.
+    """
+
+    def __init__(
+        self,
+        in_capsules: int,
+        in_dim: int,
+        out_capsules: int,
+        out_dim: int,
+        *,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        competition: bool = True,
+        routing: str = "dynamic",
+        iterations: int | None = None,
+        stop_gradient: bool = False,
+        leaky: bool = False,
+        bias: bool | None = None,
+        squash: Squash | None = None,
+        inverse_temperature: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.kernel_size, self.stride, self.padding = map(_pair, (kernel_size, stride, padding))
+        if min(self.kernel_size) < 1 or min(self.stride) < 1 or min(self.padding) < 0:
+            raise ShapeError(
+                "kernel_size and stride are at least 1 and padding at least 0; got "
+                f"{kernel_size}, {stride} and {padding}"
+            )
+        self.in_capsules, self.in_dim, self.competition = in_capsules, in_dim, competition
+        self.leaky = leaky
+        self.layer = CapsuleLayer(
+            self.kernel_size[0] * self.kernel_size[1] * in_capsules,
+            in_dim,
+            out_capsules,
+            out_dim,
+            routing=routing,
+            iterations=iterations,
+            stop_gradient=stop_gradient,
+            leaky=leaky,
+            bias=bias,
+            squash=squash,
+            inverse_temperature=inverse_temperature,
+        )
+
+    @property
+    def weight(self) -> Tensor:
+        """Weights of the window, for initialisation."""
+        return self.layer.weight
+
+    def forward(self, children: Tensor, activations: Tensor | None = None) -> RoutingRecord:
+        """Route children ``(b, y, x, i, d)``, as ``PrimaryCapsules.at_places`` gives them.
+
+        Args:
+            children: poses.
+            activations: ``(b, y, x, i)``, for methods that weigh them; None takes lengths.
+
+        Returns:
+            Poses ``(b, y, x, o, h)``, activations ``(b, y, x, o)`` and coupling
+            ``(b, y, x, k, o)`` at the positions, k the children of a window: rows, columns, types.
+
+        Raises:
+            ShapeError: children of another shape, or a grid smaller than a window.
+        """
+        if (
+            children.ndim != 5
+            or children.shape[3:] != (self.in_capsules, self.in_dim)
+            or not children.is_floating_point()
+        ):
+            raise ShapeError(
+                "children must be floating with shape (batch, height, width, "
+                f"{self.in_capsules}, {self.in_dim}); got {tuple(children.shape)} of "
+                f"{children.dtype}"
+            )
+        if activations is None:
+            activations = capsule_length(children).clamp(max=1)
+        elif activations.shape != children.shape[:4]:
+            raise ShapeError(
+                f"activations must have shape {tuple(children.shape[:4])}; "
+                f"got {tuple(activations.shape)}"
+            )
+        windows = self._windows(children, 0.0)  # (b, y, x, k, d)
+        batch, rows, columns = windows.shape[:3]
+        compete = None
+        if self.competition:
+            height, width = children.shape[1:3]
+            count = height * width * self.in_capsules
+            number = torch.arange(count, device=children.device)
+            grid = number.reshape(1, height, width, self.in_capsules, 1)
+            child_of = self._windows(grid, count)[0, ..., 0].flatten(0, 1)  # (y*x, k)
+            compete = window_competition(child_of, count, leaky=self.leaky)
+        record = self.layer(
+            windows.flatten(0, 2),
+            self._windows(activations.unsqueeze(4), 0.0)[..., 0].flatten(0, 2),
+            compete=compete,
+        )
+        return RoutingRecord(*(part.unflatten(0, (batch, rows, columns)) for part in record))
+
+    def _windows(self, grid: Tensor, absent: float) -> Tensor:
+        """Windows ``(b, y, x, k, d)`` of a grid ``(b, y, x, i, d)``, k its rows, columns, types."""
+        (high, wide), (down, right) = self.kernel_size, self.stride
+        rows, columns = self.padding
+        padded = F.pad(grid, (0, 0, 0, 0, columns, columns, rows, rows), value=absent)
+        if padded.shape[1] < high or padded.shape[2] < wide:
+            raise ShapeError(
+                f"a window of {high} by {wide} does not fit a grid of {padded.shape[1]} by "
+                f"{padded.shape[2]}, padding included"
+            )
+        windows = padded.unfold(1, high, down).unfold(2, wide, right)  # (b, y, x, i, d, h, w)
+        return windows.permute(0, 1, 2, 5, 6, 3, 4).flatten(3, 5)
+
+
+class TimeCapsules(nn.Module):
+    """Capsules over windows of time that share their weights (after Lee et al. 2020).
+
+    Args:
+        in_capsules: children at each step.
+        in_dim: length of a child's pose.
+        out_capsules: parents of each window.
+        out_dim: length of a parent's pose.
+        window: steps that a parent sees.
+        hop: steps from one window to the next.
+        causal: begin with ``window - 1`` absent steps, so that window t ends at step ``t * hop``
+            and nothing later is heard in it; windows then route by themselves, since competition
+            between windows would tell of later ones.
+        competition: whether the windows that hold a child compete for it.
+        routing: as in :class:`~deepmusic.capsules.CapsuleLayer`.
+        iterations: likewise.
+        stop_gradient: likewise.
+        leaky: likewise.
+        bias: likewise.
+        squash: likewise.
+        inverse_temperature: likewise.
+
+    Raises:
+        ShapeError: as of :class:`ConvCapsules`, or causal windows that should compete.
+    """
+
+    def __init__(
+        self,
+        in_capsules: int,
+        in_dim: int,
+        out_capsules: int,
+        out_dim: int,
+        *,
+        window: int,
+        hop: int = 1,
+        causal: bool = False,
+        competition: bool = False,
+        routing: str = "dynamic",
+        iterations: int | None = None,
+        stop_gradient: bool = False,
+        leaky: bool = False,
+        bias: bool | None = None,
+        squash: Squash | None = None,
+        inverse_temperature: float | None = None,
+    ) -> None:
+        super().__init__()
+        if causal and competition:
+            raise ShapeError("windows that compete hear of later ones: they cannot be causal")
+        self.before = window - 1 if causal else 0
+        self.conv = ConvCapsules(
+            in_capsules,
+            in_dim,
+            out_capsules,
+            out_dim,
+            kernel_size=(window, 1),
+            stride=(hop, 1),
+            competition=competition,
+            routing=routing,
+            iterations=iterations,
+            stop_gradient=stop_gradient,
+            leaky=leaky,
+            bias=bias,
+            squash=squash,
+            inverse_temperature=inverse_temperature,
+        )
+
+    @property
+    def weight(self) -> Tensor:
+        """Weights of the window, for initialisation."""
+        return self.conv.weight
+
+    def forward(self, children: Tensor, activations: Tensor | None = None) -> RoutingRecord:
+        """Route children ``(b, t, i, d)``.
+
+        Args:
+            children: poses.
+            activations: ``(b, t, i)``, for methods that weigh them; None takes lengths.
+
+        Returns:
+            Of each window w: poses ``(b, w, o, h)``, activations ``(b, w, o)``, coupling
+            ``(b, w, k, o)`` with k its steps and their children.
+
+        Raises:
+            ShapeError: children of another shape, or fewer steps than a window.
+        """
+        if children.ndim != 4:
+            raise ShapeError(
+                f"children must have shape (batch, steps, {self.conv.in_capsules}, "
+                f"{self.conv.in_dim}); got {tuple(children.shape)}"
+            )
+        if activations is None:
+            activations = capsule_length(children).clamp(max=1)
+        record = self.conv(
+            F.pad(children, (0, 0, 0, 0, self.before, 0)).unsqueeze(2),
+            F.pad(activations, (0, 0, self.before, 0)).unsqueeze(2),
+        )
+        return RoutingRecord(*(part.squeeze(2) for part in record))
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
