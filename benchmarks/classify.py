@@ -25,6 +25,7 @@ from typing import Any
 
 import av
 import torch
+from threadpoolctl import threadpool_limits
 
 from deepmusic.audio import load, log_mel
 from deepmusic.files import write_atomically
@@ -81,24 +82,24 @@ def wall_s(arguments: list[str]) -> float:
 
 def measure_cpu(model: str, data: Path, rounds: int = 5) -> Figures:
     """CPU time of one thread by stage, medians over clips and rounds, stages interleaved."""
-    torch.set_num_threads(1)
     classifier = load_model(model, device="cpu")
     paths = sorted((data / "clips").glob("*.mp3"))
     spent: dict[str, list[float]] = {"decoding": [], "log-mel": [], "networks": [], "all": []}
-    for turn in range(rounds + 1):  # the first warms up
-        for path in paths:
-            samples = load(path).samples
-            spectrogram = log_mel(samples)
-            stages: dict[str, Callable[[], object]] = {
-                "decoding": lambda path=path: load(path),
-                "log-mel": lambda samples=samples: log_mel(samples),
-                "networks": lambda seen=spectrogram: classifier.hear_spectrogram(seen),
-                "all": lambda path=path: classifier.classify(path),
-            }
-            for stage, run in stages.items():
-                elapsed = cpu_ms(run)
-                if turn:
-                    spent[stage].append(elapsed)
+    with threadpool_limits(1):
+        for turn in range(rounds + 1):  # the first warms up
+            for path in paths:
+                samples = load(path).samples
+                spectrogram = log_mel(samples)
+                stages: dict[str, Callable[[], object]] = {
+                    "decoding": lambda path=path: load(path),
+                    "log-mel": lambda samples=samples: log_mel(samples),
+                    "networks": lambda seen=spectrogram: classifier.hear_spectrogram(seen),
+                    "all": lambda path=path: classifier.classify(path),
+                }
+                for stage, run in stages.items():
+                    elapsed = cpu_ms(run)
+                    if turn:
+                        spent[stage].append(elapsed)
     title = "CPU time of a 30 s mp3 on one thread after start-up"
     return [
         figure(f"{title}: {stage}", statistics.median(times), "ms", most=150)

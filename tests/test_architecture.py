@@ -29,6 +29,17 @@ LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 # torch takes seconds to import: these must do without it until it is needed
 WITHOUT_TORCH = {"audio", "datasets", "cli", "files", "errors", "version"}
 WITH_TORCH = {"deepmusic.audio.log_mel_torch"}
+# what hears on the CPU
+ALSO_WITHOUT_TORCH = {
+    "deepmusic.hearing",
+    "deepmusic.hearing.inference",
+    "deepmusic.hearing.library",
+    "deepmusic.hearing.model_numpy",
+    "deepmusic.hearing.workers",
+    "deepmusic.pretrained",
+    "deepmusic.training",
+    "deepmusic.training.weights",
+}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -81,7 +92,7 @@ def test_torch_is_imported_only_where_it_is_needed() -> None:
         name
         for name in names
         if name == "deepmusic" or (name.split(".")[1] in WITHOUT_TORCH and name not in WITH_TORCH)
-    ]
+    ] + sorted(ALSO_WITHOUT_TORCH)
     assert len(light) > 10
     code = (
         "import importlib, sys\n"

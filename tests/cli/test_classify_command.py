@@ -8,14 +8,31 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from click.testing import CliRunner, Result
 from fake_classifier import COMMAND, FakeClassifier, Run
 
 from deepmusic.cli import deepmusic
+from deepmusic.pretrained import MODELS
+
+shipped = pytest.mark.skipif(
+    not MODELS["classifier"].exists(), reason="this checkout has no weights yet"
+)
+CHECK = """
+import sys
+from deepmusic.cli import main
+try:
+    main()
+finally:
+    heavy = {"torch", "scipy", "sklearn", "matplotlib"} & set(sys.modules)
+    assert not heavy, heavy
+"""
 
 
 @pytest.fixture
@@ -213,3 +230,72 @@ def test_tags_are_written_and_undone(
     assert undone.exit_code == 0
     assert "genre" not in mutagen.File(song)
     assert invoke("--undo-tags", tmp_path / "no.log").exit_code != 0
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six recordings of noise, and a text that is called one."""
+    folder = tmp_path_factory.mktemp("sounds")
+    rng = np.random.default_rng(0)
+    for index in range(6):
+        noise = rng.normal(0, 0.1, 3 * 22050).cumsum() / 50
+        soundfile.write(folder / f"{index}.wav", np.clip(noise, -1, 1), 22050)
+    (folder / "text.mp3").write_text("la la la")
+    return folder
+
+
+@shipped
+def test_jobs_say_the_same_and_no_process_needs_torch(sounds: Path) -> None:
+    said = []
+    for jobs in ("1", "2", "9"):
+        done = subprocess.run(
+            [sys.executable, "-c", CHECK, "classify", sounds, "--format", "json", "--jobs", jobs],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        )
+        assert done.returncode == 1
+        assert done.stderr == "1 of 7 files gave no verdict.\n"
+        said.append(json.loads(done.stdout))
+    assert said[0] == said[1] == said[2]
+    assert [entry["code"] for entry in said[0]] == [None] * 6 + ["not_audio"]
+
+
+@shipped
+def test_one_file_is_heard_in_one_process(sounds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr("deepmusic.hearing.workers.subprocess.Popen", refuse)
+    assert invoke(sounds / "0.wav", "--jobs", "4", "--device", "cpu").exit_code == 0
+
+
+@pytest.mark.parametrize("jobs", ["1", "3"])
+def test_a_missing_model_is_one_sentence(sounds: Path, jobs: str) -> None:
+    command = [sys.executable, "-m", "deepmusic", "classify", sounds, "--jobs", jobs]
+    done = subprocess.run(
+        [*command, "--model", "no/such/run"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("deepmusic: There is no model 'no/such/run'")
+    assert done.stderr.count("\n") == 1
+
+
+@shipped
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_an_interrupt_leaves_no_trace(sounds: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deepmusic", "classify", "--jobs", "2", *[sounds] * 200],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    lines = [line for line in error.splitlines() if line and "is no " not in line]
+    assert lines == ["deepmusic: interrupted"]

@@ -23,11 +23,13 @@ from synthetic import RATE, chords, clicks, tiny_classifier, tiny_config
 
 from deepmusic.audio import load, log_mel, wrap
 from deepmusic.errors import AudioError, CheckpointError, DeepMusicError
+from deepmusic.hearing import inference
 from deepmusic.hearing.calibration import Calibration
 from deepmusic.hearing.inference import Classifier
 from deepmusic.hearing.model import Committee
 from deepmusic.hearing.verdict import GenreProbability, Verdict
 from deepmusic.training import save_weights
+from deepmusic.training.weights import load_arrays
 
 
 def wav(sound: np.ndarray, rate: int = RATE) -> io.BytesIO:
@@ -270,8 +272,69 @@ def test_saved_and_loaded(classifier: Classifier, sound_file: Path, tmp_path: Pa
         assert again.config == classifier.config
         assert again.calibration == classifier.calibration
         assert again.card == classifier.card
-        assert again.classify(sound_file) == classifier.classify(sound_file)
+        # heard in NumPy now, in PyTorch before
+        ours, theirs = again.classify(sound_file), classifier.classify(sound_file)
+        assert numbers(ours) == pytest.approx(numbers(theirs), abs=1e-4)
+        assert [e.genre for e in ours.top] == [e.genre for e in theirs.top]
+        segments = log_mel(chords(3))[None, :, :128]
+        for mine, other in zip(
+            again.hear_segments(segments), classifier.hear_segments(segments), strict=True
+        ):
+            np.testing.assert_allclose(mine, other, atol=1e-4)
+        state = classifier.committee.state_dict()
+        assert all(torch.equal(t, state[n]) for n, t in again.committee.state_dict().items())
     assert [p.name for p in path.parent.iterdir()] == ["model.safetensors"]
+
+
+def test_saved_again_it_holds_the_same(classifier: Classifier, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.safetensors" for name in ("one", "two")]
+    classifier.save(paths[0])
+    Classifier.load(paths[0], device="cpu").save(paths[1])
+    (one, about_one), (two, about_two) = map(load_arrays, paths)
+    assert about_one == about_two
+    assert one.keys() == two.keys()
+    for name, array in one.items():
+        assert array.dtype == two[name].dtype
+        np.testing.assert_array_equal(array, two[name])
+
+
+def test_a_loaded_classifier_hears_without_torch(
+    classifier: Classifier, sound_file: Path, tmp_path: Path
+) -> None:
+    classifier.save(tmp_path / "model.safetensors")
+    code = """
+import sys
+from deepmusic.hearing import Classifier
+classifier = Classifier.load(sys.argv[1], device="cpu")
+classifier.classify(sys.argv[2])
+heavy = {"torch", "scipy", "sklearn", "matplotlib", "av"} & set(sys.modules)
+assert not heavy, heavy
+print(classifier.fingerprint)
+classifier.committee
+assert "torch" in sys.modules
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), str(sound_file)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == classifier.fingerprint
+
+
+def test_a_routing_that_numpy_lacks_is_heard_in_torch(
+    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier.save(tmp_path / "model.safetensors")
+    monkeypatch.setattr(inference, "ROUTING", frozenset({"none"}))
+    loaded = Classifier.load(tmp_path, device="cpu")
+    assert not loaded.is_portable
+    segments = log_mel(chords(3))[None, :, :128]
+    for ours, theirs in zip(
+        loaded.hear_segments(segments), classifier.hear_segments(segments), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    assert loaded.fingerprint == classifier.fingerprint
 
 
 def test_the_fingerprint_is_of_all_that_decides() -> None:

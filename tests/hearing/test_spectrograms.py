@@ -81,7 +81,7 @@ def test_each_track_is_decoded_once(
         opened.append(source)
         raise AudioError("opened again", code="again")
 
-    monkeypatch.setattr(spectrograms, "open_audio", refuse)
+    monkeypatch.setattr("deepmusic.audio.open_audio", refuse)
     store.fill(dataset, workers=1)
     assert {path.name for path in opened} == {"broken.mp3", "silent.wav"}
     # other settings are another spectrogram

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deepmusic.cli.models import load_classifier
+from deepmusic.cli.models import load_classifier, start_workers
 from deepmusic.cli.output import Format, failure_line, printable, writer
 from deepmusic.cli.pictures import picture_names
 from deepmusic.errors import AudioError
@@ -137,12 +137,16 @@ def classify(
         from deepmusic.cli.tagging import Tagger
 
         tagger = Tagger(tag_log, overwrite=overwrite_tags, dry_run=dry_run)
-    # nothing to hear needs no model, which takes seconds to load
-    classifier = load_classifier(model, device=device) if tracks else None
 
     failed = unexplained = 0
     max_seconds = 60 * max_minutes
+    jobs = max(1, min(jobs, tracks))
     with ExitStack() as stack:
+        workers = start_workers(jobs, device=device)
+        if workers is not None:
+            stack.enter_context(workers)
+        # nothing to hear needs no model
+        classifier = load_classifier(model, device=device) if tracks else None
         results = None
         if results_path is not None and classifier is not None:
             results = stack.enter_context(
@@ -169,6 +173,7 @@ def classify(
                 results=results,
                 max_seconds=max_seconds,
                 segments=timeline or picture_of is not None,
+                workers=workers,
             )
         )
         for verdict in verdicts:

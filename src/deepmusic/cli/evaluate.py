@@ -151,6 +151,9 @@ def _heard(
     run: str, data: str, *, tracks: str | None, every: bool, jobs: int, device: str
 ) -> _Result:
     """What the model says of tracks now, as ``classify`` hears them."""
+    # before NumPy is imported: it then works in one thread
+    classifier = load_classifier(run, device=device)
+
     import numpy as np
 
     from deepmusic.cli.progress import display
@@ -158,7 +161,6 @@ def _heard(
     from deepmusic.hearing.evaluation import measure
     from deepmusic.hearing.library import classify_library
 
-    classifier = load_classifier(run, device=device)
     dataset = scan_folder(data, table=tracks)
     part, dataset = ("all", dataset) if every else _part(Path(run), dataset)
     dataset, unknown, notes = _known(dataset, classifier)

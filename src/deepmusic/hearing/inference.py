@@ -7,20 +7,23 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from deepmusic.audio import LogMelStream, SegmentStream, open_audio, segment_starts
-from deepmusic.errors import AudioError, CheckpointError, DeepMusicError
+from deepmusic.audio import LogMelStream, SegmentStream, segment_starts
+from deepmusic.errors import AudioError, CheckpointError
 from deepmusic.hearing.calibration import Calibration, probabilities
 from deepmusic.hearing.config import ClassifierConfig
-from deepmusic.hearing.model import Committee
+from deepmusic.hearing.device import find_device
+from deepmusic.hearing.model_numpy import ROUTING, NumpyCommittee, weight_shapes
 from deepmusic.hearing.spectrograms import is_silent
 from deepmusic.hearing.verdict import GenreProbability, SegmentVerdict, Verdict
-from deepmusic.training import fill_model, load_weights, save_weights
+from deepmusic.training.weights import load_arrays, refuse_other_shapes
+
+if TYPE_CHECKING:
+    from deepmusic.hearing.model import Committee
 
 __all__ = ["Classifier", "Segments"]
 
@@ -46,11 +49,14 @@ class Segments:
 class Classifier:
     """A trained committee and its calibration; safe to use from several threads.
 
+    On the CPU :meth:`load` gives one that hears in NumPy, without PyTorch; on a GPU, and where it
+    is made of a committee in PyTorch, it hears with that.
+
     Args:
-        committee: the networks.
+        committee: the networks, in PyTorch or in NumPy.
         calibration: how scores become a verdict.
         card: what is known of the training, in JSON types; saved with the weights.
-        device: ``"auto"`` takes a GPU where there is one.
+        device: of a committee in PyTorch; ``"auto"`` takes a GPU where there is one.
 
     Raises:
         DeepMusicError: the device is not there.
@@ -58,26 +64,53 @@ class Classifier:
 
     def __init__(
         self,
-        committee: Committee,
+        committee: Committee | NumpyCommittee,
         calibration: Calibration,
         *,
         card: Mapping[str, Any] | None = None,
         device: str = "auto",
     ) -> None:
-        self.device = _device(device)
-        self.committee = committee.to(self.device).eval()
+        self._in_numpy: NumpyCommittee | None = None
+        self._in_torch: Committee | None = None
+        if isinstance(committee, NumpyCommittee):
+            self.device = "cpu"
+            self._in_numpy = committee
+        else:
+            self.device = find_device(device)
+            self._in_torch = committee.to(self.device).eval()
         self.calibration = calibration
         self.card = dict(card or {})
         self.config = committee.config
         self.genres = self.config.genres
 
     @property
+    def committee(self) -> Committee:
+        """The networks in PyTorch, for what needs gradients.
+
+        Of a classifier that hears in NumPy this is a copy, made when it is first asked for.
+        """
+        if self._in_torch is None:
+            assert self._in_numpy is not None
+            self._in_torch = _committee_in_torch(self.config, self._in_numpy.weights).eval()
+        return self._in_torch
+
+    @property
+    def is_portable(self) -> bool:
+        """Whether it can be pickled and hear in other processes; one in PyTorch stays here."""
+        return self._in_numpy is not None
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._in_numpy is None:
+            raise TypeError("a classifier in PyTorch cannot be pickled; save and load it")
+        return self.__dict__ | {"_in_torch": None}
+
+    @property
     def fingerprint(self) -> str:
         """A hash of all that decides a verdict."""
         digest = hashlib.sha256(repr((self.config, self.calibration)).encode())
-        for name, tensor in sorted(self.committee.state_dict().items()):
+        for name, array in sorted(self._weights().items()):
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().numpy().tobytes())
+            digest.update(array.tobytes())
         return digest.hexdigest()
 
     def classify(
@@ -124,12 +157,18 @@ class Classifier:
             warning=warning,
         )
 
-    @torch.inference_mode()
-    def hear_segments(self, log_mel: NDArray[np.floating]) -> tuple[Any, Any]:
+    def hear_segments(
+        self, log_mel: NDArray[np.floating]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Log scores and lengths, both ``(n, genres)``, of segments ``(n, mels, frames)``."""
-        batch = torch.from_numpy(np.ascontiguousarray(log_mel, np.float32)).to(self.device)
-        log_scores, lengths = self.committee(batch)
-        return log_scores.float().cpu().numpy(), lengths.float().cpu().numpy()
+        segments = np.ascontiguousarray(log_mel, np.float32)
+        if self._in_numpy is not None:
+            return self._in_numpy(segments)
+        import torch
+
+        with torch.inference_mode():
+            log_scores, lengths = self.committee(torch.from_numpy(segments).to(self.device))
+            return log_scores.float().cpu().numpy(), lengths.float().cpu().numpy()
 
     def hear_spectrogram(self, log_mel: NDArray[np.floating]) -> NDArray[np.float64]:
         """Probabilities ``(genres,)`` of a track.
@@ -159,6 +198,8 @@ class Classifier:
             "calibration": self.calibration.to_dict(),
             "card": self.card,
         }
+        from deepmusic.training.checkpoints import save_weights
+
         save_weights(path, self.committee.state_dict(), metadata)
 
     @classmethod
@@ -171,21 +212,35 @@ class Classifier:
         file = Path(path)
         if file.is_dir():
             file = file / "model.safetensors"
-        weights, metadata = load_weights(file)
+        weights, metadata = load_arrays(file)
         if metadata.get("kind") != _KIND:
             raise CheckpointError(f"{file} holds no genre classifier; train one, or name another.")
         try:
             calibration = Calibration(**metadata["calibration"])
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{file} holds no calibration that fits: {error}.") from error
-        committee = Committee(ClassifierConfig.from_dict(metadata.get("config", {})))
-        fill_model(committee, weights, source=file)
-        return cls(committee, calibration, card=metadata.get("card", {}), device=device)
+        config = ClassifierConfig.from_dict(metadata.get("config", {}))
+        card = metadata.get("card", {})
+        device = find_device(device)
+        if device != "cpu" or config.routing not in ROUTING:
+            committee = _committee_in_torch(config, weights, source=file)
+            return cls(committee, calibration, card=card, device=device)
+        shapes = {name: array.shape for name, array in weights.items()}
+        refuse_other_shapes(weight_shapes(config), shapes, source=file)
+        return cls(NumpyCommittee(config, weights), calibration, card=card)
+
+    def _weights(self) -> Mapping[str, NDArray[Any]]:
+        if self._in_numpy is not None:
+            return self._in_numpy.weights
+        state = self.committee.state_dict()
+        return {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
 
     def _hear(
         self, source: str | os.PathLike[str] | BinaryIO, shown: str, max_seconds: float
     ) -> tuple[Segments, float, str | None]:
         """Hear a track while it is decoded, in bounded memory."""
+        from deepmusic.audio import open_audio  # where workers hear, this process needs it not
+
         starts: list[int] = []
         scores, lengths = [], []
         loudest = -np.inf
@@ -234,14 +289,20 @@ def _batched(
         yield batch
 
 
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise DeepMusicError(
-            f"There is no device {name!r} here; use --device auto, or cpu."
-        ) from error
-    return device
+def _committee_in_torch(
+    config: ClassifierConfig,
+    weights: Mapping[str, NDArray[Any]],
+    *,
+    source: str | os.PathLike[str] = "",
+) -> Committee:
+    """The committee in PyTorch, on the CPU, with weights that a file ``source`` held."""
+    import torch
+
+    from deepmusic.hearing.model import Committee
+    from deepmusic.training.checkpoints import fill_model
+
+    committee = Committee(config)
+    # copies: the arrays may not be written to, and PyTorch minds
+    tensors = {name: torch.from_numpy(array.copy()) for name, array in weights.items()}
+    fill_model(committee, tensors, source=source)
+    return committee

@@ -11,14 +11,16 @@ import stat
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Protocol
 
 from deepmusic.errors import AudioError, DeepMusicError
 from deepmusic.hearing.results import ResultsFile, content_hash
 from deepmusic.hearing.verdict import Verdict
+from deepmusic.hearing.workers import Workers
 
-__all__ = ["AUDIO_EXTENSIONS", "TrackClassifier", "classify_library", "walk_audio"]
+__all__ = ["AUDIO_EXTENSIONS", "TrackClassifier", "classify_library", "hear_file", "walk_audio"]
 
 _EXTENSIONS = """
     .mp3 .mp2 .mp1 .mpga .flac .ogg .oga .opus .spx .wav .wave .w64 .rf64 .bwf .aif .aiff .aifc
@@ -34,7 +36,10 @@ _AHEAD = 64  # tracks a thread may be ahead of the output, which keeps the order
 
 
 class TrackClassifier(Protocol):
-    """What this module needs of a classifier; it must be safe to use from several threads."""
+    """What this module needs of a classifier; it must be safe to use from several threads.
+
+    One with a true attribute ``is_portable`` can be pickled, and jobs then run in processes.
+    """
 
     @property
     def fingerprint(self) -> str:
@@ -75,8 +80,12 @@ def classify_library(
     results: ResultsFile | None = None,
     max_seconds: float = 6 * 3600.0,
     segments: bool = False,
+    workers: Workers | None = None,
 ) -> Iterator[Verdict]:
-    """Classify tracks, in threads, in the order of the input.
+    """Classify tracks, several at the same time, in the order of the input.
+
+    Jobs run in processes of their own where the classifier is portable, as one on the CPU is, else
+    in threads. A file that twice kills the process that hears it gets the reason ``worker_died``.
 
     Args:
         entries: paths, or verdicts to be passed on, as :func:`walk_audio` gives them.
@@ -85,6 +94,7 @@ def classify_library(
         results: where verdicts are kept; what is found there is not heard again.
         max_seconds: no more than this is heard of a track.
         segments: whether verdicts over time are wanted; they are dropped otherwise.
+        workers: processes to take, when some were started beforehand; the caller closes them.
 
     Returns:
         One verdict an entry, with a reason in it where there is none. Closing the iterator drops
@@ -97,17 +107,24 @@ def classify_library(
     if jobs < 1:
         raise ValueError(f"jobs is at least 1; got {jobs}")
 
-    def hear(entry: str | Verdict) -> Verdict:
-        if isinstance(entry, Verdict):
-            return entry
-        verdict = _remembered(entry, classifier, results, max_seconds, segments)
-        return verdict if segments else replace(verdict, segments=())
+    with ExitStack() as stack:
+        hearing: TrackClassifier = classifier
+        if jobs > 1 and getattr(classifier, "is_portable", False):
+            hearing = processes = workers or stack.enter_context(Workers(jobs))
+            processes.give(classifier)
 
-    if jobs == 1:
-        yield from map(hear, entries)
-        return
-    executor = ThreadPoolExecutor(jobs, thread_name_prefix="classify")
-    try:
+        def hear(entry: str | Verdict) -> Verdict:
+            if isinstance(entry, Verdict):
+                return entry
+            verdict = _remembered(entry, hearing, results, max_seconds, segments)
+            return verdict if segments else replace(verdict, segments=())
+
+        if jobs == 1:
+            yield from map(hear, entries)
+            return
+        executor = ThreadPoolExecutor(jobs, thread_name_prefix="classify")
+        # before the processes end: what was not begun must not find them gone
+        stack.callback(executor.shutdown, wait=False, cancel_futures=True)
         waiting: deque[Future[Verdict]] = deque()
         for entry in entries:
             waiting.append(executor.submit(hear, entry))
@@ -115,8 +132,6 @@ def classify_library(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    finally:
-        executor.shutdown(wait=False, cancel_futures=True)
 
 
 def _remembered(
@@ -128,7 +143,7 @@ def _remembered(
 ) -> Verdict:
     """The verdict on one file, from the results where it is known; failures are tried again."""
     if results is None:
-        return _heard(path, classifier, max_seconds)
+        return hear_file(path, classifier, max_seconds)
     try:
         # a pipe has no content to hash, and opening it would wait for ever
         key = content_hash(path) if os.path.isfile(path) else ""
@@ -137,12 +152,13 @@ def _remembered(
     known = results.find(key, path=path, segments=segments) if key else None
     if known is not None:
         return known
-    verdict = _heard(path, classifier, max_seconds)
+    verdict = hear_file(path, classifier, max_seconds)
     results.add(key, verdict if segments else replace(verdict, segments=()))
     return verdict
 
 
-def _heard(path: str, classifier: TrackClassifier, max_seconds: float) -> Verdict:
+def hear_file(path: str, classifier: TrackClassifier, max_seconds: float) -> Verdict:
+    """The verdict on one file, with a reason in it where there is none; it raises nothing."""
     try:
         return replace(classifier.classify(path, max_seconds=max_seconds), path=path)
     except AudioError as error:

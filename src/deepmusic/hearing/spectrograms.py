@@ -9,16 +9,18 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.audio import LogMelConfig, LogMelStream, open_audio, wrap
-from deepmusic.datasets import FolderDataset, Problem, Track
+from deepmusic.audio import LogMelConfig, LogMelStream, wrap
 from deepmusic.errors import AudioError, DataError
 from deepmusic.files import write_atomically
 from deepmusic.hearing.config import ClassifierConfig
+
+if TYPE_CHECKING:
+    from deepmusic.datasets import FolderDataset, Problem, Track
 
 __all__ = ["SpectrogramStore", "is_silent", "whole_spectrogram"]
 
@@ -45,6 +47,8 @@ def whole_spectrogram(
     Raises:
         AudioError: no sound could be had from it.
     """
+    from deepmusic.audio import open_audio  # with its libraries, for whoever hears
+
     stream = LogMelStream(config)
     with open_audio(source, rate=config.rate, max_seconds=max_seconds) as audio:
         parts = [stream.push(block) for block in audio]
@@ -101,6 +105,8 @@ class SpectrogramStore:
         Raises:
             DeepMusicError: the disk is full or may not be written.
         """
+        from deepmusic.datasets import Problem
+
         problems = []
         with ThreadPoolExecutor(workers or os.cpu_count() or 1) as executor:
             jobs = [
@@ -132,6 +138,8 @@ class SpectrogramStore:
 
 def without(dataset: FolderDataset, problems: Sequence[Problem]) -> FolderDataset:
     """The data set less the tracks that have problems; genres that lose all of them go too."""
+    from deepmusic.datasets import FolderDataset
+
     bad = {problem.path for problem in problems}
     tracks = tuple(track for track in dataset.tracks if track.path not in bad)
     left = {track.genre for track in tracks}

@@ -12,14 +12,9 @@ import torch
 from torch import Tensor
 
 from deepmusic.errors import ShapeError
+from deepmusic.hearing.texture_numpy import BANDS, COEFFICIENTS, LAGS, RANGE_DB
 
 __all__ = ["LAGS", "TEXTURE_FAMILIES", "texture", "texture_size"]
-
-COEFFICIENTS = 20
-BANDS = 32
-LAGS = (1, 2, 4, 8, 16, 32, 64)
-"""Frames apart at which change is measured: 23 ms to 1.5 s at the default hop."""
-_RANGE_DB = 80.0
 
 TEXTURE_FAMILIES = {
     "timbre": 7 * COEFFICIENTS,
@@ -63,7 +58,7 @@ def texture(log_mel: Tensor) -> Tensor:
 
 def _statistics(log_mel: Tensor) -> Tensor:
     level = log_mel - log_mel.amax(dim=(1, 2), keepdim=True)
-    level = level.clamp_min(-_RANGE_DB)
+    level = level.clamp_min(-RANGE_DB)
     cepstrum = _dct(level.shape[1]).to(level) @ level  # (b, c, t)
     mean = cepstrum.mean(dim=2)
     centred = cepstrum - mean.unsqueeze(2)

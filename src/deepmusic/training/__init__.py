@@ -1,19 +1,26 @@
-"""Training a model: the loop, its checkpoints and its record; it knows none of our models."""
+"""Training a model: the loop, its checkpoints and its record; it knows none of our models.
+
+The public names are looked up on first use: reading weights does without torch.
+"""
 
 from __future__ import annotations
 
-from deepmusic.training.checkpoints import (
-    checkpoint_path,
-    fill_model,
-    load_weights,
-    save_weights,
-)
-from deepmusic.training.config import TrainingConfig
-from deepmusic.training.history import read_history
-from deepmusic.training.loop import FitResult, Progress, fit
-from deepmusic.training.pictures import draw_history
-from deepmusic.training.progress import show_progress
-from deepmusic.training.task import Items, Task
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deepmusic.training.checkpoints import (
+        checkpoint_path,
+        fill_model,
+        load_weights,
+        save_weights,
+    )
+    from deepmusic.training.config import TrainingConfig
+    from deepmusic.training.history import read_history
+    from deepmusic.training.loop import FitResult, Progress, fit
+    from deepmusic.training.pictures import draw_history
+    from deepmusic.training.progress import show_progress
+    from deepmusic.training.task import Items, Task
 
 __all__ = [
     "FitResult",
@@ -30,3 +37,24 @@ __all__ = [
     "save_weights",
     "show_progress",
 ]
+
+_MODULES = {
+    "checkpoints": ("checkpoint_path", "fill_model", "load_weights", "save_weights"),
+    "config": ("TrainingConfig",),
+    "history": ("read_history",),
+    "loop": ("FitResult", "Progress", "fit"),
+    "pictures": ("draw_history",),
+    "progress": ("show_progress",),
+    "task": ("Items", "Task"),
+}
+_LAZY = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

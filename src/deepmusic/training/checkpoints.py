@@ -6,7 +6,6 @@ checkpoint or the new one, never a mixture.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -15,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from deepmusic.errors import CheckpointError, DeepMusicError
 from deepmusic.files import write_atomically
 from deepmusic.training.config import TrainingConfig
+from deepmusic.training.weights import FORMAT, digest, read_checked, refuse_other_shapes
 from deepmusic.version import __version__
 
 __all__ = [
@@ -34,8 +33,6 @@ __all__ = [
     "save_checkpoint",
     "save_weights",
 ]
-
-FORMAT = 1
 
 
 def save_weights(
@@ -75,31 +72,8 @@ def load_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
     Raises:
         CheckpointError: the file is missing, damaged, not ours, or of a newer DeepMusic.
     """
-    path = Path(path)
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise CheckpointError(f"There are no weights at {path}.") from error
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
-    damaged = f"{path} is damaged or not a DeepMusic model; use another copy or train again."
-    try:
-        tensors = load(data)
-        length = int.from_bytes(data[:8], "little")
-        header = json.loads(data[8 : 8 + length]).get("__metadata__", {})
-    except (SafetensorError, ValueError) as error:
-        raise CheckpointError(damaged) from error
-    kind, _, number = header.get("format", "").partition(" ")
-    if kind != "deepmusic" or not number.isdecimal():
-        raise CheckpointError(damaged)
-    if int(number) > FORMAT:
-        raise CheckpointError(
-            f"{path} was written by DeepMusic {header.get('version')}, this is {__version__}; "
-            "update DeepMusic to read it."
-        )
-    if header.get("sha256") != _digest(tensors, header.get("metadata", "")):
-        raise CheckpointError(damaged)
-    return tensors, json.loads(header["metadata"])
+    data, metadata = read_checked(path)
+    return load(data), metadata
 
 
 def fill_model(
@@ -115,15 +89,11 @@ def fill_model(
     Raises:
         CheckpointError: names or shapes are those of another model.
     """
-    own = model.state_dict()
-    missing, extra = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
-    reshaped = [n for n in own if n in weights and own[n].shape != weights[n].shape]
-    for what, names in (("lacks", missing), ("also has", extra), ("has another size of", reshaped)):
-        if names:
-            raise CheckpointError(
-                f"{source} is of another model: it {what} {names[0]}"
-                + (f" and {len(names) - 1} more." if len(names) > 1 else ".")
-            )
+    refuse_other_shapes(
+        {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()},
+        {name: tuple(tensor.shape) for name, tensor in weights.items()},
+        source=source,
+    )
     model.load_state_dict(dict(weights))
 
 
@@ -229,10 +199,14 @@ def _short(value: object) -> str:
 
 
 def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
-    """Of names, types, shapes, values and metadata, so that one flipped bit is noticed."""
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return digest(
+        (
+            (name, str(tensor.dtype), tuple(tensor.shape), _bytes(tensor))
+            for name, tensor in tensors.items()
+        ),
+        text,
+    )
+
+
+def _bytes(tensor: Tensor) -> Any:
+    return tensor.reshape(-1).view(torch.uint8).numpy().data
