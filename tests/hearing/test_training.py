@@ -74,13 +74,16 @@ def test_what_is_written(trained: tuple[Trained, list[Any]]) -> None:
     run = trained[0].run
     names = {path.name for path in run.iterdir()}
     assert names == {
-        "accuracy.png", "config.json", "confusion.png", "loss.png", "members", "members.json",
-        "metrics.json", "model.safetensors", "spectrograms", "splits.json",
+        "accuracy.png", "config.json", "confusion.png", "judges", "judges.json", "loss.png",
+        "members", "members.json", "metrics.json", "model.safetensors", "spectrograms",
+        "splits.json",
     }  # fmt: skip
-    for number in ("0", "1", "2"):
-        member = run / "members" / number
-        assert len(read_history(member)) == QUICK.epochs
-        assert (member / "best" / "weights.safetensors").exists()
+    judges = [f"judges/{number}" for number in range(judge_count(run))]
+    assert sorted(p.name for p in (run / "judges").iterdir()) == [j[-1] for j in judges]
+    for name in ("members/0", "members/1", "members/2", *judges):
+        network = run / name
+        assert len(read_history(network)) == QUICK.epochs
+        assert (network / "best" / "weights.safetensors").exists()
     assert not list(run.rglob("*.tmp"))
     assert json.loads((run / "metrics.json").read_text()) == trained[0].metrics
     config = ClassifierConfig.from_dict(json.loads((run / "config.json").read_text()))
@@ -104,6 +107,10 @@ def test_the_file_is_the_classifier(trained: tuple[Trained, list[Any]], music: P
 
 def parts(path: Path) -> dict[str, list[str]]:
     return {entry["path"]: entry["parts"] for entry in json.loads(path.read_text())["tracks"]}
+
+
+def judge_count(run: Path) -> int:
+    return len(next(iter(parts(run / "judges.json").values())))
 
 
 def artists(music: Path) -> dict[str, str]:
@@ -137,6 +144,15 @@ def test_no_artist_stands_on_two_sides(trained: tuple[Trained, list[Any]], music
         assert len({path.split("/")[0] for path, s in members.items() if s[number] != "train"}) == 2
         judged.append(judge)
     assert not judged[0] & judged[1]  # each is validated on a part of its own
+    judges = parts(run / "judges.json")
+    assert judges.keys() == members.keys()
+    for sides in judges.values():  # each track is judged once, by one that did not learn from it
+        assert sides.count("validation") == 1
+    for number in range(judge_count(run)):
+        learned = {artist[path] for path, sides in judges.items() if sides[number] == "train"}
+        judge = {artist[path] for path, sides in judges.items() if sides[number] == "validation"}
+        assert judge
+        assert not judge & learned
 
 
 def test_members_are_shown_the_tracks_of_their_part(
@@ -164,19 +180,21 @@ def test_members_are_shown_the_tracks_of_their_part(
     }
     marks = {path: wrap(s, 128).astype(np.float16)[:, :20].tobytes() for path, s in sound.items()}
     members = parts(result.run / "members.json")
-    assert [seed for *_, seed in shown] == [300, 301, 302]
+    judges = parts(result.run / "judges.json")
+    count = judge_count(result.run)
+    assert [seed for *_, seed in shown] == [300 + number for number in range(3 + count)]
     # the light one learns from all tracks but the test's
     assert shown[2][0] == shown[2][1] == {marks[path] for path in members}
-    for number, (train, validation, _) in enumerate(shown[:2]):
-        for side, seen in (("train", train), ("validation", validation)):
-            assert seen == {marks[p] for p, sides in members.items() if sides[number] == side}
+    for dealt, networks in ((members, shown[:2]), (judges, shown[3:])):
+        for number, (train, validation, _) in enumerate(networks):
+            for side, seen in (("train", train), ("validation", validation)):
+                assert seen == {marks[p] for p, sides in dealt.items() if sides[number] == side}
 
 
 def test_figures(trained: tuple[Trained, list[Any]]) -> None:
     metrics = trained[0].metrics
     assert metrics.keys() == {"validation", "calibration", "test"}
-    members = parts(trained[0].run / "members.json")
-    judged = sum(sides.count("validation") for sides in members.values())
+    judged = len(parts(trained[0].run / "judges.json"))  # every track that is not of the test
     assert metrics["validation"]["tracks"] == metrics["calibration"]["tracks"] == judged
     for side in ("validation", "test"):
         assert metrics[side]["genres"] == ["chords", "clicks"]
@@ -210,9 +228,10 @@ def test_problems_and_progress_are_told(trained: tuple[Trained, list[Any]]) -> N
     assert drawn[-1] == (34, 34)
     steps = [args for args in said if len(args) == 3]
     assert [(a, b) for a, b, _ in steps] == sorted((a, b) for a, b, _ in steps)
-    assert {(a, b) for a, b, _ in steps} == {(1, 3), (2, 3), (3, 3)}
+    networks = 3 + judge_count(result.run)
+    assert {(a, b) for a, b, _ in steps} == {(n + 1, networks) for n in range(networks)}
     assert all(isinstance(progress, Progress) for *_, progress in steps)
-    assert sum(progress.record is not None for *_, progress in steps) == 3 * QUICK.epochs
+    assert sum(progress.record is not None for *_, progress in steps) == networks * QUICK.epochs
 
 
 def committee_of(
@@ -262,32 +281,44 @@ def test_calibrated_on_what_was_not_learned(
         return fit_calibration(scores, labels)
 
     monkeypatch.setattr(module, "fit_calibration", noted)
-    weights, _ = committee_of(music, tmp_path, "run", 0)
+    committee_of(music, tmp_path, "run", 0)
     ((scores, labels),) = given
     dataset = scan_folder(music)
-    config = small(genres=dataset.genres, members=2)
-    store = SpectrogramStore(tmp_path / "store", config)
+    light = small(genres=dataset.genres, members=2).networks[-1]
+    store = SpectrogramStore(tmp_path / "store", light)
     tracks = {track.path: track for track in dataset.tracks}
+    run = tmp_path / "run"
     place = 0
-    for number in range(2):
-        own = {
-            name.split(".", 2)[2]: tensor
-            for name, tensor in weights.items()
-            if name.startswith(f"members.{number}.")
-        }
-        for path, sides in sorted(parts(tmp_path / "run" / "members.json").items()):
+    for number in range(judge_count(run)):
+        own, _ = load_weights(run / "judges" / str(number) / "best" / "weights.safetensors")
+        for path, sides in sorted(parts(run / "judges.json").items()):
             if sides[number] != "validation":
                 continue
             label = dataset.genres.index(tracks[path].genre)
             spectrogram = store.load(tracks[path])
-            alone = replace(config, reconstruction=0.0)
-            judge = ClassifierTask(alone, spectrograms(2), ([spectrogram], [label]), seed=0)
+            judge = ClassifierTask(light, spectrograms(2), ([spectrogram], [label]), seed=0)
             judge.model.load_state_dict(own)
             expected = judge.validation_scores(judge.model.eval())[0]
             np.testing.assert_allclose(scores[place], expected, atol=1e-4)
             assert labels[place] == label
             place += 1
     assert place == len(scores) == len(labels)
+
+
+def test_without_light_networks_the_members_calibrate(
+    music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def places_only(*, genres: tuple[str, ...], members: int) -> ClassifierConfig:
+        return tiny_config(genres=genres, members=members, texture_members=0, texture_capsules=0)
+
+    monkeypatch.setattr(module, "ClassifierConfig", places_only)
+    result = train_classifier(
+        music, tmp_path / "run", members=2, training=replace(QUICK, epochs=1)
+    )
+    assert not (result.run / "judges.json").exists()
+    members = parts(result.run / "members.json")
+    judged = sum(sides.count("validation") for sides in members.values())
+    assert result.metrics["calibration"]["tracks"] == judged
 
 
 def test_without_a_test_part(music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

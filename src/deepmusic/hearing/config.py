@@ -99,7 +99,8 @@ class ClassifierConfig:
         """The configuration of each network of the committee, members first."""
         if not self.texture_members:
             return (self,) * self.members
-        light = replace(self, place_types=0)
+        # a light network has no image, so there is none to rebuild
+        light = replace(self, place_types=0, reconstruction=0.0)
         return (self,) * self.members + (light,) * self.texture_members
 
     @property

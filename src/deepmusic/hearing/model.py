@@ -188,8 +188,9 @@ class CapsuleClassifier(nn.Module):
     @torch.no_grad()
     def fit_scales(self, seen: Views) -> None:
         """Take means and deviations from segments of the training tracks."""
-        self.image_mean.copy_(seen.image.mean(dim=(0, 2)))
-        self.image_std.copy_(seen.image.std(dim=(0, 2)).clamp_min(1e-3))
+        if self.stem is not None:
+            self.image_mean.copy_(seen.image.mean(dim=(0, 2)))
+            self.image_std.copy_(seen.image.std(dim=(0, 2)).clamp_min(1e-3))
         if self.config.texture_capsules:
             self.texture_mean.copy_(seen.texture.mean(dim=0))
             self.texture_std.copy_(seen.texture.std(dim=0).clamp_min(1e-3))

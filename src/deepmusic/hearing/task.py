@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +17,22 @@ from deepmusic.audio import segment_starts
 from deepmusic.capsules import coupling_entropy, dead_share, margin_loss, reconstruction_loss
 from deepmusic.hearing.config import ClassifierConfig
 from deepmusic.hearing.model import CapsuleClassifier, Views, views
+from deepmusic.hearing.texture import texture
 
-__all__ = ["Augmentation", "ClassifierTask", "Segments", "track_scores"]
+__all__ = [
+    "Augmentation",
+    "ClassifierTask",
+    "SegmentTextures",
+    "Segments",
+    "segment_textures",
+    "track_scores",
+]
 
 _AT_ONCE = 64  # segments that are heard together
+_TEXTURE_HOP_S = 1.0  # between the segments whose textures are learned from
+
+Textures = Sequence[NDArray[np.float32]]
+"""Of each track, ``(n, s)``: the textures of some of its segments."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,27 @@ class Segments:
         return torch.from_numpy(segment), int(self._labels[index])
 
 
+class SegmentTextures:
+    """Training items of a network that reads textures alone: those of a segment drawn anew.
+
+    Textures are blind to loudness, so no gain is drawn.
+    """
+
+    def __init__(
+        self, textures: Textures, labels: Sequence[int], *, seed: int
+    ) -> None:
+        self._textures, self._labels, self._seed = textures, labels, seed
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, key: tuple[int, int], /) -> tuple[Tensor, int]:
+        epoch, index = key
+        random = np.random.default_rng([self._seed, epoch, index])
+        rows = self._textures[index]
+        return torch.from_numpy(rows[int(random.integers(len(rows)))]), int(self._labels[index])
+
+
 class ClassifierTask:
     """One member of the committee, as :func:`deepmusic.training.fit` trains it.
 
@@ -76,6 +110,9 @@ class ClassifierTask:
         seed: of the weights, the segments and the augmentation.
         augmentation: how segments are varied.
         metadata: what is saved beside the weights, besides the configuration.
+        textures: what :func:`segment_textures` gives of each track of both sides, for a network
+            that reads textures alone; None computes them, which several such networks need only
+            once.
     """
 
     monitor = "loss"
@@ -90,6 +127,7 @@ class ClassifierTask:
         seed: int,
         augmentation: Augmentation | None = None,
         metadata: Mapping[str, Any] | None = None,
+        textures: tuple[Textures, Textures] | None = None,
     ) -> None:
         self.config = config
         self.augmentation = augmentation or Augmentation()
@@ -97,20 +135,33 @@ class ClassifierTask:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.model: nn.Module = CapsuleClassifier(config)
-        self.dataset = Segments(
-            *train,
-            frames=config.segment_frames,
-            seed=seed,
-            gain_db=self.augmentation.gain_db,
-        )
-        self._fit_scales(train[0])
-        # cut and pooled once: every epoch validates on the same segments
-        self._heard = [views(segments, config) for segments in map(self._cut, validation[0])]
+        self.dataset: Segments | SegmentTextures
+        if config.place_types:
+            self.dataset = Segments(
+                *train,
+                frames=config.segment_frames,
+                seed=seed,
+                gain_db=self.augmentation.gain_db,
+            )
+            self._fit_scales([views(self._cut(whole), config) for whole in train[0]])
+        else:
+            learned, judged = textures or (
+                [segment_textures(whole, config) for whole in side[0]]
+                for side in (train, validation)
+            )
+            self.dataset = SegmentTextures(learned, train[1], seed=seed)
+            self._fit_scales([self._seen(torch.from_numpy(rows)) for rows in learned])
+        # cut and pooled once: every epoch validates on the same segments, which do not overlap
+        if config.place_types:
+            self._heard = [views(segments, config) for segments in map(self._cut, validation[0])]
+        else:
+            apart = math.ceil(config.segment_frames / _texture_hop(config))
+            self._heard = [self._seen(torch.from_numpy(rows[::apart].copy())) for rows in judged]
         self._labels = torch.tensor(list(validation[1]))
 
     @staticmethod
     def collate(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
-        """Segments ``(b, mels, frames)`` and labels ``(b,)``."""
+        """Segments ``(b, mels, frames)``, or their textures ``(b, s)``, and labels ``(b,)``."""
         segments, labels = zip(*items, strict=True)
         return torch.stack(segments), torch.tensor(labels)
 
@@ -120,14 +171,14 @@ class ClassifierTask:
         """Margin loss (cross-entropy for the plain CNN) and the masked reconstruction."""
         segments, labels = batch
         network = self._network()
-        seen = views(segments, self.config)
+        seen = self._seen(segments)
         whole = seen.image
         targets = F.one_hot(labels, len(self.config.genres)).to(segments.dtype)
         seen, targets = _mixed(seen, targets, self.augmentation.mixup)
-        seen = Views(
-            _masked(seen.image, network.image_mean, self.augmentation.mask_share), seen.texture
-        )
-        heard = model(seen, rebuild=labels)
+        if self.config.place_types:
+            masked = _masked(seen.image, network.image_mean, self.augmentation.mask_share)
+            seen = Views(masked, seen.texture)
+        heard = model(seen, rebuild=labels if self.config.place_types else None)
         if heard.poses is None:
             loss = -(targets * heard.log_scores).sum(dim=1).mean()
         else:
@@ -176,8 +227,13 @@ class ClassifierTask:
         assert isinstance(self.model, CapsuleClassifier)
         return self.model
 
-    def _fit_scales(self, spectrograms: Sequence[NDArray[np.float16]]) -> None:
-        parts = [views(self._cut(whole), self.config) for whole in spectrograms]
+    def _seen(self, segments: Tensor) -> Views:
+        """What the network sees of a batch of the data set."""
+        if self.config.place_types:
+            return views(segments, self.config)
+        return Views(segments.new_zeros(len(segments), self.config.bands, 0), segments)
+
+    def _fit_scales(self, parts: Sequence[Views]) -> None:
         self._network().fit_scales(
             Views(torch.cat([p.image for p in parts]), torch.cat([p.texture for p in parts]))
         )
@@ -189,6 +245,26 @@ class ClassifierTask:
         return torch.from_numpy(
             np.stack([whole[:, s : s + length] for s in starts]).astype(np.float32)
         )
+
+
+def segment_textures(
+    spectrogram: NDArray[np.floating], config: ClassifierConfig
+) -> NDArray[np.float32]:
+    """Textures ``(n, s)`` of segments of a track ``(mels, frames)``, one beginning each second."""
+    length = config.segment_frames
+    starts = segment_starts(spectrogram.shape[1], length=length, hop=_texture_hop(config))
+    parts = []
+    for first in range(0, len(starts), _AT_ONCE):
+        segments = np.stack(
+            [spectrogram[:, s : s + length] for s in starts[first : first + _AT_ONCE]]
+        )
+        parts.append(texture(torch.from_numpy(segments.astype(np.float32))).numpy())
+    return np.concatenate(parts)
+
+
+def _texture_hop(config: ClassifierConfig) -> int:
+    hop = round(_TEXTURE_HOP_S * config.log_mel.frames_per_second)
+    return min(max(hop, 1), config.segment_frames)
 
 
 def track_scores(log_scores: Tensor) -> Tensor:

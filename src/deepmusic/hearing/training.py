@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ from deepmusic.hearing.evaluation import draw_confusion, measure
 from deepmusic.hearing.inference import Classifier
 from deepmusic.hearing.model import CapsuleClassifier, Committee
 from deepmusic.hearing.spectrograms import SpectrogramStore, without
-from deepmusic.hearing.task import Augmentation, ClassifierTask
+from deepmusic.hearing.task import Augmentation, ClassifierTask, segment_textures
 from deepmusic.training import Progress, TrainingConfig, draw_history, fit
 from deepmusic.training.checkpoints import checkpoint_path
 
@@ -94,10 +94,11 @@ def train_classifier(
 
     The tracks are divided by artist: a share is held out for the test, the rest is dealt into
     parts, and each member learns from all parts but one, on which it is validated. Some lighter
-    networks that read textures alone then learn from all of them. The run folder receives
-    ``config.json``, ``splits.json`` (the test), ``members.json`` (who validates on what),
-    ``members/N/`` (one training each), ``model.safetensors``,
-    ``metrics.json``, ``accuracy.png``, ``loss.png`` and, with a test, ``confusion.png``.
+    networks that read textures alone then learn from all of them, and others of their kind, each
+    from all parts but one, judge what such networks make of tracks that they did not learn from:
+    that calibrates. The run folder receives ``config.json``, ``splits.json`` (the test),
+    ``members.json`` and ``judges.json`` (who validates on what), ``members/N/`` and ``judges/N/``
+    (one training each), ``model.safetensors``, ``metrics.json``, ``accuracy.png``, ``loss.png`` and, with a test, ``confusion.png``.
 
     Args:
         data: folder of genre folders.
@@ -192,67 +193,74 @@ def train_committee(
         store: holds their spectrograms.
         config: of each network; there are fewer members where a genre has too few artists.
         run: folder of the run.
-        training: settings of each member; member m takes the seed ``100 * seed + m``.
+        training: settings of each network; network n takes the seed ``100 * seed + n``.
         augmentation: how segments are varied; None takes the defaults.
         resume: go on where a run was interrupted.
         on_progress: called after every step.
 
     Returns:
-        The committee without its decoders, its calibration on tracks that the scoring member had
-        not learned from, and the figures of single members on these tracks.
+        The committee without its decoders, its calibration on tracks that the scoring network had
+        not learned from, and the figures of single networks on these tracks.
 
     Raises:
         DataError: the tracks cannot be divided by artist.
     """
     subset = replace(dataset, tracks=tuple(dataset.tracks[i] for i in known))
-    parts = _parts(subset, config.members, training.seed)
-    config = replace(config, members=len(parts))
+    parts = _parts(subset, max(config.members, _PARTS), training.seed)
+    config = replace(config, members=min(config.members, len(parts)))
+    networks = _networks(config, parts, len(subset.tracks))
     if _is_main():
         run.mkdir(parents=True, exist_ok=True)
         _write_json(run / "config.json", config.to_dict())
-        write_splits(run / "members.json", parts, subset)
+        write_splits(run / "members.json", Folds(parts.folds[: config.members], parts.seed), subset)
+        if config.texture_members:
+            write_splits(run / "judges.json", parts, subset)
     spectrograms = [store.load(track) for track in subset.tracks]
     labels = subset.labels
+    textures = None
+    if config.texture_members:  # once for all networks that read nothing else
+        textures = [segment_textures(spectrogram, config) for spectrogram in spectrograms]
     # the decoders have done their part when the training ends
     committee = Committee(replace(config, reconstruction=0.0))
     scores: list[NDArray[np.float32]] = []
     truth: list[int] = []
     histories = []
-    everything = range(len(labels))
-    # those that learn from all tracks have none left to be validated on: their measures are on the
-    # training tracks, and nothing stops them early
-    parts_and_more = [*parts] + [Split((*everything,), (*everything,), ())] * config.texture_members
-    for number, (part, network) in enumerate(zip(parts_and_more, config.networks, strict=True)):
+    for number, network in enumerate(networks):
+        part = network.part
         seed = 100 * training.seed + number
-        held_out = number < config.members
 
         def pick(places: Sequence[int]) -> tuple[list[NDArray[np.float16]], list[int]]:
             return [spectrograms[i] for i in places], [labels[i] for i in places]
 
         task = ClassifierTask(
-            network,
+            network.config,
             pick(part.train),
             pick(part.validation),
             seed=seed,
             augmentation=augmentation,
             metadata={"data": fingerprint(subset), "member": number},
+            textures=None
+            if textures is None or network.config.place_types
+            else ([textures[i] for i in part.train], [textures[i] for i in part.validation]),
         )
-        folder = run / "members" / str(number)
+        folder = run / network.folder
         result = fit(
             task,
-            replace(training, seed=seed, patience=training.patience if held_out else None),
+            replace(training, seed=seed, patience=training.patience if network.stops else None),
             folder,
             resume=resume and checkpoint_path(folder).exists(),
-            on_progress=on_progress and partial(on_progress, number + 1, len(config.networks)),
+            on_progress=on_progress and partial(on_progress, number + 1, len(networks)),
         )
-        if held_out:
+        if network.stops:
             histories.append(result.history)
+        if network.calibrates:
             scores.append(task.validation_scores(task.model).numpy())
             truth.extend(labels[i] for i in part.validation)
-        member = committee.members[number]
-        assert isinstance(member, CapsuleClassifier)
-        trained = task.model.state_dict()
-        member.load_state_dict({name: trained[name] for name in member.state_dict()})
+        if network.speaks:
+            member = committee.members[number]
+            assert isinstance(member, CapsuleClassifier)
+            trained = task.model.state_dict()
+            member.load_state_dict({name: trained[name] for name in member.state_dict()})
     calibration = fit_calibration(np.concatenate(scores), np.array(truth))
     if _is_main():
         draw_history(_mean_history(histories), run)
@@ -265,17 +273,52 @@ def train_committee(
     return committee, calibration, {"validation": figures, "calibration": calibration.to_dict()}
 
 
-def _parts(dataset: FolderDataset, members: int, seed: int) -> Folds:
-    """Every member's tracks: it learns from all but a part of its own, on which it is validated.
+class _Network(NamedTuple):
+    """One network to train."""
 
-    The parts are fifths even where there are fewer members, so that each learns from four fifths.
-    Where a genre has too few artists for that, the parts, and perhaps the members, are fewer.
+    config: ClassifierConfig
+    part: Split
+    folder: str
+    stops: bool  # whether validation may stop it early
+    speaks: bool  # whether it is of the committee
+    calibrates: bool  # whether its scores on tracks that it did not learn from calibrate
+
+
+def _networks(config: ClassifierConfig, parts: Folds, tracks: int) -> list[_Network]:
+    """All networks of a training, in the order of the committee, then those that only judge.
+
+    A light network learns from all tracks for a fixed time, as it has none left to be validated
+    on. Light judges, one for each part, say what such networks make of tracks that they did not
+    learn from: that calibrates. Without light networks the members' own parts do.
     """
-    for parts in range(max(members, _PARTS), 1, -1):
+    full, light = config.networks[: config.members], config.networks[config.members :]
+    everything = Split((*range(tracks),), (*range(tracks),), ())
+    networks = [
+        _Network(c, part, f"members/{n}", True, True, not light)
+        for n, (c, part) in enumerate(zip(full, parts.folds, strict=False))
+    ]
+    networks += [
+        _Network(c, everything, f"members/{n}", False, True, False)
+        for n, c in enumerate(light, start=len(full))
+    ]
+    if light:
+        networks += [
+            _Network(light[0], part, f"judges/{n}", True, False, True)
+            for n, part in enumerate(parts.folds)
+        ]
+    return networks
+
+
+def _parts(dataset: FolderDataset, most: int, seed: int) -> Folds:
+    """The tracks dealt into parts; split n learns from all but part n and is validated on it.
+
+    Where a genre has too few artists for so many parts, they are fewer.
+    """
+    for parts in range(most, 1, -1):
         with suppress(DataError):
             folds = make_folds(dataset, folds=parts, seed=seed)
             shares = [Split(tuple(sorted((*f.train, *f.validation))), f.test, ()) for f in folds]
-            return Folds(tuple(shares[:members]), seed)
+            return Folds(tuple(shares), seed)
     return Folds((make_split(dataset, test=0, validation=1 / _PARTS, seed=seed),), seed)
 
 
