@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from deepmusic.audio import LogMelConfig
 from deepmusic.errors import CheckpointError
-from deepmusic.hearing.config import ClassifierConfig
+from deepmusic.hearing.config import ROUTINGS, ClassifierConfig
 
 TWO = ("a", "b")
 
@@ -22,7 +22,7 @@ TWO = ("a", "b")
     segment=st.integers(96, 400),
     hop=st.integers(1, 96),
     bands=st.sampled_from([16, 32, 64, 128]),
-    routing=st.sampled_from(["dynamic", "uniform", "none"]),
+    routing=st.sampled_from(ROUTINGS),
     dropout=st.floats(0, 0.99),
     rate=st.sampled_from([16000, 22050, 44100]),
 )
@@ -77,6 +77,8 @@ def test_networks_of_the_committee() -> None:
         ({"genre_dim": 0}, "sizes"),
         ({"iterations": 0}, "iterations"),
         ({"channels": (4, 0, 4)}, "channels"),
+        ({"routing": "telepathy"}, "dynamic, .*, none; got 'telepathy'"),
+        ({"routing": "em"}, "got 'em'"),
         ({"dropout": 1.0}, "^dropout"),
         ({"texture_dropout": -0.1}, "texture_dropout"),
         ({"capsule_dropout": 1.5}, "capsule_dropout"),
@@ -114,3 +116,10 @@ def test_a_record_with_holes_is_a_foreign_checkpoint() -> None:
             ClassifierConfig.from_dict({k: v for k, v in record.items() if k != name})
     with pytest.raises(CheckpointError):
         ClassifierConfig.from_dict({})
+
+
+def test_routings_are_those_that_two_families_can_share() -> None:
+    from deepmusic.capsules import ROUTING
+
+    fit = {name for name, method in ROUTING.items() if "bias" in method.options}
+    assert set(ROUTINGS) == {*fit, "none"}

@@ -9,10 +9,8 @@ import torch
 from synthetic import tiny_committee, tiny_config
 
 from deepmusic.errors import ShapeError
-from deepmusic.hearing.config import ClassifierConfig
+from deepmusic.hearing.config import ROUTINGS, ClassifierConfig
 from deepmusic.hearing.model import CapsuleClassifier, Committee, Heard, views
-
-ROUTINGS = ("dynamic", "uniform", "none")
 
 
 def noise(count: int, config: ClassifierConfig, *, seed: int = 0) -> torch.Tensor:
@@ -104,11 +102,6 @@ def test_uniform_routing_shares_alike_and_dynamic_does_not() -> None:
         net = network(routing=routing)
         coupling = net(views(noise(2, net.config), net.config)).coupling
         assert torch.allclose(coupling, torch.full_like(coupling, 0.5), atol=1e-6) == alike
-
-
-def test_unknown_routing_is_named() -> None:
-    with pytest.raises(ShapeError, match="telepathy"):
-        CapsuleClassifier(tiny_config(routing="telepathy"))
 
 
 def test_votes_add_up_to_the_pose() -> None:

@@ -24,7 +24,7 @@ from deepmusic.hearing.inference import Classifier
 from deepmusic.hearing.spectrograms import SpectrogramStore
 from deepmusic.hearing.task import ClassifierTask
 from deepmusic.hearing.training import Trained, train_classifier, train_committee
-from deepmusic.training import Progress, TrainingConfig, read_history
+from deepmusic.training import Progress, TrainingConfig, load_weights, read_history
 
 QUICK = TrainingConfig(epochs=2, batch_size=8, learning_rate=3e-3, device="cpu")
 
@@ -312,9 +312,7 @@ def test_without_light_networks_the_members_calibrate(
         return tiny_config(genres=genres, members=members, texture_members=0, texture_capsules=0)
 
     monkeypatch.setattr(module, "ClassifierConfig", places_only)
-    result = train_classifier(
-        music, tmp_path / "run", members=2, training=replace(QUICK, epochs=1)
-    )
+    result = train_classifier(music, tmp_path / "run", members=2, training=replace(QUICK, epochs=1))
     assert not (result.run / "judges.json").exists()
     members = parts(result.run / "members.json")
     judged = sum(sides.count("validation") for sides in members.values())
@@ -423,9 +421,9 @@ def test_copies_count_as_one_artist(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.slow
 def test_the_shipped_size_trains(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "music", artists=7, seconds=7.0, each=1)
-    result = train_classifier(root, tmp_path / "run", members=2, training=QUICK)
+    result = train_classifier(root, tmp_path / "run", training=QUICK)
     assert result.classifier.config == ClassifierConfig(
-        genres=("chords", "clicks"), members=2, reconstruction=0.0
+        genres=("chords", "clicks"), reconstruction=0.0
     )
     assert (result.run / "model.safetensors").stat().st_size < 4_000_000
     records = read_history(result.run / "members" / "0")

@@ -56,7 +56,7 @@ def train() -> None:
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Full networks, each validated on tracks that it does not learn from; three light ones, "
+    help="Full networks, each validated on tracks that it does not learn from; four light ones, "
     "which learn from all, come on top.",
 )
 @click.option("--epochs", metavar="N", type=click.IntRange(min=1), help="Most passes a network.")

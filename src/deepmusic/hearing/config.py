@@ -9,7 +9,11 @@ from typing import Any
 from deepmusic.audio import LogMelConfig
 from deepmusic.errors import CheckpointError
 
-__all__ = ["ClassifierConfig"]
+__all__ = ["ROUTINGS", "ClassifierConfig"]
+
+ROUTINGS = ("dynamic", "inverted_attention", "self_attention", "uniform", "none")
+"""Those of :data:`deepmusic.capsules.ROUTING` whose parents are sums of votes and a bias, so that
+two families of children can speak to them, and none at all."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,8 @@ class ClassifierConfig:
         texture_capsules: capsules that read the statistics of the segment; 0 leaves them out.
         pose_dim: numbers in the pose of a child capsule.
         genre_dim: numbers in the pose of a genre capsule.
-        routing: a name in :data:`deepmusic.capsules.ROUTING`, or ``"none"`` for a plain CNN on
-            the same inputs: average pooling and one linear layer instead of capsules.
+        routing: one of :data:`ROUTINGS`. ``"none"`` is a plain CNN on the same inputs: average
+            pooling and one linear layer instead of capsules.
         iterations: passes of the routing.
         dropout: of the stem's channels, in [0, 1).
         texture_dropout: of the statistics, in [0, 1).
@@ -48,7 +52,7 @@ class ClassifierConfig:
     segment_frames: int = 258
     hop_frames: int = 129
     members: int = 1
-    texture_members: int = 3
+    texture_members: int = 4
     bands: int = 64
     frame_step: int = 2
     channels: tuple[int, int, int] = (16, 32, 64)
@@ -66,6 +70,8 @@ class ClassifierConfig:
     def __post_init__(self) -> None:
         if len(self.genres) < 2 or len(set(self.genres)) != len(self.genres):
             raise ValueError(f"a classifier needs two different genres or more; got {self.genres}")
+        if self.routing not in ROUTINGS:
+            raise ValueError(f"routing is one of {', '.join(ROUTINGS)}; got {self.routing!r}")
         if self.log_mel.mels % self.bands:
             raise ValueError(f"bands must divide {self.log_mel.mels} mels; got {self.bands}")
         if not 1 <= self.hop_frames <= self.segment_frames or self.segment_frames < 96:
