@@ -6,7 +6,14 @@ traceback, and go on with the rest of the work.
 
 from __future__ import annotations
 
-__all__ = ["AudioError", "CheckpointError", "DataError", "DeepMusicError", "ShapeError"]
+__all__ = [
+    "AudioError",
+    "CheckpointError",
+    "DataError",
+    "DeepMusicError",
+    "ScoreError",
+    "ShapeError",
+]
 
 
 class DeepMusicError(Exception):
@@ -23,6 +30,19 @@ class AudioError(DeepMusicError):
     Args:
         message: one sentence for a person.
         code: a short reason that programs can test for, such as ``"not_audio"``.
+    """
+
+    def __init__(self, message: str, *, code: str = "unreadable") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ScoreError(DeepMusicError):
+    """No notes could be had from a file, or a score cannot be put where it should go.
+
+    Args:
+        message: one sentence for a person.
+        code: a short reason that programs can test for, such as ``"not_midi"``.
     """
 
     def __init__(self, message: str, *, code: str = "unreadable") -> None:
