@@ -36,6 +36,7 @@ from deepmusic.files import write_atomically
 from deepmusic.studies.baselines import FEATURE_MODELS, count_parameters
 from deepmusic.studies.comparison import markdown_table
 from fma_features import load_table
+from job_results import append_result, read_results
 
 
 class Heard(NamedTuple):
@@ -114,24 +115,6 @@ def fold_mark(dataset: FolderDataset, fold: Fold) -> str:
     """Names a fold by its content: results of other data or other folds are not mixed up."""
     content = [fingerprint(dataset), fold.train, fold.validation, fold.test]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-
-
-def read_results(path: Path) -> list[dict[str, Any]]:
-    """The lines of an earlier run; one that a kill cut in half is left out."""
-    results = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            results.append(json.loads(line))
-        except json.JSONDecodeError:
-            print(f"{path}: a line cut in half is left out", file=sys.stderr)
-    return results
-
-
-def append_result(path: Path, result: dict[str, Any]) -> None:
-    """Add a line, on a line of its own even if the last one was cut in half."""
-    cut = path.is_file() and path.stat().st_size and path.read_bytes()[-1:] != b"\n"
-    with path.open("a", encoding="utf-8") as file:
-        file.write(("\n" if cut else "") + json.dumps(result) + "\n")
 
 
 def run_job(name: str, dataset: FolderDataset, fold: Fold, seed: int, work: Path) -> dict[str, Any]:

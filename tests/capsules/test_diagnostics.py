@@ -31,6 +31,12 @@ def test_entropy_of_a_leaky_routing_is_that_of_what_stayed():
     assert float(coupling_entropy(coupling)) == pytest.approx(1)
 
 
+def test_negative_couplings_count_as_none():
+    coupling = torch.tensor([[0.6, 0.6, -0.2], [-1.0, 0.0, 0.0]])
+    expected = (math.log(2) / math.log(3) + 0) / 2
+    assert float(coupling_entropy(coupling)) == pytest.approx(expected, rel=1e-5)
+
+
 def test_a_capsule_is_dead_when_no_item_wakes_it():
     activations = torch.tensor([[0.9, 0.01, 0.02, 0.0], [0.01, 0.02, 0.06, 0.04]])
     assert float(dead_share(activations)) == 0.5

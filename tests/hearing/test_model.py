@@ -87,7 +87,7 @@ def test_shapes(changes: dict[str, Any], routing: str, batch: int) -> None:
     assert heard.coupling.shape == heard.votes.shape == (batch, children, genres)
     assert heard.children.shape == (batch, children)
     torch.testing.assert_close(heard.coupling.sum(dim=2), torch.ones(batch, children))
-    if config.reconstruction:
+    if config.reconstruction and config.place_types:
         assert heard.rebuilt is not None
         assert heard.rebuilt.shape == (batch, config.bands, 16)
         seen = views(noise(batch, config), config)

@@ -18,7 +18,8 @@ def coupling_entropy(coupling: Tensor) -> Tensor:
     """Mean entropy of the couplings over the parents, divided by ln(parents).
 
     1 is plain averaging, 0 is every child with one parent. Couplings of a leaky routing are
-    first scaled to sum to one.
+    first scaled to sum to one; negative ones, which the prior of self-attention can make, count as
+    none.
 
     Args:
         coupling: ``(..., o)``.
@@ -34,8 +35,8 @@ def coupling_entropy(coupling: Tensor) -> Tensor:
     parents = coupling.shape[-1]
     if parents == 1:
         return coupling.new_zeros(())
-    share = at_least_float32(coupling)
-    share = share / share.sum(dim=-1, keepdim=True)
+    share = at_least_float32(coupling).clamp_min(0)
+    share = share / share.sum(dim=-1, keepdim=True).clamp_min(1e-12)
     entropy = torch.special.entr(share).sum(dim=-1) / math.log(parents)
     mean: Tensor = entropy.mean().clamp(0, 1)
     return mean

@@ -41,7 +41,8 @@ class ClassifierConfig:
         dropout: of the stem's channels, in [0, 1).
         texture_dropout: of the statistics, in [0, 1).
         capsule_dropout: of whole texture capsules, in [0, 1).
-        reconstruction: weight of the masked reconstruction beside the margin loss.
+        reconstruction: weight of the masked reconstruction beside the margin loss, for networks
+            that have an image to rebuild.
 
     Raises:
         ValueError: a field is out of range.
@@ -105,8 +106,7 @@ class ClassifierConfig:
         """The configuration of each network of the committee, members first."""
         if not self.texture_members:
             return (self,) * self.members
-        # a light network has no image, so there is none to rebuild
-        light = replace(self, place_types=0, reconstruction=0.0)
+        light = replace(self, place_types=0)
         return (self,) * self.members + (light,) * self.texture_members
 
     @property

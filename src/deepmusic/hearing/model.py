@@ -126,7 +126,7 @@ class CapsuleClassifier(nn.Module):
             nn.init.normal_(self.reader.weight, std=0.02)
             nn.init.zeros_(self.reader.bias)
         self.genres = GenreCapsules(config)
-        if config.reconstruction:
+        if config.reconstruction and config.place_types:
             self.decoder = MaskedDecoder(
                 genres, config.genre_dim, (config.bands, SKETCH_FRAMES), hidden=(64,)
             )

@@ -128,7 +128,7 @@ def _member_shapes(config: ClassifierConfig) -> dict[str, tuple[int, ...]]:
         shapes["reader.bias"] = (textures * dim,)
         shapes["genres.texture_weight"] = (textures, dim, genres, out)
     shapes["genres.bias"] = (genres, out)
-    if config.reconstruction:  # trained beside the rest, and not used for hearing
+    if config.reconstruction and types:  # trained beside the rest, and not used for hearing
         shapes["decoder.decode.0.weight"] = (64, genres * out)
         shapes["decoder.decode.0.bias"] = (64,)
         shapes["decoder.decode.2.weight"] = (config.bands * 16, 64)

@@ -86,9 +86,7 @@ class SegmentTextures:
     Textures are blind to loudness, so no gain is drawn.
     """
 
-    def __init__(
-        self, textures: Textures, labels: Sequence[int], *, seed: int
-    ) -> None:
+    def __init__(self, textures: Textures, labels: Sequence[int], *, seed: int) -> None:
         self._textures, self._labels, self._seed = textures, labels, seed
 
     def __len__(self) -> int:

@@ -98,7 +98,8 @@ def train_classifier(
     from all parts but one, judge what such networks make of tracks that they did not learn from:
     that calibrates. The run folder receives ``config.json``, ``splits.json`` (the test),
     ``members.json`` and ``judges.json`` (who validates on what), ``members/N/`` and ``judges/N/``
-    (one training each), ``model.safetensors``, ``metrics.json``, ``accuracy.png``, ``loss.png`` and, with a test, ``confusion.png``.
+    (one training each), ``model.safetensors``, ``metrics.json``, ``accuracy.png``, ``loss.png``
+    and, with a test, ``confusion.png``.
 
     Args:
         data: folder of genre folders.

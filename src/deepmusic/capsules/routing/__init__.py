@@ -113,7 +113,9 @@ def _betas(sizes: Sizes) -> dict[str, Tensor]:
 
 
 def _gain_and_offset(sizes: Sizes) -> dict[str, Tensor]:
-    return {"gain": torch.ones(sizes[2]), "offset": torch.zeros(sizes[2])}
+    parents = sizes[2]
+    # what the gain multiplies is about one over the parents: activations would begin all alike
+    return {"gain": torch.full((parents,), float(parents)), "offset": torch.zeros(parents)}
 
 
 _SQUASHED = frozenset({"stop_gradient", "leaky", "bias", "squash"})

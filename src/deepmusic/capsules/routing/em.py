@@ -61,7 +61,8 @@ def em_routing(
         beta_u: ``(o,)``, learned: cost of describing a vote; None is zero.
         beta_a: ``(o,)``, learned: cost of leaving a parent off; None is zero.
         inverse_temperature: λ above. The cost grows with the votes that a parent has, so λ should
-            be about one over that number.
+            be some tenths of one over that number: far more saturates the activations, far less
+            leaves them alike. The default is the paper's, for a hundred votes or more.
         compete: replaces the softmax over parents, as convolutions need.
 
     Returns:
