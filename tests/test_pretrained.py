@@ -68,7 +68,7 @@ def test_size_and_card() -> None:
 def test_what_it_is(classifier: Classifier) -> None:
     assert classifier.genres == ("classical", "electronic", "pop", "rock")
     assert 0 <= classifier.calibration.threshold < 1
-    assert classifier.calibration.tracks >= 64  # a fifth of the clips
+    assert classifier.calibration.tracks > 300  # nearly all clips, each judged by others
     assert classifier.card["trained_on"] <= classifier.card["tracks"]
     assert str(Path(__file__).resolve().parents[2]) not in json.dumps(classifier.card)
 
