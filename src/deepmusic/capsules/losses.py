@@ -41,11 +41,7 @@ def margin_loss(
     Raises:
         ShapeError: shapes or types that do not fit.
     """
-    if lengths.ndim != 2 or not lengths.is_floating_point():
-        raise ShapeError(
-            f"lengths must be floating with shape (batch, classes); "
-            f"got {tuple(lengths.shape)} of {lengths.dtype}"
-        )
+    _check_classes("lengths", lengths)
     lengths = at_least_float32(lengths)
     if targets.ndim == 1 and not targets.is_floating_point() and len(targets) == len(lengths):
         targets = F.one_hot(targets.long(), lengths.shape[1])
@@ -103,11 +99,7 @@ def spread_loss(activations: Tensor, targets: Tensor, *, margin: float = 0.9) ->
     Raises:
         ShapeError: shapes or types that do not fit.
     """
-    if activations.ndim != 2 or not activations.is_floating_point():
-        raise ShapeError(
-            f"activations must be floating with shape (batch, classes); "
-            f"got {tuple(activations.shape)} of {activations.dtype}"
-        )
+    _check_classes("activations", activations)
     if targets.shape != activations.shape[:1] or targets.is_floating_point():
         raise ShapeError(
             f"targets must be class indices of shape ({len(activations)},); "
@@ -132,3 +124,11 @@ def spread_margin(progress: float, *, first: float = 0.2, last: float = 0.9) -> 
         last: margin at the end.
     """
     return first + (last - first) / (1 + math.exp(-20 * (progress - 0.5)))
+
+
+def _check_classes(name: str, scores: Tensor) -> None:
+    if scores.ndim != 2 or not scores.is_floating_point():
+        raise ShapeError(
+            f"{name} must be floating with shape (batch, classes); "
+            f"got {tuple(scores.shape)} of {scores.dtype}"
+        )

@@ -25,13 +25,11 @@ import torch
 from torch import Tensor
 
 from deepmusic.capsules.precision import at_least_float32, outside_autocast
-from deepmusic.capsules.routing.clusters import NARROWEST, distances, moments, points
+from deepmusic.capsules.routing.clusters import NARROWEST, distances, moments, points, route_cast
 from deepmusic.capsules.routing.competition import Compete, share
-from deepmusic.capsules.routing.folding import cast_votes
 from deepmusic.capsules.routing.record import (
     RoutingRecord,
     check_activations,
-    check_children,
     check_iterations,
     check_shape,
     check_votes,
@@ -148,17 +146,17 @@ def variational_routing_folded(
     Raises:
         ShapeError: wrong rank, type or counts, or fewer than one pass.
     """
-    check_children(children, weight)
-    check_activations(activations, tuple(children.shape[:-1]))
-    record = variational_routing(
-        cast_votes(children, weight),
-        iterations,
-        stop_gradient=stop_gradient,
-        activations=None if activations is None else activations.flatten(1),
-        gain=gain,
-        offset=offset,
-        compete=compete,
+    return route_cast(
+        lambda votes, present: variational_routing(
+            votes,
+            iterations,
+            stop_gradient=stop_gradient,
+            activations=present,
+            gain=gain,
+            offset=offset,
+            compete=compete,
+        ),
+        children,
+        weight,
+        activations,
     )
-    dtype = torch.promote_types(children.dtype, weight.dtype)
-    coupling = record.coupling.reshape(*children.shape[:-1], weight.shape[0])
-    return RoutingRecord(record.poses.to(dtype), record.activations.to(dtype), coupling.to(dtype))
