@@ -181,6 +181,19 @@ def test_gradients_are_those_of_finite_differences(method, form, places):
     assert torch.autograd.gradcheck(routed, case.leaves)
 
 
+@pytest.mark.parametrize("places", [None, 2])
+@pytest.mark.parametrize("method", ["dynamic", "inverted_attention", "self_attention"])
+def test_gradients_of_gradients_too(method, places):
+    """What gradient penalties, as of capsule GANs, need."""
+    case = Case(method, batch=2, children=2, in_dim=2, parents=2, out_dim=3, places=places)
+
+    def poses(children, weight):
+        case.children, case.weight = children, weight
+        return case.run("folded", 2).poses
+
+    assert torch.autograd.gradgradcheck(poses, (case.children, case.weight))
+
+
 @pytest.mark.parametrize("method", [m for m in STOPPABLE if m != "uniform"])
 def test_stopping_the_gradient_changes_it_and_not_the_poses(method):
     case = Case(method)

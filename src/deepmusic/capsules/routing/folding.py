@@ -78,8 +78,9 @@ class _WeightedVote(torch.autograd.Function):
     def forward(coupling: Tensor, children: Tensor, weight: Tensor) -> Tensor:
         parents, out_dim = weight.shape[:2]
         summed = children.new_empty(parents, len(children), out_dim)
-        for part in _parts(children, parents):
-            _into(summed[part], _weighted(coupling[part], children), _seen(weight[part]).mT)
+        for part, room in _parts(children, parents):
+            weighted = _weighted(coupling[part], children, room)
+            _into(summed[part], weighted, _seen(weight[part]).mT)
         return summed
 
     @staticmethod
@@ -102,8 +103,8 @@ class _ChildAgreement(torch.autograd.Function):
         parents = len(weight)
         batch, places, _, count = children.shape
         agreement = children.new_empty(parents, batch, places, count)
-        for part in _parts(children, parents):
-            seen = torch.bmm(poses[part], _seen(weight[part]))  # (o, b, d*i)
+        for part, room in _parts(children, parents):
+            seen = torch.bmm(poses[part], _seen(weight[part]), out=room)  # (o, b, d*i)
             agreement[part] = _contracted(seen, children)
         return agreement
 
@@ -127,15 +128,15 @@ def _gradients(
     to_children = torch.zeros_like(children) if wanted[1] else None
     to_weight = torch.empty_like(weight) if wanted[2] else None
     to_poses = torch.empty_like(poses) if wanted[3] else None
-    for part in _parts(children, len(weight)):
+    for part, room in _parts(children, len(weight)):
         if to_weight is not None or to_poses is not None:
-            weighted = _weighted(coupling[part], children)
+            weighted = _weighted(coupling[part], children, room)
             if to_weight is not None:
                 _into(_seen(to_weight[part]), poses[part].mT, weighted)
             if to_poses is not None:
                 _into(to_poses[part], weighted, _seen(weight[part]).mT)
         if to_coupling is not None or to_children is not None:
-            seen = torch.bmm(poses[part], _seen(weight[part]))  # (o, b, d*i)
+            seen = torch.bmm(poses[part], _seen(weight[part]), out=room)  # (o, b, d*i)
             if to_coupling is not None:
                 to_coupling[part] = _contracted(seen, children)
             if to_children is not None:
@@ -143,12 +144,21 @@ def _gradients(
     return to_coupling, to_children, to_weight, to_poses
 
 
-def _parts(children: Tensor, parents: int) -> Iterator[slice]:
-    """Parents in groups whose weighted children fit the cache."""
+def _parts(children: Tensor, parents: int) -> Iterator[tuple[slice, Tensor | None]]:
+    """Parents in groups whose weighted children fit the cache, and room ``(o, b, d*i)`` for them.
+
+    One piece of memory for all groups: taken anew each time it would leave holes. There is no room
+    where gradients of gradients are wanted, since autograd then has to keep what is computed, nor
+    in a compiled graph, which plans its memory itself.
+    """
     numbers = _CPU_NUMBERS if children.device.type == "cpu" else _GPU_NUMBERS
-    each = max(1, numbers // max(1, children[:, 0].numel()))
+    each = min(parents, max(1, numbers // max(1, children[:, 0].numel())))
+    room = None
+    if not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        room = children.new_empty(each, len(children), children.shape[2:].numel())
     for first in range(0, parents, each):
-        yield slice(first, min(first + each, parents))
+        last = min(first + each, parents)
+        yield slice(first, last), None if room is None else room[: last - first]
 
 
 def _seen(weight: Tensor) -> Tensor:
@@ -161,13 +171,12 @@ def _into(target: Tensor, left: Tensor, right: Tensor) -> None:
     target.baddbmm_(left, right, beta=0)
 
 
-def _weighted(coupling: Tensor, children: Tensor) -> Tensor:
+def _weighted(coupling: Tensor, children: Tensor, room: Tensor | None) -> Tensor:
     """Children weighted for some parents and added up over places, ``(o, b, d*i)``."""
-    if children.shape[1] == 1:
-        weighted = coupling[:, :, 0, None, :] * children[:, 0]
-    else:
-        weighted = torch.einsum("obpi,bpdi->obdi", coupling, children)
-    return weighted.flatten(2)
+    if children.shape[1] > 1:
+        return torch.einsum("obpi,bpdi->obdi", coupling, children).flatten(2)
+    out = None if room is None else room.view(*room.shape[:2], *children.shape[2:])
+    return torch.mul(coupling[:, :, 0, None, :], children[:, 0], out=out).flatten(2)
 
 
 def _contracted(seen: Tensor, children: Tensor) -> Tensor:
