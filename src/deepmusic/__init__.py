@@ -19,6 +19,7 @@ from deepmusic.errors import (
     CheckpointError,
     DataError,
     DeepMusicError,
+    ScoreError,
     ShapeError,
 )
 from deepmusic.version import __version__
@@ -32,6 +33,7 @@ __all__ = [
     "CheckpointError",
     "DataError",
     "DeepMusicError",
+    "ScoreError",
     "ShapeError",
     "Verdict",
     "__version__",

@@ -1,0 +1,228 @@
+"""What is lost when music is put on a grid, by data set and steps a beat.
+
+    python benchmarks/quantisation.py [--data DIR] [--pages]
+
+Writes docs/measured/quantisation.json and the tables in docs/symbolic.md. With --pages only the
+tables are written, from what was measured before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tarfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepmusic.errors import ScoreError
+from deepmusic.files import write_atomically
+from deepmusic.music import QuantisationLoss, Score, aligned, quantisation_loss, read_midi
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT.parent / "shared" / "data"
+MEASURED = ROOT / "docs" / "measured" / "quantisation.json"
+PAGE = ROOT / "docs" / "symbolic.md"
+START, END = "<!-- quantisation: start -->", "<!-- quantisation: end -->"
+
+STEPS_PER_BEAT = (2, 3, 4, 6, 8, 12, 24)
+A_32ND = 1 / 8
+AUDIBLE_S = 0.05
+ON_GRID_BEATS = 1 / 480  # a tick of rounding is no loss
+# The grid chosen for a set is the coarsest with sixteenths in it that costs no more than this
+HOLDS_SIXTEENTHS = (4, 8, 12, 24)
+MOST_MOVED = 0.05  # share of onsets that move by more than 50 ms
+MOST_LOST = 0.005  # share of notes that a fine grid keeps and this one loses
+TITLES = {
+    "pop909": "POP909 (pop)",
+    "pop909_aligned": "POP909, aligned",
+    "nottingham": "Nottingham (folk)",
+    "classical": "classical, from scores",
+    "performance": "classical, performed",
+    "ragtime": "ragtime",
+    "jazz": "jazz",
+    "rock_pop": "rock and pop",
+    "game": "game",
+}
+
+
+def archived(path: Path) -> list[bytes]:
+    """The MIDI files in a tar archive, by name."""
+    with tarfile.open(path, "r:xz") as archive:
+        opened = ((entry.name, archive.extractfile(entry)) for entry in archive)
+        files = {name: file.read() for name, file in opened if file and name.endswith(".mid")}
+    return [files[name] for name in sorted(files)]
+
+
+def data_sets(data: Path) -> dict[str, list[bytes]]:
+    symbolic = data / "symbolic"
+    pop909 = archived(symbolic / "pop909" / "pop909_midi.tar.xz")
+    sets = {
+        "pop909": pop909,
+        "pop909_aligned": pop909,
+        "nottingham": archived(symbolic / "nottingham" / "nottingham_midi.tar.xz"),
+    }
+    for name in TITLES:
+        if name in sets:
+            continue
+        folder = "classical" if name == "performance" else name
+        paths = sorted((data / "midi_genres" / folder).glob("*.mid"))
+        if folder == "classical":  # MAESTRO holds what a piano recorded: its beats mean nothing
+            paths = [p for p in paths if p.name.startswith("Maestro") == (name == "performance")]
+        sets[name] = [path.read_bytes() for path in paths]
+    return sets
+
+
+def readable(files: Iterable[bytes]) -> list[Score]:
+    scores = []
+    for content in files:
+        try:
+            scores.append(read_midi(content))
+        except ScoreError as error:
+            print(f"left out: {error}")
+    return scores
+
+
+def summary(losses: Sequence[QuantisationLoss]) -> dict[str, float]:
+    """Figures over all notes of a data set."""
+    notes = sum(loss.notes for loss in losses)
+    beats = np.abs(np.concatenate([loss.onset_error_beats for loss in losses]))
+    seconds = np.abs(np.concatenate([loss.onset_error_s for loss in losses]))
+    duration = np.abs(np.concatenate([loss.duration_error for loss in losses]))
+    by_file = [float(np.mean(np.abs(loss.onset_error_s) > AUDIBLE_S)) for loss in losses]
+    return {
+        "on_grid": float(np.mean(beats <= ON_GRID_BEATS)),
+        "moved_32nd": float(np.mean(beats > A_32ND + 1e-9)),
+        "moved_50ms": float(np.mean(seconds > AUDIBLE_S)),
+        "files_over": float(np.mean(np.array(by_file) > MOST_MOVED)),
+        "onset_error_ms": float(1000 * seconds.mean()),
+        "lost": sum(loss.merged for loss in losses) / notes,
+        "cut": sum(loss.cut for loss in losses) / notes,
+        "duration_error": float(duration.mean()),
+        "duration_error_median": float(np.median(duration)),
+    }
+
+
+def measure(data: Path) -> dict[str, Any]:
+    found = {}
+    for name, files in data_sets(data).items():
+        scores = readable(files)
+        if name.endswith("_aligned"):
+            scores = [aligned(score) for score in scores]
+        grids = []
+        for steps in STEPS_PER_BEAT:
+            figures = summary([quantisation_loss(score, steps) for score in scores])
+            rounded = {key: float(f"{value:.4g}") for key, value in figures.items()}
+            grids.append({"steps_per_beat": steps, "steps_per_bar": 4 * steps} | rounded)
+        notes = sum(len(score.notes) for score in scores)
+        found[name] = {"files": len(scores), "notes": notes, "grids": grids}
+        print(f"{name}: {len(scores)} files, {notes} notes")
+    return found
+
+
+def chosen(grids: list[dict[str, float]]) -> dict[str, float]:
+    """The coarsest grid that costs little; 12 instead of 8 where there are triplets."""
+    by_steps = {grid["steps_per_beat"]: grid for grid in grids}
+    finest = by_steps[HOLDS_SIXTEENTHS[-1]]
+    choice = next(
+        (
+            by_steps[steps]
+            for steps in HOLDS_SIXTEENTHS
+            if by_steps[steps]["moved_50ms"] <= MOST_MOVED
+            and by_steps[steps]["lost"] <= finest["lost"] + MOST_LOST
+        ),
+        finest,
+    )
+    # Steps a third shorter make errors a third smaller by themselves; triplets make it more.
+    has_triplets = by_steps[12]["onset_error_ms"] < 0.95 * 8 / 12 * by_steps[8]["onset_error_ms"]
+    return by_steps[12] if choice["steps_per_beat"] == 8 and has_triplets else choice
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def per_cent(share: float) -> str:
+    return f"{100 * share:.2f}" if share < 0.1 else f"{100 * share:.0f}"
+
+
+def tables(measured: dict[str, Any]) -> str:
+    """What docs/symbolic.md shows."""
+    head = ["steps a beat", *map(str, STEPS_PER_BEAT)]
+    shown = [
+        ("Onsets that move by more than 50 ms, per cent", "moved_50ms", per_cent),
+        ("Onsets that move by more than a 32nd note, per cent", "moved_32nd", per_cent),
+        ("Mean movement of onsets, ms", "onset_error_ms", "{:.1f}".format),
+        ("Onsets that were on the grid before, per cent", "on_grid", per_cent),
+        ("Notes lost, per cent", "lost", per_cent),
+        ("Mean change of duration, per cent of the duration", "duration_error", per_cent),
+        ("Median change of duration, per cent of it", "duration_error_median", per_cent),
+    ]
+    text = ""
+    for title, key, said in shown:
+        rows = [
+            [TITLES[name], *(said(grid[key]) for grid in found["grids"])]
+            for name, found in measured.items()
+        ]
+        text += f"{title}:\n\n{table(head, rows)}\n"
+    rows = []
+    for name, found in measured.items():
+        grid = chosen(found["grids"])
+        rows.append(
+            [
+                TITLES[name],
+                f"{found['files']}",
+                f"{found['notes']:,}",
+                f"**{grid['steps_per_beat']}**",
+                f"{grid['steps_per_bar']}",
+                per_cent(grid["moved_50ms"]),
+                per_cent(grid["files_over"]),
+                f"{grid['onset_error_ms']:.1f}",
+                per_cent(grid["lost"]),
+            ]
+        )
+    head = ["music", "files", "notes", "steps a beat", "steps a 4/4 bar", "moved > 50 ms, %"]
+    head += [
+        f"files with more than {100 * MOST_MOVED:g} % moved, %",
+        "mean movement, ms",
+        "lost, %",
+    ]
+    text += f"Chosen:\n\n{table(head, rows)}"
+    text += f"""
+The choice is the coarsest of {", ".join(map(str, HOLDS_SIXTEENTHS))} steps a beat at which at most
+{100 * MOST_MOVED:g} % of onsets move by more than 50 ms and at most {100 * MOST_LOST:g} % of notes
+are lost that 24 steps would keep. Where that is 8, and 12 steps bring onsets nearer than their
+fineness alone would, there are triplets, and it is 12. Where none will do it is the finest.
+"""
+    return text
+
+
+def with_tables(page: str, text: str) -> str:
+    before, _, rest = page.partition(START)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise SystemExit(f"{PAGE.name} lacks its marks {START} and {END}")
+    return f"{before}{START}\n\n{text}\n{END}{after}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of the data sets")
+    parser.add_argument("--pages", action="store_true", help="write the tables only")
+    options = parser.parse_args()
+    if not options.pages:
+        measured = measure(options.data)
+        with write_atomically(MEASURED) as file:
+            file.write(json.dumps(measured, indent=1) + "\n")
+    measured = json.loads(MEASURED.read_text(encoding="utf-8"))
+    page = with_tables(PAGE.read_text(encoding="utf-8"), tables(measured))
+    with write_atomically(PAGE) as file:
+        file.write(page)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

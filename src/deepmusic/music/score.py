@@ -1,0 +1,332 @@
+"""A score: notes in parts, with tempi, metres and keys, in whole ticks.
+
+All times are whole numbers of ticks, so many to a beat, as in MIDI: nothing is rounded between a
+file and a score. A *beat* is a quarter note throughout, whatever the metre says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["KeySignature", "Note", "NoteArrays", "Part", "Score", "Tempo", "TimeSignature"]
+
+LAST_TICK = 2**31 - 2
+"""No score is longer: symusic counts ticks in 32 bits and ends a track one tick later."""
+
+
+def _check(name: str, value: object, least: int, most: int) -> None:
+    # bool is an int, and True no pitch
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise ValueError(f"{name} is an integer from {least} to {most}; got {value!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One note.
+
+    Args:
+        onset: tick at which it is struck, from 0.
+        duration: ticks for which it sounds, at least 1.
+        pitch: MIDI pitch, 0 to 127; 60 is middle C.
+        velocity: how hard it is struck, 1 to 127.
+        part: index of its part in the score.
+
+    Raises:
+        ValueError: a number is no integer or out of range.
+    """
+
+    onset: int
+    duration: int
+    pitch: int
+    velocity: int = 80
+    part: int = 0
+
+    def __post_init__(self) -> None:
+        _check("onset", self.onset, 0, LAST_TICK)
+        _check("duration", self.duration, 1, LAST_TICK - self.onset)
+        _check("pitch", self.pitch, 0, 127)
+        _check("velocity", self.velocity, 1, 127)
+        _check("part", self.part, 0, 32767)
+
+    @property
+    def end(self) -> int:
+        """The first tick at which it sounds no more."""
+        return self.onset + self.duration
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What plays a line of notes: a MIDI track.
+
+    Args:
+        name: printable characters, or nothing.
+        program: General MIDI instrument, 0 to 127.
+        is_drum: whether the notes are drums (channel 10), whose pitches name instruments.
+
+    Raises:
+        ValueError: the name is not printable, or the program out of range.
+    """
+
+    name: str = ""
+    program: int = 0
+    is_drum: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.name.isprintable():
+            raise ValueError(f"the name of a part is printable text; got {self.name!r}")
+        _check("program", self.program, 0, 127)
+
+
+@dataclass(frozen=True, slots=True)
+class Tempo:
+    """The tempo from a time on.
+
+    Args:
+        time: ticks in a score, steps in a grid.
+        us_per_beat: microseconds a quarter note, 1 to 16,777,215, which is how MIDI keeps it.
+
+    Raises:
+        ValueError: a number is no integer or out of range.
+    """
+
+    time: int
+    us_per_beat: int
+
+    def __post_init__(self) -> None:
+        _check("time", self.time, 0, LAST_TICK)
+        _check("us_per_beat", self.us_per_beat, 1, 2**24 - 1)
+
+    @property
+    def beats_per_minute(self) -> float:
+        """Quarter notes a minute."""
+        return 60e6 / self.us_per_beat
+
+
+@dataclass(frozen=True, slots=True)
+class TimeSignature:
+    """The metre from a time on.
+
+    Args:
+        time: ticks in a score, steps in a grid.
+        numerator: 1 to 255.
+        denominator: a power of two, 1 to 128.
+
+    Raises:
+        ValueError: a number is no integer or out of range.
+    """
+
+    time: int
+    numerator: int
+    denominator: int
+
+    def __post_init__(self) -> None:
+        _check("time", self.time, 0, LAST_TICK)
+        _check("numerator", self.numerator, 1, 255)
+        _check("denominator", self.denominator, 1, 128)
+        if self.denominator & (self.denominator - 1):
+            raise ValueError(f"the denominator is a power of two; got {self.denominator}")
+
+    @property
+    def beats_per_bar(self) -> Fraction:
+        """Quarter notes in a bar: 3 in 6/8."""
+        return Fraction(4 * self.numerator, self.denominator)
+
+
+@dataclass(frozen=True, slots=True)
+class KeySignature:
+    """The key from a time on.
+
+    Args:
+        time: ticks in a score, steps in a grid.
+        sharps: sharps, or flats when negative; -7 to 7.
+        is_minor: whether the key is minor.
+
+    Raises:
+        ValueError: a number is no integer or out of range.
+    """
+
+    time: int
+    sharps: int
+    is_minor: bool = False
+
+    def __post_init__(self) -> None:
+        _check("time", self.time, 0, LAST_TICK)
+        _check("sharps", self.sharps, -7, 7)
+
+
+class NoteArrays(NamedTuple):
+    """The notes of a score as columns ``(n,)``, int64, in the order of ``Score.notes``."""
+
+    onset: NDArray[np.int64]
+    duration: NDArray[np.int64]
+    pitch: NDArray[np.int64]
+    velocity: NDArray[np.int64]
+    part: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A piece of music.
+
+    What is given is brought to one form, so that equal music is equal: notes are sorted by onset,
+    pitch, part, duration and velocity; of several tempi (metres, keys) at one tick the last holds;
+    and where nothing is said of tempo or metre at the start, what MIDI means by that is written
+    down: 120 beats a minute and 4/4.
+
+    Args:
+        ticks_per_beat: ticks a quarter note, 1 to 32,767.
+        notes: the notes, in any order.
+        parts: what plays them; a note's ``part`` is an index into these.
+        tempos, time_signatures, key_signatures: changes, each from its time on, in any order.
+        end: tick at which the piece ends; it is never before the end of the last note.
+        warnings: what was repaired or left out in reading, one sentence each; no part of equality.
+
+    Raises:
+        ValueError: a number is out of range, or a note is of a part that does not exist.
+
+    Example:
+        >>> score = Score(480, (Note(0, 480, 60), Note(480, 960, 64)))
+        >>> score.beats, score.seconds
+        (Fraction(3, 1), 1.5)
+    """
+
+    ticks_per_beat: int
+    notes: tuple[Note, ...]
+    parts: tuple[Part, ...] = (Part(),)
+    tempos: tuple[Tempo, ...] = ()
+    time_signatures: tuple[TimeSignature, ...] = ()
+    key_signatures: tuple[KeySignature, ...] = ()
+    end: int = 0
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check("ticks_per_beat", self.ticks_per_beat, 1, 32767)
+        notes = tuple(sorted(self.notes, key=_order))
+        missing = max((note.part for note in notes), default=-1)
+        if missing >= len(self.parts):
+            raise ValueError(f"a note is of part {missing}, and there are {len(self.parts)} parts")
+        _check("end", self.end, 0, LAST_TICK)
+        canonical = {
+            "notes": notes,
+            "parts": tuple(self.parts),
+            "tempos": in_effect(self.tempos, Tempo(0, 500_000)),
+            "time_signatures": in_effect(self.time_signatures, TimeSignature(0, 4, 4)),
+            "key_signatures": in_effect(self.key_signatures),
+            "end": max(self.end, max((note.end for note in notes), default=0)),
+            "warnings": tuple(self.warnings),
+        }
+        for name, value in canonical.items():
+            object.__setattr__(self, name, value)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Score):
+            return NotImplemented
+        return self._content() == other._content()
+
+    def __hash__(self) -> int:
+        return hash(self._content())
+
+    def _content(self) -> tuple[Any, ...]:
+        return (
+            self.ticks_per_beat,
+            self.notes,
+            self.parts,
+            self.tempos,
+            self.time_signatures,
+            self.key_signatures,
+            self.end,
+        )
+
+    @property
+    def beats(self) -> Fraction:
+        """Length in quarter notes."""
+        return Fraction(self.end, self.ticks_per_beat)
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return float(self.seconds_at(self.end))
+
+    def seconds_at(self, ticks: ArrayLike) -> NDArray[np.float64]:
+        """Seconds from the start at which ticks fall.
+
+        Args:
+            ticks: any shape, integers or floats (a place between two ticks), from 0.
+
+        Returns:
+            float64 of the same shape.
+        """
+        starts, seconds, seconds_per_tick = self._tempo_map
+        places = np.asarray(ticks, np.float64)
+        which = np.searchsorted(starts, places, side="right") - 1
+        result: NDArray[np.float64] = (
+            seconds[which] + (places - starts[which]) * seconds_per_tick[which]
+        )
+        return result
+
+    def transposed(self, semitones: int) -> Score:
+        """The score with all notes but drums moved up, or down when negative; keys follow.
+
+        Raises:
+            ValueError: a note would leave 0 to 127.
+        """
+        drums = {index for index, part in enumerate(self.parts) if part.is_drum}
+        notes = tuple(
+            note if note.part in drums else replace(note, pitch=note.pitch + semitones)
+            for note in self.notes
+        )
+        keys = tuple(
+            replace(key, sharps=_transposed_key(key.sharps, semitones))
+            for key in self.key_signatures
+        )
+        return replace(self, notes=notes, key_signatures=keys)
+
+    def notes_of(self, part: int) -> tuple[Note, ...]:
+        """The notes of one part, sorted."""
+        return tuple(note for note in self.notes if note.part == part)
+
+    @cached_property
+    def arrays(self) -> NoteArrays:
+        """The notes as columns; the arrays cannot be written to."""
+        rows = [(n.onset, n.duration, n.pitch, n.velocity, n.part) for n in self.notes]
+        table = np.array(rows, np.int64).reshape(-1, 5).T.copy()
+        table.setflags(write=False)
+        return NoteArrays(*table)
+
+    @cached_property
+    def _tempo_map(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Ticks at which a tempo begins, the seconds then, and seconds a tick from there on."""
+        starts = np.array([tempo.time for tempo in self.tempos], np.float64)
+        per_tick = np.array([tempo.us_per_beat for tempo in self.tempos], np.float64)
+        per_tick /= 1e6 * self.ticks_per_beat
+        seconds = np.concatenate([[0.0], np.cumsum(np.diff(starts) * per_tick[:-1])])
+        return starts, seconds, per_tick
+
+
+Change = TypeVar("Change", Tempo, TimeSignature, KeySignature)
+
+
+def in_effect(changes: Iterable[Change], at_start: Change | None = None) -> tuple[Change, ...]:
+    """Changes by time, the last of each time, after ``at_start`` where none is at 0."""
+    by_time = {} if at_start is None else {0: at_start}
+    for change in sorted(changes, key=lambda change: change.time):
+        by_time[change.time] = change
+    return tuple(by_time.values())
+
+
+def _order(note: Note) -> tuple[int, int, int, int, int]:
+    return (note.onset, note.pitch, note.part, note.duration, note.velocity)
+
+
+def _transposed_key(sharps: int, semitones: int) -> int:
+    """Sharps of a key moved by semitones, each of which is seven fifths, as few as can be."""
+    moved = sharps + 7 * (semitones % 12)
+    nearest = (moved + 5) % 12 - 5  # -5 to 6
+    return sharps if semitones % 12 == 0 else nearest

@@ -1,0 +1,130 @@
+"""Scores: what they refuse, how they are brought to one form, lengths and transposition."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scores import scores
+
+from deepmusic.music import KeySignature, Note, Part, Score, Tempo, TimeSignature
+
+SCALE = tuple(Note(480 * i, 480, pitch) for i, pitch in enumerate((60, 62, 64, 65)))
+
+
+@pytest.mark.parametrize(
+    ("make", "numbers"),
+    [
+        (Note, (-1, 1, 60)),
+        (Note, (0, 0, 60)),
+        (Note, (0, 1, 128)),
+        (Note, (0, 1, 60, 0)),
+        (Note, (0, 1, 60, 80, -1)),
+        (Note, (0.5, 1, 60)),
+        (Note, (0, 1, True)),
+        (Note, (2**31 - 3, 2, 60)),
+        (Part, ("two\nlines",)),
+        (Part, ("piano", 128)),
+        (Tempo, (0, 0)),
+        (Tempo, (0, 2**24)),
+        (TimeSignature, (0, 0, 4)),
+        (TimeSignature, (0, 4, 3)),
+        (TimeSignature, (0, 4, 256)),
+        (KeySignature, (0, 8)),
+    ],
+)
+def test_what_cannot_be_is_refused(make: Any, numbers: tuple[Any, ...]) -> None:
+    with pytest.raises(ValueError, match=r"got|printable"):
+        make(*numbers)
+
+
+@pytest.mark.parametrize("ticks_per_beat", [0, -1, 32768])
+def test_ticks_a_beat_have_limits(ticks_per_beat: int) -> None:
+    with pytest.raises(ValueError, match="ticks_per_beat"):
+        Score(ticks_per_beat, SCALE)
+
+
+def test_a_note_needs_its_part() -> None:
+    with pytest.raises(ValueError, match="part 1, and there are 1"):
+        Score(480, (Note(0, 1, 60, part=1),))
+
+
+@settings(max_examples=30, deadline=None)
+@given(scores(), st.randoms(use_true_random=False))
+def test_equal_music_is_equal(score: Score, random: Any) -> None:
+    shuffled = list(score.notes)
+    random.shuffle(shuffled)
+    again = replace(score, notes=tuple(shuffled), warnings=("Something was repaired.",))
+    assert again == score
+    assert hash(again) == hash(score)
+    assert again != replace(score, end=score.end + 1)
+    assert [n.onset for n in score.notes] == sorted(n.onset for n in score.notes)
+
+
+def test_silence_about_tempo_and_metre_is_what_midi_means_by_it() -> None:
+    score = Score(480, SCALE, tempos=(Tempo(960, 250_000), Tempo(960, 1_000_000)))
+    assert score.tempos == (Tempo(0, 500_000), Tempo(960, 1_000_000))
+    assert score.tempos[0].beats_per_minute == 120
+    assert score.time_signatures == (TimeSignature(0, 4, 4),)
+    assert score.key_signatures == ()
+    assert TimeSignature(0, 6, 8).beats_per_bar == 3
+
+
+def test_lengths() -> None:
+    score = Score(480, SCALE, tempos=(Tempo(960, 1_000_000),), end=2400)
+    assert score.beats == Fraction(5)
+    assert score.seconds == pytest.approx(2 * 0.5 + 3 * 1.0)
+    assert Score(480, SCALE, end=1).beats == 4  # never before the last note
+    np.testing.assert_allclose(score.seconds_at([0, 480, 960, 1440.5]), [0, 0.5, 1, 2 + 0.5 / 480])
+
+
+@settings(max_examples=30, deadline=None)
+@given(scores(), st.integers(0, 6000))
+def test_seconds_are_those_of_a_loop_over_ticks_of_tempo(score: Score, tick: int) -> None:
+    seconds = 0.0
+    ends = [*(tempo.time for tempo in score.tempos[1:]), 10**9]
+    for tempo, end in zip(score.tempos, ends, strict=True):
+        ticks = max(0, min(tick, end) - tempo.time)
+        seconds += ticks / score.ticks_per_beat * tempo.us_per_beat / 1e6
+    assert float(score.seconds_at(tick)) == pytest.approx(seconds, rel=1e-9, abs=1e-12)
+
+
+@settings(max_examples=30, deadline=None)
+@given(scores())
+def test_columns_are_the_notes(score: Score) -> None:
+    columns = score.arrays
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    assert tuple(Note(*row) for row in rows) == score.notes
+    with pytest.raises(ValueError, match="read-only"):
+        columns.pitch[:] = 0
+    by_part = [score.notes_of(part) for part in range(len(score.parts))]
+    assert sorted(map(str, score.notes)) == sorted(str(n) for notes in by_part for n in notes)
+
+
+def test_transposing_leaves_drums_and_takes_the_key_along() -> None:
+    score = Score(
+        480,
+        (*SCALE, Note(0, 10, 36, part=1)),
+        parts=(Part(), Part("drums", is_drum=True)),
+        key_signatures=(KeySignature(0, 0), KeySignature(480, -3, True)),
+    )
+    up = score.transposed(2)
+    assert [note.pitch for note in up.notes_of(0)] == [62, 64, 66, 67]
+    assert up.notes_of(1) == score.notes_of(1)
+    assert up.key_signatures == (KeySignature(0, 2), KeySignature(480, -1, True))  # D, D minor
+    assert up.transposed(-2) == score
+    with pytest.raises(ValueError, match="pitch"):
+        score.transposed(70)
+
+
+@pytest.mark.parametrize("semitones", range(-12, 13))
+def test_a_key_has_few_signs_and_the_right_tonic(semitones: int) -> None:
+    score = Score(4, (Note(0, 1, 60),), key_signatures=(KeySignature(0, -1),))  # F
+    sharps = score.transposed(semitones).key_signatures[0].sharps
+    assert -6 <= sharps <= 6
+    assert (7 * sharps) % 12 == (5 + semitones) % 12
