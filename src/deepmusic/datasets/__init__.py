@@ -20,18 +20,30 @@ from deepmusic.datasets.splits import (
     read_splits,
     write_splits,
 )
+from deepmusic.datasets.symbolic import (
+    SYMBOLIC,
+    Piece,
+    SymbolicDataset,
+    load_midi_folder,
+    load_symbolic,
+)
 
 __all__ = [
+    "SYMBOLIC",
     "Fold",
     "FolderDataset",
     "Folds",
+    "Piece",
     "Problem",
     "Split",
+    "SymbolicDataset",
     "Track",
     "artist_members",
     "content_hash",
     "fingerprint",
     "group_tracks",
+    "load_midi_folder",
+    "load_symbolic",
     "make_folds",
     "make_split",
     "read_splits",
