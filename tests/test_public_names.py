@@ -9,8 +9,8 @@ import pytest
 
 PUBLIC = {
     "deepmusic": """
-        AudioError CheckpointError DataError DeepMusicError ShapeError Verdict __version__
-        classify load
+        AudioError CheckpointError DataError DeepMusicError ScoreError ShapeError Verdict
+        __version__ classify load
     """,
     "deepmusic.audio": """
         Audio AudioStream LogMelConfig LogMelStream SegmentStream load log_mel mel_filters
@@ -29,16 +29,23 @@ PUBLIC = {
     "deepmusic.cli": """
         deepmusic main
     """,
+    "deepmusic.composing": """
+        NoteSetHead spelled
+    """,
     "deepmusic.datasets": """
-        Fold FolderDataset Folds Problem Split Track artist_members content_hash
-        fingerprint group_tracks make_folds make_split read_splits scan_folder
-        write_splits
+        Fold FolderDataset Folds Piece Problem SYMBOLIC Split SymbolicDataset Track artist_members
+        content_hash fingerprint group_tracks load_midi_folder load_symbolic make_folds make_split
+        read_splits scan_folder write_splits
     """,
     "deepmusic.hearing": """
         Calibration CapsuleClassifier Classifier ClassifierConfig Committee Explanation
         GenreProbability ResultsFile SegmentVerdict Trained Verdict calibration_error
         classify_library draw_confusion draw_explanation draw_timeline explain fit_calibration
         measure text_timeline train_classifier walk_audio
+    """,
+    "deepmusic.music": """
+        Frames Grid KeySignature Note NoteArrays Part QuantisationLoss Score Tempo TimeSignature
+        aligned grid_to_score midi_bytes quantisation_loss read_midi score_to_grid write_midi
     """,
     "deepmusic.pretrained": """
         MODELS classify load

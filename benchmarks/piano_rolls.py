@@ -1,0 +1,161 @@
+"""Likelihood on the four piano-roll sets: nats per test step, beside published figures.
+
+    python benchmarks/piano_rolls.py --data ../shared/data/symbolic --sets jsb --seeds 3
+
+One model on one set with one seed is a job; its result is a line of ``results.jsonl`` in ``--work``
+as soon as it is done, so a second call does only what is missing. Networks stop by validation
+pieces. The table is written to ``docs/measured/piano_rolls.json`` and into ``docs/likelihood.md``.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy is imported
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deepmusic.datasets.symbolic import SymbolicDataset, load_symbolic
+from deepmusic.files import write_atomically
+from deepmusic.studies.piano_rolls import KEY_MODELS, PianoRollTask, Rolls, nats_per_step
+from deepmusic.training import TrainingConfig, fit
+from job_results import append_result, read_results
+
+ROOT = Path(__file__).resolve().parents[1]
+MEASURED = ROOT / "docs" / "measured" / "piano_rolls.json"
+PAGE = ROOT / "docs" / "likelihood.md"
+START, END = "<!-- table by benchmarks/piano_rolls.py -->", "<!-- end of table -->"
+
+SETS = ("jsb", "nottingham", "musedata", "piano-midi")
+NETWORKS = {"lstm, independent keys": "keys", "lstm, note sets": "sets"}
+EPOCHS = {"jsb": 60, "nottingham": 12, "musedata": 16, "piano-midi": 60}
+# Test nats per step as published (2012 paper; GRU: Chung et al. 2014; TCN: Bai et al. 2018)
+PUBLISHED = {
+    "RNN-NADE, Hessian-free (2012)": (5.56, 2.31, 5.60, 7.05),
+    "GRU, independent keys (2014)": (8.54, 3.23, 5.99, 8.82),
+    "TCN, independent keys (2018)": (8.10, 3.07, None, None),
+}
+
+
+def rolls_of(dataset: SymbolicDataset, side: str) -> Rolls:
+    return [piece.grid.roll() for piece in getattr(dataset, side)]
+
+
+def run_network(head: str, name: str, sides: dict[str, Rolls], seed: int) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    task = PianoRollTask(sides["train"], sides["validation"], seed=seed, head=head)
+    config = TrainingConfig(
+        epochs=EPOCHS[name],
+        batch_size=16,
+        learning_rate=2e-3,
+        weight_decay=0.0,
+        patience=10,
+        seed=seed,
+        device="cpu",
+    )
+    with tempfile.TemporaryDirectory() as run:
+        result = fit(task, config, run)
+    model = task.model.eval()
+    return {
+        "validation": nats_per_step(model, sides["validation"]),
+        "test": nats_per_step(model, sides["test"]),
+        "epochs": len(result.history),
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
+
+
+def summarise(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean and deviation over seeds, by model and set."""
+    rows: dict[str, dict[str, Any]] = {}
+    for model in [*KEY_MODELS, *NETWORKS]:
+        for name in SETS:
+            found = [r for r in results if r["model"] == model and r["set"] == name]
+            if not found:
+                continue
+            tests = [r["test"] for r in found]
+            rows.setdefault(model, {})[name] = {
+                "test": round(statistics.mean(tests), 3),
+                "sd": round(statistics.stdev(tests), 3) if len(tests) > 1 else None,
+                "seeds": len(tests),
+                "cpu_s": round(statistics.median(r["cpu_s"] for r in found), 1),
+            }
+    return rows
+
+
+def table(rows: dict[str, Any]) -> str:
+    lines = ["| model | " + " | ".join(SETS) + " |", "| --- |" + " --- |" * len(SETS)]
+    for model, by_set in rows.items():
+        cells = []
+        for name in SETS:
+            cell = by_set.get(name)
+            spread = f" ± {cell['sd']:.2f}" if cell and cell["sd"] is not None else ""
+            cells.append(f"{cell['test']:.2f}{spread}" if cell else "–")
+        lines.append(f"| {model} | " + " | ".join(cells) + " |")
+    for model, values in PUBLISHED.items():
+        cells = ["–" if value is None else f"{value:.2f}" for value in values]
+        lines.append(f"| *{model}* | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/symbolic"))
+    parser.add_argument("--sets", default=",".join(SETS), help="comma-separated")
+    parser.add_argument("--models", default=",".join([*KEY_MODELS, "networks"]))
+    parser.add_argument("--seeds", type=int, default=1, help="seeds 0 to this less one")
+    parser.add_argument("--work", type=Path, default=Path("runs/piano_rolls"))
+    options = parser.parse_args()
+    asked = options.models.split(",")
+    models = [*(m for m in KEY_MODELS if m in asked), *(NETWORKS if "networks" in asked else ())]
+
+    options.work.mkdir(parents=True, exist_ok=True)
+    path = options.work / "results.jsonl"
+    done = {(r["model"], r["set"], r["seed"]): r for r in read_results(path)}
+    for name in options.sets.split(","):
+        dataset = load_symbolic(name, options.data)
+        sides = {side: rolls_of(dataset, side) for side in ("train", "validation", "test")}
+        for seed in range(options.seeds):
+            for model in models:
+                key = (model, name, 0 if model in KEY_MODELS else seed)
+                if key in done:
+                    continue
+                began = time.process_time()
+                if model in KEY_MODELS:
+                    figures = {"test": KEY_MODELS[model](sides["train"], sides["test"])}
+                else:
+                    figures = run_network(NETWORKS[model], name, sides, seed)
+                seconds = round(time.process_time() - began, 2)
+                done[key] = {
+                    "model": model,
+                    "set": name,
+                    "seed": key[2],
+                    "cpu_s": seconds,
+                    **figures,
+                }
+                append_result(path, done[key])
+                print(f"{name}, {model}, seed {key[2]}: {figures} in {seconds} s", file=sys.stderr)
+
+    rows = summarise(list(done.values()))
+    with write_atomically(MEASURED) as file:
+        json.dump(rows, file, indent=1)
+        file.write("\n")
+    text = table(rows)
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
+    after = rest.partition(END)[2]
+    with write_atomically(PAGE) as file:
+        file.write(f"{before}{START}\n{text}{END}{after}")
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
