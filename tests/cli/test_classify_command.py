@@ -291,6 +291,8 @@ def test_an_interrupt_leaves_no_trace(sounds: Path) -> None:
         stderr=subprocess.PIPE,
         start_new_session=True,
         text=True,
+        # a shell starts what it runs in the background deaf to Ctrl-C, and tests may run so
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout is not None
     assert process.stdout.readline()
