@@ -324,7 +324,7 @@ def _parts(dataset: FolderDataset, most: int, seed: int) -> Folds:
 
 
 def _mean_history(histories: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """The members' histories averaged epoch by epoch, as far as the shortest goes."""
+    """Histories of validated networks averaged epoch by epoch, as far as the shortest goes."""
     mean = []
     for records in zip(*histories, strict=False):
         entry: dict[str, Any] = {"epoch": records[0]["epoch"]}
