@@ -57,6 +57,7 @@ _PACKAGES = {
     "safetensors": "safetensors",
     "scikit-learn": "sklearn",
     "matplotlib": "matplotlib",
+    "symusic": "symusic",
     "rich": "rich",
     "click": "click",
 }
