@@ -104,6 +104,39 @@ def test_competing_positions_route_as_one_loop_over_all_of_them():
         torch.testing.assert_close(record.coupling[0, 0, x, k, j], value)
 
 
+def test_attention_of_a_window_competes_with_that_of_the_others():
+    """Self-attention on a row of 3 places, windows of 2: the middle child has one softmax."""
+    layer = ConvCapsules(1, 3, 2, 4, kernel_size=(1, 2), routing="self_attention").double()
+    grid = torch.randn(1, 1, 3, 1, 3, dtype=torch.float64)
+    weight = layer.layer.weight  # (o, h, d, 2)
+    vote = {
+        (x, k, j): weight[j, :, :, k] @ grid[0, 0, x + k, 0]
+        for x, k, j in itertools.product(range(2), range(2), range(2))
+    }
+    logit = {
+        (x, k, j): v @ (vote[x, 0, j] + vote[x, 1, j]) / 2  # the root of 4
+        for (x, k, j), v in vote.items()
+    }
+    total = {
+        child: sum(v.exp() for (x, k, _), v in logit.items() if x + k == child)
+        for child in range(3)
+    }
+    record = layer(grid)
+    for (x, k, j), value in logit.items():
+        torch.testing.assert_close(record.coupling[0, 0, x, k, j], value.exp() / total[x + k])
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("size", [0.0, 1e20])
+def test_silence_and_thunder_in_competing_windows_are_finite(method, size):
+    layer = ConvCapsules(2, 3, 4, 5, kernel_size=2, routing=method)
+    grid = (size * torch.randn(2, 3, 4, 2, 3)).requires_grad_()
+    record = layer(grid)
+    (record.poses.sum() + record.activations.sum()).backward()
+    for tensor in (*record, grid.grad, layer.weight.grad):
+        assert tensor.isfinite().all()
+
+
 @settings(deadline=None, max_examples=30)
 @given(
     method=st.sampled_from(METHODS),

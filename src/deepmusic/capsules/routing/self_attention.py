@@ -74,7 +74,8 @@ def self_attention_routing(
     with torch.no_grad() if stop_gradient else nullcontext():
         total, size = _bounded(wide.sum(dim=1))
         agreement = torch.einsum("bioh,boh->bio", wide, total)
-        coupling = share(_scaled(agreement, size, parents=-1), parents=-1, compete=compete)
+        logits = _scaled(agreement, size, parents=-1, alone=compete is None)
+        coupling = share(logits, parents=-1, compete=compete)
     if prior is not None:
         coupling = coupling + prior
     summed = torch.einsum("bio,bioh->boh", coupling, wide)
@@ -121,7 +122,8 @@ def self_attention_routing_folded(
     with torch.no_grad() if stop_gradient else nullcontext():
         total, size = _bounded(at_least_float32(total_vote(children, weight)))
         agreement = at_least_float32(child_agreement(children, weight, total))  # (o, b, p, i)
-        coupling = share(_scaled(agreement, size, parents=0), parents=0, compete=compete)
+        logits = _scaled(agreement, size, parents=0, alone=compete is None)
+        coupling = share(logits, parents=0, compete=compete)
     if prior is not None:
         coupling = coupling + prior.t()[:, None, None]
     summed = at_least_float32(weighted_vote(coupling, children, weight))
@@ -140,9 +142,13 @@ def _bounded(total: Tensor) -> tuple[Tensor, Tensor]:
     return total / size, size / math.sqrt(total.shape[-1])
 
 
-def _scaled(agreement: Tensor, size: Tensor, *, parents: int) -> Tensor:
-    """Agreements at their true size, the best parent of each child at zero."""
-    best = agreement.detach().amax(dim=parents, keepdim=True)
+def _scaled(agreement: Tensor, size: Tensor, *, parents: int, alone: bool) -> Tensor:
+    """Agreements at their true size, finite; with the best parent of each child at zero if alone.
+
+    Where windows compete for a child, each would move it by another amount.
+    """
     if parents == 0:
         size = size.unsqueeze(0)
-    return (agreement - best) * size
+    if alone:
+        return (agreement - agreement.detach().amax(dim=parents, keepdim=True)) * size
+    return (agreement * size).clamp(-1e30, 1e30)
