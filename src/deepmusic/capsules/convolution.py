@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from deepmusic.capsules.layers import CapsuleLayer
 from deepmusic.capsules.routing import RoutingRecord, Squash
 from deepmusic.capsules.routing.competition import window_competition
-from deepmusic.capsules.squash import capsule_length
 from deepmusic.errors import ShapeError
 
 __all__ = ["ConvCapsules", "TimeCapsules"]
@@ -115,7 +114,7 @@ class ConvCapsules(nn.Module):
                 f"{children.dtype}"
             )
         if activations is None:
-            activations = capsule_length(children).clamp(max=1)
+            activations = self.layer.presence(children) if self.layer.weighs_activations else None
         elif activations.shape != children.shape[:4]:
             raise ShapeError(
                 f"activations must have shape {tuple(children.shape[:4])}; "
@@ -131,11 +130,10 @@ class ConvCapsules(nn.Module):
             grid = number.reshape(1, height, width, self.in_capsules, 1)
             child_of = self._windows(grid, count)[0, ..., 0].flatten(0, 1)  # (y*x, k)
             compete = window_competition(child_of, count, leaky=self.leaky)
-        record = self.layer(
-            windows.flatten(0, 2),
-            self._windows(activations.unsqueeze(4), 0.0)[..., 0].flatten(0, 2),
-            compete=compete,
-        )
+        present = None
+        if activations is not None:
+            present = self._windows(activations.unsqueeze(4), 0.0)[..., 0].flatten(0, 2)
+        record = self.layer(windows.flatten(0, 2), present, compete=compete)
         return RoutingRecord(*(part.unflatten(0, (batch, rows, columns)) for part in record))
 
     def _windows(self, grid: Tensor, absent: float) -> Tensor:
@@ -242,12 +240,13 @@ class TimeCapsules(nn.Module):
                 f"children must have shape (batch, steps, {self.conv.in_capsules}, "
                 f"{self.conv.in_dim}); got {tuple(children.shape)}"
             )
-        if activations is None:
-            activations = capsule_length(children).clamp(max=1)
-        record = self.conv(
-            F.pad(children, (0, 0, 0, 0, self.before, 0)).unsqueeze(2),
-            F.pad(activations, (0, 0, self.before, 0)).unsqueeze(2),
-        )
+        layer = self.conv.layer
+        if activations is None and layer.weighs_activations:
+            activations = layer.presence(children)  # before absent steps get a length
+        if activations is not None:
+            activations = F.pad(activations, (0, 0, self.before, 0)).unsqueeze(2)
+        children = F.pad(children, (0, 0, 0, 0, self.before, 0)).unsqueeze(2)
+        record = self.conv(children, activations)
         return RoutingRecord(*(part.squeeze(2) for part in record))
 
 

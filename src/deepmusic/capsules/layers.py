@@ -156,6 +156,16 @@ class CapsuleLayer(nn.Module):
         )
         fan_in_(self.weight, averages=method.averages)
 
+    @property
+    def weighs_activations(self) -> bool:
+        """Whether the routing weighs children by how present they are."""
+        return "activations" in routing_method(self.routing).options
+
+    @staticmethod
+    def presence(children: Tensor) -> Tensor:
+        """Activations of children ``(..., d)`` of whom nothing is said: lengths, at most one."""
+        return capsule_length(children).clamp(max=1)
+
     def forward(
         self,
         children: Tensor,
@@ -187,10 +197,8 @@ class CapsuleLayer(nn.Module):
         method = routing_method(self.routing)
         check_children(children, self.weight)
         given: dict[str, Any] = {**self.options, **self.learned}
-        if "activations" in method.options:
-            if activations is None:
-                activations = capsule_length(children).clamp(max=1)
-            given["activations"] = activations
+        if self.weighs_activations:
+            given["activations"] = self.presence(children) if activations is None else activations
         if previous is not None:
             if "previous" not in method.options:
                 raise ShapeError(f"routing {self.routing!r} does not go on from previous poses")

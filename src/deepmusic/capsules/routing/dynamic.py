@@ -21,6 +21,7 @@ from deepmusic.capsules.routing.competition import Compete, share
 from deepmusic.capsules.routing.folding import (
     child_agreement,
     child_last,
+    parent_last,
     total_vote,
     weighted_vote,
 )
@@ -138,8 +139,8 @@ def dynamic_routing_folded(
         else _first_sum(children, weight, leaky)
     )
     poses = _finish(summed, bias, squash).to(result)
-    coupling = coupling.permute(1, 2, 3, 0).to(result)  # (b, p, i, o)
-    return RoutingRecord(poses, capsule_length(poses), coupling if has_places else coupling[:, 0])
+    coupling = parent_last(coupling, places=has_places).to(result)
+    return RoutingRecord(poses, capsule_length(poses), coupling)
 
 
 def _first_sum(children: Tensor, weight: Tensor, leaky: bool) -> Tensor:

@@ -20,7 +20,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["cast_votes", "child_agreement", "child_last", "total_vote", "weighted_vote"]
+__all__ = [
+    "cast_votes",
+    "child_agreement",
+    "child_last",
+    "parent_last",
+    "total_vote",
+    "weighted_vote",
+]
 
 _CPU_NUMBERS = 1 << 19  # weighted children held at once: 2 MB, about what a core's cache keeps
 _GPU_NUMBERS = 1 << 26  # there few launches of large products are what is fast
@@ -45,6 +52,12 @@ def child_last(children: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     if torch.is_autocast_enabled(device) and dtype != torch.float64:
         dtype = torch.get_autocast_dtype(device)
     return children.to(dtype).transpose(-1, -2).contiguous(), weight.to(dtype)
+
+
+def parent_last(coupling: Tensor, *, places: bool) -> Tensor:
+    """Couplings ``(o, b, p, i)`` as ``(b, p, i, o)``; without places as ``(b, i, o)``."""
+    ordered = coupling.permute(1, 2, 3, 0)
+    return ordered if places else ordered[:, 0]
 
 
 def total_vote(children: Tensor, weight: Tensor) -> Tensor:

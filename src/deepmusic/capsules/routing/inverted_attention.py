@@ -25,6 +25,7 @@ from deepmusic.capsules.routing.competition import Compete, share
 from deepmusic.capsules.routing.folding import (
     child_agreement,
     child_last,
+    parent_last,
     total_vote,
     weighted_vote,
 )
@@ -165,10 +166,8 @@ def inverted_attention_routing_folded(
             )
             poses = _layer_norm(summed if bias is None else summed + bias, gain, shift)
     assert poses is not None
-    coupling = coupling.permute(1, 2, 3, 0)
-    return _record(
-        poses, coupling if has_places else coupling[:, 0], read_out, read_out_bias, result
-    )
+    coupling = parent_last(coupling, places=has_places)
+    return _record(poses, coupling, read_out, read_out_bias, result)
 
 
 def _record(

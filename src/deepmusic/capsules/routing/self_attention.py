@@ -22,6 +22,7 @@ from deepmusic.capsules.routing.competition import Compete, share
 from deepmusic.capsules.routing.folding import (
     child_agreement,
     child_last,
+    parent_last,
     total_vote,
     weighted_vote,
 )
@@ -128,8 +129,8 @@ def self_attention_routing_folded(
         coupling = coupling + prior.t()[:, None, None]
     summed = at_least_float32(weighted_vote(coupling, children, weight))
     poses = squash(summed if bias is None else summed + bias).to(result)
-    coupling = coupling.permute(1, 2, 3, 0).to(result)
-    return RoutingRecord(poses, capsule_length(poses), coupling if has_places else coupling[:, 0])
+    coupling = parent_last(coupling, places=has_places).to(result)
+    return RoutingRecord(poses, capsule_length(poses), coupling)
 
 
 def _bounded(total: Tensor) -> tuple[Tensor, Tensor]:

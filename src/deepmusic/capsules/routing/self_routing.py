@@ -16,7 +16,7 @@ from torch import Tensor
 
 from deepmusic.capsules.precision import at_least_float32
 from deepmusic.capsules.routing.competition import Compete, share
-from deepmusic.capsules.routing.folding import child_last, weighted_vote
+from deepmusic.capsules.routing.folding import child_last, parent_last, weighted_vote
 from deepmusic.capsules.routing.record import (
     RoutingRecord,
     check_activations,
@@ -127,9 +127,7 @@ def self_routing_folded(
     summed = at_least_float32(weighted_vote(part, children, weight))
     poses = summed / (mass + _LEAST).unsqueeze(2)
     woken = mass / (present.sum(dim=(1, 2)).unsqueeze(1) + _LEAST)
-    coupling = coupling.permute(1, 2, 3, 0)
-    if not has_places:
-        coupling = coupling[:, 0]
+    coupling = parent_last(coupling, places=has_places)
     return RoutingRecord(poses.to(result), woken.to(result), coupling.to(result))
 
 
