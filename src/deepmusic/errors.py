@@ -11,6 +11,7 @@ __all__ = [
     "CheckpointError",
     "DataError",
     "DeepMusicError",
+    "ReasonError",
     "ScoreError",
     "ShapeError",
 ]
@@ -24,12 +25,12 @@ class ShapeError(DeepMusicError, ValueError):
     """An array or tensor has another shape, type or size than the function takes."""
 
 
-class AudioError(DeepMusicError):
-    """No sound could be had from a file.
+class ReasonError(DeepMusicError):
+    """Something given cannot be used, for a reason that has a code.
 
     Args:
         message: one sentence for a person.
-        code: a short reason that programs can test for, such as ``"not_audio"``.
+        code: a short reason that programs can test for, such as ``"missing"``.
     """
 
     def __init__(self, message: str, *, code: str = "unreadable") -> None:
@@ -37,17 +38,15 @@ class AudioError(DeepMusicError):
         self.code = code
 
 
-class ScoreError(DeepMusicError):
+class AudioError(ReasonError):
+    """No sound could be had from a file; a code is such as ``"not_audio"``."""
+
+
+class ScoreError(ReasonError):
     """No notes could be had from a file, or a score cannot be put where it should go.
 
-    Args:
-        message: one sentence for a person.
-        code: a short reason that programs can test for, such as ``"not_midi"``.
+    A code is such as ``"not_midi"``.
     """
-
-    def __init__(self, message: str, *, code: str = "unreadable") -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class DataError(DeepMusicError):

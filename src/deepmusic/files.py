@@ -1,4 +1,4 @@
-"""Writing files so that a final name never holds half a file.
+"""Opening regular files alone, and writing so that a final name never holds half a file.
 
 A file is written beside its final name, brought to the disk, and renamed over it in one step.
 Whoever opens the final name, at whatever moment the writer is killed or the disk fills, finds the
@@ -10,14 +10,16 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal, TextIO, overload
 
-from deepmusic.errors import DeepMusicError
+from deepmusic.errors import DeepMusicError, ReasonError
 
-__all__ = ["sync_folder", "write_atomically"]
+__all__ = ["open_regular", "sync_folder", "write_atomically"]
 
 # What the person can do about it, where there is something to do.
 _REMEDIES = {
@@ -31,6 +33,40 @@ _REMEDIES = {
 }
 # Inside the caller's block only these are surely about our file; others may come from his reading.
 _WHILE_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def open_regular(
+    path: str | os.PathLike[str], *, shown: str, noun: str, error: type[ReasonError]
+) -> FileIO:
+    """Open a regular file for reading, unbuffered; nothing else is opened.
+
+    Args:
+        path: of the file.
+        shown: how messages name it.
+        noun: what it should be, such as "sound file".
+        error: of which class a refusal is.
+
+    Raises:
+        ReasonError: of that class, with the code ``directory``, ``not_a_file``, ``missing``,
+            ``permission`` or ``unreadable``.
+    """
+    try:
+        mode = os.stat(path).st_mode  # before opening: opening a FIFO waits for a writer
+        if stat.S_ISDIR(mode):
+            raise error(f"{shown} is a folder, not a {noun}.", code="directory")
+        if not stat.S_ISREG(mode):
+            raise error(
+                f"{shown} is a pipe, a device or a socket, not a {noun}; it is not opened.",
+                code="not_a_file",
+            )
+        return open(path, "rb", buffering=0)
+    except (FileNotFoundError, ValueError) as cause:  # ValueError: a null character in the name
+        raise error(f"{shown} does not exist.", code="missing") from cause
+    except PermissionError as cause:
+        raise error(f"{shown} may not be read: permission denied.", code="permission") from cause
+    except OSError as cause:
+        reason = (cause.strerror or "unknown error").lower()
+        raise error(f"{shown} cannot be opened: {reason}.", code="unreadable") from cause
 
 
 @overload

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import stat
 from typing import BinaryIO
 
 from deepmusic.errors import AudioError
+from deepmusic.files import open_regular
 
 __all__ = ["Source", "SteadyFile", "name_of", "open_source"]
 
@@ -85,31 +85,10 @@ def open_source(source: Source) -> tuple[BinaryIO, bool]:
             )
         file, is_ours = source, False
     else:
-        file, is_ours = _open_path(source, shown), True
+        file = open_regular(source, shown=shown, noun="sound file", error=AudioError)
+        is_ours = True
     if not file.seek(0, os.SEEK_END):
         if is_ours:
             file.close()
         raise AudioError(f"{shown} is empty (0 bytes); copy or download it again.", code="empty")
     return file, is_ours
-
-
-def _open_path(path: str | os.PathLike[str], shown: str) -> BinaryIO:
-    try:
-        mode = os.stat(path).st_mode  # before opening: opening a FIFO waits for a writer
-        if stat.S_ISDIR(mode):
-            raise AudioError(f"{shown} is a folder, not a sound file.", code="directory")
-        if not stat.S_ISREG(mode):
-            raise AudioError(
-                f"{shown} is a pipe, a device or a socket, not a sound file; it is not opened.",
-                code="not_a_file",
-            )
-        return open(path, "rb", buffering=0)
-    except (FileNotFoundError, ValueError) as error:  # ValueError: a null character in the name
-        raise AudioError(f"{shown} does not exist.", code="missing") from error
-    except PermissionError as error:
-        raise AudioError(
-            f"{shown} may not be read: permission denied.", code="permission"
-        ) from error
-    except OSError as error:
-        reason = (error.strerror or "unknown error").lower()
-        raise AudioError(f"{shown} cannot be opened: {reason}.", code="unreadable") from error

@@ -8,11 +8,11 @@ released are found, and what no score can hold is repaired or left out, with a w
 from __future__ import annotations
 
 import os
-import stat
 import struct
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from io import BufferedReader
 from typing import BinaryIO
 
 import numpy as np
@@ -28,7 +28,7 @@ from symusic.core import (
 )
 
 from deepmusic.errors import ScoreError
-from deepmusic.files import write_atomically
+from deepmusic.files import open_regular, write_atomically
 from deepmusic.music.score import (
     LAST_TICK,
     Change,
@@ -246,14 +246,13 @@ def _content(source: MidiSource) -> tuple[str, bytes]:
         shown, data = "The MIDI data", source
     elif isinstance(source, str | os.PathLike):
         shown = repr(os.fspath(source))
-        data = _read_path(source, shown)
+        opened = open_regular(source, shown=shown, noun="MIDI file", error=ScoreError)
+        with BufferedReader(opened) as file:  # which reads on until it has all
+            data = _read(file, shown)
     elif hasattr(source, "read"):
         name = getattr(source, "name", None)
         shown = repr(name) if isinstance(name, str) else "The file object"
-        try:
-            data = source.read(MAX_BYTES + 1)
-        except OSError as error:
-            raise _unreadable(shown, error) from error
+        data = _read(source, shown)
     if not isinstance(data, bytes):
         raise TypeError(
             f"MIDI is read from a path, bytes or a binary file object; got {type(source).__name__}"
@@ -266,31 +265,12 @@ def _content(source: MidiSource) -> tuple[str, bytes]:
     return shown, data
 
 
-def _read_path(path: str | os.PathLike[str], shown: str) -> bytes:
+def _read(file: BinaryIO, shown: str) -> bytes:
     try:
-        mode = os.stat(path).st_mode  # before opening: opening a FIFO waits for a writer
-        if stat.S_ISDIR(mode):
-            raise ScoreError(f"{shown} is a folder, not a MIDI file.", code="directory")
-        if not stat.S_ISREG(mode):
-            raise ScoreError(
-                f"{shown} is a pipe, a device or a socket, not a MIDI file; it is not opened.",
-                code="not_a_file",
-            )
-        with open(path, "rb") as file:
-            return file.read(MAX_BYTES + 1)
-    except (FileNotFoundError, ValueError) as error:  # ValueError: a null character in the name
-        raise ScoreError(f"{shown} does not exist.", code="missing") from error
-    except PermissionError as error:
-        raise ScoreError(
-            f"{shown} may not be read: permission denied.", code="permission"
-        ) from error
+        return file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise _unreadable(shown, error) from error
-
-
-def _unreadable(shown: str, error: OSError) -> ScoreError:
-    reason = (error.strerror or "unknown error").lower()
-    return ScoreError(f"{shown} cannot be read: {reason}.", code="unreadable")
+        reason = (error.strerror or "unknown error").lower()
+        raise ScoreError(f"{shown} cannot be read: {reason}.", code="unreadable") from error
 
 
 def _walk(shown: str, data: bytes) -> tuple[_Chunks, list[str]]:
