@@ -24,6 +24,9 @@ from typing import Any
 
 import torch
 
+from deepmusic.composing import ComposerConfig, ComposerNetwork, ComposerTask, likelihood
+from deepmusic.composing.encoding import StyledPiece, encode
+from deepmusic.composing.task import poses_before
 from deepmusic.datasets.symbolic import SymbolicDataset, load_symbolic
 from deepmusic.files import write_atomically
 from deepmusic.studies.piano_rolls import KEY_MODELS, PianoRollTask, Rolls, nats_per_step
@@ -37,6 +40,15 @@ START, END = "<!-- table by benchmarks/piano_rolls.py -->", "<!-- end of table -
 
 SETS = ("jsb", "nottingham", "musedata", "piano-midi")
 NETWORKS = {"lstm, independent keys": "keys", "lstm, note sets": "sets"}
+COMPOSERS = {"composer, no capsules": False, "composer, capsule memory": True}
+# epochs, dropout, input dropout: more of it where data are few
+COMPOSER_SETTINGS = {
+    "jsb": (90, 0.5, 0.2),
+    "nottingham": (16, 0.3, 0.0),
+    "musedata": (10, 0.3, 0.0),
+    "piano-midi": (24, 0.4, 0.1),
+}
+HOP = 16  # steps after which the capsule memory hears the past again
 EPOCHS = {"jsb": 100, "nottingham": 20, "musedata": 30, "piano-midi": 280}  # ten minutes at most
 # Test nats per step as published (2012 paper; GRU: Chung et al. 2014; TCN: Bai et al. 2018)
 PUBLISHED = {
@@ -73,10 +85,64 @@ def run_network(head: str, name: str, sides: dict[str, Rolls], seed: int) -> dic
     }
 
 
+def run_composer(
+    name: str, dataset: SymbolicDataset, seed: int, *, capsules: bool
+) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    epochs, dropout, input_dropout = COMPOSER_SETTINGS[name]
+    config = ComposerConfig(
+        styles=(name,),
+        parts=1,
+        has_onsets=False,
+        has_bars=False,
+        steps_per_beat=4,
+        frame_dim=128,
+        hidden=256,
+        head=192,
+        dropout=dropout,
+        input_dropout=input_dropout,
+        capsules=capsules,
+        passage_steps=64,
+    )
+    sides = {
+        side: [StyledPiece(encode(config, piece.grid), 0) for piece in getattr(dataset, side)]
+        for side in ("train", "validation", "test")
+    }
+    task = ComposerTask(config, sides["train"], sides["validation"], seed=seed)
+    training = TrainingConfig(
+        epochs=epochs,
+        batch_size=16,
+        learning_rate=2e-3,
+        weight_decay=0.01,
+        warmup=0.02,
+        average_decay=0.99,
+        patience=max(epochs // 4, 3),
+        seed=seed,
+        device="cpu",
+    )
+    with tempfile.TemporaryDirectory() as run:
+        result = fit(task, training, run)
+    model = task.model.eval()
+    assert isinstance(model, ComposerNetwork)
+    figures: dict[str, Any] = {}
+    for side in ("validation", "test"):
+        without = likelihood(model, sides[side]).of(None)
+        figures[side] = without
+        if capsules:
+            poses = [poses_before(model, piece, hop=HOP) for piece, _ in sides[side]]
+            figures[side] = likelihood(model, sides[side], poses=poses).of(None)
+            figures[f"{side}_without_pose"] = without
+    return {
+        **figures,
+        "epochs": len(result.history),
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
+
+
 def summarise(results: list[dict[str, Any]]) -> dict[str, Any]:
     """Mean and deviation over seeds, by model and set."""
     rows: dict[str, dict[str, Any]] = {}
-    for model in [*KEY_MODELS, *NETWORKS]:
+    for model in [*KEY_MODELS, *NETWORKS, *COMPOSERS]:
         for name in SETS:
             found = [r for r in results if r["model"] == model and r["set"] == name]
             if not found:
@@ -110,12 +176,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data/symbolic"))
     parser.add_argument("--sets", default=",".join(SETS), help="comma-separated")
-    parser.add_argument("--models", default=",".join([*KEY_MODELS, "networks"]))
+    parser.add_argument("--models", default=",".join([*KEY_MODELS, "networks", "composers"]))
     parser.add_argument("--seeds", type=int, default=1, help="seeds 0 to this less one")
     parser.add_argument("--work", type=Path, default=Path("runs/piano_rolls"))
     options = parser.parse_args()
-    asked = options.models.split(",")
+    asked = options.models.split(";" if ";" in options.models else ",")
     models = [*(m for m in KEY_MODELS if m in asked), *(NETWORKS if "networks" in asked else ())]
+    models += COMPOSERS if "composers" in asked else [m for m in COMPOSERS if m in asked]
 
     options.work.mkdir(parents=True, exist_ok=True)
     path = options.work / "results.jsonl"
@@ -131,6 +198,8 @@ def main() -> int:
                 began = time.process_time()
                 if model in KEY_MODELS:
                     figures = {"test": KEY_MODELS[model](sides["train"], sides["test"])}
+                elif model in COMPOSERS:
+                    figures = run_composer(name, dataset, seed, capsules=COMPOSERS[model])
                 else:
                     figures = run_network(NETWORKS[model], name, sides, seed)
                 seconds = round(time.process_time() - began, 2)

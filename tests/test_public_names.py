@@ -44,8 +44,10 @@ PUBLIC = {
         measure text_timeline train_classifier walk_audio
     """,
     "deepmusic.music": """
-        Frames Grid KeySignature Note NoteArrays Part QuantisationLoss Score Tempo TimeSignature
-        aligned grid_to_score midi_bytes quantisation_loss read_midi score_to_grid write_midi
+        Bars Frames Grid Key KeySignature Note NoteArrays Part QuantisationLoss Score Tempo
+        TimeSignature aligned bars_of draw_piano_roll estimate_key find_soundfont grid_to_score
+        midi_bytes quantisation_loss read_midi render score_to_grid with_estimated_bars write_midi
+        write_musicxml write_wav
     """,
     "deepmusic.pretrained": """
         MODELS classify load

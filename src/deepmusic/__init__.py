@@ -7,6 +7,9 @@ torch::
 
     verdict = deepmusic.classify("song.mp3")
     print(verdict.genre, verdict.confidence)
+
+    tune = deepmusic.generate("folk", bars=16, seed=7)
+    deepmusic.music.write_midi(tune.score, "tune.mid")
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from deepmusic.errors import (
     CheckpointError,
     DataError,
     DeepMusicError,
+    RequestError,
     ScoreError,
     ShapeError,
 )
@@ -26,25 +30,30 @@ from deepmusic.version import __version__
 
 if TYPE_CHECKING:
     from deepmusic.hearing.verdict import Verdict
-    from deepmusic.pretrained import classify, load
+    from deepmusic.pretrained import classify, generate, load, load_composer
 
 __all__ = [
     "AudioError",
     "CheckpointError",
     "DataError",
     "DeepMusicError",
+    "RequestError",
     "ScoreError",
     "ShapeError",
     "Verdict",
     "__version__",
     "classify",
+    "generate",
     "load",
+    "load_composer",
 ]
 
 _LAZY = {
     "Verdict": "deepmusic.hearing.verdict",
     "classify": "deepmusic.pretrained",
+    "generate": "deepmusic.pretrained",
     "load": "deepmusic.pretrained",
+    "load_composer": "deepmusic.pretrained",
 }
 
 

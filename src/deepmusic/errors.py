@@ -12,6 +12,7 @@ __all__ = [
     "DataError",
     "DeepMusicError",
     "ReasonError",
+    "RequestError",
     "ScoreError",
     "ShapeError",
 ]
@@ -55,3 +56,7 @@ class DataError(DeepMusicError):
 
 class CheckpointError(DeepMusicError):
     """A saved model or run is missing, damaged, foreign or of another version."""
+
+
+class RequestError(DeepMusicError):
+    """What was asked of a composer is impossible, or contradicts itself; the message says so."""

@@ -10,13 +10,14 @@ from typing import NoReturn
 
 import click
 
-from deepmusic.errors import DeepMusicError
+from deepmusic.errors import DeepMusicError, RequestError
 from deepmusic.version import __version__
 
 __all__ = ["deepmusic", "main"]
 
 _COMMANDS = {
     "classify": "deepmusic.cli.classify",
+    "generate": "deepmusic.cli.generate",
     "train": "deepmusic.cli.train",
     "evaluate": "deepmusic.cli.evaluate",
     "doctor": "deepmusic.cli.doctor",
@@ -38,11 +39,13 @@ class _LazyGroup(click.Group):
         return command
 
 
-_HELP = """Hear music with capsule neural networks.
+_HELP = """Hear music and write it with capsule neural networks.
 
 \b
 deepmusic classify song.mp3               the genre of a recording
+deepmusic generate --style folk           compose a tune: MIDI, sound, picture
 deepmusic train classifier --data music   learn the genres of your own folders
+deepmusic train composer --data midis     learn to write in the styles of your own files
 deepmusic evaluate runs/music             how well a model hears
 deepmusic doctor                          what works on this machine
 """
@@ -71,6 +74,9 @@ def main() -> NoReturn:
     except click.ClickException as error:
         error.show()
         status = error.exit_code
+    except RequestError as error:
+        _complain(str(error))
+        status = 2
     except DeepMusicError as error:
         _complain(str(error))
         status = 1

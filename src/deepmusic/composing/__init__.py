@@ -1,14 +1,87 @@
-"""Composing: distributions over the sets of notes that sound together.
+"""Composing: capsules that listen, a decoder that writes, and what is asked of them.
+
+The public names are looked up on first use: what asks and what judges does without PyTorch.
 
 ::
 
-    head = NoteSetHead(context_dim=200)
-    log_prob = head(context, roll)          # (n, 200), (n, 88) -> (n,), exact
-    chords = head.sample(context)           # (n, 88)
+    composer = Composer.load("runs/mine")
+    tune = composer.compose(Request(style={"folk": 1}, bars=16, seed=7))
+    write_midi(tune.score, "tune.mid")
 """
 
 from __future__ import annotations
 
-from deepmusic.composing.note_sets import NoteSetHead, spelled
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["NoteSetHead", "spelled"]
+if TYPE_CHECKING:
+    from deepmusic.composing.composer import Composer, Tune
+    from deepmusic.composing.config import ComposerConfig
+    from deepmusic.composing.copying import (
+        CopyIndex,
+        CopyReport,
+        HumanReference,
+        Originals,
+        copy_report,
+        human_reference,
+        longest_shared_run,
+    )
+    from deepmusic.composing.judge import Judge
+    from deepmusic.composing.model import ComposerNetwork
+    from deepmusic.composing.note_sets import NoteSetHead, spelled
+    from deepmusic.composing.request import Request
+    from deepmusic.composing.task import ComposerTask, likelihood
+    from deepmusic.composing.training import TrainedComposer, train_composer
+
+__all__ = [
+    "Composer",
+    "ComposerConfig",
+    "ComposerNetwork",
+    "ComposerTask",
+    "CopyIndex",
+    "CopyReport",
+    "HumanReference",
+    "Judge",
+    "NoteSetHead",
+    "Originals",
+    "Request",
+    "TrainedComposer",
+    "Tune",
+    "copy_report",
+    "human_reference",
+    "likelihood",
+    "longest_shared_run",
+    "spelled",
+    "train_composer",
+]
+
+_MODULES = {
+    "composer": ("Composer", "Tune"),
+    "config": ("ComposerConfig",),
+    "copying": (
+        "CopyIndex",
+        "CopyReport",
+        "HumanReference",
+        "Originals",
+        "copy_report",
+        "human_reference",
+        "longest_shared_run",
+    ),
+    "judge": ("Judge",),
+    "model": ("ComposerNetwork",),
+    "note_sets": ("NoteSetHead", "spelled"),
+    "request": ("Request",),
+    "task": ("ComposerTask", "likelihood"),
+    "training": ("TrainedComposer", "train_composer"),
+}
+_LAZY = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

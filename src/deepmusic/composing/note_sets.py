@@ -1,17 +1,25 @@
 """An exact distribution over the sets of notes of a step, given what came before.
 
-A set written as its notes in ascending order and an end symbol has one spelling only. So the
+A set written as its symbols in ascending order and an end symbol has one spelling only. So the
 product of the symbols' conditional probabilities, each masked *before* the softmax to what may
 follow, is the probability of the set itself: all sets together have one, with no assumption that
 the notes of a chord were independent (Walder 2016, arXiv:1606.01368, spells chords likewise).
 
-Axes: n steps, c context, k keys, s symbols.
+Where a key can do more than one thing (be held, or be struck), each is a symbol of its own, the
+symbols of a key stand side by side, and a set holds one of them at most.
+
+What a set begun so far is known by is the sum of what stands for its symbols, as a set has no
+order; so all places of all sets are computed at once, and there is nothing recurrent inside a step.
+
+Axes: n steps, c context, k keys, y symbols (keys by states), p places in a spelling, r rows.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from deepmusic.errors import ShapeError
 
@@ -22,14 +30,14 @@ def spelled(roll: Tensor) -> Tensor:
     """Sets as sequences.
 
     Args:
-        roll: ``(n, k)``; what is not zero is in the set.
+        roll: ``(n, y)``; what is not zero is in the set.
 
     Returns:
-        ``(n, s)`` int64: the keys of each set in ascending order, then the end symbol ``k``, again
-        and again; s is one more than the notes of the largest set.
+        ``(n, p)`` int64: the symbols of each set in ascending order, then the end symbol ``y``,
+        again and again; p is one more than the symbols of the largest set.
 
     Raises:
-        ShapeError: not ``(n, k)``.
+        ShapeError: not ``(n, y)``.
     """
     if roll.ndim != 2:
         raise ShapeError(f"a roll has shape (steps, keys); got {tuple(roll.shape)}")
@@ -46,130 +54,207 @@ def spelled(roll: Tensor) -> Tensor:
 
 
 class NoteSetHead(nn.Module):
-    """Reads a context, writes a set: a small recurrent network over its notes.
+    """Reads a context, writes a set.
 
     Args:
         context_dim: numbers that say what came before.
-        keys: notes there are.
-        hidden: size of the recurrent state.
-        embedding: numbers that stand for a note.
+        keys: keys there are.
+        states: what a key can do; symbol ``key * states + state`` says that it does.
+        hidden: width of the network inside.
+        embedding: numbers that stand for a symbol.
+        suggestions: sets that the caller suggests for each step, such as what followed earlier on
+            like music; the head learns from the context how far to trust each.
+        dropout: inside, in [0, 1).
 
     Raises:
         ShapeError: a size below one.
     """
 
     def __init__(
-        self, context_dim: int, *, keys: int = 88, hidden: int = 128, embedding: int = 32
+        self,
+        context_dim: int,
+        *,
+        keys: int = 88,
+        states: int = 1,
+        hidden: int = 192,
+        embedding: int = 64,
+        suggestions: int = 0,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if min(context_dim, keys, hidden, embedding) < 1:
-            raise ShapeError("context_dim, keys, hidden and embedding are at least 1")
-        self.context_dim, self.keys = context_dim, keys
-        self.embed = nn.Embedding(keys + 1, embedding)  # every key, and the beginning
+        if min(context_dim, keys, states, hidden, embedding) < 1 or suggestions < 0:
+            raise ShapeError("context_dim, keys, states, hidden and embedding are at least 1")
+        self.context_dim, self.keys, self.states = context_dim, keys, states
+        self.symbols = keys * states
+        self.suggestions = suggestions
+        # the end symbol stands for the beginning, of which nothing is summed
+        self.embed = nn.Embedding(self.symbols + 1, 2 * embedding, padding_idx=self.symbols)
         self.start = nn.Linear(context_dim, hidden)
-        self.memory = nn.GRU(embedding, hidden, batch_first=True)
-        self.read = nn.Linear(hidden, keys + 1)
-        self.read_context = nn.Linear(context_dim, keys + 1)
+        self.join = nn.Linear(2 * embedding, hidden, bias=False)
+        self.middle = nn.Linear(hidden, hidden)
+        self.read = nn.Linear(hidden, self.symbols + 1)
+        self.read_context = nn.Linear(context_dim, self.symbols + 1, bias=False)
+        self.trust = nn.Linear(context_dim, suggestions) if suggestions else None
+        self.dropout = nn.Dropout(dropout)
 
-    def forward(self, context: Tensor, roll: Tensor) -> Tensor:
+    def forward(
+        self,
+        context: Tensor,
+        roll: Tensor,
+        *,
+        allowed: Tensor | None = None,
+        suggested: Tensor | None = None,
+    ) -> Tensor:
         """Logarithm of the probability of each set, ``(n,)``.
 
         Args:
             context: ``(n, c)``.
-            roll: ``(n, k)``; what is not zero is in the set.
+            roll: ``(n, y)``; what is not zero is in the set; one symbol of a key at most.
+            allowed: ``(n, y)`` bool, symbols that can be in the set at all; None allows all. A set
+                with another symbol has no probability.
+            suggested: ``(n, suggestions, y)``; what is not zero is suggested.
 
         Raises:
             ShapeError: shapes that do not fit.
         """
-        self._check(context)
-        if roll.shape != (len(context), self.keys):
+        self._check(context, allowed, suggested)
+        if roll.shape != (len(context), self.symbols):
             raise ShapeError(
-                f"roll must have shape ({len(context)}, {self.keys}); got {tuple(roll.shape)}"
+                f"roll must have shape ({len(context)}, {self.symbols}); got {tuple(roll.shape)}"
             )
-        symbols = spelled(roll)  # (n, s)
+        symbols = spelled(roll)  # (n, p)
         before = torch.cat([symbols.new_full((len(symbols), 1), -1), symbols[:, :-1]], dim=1)
-        is_open = before != self.keys  # what follows the end symbol is no part of the spelling
-        # the beginning has an embedding of its own, the end needs none
-        told = torch.where(before < 0, self.keys, before)
-        states, _ = self.memory(self.embed(told), self._begin(context))
-        logits = self.read(states) + self.read_context(context).unsqueeze(1)
-        # where nothing follows any more the end may stand alone, to keep the softmax finite
-        lowest = torch.where(is_open, before, self.keys - 1)
-        log_probs = self._masked(logits, lowest).log_softmax(dim=2)
-        chosen = log_probs.gather(2, symbols.unsqueeze(2)).squeeze(2)
-        return (chosen * is_open).sum(dim=1)
+        is_open = before != self.symbols  # what follows the end is no part of the spelling
+        step, place = is_open.nonzero(as_tuple=True)
+        told = before.masked_fill(before < 0, self.symbols)
+        embedded = self.embed(told)
+        summed, last = embedded.chunk(2, dim=2)
+        begun = torch.cat([summed.cumsum(dim=1), last], dim=2)[step, place]  # (r, 2 * embedding)
+        outline = self._outline(context, allowed, suggested)
+        logits = self._logits(self.start(context)[step], begun) + outline[step]
+        log_probs = self._masked(logits, before[step, place]).log_softmax(dim=1)
+        chosen = log_probs.gather(1, symbols[step, place].unsqueeze(1)).squeeze(1)
+        return chosen.new_zeros(len(context)).index_add(0, step, chosen)
 
     @torch.no_grad()
     def sample(
         self,
         context: Tensor,
+        random: np.random.Generator,
         *,
         temperature: float = 1.0,
         top_p: float = 1.0,
         allowed: Tensor | None = None,
-        generator: torch.Generator | None = None,
+        required: Tensor | None = None,
+        suggested: Tensor | None = None,
     ) -> Tensor:
         """Draw a set for each context.
 
         Args:
             context: ``(n, c)``.
+            random: where chance comes from.
             temperature: below 1 favours the likely symbols, above 1 the others; more than 0.
             top_p: draw from the fewest symbols that have this probability together, in (0, 1].
-            allowed: ``(n, k)`` bool, keys that may be in the set; None allows all.
-            generator: of random numbers, on the device of the context.
+            allowed: ``(n, y)`` bool, symbols that may be in the set; None allows all.
+            required: ``(n, y)`` bool, symbols that must be in the set, allowed or not.
+            suggested: as in :meth:`forward`.
 
         Returns:
-            ``(n, k)`` bool.
+            ``(n, y)`` bool.
 
         Raises:
             ShapeError: shapes that do not fit.
             ValueError: temperature or top_p out of range.
         """
-        self._check(context)
         if temperature <= 0 or not 0 < top_p <= 1:
             raise ValueError(
                 f"temperature is above 0 and top_p in (0, 1]; got {temperature} and {top_p}"
             )
-        count = len(context)
-        if allowed is not None and allowed.shape != (count, self.keys):
-            raise ShapeError(
-                f"allowed must have shape ({count}, {self.keys}); got {tuple(allowed.shape)}"
-            )
-        roll = torch.zeros(count, self.keys, dtype=torch.bool, device=context.device)
+        self._check(context, allowed, suggested)
+        count, end = len(context), self.symbols
+        if required is not None:
+            allowed = required if allowed is None else allowed | required
+        roll = torch.zeros(count, end, dtype=torch.bool, device=context.device)
+        start = self.start(context)
+        outline = self._outline(context, allowed, suggested)
+        summed = last = context.new_zeros(count, self.embed.embedding_dim // 2)
         before = torch.full((count,), -1, device=context.device)
-        state, outline = self._begin(context), self.read_context(context)
-        while bool((before < self.keys).any()):
-            told = torch.where((before < 0) | (before == self.keys), self.keys, before)
-            states, state = self.memory(self.embed(told).unsqueeze(1), state)
-            logits = (self.read(states[:, 0]) + outline) / temperature
-            if allowed is not None:
-                logits[:, : self.keys].masked_fill_(~allowed, -torch.inf)
-            chances = self._masked(logits, before.clamp(max=self.keys - 1)).softmax(dim=1)
-            drawn = torch.multinomial(_nucleus(chances, top_p), 1, generator=generator)[:, 0]
-            before = torch.where(before == self.keys, before, drawn)
-            (going,) = (before < self.keys).nonzero(as_tuple=True)
-            roll[going, before[going]] = True
+        going = torch.arange(count, device=context.device)
+        order = torch.arange(end + 1, device=context.device)
+        while len(going):
+            logits = self._logits(start[going], torch.cat([summed, last], dim=1)) + outline[going]
+            logits = self._masked(logits, before) / temperature
+            if required is not None:
+                due = required[going] & (order[:end] > before.unsqueeze(1))
+                next_due = torch.where(due.any(dim=1), due.int().argmax(dim=1), end)
+                logits = logits.masked_fill(order > next_due.unsqueeze(1), -torch.inf)
+            drawn = _drawn(_nucleus(logits.softmax(dim=1), top_p), random)
+            goes_on = drawn != end
+            going, drawn = going[goes_on], drawn[goes_on]
+            roll[going, drawn] = True
+            more, last = self.embed(drawn).chunk(2, dim=1)
+            summed, before = summed[goes_on] + more, drawn
         return roll
 
-    def _begin(self, context: Tensor) -> Tensor:
-        return torch.tanh(self.start(context)).unsqueeze(0)  # (1, n, hidden)
+    def _logits(self, start: Tensor, begun: Tensor) -> Tensor:
+        """Rows of contexts and of what is summed of the symbols so far to ``(r, y+1)``."""
+        hidden = F.relu(start + self.join(begun))
+        hidden = hidden + F.relu(self.middle(self.dropout(hidden)))
+        logits: Tensor = self.read(self.dropout(hidden))
+        return logits
+
+    def _outline(self, context: Tensor, allowed: Tensor | None, suggested: Tensor | None) -> Tensor:
+        """What holds for a whole step: ``(n, y+1)``, added to the logits of all its places."""
+        outline: Tensor = self.read_context(context)
+        if suggested is not None:
+            assert self.trust is not None
+            trust = self.trust(context).unsqueeze(1)  # (n, 1, suggestions)
+            pulled = (trust @ suggested.to(trust.dtype)).squeeze(1)
+            outline = outline + F.pad(pulled, (0, 1))
+        if allowed is not None:
+            outline = outline.masked_fill(F.pad(~allowed, (0, 1)), -torch.inf)
+        return outline
 
     def _masked(self, logits: Tensor, before: Tensor) -> Tensor:
-        """Logits ``(..., k+1)`` without the symbols that may not follow ``before`` ``(...)``."""
-        symbols = torch.arange(self.keys + 1, device=logits.device)
-        return logits.masked_fill(symbols <= before.unsqueeze(-1), -torch.inf)
+        """Logits ``(r, y+1)`` without the symbols that may not follow ``before`` ``(r,)``."""
+        least = (before.div(self.states, rounding_mode="floor") + 1) * self.states
+        symbols = torch.arange(self.symbols + 1, device=logits.device)
+        return logits.masked_fill(symbols < least.unsqueeze(1), -torch.inf)
 
-    def _check(self, context: Tensor) -> None:
+    def _check(self, context: Tensor, allowed: Tensor | None, suggested: Tensor | None) -> None:
         if context.ndim != 2 or context.shape[1] != self.context_dim:
             raise ShapeError(
                 f"context must have shape (steps, {self.context_dim}); got {tuple(context.shape)}"
             )
+        if allowed is not None and allowed.shape != (len(context), self.symbols):
+            raise ShapeError(
+                f"allowed must have shape ({len(context)}, {self.symbols}); "
+                f"got {tuple(allowed.shape)}"
+            )
+        wanted = (len(context), self.suggestions, self.symbols)
+        if (suggested is None) != (self.suggestions == 0) or (
+            suggested is not None and suggested.shape != wanted
+        ):
+            raise ShapeError(
+                f"suggested must have shape {wanted}; got "
+                f"{None if suggested is None else tuple(suggested.shape)}"
+            )
+
+
+def _drawn(chances: Tensor, random: np.random.Generator) -> Tensor:
+    """One symbol ``(n,)`` for each row of chances ``(n, y)``, by inverting their sums."""
+    sums = chances.double().cumsum(dim=1)
+    thrown = torch.from_numpy(random.random(len(chances))).to(chances.device)
+    places = torch.searchsorted(sums, (thrown * sums[:, -1]).unsqueeze(1), right=True).squeeze(1)
+    # rounding may lead past the last symbol that has any chance
+    last = chances.shape[1] - 1 - (chances > 0).flip(1).int().argmax(dim=1)
+    return torch.minimum(places, last)
 
 
 def _nucleus(chances: Tensor, top_p: float) -> Tensor:
-    """Chances ``(n, s)`` of the likeliest symbols that reach ``top_p`` together; others zero."""
+    """Chances ``(n, y)`` of the likeliest symbols that reach ``top_p`` together; others zero."""
     if top_p == 1:
         return chances
-    ordered, order = chances.sort(dim=1, descending=True)
+    ordered, order = chances.sort(dim=1, descending=True, stable=True)
     is_beyond = ordered.cumsum(dim=1) - ordered >= top_p  # the first that reaches it stays
     return torch.zeros_like(chances).scatter(1, order, ordered.masked_fill(is_beyond, 0))

@@ -25,6 +25,7 @@ from deepmusic.datasets.symbolic import (
     Piece,
     SymbolicDataset,
     load_midi_folder,
+    load_styles,
     load_symbolic,
 )
 
@@ -43,6 +44,7 @@ __all__ = [
     "fingerprint",
     "group_tracks",
     "load_midi_folder",
+    "load_styles",
     "load_symbolic",
     "make_folds",
     "make_split",

@@ -4,16 +4,20 @@ The four piano-roll sets (Boulanger-Lewandowski, Bengio and Vincent 2012, arXiv:
 usual measure of models of polyphonic music. They say what sounds, not what is struck, and are
 transposed to a tonic of C by their authors. The chorales are those of Bach on a sixteenth grid with
 a voice to each column (the split of Allan and Williams 2005, as most work on them since).
+Nottingham's folk tunes and the pop songs of POP909 (Wang et al. 2020, arXiv:2008.07142) are MIDI
+files, packed; they have no fixed split of their own and get one by a hash of their notes.
 """
 
 from __future__ import annotations
 
+import csv
 import gzip
 import hashlib
 import json
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +25,33 @@ from numpy.typing import NDArray
 
 from deepmusic.datasets.folder import Problem
 from deepmusic.errors import DataError, ScoreError
-from deepmusic.music import Grid, Part, aligned, read_midi, score_to_grid
+from deepmusic.music import (
+    Grid,
+    Part,
+    Score,
+    aligned,
+    quantisation_loss,
+    read_midi,
+    score_to_grid,
+    with_estimated_bars,
+)
 
-__all__ = ["SYMBOLIC", "Piece", "SymbolicDataset", "load_midi_folder", "load_symbolic"]
+__all__ = [
+    "STYLES",
+    "SYMBOLIC",
+    "Piece",
+    "SymbolicDataset",
+    "load_midi_folder",
+    "load_styles",
+    "load_symbolic",
+]
 
 SIDES = ("train", "validation", "test")
 _LOWEST = 21  # pitch of the first column of the piano rolls
 _VOICES = ("soprano", "alto", "tenor", "bass")
-_CHOIR = 52  # General MIDI: choir aahs
+_CHOIR, _VIOLIN, _ACCORDION, _FLUTE, _GUITAR = 52, 40, 21, 73, 25  # General MIDI
+_NOTICED_S, _MOST_MOVED = 0.05, 0.05
+"""Of a song at most this share of onsets may move by more than this many seconds."""
 
 
 @dataclass(frozen=True)
@@ -208,11 +231,130 @@ def _voices(pitches: NDArray[np.int64], parts: tuple[Part, ...]) -> Grid:
     )
 
 
+def _tunes(name: str, path: Path) -> SymbolicDataset:
+    """Nottingham's tunes: melody and chords."""
+    parts = (Part("melody", program=_VIOLIN), Part("chords", program=_ACCORDION))
+    pieces = []
+    for inside, score in _packed(path):
+        if len(score.parts) > len(parts):
+            raise ValueError(f"{inside} has {len(score.parts)} parts")
+        grid = score_to_grid(score, 4)
+        pieces.append(Piece(inside, "folk", replace(grid, parts=parts)))
+    return _divided(name, pieces)
+
+
+def _songs(name: str, path: Path) -> SymbolicDataset:
+    """POP909's songs that fit a sixteenth grid; the rest is told among the problems."""
+    parts = (
+        Part("melody", program=_FLUTE),
+        Part("second melody", program=_GUITAR),
+        Part("piano", program=0),
+    )
+    bars = {}
+    index = path.with_name("index.csv")
+    if index.is_file():
+        with index.open(encoding="utf-8", newline="") as file:
+            bars = {row["id"]: 4 * int(row["beats_per_measure"]) for row in csv.DictReader(file)}
+    pieces, problems = [], []
+    for inside, raw in _packed(path):
+        score = aligned(raw, 4)
+        late = np.abs(quantisation_loss(score, 4).onset_error_s) > _NOTICED_S
+        if late.mean() > _MOST_MOVED:
+            problems.append(
+                Problem(
+                    inside,
+                    "off_grid",
+                    f"{inside}: {late.mean():.0%} of its notes are off the sixteenths.",
+                )
+            )
+            continue
+        # two beats are half a bar: these songs are in four
+        length = 12 if bars.get(Path(inside).stem) == 12 else 16
+        grid = replace(score_to_grid(score, 4), parts=parts)
+        pieces.append(Piece(inside, "pop", with_estimated_bars(grid, (length,))))
+    return _divided(name, pieces, tuple(problems))
+
+
+def _packed(path: Path) -> Iterator[tuple[str, Score]]:
+    """Names and scores of the MIDI files in an archive, by name."""
+    with tarfile.open(path) as archive:
+        contents = {
+            member.name: file.read()
+            for member in archive
+            if member.isfile() and member.name.endswith(".mid")
+            if (file := archive.extractfile(member)) is not None
+        }
+    for inside in sorted(contents):
+        yield inside, read_midi(contents[inside])
+
+
+def _divided(name: str, pieces: list[Piece], problems: tuple[Problem, ...] = ()) -> SymbolicDataset:
+    sides: dict[str, list[Piece]] = {side: [] for side in SIDES}
+    for piece in pieces:
+        sides[_side(piece.grid)].append(piece)
+    train, validation, test = (tuple(sides[side]) for side in SIDES)
+    return SymbolicDataset(name, 4, train, validation, test, True, problems)
+
+
+STYLES = {
+    "chorale": "chorales",
+    "folk": "nottingham-midi",
+    "pop": "pop909",
+    "classical": "piano-midi",
+}
+"""The styles that the shipped composer learns, each from one data set."""
+
+
+def load_styles(root: str | os.PathLike[str]) -> SymbolicDataset:
+    """Load what the shipped composer learns from: :data:`STYLES`, four steps a beat, with bars.
+
+    Where a data set does not say where bars begin they are estimated, and rests put before the
+    music so that the first bar is whole. The steps of the piano pieces are taken for eighths.
+
+    Args:
+        root: folder of the data sets.
+
+    Raises:
+        DataError: one of them is missing, or not what it should be.
+    """
+    sides: dict[str, list[Piece]] = {side: [] for side in SIDES}
+    problems: list[Problem] = []
+    for style, name in STYLES.items():
+        dataset = load_symbolic(name, root)
+        problems.extend(dataset.problems)
+        for side, pieces in sides.items():
+            for piece in getattr(dataset, side):
+                grid = piece.grid
+                if style == "classical":
+                    grid = replace(_finer(grid, 4), parts=(Part("piano", program=0),))
+                if style in ("classical", "chorale"):
+                    grid = with_estimated_bars(grid)
+                pieces.append(Piece(piece.name, style, grid))
+    train, validation, test = (tuple(sides[side]) for side in SIDES)
+    return SymbolicDataset("styles", 4, train, validation, test, True, tuple(problems))
+
+
+def _finer(grid: Grid, steps_per_beat: int) -> Grid:
+    """A grid of eighths on finer steps."""
+    factor = steps_per_beat // 2
+    return Grid(
+        steps_per_beat,
+        grid.steps * factor,
+        onset=grid.onset * factor,
+        duration=grid.duration * factor,
+        pitch=grid.pitch,
+        part=grid.part,
+        parts=grid.parts,
+    )
+
+
 SYMBOLIC: dict[str, tuple[str, Callable[[str, Path], SymbolicDataset]]] = {
     "jsb": ("polymusic/JSB_Chorales.mat", _piano_rolls),
     "nottingham": ("polymusic/Nottingham.mat", _piano_rolls),
     "musedata": ("polymusic/MuseData.mat", _piano_rolls),
     "piano-midi": ("polymusic/Piano_midi.mat", _piano_rolls),
     "chorales": ("jsb/Jsb16thSeparated.json.gz", _chorales),
+    "nottingham-midi": ("nottingham/nottingham_midi.tar.xz", _tunes),
+    "pop909": ("pop909/pop909_midi.tar.xz", _songs),
 }
 """Name to the file, below the folder of data, and what reads it."""

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from deepmusic.errors import CheckpointError
 from deepmusic.hearing.inference import Classifier
 from deepmusic.hearing.verdict import Verdict
 
-__all__ = ["MODELS", "classify", "load"]
+if TYPE_CHECKING:
+    from deepmusic.composing import Composer, Tune
+
+__all__ = ["MODELS", "classify", "generate", "load", "load_composer"]
 
 _WEIGHTS = Path(__file__).parent / "weights"
-MODELS = {"classifier": _WEIGHTS / "classifier.safetensors"}
+MODELS = {
+    "classifier": _WEIGHTS / "classifier.safetensors",
+    "composer": _WEIGHTS / "composer.safetensors",
+}
 """Files of the shipped models by name; each has a card, a ``.md`` file, beside it."""
 
 
 def load(name: str | os.PathLike[str] = "classifier", *, device: str = "auto") -> Classifier:
-    """Load a shipped model, or one of your own training.
+    """Load a shipped classifier, or one of your own training.
 
     Args:
         name: a key of :data:`MODELS`, a run folder, or a file of weights.
@@ -29,13 +36,31 @@ def load(name: str | os.PathLike[str] = "classifier", *, device: str = "auto") -
         CheckpointError: there is no such model, or it is damaged.
         DeepMusicError: the device is not there.
     """
+    return Classifier.load(_path(name), device=device)
+
+
+def load_composer(name: str | os.PathLike[str] = "composer") -> Composer:
+    """Load the shipped composer, or one of your own training.
+
+    Args:
+        name: a key of :data:`MODELS`, a run folder, or a file of weights.
+
+    Raises:
+        CheckpointError: there is no such model, or it is damaged.
+    """
+    from deepmusic.composing import Composer
+
+    return Composer.load(_path(name))
+
+
+def _path(name: str | os.PathLike[str]) -> Path:
     path = MODELS.get(os.fspath(name)) or Path(name)
     if not path.exists():
         raise CheckpointError(
             f"There is no model {os.fspath(name)!r}: name a run folder, a file of weights, or one "
             f"of {', '.join(MODELS)}."
         )
-    return Classifier.load(path, device=device)
+    return path
 
 
 def classify(
@@ -61,4 +86,32 @@ def classify(
     return _loaded(os.fspath(model), device=device).classify(path)
 
 
+def generate(
+    style: str | Mapping[str, float] = "folk",
+    *,
+    model: str | os.PathLike[str] = "composer",
+    **request: Any,
+) -> Tune:
+    """Compose a tune.
+
+    Args:
+        style: one of the model's styles, or weights of several.
+        model: the shipped composer, or a run of your own training; loaded on the first call.
+        request: fields of :class:`~deepmusic.composing.Request`, such as ``bars`` and ``seed``.
+
+    Returns:
+        The score, and what is known of it.
+
+    Raises:
+        RequestError: it asks for what is impossible; the message says what is possible.
+        ScoreError: a file that it names cannot be used.
+        CheckpointError: the model is missing or damaged.
+    """
+    from deepmusic.composing import Request
+
+    weights = {style: 1.0} if isinstance(style, str) else style
+    return _loaded_composer(os.fspath(model)).compose(Request(style=weights, **request))
+
+
+_loaded_composer = lru_cache(maxsize=2)(load_composer)
 _loaded = lru_cache(maxsize=2)(load)

@@ -33,6 +33,9 @@ _TORCH_NAMES = {
     "I16": "int16",
     "I8": "int8",
     "U8": "uint8",
+    "U16": "uint16",
+    "U32": "uint32",
+    "U64": "uint64",
     "BOOL": "bool",
     "C64": "complex64",
 }

@@ -1,0 +1,91 @@
+"""The key of a piece, by how its pitch classes are weighted."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from deepmusic.music.grid import Grid
+from deepmusic.music.score import KeySignature
+
+__all__ = ["Key", "estimate_key"]
+
+NAMES = ("C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
+
+# Temperley (1999), What's Key for Key?: how much each degree belongs, from the tonic on
+_MAJOR = (5.0, 2.0, 3.5, 2.0, 4.5, 4.0, 2.0, 4.5, 2.0, 3.5, 1.5, 4.0)
+_MINOR = (5.0, 2.0, 3.5, 4.5, 2.0, 4.0, 2.0, 4.5, 3.5, 2.0, 1.5, 4.0)
+
+
+class Key(NamedTuple):
+    """A key.
+
+    Args:
+        tonic: pitch class, 0 is C, 11 is B.
+        is_minor: whether it is minor.
+    """
+
+    tonic: int
+    is_minor: bool
+
+    @property
+    def name(self) -> str:
+        """As in ``"D minor"``."""
+        return f"{NAMES[self.tonic]} {'minor' if self.is_minor else 'major'}"
+
+    @property
+    def signature(self) -> KeySignature:
+        """Sharps or flats, from the start on."""
+        relative = (self.tonic + 3) % 12 if self.is_minor else self.tonic
+        sharps = (7 * relative) % 12
+        return KeySignature(0, sharps if sharps <= 6 else sharps - 12, self.is_minor)
+
+    @classmethod
+    def named(cls, text: str) -> Key:
+        """The key of a name, such as ``"F# minor"``, ``"Bb"`` (major) or ``"am"``.
+
+        Raises:
+            ValueError: it is no key's name.
+        """
+        words = text.strip().replace("-", " ").split()
+        tonic, mode = [*words, "", ""][:2]
+        if len(words) == 1 and len(tonic) > 1 and tonic[-1] == "m":
+            tonic, mode = tonic[:-1], "minor"
+        letters = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
+        modes = {"": False, "major": False, "maj": False, "minor": True, "min": True, "m": True}
+        signs = {"": 0, "#": 1, "♯": 1, "b": -1, "♭": -1}
+        if (
+            not 1 <= len(words) <= 2
+            or tonic[0].lower() not in letters
+            or tonic[1:] not in signs
+            or mode.lower() not in modes
+        ):
+            raise ValueError(f"{text!r} is no key; keys are named like C, F# minor or Bb major")
+        return cls((letters[tonic[0].lower()] + signs[tonic[1:]]) % 12, modes[mode.lower()])
+
+
+def estimate_key(grid: Grid) -> Key:
+    """The key whose profile fits the time that each pitch class sounds (Temperley 1999).
+
+    Args:
+        grid: the music; drums count for nothing.
+
+    Returns:
+        The likeliest key; C major where nothing sounds.
+    """
+    is_drum = np.array([part.is_drum for part in grid.parts], bool)
+    kept = ~is_drum[grid.part]
+    time = np.bincount(grid.pitch[kept] % 12, weights=grid.duration[kept], minlength=12)
+    if not time.any() or np.ptp(time) == 0:
+        return Key(0, False)
+    # what sounds first and last is the tonic more often than not
+    last = kept & (grid.onset + grid.duration >= (grid.onset + grid.duration)[kept].max())
+    bass = int(grid.pitch[last].min()) % 12
+    scores = {
+        Key(tonic, is_minor): float(np.corrcoef(np.roll(profile, tonic), time)[0, 1])
+        + 0.1 * (tonic == bass)
+        for is_minor, profile in ((False, _MAJOR), (True, _MINOR))
+        for tonic in range(12)
+    }
+    return max(scores, key=lambda key: scores[key])

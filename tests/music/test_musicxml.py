@@ -1,0 +1,234 @@
+"""MusicXML, read back by partitura: the same notes, parts, bars and keys."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deepmusic.errors import DeepMusicError, ScoreError
+from deepmusic.music import (
+    KeySignature,
+    Note,
+    Part,
+    Score,
+    Tempo,
+    TimeSignature,
+    write_musicxml,
+)
+from deepmusic.music.musicxml import _spelled, _values
+
+partitura = pytest.importorskip("partitura")
+
+
+def read_back(score: Score, path: Path) -> Any:
+    write_musicxml(score, path)
+    return partitura.load_musicxml(path)
+
+
+def notes_of(part: Any) -> list[tuple[Fraction, Fraction, int]]:
+    """Onset and length in beats, and pitch, of the notes of partitura's part, ties joined."""
+    divisions = int(part.quarter_durations()[0, 1])
+    return sorted(
+        (
+            Fraction(note.start.t, divisions),
+            Fraction(note.duration_tied, divisions),
+            note.midi_pitch,
+        )
+        for note in part.notes_tied
+    )
+
+
+def expected(score: Score, part: int) -> list[tuple[Fraction, Fraction, int]]:
+    beat = score.ticks_per_beat
+    return sorted(
+        {
+            (Fraction(note.onset, beat), Fraction(note.duration, beat), note.pitch)
+            for note in score.notes_of(part)
+        }
+    )
+
+
+TRIO = Score(
+    480,
+    (
+        # two voices, a chord, a triplet, ties over bars
+        Note(0, 5 * 480, 72), Note(480, 160, 60), Note(640, 160, 62), Note(800, 160, 63),
+        Note(960, 960, 60), Note(960, 960, 64), Note(5 * 480, 1320, 67),
+        Note(0, 240, 40, part=1), Note(720, 480 * 7, 43, part=1),
+        Note(480, 1200, 76, part=2), Note(1680, 90, 70, part=2),
+    ),
+    (Part("flute", 73), Part("bass", 32), Part("violin", 40)),
+    tempos=(Tempo(0, 500_000), Tempo(1440, 751_000)),
+    time_signatures=(TimeSignature(0, 3, 4), TimeSignature(2 * 1440, 6, 8)),
+    key_signatures=(KeySignature(0, -3, is_minor=True), KeySignature(1440, 2)),
+)  # fmt: skip
+
+
+def test_a_score_comes_back(tmp_path: Path) -> None:
+    read = read_back(TRIO, tmp_path / "a.musicxml")
+    assert [part.part_name for part in read.parts] == ["flute", "bass", "violin"]
+    for index, part in enumerate(read.parts):
+        assert notes_of(part) == expected(TRIO, index)
+        beat = int(part.quarter_durations()[0, 1])
+        assert [m.start.t / beat for m in part.measures] == [0, 3, 6]
+        assert [(t.start.t / beat, t.beats, t.beat_type) for t in part.time_sigs] == [
+            (0, 3, 4), (6, 6, 8),
+        ]  # fmt: skip
+        assert [(k.start.t / beat, k.fifths, k.mode) for k in part.key_sigs] == [
+            (0, -3, "minor"), (3, 2, "major"),
+        ]  # fmt: skip
+
+
+def test_bars_are_full_in_every_voice_and_values_fit(tmp_path: Path) -> None:
+    path = tmp_path / "a.musicxml"
+    write_musicxml(TRIO, path)
+    root = ElementTree.parse(path).getroot()
+    quarters = {
+        "half": 2,
+        "quarter": 1,
+        "eighth": 1 / 2,
+        "16th": 1 / 4,
+        "32nd": 1 / 8,
+        "64th": 1 / 16,
+    }
+    for measure in root.iter("measure"):
+        lengths: dict[str, int] = {}
+        for note in measure.iter("note"):
+            duration = int(note.findtext("duration"))
+            if note.find("chord") is None:
+                voice = note.findtext("voice")
+                lengths[voice] = lengths.get(voice, 0) + duration
+            value = quarters[note.findtext("type")] * (1.5 if note.find("dot") is not None else 1)
+            value *= 2 / 3 if note.find("time-modification") is not None else 1
+            assert value * 48 == pytest.approx(duration)
+        assert set(lengths.values()) == {3 * 48}  # 3/4 and 6/8
+    tempos = [float(sound.get("tempo")) for sound in root.iter("sound")]
+    assert tempos == [120, 80]
+    programs = [int(p.text) for p in root.iter("midi-program")]
+    assert programs == [74, 33, 41]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 40), st.integers(1, 30), st.integers(30, 90), st.integers(0, 1)),
+        min_size=1,
+        max_size=15,
+    ),
+    st.sampled_from([(4, 4), (3, 4), (6, 8), (7, 8), (5, 4), (2, 2)]),
+    st.sampled_from([3, 4, 12, 16]),
+    st.integers(-7, 7),
+)
+def test_any_notes_on_a_grid_come_back(
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[tuple[int, int, int, int]],
+    metre: tuple[int, int],
+    steps: int,
+    sharps: int,
+) -> None:
+    notes = tuple(Note(onset, length, pitch, 80, part) for onset, length, pitch, part in rows)
+    score = Score(
+        steps,
+        notes,
+        (Part("a"), Part("b")),
+        time_signatures=(TimeSignature(0, *metre),),
+        key_signatures=(KeySignature(0, sharps),),
+    )
+    read = read_back(score, tmp_path_factory.mktemp("xml") / "a.musicxml")
+    sounding = sorted({note.part for note in notes})
+    assert [notes_of(part) for part in read.parts] == [expected(score, part) for part in sounding]
+
+
+def test_drums_are_unpitched_on_channel_10(tmp_path: Path) -> None:
+    score = Score(
+        4,
+        (Note(0, 4, 36), Note(4, 4, 38), Note(8, 1, 42), Note(0, 16, 60, part=1)),
+        (Part("drums", is_drum=True), Part()),
+    )
+    path = tmp_path / "a.musicxml"
+    write_musicxml(score, path)
+    root = ElementTree.parse(path).getroot()
+    drums, other = root.findall("part")
+    assert len(list(drums.iter("unpitched"))) == 3
+    assert not list(drums.iter("pitch"))
+    assert drums.findtext(".//clef/sign") == "percussion"
+    assert len(list(other.iter("pitch"))) == 1
+    assert [c.text for c in root.iter("midi-channel")] == ["10", "1"]
+    assert [p.text for p in root.iter("part-name")] == ["drums", "Part 2"]
+
+
+def test_a_wide_part_has_two_staves(tmp_path: Path) -> None:
+    score = Score(4, (Note(0, 4, 36), Note(0, 4, 76), Note(4, 4, 79), Note(20, 4, 40)))
+    path = tmp_path / "a.musicxml"
+    part = read_back(score, path).parts[0]
+    assert notes_of(part) == expected(score, 0)
+    assert {note.midi_pitch: note.staff for note in part.notes} == {36: 2, 40: 2, 76: 1, 79: 1}
+    signs = [c.findtext("sign") for c in ElementTree.parse(path).getroot().iter("clef")]
+    assert signs == ["G", "F"]
+
+
+@pytest.mark.parametrize(
+    ("sharps", "is_minor", "names"),
+    [
+        (0, False, "C C# D Eb E F F# G G# A Bb B"),
+        (0, True, "C C# D D# E F F# G G# A Bb B"),
+        (-3, True, "C Db D Eb E F F# G Ab A Bb B"),
+        (4, False, "B# C# D D# E E# F# G G# A A# B"),
+    ],
+)
+def test_pitches_are_spelled_by_the_key(sharps: int, is_minor: bool, names: str) -> None:
+    signs = {0: "", 1: "#", -1: "b", 2: "##", -2: "bb"}
+    naturals = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
+    spelled = []
+    for pitch in range(60, 72):
+        step, alter, octave = _spelled(pitch, KeySignature(0, sharps, is_minor))
+        assert 12 * (octave + 1) + naturals[step] + alter == pitch
+        spelled.append(step + signs[alter])
+    assert spelled == names.split()
+
+
+def cut(bar: int, start: int, stop: int) -> Iterator[int]:
+    return (piece[1] - piece[0] for piece, _ in _values(bar, start, stop))
+
+
+def test_stretches_are_cut_into_few_values() -> None:
+    assert list(cut(0, 0, 192)) == [192]
+    assert list(cut(0, 24, 96)) == [72]  # a dotted quarter after a quaver
+    assert list(cut(0, 0, 240)) == [192, 48]
+    assert list(cut(0, 48, 64)) == [16]
+    assert list(cut(0, 64, 112)) == [32, 16]  # a triplet into the next beat
+    for start in range(48):
+        for stop in range(start + 1, 150):
+            assert sum(cut(0, start, stop)) == stop - start
+
+
+def test_what_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.musicxml"
+    cases = {
+        "no_notes": (Score(480, ()), "holds no note"),
+        "off_grid": (Score(480, (Note(1, 480, 60),)), r"put the score on a grid first"),
+        "too_long": (Score(1, (Note(4 * 4096, 1, 60),)), "more than 4,096 bars"),
+    }
+    for code, (score, message) in cases.items():
+        with pytest.raises(ScoreError, match=message) as caught:
+            write_musicxml(score, path)
+        assert caught.value.code == code
+    monkeypatch.setitem(sys.modules, "partitura", None)
+    with pytest.raises(DeepMusicError, match=r"pip install 'deepmusic\[musicxml\]'") as missing:
+        write_musicxml(TRIO, path)
+    assert "\n" not in str(missing.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_same_score_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_musicxml(TRIO, tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

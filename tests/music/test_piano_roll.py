@@ -1,0 +1,133 @@
+"""Pictures of scores: readable, in several rows, with what is in the score and nothing else."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.image import imread
+from numpy.typing import NDArray
+
+from deepmusic.errors import DeepMusicError
+from deepmusic.music import Note, Part, Score, TimeSignature, draw_piano_roll, piano_roll
+from deepmusic.music.piano_roll import COLOURS, bars
+
+BAR = 4 * 480
+
+
+def line(count: int, *, parts: tuple[Part, ...] = (Part(),)) -> Score:
+    """A bar of four notes, again and again, each part in its turn."""
+    notes = (
+        Note(bar * BAR + beat * 480, 480, 60 + 2 * beat, 127, bar % len(parts))
+        for bar in range(count)
+        for beat in range(4)
+    )
+    return Score(480, tuple(notes), parts=parts)
+
+
+def drawn(score: Score, path: Path, title: str = "") -> NDArray[np.float32]:
+    """The picture, ``(height, width, 3)``, in [0, 1]."""
+    draw_piano_roll(score, path, title=title)
+    picture: NDArray[np.float32] = imread(path)[..., :3]
+    return picture
+
+
+def amount(picture: NDArray[np.float32], colour: str) -> int:
+    """Dots of a colour."""
+    return int((np.abs(picture - to_rgb(colour)).max(axis=-1) < 0.02).sum())
+
+
+def test_a_picture_grows_by_rows(tmp_path: Path) -> None:
+    heights = {count: drawn(line(count), tmp_path / "a.png").shape[0] for count in (1, 16, 17, 48)}
+    assert heights[1] == heights[16]
+    row = heights[17] - heights[16]
+    assert row > 100
+    assert heights[48] == pytest.approx(heights[16] + 2 * row, abs=3)
+
+
+def test_every_row_shows_its_notes(tmp_path: Path) -> None:
+    one = amount(drawn(line(16), tmp_path / "a.png"), COLOURS[0])
+    two = amount(drawn(line(32), tmp_path / "a.png"), COLOURS[0])
+    assert one > 1000
+    assert two == pytest.approx(2 * one, rel=0.1)
+
+
+def test_parts_have_colours_and_names(tmp_path: Path) -> None:
+    parts = (Part("_high $x$ <b>"), Part("low " * 30), Part())
+    picture = drawn(line(6, parts=parts), tmp_path / "a.png", "A title with $ and _")
+    assert all(amount(picture, colour) > 1000 for colour in COLOURS[:3])
+    assert amount(picture, COLOURS[3]) == 0
+    assert len(set(COLOURS)) == 8
+
+
+def test_soft_notes_are_faint(tmp_path: Path) -> None:
+    loud = drawn(Score(480, (Note(0, BAR, 60, 127),)), tmp_path / "a.png")
+    soft = drawn(Score(480, (Note(0, BAR, 60, 20),)), tmp_path / "a.png")
+    assert amount(loud, COLOURS[0]) > 1000
+    assert amount(soft, COLOURS[0]) == 0
+    assert soft.mean() > loud.mean()
+
+
+def test_drums_have_lanes_of_their_own(tmp_path: Path) -> None:
+    drums = tuple(Note(i * 480, 10, pitch, 127, 1) for i, pitch in enumerate((36, 38, 42, 36)))
+    parts = (Part("flute"), Part("drums", is_drum=True))
+    melody = (Note(0, 480, 72, 127), Note(480, 480, 76, 127))
+    alone = drawn(Score(480, melody), tmp_path / "a.png")
+    both = drawn(Score(480, melody + drums, parts=parts), tmp_path / "a.png")
+    assert amount(both, COLOURS[1]) > 100
+    # pitches 36 to 42 would make it far taller
+    assert alone.shape[0] < both.shape[0] < alone.shape[0] + 150
+    only = drawn(Score(480, drums, parts=parts), tmp_path / "a.png")
+    assert amount(only, COLOURS[1]) > 100
+
+
+def test_a_score_without_notes_is_an_empty_bar(tmp_path: Path) -> None:
+    picture = drawn(Score(480, ()), tmp_path / "a.png")
+    assert amount(picture, COLOURS[0]) == 0
+    assert (picture < 0.5).any()  # its frame
+
+
+def test_the_title_says_when_not_all_bars_are_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert piano_roll.MOST_BARS == 256
+    monkeypatch.setattr(piano_roll, "MOST_BARS", 20)
+    most = drawn(line(20), tmp_path / "a.png")
+    more = drawn(line(22), tmp_path / "a.png")
+    assert most.shape == more.shape
+    heading = slice(0, 35)
+    assert most[heading].min() == 1  # no title, and nothing to say
+    assert more[heading].min() < 0.5
+    np.testing.assert_array_equal(most[40:], more[40:])
+
+
+def test_a_picture_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(DeepMusicError, match="its folder does not exist"):
+        draw_piano_roll(line(1), tmp_path / "none" / "a.png")
+    assert not list(tmp_path.iterdir())
+
+
+def starts(score: Score) -> list[tuple[float, str]]:
+    return [(float(bar.start), bar.metre) for bar in islice(bars(score), 100)]
+
+
+def test_bars_follow_the_metres() -> None:
+    assert starts(Score(480, ())) == [(0, "4/4"), (BAR, "")]
+    assert starts(line(2)) == [(0, "4/4"), (BAR, ""), (2 * BAR, "")]
+    waltz = Score(480, (), time_signatures=(TimeSignature(0, 3, 4),), end=1441)
+    assert starts(waltz) == [(0, "3/4"), (1440, ""), (2880, "")]
+    # 6/8 after one bar and a half of 3/4, and a metre after the end
+    changes = (TimeSignature(0, 3, 4), TimeSignature(2160, 6, 8), TimeSignature(9999, 2, 4))
+    mixed = Score(480, (), time_signatures=changes, end=5000)
+    assert starts(mixed) == [(0, "3/4"), (1440, ""), (2160, "6/8"), (3600, ""), (5040, "")]
+
+
+def test_bars_between_ticks_do_not_drift() -> None:
+    score = Score(1, (), time_signatures=(TimeSignature(0, 5, 8),), end=50)
+    found = list(bars(score))
+    assert found[1].start == Fraction(5, 2)
+    assert found[-1].start == 50
