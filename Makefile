@@ -1,4 +1,5 @@
-# make demo FILE=song.mp3   sets everything up the first time, then says the genre of a recording
+# make demo FILE=song.mp3   sets everything up the first time, then says the genre of a recording and
+#                           composes a tune in every style, into tunes/
 # make test | lint | docs   likewise, with what each of them needs
 # make clean                removes all that was made here, and .venv
 # Another Python: make PYTHON=python3.12 demo
@@ -14,6 +15,7 @@ unexport FILE
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+STYLES := chorale folk pop classical
 EXTRAS_demo :=
 EXTRAS_test := [test]
 EXTRAS_lint := [lint]
@@ -32,6 +34,10 @@ demo: $(VENV)/.ready-demo
 		echo "No FILE given, so the built-in tune is heard; yours: make demo FILE=song.mp3"; \
 	fi; \
 	$(IN_VENV)deepmusic classify -- "$$DEMO_FILE"
+	@mkdir -p tunes
+	@for style in $(STYLES); do \
+		$(IN_VENV)deepmusic generate --style $$style --seed 1 --out tunes/$$style || exit 1; \
+	done
 
 test: $(VENV)/.ready-test
 	@$(IN_VENV)python -m pytest -n 2
@@ -45,7 +51,7 @@ docs: $(VENV)/.ready-docs
 	@$(IN_VENV)mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis site dist
+	rm -rf $(VENV) tunes .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis site dist
 
 # The stamp is newer than all that says what to install: the second call installs nothing.
 $(VENV)/.ready-%: pyproject.toml constraints.txt src/deepmusic/version.py

@@ -142,13 +142,15 @@ def random_pitches(notes: Notes, rng: np.random.Generator) -> Notes:
 
 
 def held_chord(notes: Notes, rng: np.random.Generator) -> Notes:
-    """What sounds at one onset, for all of the time, once a bar."""
+    """What sounds at one onset, in every bar.
+
+    Every second bar a note moves: a chord struck again is one held chord to the judge.
+    """
     at = int(rng.choice(notes.onset))
     end = notes.onset + notes.duration
     chord = np.unique(notes.pitch[(notes.onset <= at) & (end > at)])
     bars = notes.steps // notes.bar
     onset = np.repeat(np.arange(bars) * notes.bar, len(chord))
-    # one note moves, or no judge could hear that there are bars
     pitch = np.tile(chord, bars)
     pitch[:: 2 * len(chord)] += 2
     return Notes(onset, np.full(len(onset), notes.bar), pitch, notes.bar, notes.steps)
@@ -165,7 +167,7 @@ DEGRADED: dict[str, tuple[bool, Callable[[Notes, np.random.Generator], Notes]]] 
     "one bar, again and again": (True, looped_bar),
     "bars in any order": (False, shuffled_bars),
     "any pitches, same rhythm": (False, random_pitches),
-    "one chord, struck each bar": (False, held_chord),
+    "one chord in all bars": (False, held_chord),
     "backwards": (False, backwards),
     "upside down": (False, upside_down),
 }

@@ -24,11 +24,15 @@ from typing import Any
 
 import torch
 
-from deepmusic.composing import ComposerConfig, ComposerNetwork, ComposerTask, likelihood
-from deepmusic.composing.encoding import StyledPiece, encode
-from deepmusic.composing.task import poses_before
 from deepmusic.datasets.symbolic import SymbolicDataset, load_symbolic
 from deepmusic.files import write_atomically
+from deepmusic.studies.likelihood import (
+    CHORALES,
+    PUBLISHED,
+    PUBLISHED_CHORALES,
+    SETS,
+    measure_composer,
+)
 from deepmusic.studies.piano_rolls import KEY_MODELS, PianoRollTask, Rolls, nats_per_step
 from deepmusic.training import TrainingConfig, fit
 from job_results import append_result, read_results
@@ -38,24 +42,9 @@ MEASURED = ROOT / "docs" / "measured" / "piano_rolls.json"
 PAGE = ROOT / "docs" / "likelihood.md"
 START, END = "<!-- table by benchmarks/piano_rolls.py -->", "<!-- end of table -->"
 
-SETS = ("jsb", "nottingham", "musedata", "piano-midi")
 NETWORKS = {"lstm, independent keys": "keys", "lstm, note sets": "sets"}
 COMPOSERS = {"composer, no capsules": False, "composer, capsule memory": True}
-# epochs, dropout, input dropout: more of it where data are few
-COMPOSER_SETTINGS = {
-    "jsb": (90, 0.5, 0.2),
-    "nottingham": (16, 0.3, 0.0),
-    "musedata": (10, 0.3, 0.0),
-    "piano-midi": (24, 0.4, 0.1),
-}
-HOP = 16  # steps after which the capsule memory hears the past again
 EPOCHS = {"jsb": 100, "nottingham": 20, "musedata": 30, "piano-midi": 280}  # ten minutes at most
-# Test nats per step as published (2012 paper; GRU: Chung et al. 2014; TCN: Bai et al. 2018)
-PUBLISHED = {
-    "RNN-NADE, Hessian-free (2012)": (5.56, 2.31, 5.60, 7.05),
-    "GRU, independent keys (2014)": (8.54, 3.23, 5.99, 8.82),
-    "TCN, independent keys (2018)": (8.10, 3.07, None, None),
-}
 
 
 def rolls_of(dataset: SymbolicDataset, side: str) -> Rolls:
@@ -85,65 +74,11 @@ def run_network(head: str, name: str, sides: dict[str, Rolls], seed: int) -> dic
     }
 
 
-def run_composer(
-    name: str, dataset: SymbolicDataset, seed: int, *, capsules: bool
-) -> dict[str, Any]:
-    torch.set_num_threads(1)
-    epochs, dropout, input_dropout = COMPOSER_SETTINGS[name]
-    config = ComposerConfig(
-        styles=(name,),
-        parts=1,
-        has_onsets=False,
-        has_bars=False,
-        steps_per_beat=4,
-        frame_dim=128,
-        hidden=256,
-        head=192,
-        dropout=dropout,
-        input_dropout=input_dropout,
-        capsules=capsules,
-        passage_steps=64,
-    )
-    sides = {
-        side: [StyledPiece(encode(config, piece.grid), 0) for piece in getattr(dataset, side)]
-        for side in ("train", "validation", "test")
-    }
-    task = ComposerTask(config, sides["train"], sides["validation"], seed=seed)
-    training = TrainingConfig(
-        epochs=epochs,
-        batch_size=16,
-        learning_rate=2e-3,
-        weight_decay=0.01,
-        warmup=0.02,
-        average_decay=0.99,
-        patience=max(epochs // 4, 3),
-        seed=seed,
-        device="cpu",
-    )
-    with tempfile.TemporaryDirectory() as run:
-        result = fit(task, training, run)
-    model = task.model.eval()
-    assert isinstance(model, ComposerNetwork)
-    figures: dict[str, Any] = {}
-    for side in ("validation", "test"):
-        without = likelihood(model, sides[side]).of(None)
-        figures[side] = without
-        if capsules:
-            poses = [poses_before(model, piece, hop=HOP) for piece, _ in sides[side]]
-            figures[side] = likelihood(model, sides[side], poses=poses).of(None)
-            figures[f"{side}_without_pose"] = without
-    return {
-        **figures,
-        "epochs": len(result.history),
-        "parameters": sum(p.numel() for p in model.parameters()),
-    }
-
-
 def summarise(results: list[dict[str, Any]]) -> dict[str, Any]:
     """Mean and deviation over seeds, by model and set."""
     rows: dict[str, dict[str, Any]] = {}
     for model in [*KEY_MODELS, *NETWORKS, *COMPOSERS]:
-        for name in SETS:
+        for name in (*SETS, CHORALES):
             found = [r for r in results if r["model"] == model and r["set"] == name]
             if not found:
                 continue
@@ -151,6 +86,9 @@ def summarise(results: list[dict[str, Any]]) -> dict[str, Any]:
             rows.setdefault(model, {})[name] = {
                 "test": round(statistics.mean(tests), 3),
                 "sd": round(statistics.stdev(tests), 3) if len(tests) > 1 else None,
+                "validation": round(statistics.mean(r["validation"] for r in found), 3)
+                if all("validation" in r for r in found)
+                else None,
                 "seeds": len(tests),
                 "cpu_s": round(statistics.median(r["cpu_s"] for r in found), 1),
             }
@@ -160,6 +98,8 @@ def summarise(results: list[dict[str, Any]]) -> dict[str, Any]:
 def table(rows: dict[str, Any]) -> str:
     lines = ["| model | " + " | ".join(SETS) + " |", "| --- |" + " --- |" * len(SETS)]
     for model, by_set in rows.items():
+        if not any(name in by_set for name in SETS):
+            continue
         cells = []
         for name in SETS:
             cell = by_set.get(name)
@@ -169,6 +109,21 @@ def table(rows: dict[str, Any]) -> str:
     for model, values in PUBLISHED.items():
         cells = ["–" if value is None else f"{value:.2f}" for value in values]
         lines.append(f"| *{model}* | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def chorale_table(rows: dict[str, Any]) -> str:
+    lines = [
+        "| model | validation, nats a step | validation, a token | test, nats a step | a token |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for model, by_set in rows.items():
+        if CHORALES in by_set and by_set[CHORALES]["validation"] is not None:
+            figures = [by_set[CHORALES][side] for side in ("validation", "test")]
+            cells = [f"{nats:.2f} | {nats / 4:.3f}" for nats in figures]
+            lines.append(f"| {model} | {' | '.join(cells)} |")
+    for model, token in PUBLISHED_CHORALES.items():
+        lines.append(f"| *{model}* | {4 * token:.2f} | {token:.3f} | – | – |")
     return "\n".join(lines) + "\n"
 
 
@@ -189,17 +144,20 @@ def main() -> int:
     done = {(r["model"], r["set"], r["seed"]): r for r in read_results(path)}
     for name in options.sets.split(","):
         dataset = load_symbolic(name, options.data)
-        sides = {side: rolls_of(dataset, side) for side in ("train", "validation", "test")}
+        sides = {}
+        if name != CHORALES:
+            sides = {side: rolls_of(dataset, side) for side in ("train", "validation", "test")}
         for seed in range(options.seeds):
             for model in models:
                 key = (model, name, 0 if model in KEY_MODELS else seed)
-                if key in done:
+                if key in done or (name == CHORALES and model not in COMPOSERS):
                     continue
                 began = time.process_time()
                 if model in KEY_MODELS:
                     figures = {"test": KEY_MODELS[model](sides["train"], sides["test"])}
                 elif model in COMPOSERS:
-                    figures = run_composer(name, dataset, seed, capsules=COMPOSERS[model])
+                    torch.set_num_threads(1)
+                    figures = measure_composer(dataset, seed, capsules=COMPOSERS[model])
                 else:
                     figures = run_network(NETWORKS[model], name, sides, seed)
                 seconds = round(time.process_time() - began, 2)
@@ -217,7 +175,8 @@ def main() -> int:
     with write_atomically(MEASURED) as file:
         json.dump(rows, file, indent=1)
         file.write("\n")
-    text = table(rows)
+    text = f"{table(rows)}\nChorales on sixteenths, four voices, in their own keys:\n\n"
+    text += chorale_table(rows)
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
     after = rest.partition(END)[2]
     with write_atomically(PAGE) as file:

@@ -35,25 +35,26 @@ def read_back(score: Score, path: Path) -> Any:
 
 def notes_of(part: Any) -> list[tuple[Fraction, Fraction, int]]:
     """Onset and length in beats, and pitch, of the notes of partitura's part, ties joined."""
-    divisions = int(part.quarter_durations()[0, 1])
+    beat = int(part.quarter_durations()[0, 1])
     return sorted(
-        (
-            Fraction(note.start.t, divisions),
-            Fraction(note.duration_tied, divisions),
-            note.midi_pitch,
-        )
+        (Fraction(note.start.t, beat), Fraction(note.duration_tied, beat), note.midi_pitch)
         for note in part.notes_tied
     )
 
 
 def expected(score: Score, part: int) -> list[tuple[Fraction, Fraction, int]]:
+    """The same of a score, where a pitch that is struck again ends before."""
+    ends: dict[tuple[int, int], int] = {}
+    for note in score.notes_of(part):
+        key = note.pitch, note.onset
+        ends[key] = max(ends.get(key, 0), note.end)
+    found = []
     beat = score.ticks_per_beat
-    return sorted(
-        {
-            (Fraction(note.onset, beat), Fraction(note.duration, beat), note.pitch)
-            for note in score.notes_of(part)
-        }
-    )
+    for (pitch, onset), end in ends.items():
+        again = [later for other, later in ends if other == pitch and later > onset]
+        stop = min([end, *again])
+        found.append((Fraction(onset, beat), Fraction(stop - onset, beat), pitch))
+    return sorted(found)
 
 
 TRIO = Score(
@@ -91,14 +92,8 @@ def test_bars_are_full_in_every_voice_and_values_fit(tmp_path: Path) -> None:
     path = tmp_path / "a.musicxml"
     write_musicxml(TRIO, path)
     root = ElementTree.parse(path).getroot()
-    quarters = {
-        "half": 2,
-        "quarter": 1,
-        "eighth": 1 / 2,
-        "16th": 1 / 4,
-        "32nd": 1 / 8,
-        "64th": 1 / 16,
-    }
+    names = ("half", "quarter", "eighth", "16th", "32nd", "64th")
+    quarters = {name: 2.0 ** (1 - place) for place, name in enumerate(names)}
     for measure in root.iter("measure"):
         lengths: dict[str, int] = {}
         for note in measure.iter("note"):
@@ -116,12 +111,12 @@ def test_bars_are_full_in_every_voice_and_values_fit(tmp_path: Path) -> None:
     assert programs == [74, 33, 41]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, 40), st.integers(1, 30), st.integers(30, 90), st.integers(0, 1)),
         min_size=1,
-        max_size=15,
+        max_size=12,
     ),
     st.sampled_from([(4, 4), (3, 4), (6, 8), (7, 8), (5, 4), (2, 2)]),
     st.sampled_from([3, 4, 12, 16]),

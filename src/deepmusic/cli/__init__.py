@@ -20,6 +20,7 @@ _COMMANDS = {
     "generate": "deepmusic.cli.generate",
     "train": "deepmusic.cli.train",
     "evaluate": "deepmusic.cli.evaluate",
+    "benchmark": "deepmusic.cli.benchmark",
     "doctor": "deepmusic.cli.doctor",
 }
 """Sub-command name to the module that holds a click command of the same name."""

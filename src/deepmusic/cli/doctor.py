@@ -124,6 +124,8 @@ def examine() -> Iterator[Check]:
     yield _guarded("device", "device", _device)
     yield _mutagen()
     yield _guarded("model", "classifier", _model)
+    yield _guarded("model", "composer", _composer)
+    yield _guarded("sound", "soundfont", _soundfont)
 
 
 def _show(checks: list[Check]) -> None:
@@ -250,6 +252,28 @@ def _model() -> Check:
     classifier = load("classifier", device="cpu")
     detail = f"{', '.join(classifier.genres)} (fingerprint {classifier.fingerprint[:16]})"
     return Check("model", "classifier", "ok", detail)
+
+
+def _composer() -> Check:
+    """Compose four bars, and make sound of them."""
+    from deepmusic.composing import Request
+    from deepmusic.music import render
+    from deepmusic.pretrained import load_composer
+
+    composer = load_composer("composer")
+    request = Request(style={composer.styles[0]: 1.0}, bars=4, seed=0, candidates=1)
+    render(composer.compose(request).score)
+    detail = f"{', '.join(composer.styles)} (fingerprint {composer.digest})"
+    return Check("model", "composer", "ok", detail)
+
+
+def _soundfont() -> Check:
+    from deepmusic.music import find_soundfont
+
+    found = find_soundfont()
+    if found is None:
+        return Check("sound", "soundfont", "note", "none found: the built-in synthesiser plays")
+    return Check("sound", "soundfont", "ok", str(found))
 
 
 def _guarded(section: str, name: str, look: Callable[[], Check]) -> Check:

@@ -1,11 +1,10 @@
-"""``deepmusic generate``: compose tunes, as MIDI, sound, picture, and the file that makes it again."""
+"""``deepmusic generate``: compose tunes, as MIDI, sound, picture and a file to make them again."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import secrets
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from deepmusic.errors import CheckpointError, DeepMusicError, RequestError
 from deepmusic.files import write_atomically
 
 if TYPE_CHECKING:
-    from deepmusic.composing import Composer, Request, Tune
+    from deepmusic.composing import Composer, Tune
 
 __all__ = ["generate"]
 
@@ -64,6 +63,7 @@ _MOST = 1000
 @click.pass_context
 def generate(
     ctx: click.Context,
+    /,
     *,
     style: str | None,
     bars: int | None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,8 @@ from deepmusic.cli.progress import display
 from deepmusic.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from deepmusic.composing import TrainedComposer
+    from deepmusic.datasets import Problem
     from deepmusic.hearing.training import Trained
     from deepmusic.training import Progress
 
@@ -150,6 +152,118 @@ def classifier(
     ctx.exit(1 if trained.problems else 0)
 
 
+@train.command()
+@click.option(
+    "--data",
+    metavar="DIR",
+    required=True,
+    help="A folder with one folder of MIDI files a style, or that of the public data sets.",
+)
+@click.option(
+    "--out", metavar="RUN", help="Folder for all that is made.  [default: runs/NAME-OF-DIR]"
+)
+@click.option("--epochs", metavar="N", type=click.IntRange(min=1), help="Most passes.")
+@click.option(
+    "--excerpts", metavar="N", type=click.IntRange(min=1), help="Excerpts of 16 bars in a pass."
+)
+@click.option("--batch-size", metavar="N", type=click.IntRange(min=1), help="Excerpts a step.")
+@click.option(
+    "--learning-rate", metavar="R", type=click.FloatRange(min=0, min_open=True), help="The highest."
+)
+@click.option(
+    "--patience",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Stop after N epochs without a better validation.",
+)
+@click.option("--seed", metavar="N", type=click.IntRange(min=0), help="Another one, another draw.")
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+)
+@click.option("--resume", is_flag=True, help="Go on with a run that was stopped or killed.")
+@click.pass_context
+def composer(
+    ctx: click.Context,
+    *,
+    data: str,
+    out: str | None,
+    resume: bool,
+    device: Literal["auto", "cpu", "cuda", "mps"],
+    excerpts: int | None,
+    epochs: int | None,
+    batch_size: int | None,
+    learning_rate: float | None,
+    patience: int | None,
+    seed: int | None,
+) -> None:
+    """Train a composer of the styles in DIR/STYLE/*.mid.
+
+    Of ten pieces about eight are learned from, by a hash of their notes; the others say how well it
+    goes. Progress goes to standard error, the outcome to standard output. Exit status: 0 all well,
+    1 some files could not be used or nothing could be trained, 2 wrong usage.
+    """
+    run = Path(out) if out is not None else Path("runs") / (Path(data).resolve().name or "music")
+    main = int(os.environ.get("RANK", "0")) == 0
+    if resume and not run.is_dir():
+        raise CheckpointError(f"There is no run at {run} to resume; leave --resume away.")
+
+    from deepmusic.composing.training import DEFAULT_TRAINING, EXCERPTS, train_composer
+    from deepmusic.datasets import load_midi_folder, load_styles
+    from deepmusic.datasets.symbolic import has_styles
+    from deepmusic.training import show_progress
+
+    chosen = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "patience": patience,
+        "seed": seed,
+    }
+    given = {name: value for name, value in chosen.items() if value is not None}
+    training = replace(DEFAULT_TRAINING, device=device, **given)  # type: ignore[arg-type]
+    dataset = load_styles(data) if has_styles(data) else load_midi_folder(data, steps_per_beat=4)
+    if main:
+        counts = ", ".join(
+            f"{len(getattr(dataset, side))} {side}" for side in ("train", "validation", "test")
+        )
+        click.echo(f"{counts} pieces.", err=True)
+    try:
+        with ExitStack() as stack:
+            trained = train_composer(
+                dataset,
+                run,
+                training=training,
+                excerpts=excerpts or EXCERPTS,
+                resume=resume,
+                on_progress=stack.enter_context(show_progress()) if main else None,
+            )
+    except KeyboardInterrupt as stop:
+        if main:
+            where = str(stop).partition(";")[0] or "Stopped"
+            click.echo(f"{where}; to go on, give the same command with --resume.", err=True)
+        ctx.exit(130)
+    if not main:
+        return
+    _report_composer(trained)
+    ctx.exit(1 if trained.problems else 0)
+
+
+def _report_composer(trained: TrainedComposer) -> None:
+    """The outcome to standard output, what could not be used to standard error."""
+    _report_problems(trained.problems)
+    run = printable(str(trained.run))
+    for side, figures in trained.metrics.items():
+        by_style = ", ".join(f"{s} {n:.2f}" for s, n in figures["without_pose"].items())
+        click.echo(f"{side.capitalize()} pieces, nats a step: {by_style}")
+    style = trained.composer.styles[0]
+    click.echo(
+        f"The run is in {run}; use it: deepmusic generate --model {run} --style {printable(style)}"
+    )
+
+
 class _Watch(AbstractContextManager["_Watch"]):
     """Shows on standard error how far a training is: the spectrograms, then each network."""
 
@@ -188,13 +302,17 @@ class _Watch(AbstractContextManager["_Watch"]):
         self._show(replace(progress, seconds_left=left_s))
 
 
+def _report_problems(problems: Sequence[Problem]) -> None:
+    for problem in problems:
+        click.echo(printable(f"{problem.path}: {problem.message}"), err=True)
+    if problems:
+        count = len(problems)
+        click.echo(f"{count} {'file was' if count == 1 else 'files were'} left out.", err=True)
+
+
 def _report(trained: Trained) -> None:
     """The outcome to standard output, what is wrong with the data to standard error."""
-    for problem in trained.problems:
-        click.echo(printable(f"{problem.path}: {problem.message}"), err=True)
-    if trained.problems:
-        count = len(trained.problems)
-        click.echo(f"{count} {'file was' if count == 1 else 'files were'} left out.", err=True)
+    _report_problems(trained.problems)
     for note in trained.notes:
         click.echo(printable(note), err=True)
     run = printable(str(trained.run))

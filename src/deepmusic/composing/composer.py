@@ -570,11 +570,12 @@ def _ranges(config: ComposerConfig, cards: list[StyleCard]) -> NDArray[np.int64]
     return ranges
 
 
-def _velocities(grid: Grid, bar: int) -> NDArray[np.int64]:
+def _velocities(grid: Grid, bar: int) -> NDArray[np.uint8]:
     """How hard notes are struck: harder on the bar and the beat, the first part before others."""
     place = grid.onset % bar
     strength = np.where(place == 0, 92, np.where(place % grid.steps_per_beat == 0, 84, 76))
-    return np.clip(strength - 12 * (grid.part > 0), 1, 127)
+    velocities: NDArray[np.uint8] = (strength - 12 * (grid.part > 0)).astype(np.uint8)
+    return velocities
 
 
 def _files(request: Request) -> list[str]:

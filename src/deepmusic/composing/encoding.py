@@ -42,6 +42,20 @@ class Excerpt(NamedTuple):
     earlier: NDArray[np.bool_]
     places: NDArray[np.uint8]
 
+    def transposed(self, config: ComposerConfig, semitones: int) -> Excerpt:
+        """All notes moved, as far as the keys allow; the notes must not leave them."""
+
+        def moved(table: NDArray[np.bool_]) -> NDArray[np.bool_]:
+            by_key = table.reshape(len(table), config.parts, config.keys, -1)
+            return np.roll(by_key, semitones, axis=2).reshape(table.shape)
+
+        return self._replace(
+            before=moved(self.before),
+            written=moved(self.written),
+            repeated=moved(self.repeated),
+            earlier=moved(self.earlier),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
@@ -123,7 +137,7 @@ class Encoded:
         first = max(int(steps.min()), 0)
         sounding, struck = self.frames(first, int(steps.max()) + 1)
         sets = written(self.config, sounding, struck)
-        result = sets[np.maximum(steps - first, 0)]
+        result: NDArray[np.bool_] = sets[np.maximum(steps - first, 0)]
         result[steps < 0] = False
         return result
 

@@ -4,6 +4,12 @@ A composer cannot be its own judge: what it makes is what it holds probable. The
 kind, and trained apart, on people's music only: a small perceptron on measures of excerpts of 32
 beats, eight bars of four. It ranks candidates, and its verdict is reported.
 
+People's styles are so far apart that any music, however odd, would be told to be surely of one. So
+the judge is also shown the same excerpts spoiled, in ways that :data:`_SPOILERS` has, as one class
+more: music that sounds spoiled is of no style, and its styles are near to equally probable. It
+hears wrong notes, broken rhythm, loops and shuffled beats; music played backwards, or with its bars
+in another order, is mostly told to be sound (docs/measured/judge.json).
+
 It hears what sounds, pitch by pitch, on twelfths of a beat, and nothing else. Parts, instruments,
 velocities, tempo, metre and key make no difference: a piece has the same verdict in all
 transpositions, exactly, and with all its parts merged into one. Nor does it matter whether a note
@@ -581,7 +587,8 @@ _SPOILERS = (
 
 # ------------------------------------------------------------------------------------- training
 
-_MOST_OF_STYLE = 1000  # excerpts of a style that are trained on
+_OF_PIECE = 40  # excerpts that are trained on; of the style with most pieces
+_LEAST_OF_STYLE, _MOST_OF_STYLE = 200, 1000
 _MOST_OF_ALL = 6000
 _FOLDS = 3
 _TEMPERATURES = np.geomspace(0.5, 10, 61)
@@ -607,7 +614,8 @@ def _examples(
 ) -> _Examples:
     """As many excerpts of each style as of each other, and in all as many that are spoiled."""
     styles = int(labels.max()) + 1
-    count = min(_MOST_OF_STYLE, _MOST_OF_ALL // styles)
+    count = int(np.clip(_OF_PIECE * np.bincount(labels).max(), _LEAST_OF_STYLE, _MOST_OF_STYLE))
+    count = min(count, max(_MOST_OF_ALL // styles, 1))
     piece = np.concatenate(
         [np.resize(rng.permutation(np.flatnonzero(labels == k)), count) for k in range(styles)]
     )
@@ -633,6 +641,7 @@ def _random_excerpt(notes: _Notes, rng: np.random.Generator) -> _Notes:
 
 def _fitted(examples: _Examples, chosen: NDArray[np.bool_], seed: int) -> Any:
     """A perceptron on scaled measures, fitted to some of the examples."""
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -641,7 +650,7 @@ def _fitted(examples: _Examples, chosen: NDArray[np.bool_], seed: int) -> Any:
     far = FunctionTransformer(np.clip, kw_args={"a_min": -_FAR, "a_max": _FAR})
     model = make_pipeline(StandardScaler(), far, network)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it has not converged: it is stopped early
+        warnings.simplefilter("ignore", ConvergenceWarning)  # it is stopped early
         return model.fit(examples.measures[chosen], examples.label[chosen])
 
 
@@ -729,7 +738,7 @@ class Judge:
 
     @classmethod
     def train(cls, grids: Sequence[Grid], styles: Sequence[str], *, seed: int = 0) -> Judge:
-        """Train a judge; half a minute for the shipped styles.
+        """Train a judge; about a minute for the shipped styles, less for few pieces.
 
         Args:
             grids: people's pieces. Those without notes are left out.

@@ -16,6 +16,8 @@ Axes: n steps, c context, k keys, y symbols (keys by states), p places in a spel
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -23,7 +25,7 @@ from torch.nn import functional as F
 
 from deepmusic.errors import ShapeError
 
-__all__ = ["NoteSetHead", "spelled"]
+__all__ = ["Drawn", "NoteSetHead", "spelled"]
 
 
 def spelled(roll: Tensor) -> Tensor:
@@ -51,6 +53,19 @@ def spelled(roll: Tensor) -> Tensor:
     place = torch.arange(len(step), device=roll.device) - first[step]
     symbols[step, place] = key
     return symbols
+
+
+class Drawn(NamedTuple):
+    """What was drawn.
+
+    Args:
+        sets: ``(n, y)`` bool.
+        log_probs: ``(n,)``, the logarithm of the probability of each set as
+            :meth:`NoteSetHead.forward` has it: whatever the temperature, and whatever had to be.
+    """
+
+    sets: Tensor
+    log_probs: Tensor
 
 
 class NoteSetHead(nn.Module):
@@ -145,9 +160,10 @@ class NoteSetHead(nn.Module):
         temperature: float = 1.0,
         top_p: float = 1.0,
         allowed: Tensor | None = None,
+        wanted: Tensor | None = None,
         required: Tensor | None = None,
         suggested: Tensor | None = None,
-    ) -> Tensor:
+    ) -> Drawn:
         """Draw a set for each context.
 
         Args:
@@ -155,12 +171,10 @@ class NoteSetHead(nn.Module):
             random: where chance comes from.
             temperature: below 1 favours the likely symbols, above 1 the others; more than 0.
             top_p: draw from the fewest symbols that have this probability together, in (0, 1].
-            allowed: ``(n, y)`` bool, symbols that may be in the set; None allows all.
-            required: ``(n, y)`` bool, symbols that must be in the set, allowed or not.
+            allowed: as in :meth:`forward`.
+            wanted: ``(n, y)`` bool, which of these to draw from; None draws from all.
+            required: ``(n, y)`` bool, symbols that must be in the set, wanted or not.
             suggested: as in :meth:`forward`.
-
-        Returns:
-            ``(n, y)`` bool.
 
         Raises:
             ShapeError: shapes that do not fit.
@@ -172,9 +186,11 @@ class NoteSetHead(nn.Module):
             )
         self._check(context, allowed, suggested)
         count, end = len(context), self.symbols
-        if required is not None:
-            allowed = required if allowed is None else allowed | required
+        closed = None
+        if wanted is not None:
+            closed = F.pad(~(wanted if required is None else wanted | required), (0, 1))
         roll = torch.zeros(count, end, dtype=torch.bool, device=context.device)
+        log_probs = context.new_zeros(count)
         start = self.start(context)
         outline = self._outline(context, allowed, suggested)
         summed = last = context.new_zeros(count, self.embed.embedding_dim // 2)
@@ -183,18 +199,24 @@ class NoteSetHead(nn.Module):
         order = torch.arange(end + 1, device=context.device)
         while len(going):
             logits = self._logits(start[going], torch.cat([summed, last], dim=1)) + outline[going]
-            logits = self._masked(logits, before) / temperature
+            logits = self._masked(logits, before)
+            scores = logits.log_softmax(dim=1)
+            if temperature != 1:
+                logits = logits / temperature
+            if closed is not None:
+                logits = logits.masked_fill(closed[going], -torch.inf)
             if required is not None:
                 due = required[going] & (order[:end] > before.unsqueeze(1))
                 next_due = torch.where(due.any(dim=1), due.int().argmax(dim=1), end)
                 logits = logits.masked_fill(order > next_due.unsqueeze(1), -torch.inf)
             drawn = _drawn(_nucleus(logits.softmax(dim=1), top_p), random)
+            log_probs[going] += scores.gather(1, drawn.unsqueeze(1)).squeeze(1)
             goes_on = drawn != end
             going, drawn = going[goes_on], drawn[goes_on]
             roll[going, drawn] = True
             more, last = self.embed(drawn).chunk(2, dim=1)
             summed, before = summed[goes_on] + more, drawn
-        return roll
+        return Drawn(roll, log_probs)
 
     def _logits(self, start: Tensor, begun: Tensor) -> Tensor:
         """Rows of contexts and of what is summed of the symbols so far to ``(r, y+1)``."""

@@ -18,7 +18,7 @@ from deepmusic.composing.config import ComposerConfig
 from deepmusic.composing.encoding import UNKNOWN_LEFT, encode, places_of, written
 from deepmusic.composing.model import Batch, ComposerNetwork, Condition
 from deepmusic.composing.repetition import RepeatFinder, scattered
-from deepmusic.music import Bars, Frames, Grid, Part, TimeSignature, bars_of
+from deepmusic.music import Bars, Frames, Grid, Part, TimeSignature
 
 __all__ = ["Given", "Plan", "Written", "write_music"]
 
@@ -73,19 +73,12 @@ class Plan:
     def places(self, config: ComposerConfig) -> NDArray[np.uint8]:
         """Places of all steps, as in ``Excerpt``."""
         length = self.bar_steps(config)
-        steps = self.bars * length
-        empty = Grid(config.steps_per_beat, steps, *(np.zeros(0, np.int64),) * 3)
-        bars = bars_of(
-            Grid(
-                config.steps_per_beat,
-                steps,
-                empty.onset,
-                empty.duration,
-                empty.pitch,
-                time_signatures=(self.metre,),
-            )
+        bars = Bars(
+            np.arange(self.bars) * length,
+            np.full(self.bars, length),
+            np.full(self.bars, self.metre.is_compound),
         )
-        places = places_of(Bars(*bars), steps, self.bars)
+        places = places_of(bars, self.bars * length, self.bars)
         if not self.has_end:
             places[:, 3] = UNKNOWN_LEFT
         return places
@@ -104,7 +97,7 @@ class Written:
     log_prob: float
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def write_music(
     network: ComposerNetwork,
     plan: Plan,
@@ -145,27 +138,26 @@ def write_music(
         context, before = contexts[:, 0], batch.before[:, 0]
         possible = decoder.possible(before)
         suggested = decoder.suggested(batch, batch.is_step)
-        allowed = torch.from_numpy(in_range).expand(candidates, -1).to(device)
-        if possible is not None:
-            # a given note out of range may go on
-            allowed = possible & (allowed | decoder.held(before))
+        wanted = torch.from_numpy(in_range).expand(candidates, -1).to(device)
+        # a given note out of range may go on
+        wanted = wanted | decoder.held(before)
         required = None
         if forced is not None:
             must, free = forced.at(step, page.was(step))
             required = torch.from_numpy(must).to(device)
-            allowed = allowed & torch.from_numpy(free).to(device)
+            wanted = wanted & torch.from_numpy(free).to(device)
         drawn = decoder.head.sample(
             context,
             random,
             temperature=plan.temperature,
             top_p=plan.top_p,
-            allowed=allowed,
+            allowed=possible,
+            wanted=wanted,
             required=required,
             suggested=suggested,
         )
-        chances = decoder.head(context, drawn, allowed=possible, suggested=suggested)
-        log_prob += chances.double()
-        page.write(step, drawn.cpu().numpy())
+        log_prob += drawn.log_probs.double()
+        page.write(step, drawn.sets.cpu().numpy())
         if on_bar and (step + 1) % page.bar_steps == 0:
             on_bar((step + 1) // page.bar_steps, plan.bars)
     return [

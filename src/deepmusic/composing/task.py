@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from deepmusic.capsules import margin_loss
 from deepmusic.composing.config import ComposerConfig
-from deepmusic.composing.encoding import Encoded, Excerpt, StyledPiece
+from deepmusic.composing.encoding import UNKNOWN_LEFT, Encoded, Excerpt, StyledPiece
 from deepmusic.composing.model import Batch, ComposerNetwork, Condition
 from deepmusic.composing.passages import MANNER, manner, passage, passage_starts
 
@@ -65,6 +65,7 @@ class _Excerpts:
     steps: int
     count: int
     seed: int
+    shift: int
     chances: NDArray[np.float64]
 
     def __len__(self) -> int:
@@ -77,10 +78,20 @@ class _Excerpts:
         stop = min(start + self.steps, len(piece))
         excerpt = piece.excerpt(start, stop)
         if random.random() < _UNKNOWN_LEFT:
-            excerpt.places[:, 3] = 9
+            excerpt.places[:, 3] = UNKNOWN_LEFT
+        excerpt = excerpt.transposed(piece.config, _shift(random, piece, self.shift))
         heard = passage(piece, _elsewhere(random, len(piece), start, stop, piece.config))
         has_pose = random.random() >= _NO_POSE
         return _Item(excerpt, style, piece.is_minor, heard, manner(piece.config, heard), has_pose)
+
+
+def _shift(random: np.random.Generator, piece: Encoded, most: int) -> int:
+    """By how many semitones to move an excerpt so that all of its piece stays in the keys."""
+    config = piece.config
+    key = piece.element % config.keys
+    least, greatest = int(key.min(initial=config.keys)), int(key.max(initial=0))
+    low, high = max(-most, -least), min(most, config.keys - 1 - greatest)
+    return int(random.integers(low, high + 1)) if most and low <= high else 0
 
 
 def _elsewhere(
@@ -105,6 +116,7 @@ class ComposerTask:
         steps: of an excerpt.
         excerpts: in an epoch; None takes as many as it takes to read every step about once.
         balance: 0 draws styles by how many steps they have, 1 all alike, in between in between.
+        shift: semitones by which excerpts are moved at most; 0 for music in one key.
         pose_noise: deviation of the noise on poses while training.
         metadata: saved with the weights, beside the configuration.
     """
@@ -122,6 +134,7 @@ class ComposerTask:
         steps: int = 256,
         excerpts: int | None = None,
         balance: float = 0.0,
+        shift: int = 0,
         pose_noise: float = 0.1,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
@@ -131,7 +144,7 @@ class ComposerTask:
         weights = lengths * totals[styles] ** -balance
         count = excerpts or round(lengths.sum() / steps)
         self.config, self.pose_noise, self._validation = config, pose_noise, validation
-        self.dataset = _Excerpts(train, steps, count, seed, weights / weights.sum())
+        self.dataset = _Excerpts(train, steps, count, seed, shift, weights / weights.sum())
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model: nn.Module = ComposerNetwork(config)
@@ -141,6 +154,7 @@ class ComposerTask:
             "config": config.to_dict(),
             "steps": steps,
             "balance": balance,
+            "shift": shift,
             "pose_noise": pose_noise,
             **(metadata or {}),
         }

@@ -35,12 +35,13 @@ DEFAULT_TRAINING = TrainingConfig(
     weight_decay=0.01,
     clip_norm=1.0,
     warmup=0.02,
+    patience=4,
     average_decay=0.998,
 )
 """What the shipped composer was trained with, but for the number of epochs."""
 
 EXCERPTS = 1600
-"""Excerpts in an epoch: of 256 steps, 16 bars of four beats, in sixteenths."""
+"""Excerpts in an epoch: of 64 beats, 16 bars of four."""
 
 _REFERENCE_BARS = (8, 16, 32, 64)  # of four beats
 _FEWEST_FOR_REFERENCE = 5  # pieces; of fewer the 95th percentile says nothing
@@ -85,7 +86,7 @@ def train_composer(
         run: folder for the run; made if missing.
         config: of the composer, its styles those of the data set; None takes the defaults.
         training: settings of the loop.
-        excerpts: in an epoch; fewer where the pieces have fewer steps.
+        excerpts: in an epoch, drawn anew in each.
         resume: go on with a run that was interrupted.
         on_progress: called after every step.
 
@@ -109,7 +110,6 @@ def train_composer(
     # with few pieces chance may leave validation empty; then the training pieces stand in
     judged = sides["validation"] or sides["train"][:50]
     steps = 64 * dataset.steps_per_beat
-    total = sum(len(piece) for piece, _ in sides["train"])
     cards = {name: style_card(sides["train"], n, dataset.train) for n, name in enumerate(styles)}
     task = ComposerTask(
         config,
@@ -117,7 +117,7 @@ def train_composer(
         _sample(judged, len(config.styles)),
         seed=training.seed,
         steps=steps,
-        excerpts=max(min(excerpts, 4 * total // steps), training.batch_size),
+        excerpts=excerpts,
         balance=0.7,
         metadata={"data": _fingerprint(dataset)},
     )

@@ -334,6 +334,11 @@ def load_styles(root: str | os.PathLike[str]) -> SymbolicDataset:
     return SymbolicDataset("styles", 4, train, validation, test, True, tuple(problems))
 
 
+def has_styles(root: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds the data sets of :func:`load_styles`."""
+    return all((Path(root) / SYMBOLIC[name][0]).is_file() for name in STYLES.values())
+
+
 def _finer(grid: Grid, steps_per_beat: int) -> Grid:
     """A grid of eighths on finer steps."""
     factor = steps_per_beat // 2

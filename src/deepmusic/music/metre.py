@@ -41,8 +41,7 @@ def bars_of(grid: Grid) -> Bars:
         begin = np.arange(signature.time, min(end, max(grid.steps, 1)), length, dtype=np.int64)
         starts.append(begin)
         lengths.append(np.minimum(length, end - begin) if end != ends[-1] else length + 0 * begin)
-        is_compound = signature.denominator == 8 and signature.numerator % 3 == 0
-        compound.append(np.full(len(begin), is_compound))
+        compound.append(np.full(len(begin), signature.is_compound))
     return Bars(np.concatenate(starts), np.concatenate(lengths), np.concatenate(compound))
 
 

@@ -60,7 +60,8 @@ def write_musicxml(score: Score, path: str | os.PathLike[str]) -> None:
 
     Written are parts with names and instruments, bars, metres, keys, tempi (to whole beats a
     minute), notes and chords in as many voices as they need, ties, and rests. A part that is both
-    high and low gets two staves. Pitches are spelled by the key. Velocities are not written.
+    high and low gets two staves. Pitches are spelled by the key. A pitch that is struck again
+    while it sounds in a part ends there. Velocities are not written.
 
     Args:
         score: with all times on a grid of 48 steps a beat, as from ``grid_to_score``; of at most
@@ -201,13 +202,19 @@ def _staves(notes: Sequence[Note], part: Part) -> list[tuple[tuple[str, int], li
 
 def _chords(score: Score, notes: Iterable[Note]) -> list[_Chord]:
     """Notes that start and end together as chords, by time, high ones first."""
-    groups: dict[tuple[int, int], set[int]] = {}
+    ends: dict[tuple[int, int], int] = {}
     for note in notes:
-        key = _step(score, note.onset), _step(score, note.end)
-        groups.setdefault(key, set()).add(note.pitch)
-    chords = [
-        _Chord(start, stop, tuple(sorted(pitches))) for (start, stop), pitches in groups.items()
-    ]
+        key = note.pitch, _step(score, note.onset)
+        ends[key] = max(_step(score, note.end), ends.get(key, 0))
+    # a pitch that is struck again ends before: no staff shows it twice at a time
+    struck = sorted(ends)
+    for (pitch, start), (other, again) in pairwise(struck):
+        if pitch == other:
+            ends[pitch, start] = min(ends[pitch, start], again)
+    groups: dict[tuple[int, int], list[int]] = {}
+    for pitch, start in struck:
+        groups.setdefault((start, ends[pitch, start]), []).append(pitch)
+    chords = [_Chord(start, stop, tuple(pitches)) for (start, stop), pitches in groups.items()]
     return sorted(chords, key=lambda chord: (chord.start, -chord.pitches[-1], chord.stop))
 
 

@@ -138,7 +138,7 @@ def draw_piano_roll(score: Score, path: str | os.PathLike[str], *, title: str = 
         axes.set_xlim(float(row[0].start), float(row[0].start) + longest)
         axes.set_ylim(lanes.bottom, lanes.top)
         _draw_frame(axes, score, row, index * BARS_A_ROW + 1, lanes)
-        _draw_notes(axes, rectangles, colours)
+        _draw_notes(axes, row, rectangles, colours)
     heading = _shortened(title, _LONGEST_TITLE)
     if is_cut:
         heading = f"{heading} (the first {MOST_BARS} bars)".strip()
@@ -236,16 +236,21 @@ def _draw_frame(axes: Axes, score: Score, row: Sequence[Bar], first: int, lanes:
         axes.spines[side].set_visible(False)
 
 
-def _draw_notes(axes: Axes, corners: NDArray[np.float64], colours: NDArray[np.float64]) -> None:
-    """Draw the notes that sound within a row."""
+def _draw_notes(
+    axes: Axes,
+    row: Sequence[Bar],
+    corners: NDArray[np.float64],
+    colours: NDArray[np.float64],
+) -> None:
+    """Draw the notes that sound within a row, as far as they do."""
     from matplotlib.collections import PolyCollection
 
-    left, right = axes.get_xlim()
+    left, right = float(row[0].start), float(row[-1].start)
     seen = (corners[:, 2, 0] > left) & (corners[:, 0, 0] < right)
+    inside = corners[seen]
+    inside[..., 0] = np.clip(inside[..., 0], left, right)
     axes.add_collection(
-        PolyCollection(
-            list(corners[seen]), facecolors=colours[seen], edgecolors="white", linewidths=0.35
-        ),
+        PolyCollection(list(inside), facecolors=colours[seen], edgecolors="white", linewidths=0.35),
         autolim=False,
     )
 

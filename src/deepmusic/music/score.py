@@ -138,6 +138,11 @@ class TimeSignature:
         """Quarter notes in a bar: 3 in 6/8."""
         return Fraction(4 * self.numerator, self.denominator)
 
+    @property
+    def is_compound(self) -> bool:
+        """Whether eighths are counted by threes, as in 6/8."""
+        return self.denominator == 8 and self.numerator % 3 == 0
+
 
 @dataclass(frozen=True, slots=True)
 class KeySignature:

@@ -36,6 +36,8 @@ def load(name: str | os.PathLike[str] = "classifier", *, device: str = "auto") -
         CheckpointError: there is no such model, or it is damaged.
         DeepMusicError: the device is not there.
     """
+    if os.fspath(name) == "composer":
+        raise CheckpointError("'composer' is no classifier; load_composer loads it.")
     return Classifier.load(_path(name), device=device)
 
 

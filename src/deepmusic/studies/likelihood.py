@@ -1,0 +1,128 @@
+"""How well the composer foretells the usual sets, with what was published beside it.
+
+The unit is nats per step, as in :mod:`deepmusic.studies.piano_rolls`. On the piano rolls there is
+one style, one part and no bars; the chorales on sixteenths have their four voices as parts, and
+their own keys, moved by chance while training.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from deepmusic.composing import ComposerConfig, ComposerNetwork, ComposerTask, likelihood
+from deepmusic.composing.encoding import StyledPiece, encode
+from deepmusic.composing.task import poses_before
+from deepmusic.datasets import SymbolicDataset
+from deepmusic.training import Progress, TrainingConfig, fit
+
+__all__ = ["CHORALES", "PUBLISHED", "PUBLISHED_CHORALES", "SETS", "measure_composer"]
+
+SETS = ("jsb", "nottingham", "musedata", "piano-midi")
+CHORALES = "chorales"
+
+PUBLISHED: dict[str, tuple[float | None, ...]] = {
+    "RNN-NADE, Hessian-free (2012)": (5.56, 2.31, 5.60, 7.05),
+    "GRU, independent keys (2014)": (8.54, 3.23, 5.99, 8.82),
+    "TCN, independent keys (2018)": (8.10, 3.07, None, None),
+}
+"""Test nats per step on :data:`SETS`, exact ones only: Boulanger-Lewandowski et al. 2012, Chung et
+al. 2014, Bai et al. 2018."""
+
+PUBLISHED_CHORALES = {
+    "Coconet, chronological (2018)": 0.436,
+    "Music Transformer, relative attention (2018)": 0.335,
+}
+"""Validation nats per token, a voice in a sixteenth, as Huang et al. 2018 give them."""
+
+# epochs, dropout, dropout of the input: the fewer the data, the more
+_SETTINGS = {
+    "jsb": (90, 0.5, 0.2),
+    "nottingham": (16, 0.3, 0.0),
+    "musedata": (10, 0.3, 0.0),
+    "piano-midi": (24, 0.4, 0.1),
+    CHORALES: (40, 0.4, 0.1),
+}
+_HOP = 16  # steps after which the capsule memory hears the past again
+_MOST_SHIFT = 6
+
+
+def measure_composer(
+    dataset: SymbolicDataset,
+    seed: int,
+    *,
+    capsules: bool,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> dict[str, Any]:
+    """Train a composer on a set and score its validation and test pieces.
+
+    Args:
+        dataset: one of :data:`SETS` or the chorales, by its name.
+        seed: of weights and excerpts.
+        capsules: whether a capsule memory of the past conditions the decoder.
+        on_progress: called after every step.
+
+    Returns:
+        ``validation`` and ``test`` nats per step, with capsules also without a pose, the epochs
+        that were made, and the number of parameters.
+    """
+    name = dataset.name
+    epochs, dropout, input_dropout = _SETTINGS[name]
+    is_chorales = name == CHORALES
+    config = ComposerConfig(
+        styles=(name,),
+        parts=4 if is_chorales else 1,
+        # room to move the chorales by half an octave either way
+        lowest=30 if is_chorales else 21,
+        keys=58 if is_chorales else 88,
+        has_onsets=False,
+        has_bars=False,
+        steps_per_beat=4,
+        frame_dim=128,
+        hidden=256,
+        head=192,
+        dropout=dropout,
+        input_dropout=input_dropout,
+        capsules=capsules,
+        passage_steps=64,
+    )
+    sides = {
+        side: [StyledPiece(encode(config, piece.grid), 0) for piece in getattr(dataset, side)]
+        for side in ("train", "validation", "test")
+    }
+    task = ComposerTask(
+        config,
+        sides["train"],
+        sides["validation"],
+        seed=seed,
+        shift=_MOST_SHIFT if is_chorales else 0,
+    )
+    training = TrainingConfig(
+        epochs=epochs,
+        batch_size=16,
+        learning_rate=2e-3,
+        weight_decay=0.01,
+        warmup=0.02,
+        average_decay=0.99,
+        patience=max(epochs // 4, 3),
+        seed=seed,
+        device="cpu",
+    )
+    with tempfile.TemporaryDirectory() as run:
+        result = fit(task, training, Path(run), on_progress=on_progress)
+    model = task.model.eval()
+    assert isinstance(model, ComposerNetwork)
+    figures: dict[str, Any] = {}
+    for side in ("validation", "test"):
+        figures[side] = likelihood(model, sides[side]).of(None)
+        if capsules:
+            figures[f"{side}_without_pose"] = figures[side]
+            poses = [poses_before(model, piece, hop=_HOP) for piece, _ in sides[side]]
+            figures[side] = likelihood(model, sides[side], poses=poses).of(None)
+    return {
+        **figures,
+        "epochs": len(result.history),
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
