@@ -15,6 +15,7 @@ from deepmusic.composing.encoding import (
     encode,
     normalised,
     places_of,
+    transposed,
 )
 from deepmusic.composing.passages import MANNER, manner, passage, passage_starts
 from deepmusic.composing.repetition import LENGTHS
@@ -170,6 +171,27 @@ def test_what_comes_later_is_in_nothing_that_is_read_before(
         np.testing.assert_array_equal(
             getattr(one, name)[:seen], getattr(other, name)[:seen], err_msg=name
         )
+
+
+@settings(deadline=None, max_examples=30)
+@given(grid=pieces(), has_onsets=st.booleans(), data=st.data())
+def test_an_excerpt_moved_is_the_excerpt_of_the_moved_piece(
+    grid: Grid, has_onsets: bool, data: st.DataObject
+) -> None:
+    made = config(lowest=55, keys=15, has_onsets=has_onsets)
+    semitones = data.draw(st.integers(-5, 5))
+    excerpt = encode(made, grid).excerpt(0, grid.steps).transposed(made, semitones)
+    moved = encode(made, transposed(grid, semitones)).excerpt(0, grid.steps)
+    for name in FIELDS:
+        np.testing.assert_array_equal(getattr(excerpt, name), getattr(moved, name), err_msg=name)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 14, 15, 16, 17])
+def test_pieces_of_about_a_bar_have_nothing_a_bar_ago(steps: int) -> None:
+    piece = encode(config(), Grid(4, steps, np.arange(steps), np.ones(steps, int), [60] * steps))
+    excerpt = piece.excerpt(0, steps)
+    assert excerpt.written[:, 1].all()
+    assert excerpt.earlier.any(axis=1).tolist() == [step >= 16 for step in range(steps)]
 
 
 def test_frames_outside_the_piece_are_silent() -> None:

@@ -76,10 +76,10 @@ class Request:
         for name in ("primer", "harmonize", "pose_from"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, os.fspath(getattr(self, name)))
-        _within("bars", self.bars, *BARS)
+        _within("number of bars", self.bars, *BARS)
         _within("tempo", self.tempo, 20, 300)
         _within("temperature", self.temperature, 0.1, 3)
-        _within("candidates", self.candidates, 1, _CANDIDATES)
+        _within("number of candidates", self.candidates, 1, _CANDIDATES)
         _within("seed", self.seed, 0, 2**63 - 1)
         if not 0 < self.top_p <= 1:
             raise RequestError(f"top-p is above 0 and at most 1; got {self.top_p:g}.")
@@ -179,7 +179,7 @@ def read_numbers(text: str, *, what: str, default: float | None = None) -> dict[
 
 def _within(name: str, value: float | None, least: float, most: float) -> None:
     if value is not None and not least <= value <= most:
-        raise RequestError(f"{_capital(name)} is {least:g} to {most:g}; got {value:g}.")
+        raise RequestError(f"The {name} is {least:g} to {most:g}; got {value:g}.")
 
 
 def _capital(text: str) -> str:

@@ -275,7 +275,7 @@ class _Forced:
         struck = sounds & (self.struck[step] | ~was)
         must = written(config, np.broadcast_to(sounds, struck.shape), struck)
         free = np.repeat(~is_fixed, config.states)
-        return must, np.broadcast_to(free, must.shape)
+        return must, np.tile(free, (len(must), 1))
 
 
 def _in_range(config: ComposerConfig, limits: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -56,6 +56,7 @@ _WIDE_LOOP_S = 1.4  # longer, as it would be heard to repeat itself
 _IN_TUNE_CENTS = 0.2  # nobody hears a hundredth of a semitone
 _FAINT = 1e-4  # partials of less than this share of the loudest are left out
 _WIDE_CENTS = 5  # players so far apart are an ensemble, and sit at several places
+_PATIENCE_S = 30.0  # to start a process and to read a large SoundFont
 _SEED = 20
 
 
@@ -319,7 +320,7 @@ def _played(score: Score, rate: int, font: str) -> Samples:
     """``(2, samples)``: the sound of a SoundFont.
 
     In a process of its own: symusic 0.5.9 checks no more than the outline of a SoundFont, and a
-    damaged one crashes the process that plays it.
+    damaged one crashes the process that plays it, or keeps it busy for ever.
     """
     call = f"from {__name__} import _play; _play({font!r}, {rate})"
     try:
@@ -327,7 +328,7 @@ def _played(score: Score, rate: int, font: str) -> Samples:
             [sys.executable, "-P", "-c", call],
             input=midi_bytes(score),
             capture_output=True,
-            timeout=120 + score.seconds,  # it takes a hundredth of this
+            timeout=_PATIENCE_S + score.seconds / 4,  # many times what it takes
             check=True,
         )
     except subprocess.SubprocessError as error:

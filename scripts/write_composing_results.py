@@ -1,0 +1,173 @@
+"""Writes ``docs/composing-results.md`` from what ``benchmarks/composing.py`` has measured.
+
+python scripts/write_composing_results.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from deepmusic.files import write_atomically
+
+ROOT = Path(__file__).resolve().parents[1]
+MEASURED = ROOT / "docs" / "measured" / "composing.json"
+PAGE = ROOT / "docs" / "composing-results.md"
+START, END = "<!-- tables by scripts/write_composing_results.py -->", "<!-- end of tables -->"
+
+
+def table(head: list[str], rows: list[list[Any]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def foretold(found: dict[str, Any]) -> str:
+    styles = list(found["nats_per_step"]["none"])
+    rows = [
+        [pose, *(f"{nats[style]:.3f}" for style in styles)]
+        for pose, nats in found["nats_per_step"].items()
+    ]
+    for name, nats in found.get("compared", {}).items():
+        rows.append([name, *(f"{nats[style]:.3f}" for style in styles)])
+    return (
+        "## What the pose is worth\n\nTest nats a step, exact, given the length of the piece; of "
+        f"{found['pieces']} test pieces. *Causal*: routed every bar from the past alone; "
+        "*shuffled*: from the past of another piece of the style.\n\n"
+        + table(["pose", *styles], rows)
+    )
+
+
+def recognised(found: dict[str, Any]) -> str:
+    rows = [
+        [label, *(f"{found[key][style]:.1f}" for style in found[key])]
+        for label, key in (
+            ("tunes as they come", "without_choice"),
+            ("best of 4", "best_of_4"),
+            ("real test pieces, 16 bars", "real_test_excerpts"),
+        )
+    ]
+    text = (
+        "## Whether the style is recognised\n\nPer cent that the independent judge takes for the "
+        f"style asked for; {found['of']['tunes']} tunes of 16 bars a style.\n\n"
+        + table(["", *found["without_choice"]], rows)
+    )
+    rows = []
+    for style, figures in found["copying"].items():
+        for name, f in figures.items():
+            rows.append(
+                [
+                    style,
+                    name,
+                    f["p50"],
+                    f"{f['p95']:.0f}",
+                    f["people_p50"],
+                    f"{f['people_p95']:.0f}",
+                ]
+            )
+    text += (
+        "\n## Copying\n\nLongest passage shared with the training music in any transposition, in "
+        "sixteenths, and chords in the shared passage with the most; upper bounds by the same index "
+        "for tunes (as they come, nothing refused) and for excerpts as long of pieces by people that "
+        "were not trained on.\n\n"
+        + table(["style", "", "tunes, median", "95 %", "people, median", "95 %"], rows)
+    )
+    measures = list(next(iter(found["distance"].values()))["tunes"])
+    styles = list(found["distance"])
+    rows = []
+    for name in measures:
+        row: list[Any] = [name.replace("_", " ")]
+        for style in styles:
+            row += [
+                f"{found['distance'][style][kind][name][0]:+.2f}, "
+                f"{found['distance'][style][kind][name][1]:.2f}"
+                for kind in ("tunes", "train")
+            ]
+        rows.append(row)
+    head = ["", *(f"{style}, {kind}" for style in styles for kind in ("tunes", "real"))]
+    text += (
+        "\n## How near to real music\n\nDifference of means to real test excerpts, in their "
+        "deviations, and overlap of the distributions (1 is the same); *tunes* are the best of 4, "
+        "*real* are training excerpts, which says what differs by chance.\n\n" + table(head, rows)
+    )
+    return text
+
+
+def steered(found: dict[str, Any]) -> str:
+    text = (
+        "## What poses do\n\nEach row moves the mean pose of the style from two deviations below to "
+        f"two above; {found['of']['tunes']} tunes of 8 bars either way. Difference of means, and in "
+        "brackets in pooled deviations (beyond 1 it is heard in most tunes).\n"
+    )
+    for style, rows in found.items():
+        if style == "of":
+            continue
+        measures = list(next(iter(rows.values())))
+        body = [
+            [name, *(f"{rows[name][m][0]:+.2f} ({rows[name][m][1]:+.1f})" for m in measures)]
+            for name in rows
+        ]
+        text += f"\n### {style}\n\n" + table(
+            ["moved", *(m.replace("_", " ") for m in measures)], body
+        )
+    return text
+
+
+def controlled(found: dict[str, Any]) -> str:
+    endings = found["ends_on_tonic_percent"]
+    return (
+        "## Controls\n\n"
+        f"- Key: an estimator finds the key asked for in {found['key_found_again_percent']} % of "
+        "tunes (it names the relative or the dominant of real music, too).\n"
+        f"- Ending: the lowest note of the last step is the tonic in {endings['with_ending']} % of "
+        f"folk tunes that should end, and in {endings['without']} % of those that break off.\n"
+        "- Temperature, nats a step of what is written: "
+        + ", ".join(f"{t}: {n:.2f}" for t, n in found["nats_per_step_by_temperature"].items())
+        + ".\n- Mixing, the judge's mean probability of chorale and folk by the share of chorale: "
+        + ", ".join(
+            f"{share}: {p['chorale']:.2f} and {p['folk']:.2f}"
+            for share, p in found["judge_by_share_of_chorale"].items()
+        )
+        + ".\n"
+    )
+
+
+def timed(found: dict[str, Any]) -> str:
+    bars = found["cpu_seconds_by_bars"]
+    return (
+        "## Cost\n\nCPU seconds of one core for four voices, written as MIDI, one candidate:\n\n"
+        + table(["bars", *bars], [["seconds", *bars.values()]])
+        + "\nSound of 32 bars, times real time: "
+        + ", ".join(f"{style} {times}" for style, times in found["wav_times_real_time"].items())
+        + ".\n"
+    )
+
+
+SECTIONS = {
+    "foretold": foretold,
+    "recognised": recognised,
+    "steered": steered,
+    "controlled": controlled,
+    "timed": timed,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--measured", type=Path, default=MEASURED)
+    options = parser.parse_args()
+    results = json.loads(options.measured.read_text(encoding="utf-8"))
+    text = "\n".join(write(results[name]) for name, write in SECTIONS.items() if name in results)
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
+    after = rest.partition(END)[2]
+    with write_atomically(PAGE) as file:
+        file.write(f"{before}{START}\n{text}{END}{after}")
+    print(text, file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
