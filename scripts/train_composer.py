@@ -70,7 +70,7 @@ writes is measured in `docs/composing-results.md`.
 - Piano-midi.de (in the version of Boulanger-Lewandowski et al. 2012): CC BY-SA (Germany).
 
 None of these files is in the repository or the package; the index of the training music holds
-hashes from which it cannot be rebuilt. Whether a model inherits its data's licence is not settled
+hashes of passages, not the music. Whether a model inherits its data's licence is not settled
 law. If you need certainty, train on music of your own: `deepmusic train composer --data DIR`.
 """
 

@@ -70,9 +70,9 @@ def recognised(found: dict[str, Any]) -> str:
             )
     text += (
         "\n## Copying\n\nLongest passage shared with the training music in any transposition, in "
-        "sixteenths, and chords in the shared passage with the most; upper bounds by the same index "
-        "for tunes (as they come, nothing refused) and for excerpts as long of pieces by people that "
-        "were not trained on.\n\n"
+        "sixteenths, and chords in the shared passage with the most; upper bounds by the same "
+        "index for tunes (as they come, nothing refused) and for excerpts as long of pieces by "
+        "people that were not trained on.\n\n"
         + table(["style", "", "tunes, median", "95 %", "people, median", "95 %"], rows)
     )
     measures = list(next(iter(found["distance"].values()))["tunes"])
@@ -98,9 +98,9 @@ def recognised(found: dict[str, Any]) -> str:
 
 def steered(found: dict[str, Any]) -> str:
     text = (
-        "## What poses do\n\nEach row moves the mean pose of the style from two deviations below to "
-        f"two above; {found['of']['tunes']} tunes of 8 bars either way. Difference of means, and in "
-        "brackets in pooled deviations (beyond 1 it is heard in most tunes).\n"
+        "## What poses do\n\nEach row moves the mean pose of the style from two deviations below "
+        f"to two above; {found['of']['tunes']} tunes of 8 bars either way. Difference of means, "
+        "and in brackets in pooled deviations (beyond 1 it is heard in most tunes).\n"
     )
     for style, rows in found.items():
         if style == "of":

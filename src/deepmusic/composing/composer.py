@@ -42,6 +42,7 @@ __all__ = ["Composer", "Tune"]
 
 _KIND = "composer"
 _ROUNDS = 4  # of candidates, where all of one copy too much
+_PARTS_COUNT = 3.0  # a silent part of three costs as much as a third of the probability
 _MARGIN = 3  # semitones beyond the usual range of a part
 _USUAL_BARS = 16
 
@@ -159,6 +160,7 @@ class Composer:
                 on_bar=on_bar,
             )
             tried += len(candidates)
+            candidates = [c for c in candidates if len(c.grid.onset)]  # chance may leave one silent
             for candidate in sorted(candidates, key=lambda c: -self._merit(c, prepared)):
                 copying = self._copying(candidate.grid, request)
                 # what is given may be known music, and is no copy of the composer's
@@ -171,16 +173,19 @@ class Composer:
         )
 
     def _merit(self, written: Written, prepared: _Prepared) -> float:
-        """How well a candidate does: the judge's log probability; around given notes its own."""
+        """How well a candidate does.
+
+        Around given notes that is its own log probability; otherwise the judge's of the styles, and
+        less where parts are silent, of which the judge knows nothing.
+        """
         if prepared.plan.given is not None:
             return written.log_prob
-        if self.judge is None:
-            return 0.0
-        judged = self.judge.probabilities(written.grid)
-        return sum(
-            weight * float(np.log(max(judged.get(name, 0.0), 1e-9)))
-            for name, weight in prepared.request.style.items()
-        )
+        heard = len(np.unique(written.grid.part)) / len(prepared.parts)
+        merit = _PARTS_COUNT * float(np.log(heard))
+        judged = {} if self.judge is None else self.judge.probabilities(written.grid)
+        for name, weight in prepared.request.style.items():
+            merit += weight * float(np.log(max(judged.get(name, 0.0), 1e-9)))
+        return merit
 
     def _copying(self, grid: Grid, request: Request) -> CopyReport | None:
         references = self.references.get(main_style(request), ())

@@ -162,6 +162,7 @@ class NoteSetHead(nn.Module):
         allowed: Tensor | None = None,
         wanted: Tensor | None = None,
         required: Tensor | None = None,
+        is_filled: Tensor | None = None,
         suggested: Tensor | None = None,
     ) -> Drawn:
         """Draw a set for each context.
@@ -169,11 +170,16 @@ class NoteSetHead(nn.Module):
         Args:
             context: ``(n, c)``.
             random: where chance comes from.
-            temperature: below 1 favours the likely symbols, above 1 the others; more than 0.
-            top_p: draw from the fewest symbols that have this probability together, in (0, 1].
+            temperature: below 1 favours the likely keys, above 1 the others; more than 0.
+            top_p: draw from the fewest keys that have this share of the chances, in (0, 1].
+                Both act on which keys come into the set in the last of the states (that of a struck
+                note), not on how many, nor on what is held: were the end, which is the likeliest
+                symbol of most steps, favoured too, music would fall silent.
             allowed: as in :meth:`forward`.
             wanted: ``(n, y)`` bool, which of these to draw from; None draws from all.
             required: ``(n, y)`` bool, symbols that must be in the set, wanted or not.
+            is_filled: ``(n,)`` bool, sets that must not be empty; of a set for which nothing is left
+                to draw from that cannot be.
             suggested: as in :meth:`forward`.
 
         Raises:
@@ -201,15 +207,20 @@ class NoteSetHead(nn.Module):
             logits = self._logits(start[going], torch.cat([summed, last], dim=1)) + outline[going]
             logits = self._masked(logits, before)
             scores = logits.log_softmax(dim=1)
-            if temperature != 1:
-                logits = logits / temperature
             if closed is not None:
                 logits = logits.masked_fill(closed[going], -torch.inf)
+            if is_filled is not None:
+                is_first = is_filled[going] & (before < 0) & logits[:, :end].isfinite().any(dim=1)
+                logits[:, end] = logits[:, end].masked_fill(is_first, -torch.inf)
             if required is not None:
                 due = required[going] & (order[:end] > before.unsqueeze(1))
                 next_due = torch.where(due.any(dim=1), due.int().argmax(dim=1), end)
                 logits = logits.masked_fill(order > next_due.unsqueeze(1), -torch.inf)
-            drawn = _drawn(_nucleus(logits.softmax(dim=1), top_p), random)
+            chances = logits.softmax(dim=1)
+            if temperature != 1 or top_p != 1:
+                struck = slice(self.states - 1, end, self.states)
+                chances[:, struck] = _sharpened(chances[:, struck], temperature, top_p)
+            drawn = _drawn(chances, random)
             log_probs[going] += scores.gather(1, drawn.unsqueeze(1)).squeeze(1)
             goes_on = drawn != end
             going, drawn = going[goes_on], drawn[goes_on]
@@ -273,10 +284,16 @@ def _drawn(chances: Tensor, random: np.random.Generator) -> Tensor:
     return torch.minimum(places, last)
 
 
-def _nucleus(chances: Tensor, top_p: float) -> Tensor:
-    """Chances ``(n, y)`` of the likeliest symbols that reach ``top_p`` together; others zero."""
-    if top_p == 1:
-        return chances
-    ordered, order = chances.sort(dim=1, descending=True, stable=True)
-    is_beyond = ordered.cumsum(dim=1) - ordered >= top_p  # the first that reaches it stays
-    return torch.zeros_like(chances).scatter(1, order, ordered.masked_fill(is_beyond, 0))
+def _sharpened(chances: Tensor, temperature: float, top_p: float) -> Tensor:
+    """Chances ``(n, k)`` with the same sum, in which the likely have more of it.
+
+    Of these, only the likeliest that reach the share ``top_p`` together; the others have none.
+    """
+    total = chances.sum(dim=1, keepdim=True)
+    shares = (chances.log() / temperature).softmax(dim=1)
+    if top_p < 1:
+        ordered, order = shares.sort(dim=1, descending=True, stable=True)
+        is_beyond = ordered.cumsum(dim=1) - ordered >= top_p  # the first that reaches it stays
+        shares = torch.zeros_like(shares).scatter(1, order, ordered.masked_fill(is_beyond, 0))
+        shares = shares / shares.sum(dim=1, keepdim=True)
+    return torch.where(total > 0, total * shares, 0.0)

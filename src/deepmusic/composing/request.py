@@ -32,7 +32,8 @@ class Request:
         key: such as ``"D minor"``; None draws one, or keeps that of a given piece.
         metre: such as ``"3/4"``; None takes the style's commonest, or that of a given piece.
         tempo: beats a minute; None takes the style's, or that of a given piece.
-        temperature: below 1 more usual, above 1 less; 0.1 to 3.
+        temperature: below 1 more usual notes, above 1 less usual ones; 0.1 to 3. Like ``top_p`` it
+            acts on which notes are struck, not on how many.
         top_p: share of the chances of each note to draw from, in (0, 1].
         candidates: pieces to write, of which the judge keeps one.
         primer: a MIDI file to continue, or of which to rewrite bars.
@@ -55,8 +56,8 @@ class Request:
     key: str | None = None
     metre: str | None = None
     tempo: float | None = None
-    temperature: float = 1.0
-    top_p: float = 0.98
+    temperature: float = 0.8
+    top_p: float = 0.95
     candidates: int = 4
     primer: str | None = None
     harmonize: str | None = None

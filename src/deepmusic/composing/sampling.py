@@ -142,8 +142,12 @@ def write_music(
         # a given note out of range may go on
         wanted = wanted | decoder.held(before)
         required = None
+        # a piece begins in its first bar, at the latest with an upbeat to the second
+        is_late = step >= page.bar_steps - config.steps_per_beat
+        is_filled = torch.from_numpy(page.is_silent & is_late).to(device)
         if forced is not None:
             must, free = forced.at(step, page.was(step))
+            is_filled = is_filled & ~torch.from_numpy(must.any(axis=1)).to(device)
             required = torch.from_numpy(must).to(device)
             wanted = wanted & torch.from_numpy(free).to(device)
         drawn = decoder.head.sample(
@@ -154,6 +158,7 @@ def write_music(
             allowed=possible,
             wanted=wanted,
             required=required,
+            is_filled=is_filled,
             suggested=suggested,
         )
         log_prob += drawn.log_probs.double()
@@ -177,12 +182,18 @@ class _Page:
         # one silent step before the first
         shape = (pieces, self.steps + 1, config.elements)
         self.sounding, self.struck = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
+        self._is_silent = np.ones(pieces, np.bool_)
         self.symbols = np.zeros((pieces, self.steps, config.symbols), np.bool_)
         self.finders = [[RepeatFinder() for _ in range(config.parts)] for _ in range(pieces)]
         pitch = np.arange(config.keys, dtype=np.uint64) + np.uint64(config.lowest)
         self.held_code = np.tile(scattered(2 * pitch), config.parts)
         self.struck_code = np.tile(scattered(2 * pitch + np.uint64(1)), config.parts)
         self.part = np.arange(config.symbols) // config.states // config.keys
+
+    @property
+    def is_silent(self) -> NDArray[np.bool_]:
+        """Which pieces have no note yet, ``(pieces,)``."""
+        return self._is_silent
 
     def was(self, step: int) -> NDArray[np.bool_]:
         """What sounds before a step, ``(pieces, e)``."""
@@ -228,6 +239,7 @@ class _Page:
         else:
             sounding, struck = symbols, symbols & ~was
         self.symbols[:, step] = symbols
+        self._is_silent &= ~symbols.any(axis=1)
         self.sounding[:, step + 1], self.struck[:, step + 1] = sounding, struck
         if not config.repeats:
             return

@@ -29,6 +29,7 @@ from deepmusic.music import (
     Grid,
     Part,
     Score,
+    Tempo,
     aligned,
     quantisation_loss,
     read_midi,
@@ -52,6 +53,8 @@ _VOICES = ("soprano", "alto", "tenor", "bass")
 _CHOIR, _VIOLIN, _ACCORDION, _FLUTE, _GUITAR = 52, 40, 21, 73, 25  # General MIDI
 _NOTICED_S, _MOST_MOVED = 0.05, 0.05
 """Of a song at most this share of onsets may move by more than this many seconds."""
+_TEMPI = {"chorale": 80, "classical": 100}
+"""Beats a minute at which music is taken that says neither its tempo nor its bars."""
 
 
 @dataclass(frozen=True)
@@ -327,8 +330,9 @@ def load_styles(root: str | os.PathLike[str]) -> SymbolicDataset:
                 grid = piece.grid
                 if style == "classical":
                     grid = replace(_finer(grid, 4), parts=(Part("piano", program=0),))
-                if style in ("classical", "chorale"):
-                    grid = with_estimated_bars(grid)
+                if style in _TEMPI:
+                    us_per_beat = round(60e6 / _TEMPI[style])
+                    grid = with_estimated_bars(replace(grid, tempos=(Tempo(0, us_per_beat),)))
                 pieces.append(Piece(piece.name, style, grid))
     train, validation, test = (tuple(sides[side]) for side in SIDES)
     return SymbolicDataset("styles", 4, train, validation, test, True, tuple(problems))
