@@ -9,8 +9,8 @@ import pytest
 
 PUBLIC = {
     "deepmusic": """
-        AudioError CheckpointError DataError DeepMusicError ScoreError ShapeError Verdict
-        __version__ classify load
+        AudioError CheckpointError DataError DeepMusicError RequestError ScoreError ShapeError
+        Verdict __version__ classify generate load load_composer
     """,
     "deepmusic.audio": """
         Audio AudioStream LogMelConfig LogMelStream SegmentStream load log_mel mel_filters
@@ -30,12 +30,14 @@ PUBLIC = {
         deepmusic main
     """,
     "deepmusic.composing": """
-        NoteSetHead spelled
+        Composer ComposerConfig ComposerNetwork ComposerTask CopyIndex CopyReport HumanReference
+        Judge NoteSetHead Originals Request TrainedComposer Tune copy_report human_reference
+        likelihood longest_shared_run spelled train_composer
     """,
     "deepmusic.datasets": """
         Fold FolderDataset Folds Piece Problem SYMBOLIC Split SymbolicDataset Track artist_members
-        content_hash fingerprint group_tracks load_midi_folder load_symbolic make_folds make_split
-        read_splits scan_folder write_splits
+        content_hash fingerprint group_tracks load_midi_folder load_styles load_symbolic make_folds
+        make_split read_splits scan_folder write_splits
     """,
     "deepmusic.hearing": """
         Calibration CapsuleClassifier Classifier ClassifierConfig Committee Explanation
@@ -50,7 +52,7 @@ PUBLIC = {
         write_musicxml write_wav
     """,
     "deepmusic.pretrained": """
-        MODELS classify load
+        MODELS classify generate load load_composer
     """,
     "deepmusic.studies": """
         FEATURE_MODELS Score count_parameters markdown_table paired_difference score

@@ -253,49 +253,75 @@ def test_the_same_chance_draws_the_same() -> None:
     assert made.sample(context[:0], generator).sets.shape == (0, 6)
 
 
-def test_cold_and_narrow_draws_are_the_likeliest() -> None:
-    made = head()
+def sharpened(following: list[float], states: int, temperature: float, top_p: float) -> list[float]:
+    """Chances of the next symbol, those that strike a key favouring the likely among them."""
+    struck = range(states - 1, len(following) - 1, states)
+    total = sum(following[y] for y in struck)
+    result = list(following)
+    if total == 0:
+        return result
+    weights = {y: (following[y] / total) ** (1 / temperature) for y in struck}
+    shares = {y: weight / sum(weights.values()) for y, weight in weights.items()}
+    kept, reached = {}, 0.0
+    for y in sorted(shares, key=shares.__getitem__, reverse=True):
+        if reached < top_p:
+            kept[y] = shares[y]
+        reached += shares[y]
+    for y in struck:
+        result[y] = total * kept.get(y, 0) / sum(kept.values())
+    return result
+
+
+@pytest.mark.parametrize("states", [1, 2])
+@pytest.mark.parametrize(
+    ("temperature", "top_p"), [(0.5, 1), (2, 1), (1, 0.6), (0.7, 0.8), (1, 0.01)]
+)
+def test_heat_and_top_p_change_which_keys_are_struck_and_nothing_else(
+    states: int, temperature: float, top_p: float
+) -> None:
+    made = head(3, states)
+    end, count = made.symbols, 20_000
+    rolls = every_set(3, states)
     context = torch.randn(1, 5, dtype=torch.float64)
-    # all sets that begin with these symbols, together
-    rows = every_set(6)
-    chances = made(context.expand(len(rows), -1), rows).exp()
-    words = [roll.nonzero().flatten().tolist() + [6] for roll in rows]
-    likeliest: list[int] = []
-    while likeliest[-1:] != [6]:
-        following = [0.0] * 7
-        for word, chance in zip(words, chances.tolist(), strict=True):
-            if word[: len(likeliest)] == likeliest:
-                following[word[len(likeliest)]] += chance
-        likeliest.append(following.index(max(following)))
-    context = context.expand(30, -1)
-    cold = made.sample(context, random(), temperature=1e-4).sets
-    narrow = made.sample(context, random(), top_p=1e-6).sets
-    for draws in (cold, narrow):
-        assert (draws == draws[0]).all()
-        assert draws[0].nonzero().flatten().tolist() == likeliest[:-1]
+    chances = made(context.expand(len(rolls), -1), rolls).exp().tolist()
+    words = [[*roll.nonzero().flatten().tolist(), end] for roll in rolls]
+    expected = []
+    for word in words:
+        chance = 1.0
+        for place, symbol in enumerate(word):
+            following = [0.0] * (end + 1)
+            for other, its in zip(words, chances, strict=True):
+                if other[:place] == word[:place] and len(other) > place:
+                    following[other[place]] += its
+            following = [its / sum(following) for its in following]
+            chance *= sharpened(following, states, temperature, top_p)[symbol]
+        expected.append(chance)
+    assert sum(expected) == pytest.approx(1)
+    draws = made.sample(
+        context.expand(count, -1), random(), temperature=temperature, top_p=top_p
+    ).sets
+    places = {tuple(roll.tolist()): n for n, roll in enumerate(rolls)}
+    drawn = np.bincount([places[tuple(d)] for d in draws.tolist()], minlength=len(rolls)) / count
+    wanted = np.array(expected)
+    # six deviations of a share of so many draws
+    assert (np.abs(drawn - wanted) <= 6 * np.sqrt(wanted * (1 - wanted) / count) + 1e-9).all()
 
 
-def test_top_p_leaves_the_unlikely_away() -> None:
-    made = head(1)  # one key: it sounds or not
-    context = torch.zeros(500, 5, dtype=torch.float64)
-    chance = made(context[:1], torch.ones(1, 1)).exp().item()
-    rare = chance < 0.5
-    above = max(chance, 1 - chance)
-    narrow = made.sample(context, random(), top_p=above - 0.01).sets
-    assert (narrow != rare).all()
-    wide = made.sample(context, random(), top_p=min(above + 0.01, 1)).sets
-    assert 0 < wide.sum() < 500
-
-
-def test_heat_makes_the_unlikely_likelier() -> None:
-    made = head(1)
-    context = torch.zeros(4000, 5, dtype=torch.float64)
-    chance = made(context[:1], torch.ones(1, 1)).exp().item()
-    for temperature in (0.5, 1.0, 2.0):
-        odds = (chance / (1 - chance)) ** (1 / temperature)
-        draws = made.sample(context, random(), temperature=temperature).sets
-        share = draws.double().mean().item()
-        assert share == pytest.approx(odds / (1 + odds), abs=0.05)
+@pytest.mark.parametrize("states", [1, 2])
+def test_a_set_that_must_not_be_empty_holds_something_where_it_can(states: int) -> None:
+    made = head(3, states)
+    with torch.no_grad():
+        made.read.bias[-1] += 5  # the end is likely
+    generator = random()
+    context = torch.from_numpy(generator.standard_normal((300, 5)))
+    is_filled = torch.from_numpy(generator.random(300) > 0.5)
+    wanted = torch.from_numpy(generator.random((300, made.symbols)) > 0.7)
+    drawn = made.sample(context, generator, is_filled=is_filled, wanted=wanted)
+    can = wanted.any(dim=1)
+    assert drawn.sets[is_filled & can].any(dim=1).all()
+    assert not drawn.sets[~can].any()
+    assert not drawn.sets[~is_filled].any(dim=1).all()
+    torch.testing.assert_close(drawn.log_probs, made(context, drawn.sets))
 
 
 def test_bad_input_is_refused() -> None:

@@ -91,7 +91,7 @@ def test_some_metres_by_hand() -> None:
 
 
 def oom_pah(beats: int, bars: int, later: int, *, seed: int = 0) -> Grid:
-    """A low note on the first beat and chords on the others, under a tune; it begins with an upbeat.
+    """A low note on the first beat, chords on the others, a tune above; all after an upbeat.
 
     Args:
         beats: of a bar.

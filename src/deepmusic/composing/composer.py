@@ -22,7 +22,7 @@ from deepmusic.composing.model import ComposerNetwork
 from deepmusic.composing.passages import MANNER, passage, passage_starts
 from deepmusic.composing.request import BARS, Request, read_metre
 from deepmusic.composing.sampling import Given, Plan, Written, write_music
-from deepmusic.errors import CheckpointError, RequestError
+from deepmusic.errors import CheckpointError, RequestError, ScoreError
 from deepmusic.music import (
     Grid,
     Key,
@@ -45,6 +45,7 @@ _ROUNDS = 4  # of candidates, where all of one copy too much
 _PARTS_COUNT = 3.0  # a silent part of three costs as much as a third of the probability
 _MARGIN = 3  # semitones beyond the usual range of a part
 _USUAL_BARS = 16
+_OCTAVES = (0, -12, 12, -24, 24, -36, 36)  # the nearest first
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +111,11 @@ class Composer:
             RequestError: it asks for what is impossible here; the message says what is possible.
             ScoreError: a file that it names cannot be used.
         """
-        given = None if request.given is None else self._read(request.given, main_style(request))
+        given = None
+        if request.given is not None:
+            given = self._read(request.given, main_style(request))
+        if given is not None and request.harmonize is not None:
+            given = _melody_for(self._card(main_style(request)), given, request.harmonize)
         prepared = _Prepared.of(self, request, given)
         chosen, copying, tried = self._chosen(prepared, on_bar)
         grid = transposed(chosen.grid, prepared.shift)
@@ -413,7 +418,7 @@ class _Prepared:
             has_end=request.has_end,
             temperature=request.temperature,
             top_p=request.top_p,
-            given=None if given is None else _kept(config, request, given, bars * bar, bar, card),
+            given=None if given is None else _kept(config, request, given, bars * bar, bar),
         )
         widest = max(cards.values(), key=lambda card: len(card.parts))
         parts = tuple(Part(name, program=program) for name, program in widest.parts)
@@ -456,7 +461,9 @@ def _settled(request: Request, given: _GivenPiece | None, bar: int) -> int:
         return request.bars or _USUAL_BARS
     there = -(-given.grid.steps // bar)
     if there > BARS[1]:
-        raise RequestError(f"{request.given} has {there} bars; {BARS[1]} at most can be used.")
+        raise ScoreError(
+            f"{request.given} has {there} bars; {BARS[1]} at most can be used.", code="too_long"
+        )
     if request.infill is not None:
         if request.infill[1] > there:
             raise RequestError(
@@ -487,37 +494,11 @@ def _kept(
     given: _GivenPiece,
     steps: int,
     bar: int,
-    card: StyleCard,
 ) -> Given:
     """Which notes of a given piece stand."""
     grid = given.grid
     is_fixed = np.zeros((steps, config.parts), np.bool_)
     if request.harmonize is not None:
-        if len(card.parts) < 2:
-            raise RequestError(
-                "This style has one part, which the melody would fill: harmonize in a style with "
-                "several."
-            )
-        grid = _melody(grid)
-        low, high = card.range[0]
-        lowest, highest = int(grid.pitch.min()), int(grid.pitch.max())
-        fits = [
-            octave
-            for octave in (0, 12, -12, 24, -24, 36, -36)
-            if low - 2 * _MARGIN <= lowest + octave and highest + octave <= high + 2 * _MARGIN
-        ]
-        if not fits or fits[0]:
-            what = (
-                f"transpose it by {fits[0]:+d} semitones"
-                if fits
-                else f"its span of {highest - lowest} semitones is too wide"
-            )
-            raise RequestError(
-                f"The melody in {request.harmonize}, MIDI pitches {lowest - given.shift} to "
-                f"{highest - given.shift}, is out of range for the style's "
-                f"{card.parts[0][0] or 'first part'} ({low - given.shift} to {high - given.shift} "
-                f"in this key): {what}."
-            )
         is_fixed[: grid.steps, 0] = True
     elif request.infill is not None:
         first, last = request.infill
@@ -526,6 +507,28 @@ def _kept(
     else:
         is_fixed[: -(-grid.steps // bar) * bar] = True
     return Given(replace(grid, steps=steps), is_fixed)
+
+
+def _melody_for(card: StyleCard, given: _GivenPiece, path: str | None) -> _GivenPiece:
+    """The melody of a given piece, in the octave that suits the first part of a style.
+
+    Raises:
+        RequestError: the style has one part only, or the melody fits in no octave.
+    """
+    if len(card.parts) < 2:
+        raise RequestError(
+            "This style has one part, which the melody would fill: harmonize in a style with more."
+        )
+    grid = _melody(given.grid)
+    low, high = card.range[0][0] - 2 * _MARGIN, card.range[0][1] + 2 * _MARGIN
+    lowest, highest = int(grid.pitch.min()), int(grid.pitch.max())
+    fits = [o for o in _OCTAVES if low <= lowest + o and highest + o <= high]
+    if not fits:
+        raise RequestError(
+            f"The melody in {path} spans {highest - lowest} semitones, which is out of range: the "
+            f"{card.parts[0][0] or 'first part'} of this style spans {high - low} at most."
+        )
+    return replace(given, grid=transposed(grid, fits[0]), shift=given.shift + fits[0])
 
 
 def _melody(grid: Grid) -> Grid:
@@ -557,7 +560,7 @@ def _in_parts(score: Score, most: int, path: str) -> Score:
             number[place] = min(len(number), most - 1)
     notes = tuple(replace(n, part=number[n.part]) for n in score.notes if n.part in number)
     if not notes:
-        raise RequestError(f"{path} has no notes but drums; name a file with a melody.")
+        raise ScoreError(f"{path} has no notes but drums; name a file with a melody.", code="drums")
     first = min(note.part for note in notes)
     notes = tuple(replace(note, part=note.part - first) for note in notes)
     return replace(score, notes=notes, parts=tuple(Part() for _ in range(most)))

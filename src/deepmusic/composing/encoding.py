@@ -106,7 +106,9 @@ class Encoded:
         config = self.config
         here = np.arange(start, stop)
         sounding, struck = self.frames(start - 1, stop)
-        before = np.stack([sounding[:-1], struck[:-1]], axis=2).reshape(len(here), -1)
+        before = np.stack([sounding[:-1], struck[:-1]], axis=2).reshape(
+            len(here), 2 * config.elements
+        )
         symbols = np.zeros((len(here), config.symbols), np.bool_)
         repeated, likeness = symbols, np.zeros((len(here), config.parts), np.uint8)
         if config.repeats:
@@ -132,8 +134,8 @@ class Encoded:
 
     def _sets_at(self, steps: NDArray[np.integer]) -> NDArray[np.bool_]:
         """The sets of single steps; those before the beginning are empty."""
-        if not len(steps):
-            return np.zeros((0, self.config.symbols), np.bool_)
+        if steps.max(initial=-1) < 0:
+            return np.zeros((len(steps), self.config.symbols), np.bool_)
         first = max(int(steps.min()), 0)
         sounding, struck = self.frames(first, int(steps.max()) + 1)
         sets = written(self.config, sounding, struck)
@@ -148,7 +150,7 @@ def written(
     """Sets of symbols ``(t, y)`` from what sounds and what is struck, ``(t, e)`` each."""
     if not config.has_onsets:
         return sounding.copy()
-    return np.stack([sounding & ~struck, struck], axis=2).reshape(len(sounding), -1)
+    return np.stack([sounding & ~struck, struck], axis=2).reshape(-1, config.symbols)
 
 
 class StyledPiece(NamedTuple):

@@ -178,8 +178,7 @@ class NoteSetHead(nn.Module):
             allowed: as in :meth:`forward`.
             wanted: ``(n, y)`` bool, which of these to draw from; None draws from all.
             required: ``(n, y)`` bool, symbols that must be in the set, wanted or not.
-            is_filled: ``(n,)`` bool, sets that must not be empty; of a set for which nothing is left
-                to draw from that cannot be.
+            is_filled: ``(n,)`` bool, sets that must not be empty where there is anything to draw.
             suggested: as in :meth:`forward`.
 
         Raises:

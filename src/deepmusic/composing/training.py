@@ -128,7 +128,7 @@ def train_composer(
         fit_poses(model, sides["train"])
     metrics = _metrics(model, sides)
     composer = Composer(
-        model.eval(),
+        model.cpu().eval(),
         cards,
         *_judge_and_copies(sides, config, seed=training.seed),
         card={
@@ -262,7 +262,8 @@ def style_accuracy(model: ComposerNetwork, pieces: Sequence[StyledPiece]) -> flo
     right = 0
     for piece, style in pieces:
         passages = np.stack([passage(piece, int(start)) for start in passage_starts(piece)])
-        lengths = model.encoder(torch.from_numpy(passages).float()).lengths.mean(dim=0)
+        heard = model.encoder(torch.from_numpy(passages).float().to(model.pose_mean.device))
+        lengths = heard.lengths.mean(dim=0)
         right += int(lengths.argmax()) == style
     return right / len(pieces)
 
