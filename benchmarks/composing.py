@@ -62,7 +62,7 @@ def judged(composer: Composer, grids: dict[str, list[Grid]]) -> dict[str, float]
     shares = {}
     for style, mine in grids.items():
         verdicts = [composer.judge.probabilities(grid) for grid in mine]
-        shares[style] = stats.mean(max(v, key=v.__getitem__) == style for v in verdicts)
+        shares[style] = stats.mean(float(max(v, key=v.__getitem__) == style) for v in verdicts)
     shares["all"] = stats.mean(shares.values())
     return {name: round(100 * share, 1) for name, share in shares.items()}
 
@@ -131,6 +131,31 @@ def recognised(composer: Composer, data: SymbolicDataset, tunes: int) -> dict[st
     }
 
 
+def doubted(composer: Composer, data: SymbolicDataset, tunes: int) -> dict[str, Any]:
+    """The judge's mean probability of the right style; spoiled music has that of chance."""
+    assert composer.judge is not None
+    rows: dict[str, dict[str, float]] = {"tunes": {}, "people": {}}
+    for style in composer.styles:
+        chances = []
+        for seed in range(-(-tunes // 8)):
+            prepared = _Prepared.of(
+                composer, Request(style={style: 1.0}, bars=BARS, seed=seed), None
+            )
+            written = write_music(
+                composer.network,
+                prepared.plan,
+                candidates=8,
+                random=np.random.default_rng(seed),
+                parts=prepared.parts,
+            )
+            chances += [composer.judge.probabilities(w.grid)[style] for w in written]
+        real = cut([p.grid for p in data.test if p.style == style], BARS * 16)[:100]
+        people = [composer.judge.probabilities(grid)[style] for grid in real]
+        rows["tunes"][style] = round(stats.mean(chances), 3)
+        rows["people"][style] = round(stats.mean(people), 3)
+    return rows
+
+
 def measures(grids: Sequence[Grid]) -> list[MusicStatistics]:
     return [statistics(grid, steps_per_bar=16) for grid in grids]
 
@@ -197,7 +222,7 @@ def controlled(composer: Composer, data: SymbolicDataset, tunes: int) -> dict[st
         asked = ("D major", "F# minor", "Bb major", "E minor")[seed % 4]
         style = composer.styles[seed % len(composer.styles)]
         (grid,) = grids_of(composer, style, [seed], key=asked, candidates=1)
-        keys.append(estimate_key(grid).name == asked)
+        keys.append(float(estimate_key(grid).name == asked))
     found["key_found_again_percent"] = round(100 * stats.mean(keys), 1)
     surprise = {}
     for temperature in (0.7, 1.0, 1.3):
@@ -248,7 +273,7 @@ def controlled(composer: Composer, data: SymbolicDataset, tunes: int) -> dict[st
             )
             grid = score_to_grid(composer.compose(request).score, 4)
             sounding = grid.pitch[grid.onset + grid.duration >= grid.steps - 1]
-            last.append(len(sounding) > 0 and sounding.min() % 12 == 0)
+            last.append(float(len(sounding) > 0 and sounding.min() % 12 == 0))
         endings.append(round(100 * stats.mean(last), 1))
     found["ends_on_tonic_percent"] = {"with_ending": endings[0], "without": endings[1]}
     return found
@@ -329,6 +354,7 @@ SECTIONS: dict[str, tuple[Callable[[Composer, SymbolicDataset, int], dict[str, A
     "foretold": (foretold, 0),
     "timed": (timed, 0),
     "recognised": (recognised, 50),
+    "doubted": (doubted, 32),
     "steered": (steered, 12),
     "controlled": (controlled, 24),
 }

@@ -96,6 +96,19 @@ def recognised(found: dict[str, Any]) -> str:
     return text
 
 
+def doubted(found: dict[str, Any]) -> str:
+    styles = list(found["tunes"])
+    rows = [
+        [label, *(f"{found[key][style]:.2f}" for style in styles)]
+        for label, key in (("tunes as they come", "tunes"), ("real test pieces", "people"))
+    ]
+    return (
+        "## How sure the judge is\n\nMean probability of the right style; the judge has also "
+        "learned what spoiled music is, which it calls any style alike (0.25). "
+        f"{found['of']['tunes']} tunes of 16 bars a style.\n\n" + table(["", *styles], rows)
+    )
+
+
 def steered(found: dict[str, Any]) -> str:
     text = (
         "## What poses do\n\nEach row moves the mean pose of the style from two deviations below "
@@ -149,6 +162,7 @@ def timed(found: dict[str, Any]) -> str:
 SECTIONS = {
     "foretold": foretold,
     "recognised": recognised,
+    "doubted": doubted,
     "steered": steered,
     "controlled": controlled,
     "timed": timed,

@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "AudioError",
     "CheckpointError",
+    "CopyingError",
     "DataError",
     "DeepMusicError",
     "ReasonError",
@@ -60,3 +61,7 @@ class CheckpointError(DeepMusicError):
 
 class RequestError(DeepMusicError):
     """What was asked of a composer is impossible, or contradicts itself; the message says so."""
+
+
+class CopyingError(DeepMusicError):
+    """Nothing that a composer wrote may be kept: all of it copies what it was trained on."""

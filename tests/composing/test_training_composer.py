@@ -27,7 +27,7 @@ from deepmusic.composing import (
 from deepmusic.composing.passages import passage
 from deepmusic.composing.training import encoded_sides, style_accuracy
 from deepmusic.datasets import Piece, SymbolicDataset
-from deepmusic.errors import CheckpointError, DataError, RequestError, ScoreError
+from deepmusic.errors import CheckpointError, CopyingError, DataError, RequestError, ScoreError
 from deepmusic.music import (
     Grid,
     Note,
@@ -472,7 +472,7 @@ def test_what_copies_is_refused_unless_it_is_wanted(composer: Composer) -> None:
             },
         )
 
-    with pytest.raises(RequestError, match="All 4 candidates share longer passages"):
+    with pytest.raises(CopyingError, match="All 4 candidates share longer passages"):
         with_room(-1).compose(asked(allow_copies=False, candidates=1))
     tune = with_room(-1).compose(asked(candidates=1))
     assert tune.report["copying"]["is_beyond"]
@@ -545,6 +545,21 @@ def test_a_melody_is_harmonized(composer: Composer, primer: Made) -> None:
         assert rows(other.score, part=1) != rows(tune.score, part=1)
 
 
+@pytest.mark.parametrize("octaves", [-4, -2, -1, 1, 3])
+@pytest.mark.parametrize("style", CONFIG.styles)
+def test_a_melody_stands_in_whatever_octave_it_is_given(
+    composer: Composer, primer: Made, tmp_path: Path, style: str, octaves: int
+) -> None:
+    melody = replace(primer.score, notes=primer.score.notes_of(0)).transposed(12 * octaves)
+    write_midi(melody, tmp_path / "moved.mid")
+    for seed in range(2):  # the last note may be held on, where nothing more is given
+        tune = composer.compose(
+            asked(style, harmonize=tmp_path / "moved.mid", bars=None, seed=seed, temperature=1.5)
+        )
+        kept = [row for row in rows(tune.score, part=0) if row[0] < 10]
+        assert kept == [row for row in rows(melody) if row[0] < 10]
+
+
 def test_a_melody_is_the_top_of_what_the_first_part_plays(
     composer: Composer, tmp_path: Path
 ) -> None:
@@ -587,22 +602,18 @@ def test_files_that_do_not_fit_are_said(composer: Composer, primer: Made, tmp_pa
     assert "ask for more bars" in refused(primer=_longer(primer, tmp_path), bars=4)
     assert "has 3 bars" in refused(primer=primer.path, infill=(3, 4))
     assert "has 5 bars, more than the 4" in refused(harmonize=_longer(primer, tmp_path), bars=4)
-    low, melody = tmp_path / "low.mid", replace(primer.score, notes=primer.score.notes_of(0))
-    write_midi(melody.transposed(-24), low)
-    said = refused(harmonize=low)
-    assert "MIDI pitches 50 to 57, is out of range for the style's tune" in said
-    assert said.endswith("transpose it by +12 semitones.")
-    write_midi(melody.transposed(-12), low)
-    composer.compose(asked(harmonize=low, bars=None))  # as told, it can be used
+    wide = tmp_path / "wide.mid"
+    write_midi(Score(480, (Note(0, 480, 38), Note(480, 480, 94))), wide)
+    assert "spans 56 semitones, which is out of range" in refused(harmonize=wide)
     drums = tmp_path / "drums.mid"
     write_midi(Score(480, (Note(0, 480, 36),), (Part("kit", is_drum=True),)), drums)
-    assert "no notes but drums" in refused(primer=drums)
+    assert "no notes but drums" in refused(ScoreError, primer=drums)
     assert "does not exist" in refused(ScoreError, primer=tmp_path / "none.mid")
     (tmp_path / "text.mid").write_text("la la la")
     refused(ScoreError, primer=tmp_path / "text.mid")
     long = tmp_path / "long.mid"
     write_midi(Score(480, (Note(0, 480, 60), Note(480 * 4 * 300, 480, 60)), (Part(),)), long)
-    assert "256 at most" in refused(primer=long)
+    assert "256 at most" in refused(ScoreError, primer=long)
 
 
 def _longer(primer: Made, folder: Path) -> Path:

@@ -13,7 +13,7 @@ import click
 
 from deepmusic.cli.output import printable
 from deepmusic.cli.progress import display
-from deepmusic.errors import CheckpointError, DeepMusicError, RequestError
+from deepmusic.errors import CheckpointError, CopyingError, DeepMusicError, RequestError
 from deepmusic.files import write_atomically
 
 if TYPE_CHECKING:
@@ -90,18 +90,15 @@ def generate(
 
     form = _Form(soundfont=soundfont, wav=not no_wav, picture=not no_picture, musicxml=musicxml)
     if again is not None:
-        given = [
-            name
-            for name, value in {
-                **asked,
-                "style": style,
-                "bars": bars,
-                "seed": seed,
-                "infill": infill,
-                "pose": pose,
-            }.items()
-            if value
-        ]
+        others = {
+            **asked,
+            "style": style,
+            "bars": bars,
+            "seed": seed,
+            "infill": infill,
+            "pose": pose,
+        }
+        given = any(value is not None and value is not False for value in others.values())
         if given or count > 1 or no_ending:
             raise RequestError("A tune is made again as it was: give --again alone, with -o.")
         recorded = _recorded(again)
@@ -130,7 +127,7 @@ def generate(
             name = stem if count == 1 else stem.with_name(f"{stem.name}-{number + 1}")
             try:
                 tune = composer.compose(replace(request, seed=first + number))
-            except RequestError as error:
+            except CopyingError as error:
                 if count == 1:
                     raise
                 failed += 1
@@ -222,7 +219,12 @@ def _recorded(path: str) -> dict[str, Any]:
     except ValueError as error:
         raise RequestError(f"{path} is not the JSON file of a tune.") from error
     needed = ("model", "request", "files", "midi_sha256")
-    if not isinstance(content, dict) or any(name not in content for name in needed):
+    if (
+        not isinstance(content, dict)
+        or any(name not in content for name in needed)
+        or not isinstance(content["request"], dict)
+        or not isinstance(content["files"], dict)
+    ):
         raise RequestError(f"{path} is not the JSON file of a tune.")
     return content
 

@@ -22,7 +22,13 @@ from deepmusic.composing.model import ComposerNetwork
 from deepmusic.composing.passages import MANNER, passage, passage_starts
 from deepmusic.composing.request import BARS, Request, read_metre
 from deepmusic.composing.sampling import Given, Plan, Written, write_music
-from deepmusic.errors import CheckpointError, RequestError, ScoreError
+from deepmusic.errors import (
+    CheckpointError,
+    CopyingError,
+    DeepMusicError,
+    RequestError,
+    ScoreError,
+)
 from deepmusic.music import (
     Grid,
     Key,
@@ -110,6 +116,7 @@ class Composer:
         Raises:
             RequestError: it asks for what is impossible here; the message says what is possible.
             ScoreError: a file that it names cannot be used.
+            CopyingError: all candidates copy too much, or are silent.
         """
         given = None
         if request.given is not None:
@@ -154,7 +161,7 @@ class Composer:
         self, prepared: _Prepared, on_bar: Callable[[int, int], None] | None
     ) -> tuple[Written, CopyReport | None, int]:
         """The candidate that the judge likes best among those that do not copy."""
-        request, tried = prepared.request, 0
+        request, tried, copied = prepared.request, 0, False
         for number in range(_ROUNDS):
             candidates = write_music(
                 self.network,
@@ -172,10 +179,12 @@ class Composer:
                 free = request.allow_copies or request.given is not None
                 if free or copying is None or not copying.is_beyond:
                     return candidate, copying, tried
-        raise RequestError(
-            f"All {tried} candidates share longer passages with the training music than people's "
-            "pieces do: try another seed, a higher temperature, or --allow-copies."
-        )
+                copied = True
+        why, what = "are silent", "another seed or a higher temperature"
+        if copied:
+            why = "share longer passages with the training music than people's pieces do"
+            what += ", or allow copies"
+        raise CopyingError(f"All {tried} candidates {why}: try {what}.")
 
     def _merit(self, written: Written, prepared: _Prepared) -> float:
         """How well a candidate does.
@@ -332,6 +341,16 @@ class Composer:
         arrays, metadata = load_weights(file)
         if metadata.get("kind") != _KIND:
             raise CheckpointError(f"{file} holds no composer; train one, or name another.")
+        try:
+            return cls._assembled(file, arrays, metadata)
+        except (KeyError, TypeError, ValueError, AttributeError, DeepMusicError) as error:
+            said = " ".join(str(error).split())
+            raise CheckpointError(f"{file} holds no composer that fits: {said}.") from error
+
+    @classmethod
+    def _assembled(
+        cls, file: Path, arrays: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]
+    ) -> Composer:
         parts: dict[str, dict[str, torch.Tensor]] = {"network": {}, "judge": {}, "copies": {}}
         for full_name, tensor in arrays.items():
             prefix, _, name = full_name.partition(".")
@@ -403,7 +422,7 @@ class _Prepared:
         else:
             key = Key((shift + 9 * is_minor) % 12, bool(is_minor))
         metre = _metre(card, request, given, notes)
-        bar = int(metre.beats_per_bar * config.steps_per_beat)
+        bar = max(round(metre.beats_per_bar * config.steps_per_beat), 1)
         bars = _settled(request, given, bar)
         weights = np.zeros(len(config.styles), np.float32)
         for name, weight in request.style.items():
@@ -414,7 +433,7 @@ class _Prepared:
             styles=weights,
             poses=composer.poses_for(request),
             is_minor=key.is_minor,
-            range=_ranges(config, list(cards.values())),
+            range=_ranges(config, list(cards.values()), shift),
             has_end=request.has_end,
             temperature=request.temperature,
             top_p=request.top_p,
@@ -499,7 +518,7 @@ def _kept(
     grid = given.grid
     is_fixed = np.zeros((steps, config.parts), np.bool_)
     if request.harmonize is not None:
-        is_fixed[: grid.steps, 0] = True
+        is_fixed[:, 0] = True  # after its last note the melody is silent
     elif request.infill is not None:
         first, last = request.infill
         is_fixed[:] = True
@@ -566,8 +585,11 @@ def _in_parts(score: Score, most: int, path: str) -> Score:
     return replace(score, notes=notes, parts=tuple(Part() for _ in range(most)))
 
 
-def _ranges(config: ComposerConfig, cards: list[StyleCard]) -> NDArray[np.int64]:
-    """Pitches that each part may use, ``(parts, 2)``; none for a part that no style has."""
+def _ranges(config: ComposerConfig, cards: list[StyleCard], shift: int) -> NDArray[np.int64]:
+    """Pitches that each part may use, ``(parts, 2)``; none for a part that no style has.
+
+    Moved by ``shift`` they are pitches of MIDI.
+    """
     ranges = np.tile(np.array([128, -1]), (config.parts, 1))
     for card in cards:
         for part, (low, high) in enumerate(card.range[: len(card.parts)]):
@@ -575,6 +597,9 @@ def _ranges(config: ComposerConfig, cards: list[StyleCard]) -> NDArray[np.int64]
                 min(ranges[part, 0], low - _MARGIN),
                 max(ranges[part, 1], high + _MARGIN),
             )
+    within = np.array([-shift, 127 - shift])
+    ranges[:, 0] = np.maximum(ranges[:, 0], within[0])
+    ranges[:, 1] = np.minimum(ranges[:, 1], within[1])
     return ranges
 
 

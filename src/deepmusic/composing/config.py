@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from deepmusic.capsules import ROUTING
 from deepmusic.errors import DeepMusicError
 
 __all__ = ["ComposerConfig"]
@@ -67,8 +66,6 @@ class ComposerConfig:
         object.__setattr__(self, "styles", tuple(self.styles))
         if not self.styles or len(set(self.styles)) != len(self.styles):
             raise DeepMusicError(f"A composer needs different styles, one or more: {self.styles}.")
-        if self.routing not in ROUTING:
-            raise DeepMusicError(f"routing is one of {', '.join(ROUTING)}; got {self.routing!r}.")
         for name in ("parts", "keys", "steps_per_beat", "frame_dim", "hidden", "head"):
             if getattr(self, name) < 1:
                 raise DeepMusicError(f"{name} is at least 1; got {getattr(self, name)}.")

@@ -179,7 +179,8 @@ def normalised(grid: Grid, *, lowest: int = 21, keys: int = 88) -> tuple[Grid, K
             shift -= 12
         if low + shift < lowest:
             raise ScoreError(
-                f"Its notes span {high - low + 1} semitones, more than the {keys} keys.",
+                f"Its notes span {high - low} semitones and do not fit into the {keys} keys in C "
+                "major or A minor.",
                 code="out_of_range",
             )
     return transposed(grid, shift), key, shift

@@ -214,7 +214,10 @@ class NoteSetHead(nn.Module):
             if required is not None:
                 due = required[going] & (order[:end] > before.unsqueeze(1))
                 next_due = torch.where(due.any(dim=1), due.int().argmax(dim=1), end)
-                logits = logits.masked_fill(order > next_due.unsqueeze(1), -torch.inf)
+                # nothing is left out that is due, and its key does nothing else
+                key_due = next_due.div(self.states, rounding_mode="floor") * self.states
+                is_closed = (order >= key_due.unsqueeze(1)) & (order != next_due.unsqueeze(1))
+                logits = logits.masked_fill(is_closed, -torch.inf)
             chances = logits.softmax(dim=1)
             if temperature != 1 or top_p != 1:
                 struck = slice(self.states - 1, end, self.states)

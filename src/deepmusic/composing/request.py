@@ -68,12 +68,20 @@ class Request:
     allow_copies: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("bars", "seed", "candidates"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+                raise RequestError(f"{_capital(name)} must be a whole number; got {value!r}.")
         weights = {str(name): float(weight) for name, weight in self.style.items()}
         if not weights or not all(w > 0 and math.isfinite(w) for w in weights.values()):
             raise RequestError("Name one style, or several with weights above 0.")
         total = sum(weights.values())
+        if math.isclose(total, 1, abs_tol=1e-9):
+            total = 1.0  # so that a request that is read again is the very same
         object.__setattr__(self, "style", {name: w / total for name, w in weights.items()})
         object.__setattr__(self, "pose", {str(k): float(v) for k, v in self.pose.items()})
+        if not all(math.isfinite(amount) for amount in self.pose.values()):
+            raise RequestError("Poses are moved by finite numbers.")
         for name in ("primer", "harmonize", "pose_from"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, os.fspath(getattr(self, name)))
@@ -133,7 +141,7 @@ class Request:
         try:
             infill = values.get("infill")
             return cls(**{**values, "infill": None if infill is None else tuple(infill)})
-        except TypeError as error:
+        except (TypeError, ValueError, AttributeError) as error:
             raise RequestError(f"This is no request to a composer: {error}.") from error
 
 

@@ -95,7 +95,7 @@ def train_composer(
         CheckpointError: the run is there already and ``resume`` is off, or it is of other data.
     """
     run = Path(run)
-    styles = tuple(dict.fromkeys(piece.style for piece in (*dataset.train, *dataset.validation)))
+    styles = tuple(dict.fromkeys(piece.style for piece in dataset.train))
     if config is None:
         most = max((len(piece.grid.parts) for piece in dataset.train), default=1)
         config = ComposerConfig(
@@ -110,7 +110,13 @@ def train_composer(
     # with few pieces chance may leave validation empty; then the training pieces stand in
     judged = sides["validation"] or sides["train"][:50]
     steps = 64 * dataset.steps_per_beat
-    cards = {name: style_card(sides["train"], n, dataset.train) for n, name in enumerate(styles)}
+    for number, name in enumerate(config.styles):
+        if not any(style == number for _, style in sides["train"]):
+            raise DataError(f"{dataset.name} holds no piece of {name!r} to learn from.")
+    cards = {
+        name: style_card(sides["train"], number, dataset.train)
+        for number, name in enumerate(config.styles)
+    }
     task = ComposerTask(
         config,
         sides["train"],

@@ -14,6 +14,7 @@ import csv
 import gzip
 import hashlib
 import json
+import lzma
 import os
 import tarfile
 from collections.abc import Callable, Iterator
@@ -93,6 +94,18 @@ class SymbolicDataset:
     problems: tuple[Problem, ...] = ()
 
 
+_UNREADABLE = (
+    KeyError,
+    IndexError,
+    TypeError,
+    ValueError,
+    OSError,
+    EOFError,
+    tarfile.TarError,
+    lzma.LZMAError,
+)
+
+
 def load_symbolic(name: str, root: str | os.PathLike[str]) -> SymbolicDataset:
     """Load a data set by name.
 
@@ -113,7 +126,7 @@ def load_symbolic(name: str, root: str | os.PathLike[str]) -> SymbolicDataset:
         raise DataError(f"{path} is missing: the data set {name!r} is read from it.")
     try:
         return load(name, path)
-    except (KeyError, IndexError, TypeError, ValueError, OSError) as error:
+    except (*_UNREADABLE, ScoreError) as error:
         said = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path} is not the file of {name!r}: {said}.") from error
 

@@ -54,6 +54,7 @@ class Key(NamedTuple):
             tonic, mode = tonic[:-1], "minor"
         letters = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
         modes = {"": False, "major": False, "maj": False, "minor": True, "min": True, "m": True}
+        mode = "major" if mode == "M" else mode
         signs = {"": 0, "#": 1, "♯": 1, "b": -1, "♭": -1}
         if (
             not 1 <= len(words) <= 2
