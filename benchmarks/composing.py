@@ -186,7 +186,9 @@ def steered(composer: Composer, data: SymbolicDataset, tunes: int) -> dict[str, 
                     style={style: 1.0}, bars=8, seed=0, pose={name: sign * amount}, metre="4/4"
                 )
                 prepared = _Prepared.of(composer, request, None)
-                mean = composer.network.pose_mean[place].numpy() + composer._moved(request.pose)
+                mean = composer.network.pose_mean[place].numpy() + composer._moved(
+                    request.pose, style
+                )
                 poses = prepared.plan.poses.copy()
                 poses[place] = mean
                 written = write_music(
@@ -272,8 +274,9 @@ def controlled(composer: Composer, data: SymbolicDataset, tunes: int) -> dict[st
                 key="C major",
             )
             grid = score_to_grid(composer.compose(request).score, 4)
-            sounding = grid.pitch[grid.onset + grid.duration >= grid.steps - 1]
-            last.append(float(len(sounding) > 0 and sounding.min() % 12 == 0))
+            melody = np.flatnonzero(grid.part == 0)
+            final = melody[-1] if len(melody) else 0
+            last.append(float(len(melody) > 0 and grid.pitch[final] % 12 == 0))
         endings.append(round(100 * stats.mean(last), 1))
     found["ends_on_tonic_percent"] = {"with_ending": endings[0], "without": endings[1]}
     return found

@@ -274,20 +274,16 @@ class Composer:
             else:
                 spread = self.network.pose_spread[place].numpy()
                 pose = self.network.pose_mean[place].numpy() + spread @ drawn
-            poses[place] = pose + self._moved(request.pose)
+            poses[place] = pose + self._moved(request.pose, name)
         return poses
 
-    def _moved(self, moves: Mapping[str, float]) -> NDArray[np.float32]:
-        """By how much a pose moves."""
-        assert self.network.encoder is not None
+    def _moved(self, moves: Mapping[str, float], style: str) -> NDArray[np.float32]:
+        """By how much the pose of a style moves."""
         total = np.zeros(self.config.pose_dim, np.float32)
-        directions = self.network.encoder.manner.weight.detach().numpy()
+        directions = self.network.pose_moves[self.styles.index(style)].numpy()
         for name, amount in moves.items():
             if name in MANNER:
-                # the shortest move that changes this property and leaves the others
-                target = np.zeros(len(MANNER), np.float32)
-                target[MANNER.index(name)] = amount
-                total += np.linalg.pinv(directions) @ target
+                total += np.float32(amount) * directions[MANNER.index(name)]
             elif name.isdecimal() and int(name) < self.config.pose_dim:
                 total[int(name)] += amount
             else:

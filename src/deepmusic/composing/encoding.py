@@ -198,6 +198,7 @@ def encode(
     *,
     is_minor: bool = False,
     bars: int | None = None,
+    tells_end: bool = True,
 ) -> Encoded:
     """Prepare a piece.
 
@@ -206,6 +207,7 @@ def encode(
         grid: music within its keys; its parts from ``config.parts`` on count to the last.
         is_minor: the mode.
         bars: how many the piece has in all; None takes those of the grid.
+        tells_end: whether the decoder is told how many bars are left.
 
     Raises:
         ScoreError: ``out_of_range``: a note lies outside the keys.
@@ -224,6 +226,8 @@ def encode(
     if config.has_bars:
         grid_bars = bars_of(grid)
         places = places_of(grid_bars, grid.steps, len(grid_bars.start) if bars is None else bars)
+        if not tells_end:
+            places[:, 3] = UNKNOWN_LEFT
         bar_of_step = np.searchsorted(grid_bars.start, np.arange(grid.steps), side="right") - 1
         bar_steps = grid_bars.length[bar_of_step]
     else:

@@ -221,10 +221,13 @@ class ComposerNetwork(nn.Module):
     Attributes:
         pose_mean: ``(s, d)``, the mean pose of the training passages of each style.
         pose_spread: ``(s, d, d)``, a factor L of their covariance L Lᵀ.
+        pose_moves: ``(s, 5, d)``, how poses differ where each property in ``MANNER`` is one
+            deviation (within the style) higher and the others are the same.
     """
 
     pose_mean: Tensor
     pose_spread: Tensor
+    pose_moves: Tensor
 
     def __init__(self, config: ComposerConfig) -> None:
         super().__init__()
@@ -234,6 +237,7 @@ class ComposerNetwork(nn.Module):
         styles, dim = len(config.styles), config.pose_dim
         self.register_buffer("pose_mean", torch.zeros(styles, dim))
         self.register_buffer("pose_spread", torch.zeros(styles, dim, dim))
+        self.register_buffer("pose_moves", torch.zeros(styles, len(MANNER), dim))
 
     def forward(
         self, batch: Batch, condition: Condition, passages: Tensor | None = None

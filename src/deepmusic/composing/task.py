@@ -20,6 +20,7 @@ from deepmusic.composing.passages import MANNER, manner, passage, passage_starts
 __all__ = ["ComposerTask", "Likelihood", "batched", "fit_poses", "likelihood", "poses_before"]
 
 _AT_ONCE = 16  # excerpts that are scored together
+_RIDGE = 0.1
 _NO_POSE, _UNKNOWN_LEFT = 0.25, 0.1  # shares of excerpts that do without
 
 
@@ -321,20 +322,32 @@ def poses_before(model: ComposerNetwork, piece: Encoded, *, hop: int) -> Tensor:
 
 @torch.no_grad()
 def fit_poses(model: ComposerNetwork, pieces: Sequence[StyledPiece]) -> None:
-    """Set how poses are spread in each style, from all passages of the pieces."""
+    """Set how poses are spread in each style, and how they go with what can be measured.
+
+    Args:
+        model: put into evaluation mode, and its buffers filled.
+        pieces: the training pieces; all their passages count.
+    """
     assert model.encoder is not None
     model.eval()
     device = next(model.parameters()).device
-    found: dict[int, list[Tensor]] = {}
+    found: dict[int, list[tuple[Tensor, Tensor]]] = {}
     for piece, style in pieces:
         passages = np.stack([passage(piece, int(start)) for start in passage_starts(piece)])
         heard = model.encoder(torch.from_numpy(passages).float().to(device))
-        found.setdefault(style, []).append(heard.poses[:, style].double().cpu())
-    for style, poses in found.items():
-        table = torch.cat(poses)
-        mean = table.mean(dim=0)
-        apart = table - mean
-        covariance = apart.T @ apart / max(len(table) - 1, 1)
+        measured = np.array([manner(model.config, frames) for frames in passages])
+        row = heard.poses[:, style].double().cpu(), torch.from_numpy(measured)
+        found.setdefault(style, []).append(row)
+    for style, rows in found.items():
+        poses, properties = (torch.cat(tables) for tables in zip(*rows, strict=True))
+        mean = poses.mean(dim=0)
+        apart = poses - mean
+        count = max(len(poses) - 1, 1)
         ridge = 1e-6 * torch.eye(len(mean), dtype=torch.float64)
         model.pose_mean[style] = mean.float()
-        model.pose_spread[style] = torch.linalg.cholesky(covariance + ridge).float()
+        model.pose_spread[style] = torch.linalg.cholesky(apart.T @ apart / count + ridge).float()
+        scaled = properties - properties.mean(dim=0)
+        scaled = scaled / (scaled.square().sum(dim=0) / count).sqrt().clamp_min(1e-6)
+        # properties go together: a ridge keeps what cannot be told apart from being blown up
+        among = scaled.T @ scaled / count + _RIDGE * torch.eye(len(MANNER), dtype=torch.float64)
+        model.pose_moves[style] = torch.linalg.solve(among, scaled.T @ apart / count).float()

@@ -1,8 +1,9 @@
 """How well the composer foretells the usual sets, with what was published beside it.
 
 The unit is nats per step, as in :mod:`deepmusic.studies.piano_rolls`. On the piano rolls there is
-one style, one part and no bars; the chorales on sixteenths have their four voices as parts, and
-their own keys, moved by chance while training.
+one style, one part and no bars; the chorales on sixteenths have their four voices as parts, bars of
+sixteen steps counted from the first (upbeats shift the true ones), and their own keys, moved by
+chance while training.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _SETTINGS = {
     "nottingham": (16, 0.3, 0.0),
     "musedata": (10, 0.3, 0.0),
     "piano-midi": (24, 0.4, 0.1),
-    CHORALES: (40, 0.4, 0.1),
+    CHORALES: (36, 0.3, 0.0),
 }
 _HOP = 16  # steps after which the capsule memory hears the past again
 _MOST_SHIFT = 6
@@ -78,7 +79,7 @@ def measure_composer(
         lowest=30 if is_chorales else 21,
         keys=58 if is_chorales else 88,
         has_onsets=False,
-        has_bars=False,
+        has_bars=is_chorales,
         steps_per_beat=4,
         frame_dim=128,
         hidden=256,
@@ -89,7 +90,11 @@ def measure_composer(
         passage_steps=64,
     )
     sides = {
-        side: [StyledPiece(encode(config, piece.grid), 0) for piece in getattr(dataset, side)]
+        # the length of a piece is no part of what is known before its end
+        side: [
+            StyledPiece(encode(config, piece.grid, tells_end=False), 0)
+            for piece in getattr(dataset, side)
+        ]
         for side in ("train", "validation", "test")
     }
     task = ComposerTask(
