@@ -237,12 +237,8 @@ def _read_infill(text: str) -> tuple[int, int]:
 
 
 def _load(model: str) -> Composer:
-    import torch
-
     from deepmusic.pretrained import load_composer
 
-    # a step is too small to be shared: more threads would only wait for each other
-    torch.set_num_threads(1)
     return load_composer(model)
 
 

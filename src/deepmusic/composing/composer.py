@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,8 @@ class Composer:
         if given is not None and request.harmonize is not None:
             given = _melody_for(self._card(main_style(request)), given, request.harmonize)
         prepared = _Prepared.of(self, request, given)
-        chosen, copying, tried = self._chosen(prepared, on_bar)
+        with _one_thread():
+            chosen, copying, tried = self._chosen(prepared, on_bar)
         grid = transposed(chosen.grid, prepared.shift)
         grid = replace(
             grid,
@@ -439,6 +441,17 @@ class _Prepared:
         parts = tuple(Part(name, program=program) for name, program in widest.parts)
         tempo = request.tempo or (card.tempo if given is None else round(given.tempo, 2))
         return cls(request, plan, parts, key, shift, tempo, tuple(notes))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """A step is too small to be shared, and sums over more threads may round otherwise."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def main_style(request: Request) -> str:
