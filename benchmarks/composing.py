@@ -274,9 +274,9 @@ def controlled(composer: Composer, data: SymbolicDataset, tunes: int) -> dict[st
                 key="C major",
             )
             grid = score_to_grid(composer.compose(request).score, 4)
-            melody = np.flatnonzero(grid.part == 0)
-            final = melody[-1] if len(melody) else 0
-            last.append(float(len(melody) > 0 and grid.pitch[final] % 12 == 0))
+            ends = grid.onset + grid.duration
+            final = grid.pitch[ends == ends.max()]
+            last.append(float(np.isin(final % 12, (0, 4, 7)).all() and final.min() % 12 == 0))
         endings.append(round(100 * stats.mean(last), 1))
     found["ends_on_tonic_percent"] = {"with_ending": endings[0], "without": endings[1]}
     return found

@@ -135,7 +135,8 @@ def controlled(found: dict[str, Any]) -> str:
         "## Controls\n\n"
         f"- Key: an estimator finds the key asked for in {found['key_found_again_percent']} % of "
         "tunes (it names the relative or the dominant of real music, too).\n"
-        f"- Ending: the last note of the melody is the tonic in {endings['with_ending']} % of "
+        "- Ending: the last chord is that of the tonic, its root below, in "
+        f"{endings['with_ending']} % of "
         f"folk tunes that should end, and in {endings['without']} % of those that break off.\n"
         "- Temperature, nats a step of what is written: "
         + ", ".join(f"{t}: {n:.2f}" for t, n in found["nats_per_step_by_temperature"].items())

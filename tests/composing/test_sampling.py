@@ -301,3 +301,25 @@ def test_all_given_is_all_that_is_written() -> None:
         np.testing.assert_array_equal(written.grid.duration, grid.duration)
         np.testing.assert_array_equal(written.grid.pitch, grid.pitch)
         assert written.log_prob == pytest.approx(-nats(what, written.grid), abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["onsets", "no onsets", "one part"])
+@pytest.mark.parametrize("is_minor", [True, False])
+def test_a_piece_ends_on_the_tonic_triad_and_its_melody_on_the_tonic(
+    kind: str, is_minor: bool
+) -> None:
+    tonic, triad = (9, {9, 0, 4}) if is_minor else (0, {0, 4, 7})
+    begins = 3 * 12 - 6
+    heard = 0
+    for written in write(plan(kind, is_minor=is_minor), kind, count=6):
+        grid = written.grid
+        late = grid.onset + grid.duration > begins
+        classes, part = grid.pitch[late] % 12, grid.part[late]
+        heard += len(classes)
+        assert set(classes.tolist()) <= triad
+        if len(grid.parts) > 1:
+            assert set(classes[part == 0].tolist()) <= {tonic}
+    assert heard
+    open_end = write(plan(kind, is_minor=is_minor, has_end=False), kind, count=6)
+    ends = [w.grid.pitch[w.grid.onset + w.grid.duration > begins] % 12 for w in open_end]
+    assert not set(np.concatenate(ends).tolist()) <= triad

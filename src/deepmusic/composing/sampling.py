@@ -49,7 +49,10 @@ class Plan:
         is_minor: A minor rather than C major.
         range: ``(parts, 2)`` lowest and highest MIDI pitch of each; a part whose lowest is above
             its highest is silent.
-        has_end: whether the piece ends with the last bar, rather than breaking off.
+        has_end: whether the piece ends with the last bar, rather than breaking off: the decoder is
+            told how many bars are left, and in the last half bar no notes sound but those of the
+            tonic triad: of several parts the first, and of three or more the last as well, has the
+            tonic alone.
         temperature: below 1 more usual, above 1 less.
         top_p: share of the chances to draw from, in (0, 1].
         given: notes that stand.
@@ -124,7 +127,7 @@ def write_music(
     device = next(network.parameters()).device
     page = _Page(config, candidates, plan.places(config), plan.bar_steps(config))
     forced = None if plan.given is None else _Forced(config, plan.given)
-    in_range = _in_range(config, plan.range)
+    in_range, closing = _in_range(config, plan.range), _closing(config, plan)
     condition = Condition(
         torch.from_numpy(plan.styles).expand(candidates, -1).to(device),
         torch.from_numpy(plan.poses).expand(candidates, -1, -1).to(device),
@@ -141,6 +144,8 @@ def write_music(
         wanted = torch.from_numpy(in_range).expand(candidates, -1).to(device)
         # a given note out of range may go on
         wanted = wanted | decoder.held(before)
+        if plan.has_end and step >= page.steps - page.bar_steps // 2:
+            wanted = wanted & torch.from_numpy(closing).to(device)
         required = None
         # a piece begins in its first bar, at the latest with an upbeat to the second
         is_late = step >= page.bar_steps - config.steps_per_beat
@@ -296,4 +301,16 @@ def _in_range(config: ComposerConfig, limits: NDArray[np.int64]) -> NDArray[np.b
     pitch = element % config.keys + config.lowest
     low, high = limits[element // config.keys].T
     result: NDArray[np.bool_] = (pitch >= low) & (pitch <= high)
+    return result
+
+
+def _closing(config: ComposerConfig, plan: Plan) -> NDArray[np.bool_]:
+    """Symbols ``(y,)`` that may sound at the end."""
+    element = np.arange(config.symbols) // config.states
+    pitch_class = (element % config.keys + config.lowest) % 12
+    tonic, triad = (9, (9, 0, 4)) if plan.is_minor else (0, (0, 4, 7))
+    result: NDArray[np.bool_] = np.isin(pitch_class, triad)
+    (parts,) = np.nonzero(plan.range[:, 0] <= plan.range[:, 1])
+    outer = parts[:1] if len(parts) == 2 else parts[[0, -1]] if len(parts) > 2 else parts[:0]
+    result &= ~np.isin(element // config.keys, outer) | (pitch_class == tonic)
     return result
