@@ -43,6 +43,9 @@ ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "docs" / "measured" / "composing.json"
 BARS = 16
 POSE_DRAWS = 6
+COMPARED = ROOT / "runs" / "composer-no-capsules"
+"""Made by ``scripts/train_composer.py --no-capsules --run runs/composer-no-capsules``; left out of
+the comparison where it is not there."""
 MEASURES = ("note_density", "mean_pitch", "polyphony", "note_length", "syncopation")
 
 
@@ -324,7 +327,16 @@ def foretold(composer: Composer, data: SymbolicDataset, tunes: int) -> dict[str,
         style: round(scored._replace(nats=bound).of(n), 4)
         for n, style in enumerate(composer.styles)
     }
-    return {"pieces": len(pieces), "nats_per_step": rows}
+    found: dict[str, Any] = {"pieces": len(pieces), "nats_per_step": rows}
+    if COMPARED.exists():
+        other = Composer.load(COMPARED).network
+        scored = likelihood(other, pieces)
+        found["compared"] = {
+            "a decoder told the style's name alone, trained alike": {
+                style: round(scored.of(n), 4) for n, style in enumerate(composer.styles)
+            }
+        }
+    return found
 
 
 def timed(composer: Composer, data: SymbolicDataset, tunes: int) -> dict[str, Any]:

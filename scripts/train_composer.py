@@ -20,9 +20,10 @@ from typing import Any
 
 import torch
 
-from deepmusic.composing import Composer, train_composer
+from deepmusic.composing import Composer, ComposerConfig, train_composer
 from deepmusic.composing.training import DEFAULT_TRAINING
 from deepmusic.datasets import load_styles
+from deepmusic.datasets.symbolic import STYLES
 from deepmusic.files import write_atomically
 from deepmusic.pretrained import MODELS
 
@@ -110,17 +111,29 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data/symbolic"))
     parser.add_argument("--run", type=Path, default=Path("runs/composer"))
+    parser.add_argument(
+        "--no-capsules",
+        action="store_true",
+        help="train one that is told the style's name alone, to compare; it is not shipped",
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    config = None
+    if arguments.no_capsules:
+        config = ComposerConfig(styles=tuple(STYLES), parts=4, capsules=False)
     trained = train_composer(
         load_styles(arguments.data),
         arguments.run,
+        config=config,
         training=DEFAULT_TRAINING,
         resume=arguments.run.exists(),
         on_progress=lambda progress: (
             print(progress.record, file=sys.stderr) if progress.record else None
         ),
     )
+    if arguments.no_capsules:
+        print(trained.metrics)
+        return 0
     weights = MODELS["composer"]
     weights.parent.mkdir(exist_ok=True)
     shutil.copyfile(arguments.run / "model.safetensors", weights)
