@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from deepmusic.errors import DeepMusicError
 from deepmusic.music import Note, Part, Score, TimeSignature, draw_piano_roll, piano_roll
-from deepmusic.music.piano_roll import COLOURS, bars
+from deepmusic.music.metre import bars
+from deepmusic.music.piano_roll import COLOURS
 
 BAR = 4 * 480
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from deepmusic.composing import TrainedComposer
     from deepmusic.datasets import Problem
     from deepmusic.hearing.training import Trained
-    from deepmusic.training import Progress
+    from deepmusic.training import Progress, TrainingConfig
 
 __all__ = ["train"]
 
@@ -109,24 +109,20 @@ def classifier(
     standard output. Exit status: 0 all well, 1 some files could not be used or nothing could be
     trained, 2 wrong usage. Several processes share the work under `torchrun`.
     """
-    run = Path(out) if out is not None else Path("runs") / (Path(data).resolve().name or "music")
-    # under torchrun one process speaks for all
-    main = int(os.environ.get("RANK", "0")) == 0
-    if resume and not run.is_dir():
-        raise CheckpointError(f"There is no run at {run} to resume; leave --resume away.")
+    run, main = _run_folder(data, out, resume=resume), _is_main()
 
     from deepmusic.hearing.training import DEFAULT_TRAINING, train_classifier
 
-    chosen = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "patience": patience,
-        "seed": seed,
-        "workers": workers,
-    }
-    given = {name: value for name, value in chosen.items() if value is not None}
-    training = replace(DEFAULT_TRAINING, device=device, **given)  # type: ignore[arg-type]
+    training = _chosen(
+        DEFAULT_TRAINING,
+        device=device,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        patience=patience,
+        seed=seed,
+        workers=workers,
+    )
     try:
         with _Watch() as watch:
             trained = train_classifier(
@@ -142,9 +138,7 @@ def classifier(
                 on_spectrogram=watch.on_spectrogram if main else None,
             )
     except KeyboardInterrupt as stop:
-        if main:
-            where = str(stop).partition(";")[0] or "Stopped"
-            click.echo(f"{where}; to go on, give the same command with --resume.", err=True)
+        _tell_stopped(stop)
         ctx.exit(130)
     if not main:
         return  # with 0: at the first failure torchrun ends the main process before it has spoken
@@ -205,25 +199,22 @@ def composer(
     goes. Progress goes to standard error, the outcome to standard output. Exit status: 0 all well,
     1 some files could not be used or nothing could be trained, 2 wrong usage.
     """
-    run = Path(out) if out is not None else Path("runs") / (Path(data).resolve().name or "music")
-    main = int(os.environ.get("RANK", "0")) == 0
-    if resume and not run.is_dir():
-        raise CheckpointError(f"There is no run at {run} to resume; leave --resume away.")
+    run, main = _run_folder(data, out, resume=resume), _is_main()
 
     from deepmusic.composing.training import DEFAULT_TRAINING, EXCERPTS, train_composer
     from deepmusic.datasets import load_midi_folder, load_styles
     from deepmusic.datasets.symbolic import has_styles
     from deepmusic.training import show_progress
 
-    chosen = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "patience": patience,
-        "seed": seed,
-    }
-    given = {name: value for name, value in chosen.items() if value is not None}
-    training = replace(DEFAULT_TRAINING, device=device, **given)  # type: ignore[arg-type]
+    training = _chosen(
+        DEFAULT_TRAINING,
+        device=device,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        patience=patience,
+        seed=seed,
+    )
     dataset = load_styles(data) if has_styles(data) else load_midi_folder(data, steps_per_beat=4)
     if main:
         counts = ", ".join(
@@ -241,14 +232,37 @@ def composer(
                 on_progress=stack.enter_context(show_progress()) if main else None,
             )
     except KeyboardInterrupt as stop:
-        if main:
-            where = str(stop).partition(";")[0] or "Stopped"
-            click.echo(f"{where}; to go on, give the same command with --resume.", err=True)
+        _tell_stopped(stop)
         ctx.exit(130)
     if not main:
         return
     _report_composer(trained)
     ctx.exit(1 if trained.problems else 0)
+
+
+def _run_folder(data: str, out: str | None, *, resume: bool) -> Path:
+    """The folder of a run; where a run is to be resumed it must be there."""
+    run = Path(out) if out is not None else Path("runs") / (Path(data).resolve().name or "music")
+    if resume and not run.is_dir():
+        raise CheckpointError(f"There is no run at {run} to resume; leave --resume away.")
+    return run
+
+
+def _is_main() -> bool:
+    """Whether this process speaks for all, under torchrun or alone."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _chosen(default: TrainingConfig, **options: Any) -> TrainingConfig:
+    """The default settings but for what was asked."""
+    return replace(default, **{name: v for name, v in options.items() if v is not None})
+
+
+def _tell_stopped(stop: KeyboardInterrupt) -> None:
+    """Say how to go on after Ctrl-C."""
+    if _is_main():
+        where = str(stop).partition(";")[0] or "Stopped"
+        click.echo(f"{where}; to go on, give the same command with --resume.", err=True)
 
 
 def _report_composer(trained: TrainedComposer) -> None:

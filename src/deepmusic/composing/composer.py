@@ -19,10 +19,11 @@ from deepmusic.composing.config import ComposerConfig
 from deepmusic.composing.copying import CopyIndex, CopyReport, HumanReference, copy_report
 from deepmusic.composing.encoding import encode, normalised, transposed
 from deepmusic.composing.judge import Judge
-from deepmusic.composing.model import ComposerNetwork
-from deepmusic.composing.passages import MANNER, passage, passage_starts
+from deepmusic.composing.model import ComposerNetwork, Heard
+from deepmusic.composing.passages import MANNER
 from deepmusic.composing.request import BARS, Request, read_metre
 from deepmusic.composing.sampling import Given, Plan, Written, write_music
+from deepmusic.composing.task import hear
 from deepmusic.errors import (
     CheckpointError,
     CopyingError,
@@ -132,7 +133,7 @@ class Composer:
             grid,
             velocity=_velocities(grid, prepared.plan.bar_steps(self.config)),
             tempos=(Tempo(0, round(60e6 / prepared.tempo)),),
-            key_signatures=() if prepared.key is None else (prepared.key.signature,),
+            key_signatures=(prepared.key.signature,),
         )
         score = grid_to_score(grid)
         judged = self.judge.probabilities(chosen.grid) if self.judge else {}
@@ -141,7 +142,7 @@ class Composer:
             "model": self.digest,
             "request": request.to_dict(),
             "files": {name: _file_digest(name) for name in _files(request)},
-            "key": prepared.key.name if prepared.key else None,
+            "key": prepared.key.name,
             "tempo": prepared.tempo,
             "metre": f"{prepared.plan.metre.numerator}/{prepared.plan.metre.denominator}",
             "bars": prepared.plan.bars,
@@ -229,7 +230,6 @@ class Composer:
             raise RequestError(f"There is no style {style!r}; there are {', '.join(self.cards)}.")
         return card
 
-    @torch.no_grad()
     def pose_of(self, path: str | os.PathLike[str], style: str) -> NDArray[np.float32]:
         """The pose that the capsule of a style takes for a MIDI file, the mean over passages.
 
@@ -239,10 +239,7 @@ class Composer:
         """
         if self.network.encoder is None:
             raise RequestError("This composer has no capsules, and so no poses.")
-        given = self._read(os.fspath(path), style)
-        piece = encode(self.config, given.grid)
-        passages = np.stack([passage(piece, int(start)) for start in passage_starts(piece)])
-        heard = self.network.encoder(torch.from_numpy(passages).float())
+        heard = self._heard(path, style)
         pose: NDArray[np.float32] = heard.poses[:, self.styles.index(style)].mean(dim=0).numpy()
         return pose
 
@@ -250,12 +247,14 @@ class Composer:
         """How present each style is in a MIDI file: lengths of the capsules, mean over passages."""
         if self.network.encoder is None:
             raise RequestError("This composer has no capsules, and cannot tell styles.")
-        given = self._read(os.fspath(path), self.styles[0])
-        piece = encode(self.config, given.grid)
-        passages = np.stack([passage(piece, int(start)) for start in passage_starts(piece)])
-        with torch.no_grad():
-            lengths = self.network.encoder(torch.from_numpy(passages).float()).lengths.mean(dim=0)
+        lengths = self._heard(path, self.styles[0]).lengths.mean(dim=0)
         return dict(zip(self.styles, map(float, lengths), strict=True))
+
+    @torch.no_grad()
+    def _heard(self, path: str | os.PathLike[str], style: str) -> Heard:
+        """What the encoder makes of all passages of a MIDI file."""
+        piece = encode(self.config, self._read(os.fspath(path), style).grid)
+        return hear(self.network, piece)
 
     def poses_for(self, request: Request) -> NDArray[np.float32]:
         """The poses ``(s, d)`` of a request: drawn by its seed or taken from a piece, moved."""
@@ -398,7 +397,7 @@ class _Prepared:
     request: Request
     plan: Plan
     parts: tuple[Part, ...]
-    key: Key | None
+    key: Key
     shift: int
     tempo: float
     notes: tuple[str, ...]
@@ -420,7 +419,7 @@ class _Prepared:
         else:
             key = Key((shift + 9 * is_minor) % 12, bool(is_minor))
         metre = _metre(card, request, given, notes)
-        bar = max(round(metre.beats_per_bar * config.steps_per_beat), 1)
+        bar = metre.bar_steps(config.steps_per_beat)
         bars = _settled(request, given, bar)
         weights = np.zeros(len(config.styles), np.float32)
         for name, weight in request.style.items():

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from deepmusic.composing.repetition import ODD, mixed
 from deepmusic.errors import CheckpointError
 from deepmusic.music import Grid
 
@@ -360,19 +361,6 @@ def longest_shared_run(
 
 _VERSION = 1
 _MOST_HASHES = 64
-_MULTIPLIERS = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
-
-
-def _mixed(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Spread the bits of each word over all of it.
-
-    This is how SplitMix64 ends (Steele, Lea and Flood 2014).
-    """
-    _, first, second = map(np.uint64, _MULTIPLIERS)
-    words = (words ^ (words >> np.uint64(30))) * first
-    words = (words ^ (words >> np.uint64(27))) * second
-    mixed: NDArray[np.uint64] = words ^ (words >> np.uint64(31))
-    return mixed
 
 
 def _window_hashes(steps: _Steps, window: int) -> NDArray[np.uint64]:
@@ -380,15 +368,15 @@ def _window_hashes(steps: _Steps, window: int) -> NDArray[np.uint64]:
 
     The first step of a window counts without its bass, each other with the motion of the bass.
     """
-    odd = np.uint64(_MULTIPLIERS[0])
-    chord = _mixed(_mixed(steps.low + odd) + steps.high)
+    odd = np.uint64(ODD)
+    chord = mixed(mixed(steps.low + odd) + steps.high)
     motion = np.diff(steps.bass).astype(np.uint64)  # wraps round, alike on all machines
-    move = _mixed(chord[1:] + _mixed(motion + odd))
+    move = mixed(chord[1:] + mixed(motion + odd))
     count = len(chord) - window + 1
     total = chord[:count].copy()
     for k in range(window - 1):
         total = total * odd + move[k : k + count]
-    return _mixed(total)
+    return mixed(total)
 
 
 def _counted(flags: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from deepmusic.composing.config import ComposerConfig
 from deepmusic.composing.encoding import Encoded
 
-__all__ = ["MANNER", "manner", "passage", "passage_starts"]
+__all__ = ["MANNER", "manner", "passage", "passage_starts", "passages_of"]
 
 MANNER = ("density", "pitch", "polyphony", "length", "offbeat")
 """Properties that a pose is asked to tell: notes struck a beat, mean MIDI pitch of these, keys that
@@ -29,6 +29,11 @@ def passage(piece: Encoded, start: int) -> NDArray[np.bool_]:
 def passage_starts(piece: Encoded) -> NDArray[np.int64]:
     """Where passages begin that follow one another through a piece, the last maybe shorter."""
     return np.arange(0, max(len(piece), 1), piece.config.passage_steps)
+
+
+def passages_of(piece: Encoded) -> NDArray[np.bool_]:
+    """The passages that follow one another through a piece, ``(n, passage_steps, 2 * e)``."""
+    return np.stack([passage(piece, int(start)) for start in passage_starts(piece)])
 
 
 def manner(config: ComposerConfig, frames: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -20,7 +20,10 @@ LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 """Steps for which two pasts are compared; class n is likeness over ``LENGTHS[n - 1]`` steps or
 more, class 0 none."""
 
-_BASE = 0x9E3779B97F4A7C15 | 1  # of a polynomial hash modulo 2**64; its digits are scattered codes
+ODD = 0x9E3779B97F4A7C15
+"""The odd number nearest to 2**64 over the golden ratio."""
+
+_BASE = ODD  # of a polynomial hash modulo 2**64; its digits are scattered codes
 _WORD = 2**64
 
 
@@ -114,11 +117,17 @@ def frame_codes(grid: Grid, part: NDArray[np.int64], parts: int) -> NDArray[np.i
     return codes.view(np.int64)
 
 
-def scattered(number: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Numbers spread over 64 bits (SplitMix64, Steele et al. 2014); never 0 for small ones."""
-    with np.errstate(over="ignore"):
-        z = (number + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        result: NDArray[np.uint64] = z ^ (z >> np.uint64(31))
+def mixed(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Spread the bits of each word over all of it.
+
+    This is how SplitMix64 ends (Steele, Lea and Flood 2014).
+    """
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    result: NDArray[np.uint64] = words ^ (words >> np.uint64(31))
     return result
+
+
+def scattered(number: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Numbers spread over 64 bits, as SplitMix64 does; never 0 for small ones."""
+    return mixed((number + np.uint64(1)) * np.uint64(ODD))

@@ -71,7 +71,7 @@ class Plan:
 
     def bar_steps(self, config: ComposerConfig) -> int:
         """Steps of a bar."""
-        return max(round(self.metre.beats_per_bar * config.steps_per_beat), 1)
+        return self.metre.bar_steps(config.steps_per_beat)
 
     def places(self, config: ComposerConfig) -> NDArray[np.uint8]:
         """Places of all steps, as in ``Excerpt``."""

@@ -14,10 +14,18 @@ from torch import Tensor, nn
 from deepmusic.capsules import margin_loss
 from deepmusic.composing.config import ComposerConfig
 from deepmusic.composing.encoding import UNKNOWN_LEFT, Encoded, Excerpt, StyledPiece
-from deepmusic.composing.model import Batch, ComposerNetwork, Condition
-from deepmusic.composing.passages import MANNER, manner, passage, passage_starts
+from deepmusic.composing.model import Batch, ComposerNetwork, Condition, Heard
+from deepmusic.composing.passages import MANNER, manner, passage, passages_of
 
-__all__ = ["ComposerTask", "Likelihood", "batched", "fit_poses", "likelihood", "poses_before"]
+__all__ = [
+    "ComposerTask",
+    "Likelihood",
+    "batched",
+    "fit_poses",
+    "hear",
+    "likelihood",
+    "poses_before",
+]
 
 _AT_ONCE = 16  # excerpts that are scored together
 _RIDGE = 0.1
@@ -321,6 +329,15 @@ def poses_before(model: ComposerNetwork, piece: Encoded, *, hop: int) -> Tensor:
 
 
 @torch.no_grad()
+def hear(model: ComposerNetwork, piece: Encoded) -> Heard:
+    """What the encoder makes of the passages that follow one another through a piece."""
+    assert model.encoder is not None
+    device = next(model.parameters()).device
+    heard: Heard = model.encoder(torch.from_numpy(passages_of(piece)).float().to(device))
+    return heard
+
+
+@torch.no_grad()
 def fit_poses(model: ComposerNetwork, pieces: Sequence[StyledPiece]) -> None:
     """Set how poses are spread in each style, and how they go with what can be measured.
 
@@ -333,7 +350,7 @@ def fit_poses(model: ComposerNetwork, pieces: Sequence[StyledPiece]) -> None:
     device = next(model.parameters()).device
     found: dict[int, list[tuple[Tensor, Tensor]]] = {}
     for piece, style in pieces:
-        passages = np.stack([passage(piece, int(start)) for start in passage_starts(piece)])
+        passages = passages_of(piece)
         heard = model.encoder(torch.from_numpy(passages).float().to(device))
         measured = np.array([manner(model.config, frames) for frames in passages])
         row = heard.poses[:, style].double().cpu(), torch.from_numpy(measured)

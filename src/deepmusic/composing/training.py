@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +20,7 @@ from deepmusic.composing.copying import CopyIndex, HumanReference, human_referen
 from deepmusic.composing.encoding import StyledPiece, encode, normalised
 from deepmusic.composing.judge import Judge
 from deepmusic.composing.model import ComposerNetwork
-from deepmusic.composing.passages import passage, passage_starts
-from deepmusic.composing.task import ComposerTask, fit_poses, likelihood, poses_before
+from deepmusic.composing.task import ComposerTask, fit_poses, hear, likelihood, poses_before
 from deepmusic.datasets import Piece, Problem, SymbolicDataset
 from deepmusic.errors import DataError, ScoreError
 from deepmusic.files import write_atomically
@@ -38,7 +38,7 @@ DEFAULT_TRAINING = TrainingConfig(
     patience=4,
     average_decay=0.998,
 )
-"""What the shipped composer was trained with, but for the number of epochs."""
+"""What the shipped composer was trained with."""
 
 EXCERPTS = 1600
 """Excerpts in an epoch: of 64 beats, 16 bars of four."""
@@ -267,17 +267,13 @@ def style_accuracy(model: ComposerNetwork, pieces: Sequence[StyledPiece]) -> flo
     assert model.encoder is not None
     right = 0
     for piece, style in pieces:
-        passages = np.stack([passage(piece, int(start)) for start in passage_starts(piece)])
-        heard = model.encoder(torch.from_numpy(passages).float().to(model.pose_mean.device))
-        lengths = heard.lengths.mean(dim=0)
+        lengths = hear(model, piece).lengths.mean(dim=0)
         right += int(lengths.argmax()) == style
     return right / len(pieces)
 
 
 def _fingerprint(dataset: SymbolicDataset) -> str:
     """Of names, styles and sides, so that a run is resumed with the same data only."""
-    import hashlib
-
     digest = hashlib.sha256()
     for side in ("train", "validation", "test"):
         for piece in getattr(dataset, side):

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.music.grid import Grid
-from deepmusic.music.score import TimeSignature
+from deepmusic.music.score import Score, TimeSignature
 
-__all__ = ["Bars", "bars_of", "with_estimated_bars"]
+__all__ = ["Bar", "Bars", "bars", "bars_of", "with_estimated_bars"]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """Where a bar starts, in ticks, and its metre such as "3/4" where that is new."""
+
+    start: Fraction
+    metre: str = ""
 
 
 class Bars(NamedTuple):
@@ -28,6 +38,29 @@ class Bars(NamedTuple):
     is_compound: NDArray[np.bool_]
 
 
+def bars(score: Score) -> Iterator[Bar]:
+    """The bars of a score in order, and one more that starts where the last ends; at least two.
+
+    A metre that changes within a bar cuts it short. The last bar is whole.
+    """
+    metres = score.time_signatures
+    last = Fraction(0)
+    for metre, after in zip(metres, [*metres[1:], None], strict=True):
+        stop = score.end if after is None else min(after.time, score.end)
+        length = metre.beats_per_bar * score.ticks_per_beat
+        last = Fraction(metre.time)
+        name = f"{metre.numerator}/{metre.denominator}"
+        while last < stop or last == 0:
+            yield Bar(last, name)
+            name = ""
+            last += length
+        if after is not None:
+            last = min(last, Fraction(after.time))
+            if after.time >= score.end:
+                break
+    yield Bar(last)
+
+
 def bars_of(grid: Grid) -> Bars:
     """The bars that cover a grid, by its time signatures; a change begins a new bar.
 
@@ -37,7 +70,7 @@ def bars_of(grid: Grid) -> Bars:
     signatures = grid.time_signatures
     ends = [*(s.time for s in signatures[1:]), max(grid.steps, 1)]
     for signature, end in zip(signatures, ends, strict=True):
-        length = max(round(signature.beats_per_bar * grid.steps_per_beat), 1)
+        length = signature.bar_steps(grid.steps_per_beat)
         begin = np.arange(signature.time, min(end, max(grid.steps, 1)), length, dtype=np.int64)
         starts.append(begin)
         lengths.append(np.minimum(length, end - begin) if end != ends[-1] else length + 0 * begin)

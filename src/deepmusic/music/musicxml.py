@@ -17,7 +17,7 @@ from typing import Any
 
 from deepmusic.errors import DeepMusicError, ScoreError
 from deepmusic.files import write_atomically
-from deepmusic.music.piano_roll import bars
+from deepmusic.music.metre import bars
 from deepmusic.music.score import KeySignature, Note, Part, Score
 
 __all__ = ["write_musicxml"]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.files import write_atomically
+from deepmusic.music.metre import Bar, bars
 from deepmusic.music.score import Score
 
 if TYPE_CHECKING:
@@ -51,14 +51,6 @@ _DRUM_NAMES = {
     48: "high tom", 49: "crash", 50: "high tom", 51: "ride", 52: "china", 53: "bell",
     54: "tambourine", 55: "splash", 56: "cowbell", 57: "crash", 59: "ride",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Bar:
-    """Where a bar starts, in ticks, and its metre such as "3/4" where that is new."""
-
-    start: Fraction
-    metre: str = ""
 
 
 @dataclass(frozen=True)
@@ -148,29 +140,6 @@ def draw_piano_roll(score: Score, path: str | os.PathLike[str], *, title: str = 
     with warnings.catch_warnings(), write_atomically(path, "wb") as file:
         warnings.filterwarnings("ignore", message="Glyph")  # a name in a script the font lacks
         figure.savefig(file, format="png", dpi=_DPI)
-
-
-def bars(score: Score) -> Iterator[Bar]:
-    """The bars of a score in order, and one more that starts where the last ends; at least two.
-
-    A metre that changes within a bar cuts it short. The last bar is whole.
-    """
-    metres = score.time_signatures
-    last = Fraction(0)
-    for metre, after in zip(metres, [*metres[1:], None], strict=True):
-        stop = score.end if after is None else min(after.time, score.end)
-        length = metre.beats_per_bar * score.ticks_per_beat
-        last = Fraction(metre.time)
-        name = f"{metre.numerator}/{metre.denominator}"
-        while last < stop or last == 0:
-            yield Bar(last, name)
-            name = ""
-            last += length
-        if after is not None:
-            last = min(last, Fraction(after.time))
-            if after.time >= score.end:
-                break
-    yield Bar(last)
 
 
 def _lanes(score: Score) -> _Lanes:

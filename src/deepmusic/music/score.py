@@ -138,6 +138,10 @@ class TimeSignature:
         """Quarter notes in a bar: 3 in 6/8."""
         return Fraction(4 * self.numerator, self.denominator)
 
+    def bar_steps(self, steps_per_beat: int) -> int:
+        """Steps of a bar on a grid, rounded to whole ones, at least one."""
+        return max(round(self.beats_per_bar * steps_per_beat), 1)
+
     @property
     def is_compound(self) -> bool:
         """Whether eighths are counted by threes, as in 6/8."""
