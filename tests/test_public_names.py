@@ -35,9 +35,10 @@ PUBLIC = {
         likelihood longest_shared_run spelled train_composer
     """,
     "deepmusic.datasets": """
-        Fold FolderDataset Folds Piece Problem SYMBOLIC Split SymbolicDataset Track artist_members
-        content_hash fingerprint group_tracks load_midi_folder load_styles load_symbolic make_folds
-        make_split read_splits scan_folder write_splits
+        CATALOGUE DataFile DownloadError Fold FolderDataset Folds Piece Problem SYMBOLIC Split
+        SymbolicDataset Track artist_members content_hash fetch fingerprint group_tracks
+        load_midi_folder load_styles load_symbolic make_folds make_split read_splits scan_folder
+        write_splits
     """,
     "deepmusic.hearing": """
         Calibration CapsuleClassifier Classifier ClassifierConfig Committee Explanation

@@ -20,6 +20,7 @@ _COMMANDS = {
     "generate": "deepmusic.cli.generate",
     "train": "deepmusic.cli.train",
     "evaluate": "deepmusic.cli.evaluate",
+    "data": "deepmusic.cli.data",
     "benchmark": "deepmusic.cli.benchmark",
     "doctor": "deepmusic.cli.doctor",
 }
@@ -48,6 +49,7 @@ deepmusic generate --style folk           compose a tune: MIDI, sound, picture
 deepmusic train classifier --data music   learn the genres of your own folders
 deepmusic train composer --data midis     learn to write in the styles of your own files
 deepmusic evaluate runs/music             how well a model hears
+deepmusic data download jsb --to data     public data sets of notes
 deepmusic doctor                          what works on this machine
 """
 

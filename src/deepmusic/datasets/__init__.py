@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from deepmusic.datasets.artists import artist_members, group_tracks
+from deepmusic.datasets.catalogue import CATALOGUE, DataFile, fetch
+from deepmusic.datasets.download import DownloadError
 from deepmusic.datasets.folder import (
     FolderDataset,
     Problem,
@@ -30,7 +32,10 @@ from deepmusic.datasets.symbolic import (
 )
 
 __all__ = [
+    "CATALOGUE",
     "SYMBOLIC",
+    "DataFile",
+    "DownloadError",
     "Fold",
     "FolderDataset",
     "Folds",
@@ -41,6 +46,7 @@ __all__ = [
     "Track",
     "artist_members",
     "content_hash",
+    "fetch",
     "fingerprint",
     "group_tracks",
     "load_midi_folder",
