@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from deepmusic.audio.finding import AUDIO_EXTENSIONS, NotAudio, find_audio
 from deepmusic.audio.log_mel import LogMelConfig, LogMelStream, log_mel, mel_filters
 from deepmusic.audio.segments import SegmentStream, segment_starts, wrap
 
@@ -16,11 +17,14 @@ if TYPE_CHECKING:
     from deepmusic.audio.loading import Audio, load
 
 __all__ = [
+    "AUDIO_EXTENSIONS",
     "Audio",
     "AudioStream",
     "LogMelConfig",
     "LogMelStream",
+    "NotAudio",
     "SegmentStream",
+    "find_audio",
     "load",
     "log_mel",
     "mel_filters",

@@ -38,7 +38,7 @@ class AudioStream:
     one thread at a time; different streams may run in different threads.
 
     Attributes:
-        rate: samples a second of the blocks.
+        rate: samples a second of the blocks; that of the file's start where none was asked for.
         source_rate, channels: of the file, at its start.
         decoder: ``"libsndfile"`` or ``"ffmpeg"``: which one gave the latest block.
         duration_s: seconds of sound decoded so far.
@@ -46,8 +46,8 @@ class AudioStream:
             valid once the blocks are exhausted.
     """
 
-    def __init__(self, source: Source, *, rate: int, max_seconds: float) -> None:
-        self.rate = rate
+    def __init__(self, source: Source, *, rate: int | None, max_seconds: float) -> None:
+        self.rate = rate or 0  # until the first block tells
         self.source_rate = 0
         self.channels = 0
         self.decoder = ""
@@ -100,6 +100,7 @@ class AudioStream:
         resampler: soxr.ResampleStream | None = None
         current = 0
         for mono, rate in self._capped():
+            self.rate = self.rate or rate
             if rate != current:
                 if resampler is not None:
                     yield from _not_empty(resampler.resample_chunk(_NOTHING, last=True))
@@ -242,13 +243,13 @@ class AudioStream:
 
 
 def open_audio(
-    source: Source, *, rate: int = 22050, max_seconds: float = 6 * 3600.0
+    source: Source, *, rate: int | None = 22050, max_seconds: float = 6 * 3600.0
 ) -> AudioStream:
     """Open a sound file, or the sound of a video, as a stream of mono blocks.
 
     Args:
         source: a path, or a binary file object that can seek (read from its start, left open).
-        rate: samples a second of the blocks.
+        rate: samples a second of the blocks; None takes the rate of the file's start.
         max_seconds: more sound than this is not read, and the warning says so.
 
     Returns:
@@ -264,7 +265,7 @@ def open_audio(
             ``no_sound``.
         ValueError: ``rate`` or ``max_seconds`` is out of range.
     """
-    if not _is_rate(rate):
+    if rate is not None and not _is_rate(rate):
         raise ValueError(f"rate is {RATES_HZ[0]} to {RATES_HZ[1]} Hz; got {rate}")
     if not max_seconds > 0:
         raise ValueError(f"max_seconds is above 0; got {max_seconds}")

@@ -5,9 +5,7 @@ One file that cannot be read never stops the rest: it gets a reason in place of 
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,22 +13,13 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Protocol
 
+from deepmusic.audio.finding import find_audio
 from deepmusic.errors import AudioError, DeepMusicError
 from deepmusic.hearing.results import ResultsFile, content_hash
 from deepmusic.hearing.verdict import Verdict
 from deepmusic.hearing.workers import Workers
 
-__all__ = ["AUDIO_EXTENSIONS", "TrackClassifier", "classify_library", "hear_file", "walk_audio"]
-
-_EXTENSIONS = """
-    .mp3 .mp2 .mp1 .mpga .flac .ogg .oga .opus .spx .wav .wave .w64 .rf64 .bwf .aif .aiff .aifc
-    .au .snd .caf .m4a .m4b .m4r .aac .alac .ac3 .eac3 .dts .wma .amr .ape .wv .tta .tak .mpc
-    .mka .weba .dsf .dff .ra .rm .voc .sph
-    .mp4 .m4v .mov .mkv .webm .avi .wmv .asf .flv .f4v .mpg .mpeg .ts .m2ts .mts .vob .ogv .3gp .3g2
-"""
-
-AUDIO_EXTENSIONS = frozenset(_EXTENSIONS.split())
-"""Extensions, in lower case, by which a file in a folder is taken for one with sound."""
+__all__ = ["TrackClassifier", "classify_library", "hear_file", "walk_audio"]
 
 _AHEAD = 64  # tracks a thread may be ahead of the output, which keeps the order of the input
 
@@ -54,22 +43,13 @@ class TrackClassifier(Protocol):
 
 
 def walk_audio(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str | Verdict]:
-    """Find the sound files that paths name.
-
-    A file that is named is always given. In a folder, and in the folders within it, files with one
-    of :data:`AUDIO_EXTENSIONS` are; hidden folders and the ``._*`` files of macOS are passed over.
-    Links are followed, and each folder is entered once.
-
-    Args:
-        paths: files and folders.
+    """Find the sound files that paths name, as :func:`deepmusic.audio.find_audio` does.
 
     Returns:
-        Paths in order, those in a folder sorted by name; a verdict with a reason stands for what
-        can be no track: a missing path, a pipe, a link that leads nowhere, a folder that may not be
-        read, or one without any sound file.
+        Paths in order; a verdict with a reason stands for what can be no track.
     """
-    for path in paths:
-        yield from _walk(os.fspath(path))
+    for entry in find_audio(paths):
+        yield entry if isinstance(entry, str) else _failed(entry.path, entry.error, entry.code)
 
 
 def classify_library(
@@ -173,84 +153,6 @@ def hear_file(path: str, classifier: TrackClassifier, max_seconds: float) -> Ver
     except Exception as error:  # a bug that one file uncovers must not cost the others
         said = " ".join(f"{type(error).__name__}: {error}".split())
         return _failed(path, f"{path!r} could not be classified: unexpected {said}.", "unexpected")
-
-
-def _walk(root: str) -> Iterator[str | Verdict]:
-    """All tracks under one path, and what is wrong."""
-    entered: set[tuple[int, int]] = set()
-    stack = [root]
-    found = False
-    while stack:
-        path = stack.pop()
-        is_named = path is root
-        try:
-            status = os.stat(path)
-        except (OSError, ValueError) as error:  # ValueError: a null character in the name
-            if is_named or _looks_like_audio(path):
-                found = True
-                yield _unreachable(path, error)
-            continue
-        if stat.S_ISDIR(status.st_mode):
-            identity = (status.st_dev, status.st_ino)
-            if identity in entered and status.st_ino:
-                continue
-            entered.add(identity)
-            try:
-                inside = sorted(
-                    (name for name in os.listdir(path) if _is_worth_a_look(path, name)),
-                    reverse=True,
-                )
-            except OSError as error:
-                found = True
-                yield _unreachable(path, error)
-                continue
-            stack.extend(os.path.join(path, name) for name in inside)
-            if not inside and not is_named and _looks_like_audio(path):
-                found = True
-                yield _failed(path, f"{path!r} is a folder, not a sound file.", "directory")
-        elif is_named or _looks_like_audio(path):
-            found = True
-            if stat.S_ISREG(status.st_mode):
-                yield path
-            else:
-                yield _failed(
-                    path,
-                    f"{path!r} is a pipe, a device or a socket, not a sound file; it is not "
-                    "opened.",
-                    "not_a_file",
-                )
-    if not found:
-        yield _failed(path=root, error=f"{root!r} holds no sound files.", code="no_files")
-
-
-def _looks_like_audio(path: str) -> bool:
-    # a name may end in blanks: "song.mp3 "
-    return os.path.splitext(path.rstrip())[1].lower() in AUDIO_EXTENSIONS
-
-
-def _is_worth_a_look(folder: str, name: str) -> bool:
-    """Whether a member of a folder may be a track or hold some, by its name."""
-    if not name.startswith("."):
-        return True
-    return (
-        _looks_like_audio(name)
-        and not name.startswith("._")
-        and not os.path.isdir(os.path.join(folder, name))
-    )
-
-
-def _unreachable(path: str, error: Exception) -> Verdict:
-    number = error.errno if isinstance(error, OSError) else errno.ENOENT
-    if number == errno.ELOOP:
-        return _failed(path, f"{path!r} is a link that leads back to itself.", "missing")
-    if number in (errno.EACCES, errno.EPERM):
-        return _failed(path, f"{path!r} may not be read: permission denied.", "permission")
-    if number == errno.ENOENT and "\0" not in path and os.path.islink(path):
-        return _failed(path, f"{path!r} is a link to nothing.", "missing")
-    if number in (errno.ENOENT, errno.ENOTDIR):
-        return _failed(path, f"{path!r} does not exist.", "missing")
-    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return _failed(path, f"{path!r} cannot be opened: {reason.lower()}.", "unreadable")
 
 
 def _failed(path: str, error: str, code: str) -> Verdict:
