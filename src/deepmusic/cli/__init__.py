@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from importlib import import_module
 from typing import NoReturn
 
 import click
 
+from deepmusic.cli.lazy import LazyGroup
 from deepmusic.errors import DeepMusicError, RequestError
 from deepmusic.version import __version__
 
@@ -21,24 +21,11 @@ _COMMANDS = {
     "train": "deepmusic.cli.train",
     "evaluate": "deepmusic.cli.evaluate",
     "data": "deepmusic.cli.data",
+    "features": "deepmusic.cli.features",
     "benchmark": "deepmusic.cli.benchmark",
     "doctor": "deepmusic.cli.doctor",
 }
 """Sub-command name to the module that holds a click command of the same name."""
-
-
-class _LazyGroup(click.Group):
-    """A group that imports the module of a sub-command only when it is needed."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        module = _COMMANDS.get(cmd_name)
-        if module is None:
-            return None
-        command: click.Command = getattr(import_module(module), cmd_name)
-        return command
 
 
 _HELP = """Hear music and write it with capsule neural networks.
@@ -54,7 +41,12 @@ deepmusic doctor                          what works on this machine
 """
 
 
-@click.command(cls=_LazyGroup, help=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=LazyGroup,
+    modules=_COMMANDS,
+    help=_HELP,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="deepmusic")
 def deepmusic() -> None:
     """The group that holds all commands."""

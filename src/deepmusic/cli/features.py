@@ -1,0 +1,20 @@
+"""``deepmusic features``: feature tables of many tracks, and a look at one."""
+
+from __future__ import annotations
+
+import click
+
+from deepmusic.cli.lazy import LazyGroup
+
+__all__ = ["features"]
+
+_COMMANDS = {
+    "extract": "deepmusic.cli.features_extract",
+    "show": "deepmusic.cli.features_show",
+    "check": "deepmusic.cli.features_check",
+}
+
+
+@click.command(cls=LazyGroup, modules=_COMMANDS)
+def features() -> None:
+    """The 518 features of FMA: extract, show, check."""

@@ -1,0 +1,216 @@
+"""The shape of single spectra, and what is told from samples frame by frame.
+
+Arrays are ``(frames, bins)``, float32, as :func:`~deepmusic.features.spectra.magnitudes` yields
+them. Each function equals the one of librosa that has its name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepmusic.features.compiled import compiled
+from deepmusic.features.spectra import BINS, FFT_SIZE, HOP
+
+__all__ = [
+    "CONTRAST_BANDS",
+    "HopTotals",
+    "centroid_and_bandwidth",
+    "contrast_ends",
+    "decibels",
+    "HIGHEST_BAND_HZ",
+    "rms",
+    "rolloff",
+]
+
+CONTRAST_BANDS = 7
+_LOWEST_BAND_HZ, _QUANTILE = 200.0, 0.02
+_ROLLED_OFF = 0.85
+_SILENCE = 1e-10  # samples closer to zero have no sign
+
+HIGHEST_BAND_HZ = _LOWEST_BAND_HZ * 2 ** (CONTRAST_BANDS - 2)
+"""Where the highest band of the contrast begins: at most half the rate."""
+
+
+@lru_cache(maxsize=8)
+def _bin_powers(rate: float) -> NDArray[np.float64]:
+    hz = np.fft.rfftfreq(FFT_SIZE, 1 / rate)
+    return np.stack([np.ones(BINS), hz, hz**2], axis=1)
+
+
+def centroid_and_bandwidth(
+    spectra: NDArray[np.float32], rate: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Centre and spread of each spectrum in Hz, ``(frames,)`` each; 0 where all is silent."""
+    total, first, second = (spectra.astype(np.float64) @ _bin_powers(rate)).T
+    total = np.where(total < np.finfo(np.float32).tiny, 1.0, total)
+    centre = first / total
+    return centre, np.sqrt(np.maximum(second / total - centre**2, 0))
+
+
+def rolloff(spectra: NDArray[np.float32], rate: float) -> NDArray[np.float64]:
+    """Frequency in Hz below which 85 % of each spectrum lie, ``(frames,)``."""
+    bins = np.empty(len(spectra), np.int64)
+    _rolled_off(spectra, np.float32(_ROLLED_OFF), bins)
+    return np.fft.rfftfreq(FFT_SIZE, 1 / rate)[bins]
+
+
+@compiled
+def _rolled_off(spectra: NDArray[np.float32], share: np.float32, bins: NDArray[np.int64]) -> None:
+    """Write the first bin of each spectrum at which a share of its sum is reached.
+
+    Bins are added one after another in float32, as librosa does, whose rounding decides close
+    calls. Four spectra at a time: one addition of a sum waits for the one before.
+    """
+    last = len(spectra) - 1
+    for first in range(0, len(spectra), 4):
+        a, b = spectra[first], spectra[min(first + 1, last)]
+        c, d = spectra[min(first + 2, last)], spectra[min(first + 3, last)]
+        sum_a = sum_b = sum_c = sum_d = np.float32(0)
+        for place in range(spectra.shape[1]):
+            sum_a += a[place]
+            sum_b += b[place]
+            sum_c += c[place]
+            sum_d += d[place]
+        least_a, least_b, least_c, least_d = (
+            sum_a * share,
+            sum_b * share,
+            sum_c * share,
+            sum_d * share,
+        )
+        below_a = below_b = below_c = below_d = 0
+        sum_a = sum_b = sum_c = sum_d = np.float32(0)
+        for place in range(spectra.shape[1]):
+            sum_a += a[place]
+            sum_b += b[place]
+            sum_c += c[place]
+            sum_d += d[place]
+            below_a += sum_a < least_a
+            below_b += sum_b < least_b
+            below_c += sum_c < least_c
+            below_d += sum_d < least_d
+        bins[first], bins[min(first + 1, last)] = below_a, below_b
+        bins[min(first + 2, last)], bins[min(first + 3, last)] = below_c, below_d
+
+
+def rms(power: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Root of the mean square of each window, from spectra of power, ``(frames,)``.
+
+    The window has faded its ends: steady sound has 1.6 times as much in its samples.
+    """
+    weights = np.full(BINS, 2.0 / FFT_SIZE**2, np.float32)
+    weights[[0, -1]] *= 0.5
+    return np.sqrt(power @ weights)
+
+
+@dataclass(frozen=True)
+class _Band:
+    bins: slice
+    count: int  # of bins that make a peak, and a valley
+
+
+@lru_cache(maxsize=8)
+def _bands(rate: float) -> tuple[_Band, ...]:
+    hz = np.fft.rfftfreq(FFT_SIZE, 1 / rate)
+    edges = np.concatenate([[0], _LOWEST_BAND_HZ * 2.0 ** np.arange(CONTRAST_BANDS)])
+    bands = []
+    for number, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        inside = np.flatnonzero((hz >= low) & (hz <= high))
+        is_last = number == CONTRAST_BANDS - 1
+        first = int(inside[0]) - (number > 0)
+        last = BINS - 1 if is_last else int(inside[-1])
+        count = max(int(np.rint(_QUANTILE * (last - first + 1))), 1)
+        # librosa leaves out the last bin of all bands but the highest, once it has counted it
+        bands.append(_Band(slice(first, last + is_last), count))
+    return tuple(bands)
+
+
+def contrast_ends(spectra: NDArray[np.float32], rate: float) -> NDArray[np.float32]:
+    """Mean of the loudest and of the faintest bins of each band.
+
+    Args:
+        spectra: of magnitude or of power.
+        rate: samples a second that the bins are taken to stand for; half of it is at least
+            :data:`HIGHEST_BAND_HZ`.
+
+    Returns:
+        ``(14, frames)``: seven peaks, then seven valleys.
+    """
+    found = np.empty((2 * CONTRAST_BANDS, len(spectra)), np.float32)
+    for number, band in enumerate(_bands(rate)):
+        part = spectra[:, band.bins]
+        peak, valley = found[number], found[CONTRAST_BANDS + number]
+        if band.count == 1:
+            np.max(part, axis=1, out=peak)
+            np.min(part, axis=1, out=valley)
+            continue
+        ordered = np.sort(part, axis=1)
+        np.add.reduce(ordered[:, -band.count :], axis=1, out=peak)
+        np.add.reduce(ordered[:, : band.count], axis=1, out=valley)
+        peak /= band.count
+        valley /= band.count
+    return found
+
+
+def decibels(power: NDArray[np.floating], loudest: float) -> NDArray[np.floating]:
+    """Power in dB, no more than 80 dB below the loudest of the track.
+
+    Args:
+        power: of any shape.
+        loudest: the greatest power of the track.
+    """
+    least = 10.0 * np.log10(np.maximum(1e-10, loudest)) - 80.0
+    return np.maximum(10.0 * np.log10(np.maximum(1e-10, power)), least)
+
+
+class HopTotals:
+    """Adds up what is told of samples, hop by hop, while they arrive.
+
+    A window of 2048 samples is four hops of 512; samples that fill no hop wait for more.
+    """
+
+    def __init__(self) -> None:
+        self._waiting = np.zeros(0, np.float32)
+        self._last = np.float32(0)
+        self._parts: list[NDArray[np.float64]] = []
+
+    def add(self, samples: NDArray[np.float32]) -> None:
+        """Take ``(n,)`` more samples."""
+        sound = np.concatenate([self._waiting, samples]) if len(self._waiting) else samples
+        whole = len(sound) // HOP * HOP
+        if whole:
+            self._count(sound[:whole])
+        self._waiting = sound[whole:]
+
+    def _count(self, sound: NDArray[np.float32]) -> None:
+        before = self._last if self._parts else sound[0]
+        negative = sound < np.float32(-_SILENCE)
+        changes = np.empty(len(sound), np.bool_)
+        changes[0] = negative[0] != (before < np.float32(-_SILENCE))
+        np.not_equal(negative[1:], negative[:-1], out=changes[1:])
+        changes, by_hop = changes.reshape(-1, HOP), sound.reshape(-1, HOP)
+        energy = np.einsum("hs,hs->h", by_hop, by_hop)
+        self._parts.append(np.stack([np.count_nonzero(changes, axis=1), changes[:, 0], energy]))
+        self._last = sound[-1]
+
+    def by_frame(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Of each window: changes of sign a sample, and the root of the mean square.
+
+        Before the beginning and after the end are zeros, but no sign changes there. Call it once,
+        when all samples were added.
+        """
+        frames = 1 + sum(part.shape[1] for part in self._parts)
+        if len(self._waiting):
+            # with silence after the end; its change of sign is none
+            missing = HOP - len(self._waiting)
+            self._count(np.pad(self._waiting, (0, missing), mode="edge"))
+            self._parts[-1][2] -= missing * np.float64(self._waiting[-1]) ** 2
+        hops = np.pad(np.concatenate(self._parts, axis=1), ((0, 0), (2, 2)))
+        windows = hops[:, :-3] + hops[:, 1:-2] + hops[:, 2:-1] + hops[:, 3:]
+        # a change at the first sample of a window is between it and the sample before
+        crossings = windows[0] - hops[1, :-3]
+        rms = np.sqrt(np.maximum(windows[2], 0) / FFT_SIZE)
+        return crossings[:frames] / FFT_SIZE, rms[:frames]

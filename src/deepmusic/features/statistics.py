@@ -1,0 +1,51 @@
+"""Seven statistics of a row of numbers over time."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["STATISTICS", "describe"]
+
+STATISTICS = ("kurtosis", "max", "mean", "median", "min", "skew", "std")
+"""In the order of the columns."""
+
+
+def describe(rows: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Statistics of each row, in its own precision.
+
+    Moments are those of the sample as a whole (no correction for its size), and the kurtosis is
+    the excess over a normal distribution's. A row that does not vary has skew 0 and kurtosis -3,
+    as in the published table (SciPy before 1.9), where later versions of SciPy have no number.
+
+    Args:
+        rows: ``(rows, frames)``, one frame or more.
+
+    Returns:
+        ``(7, rows)``, in the order of :data:`STATISTICS`.
+    """
+    ordered = np.sort(rows, axis=1)
+    frames = rows.shape[1]
+    middle = frames // 2
+    median = ordered[:, middle] if frames % 2 else ordered[:, middle - 1 : middle + 1].mean(axis=1)
+    mean = rows.mean(axis=1, keepdims=True)
+    apart = rows - mean
+    square = apart * apart
+    second = square.mean(axis=1)
+    # SciPy's measure of no variation that is worth the name
+    least = (np.finfo(rows.dtype).eps * mean[:, 0]) ** 2
+    varies = second > least
+    spread = np.where(varies, second, 1)
+    skew = np.where(varies, (square * apart).mean(axis=1) / spread**1.5, 0)
+    kurtosis = np.where(varies, (square * square).mean(axis=1) / spread**2 - 3, -3)
+    return np.stack(
+        [
+            kurtosis,
+            ordered[:, -1],
+            mean[:, 0],
+            median,
+            ordered[:, 0],
+            skew,
+            np.sqrt(second),
+        ]
+    ).astype(np.float64)

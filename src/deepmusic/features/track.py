@@ -1,0 +1,271 @@
+"""All features of one track, from samples that are read once, or twice where the track is long.
+
+Tuning and loudness are known only at the end, and much depends on them. The spectra of a short
+track are kept until then; a long one is read again, so that memory stays bounded: what is kept of
+it is a few hundred bytes for each frame of 512 samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from deepmusic.audio import LogMelConfig
+from deepmusic.audio.log_mel import mel_power
+from deepmusic.features.chroma import (
+    CLASSES,
+    cens,
+    chroma_filters,
+    fold_filters,
+    normalised,
+    tonnetz,
+)
+from deepmusic.features.constant_q import BINS as CONSTANT_Q_BINS
+from deepmusic.features.constant_q import ConstantQ, highest_hz
+from deepmusic.features.recipe import COLUMNS, ROWS, Recipe, recipe_named
+from deepmusic.features.spectra import FFT_SIZE, HOP, magnitudes
+from deepmusic.features.spectral import (
+    CONTRAST_BANDS,
+    HIGHEST_BAND_HZ,
+    HopTotals,
+    centroid_and_bandwidth,
+    contrast_ends,
+    decibels,
+    rms,
+    rolloff,
+)
+from deepmusic.features.statistics import describe
+from deepmusic.features.tuning import PeakFinder
+
+__all__ = ["Rows", "feature_columns", "feature_rows"]
+
+Blocks = Callable[[], Iterable[NDArray[np.float32]]]
+"""Gives the samples of a track, ``(n,)`` at a time, from the start each time it is called."""
+
+Rows = Mapping[str, NDArray[np.floating]]
+"""Features over time, ``(rows, frames)`` each, by name."""
+
+_ASSUMED_RATE = 22050.0
+_MELS, _MFCC = 128, 20
+
+
+@dataclass
+class _Survey:
+    """What is known of a track when it was heard once."""
+
+    samples: int = 0
+    tuning: float = 0.0  # of the constant-Q transform
+    tuning_assumed: float = 0.0  # of power at the assumed rate
+    loudest_mel: float = 0.0
+    totals: HopTotals = field(default_factory=HopTotals)
+    kept: list[tuple[NDArray[np.float32], NDArray[np.float32]]] | None = None
+
+
+class _Writer:
+    """The rows of a track, filled from left to right."""
+
+    def __init__(self, rows: int, frames: int) -> None:
+        self.rows = np.empty((rows, frames), np.float32)
+        self.filled = 0
+
+    def add(self, columns: NDArray[np.float32]) -> None:
+        self.rows[:, self.filled : self.filled + columns.shape[1]] = columns
+        self.filled += columns.shape[1]
+
+
+def feature_rows(
+    samples: NDArray[np.float32], rate: int, recipe: Recipe | str = "fma"
+) -> dict[str, NDArray[np.floating]]:
+    """Features over time of sound in memory.
+
+    Args:
+        samples: ``(n,)`` mono, at least one; float64 is rounded to float32.
+        rate: samples a second.
+        recipe: a version of the recipe, or its name.
+
+    Returns:
+        ``(rows, frames)`` for each name of :data:`~deepmusic.features.ROWS`, one frame every 512
+        samples. What the rate is too low for is left out: the constant-Q transform and what comes
+        from it below 8,390 Hz or so, by the tuning; the corrected contrast up to 12,800 Hz.
+
+    Raises:
+        RequestError: there is no such recipe.
+        ValueError: samples are not one-dimensional, none, or not finite.
+    """
+    sound = np.ascontiguousarray(samples, np.float32)
+    if sound.ndim != 1 or not len(sound):
+        raise ValueError(f"samples are one channel, shape (n,), n > 0; got {sound.shape}")
+    if not np.isfinite(sound).all():
+        raise ValueError("samples must be finite numbers")
+    return rows_of(lambda: [sound], rate, _recipe(recipe), keeps=True)
+
+
+def feature_columns(rows: Rows) -> NDArray[np.float32]:
+    """The 518 columns of features over time.
+
+    Args:
+        rows: as :func:`feature_rows` gives them; what is missing becomes NaN.
+
+    Returns:
+        ``(518,)``, in the order of :data:`~deepmusic.features.COLUMNS`.
+    """
+    parts = []
+    for name, count in ROWS.items():
+        known = describe(rows[name]) if name in rows else np.full((7, count), np.nan)
+        parts.append(known.ravel())
+    columns = np.concatenate(parts).astype(np.float32)
+    assert len(columns) == len(COLUMNS)
+    return columns
+
+
+def _recipe(recipe: Recipe | str) -> Recipe:
+    return recipe_named(recipe) if isinstance(recipe, str) else recipe
+
+
+def rows_of(
+    blocks: Blocks, rate: int, recipe: Recipe, *, keeps: bool
+) -> dict[str, NDArray[np.floating]]:
+    """Features over time, as in :func:`feature_rows`.
+
+    Args:
+        blocks: the samples, finite.
+        rate: samples a second.
+        recipe: a version of the recipe.
+        keeps: whether spectra are kept in memory, 4.6 kB a frame; otherwise ``blocks`` is called
+            twice.
+    """
+    mel = LogMelConfig(rate=rate, fft_size=FFT_SIZE, hop_samples=HOP, mels=_MELS)
+    told = float(rate) if recipe.is_corrected else _ASSUMED_RATE
+    survey = _survey(blocks, rate, told, mel, keeps=keeps)
+    frames = 1 + survey.samples // HOP
+    found: dict[str, NDArray[np.floating]] = {}
+
+    chroma = None
+    if highest_hz(survey.tuning) <= rate / 2:
+        chroma = _PitchClasses(rate, survey.tuning, recipe.chroma_bins, frames)
+    spectral = _Spectral(survey, told, recipe, frames)
+    if survey.kept is not None:
+        for spectra, mels in survey.kept:
+            spectral.add(spectra, mels)
+        survey.kept = None
+        if chroma is not None:
+            for block in blocks():
+                chroma.add(block)
+    else:
+        sound = blocks() if chroma is None else chroma.heard(blocks())
+        for spectra in magnitudes(sound):
+            mels = np.empty((len(spectra), _MELS), np.float32)
+            spectral.add(spectra, mel_power(spectra * spectra, mel, mels))
+    if chroma is not None:
+        raw = chroma.all()
+        found["chroma_cqt"] = _by_frame(normalised(raw, np.inf))
+        found["chroma_cens"] = cens(raw)
+        source = "chroma_cqt" if recipe.is_corrected else "chroma_cens"
+        found["tonnetz"] = tonnetz(found[source])
+    found.update(spectral.all())
+    crossings, loudness = survey.totals.by_frame()
+    found["zcr"] = crossings[None]
+    if recipe.is_corrected:
+        found["rmse"] = loudness[None]
+    return found
+
+
+def _survey(blocks: Blocks, rate: int, told: float, mel: LogMelConfig, *, keeps: bool) -> _Survey:
+    survey = _Survey(kept=[] if keeps else None)
+    peaks, peaks_assumed = PeakFinder(rate, FFT_SIZE), PeakFinder(told, FFT_SIZE)
+
+    def counted() -> Iterator[NDArray[np.float32]]:
+        for block in blocks():
+            survey.samples += len(block)
+            survey.totals.add(block)
+            yield block
+
+    for spectra in magnitudes(counted()):
+        power = spectra * spectra
+        greatest = spectra.max(axis=1)
+        peaks.add(spectra, greatest)
+        peaks_assumed.add(power, greatest * greatest)
+        mels = mel_power(power, mel, np.empty((len(power), _MELS), np.float32))
+        survey.loudest_mel = max(survey.loudest_mel, float(mels.max()))
+        if survey.kept is not None:
+            survey.kept.append((spectra, mels))
+    survey.tuning, survey.tuning_assumed = peaks.tuning(), peaks_assumed.tuning()
+    return survey
+
+
+class _PitchClasses:
+    """Constant-Q chroma of a track, of any loudness."""
+
+    def __init__(self, rate: int, tuning: float, per_octave: int, frames: int) -> None:
+        self._transform = ConstantQ(rate, tuning)
+        self._fold = fold_filters(CONSTANT_Q_BINS, per_octave)
+        self._written = _Writer(CLASSES, frames)
+
+    def add(self, block: NDArray[np.float32], *, is_last: bool = False) -> None:
+        magnitude = self._transform.push(block, is_last=is_last)
+        self._written.add(self._fold @ magnitude)
+
+    def heard(self, blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+        """The blocks, each after it was added."""
+        for block in blocks:
+            self.add(block)
+            yield block
+
+    def all(self) -> NDArray[np.float32]:
+        self.add(np.empty(0, np.float32), is_last=True)
+        return np.ascontiguousarray(self._written.rows[:, : self._written.filled])
+
+
+class _Spectral:
+    """What is told from spectra, once tuning and loudness are known."""
+
+    def __init__(self, survey: _Survey, told: float, recipe: Recipe, frames: int) -> None:
+        self._told, self._recipe = told, recipe
+        self._filters = chroma_filters(told, survey.tuning_assumed)
+        self._loudest_mel = survey.loudest_mel
+        self._cosines = _cosines()
+        self._has_contrast = told / 2 > HIGHEST_BAND_HZ
+        self._shape = _Writer(4, frames)  # rms, centroid, bandwidth, rolloff
+        self._chroma = _Writer(CLASSES, frames)
+        self._mfcc = _Writer(_MFCC, frames)
+        self._ends = _Writer(2 * CONTRAST_BANDS, frames if self._has_contrast else 0)
+
+    def add(self, spectra: NDArray[np.float32], mels: NDArray[np.float32]) -> None:
+        power = spectra * spectra
+        centre, width = centroid_and_bandwidth(spectra, self._told)
+        shape = [rms(power), width, centre, rolloff(spectra, self._told)]
+        self._shape.add(np.array(shape, np.float32))
+        self._chroma.add(self._filters @ power.T)
+        self._mfcc.add(self._cosines @ decibels(mels, self._loudest_mel).T)
+        if self._has_contrast:
+            told = power if self._recipe.is_corrected else spectra
+            self._ends.add(contrast_ends(told, self._told))
+
+    def all(self) -> dict[str, NDArray[np.floating]]:
+        found: dict[str, NDArray[np.floating]] = {
+            "chroma_stft": _by_frame(normalised(self._chroma.rows, np.inf)),
+            "mfcc": self._mfcc.rows,
+        }
+        names = ("rmse", "spectral_bandwidth", "spectral_centroid", "spectral_rolloff")
+        for name, row in zip(names, self._shape.rows, strict=True):
+            found[name] = row[None] if name == "rmse" else row[None].astype(np.float64)
+        if self._has_contrast:
+            peaks, valleys = np.split(self._ends.rows.astype(np.float64), 2)
+            peaks = decibels(peaks, float(peaks.max()))
+            found["spectral_contrast"] = peaks - decibels(valleys, float(valleys.max()))
+        return found
+
+
+def _by_frame(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same values in librosa's order in memory: its statistics add them up in that order."""
+    return np.asfortranarray(rows)
+
+
+def _cosines() -> NDArray[np.float32]:
+    """From mel bands to cepstral coefficients, ``(20, 128)``."""
+    transform = scipy.fft.dct(np.eye(_MELS), axis=0, type=2, norm="ortho")
+    return np.asarray(transform[:_MFCC], np.float32)

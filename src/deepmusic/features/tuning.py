@@ -1,0 +1,110 @@
+"""By how much a recording is out of tune with A = 440 Hz, from the peaks of its spectra.
+
+Equal to ``librosa.estimate_tuning``: parabolas through the peaks give their frequencies, those of
+at least median height vote, and the fullest of 100 bins, each a hundredth of a semitone wide, is
+the tuning. Rounding is that of librosa, step by step: a vote that moves to another bin could move
+the tuning, and with it every chroma value of the track.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepmusic.features.compiled import compiled
+
+__all__ = ["PeakFinder", "tuning_of"]
+
+_LOW_HZ, _HIGH_HZ = 150.0, 4000.0
+_SHARE_OF_MAXIMUM = 0.1
+_BINS_PER_SEMITONE = 100
+_LOWEST_A_HZ = 440 / 16
+
+
+class PeakFinder:
+    """Collects the peaks of spectra, block by block.
+
+    Args:
+        rate: samples a second that the bins are taken to stand for.
+        fft_size: samples of a window.
+    """
+
+    def __init__(self, rate: float, fft_size: int) -> None:
+        bin_hz = np.fft.rfftfreq(fft_size, 1 / rate)
+        inside = np.flatnonzero((bin_hz >= _LOW_HZ) & (bin_hz < min(_HIGH_HZ, rate / 2)))
+        # neither the first nor the last bin has two neighbours
+        inside = inside[(inside > 0) & (inside < len(bin_hz) - 1)]
+        self._first = int(inside[0]) if len(inside) else 1
+        self._last = int(inside[-1]) if len(inside) else 0
+        self._rate, self._fft_size = float(rate), fft_size
+        self._found: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+
+    def add(self, spectra: NDArray[np.float32], greatest: NDArray[np.float32]) -> None:
+        """Take the peaks of ``(frames, bins)`` more spectra, with the greatest value of each."""
+        first, last = self._first, self._last
+        if last < first:
+            return
+        least = np.float32(_SHARE_OF_MAXIMUM) * greatest
+        pitch = np.empty(len(spectra) * (last - first + 2) // 2, np.float32)
+        height = np.empty_like(pitch)
+        count = _peaks(spectra, least, first, last, self._rate, self._fft_size, pitch, height)
+        self._found.append((pitch[:count], height[:count]))
+
+    def tuning(self) -> float:
+        """Tuning in semitones, in [-0.5, 0.5); 0 where there is no peak."""
+        if not self._found:
+            return 0.0
+        pitch = np.concatenate([pitch for pitch, _ in self._found])
+        height = np.concatenate([height for _, height in self._found])
+        if not len(pitch):
+            return 0.0
+        return tuning_of(pitch[height >= np.median(height)])
+
+
+@compiled
+def _peaks(
+    spectra: NDArray[np.float32],
+    least: NDArray[np.float32],
+    first: int,
+    last: int,
+    rate: float,
+    fft_size: int,
+    pitch: NDArray[np.float32],
+    height: NDArray[np.float32],
+) -> int:
+    """Write pitches in Hz and heights of all peaks above ``least``; how many there are."""
+    count = 0
+    for frame in range(len(spectra)):
+        row = spectra[frame]
+        for place in range(first, last + 1):
+            mid = row[place]
+            if mid > least[frame] and mid > row[place - 1] and mid >= row[place + 1]:
+                low, high = row[place - 1], row[place + 1]
+                bend = np.float64(high + low) - 2.0 * np.float64(mid)
+                slope = np.float64(high - low) / 2.0
+                shift = np.float32(0)
+                if abs(slope) < abs(bend):
+                    shift = np.float32(-slope / bend)
+                tilt = (high - low) / np.float32(2)
+                height[count] = mid + np.float32(0.5) * tilt * shift
+                pitch[count] = (place + np.float64(shift)) * rate / fft_size
+                count += 1
+    return count
+
+
+def tuning_of(pitches: NDArray[np.float32]) -> float:
+    """Where most pitches lie between the semitones.
+
+    Args:
+        pitches: ``(n,)`` in Hz, above 0.
+
+    Returns:
+        Semitones in [-0.5, 0.5); 0 where there is no pitch.
+    """
+    if not len(pitches):
+        return 0.0
+    apart = np.mod(12 * np.log2(pitches / _LOWEST_A_HZ), 1.0)
+    apart[apart >= 0.5] -= 1.0
+    edges = np.linspace(-0.5, 0.5, _BINS_PER_SEMITONE + 1)
+    counts, _ = np.histogram(apart, edges)
+    return float(edges[np.argmax(counts)])
