@@ -1,10 +1,12 @@
-"""The shipped model: found by name, small, and the same on a recording however it is coded."""
+"""The shipped models: found by name, small; what they are, and what they make of music."""
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -15,7 +17,9 @@ import pytest
 
 import deepmusic
 from deepmusic import pretrained
-from deepmusic.errors import CheckpointError
+from deepmusic.composing import Composer
+from deepmusic.datasets.symbolic import STYLES
+from deepmusic.errors import CheckpointError, RequestError
 from deepmusic.hearing.inference import Classifier
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -88,6 +92,114 @@ def test_classify_loads_once(shared_data: Path, monkeypatch: pytest.MonkeyPatch)
     assert deepmusic.classify(str(path)) == first
     assert deepmusic.classify(io.BytesIO(path.read_bytes())).top == first.top
     assert first.path == str(path)
+
+
+# ------------------------------------------------------------------------------------- composer
+
+COMPOSER = pretrained.MODELS["composer"]
+composes = pytest.mark.skipif(
+    not COMPOSER.exists(), reason="this checkout has no composer yet: run the training script"
+)
+
+
+@pytest.fixture(scope="module")
+def composer() -> Composer:
+    return deepmusic.load_composer()
+
+
+@pytest.mark.parametrize("name", ["classifier", "no/such/run", "", "composer.safetensors"])
+def test_unknown_composers_are_said(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    messages = []
+    for load in (deepmusic.load_composer, lambda model: deepmusic.generate(model=model, bars=4)):
+        with pytest.raises(CheckpointError) as caught:
+            load(name)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+    assert messages[0].endswith(".")
+    assert "\n" not in messages[0]
+    assert name in messages[0]
+
+
+@composes
+def test_the_composer_is_small_and_the_one_that_was_measured(composer: Composer) -> None:
+    assert COMPOSER.stat().st_size <= 20_000_000
+    assert composer.digest == hashlib.sha256(COMPOSER.read_bytes()).hexdigest()[:16]
+    root = Path(__file__).resolve().parents[1]
+    measured = json.loads((root / "docs" / "measured" / "composing.json").read_text("utf-8"))
+    for name, section in measured.items():
+        assert section["of"]["model"] == composer.digest, f"{name}: measure it again"
+
+
+@composes
+def test_the_composer_is_what_its_card_says(composer: Composer) -> None:
+    assert composer.styles == ("chorale", "folk", "pop", "classical") == tuple(STYLES)
+    card = COMPOSER.with_suffix(".md").read_text(encoding="utf-8")
+    assert card.startswith("# ")
+    parameters = sum(p.numel() for p in composer.network.parameters())
+    assert f"{parameters:,} parameters" in card
+    assert f"{COMPOSER.stat().st_size / 1e6:.1f} MB" in card
+    assert composer.card["data"] in card
+    for style, made in composer.cards.items():
+        assert f"{made.pieces} training pieces" in card
+        (figures,) = (line for line in card.splitlines() if line.startswith(f"| {style} |"))
+        test = composer.card["metrics"]["test"]
+        for kind in ("without_pose", "causal_pose"):
+            assert f"{test[kind][style]:.2f}" in figures
+    for data in ("JSB", "Nottingham", "POP909", "Piano-midi.de"):
+        assert data in card, data
+    for licence in ("public domain", "GPL-3", "MIT", "CC BY-SA", "cannot"):
+        assert licence in card, licence
+    assert str(Path(__file__).resolve().parents[2]) not in json.dumps(composer.card)
+
+
+@composes
+def test_each_style_has_all_that_it_needs(composer: Composer) -> None:
+    assert composer.judge is not None
+    assert set(composer.judge.styles) == set(composer.styles)
+    assert composer.copies is not None
+    parts = {style: len(card.parts) for style, card in composer.cards.items()}
+    assert parts == {"chorale": 4, "folk": 2, "pop": 3, "classical": 1}
+    for style, card in composer.cards.items():
+        assert composer.references[style], style
+        assert 40 <= card.tempo <= 200
+        for low, high in card.range[: len(card.parts)]:
+            assert 21 <= low < high <= 108
+
+
+@composes
+@pytest.mark.parametrize("style", ["chorale", "folk", "pop", "classical"])
+def test_generate_gives_a_tune_that_is_likely(style: str) -> None:
+    tune = deepmusic.generate(style, bars=4, seed=3, candidates=1)
+    again = deepmusic.generate({style: 2.0}, bars=4, seed=3, candidates=1)
+    assert tune.score == again.score
+    assert tune.report == again.report
+    assert tune.score.beats >= 12
+    assert tune.report["notes"] == len(tune.score.notes) > 4
+    nats = tune.report["nats_per_step"]
+    assert math.isfinite(nats)
+    assert 0 < nats < 20  # even chances for 88 keys of one part alone would cost 61
+    assert sum(tune.report["judge"].values()) == pytest.approx(1, abs=1e-3)
+    assert tune.report["copying"]["share"] <= 1
+
+
+@composes
+def test_generate_loads_once_and_refuses_what_is_impossible(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = deepmusic.generate(bars=4, seed=1, candidates=1)
+    assert first.request.style == {"folk": 1}
+    monkeypatch.setattr(Composer, "load", None)
+    assert deepmusic.generate("folk", bars=4, seed=1, candidates=1).score == first.score
+    with pytest.raises(RequestError, match="there are chorale, folk, pop, classical"):
+        deepmusic.generate("jazz", bars=4)
+    with pytest.raises(RequestError, match="4 to 256"):
+        deepmusic.generate(bars=0)
+
+
+# --------------------------------------------------------------------------------------- slower
 
 
 def clips() -> list[Path]:

@@ -30,7 +30,7 @@ class Check:
     """One thing that was looked at.
 
     Args:
-        section: ``python``, ``package``, ``format``, ``device``, ``extra`` or ``model``.
+        section: ``python``, ``package``, ``format``, ``device``, ``extra``, ``model`` or ``sound``.
         name: what was looked at.
         status: ``ok``; ``note``, something is missing that one can do without; ``broken``,
             something essential does not work.
@@ -268,11 +268,18 @@ def _composer() -> Check:
 
 
 def _soundfont() -> Check:
-    from deepmusic.music import find_soundfont
+    """Play a note with the SoundFont that `generate` would take."""
+    from deepmusic.errors import DeepMusicError
+    from deepmusic.music import Note, Score, find_soundfont, render
 
-    found = find_soundfont()
-    if found is None:
-        return Check("sound", "soundfont", "note", "none found: the built-in synthesiser plays")
+    try:
+        found = find_soundfont()
+        if found is None:
+            return Check("sound", "soundfont", "note", "none found: the built-in synthesiser plays")
+        render(Score(480, (Note(0, 480, 69),)), soundfont=found)
+    except DeepMusicError as error:
+        advice = "name another SoundFont by the environment variable DEEPMUSIC_SOUNDFONT"
+        return Check("sound", "soundfont", "broken", _said(error), advice)
     return Check("sound", "soundfont", "ok", str(found))
 
 

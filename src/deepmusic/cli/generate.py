@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +88,7 @@ def generate(
     """
     from deepmusic.composing.request import Request, read_numbers
 
-    form = _Form(soundfont=soundfont, wav=not no_wav, picture=not no_picture, musicxml=musicxml)
+    form = _Form.of(soundfont, wav=not no_wav, picture=not no_picture, musicxml=musicxml)
     if again is not None:
         others = {
             **asked,
@@ -103,7 +103,7 @@ def generate(
             raise RequestError("A tune is made again as it was: give --again alone, with -o.")
         recorded = _recorded(again)
         composer = _load(model)
-        _make_again(composer, recorded, form, Path(out) if out else Path(again).with_suffix(""))
+        _make_again(composer, recorded, form, _stem(out, Path(again).with_suffix("")))
         return
     composer = _load(model)
     first = secrets.randbelow(2**31) if seed is None else seed
@@ -118,9 +118,7 @@ def generate(
         has_end=not no_ending,
         **values,
     )
-    stem = Path(out) if out is not None else Path(f"{'-'.join(request.style)}-{first}")
-    if out is not None and stem.is_dir():
-        stem = stem / f"{'-'.join(request.style)}-{first}"
+    stem = _stem(out, Path(f"{'-'.join(request.style)}-{first}"))
     failed = 0
     with display(count) as shown:
         for number in range(count):
@@ -139,35 +137,55 @@ def generate(
     ctx.exit(1 if failed else 0)
 
 
+def _stem(out: str | None, usual: Path) -> Path:
+    """The name of the files without their endings: the usual one, in a folder if out is one."""
+    if out is None:
+        return usual
+    if Path(out).is_dir():
+        return Path(out) / usual.name
+    return Path(out).with_suffix("") if Path(out).suffix in _ENDINGS else Path(out)
+
+
+_ENDINGS = {".mid", ".wav", ".png", ".json", ".musicxml"}
+
+
+@dataclass(frozen=True)
 class _Form:
     """In which forms tunes are written."""
 
-    def __init__(self, *, soundfont: str | None, wav: bool, picture: bool, musicxml: bool) -> None:
-        self._soundfont, self._wav, self._picture = soundfont, wav, picture
-        self._musicxml = musicxml
+    wav: bool
+    font: str | None
+    picture: bool
+    musicxml: bool
+
+    @classmethod
+    def of(cls, soundfont: str | None, *, wav: bool, picture: bool, musicxml: bool) -> _Form:
+        """Look at the SoundFont, named or found, before any work is done.
+
+        Raises:
+            DeepMusicError: it is missing or none.
+        """
+        from deepmusic.music import find_soundfont
+        from deepmusic.music.sound import checked_soundfont
+
+        font = (soundfont or find_soundfont()) if wav else None
+        return cls(wav, None if font is None else checked_soundfont(font), picture, musicxml)
 
     def write(self, tune: Tune, stem: Path) -> None:
         """Write a tune under a name, and last the file that tells of the others."""
-        from deepmusic.music import (
-            draw_piano_roll,
-            find_soundfont,
-            midi_bytes,
-            write_musicxml,
-            write_wav,
-        )
+        from deepmusic.music import draw_piano_roll, midi_bytes, write_musicxml, write_wav
 
         content = midi_bytes(tune.score)
         with write_atomically(_named(stem, ".mid"), "wb") as file:
             file.write(content)
         report = {**tune.report, "midi_sha256": hashlib.sha256(content).hexdigest()}
-        if self._wav:
-            font = self._soundfont or find_soundfont()
-            write_wav(tune.score, _named(stem, ".wav"), soundfont=font)
-            report["sound"] = "built-in synthesiser" if font is None else Path(font).name
-        if self._picture:
+        if self.wav:
+            write_wav(tune.score, _named(stem, ".wav"), soundfont=self.font)
+            report["sound"] = "built-in synthesiser" if self.font is None else Path(self.font).name
+        if self.picture:
             title = f"{', '.join(tune.request.style)}, {report['key']}, seed {tune.request.seed}"
             draw_piano_roll(tune.score, _named(stem, ".png"), title=title)
-        if self._musicxml:
+        if self.musicxml:
             write_musicxml(tune.score, _named(stem, ".musicxml"))
         with write_atomically(_named(stem, ".json")) as file:
             json.dump(report, file, indent=1, ensure_ascii=False)
@@ -193,7 +211,7 @@ def _make_again(composer: Composer, recorded: dict[str, Any], form: _Form, stem:
     for path, digest in recorded["files"].items():
         try:
             content = Path(path).read_bytes()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a null character in the name
             raise RequestError(f"{path}, which that tune needs, cannot be read.") from error
         if hashlib.sha256(content).hexdigest()[:16] != digest:
             raise RequestError(f"{path}, which that tune needs, has changed since.")
@@ -216,7 +234,7 @@ def _recorded(path: str) -> dict[str, Any]:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"{path} is not the JSON file of a tune.") from error
     needed = ("model", "request", "files", "midi_sha256")
     if (

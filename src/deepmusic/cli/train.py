@@ -318,7 +318,9 @@ class _Watch(AbstractContextManager["_Watch"]):
 
 def _report_problems(problems: Sequence[Problem]) -> None:
     for problem in problems:
-        click.echo(printable(f"{problem.path}: {problem.message}"), err=True)
+        named = problem.message.startswith(f"{problem.path}: ")
+        said = problem.message if named else f"{problem.path}: {problem.message}"
+        click.echo(printable(said), err=True)
     if problems:
         count = len(problems)
         click.echo(f"{count} {'file was' if count == 1 else 'files were'} left out.", err=True)

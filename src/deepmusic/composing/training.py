@@ -95,18 +95,19 @@ def train_composer(
         CheckpointError: the run is there already and ``resume`` is off, or it is of other data.
     """
     run = Path(run)
-    styles = tuple(dict.fromkeys(piece.style for piece in dataset.train))
-    if config is None:
-        most = max((len(piece.grid.parts) for piece in dataset.train), default=1)
-        config = ComposerConfig(
-            styles=styles or ("none",),
-            parts=min(most, 4),
-            steps_per_beat=dataset.steps_per_beat,
-            passage_steps=32 * dataset.steps_per_beat,
-        )
-    sides, problems = encoded_sides(dataset, config)
+    chosen = config or _default_config(dataset)
+    sides, problems = encoded_sides(dataset, chosen)
     if not sides["train"]:
-        raise DataError(f"{dataset.name} holds no piece to learn from that can be used.")
+        others = len(dataset.validation) + len(dataset.test)
+        why = f": {others} fell to validation and test, so add more" if others else ""
+        raise DataError(f"{dataset.name} holds no piece to learn from that can be used{why}.")
+    if config is None:
+        learned = {chosen.styles[style] for _, style in sides["train"]}
+        problems += _unlearned(dataset, learned, {problem.path for problem in problems})
+        if len(learned) < len(chosen.styles):
+            chosen = replace(chosen, styles=tuple(s for s in chosen.styles if s in learned))
+            sides, _ = encoded_sides(dataset, chosen)
+    config = chosen
     # with few pieces chance may leave validation empty; then the training pieces stand in
     judged = sides["validation"] or sides["train"][:50]
     steps = 64 * dataset.steps_per_beat
@@ -150,6 +151,28 @@ def train_composer(
             json.dump(metrics, file, indent=1)
             file.write("\n")
     return TrainedComposer(run, composer, metrics, (*dataset.problems, *problems))
+
+
+def _default_config(dataset: SymbolicDataset) -> ComposerConfig:
+    """That of a data set: its styles, and its parts up to four."""
+    most = max((len(piece.grid.parts) for piece in dataset.train), default=1)
+    return ComposerConfig(
+        styles=tuple(dict.fromkeys(piece.style for piece in dataset.train)) or ("none",),
+        parts=min(most, 4),
+        steps_per_beat=dataset.steps_per_beat,
+        passage_steps=32 * dataset.steps_per_beat,
+    )
+
+
+def _unlearned(dataset: SymbolicDataset, styles: set[str], named: set[str]) -> list[Problem]:
+    """Pieces of no use since no piece of their style is there to learn from."""
+    return [
+        Problem(
+            p.name, "no_training", f"{p.name}: no piece of its style is for training; add more."
+        )
+        for p in (*dataset.validation, *dataset.test)
+        if p.style not in styles and p.name not in named
+    ]
 
 
 def _judge_and_copies(

@@ -165,7 +165,8 @@ def load_midi_folder(root: str | os.PathLike[str], *, steps_per_beat: int = 12) 
             continue
         sides[_side(grid)].append(Piece(inside.as_posix(), inside.parts[0], grid))
     if not any(sides.values()):
-        raise DataError(f"{folder} holds no MIDI file that can be used in STYLE/*.mid.")
+        why = f"; of {len(problems)} the first: {problems[0].message}" if problems else "."
+        raise DataError(f"{folder} holds no MIDI file that can be used in STYLE/*.mid{why}")
     return SymbolicDataset(
         folder.name,
         steps_per_beat,

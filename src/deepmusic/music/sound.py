@@ -227,7 +227,7 @@ def render(
             f"{LONGEST_S / 3600:g}.",
             code="too_long",
         )
-    font = None if soundfont is None else _checked_soundfont(soundfont)
+    font = None if soundfont is None else checked_soundfont(soundfont)
     if not score.notes:
         return np.zeros((math.ceil(score.seconds * rate), 2), np.float32)
     if font is None:
@@ -306,7 +306,7 @@ def _shared_folders() -> list[Path]:
     return [Path(home), *(Path(folder) for folder in others.split(os.pathsep) if folder)]
 
 
-def _checked_soundfont(path: str | os.PathLike[str]) -> str:
+def checked_soundfont(path: str | os.PathLike[str]) -> str:
     """The path of a file that is a SoundFont by its first bytes."""
     shown = f"The SoundFont {os.fspath(path)!r}"
     with open_regular(path, shown=shown, noun="SoundFont", error=ScoreError) as file:

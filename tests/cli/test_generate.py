@@ -1,0 +1,510 @@
+"""``deepmusic generate`` with the shipped composer: what is asked for is in the files it writes.
+
+With a small composer of its own training the command is tested where that is trained, in
+``composing/test_training_composer.py``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import wave
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from composer_runs import Row, refusal, rows_of, score_of
+from training_runs import Call
+
+from deepmusic.cli import deepmusic
+from deepmusic.composing import Composer, Request, Tune
+from deepmusic.errors import CopyingError
+from deepmusic.music import Score, TimeSignature, midi_bytes, read_midi, write_midi
+from deepmusic.pretrained import MODELS
+
+pytestmark = pytest.mark.skipif(
+    not MODELS["composer"].exists(), reason="this checkout has no composer yet"
+)
+
+COMMAND = [sys.executable, "-m", "deepmusic", "generate"]
+SHORT = ["--bars", "4", "--candidates", "1"]
+PLAIN = [*SHORT, "--no-wav", "--no-picture"]
+FORMS = ("json", "mid", "png", "wav")
+
+
+def names(folder: Path) -> list[str]:
+    """All that lies in a folder, hidden files too."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture(autouse=True)
+def no_soundfont(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a machine happens to have must not matter."""
+    monkeypatch.setattr("deepmusic.music.find_soundfont", lambda: None)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The empty folder one is in."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all that is made of one tune."""
+    folder = tmp_path_factory.mktemp("written")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deepmusic.music.find_soundfont", lambda: None)
+        command = ["generate", "--style", "folk", "--seed", "7", *SHORT, "-o", f"{folder}/tune"]
+        assert deepmusic.main(command, standalone_mode=False) == 0
+    return folder
+
+
+# ---------------------------------------------------------------------------------------- files
+
+
+def test_a_tune_is_written_in_all_forms_and_they_agree(written: Path) -> None:
+    from matplotlib.image import imread
+
+    assert names(written) == [f"tune.{form}" for form in FORMS]
+    content = (written / "tune.mid").read_bytes()
+    score = read_midi(content)
+    report = json.loads((written / "tune.json").read_text(encoding="utf-8"))
+    assert report["midi_sha256"] == hashlib.sha256(content).hexdigest()
+    assert report["notes"] == len(score.notes) > 0
+    assert report["seconds"] == pytest.approx(score.seconds, abs=0.01)
+    assert (report["bars"], score.beats) == (4, 16)
+    assert report["request"]["style"] == {"folk": 1}
+    assert report["sound"] == "built-in synthesiser"
+    assert [part.name for part in score.parts] == ["melody", "chords"]
+    with wave.open(str(written / "tune.wav")) as sound:
+        assert (sound.getnchannels(), sound.getsampwidth()) == (2, 2)
+        heard_s = sound.getnframes() / sound.getframerate()
+        samples = np.frombuffer(sound.readframes(sound.getnframes()), "<i2")
+    assert heard_s == pytest.approx(score.seconds + 2.5, abs=0.01)
+    assert np.abs(samples).max() > 1000
+    picture = imread(written / "tune.png")
+    assert picture.shape[0] > 100
+    assert picture.std() > 0.01  # something is drawn
+
+
+def test_the_same_seed_gives_the_same_notes_and_another_gives_others(
+    written: Path, here: Path, call: Call
+) -> None:
+    for seed in ("7", "8"):
+        assert call("generate", "--style", "folk", "--seed", seed, *PLAIN, "-o", seed).status == 0
+    same = (here / "7.mid").read_bytes() == (written / "tune.mid").read_bytes()
+    assert same
+    assert (here / "8.mid").read_bytes() != (here / "7.mid").read_bytes()
+    assert names(here) == ["7.json", "7.mid", "8.json", "8.mid"]
+
+
+@pytest.mark.slow
+def test_a_tune_is_made_again_to_the_bit_elsewhere(written: Path, tmp_path: Path) -> None:
+    """In another process with more threads and other hashes, in another folder."""
+    done = subprocess.run(
+        [*COMMAND, "--again", written / "tune.json", "-o", "twin"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "2",
+            "PYTHONHASHSEED": "77",
+            "XDG_DATA_HOME": str(tmp_path),
+            "XDG_DATA_DIRS": str(tmp_path),
+            "DEEPMUSIC_SOUNDFONT": "",
+        },
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("twin.mid: 4 bars of ")
+    assert names(tmp_path) == [f"twin.{form}" for form in FORMS]
+    for form in ("mid", "wav", "json"):
+        first, second = written / f"tune.{form}", tmp_path / f"twin.{form}"
+        assert first.read_bytes() == second.read_bytes(), form
+
+
+def test_again_writes_beside_the_file_or_into_a_folder(
+    written: Path, here: Path, call: Call
+) -> None:
+    (here / "first.json").write_bytes((written / "tune.json").read_bytes())
+    (here / "tunes").mkdir()
+    plain = ("--no-wav", "--no-picture")
+    for out, expected in (
+        ([], here / "first.mid"),
+        (["-o", "tunes"], here / "tunes" / "first.mid"),
+        (["-o", "."], here / "first.mid"),
+    ):
+        done = call("generate", "--again", "first.json", *out, *plain)
+        assert (done.status, done.error) == (0, ""), out
+        assert expected.read_bytes() == (written / "tune.mid").read_bytes()
+        expected.unlink()
+    assert names(here) == ["first.json", "tunes"]
+
+
+def test_a_tune_after_a_primer_is_made_again_from_another_folder(
+    here: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    primer = tmp_path / "primer.mid"
+    write_midi(score_of(TWINKLE[:7], parts=1), primer)
+    asked = ["--style", "pop", "--primer", primer, "--seed", "1", *PLAIN]
+    assert call("generate", *asked, "-o", "tune").status == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = call("generate", "--again", here / "tune.json", "-o", "twin", *PLAIN[4:])
+    assert again.status == 0, again.error
+    assert Path("twin.mid").read_bytes() == (here / "tune.mid").read_bytes()
+
+
+def test_one_of_several_that_only_copies_is_said_and_the_others_are_written(
+    here: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compose = Composer.compose
+
+    def compose_or_copy(composer: Composer, request: Request) -> Tune:
+        if request.seed == 6:
+            raise CopyingError("All 4 candidates copy.")
+        return compose(composer, request)
+
+    monkeypatch.setattr(Composer, "compose", compose_or_copy)
+    asked = ["--style", "folk", *PLAIN]
+    done = call("generate", *asked, "--seed", "5", "--count", "3", "-o", "t")
+    assert done.status == 1
+    assert done.error == "deepmusic: seed 6: All 4 candidates copy.\n"
+    assert [line.partition(":")[0] for line in done.output.splitlines()] == ["t-1.mid", "t-3.mid"]
+    assert names(here) == ["t-1.json", "t-1.mid", "t-3.json", "t-3.mid"]
+    assert call("generate", *asked, "--seed", "7", "-o", "alone").status == 0
+    assert (here / "alone.mid").read_bytes() == (here / "t-3.mid").read_bytes()
+    # one alone that fails is refused
+    done = call("generate", *asked, "--seed", "6", "-o", "none")
+    assert refusal(done, status=1) == "All 4 candidates copy."
+
+
+# ---------------------------------------------------------------------------------------- asked
+
+
+Generate = Callable[..., Score]
+
+
+@pytest.fixture
+def generate(here: Path, call: Call) -> Generate:
+    """``generate("--style", "folk")``: the notes of the MIDI file that is written."""
+
+    def generate(*options: object, seed: int = 1) -> Score:
+        told = ["--seed", seed, "--candidates", "1", "--no-wav", "--no-picture", "-o", "made"]
+        done = call("generate", *told, *options)
+        assert (done.status, done.error) == (0, "")
+        return read_midi(here / "made.mid")
+
+    return generate
+
+
+def report(here: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((here / "made.json").read_text(encoding="utf-8"))
+    return content
+
+
+@pytest.mark.parametrize("style", ["chorale", "folk", "pop", "classical"])
+def test_length_tempo_metre_and_key_are_those_asked_for(
+    generate: Generate, here: Path, style: str
+) -> None:
+    metre = ["--metre", "3/4"] if style == "folk" else []
+    beats = 3 if metre else 4
+    asked = ["--bars", "5", "--tempo", "93.5", "--key", "F# minor", *metre]
+    score = generate("--style", style, *asked)
+    assert score.time_signatures == (TimeSignature(0, beats, 4),)
+    assert score.beats == 5 * beats
+    assert [tempo.beats_per_minute for tempo in score.tempos] == [pytest.approx(93.5, abs=0.01)]
+    assert [(key.sharps, key.is_minor) for key in score.key_signatures] == [(3, True)]
+    # the end is on the tonic triad: F#, A, C#
+    last = [n.pitch % 12 for n in score.notes if n.onset + n.duration > score.end - 480]
+    assert set(last) <= {6, 9, 1}
+    assert report(here)["key"] == "F# minor"
+
+
+def test_a_mix_has_the_parts_of_the_wider_style_and_other_notes(
+    generate: Generate, here: Path
+) -> None:
+    mixed = generate("--style", "folk=0.7,chorale=0.3", "--bars", "4")
+    asked = report(here)["request"]["style"]
+    assert asked == {"folk": pytest.approx(0.7), "chorale": pytest.approx(0.3)}
+    folk = generate("--style", "folk", "--bars", "4")
+    assert [part.name for part in mixed.parts][:2] == ["soprano", "alto"]
+    assert rows_of(mixed) != rows_of(folk)
+    other = generate("--style", "folk=0.3,chorale=0.7", "--bars", "4")
+    assert rows_of(mixed) != rows_of(other)
+
+
+@pytest.mark.parametrize("style", ["chorale", "folk"])
+def test_a_pose_of_higher_pitch_is_higher(generate: Generate, style: str) -> None:
+    asked = ["--style", style, "--bars", "4", "--key", "C major"]
+    low, high = (
+        np.mean([n.pitch for n in generate(*asked, "--pose", f"pitch={amount}").notes])
+        for amount in (-2.5, 2.5)
+    )
+    assert low < high
+
+
+def test_a_pose_of_more_density_has_more_notes(generate: Generate) -> None:
+    asked = ["--style", "pop", "--bars", "4"]
+    few, many = (len(generate(*asked, "--pose", f"density={x}").notes) for x in (-2, 2))
+    assert few < many
+
+
+# ---------------------------------------------------------------------------------------- given
+
+# four bars in D major, with notes that are struck again
+TWINKLE: list[Row] = [
+    (0, 1, 74, 0), (1, 1, 74, 0), (2, 1, 81, 0), (3, 1, 81, 0),
+    (4, 1, 83, 0), (5, 1, 83, 0), (6, 2, 81, 0),
+    (8, 1, 79, 0), (9, 1, 79, 0), (10, 1, 78, 0), (11, 1, 78, 0),
+    (12, 1, 76, 0), (13, 1, 76, 0), (14, 2, 74, 0),
+]  # fmt: skip
+CHORDS: list[Row] = [
+    (4 * bar, 4, root + third, 1)
+    for bar, root in enumerate((50, 55, 57, 50))
+    for third in (0, 4, 7)
+]
+
+
+@pytest.fixture
+def tune(here: Path) -> Path:
+    """A melody with chords, as folk has it."""
+    write_midi(score_of(TWINKLE + CHORDS, bpm=90), here / "given.mid")
+    return here / "given.mid"
+
+
+@pytest.mark.parametrize("style", ["folk", "pop"])
+def test_a_primer_stands_at_the_beginning(generate: Generate, tune: Path, style: str) -> None:
+    made = generate("--style", style, "--primer", tune, "--bars", "6")
+    # what sounds to the very end of the primer may be held on
+    kept = sorted((on, min(long, 16 - on), *note) for on, long, *note in rows_of(made) if on < 16)
+    assert kept == rows_of(read_midi(tune))
+    assert any(row[0] >= 16 for row in rows_of(made))
+    assert made.beats == 24
+    assert made.tempos[0].beats_per_minute == pytest.approx(90, abs=0.01)
+    assert [(key.sharps, key.is_minor) for key in made.key_signatures] == [(2, False)]
+
+
+def test_a_melody_is_kept_and_voices_are_written_below_it(generate: Generate, here: Path) -> None:
+    write_midi(score_of(TWINKLE, parts=1), here / "melody.mid")
+    made = generate("--style", "chorale", "--harmonize", "melody.mid")
+    assert rows_of(made, part=0) == TWINKLE
+    assert made.beats == 16
+    for voice in (1, 2, 3):
+        assert len(rows_of(made, part=voice)) > 2, voice
+    again = generate("--style", "chorale", "--harmonize", "melody.mid", seed=2)
+    assert rows_of(again, part=0) == TWINKLE
+    assert rows_of(again) != rows_of(made)
+
+
+def test_only_the_bars_named_are_written_anew(generate: Generate, tune: Path) -> None:
+    before = rows_of(read_midi(tune))
+    made = generate("--style", "folk", "--primer", tune, "--infill", "2:3")
+    after = rows_of(made)
+    assert made.beats == 16
+    for outside in (lambda onset: onset < 4, lambda onset: onset >= 12):
+        assert [row for row in after if outside(row[0])] == [
+            row for row in before if outside(row[0])
+        ]
+    inside = [row for row in after if 4 <= row[0] < 12]
+    assert inside
+    assert inside != [row for row in before if 4 <= row[0] < 12]
+
+
+def test_the_manner_of_a_piece_is_its_own_whatever_the_seed(generate: Generate, here: Path) -> None:
+    write_midi(score_of(TWINKLE + CHORDS), here / "calm.mid")
+    busy = [(step / 4, 0.25, 60 + 5 * step % 24, 0) for step in range(64)]
+    write_midi(score_of(busy + CHORDS), here / "busy.mid")
+    poses, made = [], []
+    for name, seed in (("calm.mid", 1), ("calm.mid", 2), ("busy.mid", 1)):
+        made.append(rows_of(generate("--style", "folk", "--from", name, "--bars", "4", seed=seed)))
+        told = report(here)
+        digest = hashlib.sha256((here / name).read_bytes()).hexdigest()
+        assert told["files"] == {name: digest[: len(told["files"][name])]}
+        poses.append(told["pose"]["folk"])
+    assert poses[0] == poses[1] != poses[2]
+    assert made[0] != made[1]
+    assert made[0] != made[2]
+
+
+# -------------------------------------------------------------------------------------- refused
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        (["--style", "jazz"], 2, "'jazz'; there are chorale, folk, pop, classical"),
+        (["--style", "folk,folk"], 2, "cannot be read as styles"),
+        (["--bars", "0"], 2, "4 to 256; got 0"),
+        (["--tempo", "nan"], 2, "20 to 300"),
+        (["--primer", "given.mid", "--bars", "4"], 2, "ask for more bars"),
+        (["--primer", "given.mid", "--infill", "4:5"], 2, "has 4 bars"),
+        (["--primer", "given.mid", "--infill", "2", "--bars", "8"], 2, "leave bars away"),
+        (["--harmonize", "given.mid", "--metre", "3/4"], 2, "leave metre away"),
+        (["--style", "classical", "--harmonize", "given.mid"], 2, "has one part"),
+        (["--primer", "."], 1, "is a folder"),
+        (["--primer", "text.mid"], 1, "is no MIDI file"),
+        (["--harmonize", "empty.mid"], 1, "is empty"),
+        (["--from", "cut.mid"], 1, "cut off inside its header"),
+        (["--primer", "silent.mid"], 1, "holds no note"),
+        (["--model", "classifier"], 1, "holds no composer"),
+        (["--model", "given.mid"], 1, "not a DeepMusic model"),
+        (["--model", "lost"], 1, "There is no model 'lost'"),
+        (["--again", "given.mid"], 2, "is not the JSON file of a tune"),
+        (["--again", "."], 2, "cannot be read"),
+        (["--again", "deep.json"], 2, "is not the JSON file of a tune"),
+        (["--again", "tune.json", "--tempo", "90"], 2, "give --again alone"),
+        (["--again", "tune.json", "--count", "2"], 2, "give --again alone"),
+        (["--again", "tune.json", "--no-ending"], 2, "give --again alone"),
+        (["-o", "given.mid/tune", *SHORT], 1, "given.mid/tune.mid could not be written"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_is_one_sentence_and_leaves_nothing(
+    options: list[str], status: int, said: str, tune: Path, here: Path, call: Call
+) -> None:
+    (here / "text.mid").write_text("la la la")
+    (here / "empty.mid").touch()
+    (here / "cut.mid").write_bytes(tune.read_bytes()[:10])
+    (here / "silent.mid").write_bytes(tune.read_bytes()[:22])
+    (here / "deep.json").write_text("[" * 100_000)
+    (here / "tune.json").write_text("{}")
+    before = names(here)
+    done = call("generate", *options, "--no-wav", "--no-picture")
+    assert said in refusal(done, status=status)
+    assert names(here) == before
+
+
+def test_wrong_usage(call: Call, here: Path) -> None:
+    for options in (["--bars", "four"], ["--count", "0"], ["--count", "1001"], ["--louder"]):
+        done = call("generate", *options)
+        assert (done.status, done.output) == (2, ""), options
+        assert done.error.splitlines()[-1].startswith("Error: ")
+    assert names(here) == []
+
+
+def asking(content: dict[str, Any], **changed: object) -> str:
+    return json.dumps({**content, "request": {**content["request"], **changed}})
+
+
+def naming(content: dict[str, Any], path: str) -> str:
+    return json.dumps({**content, "files": {path: "0123456789abcdef"}})
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda told: json.dumps(told)[:-100],
+        lambda told: json.dumps(told).encode().replace(b"folk", b"f\xfflk"),
+        lambda told: json.dumps({**told, "midi_sha256": 3}),
+        partial(naming, path="lost.mid"),
+        partial(naming, path="a\0b.mid"),
+        partial(asking, style={"polka": 1}),
+        partial(asking, tempo="fast"),
+        partial(asking, temperature=[0.8]),
+        partial(asking, candidates=1e9),
+        partial(asking, primer="lost.mid"),
+        partial(asking, primer="a\0b.mid"),
+    ],
+    ids=[
+        "cut", "no-utf8", "sha", "lost-file", "null-file", "style", "tempo", "temperature",
+        "candidates", "lost-primer", "null-primer",
+    ],
+)  # fmt: skip
+def test_a_damaged_record_is_one_sentence_and_leaves_nothing(
+    damage: Callable[[Any], str | bytes], written: Path, here: Path, call: Call
+) -> None:
+    broken = damage(json.loads((written / "tune.json").read_text(encoding="utf-8")))
+    (here / "a.json").write_bytes(broken if isinstance(broken, bytes) else broken.encode())
+    done = call("generate", "--again", "a.json", "-o", "new", "--no-wav", "--no-picture")
+    assert refusal(done, status=done.status)
+    assert done.status in (1, 2)
+    assert names(here) == ["a.json"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_name_that_is_taken_by_a_folder(form: str, here: Path, call: Call) -> None:
+    (here / f"out.{form}").mkdir()
+    done = call("generate", "--style", "folk", *SHORT, "-o", "out")
+    assert f"out.{form} could not be written" in refusal(done, status=1)
+    assert names(here / f"out.{form}") == []
+    left = names(here)
+    assert not [name for name in left if name.startswith(".")]
+    # the record comes last: without it a tune is not whole
+    assert form == "json" or "out.json" not in left
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no SoundFont, but text"])
+def test_a_soundfont_that_cannot_be_played_is_said_before_anything_is_written(
+    content: bytes | None, here: Path, call: Call
+) -> None:
+    if content is not None:
+        (here / "font.sf2").write_bytes(content)
+    before = names(here)
+    done = call("generate", "--style", "folk", *SHORT, "--soundfont", "font.sf2", "-o", "out")
+    assert "font.sf2" in refusal(done, status=1)
+    assert names(here) == before
+
+
+@pytest.fixture
+def little_room() -> Iterator[None]:
+    """No file may be larger than 100 kB, as if the disk were full."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("little_room")
+def test_without_room_for_the_sound_no_half_of_it_is_left(here: Path, call: Call) -> None:
+    done = call("generate", "--style", "folk", *SHORT, "--no-picture", "-o", "out")
+    assert "out.wav could not be written: the file would be larger" in refusal(done, status=1)
+    assert names(here) == ["out.mid"]
+    assert read_midi(here / "out.mid").notes
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="no SIGINT to a child here")
+def test_ctrl_c_leaves_whole_tunes_and_nothing_else(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "--style", "folk", "--bars", "12", "--candidates", "1", "--count", "500",
+         "--no-picture", "--seed", "1", "-o", "t"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # a shell starts what it runs in the background deaf to Ctrl-C, and tests may run so
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("t-1.mid: 12 bars")
+    process.send_signal(signal.SIGINT)  # while the second tune is written
+    output, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.strip() == "deepmusic: interrupted"
+    left = names(tmp_path)
+    assert not [name for name in left if name.endswith(".tmp")]
+    stems = {name.partition(".")[0] for name in left if name.endswith(".json")}
+    assert len(stems) in (1 + output.count("\n"), 2 + output.count("\n"))
+    for stem in stems:
+        told = json.loads((tmp_path / f"{stem}.json").read_text(encoding="utf-8"))
+        content = (tmp_path / f"{stem}.mid").read_bytes()
+        assert hashlib.sha256(content).hexdigest() == told["midi_sha256"]
+        assert midi_bytes(read_midi(content)) == content
+        with wave.open(str(tmp_path / f"{stem}.wav")) as sound:
+            assert sound.getnframes() > 2 * sound.getframerate()

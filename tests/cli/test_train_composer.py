@@ -1,0 +1,337 @@
+"""``deepmusic train composer`` on small folders of MIDI files, good and bad."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from click.testing import CliRunner
+from composer_runs import TINY, Row, refusal, rows_of, score_of, write_pieces, write_styles
+from training_runs import Call
+
+from deepmusic.cli import deepmusic
+from deepmusic.composing import Composer
+from deepmusic.datasets import load_midi_folder
+from deepmusic.music import Note, Part, Score, read_midi, write_midi
+from deepmusic.training import load_weights, read_history
+
+TRAIN = [sys.executable, "-m", "deepmusic", "train", "composer"]
+PLAIN = ["--bars", "4", "--candidates", "1", "--seed", "1", "--no-wav", "--no-picture"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    """As in the processes that are started here: sums over more may round otherwise."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def midis(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_styles(tmp_path_factory.mktemp("data") / "midis")
+
+
+class Trained(NamedTuple):
+    """Where one is, the finished run in it, and what was said."""
+
+    here: Path
+    run: Path
+    output: str
+    error: str
+
+
+@pytest.fixture(scope="module")
+def told(midis: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A run that was given no name."""
+    here = tmp_path_factory.mktemp("here")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(here)
+        done = CliRunner().invoke(deepmusic, ["train", "composer", "--data", str(midis), *TINY])
+    assert done.exit_code == 0, done.stderr
+    return Trained(here, here / "runs" / midis.name, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def trained(told: Trained) -> Path:
+    """A finished run, to be read only."""
+    return told.run
+
+
+def content(run: Path) -> tuple[dict[str, bytes], object]:
+    """All of a model to the last bit; safetensors orders its header by chance."""
+    weights, metadata = load_weights(run / "model.safetensors")
+    return {name: tensor.numpy().tobytes() for name, tensor in weights.items()}, metadata
+
+
+def piece_on(side: str, folder: Path) -> Path:
+    """A file of one piece that falls on a side of the split."""
+    folder.mkdir(parents=True)
+    for pitch in range(40, 90):
+        rows: list[Row] = [(beat, 1, pitch + beat % 3, 0) for beat in range(16)]
+        write_midi(score_of(rows, parts=1), folder / "only.mid")
+        dataset = load_midi_folder(folder.parent, steps_per_beat=4)
+        if any(piece.style == folder.name for piece in getattr(dataset, side)):
+            return folder / "only.mid"
+    raise AssertionError("not one of fifty")
+
+
+# --------------------------------------------------------------------------------------- trained
+
+
+def test_the_run_is_where_it_should_be_and_all_that_is_said_is_true(
+    told: Trained, midis: Path
+) -> None:
+    for name in ("config.json", "history.jsonl", "loss.png", "accuracy.png", "metrics.json"):
+        assert (told.run / name).stat().st_size, name
+    assert [record["epoch"] for record in read_history(told.run)] == [1, 2]
+    dataset = load_midi_folder(midis, steps_per_beat=4)
+    counts = [len(dataset.train), len(dataset.validation), len(dataset.test)]
+    lines = told.error.splitlines()
+    assert lines[0] == "{} train, {} validation, {} test pieces.".format(*counts)
+    epochs = [line.split()[1] for line in lines if line.startswith("epoch ")]
+    assert epochs == ["1/2", "2/2"]
+    metrics = json.loads((told.run / "metrics.json").read_text())
+    figures = told.output.splitlines()[:-1]
+    assert len(figures) == len(metrics)
+    for line, (side, found) in zip(figures, metrics.items(), strict=True):
+        assert line.startswith(f"{side.capitalize()} pieces, nats a step: ")
+        for style, nats in found["without_pose"].items():
+            assert f"{style} {nats:.2f}" in line
+
+
+def test_the_command_that_is_told_works(
+    told: Trained, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = told.output.splitlines()[-1].partition("use it: deepmusic ")[2].split()
+    assert command[0] == "generate"
+    monkeypatch.chdir(told.here)
+    done = call(*command, *PLAIN, "-o", tmp_path / "tune")
+    assert done.status == 0, done.error
+    score = read_midi(tmp_path / "tune.mid")
+    assert score.beats == 16
+    assert len(score.parts) <= 2
+    report = json.loads((tmp_path / "tune.json").read_text(encoding="utf-8"))
+    assert report["model"] == Composer.load(told.run).digest
+
+
+def test_the_model_knows_its_own_styles_and_only_these(
+    trained: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Composer.load(trained).styles == ("march", "waltz")
+    done = call("generate", "--model", trained, "--style", "folk", *PLAIN)
+    assert "there are march, waltz" in refusal(done, status=2)
+    done = call("generate", "--model", trained, "--style", "waltz", *PLAIN, "-o", "waltz")
+    assert done.status == 0, done.error
+    # the shipped composer does not take the tune for its own
+    done = call("generate", "--again", "waltz.json", "-o", "other", *PLAIN[-2:])
+    assert "another model" in refusal(done, status=1)
+    assert not list(tmp_path.glob("other*"))
+
+
+def test_a_melody_is_harmonized_by_a_composer_of_one_s_own(
+    trained: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    melody: list[Row] = [(beat, 1, 64 + 2 * (beat % 4), 0) for beat in range(16)]
+    write_midi(score_of(melody, parts=1), Path("melody.mid"))
+    done = call("generate", "--model", trained, "--harmonize", "melody.mid", *PLAIN[2:], "-o", "t")
+    assert done.status == 0, done.error
+    assert rows_of(read_midi(Path("t.mid")), part=0) == melody
+
+
+# --------------------------------------------------------------------------------------- resumed
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="no signals to a child here")
+def test_stopped_or_killed_and_resumed_it_is_the_very_model_of_a_whole_run(
+    midis: Path, tmp_path: Path, call: Call
+) -> None:
+    run = tmp_path / "run"
+    # after the first epoch there is time enough for a signal
+    long = ["--data", midis, *TINY[2:], "--epochs", "4"]
+
+    def stop(number: int, *more: str) -> tuple[int, str, str]:
+        process = subprocess.Popen(
+            [*TRAIN, *long, "--out", run, *more],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            # a shell starts what it runs in the background deaf to Ctrl-C, and tests may run so
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("epoch "):
+                break
+        process.send_signal(number)
+        output, error = process.communicate(timeout=60)
+        return process.returncode, output, error
+
+    status, output, error = stop(signal.SIGINT)
+    assert (status, output) == (130, "")
+    last = error.splitlines()[-1]
+    assert last.startswith("Stopped in epoch ")
+    assert last.endswith("to go on, give the same command with --resume.")
+    assert "Traceback" not in error
+    assert not (run / "model.safetensors").exists()
+    before = len(read_history(run))
+    status, _, _ = stop(signal.SIGKILL, "--resume")
+    assert status == -signal.SIGKILL
+    assert not (run / "model.safetensors").exists()
+    assert before <= len(read_history(run)) < 4
+    done = call("train", "composer", *long, "--out", run, "--resume")
+    assert done.status == 0, done.error
+    assert not list(run.rglob(".*.tmp"))
+
+    whole = tmp_path / "whole"
+    assert call("train", "composer", *long, "--out", whole).status == 0
+    assert content(run) == content(whole)
+    assert (run / "metrics.json").read_bytes() == (whole / "metrics.json").read_bytes()
+    assert len(read_history(run)) == 4
+
+
+def test_what_is_there_is_neither_overwritten_nor_taken_for_another(
+    trained: Path, midis: Path, tmp_path: Path, call: Call
+) -> None:
+    before = sorted((path, path.stat().st_mtime_ns) for path in trained.rglob("*"))
+    run = ["train", "composer", "--data", midis, "--out", trained]
+    assert "already holds a run" in refusal(call(*run, *TINY), status=1)
+    other = [*TINY[:3], "6", *TINY[4:]]
+    assert "was trained with another" in refusal(call(*run, *other, "--resume"), status=1)
+    more = Path(shutil.copytree(midis, tmp_path / "more"))
+    write_pieces(more / "polka", 8, seed=5)
+    changed = ["train", "composer", "--data", more, "--out", trained]
+    assert "was trained with another" in refusal(call(*changed, *TINY, "--resume"), status=1)
+    assert sorted((path, path.stat().st_mtime_ns) for path in trained.rglob("*")) == before
+
+
+def test_there_must_be_a_run_to_resume_and_room_for_a_new_one(
+    midis: Path, tmp_path: Path, call: Call
+) -> None:
+    run = ["train", "composer", "--data", midis, *TINY]
+    done = call(*run, "--out", tmp_path / "no", "--resume")
+    assert "There is no run at" in refusal(done, status=1)
+    (tmp_path / "folder").mkdir()
+    done = call(*run, "--out", tmp_path / "folder", "--resume")
+    assert "holds no checkpoint to resume from" in refusal(done, status=1)
+    (tmp_path / "file").write_text("mine")
+    done = call(*run, "--out", tmp_path / "file")
+    assert "could not be made" in refusal(done, status=1)
+    assert (tmp_path / "file").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
+
+
+# ---------------------------------------------------------------------------------------- damaged
+
+
+def test_files_that_cannot_be_used_are_named_once_and_the_rest_is_trained(
+    midis: Path, tmp_path: Path, call: Call
+) -> None:
+    music = Path(shutil.copytree(midis, tmp_path / "music"))
+    whole = (music / "waltz" / "0.mid").read_bytes()
+    (music / "waltz" / "text.mid").write_text("la la la")
+    (music / "waltz" / "empty.mid").touch()
+    (music / "waltz" / "header.mid").write_bytes(whole[:22])
+    (music / "waltz" / "notes.txt").write_text("no music, and not meant as such")
+    (music / "lost.mid").write_bytes(whole)
+    drums = Score(480, (Note(0, 480, 36),), (Part("kit", is_drum=True),))
+    write_midi(drums, music / "waltz" / "drums.mid")
+    said = {
+        "waltz/text.mid": "is no MIDI file",
+        "waltz/empty.mid": "is empty",
+        "waltz/header.mid": "holds no note",
+        "waltz/drums.mid": "no note with a pitch",
+        "lost.mid": "no style folder",
+    }
+    run = tmp_path / "run"
+    done = call("train", "composer", "--data", music, "--out", run, *TINY)
+    assert done.status == 1
+    assert f"The run is in {run}" in done.output
+    lines = done.error.splitlines()
+    assert lines[-1] == "5 files were left out."
+    for name, reason in said.items():
+        (line,) = (line for line in lines if line.startswith(f"{name}: "))
+        assert reason in line
+        assert line.count(f"{name}: ") == 1
+    assert "notes.txt" not in done.error
+    pieces = Composer.load(run).card["pieces"]
+    assert sum(pieces.values()) == 16
+    made = call("generate", "--model", run, *PLAIN, "-o", tmp_path / "tune")
+    assert made.status == 0, made.error
+
+
+def test_styles_without_a_piece_to_learn_from_are_named_and_the_rest_is_trained(
+    midis: Path, tmp_path: Path, call: Call
+) -> None:
+    music = Path(shutil.copytree(midis, tmp_path / "music"))
+    piece_on("test", music / "polka")
+    drums = Score(480, (Note(0, 480, 36),), (Part("kit", is_drum=True),))
+    (music / "drums").mkdir()
+    write_midi(drums, music / "drums" / "beat.mid")
+    run = tmp_path / "run"
+    done = call("train", "composer", "--data", music, "--out", run, *TINY)
+    assert done.status == 1
+    assert Composer.load(run).styles == ("march", "waltz"), done.error
+    for name in ("polka/only.mid", "drums/beat.mid"):
+        assert done.error.count(f"{name}: ") == 1, name
+    assert done.error.splitlines()[-1] == "2 files were left out."
+
+
+def bad_folder(kind: str, root: Path) -> Path:
+    if kind == "missing":
+        return root / "nowhere"
+    if kind == "file":
+        root.write_text("no folder")
+        return root
+    if kind == "kept apart":
+        piece_on("test", root / "polka")
+        return root
+    (root / "waltz").mkdir(parents=True)
+    if kind == "text":
+        (root / "waltz" / "text.mid").write_text("la la la")
+    if kind == "no style":
+        write_midi(score_of([(0, 1, 60, 0)], parts=1), root / "lost.mid")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("missing", "is no folder"),
+        ("file", "is no folder"),
+        ("empty", "holds no MIDI file"),
+        ("text", "text.mid' is no MIDI file"),
+        ("no style", "lost.mid lies in no style folder"),
+        ("kept apart", "fell to validation and test, so add more"),
+    ],
+)
+def test_data_that_cannot_be_learned_from(kind: str, said: str, tmp_path: Path, call: Call) -> None:
+    folder = bad_folder(kind, tmp_path / "music")
+    done = call("train", "composer", "--data", folder, "--out", tmp_path / "run", *TINY)
+    assert said in refusal(done, status=1)
+    assert not (tmp_path / "run").exists()
+
+
+def test_wrong_usage(midis: Path, tmp_path: Path, call: Call) -> None:
+    for wrong in (
+        [],
+        ["--data", midis, "--epochs", "0"],
+        ["--data", midis, "--excerpts", "0"],
+        ["--data", midis, "--learning-rate", "0"],
+        ["--data", midis, "--device", "abacus"],
+        ["--data", midis, "--members", "2"],  # an option of the classifier
+    ):
+        done = call("train", "composer", *wrong, *(["--out", tmp_path / "run"] if wrong else []))
+        assert (done.status, done.output) == (2, ""), wrong
+        assert done.error.splitlines()[-1].startswith("Error: ")
+    assert not (tmp_path / "run").exists()
