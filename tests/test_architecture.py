@@ -27,7 +27,7 @@ LAYERS = [
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 # torch takes seconds to import: these must do without it until it is needed
-WITHOUT_TORCH = {"audio", "music", "datasets", "cli", "files", "errors", "version"}
+WITHOUT_TORCH = {"audio", "music", "features", "datasets", "cli", "files", "errors", "version"}
 WITH_TORCH = {"deepmusic.audio.log_mel_torch"}
 # what hears on the CPU, and what judges music
 ALSO_WITHOUT_TORCH = {

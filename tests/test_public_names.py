@@ -13,8 +13,8 @@ PUBLIC = {
         Verdict __version__ classify generate load load_composer
     """,
     "deepmusic.audio": """
-        Audio AudioStream LogMelConfig LogMelStream SegmentStream load log_mel mel_filters
-        open_audio segment_starts wrap
+        AUDIO_EXTENSIONS Audio AudioStream LogMelConfig LogMelStream NotAudio SegmentStream
+        find_audio load log_mel mel_filters open_audio segment_starts wrap
     """,
     "deepmusic.capsules": """
         CapsuleLayer CapsuleStack ConvCapsules MaskedDecoder PrimaryCapsules ROUTING RoutingRecord
@@ -39,6 +39,11 @@ PUBLIC = {
         SymbolicDataset Track artist_members content_hash fetch fingerprint group_tracks
         load_midi_folder load_styles load_symbolic make_folds make_split read_splits scan_folder
         write_splits
+    """,
+    "deepmusic.features": """
+        COLUMNS FeatureTable RECIPES ROWS Recipe STATISTICS TrackFeatures describe extract
+        extract_file extract_library feature_columns feature_rows read_features recipe_named
+        write_features
     """,
     "deepmusic.hearing": """
         Calibration CapsuleClassifier Classifier ClassifierConfig Committee Explanation

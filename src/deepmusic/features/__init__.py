@@ -13,6 +13,7 @@ from deepmusic.features.statistics import STATISTICS, describe
 
 if TYPE_CHECKING:
     from deepmusic.features.extraction import TrackFeatures, extract, extract_file
+    from deepmusic.features.library import extract_library
     from deepmusic.features.table import FeatureTable, read_features, write_features
     from deepmusic.features.track import feature_columns, feature_rows
 
@@ -27,6 +28,7 @@ __all__ = [
     "describe",
     "extract",
     "extract_file",
+    "extract_library",
     "feature_columns",
     "feature_rows",
     "read_features",
@@ -39,6 +41,7 @@ _LAZY = {
     "TrackFeatures": "extraction",
     "extract": "extraction",
     "extract_file": "extraction",
+    "extract_library": "library",
     "feature_columns": "track",
     "feature_rows": "track",
     "read_features": "table",

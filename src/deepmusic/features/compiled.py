@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from numba import njit
 
@@ -14,5 +14,6 @@ _Function = TypeVar("_Function", bound=Callable[..., object])
 
 def compiled(function: _Function) -> _Function:
     """Compile at the first call, and keep the code on disk for all processes to come."""
-    result: _Function = njit(cache=True, nogil=True, error_model="numpy")(function)
+    compile_: Any = njit(cache=True, nogil=True, error_model="numpy")
+    result: _Function = compile_(function)
     return result

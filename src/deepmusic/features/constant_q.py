@@ -154,16 +154,19 @@ class _Response:
     def __init__(self, octave: _Octave) -> None:
         self._octave = octave
         self._waiting = np.zeros(octave.fft_size // 2, np.float32)
+        self._skipped = 0  # samples to come that lie between two windows
 
     def push(self, samples: NDArray[np.float32], *, is_last: bool) -> NDArray[np.float32]:
         """The ``(12, frames)`` that are complete with these samples."""
         octave = self._octave
-        parts = [self._waiting, samples]
+        parts = [self._waiting, samples[self._skipped :]]
+        self._skipped = max(0, self._skipped - len(samples))
         if is_last:
             parts.append(np.zeros(octave.fft_size // 2, np.float32))
         sound = np.concatenate(parts)
         count = max(0, 1 + (len(sound) - octave.fft_size) // octave.hop)
         self._waiting = sound[count * octave.hop :]
+        self._skipped += max(0, count * octave.hop - len(sound))
         found = np.empty((_PER_OCTAVE, count), np.float32)
         if count == 0:
             return found

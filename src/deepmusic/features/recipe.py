@@ -1,4 +1,4 @@
-"""The 518 columns of FMA (Defferrard et al., ISMIR 2017): their names, and versions of the recipe."""
+"""The 518 columns of FMA (Defferrard et al., ISMIR 2017) and versions of their recipe."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ RECIPES = {
             1,
             36,
             False,
-            "What the published script gives on librosa 0.8 and later, which folds chroma otherwise.",
+            "What the published script gives on librosa 0.8 and later: chroma folded otherwise.",
         ),
         Recipe(
             "fma-corrected",

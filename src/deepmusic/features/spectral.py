@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,11 @@ from deepmusic.features.spectra import BINS, FFT_SIZE, HOP
 
 __all__ = [
     "CONTRAST_BANDS",
+    "HIGHEST_BAND_HZ",
     "HopTotals",
     "centroid_and_bandwidth",
     "contrast_ends",
     "decibels",
-    "HIGHEST_BAND_HZ",
     "rms",
     "rolloff",
 ]
@@ -48,14 +49,15 @@ def centroid_and_bandwidth(
     total, first, second = (spectra.astype(np.float64) @ _bin_powers(rate)).T
     total = np.where(total < np.finfo(np.float32).tiny, 1.0, total)
     centre = first / total
-    return centre, np.sqrt(np.maximum(second / total - centre**2, 0))
+    width = np.sqrt(np.maximum(second / total - centre**2, 0))
+    return np.asarray(centre), np.asarray(width)
 
 
 def rolloff(spectra: NDArray[np.float32], rate: float) -> NDArray[np.float64]:
     """Frequency in Hz below which 85 % of each spectrum lie, ``(frames,)``."""
     bins = np.empty(len(spectra), np.int64)
     _rolled_off(spectra, np.float32(_ROLLED_OFF), bins)
-    return np.fft.rfftfreq(FFT_SIZE, 1 / rate)[bins]
+    return np.asarray(np.fft.rfftfreq(FFT_SIZE, 1 / rate)[bins], np.float64)
 
 
 @compiled
@@ -103,7 +105,7 @@ def rms(power: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     weights = np.full(BINS, 2.0 / FFT_SIZE**2, np.float32)
     weights[[0, -1]] *= 0.5
-    return np.sqrt(power @ weights)
+    return np.asarray(np.sqrt(power @ weights))
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def _bands(rate: float) -> tuple[_Band, ...]:
     hz = np.fft.rfftfreq(FFT_SIZE, 1 / rate)
     edges = np.concatenate([[0], _LOWEST_BAND_HZ * 2.0 ** np.arange(CONTRAST_BANDS)])
     bands = []
-    for number, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for number, (low, high) in enumerate(pairwise(edges)):
         inside = np.flatnonzero((hz >= low) & (hz <= high))
         is_last = number == CONTRAST_BANDS - 1
         first = int(inside[0]) - (number > 0)
@@ -163,7 +165,7 @@ def decibels(power: NDArray[np.floating], loudest: float) -> NDArray[np.floating
         loudest: the greatest power of the track.
     """
     least = 10.0 * np.log10(np.maximum(1e-10, loudest)) - 80.0
-    return np.maximum(10.0 * np.log10(np.maximum(1e-10, power)), least)
+    return np.asarray(np.maximum(10.0 * np.log10(np.maximum(1e-10, power)), least))
 
 
 class HopTotals:
@@ -191,9 +193,10 @@ class HopTotals:
         changes = np.empty(len(sound), np.bool_)
         changes[0] = negative[0] != (before < np.float32(-_SILENCE))
         np.not_equal(negative[1:], negative[:-1], out=changes[1:])
-        changes, by_hop = changes.reshape(-1, HOP), sound.reshape(-1, HOP)
+        changes_by_hop, by_hop = changes.reshape(-1, HOP), sound.reshape(-1, HOP)
         energy = np.einsum("hs,hs->h", by_hop, by_hop)
-        self._parts.append(np.stack([np.count_nonzero(changes, axis=1), changes[:, 0], energy]))
+        counts = np.count_nonzero(changes_by_hop, axis=1)
+        self._parts.append(np.stack([counts, changes_by_hop[:, 0], energy]))
         self._last = sound[-1]
 
     def by_frame(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -24,17 +24,23 @@ def describe(rows: NDArray[np.floating]) -> NDArray[np.float64]:
     Returns:
         ``(7, rows)``, in the order of :data:`STATISTICS`.
     """
+    with np.errstate(over="ignore", under="ignore"):  # powers of what is huge, or next to nothing
+        return _described(rows)
+
+
+def _described(rows: NDArray[np.floating]) -> NDArray[np.float64]:
     ordered = np.sort(rows, axis=1)
     frames = rows.shape[1]
     middle = frames // 2
     median = ordered[:, middle] if frames % 2 else ordered[:, middle - 1 : middle + 1].mean(axis=1)
-    mean = rows.mean(axis=1, keepdims=True)
+    is_constant = ordered[:, -1] == ordered[:, 0]
+    # the rounding of a mean is no variation
+    mean = np.where(is_constant, ordered[:, 0], rows.mean(axis=1))[:, None]
     apart = rows - mean
     square = apart * apart
     second = square.mean(axis=1)
-    # SciPy's measure of no variation that is worth the name
-    least = (np.finfo(rows.dtype).eps * mean[:, 0]) ** 2
-    varies = second > least
+    # SciPy's measure of variation that is worth the name; and the square must not vanish
+    varies = (second > (np.finfo(rows.dtype).eps * mean[:, 0]) ** 2) & (second**2 > 0)
     spread = np.where(varies, second, 1)
     skew = np.where(varies, (square * apart).mean(axis=1) / spread**1.5, 0)
     kurtosis = np.where(varies, (square * square).mean(axis=1) / spread**2 - 3, -3)

@@ -128,8 +128,8 @@ def read_features(path: str | os.PathLike[str]) -> FeatureTable:
     except (pa.ArrowException, ValueError, KeyError, TypeError, OSError) as error:
         said = " ".join(str(error).split())[:120]
         raise DataError(
-            f"{shown} is no table of the 518 features ({said}); give a file that 'features extract' "
-            "wrote, or FMA's features.csv."
+            f"{shown} is no table of the 518 features ({said}); give a file that 'features "
+            "extract' wrote, or FMA's features.csv."
         ) from error
 
 

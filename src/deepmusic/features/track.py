@@ -255,8 +255,8 @@ class _Spectral:
             found[name] = row[None] if name == "rmse" else row[None].astype(np.float64)
         if self._has_contrast:
             peaks, valleys = np.split(self._ends.rows.astype(np.float64), 2)
-            peaks = decibels(peaks, float(peaks.max()))
-            found["spectral_contrast"] = peaks - decibels(valleys, float(valleys.max()))
+            loud, quiet = (decibels(ends, float(ends.max())) for ends in (peaks, valleys))
+            found["spectral_contrast"] = loud - quiet
         return found
 
 

@@ -1,0 +1,146 @@
+"""``deepmusic features extract``: the feature table of files, folders and data sets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from deepmusic.cli.output import printable
+
+if TYPE_CHECKING:
+    from deepmusic.datasets import FolderDataset
+
+__all__ = ["extract"]
+
+
+@click.command(no_args_is_help=True)
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    default="features.parquet",
+    show_default=True,
+    help="The table: Parquet, or CSV if FILE ends in .csv.",
+)
+@click.option(
+    "--recipe",
+    "recipe_name",
+    default="fma",
+    show_default=True,
+    help="fma, fma-librosa, fma-corrected.",
+)
+@click.option(
+    "--workers",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="How many processes of this machine compute.",
+)
+@click.option("--dask", metavar="ADDRESS", help="Compute on the Dask cluster of this scheduler.")
+@click.option(
+    "--split",
+    is_flag=True,
+    help="PATH is a data set DIR/GENRE/*: write the tables of training, validation and test, too.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of --split."
+)
+@click.option(
+    "--max-minutes",
+    metavar="M",
+    type=click.FloatRange(min=0, min_open=True),
+    default=360.0,
+    show_default=True,
+    help="Hear no more than this of a track.",
+)
+@click.pass_context
+def extract(
+    ctx: click.Context,
+    paths: tuple[str, ...],
+    *,
+    output: str,
+    recipe_name: str,
+    workers: int,
+    dask: str | None,
+    split: bool,
+    seed: int,
+    max_minutes: float,
+) -> None:
+    """Compute the 518 features of FMA of each PATH: sound files, videos, and folders of them.
+
+    One row a track, with a reason code where there are no values. Rows that are in FILE already are
+    kept; run again after a stop, only the rest is done. Exit status: 0 all well, 1 some files gave
+    no values, 2 wrong usage.
+    """
+    if dask is not None and workers != 1:
+        raise click.UsageError("--workers is for this machine, --dask for a cluster; choose one.")
+    if split and len(paths) != 1:
+        raise click.UsageError("--split takes one PATH, a data set DIR/GENRE/*.")
+
+    from deepmusic.audio import find_audio
+    from deepmusic.cli.progress import display
+    from deepmusic.features import extract_library, recipe_named
+
+    recipe = recipe_named(recipe_name)
+    dataset = _data_set(paths[0]) if split else None
+    entries = list(find_audio(paths))
+    failed = 0
+    with display(len(entries)) as shown:
+        rows = extract_library(
+            entries,
+            output,
+            recipe,
+            workers=workers,
+            dask=dask,
+            max_seconds=60 * max_minutes,
+        )
+        for row in rows:
+            failed += not row.is_done
+            if row.code:
+                shown.tell(printable(row.error))
+            if row.warning:
+                shown.tell(printable(f"{row.path}: {row.warning}"))
+            shown.advance()
+    done = len(entries) - failed
+    click.echo(f"{output}: {done} of {len(entries)} tracks, recipe {recipe.name}.", err=True)
+    if dataset is not None:
+        _write_parts(dataset, output, seed)
+    ctx.exit(1 if failed else 0)
+
+
+def _data_set(root: str) -> FolderDataset:
+    """The data set of a folder; what is wrong with it goes to standard error."""
+    from deepmusic.datasets import scan_folder
+
+    dataset = scan_folder(root)
+    for note in dataset.notes:
+        click.echo(printable(note), err=True)
+    return dataset
+
+
+def _write_parts(dataset: FolderDataset, output: str, seed: int) -> None:
+    """Write the rows of training, validation and test tracks, and who is where."""
+    from deepmusic.datasets import Folds, make_split, write_splits
+    from deepmusic.features import read_features, write_features
+
+    path = Path(output)
+    table = read_features(path)
+    place = {name: number for number, name in enumerate(table.paths)}
+    divided = make_split(dataset, seed=seed)
+    write_splits(path.with_name(f"{path.stem}.splits.json"), Folds((divided,), seed), dataset)
+    for part in ("train", "validation", "test"):
+        tracks = [dataset.tracks[number] for number in getattr(divided, part)]
+        known = [(t, place[str(dataset.file(t))]) for t in tracks if str(dataset.file(t)) in place]
+        rows = table.rows([number for _, number in known])
+        extra = {
+            "genre": [track.genre for track, _ in known],
+            "artist": [track.artist or "" for track, _ in known],
+        }
+        name = path.with_name(f"{path.stem}.{part}{path.suffix}")
+        write_features(name, replace(rows, extra=extra))
+        click.echo(f"{name}: {len(known)} tracks", err=True)

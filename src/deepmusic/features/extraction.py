@@ -1,0 +1,216 @@
+"""Features of many tracks: one function a file, on one machine or many, and nothing done twice.
+
+Every row is in a journal beside the table as soon as it is there, so that a kill loses the tracks
+in flight alone; a second call takes the rows of journal and table, and does the rest. What runs the
+workers is joblib: loky's processes here, or a Dask cluster.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepmusic.audio import open_audio
+from deepmusic.errors import AudioError, DeepMusicError
+from deepmusic.features.pools import Pool, cluster, processes, single_threaded
+from deepmusic.features.recipe import COLUMNS, Recipe
+from deepmusic.features.track import feature_columns, rows_of
+
+__all__ = ["TrackFeatures", "extract", "extract_file"]
+
+_KEPT_S = 360.0
+"""Spectra of longer tracks are not kept in memory but computed twice."""
+_LONGEST_S = 6 * 3600.0
+
+
+@dataclass(frozen=True, eq=False)
+class TrackFeatures:
+    """A row of a feature table.
+
+    Args:
+        path: of the file.
+        columns: ``(518,)`` float32, in the order of :data:`~deepmusic.features.COLUMNS`; NaN where
+            there is no value.
+        code: empty where all is well; ``low_rate`` where some columns need a higher rate; else why
+            there is no value at all: a code of :func:`deepmusic.audio.open_audio`, ``memory``,
+            ``changed``, ``unexpected`` or ``worker_died``.
+        error: one sentence about the code.
+        warning: one sentence about sound that was lost; empty as a rule.
+        duration_s: seconds of sound; 0 where there is none.
+        rate: samples a second.
+        size, mtime_ns: of the file, by which a change is noticed; -1 where it cannot be read.
+    """
+
+    path: str
+    columns: NDArray[np.float32]
+    code: str = ""
+    error: str = ""
+    warning: str = ""
+    duration_s: float = 0.0
+    rate: int = 0
+    size: int = -1
+    mtime_ns: int = -1
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there are values; such a row is not computed again."""
+        return not np.isnan(self.columns).all()
+
+
+def extract_file(
+    path: str | os.PathLike[str], recipe: Recipe, *, max_seconds: float = _LONGEST_S
+) -> TrackFeatures:
+    """The row of one file, with a reason in it where there is none; it raises nothing.
+
+    Args:
+        path: a sound file, or a video.
+        recipe: a version of the recipe.
+        max_seconds: no more than this of a track is read; the warning says so.
+    """
+    shown = os.fspath(path)
+    found = TrackFeatures(shown, np.full(len(COLUMNS), np.nan, np.float32))
+    try:
+        status = os.stat(shown)
+        found = replace(found, size=status.st_size, mtime_ns=status.st_mtime_ns)
+    except (OSError, ValueError):
+        pass  # opening says why
+    try:
+        return _with_features(found, recipe, max_seconds)
+    except AudioError as error:
+        return replace(found, code=error.code, error=str(error))
+    except DeepMusicError as error:
+        return replace(found, code="failed", error=str(error))
+    except MemoryError:
+        return replace(found, code="memory", error=f"{shown!r} needs more memory than there is.")
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        return replace(found, code="unreadable", error=f"{shown!r} cannot be read: {reason}.")
+    except Exception as error:  # a bug that one file uncovers must not cost the others
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        return replace(
+            found, code="unexpected", error=f"{shown!r} has no features: unexpected {said}."
+        )
+
+
+def _with_features(found: TrackFeatures, recipe: Recipe, max_seconds: float) -> TrackFeatures:
+    parts: list[NDArray[np.float32]] = []
+    samples = 0
+    with open_audio(found.path, rate=None, max_seconds=max_seconds) as stream:
+        for block in stream:
+            parts.append(block)
+            samples += len(block)
+            if samples > _KEPT_S * stream.rate:
+                break
+        rate, is_short = stream.rate, samples <= _KEPT_S * stream.rate
+        duration_s, warning = stream.duration_s, stream.warning
+    if is_short:
+        sound = np.concatenate(parts)
+        rows = rows_of(lambda: [sound], rate, recipe, keeps=True)
+    else:
+        parts.clear()
+        heard = _Heard(found.path, max_seconds)
+        rows = rows_of(heard.blocks, rate, recipe, keeps=False)
+        duration_s, warning = heard.duration_s, heard.warning
+    found = replace(
+        found,
+        columns=feature_columns(rows),
+        warning=warning or "",
+        duration_s=duration_s,
+        rate=rate,
+    )
+    if "chroma_cqt" in rows and "spectral_contrast" in rows:
+        return found
+    lacking = "chroma_cqt, chroma_cens and tonnetz" if "chroma_cqt" not in rows else ""
+    if "spectral_contrast" not in rows:
+        lacking += (" and " if lacking else "") + "spectral_contrast"
+    return replace(
+        found,
+        code="low_rate",
+        error=f"{found.path!r} has {rate} samples a second, too few for {lacking}.",
+    )
+
+
+class _Heard:
+    """Reads a file as often as it is asked to, and remembers what the last reading told."""
+
+    def __init__(self, path: str, max_seconds: float) -> None:
+        self._path, self._max_seconds = path, max_seconds
+        self.duration_s = 0.0
+        self.warning: str | None = None
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        with open_audio(self._path, rate=None, max_seconds=self._max_seconds) as stream:
+            yield from stream
+            self.duration_s, self.warning = stream.duration_s, stream.warning
+
+
+def extract(
+    paths: Iterable[str],
+    recipe: Recipe,
+    *,
+    workers: int = 1,
+    dask: str | None = None,
+    max_seconds: float = _LONGEST_S,
+) -> Iterator[TrackFeatures]:
+    """The rows of many files, as they are done.
+
+    A worker that dies costs nothing but time: what it had in hand is done again, each file in a
+    process of its own. A file that kills that one too gets the reason ``worker_died``.
+
+    Args:
+        paths: of sound files; each is done once.
+        recipe: a version of the recipe.
+        workers: processes on this machine; one does all in this process.
+        dask: address of the scheduler of a Dask cluster whose workers see the same files; they do
+            it then.
+        max_seconds: as in :func:`extract_file`.
+
+    Yields:
+        A row for each path, in any order.
+
+    Raises:
+        DeepMusicError: the cluster cannot be reached, or was lost.
+    """
+    function = partial(extract_file, recipe=recipe, max_seconds=max_seconds)
+    left = list(dict.fromkeys(paths))
+    if workers == 1 and dask is None:
+        for path in left:
+            yield single_threaded(function, path)
+        return
+    with processes(workers) if dask is None else cluster(dask) as pool:
+        while left:
+            in_hand: dict[str, None] = {}
+            try:
+                for row in pool.rows(function, _noted(left, in_hand)):
+                    in_hand.pop(row.path)
+                    yield row
+                return
+            except pool.deaths:
+                suspects = list(in_hand)
+            # files are handed out in order: all before the last suspect are done, or suspects
+            left = left[left.index(suspects[-1]) + 1 :] if suspects else left
+            for path in suspects:
+                yield _alone(pool, function, path)
+
+
+def _noted(paths: Sequence[str], in_hand: dict[str, None]) -> Iterator[str]:
+    for path in paths:
+        in_hand[path] = None
+        yield path
+
+
+def _alone(pool: Pool, function: Callable[[str], TrackFeatures], path: str) -> TrackFeatures:
+    try:
+        return pool.alone(function, path)
+    except pool.deaths:
+        return TrackFeatures(
+            path,
+            np.full(len(COLUMNS), np.nan, np.float32),
+            code="worker_died",
+            error=f"{path!r} twice ended the process that computed its features.",
+        )

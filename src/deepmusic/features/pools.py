@@ -1,0 +1,147 @@
+"""Where features of many files are computed: processes of this machine, or a Dask cluster.
+
+joblib hands the files out. Each worker computes in one thread, so that as many workers as cores
+neither wait for nor disturb one another.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from deepmusic.errors import DeepMusicError, RequestError
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
+
+__all__ = ["Pool", "cluster", "processes", "single_threaded"]
+
+_Row = TypeVar("_Row")
+
+_ANSWER_S = 10.0
+"""No scheduler is waited for longer."""
+
+
+class Pool(Protocol):
+    """Runs a function on many files."""
+
+    deaths: tuple[type[Exception], ...]
+    """What :meth:`rows` and :meth:`alone` raise when a worker died of a file."""
+
+    def rows(self, function: Callable[[str], _Row], paths: Iterable[str]) -> Iterator[_Row]:
+        """Results in any order; paths are taken as workers become free."""
+
+    def alone(self, function: Callable[[str], _Row], path: str) -> _Row:
+        """The result for one file, of a worker that does nothing else."""
+
+
+@lru_cache(maxsize=1)
+def _libraries() -> ThreadpoolController:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def single_threaded(function: Callable[[str], _Row], path: str) -> _Row:
+    """Call a function while linear algebra keeps to one thread."""
+    with _libraries().limit(limits=1):
+        return function(path)
+
+
+def _leave_interrupts_to_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class _Processes:
+    deaths: tuple[type[Exception], ...] = (BrokenProcessPool,)
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+
+    def rows(self, function: Callable[[str], _Row], paths: Iterable[str]) -> Iterator[_Row]:
+        from joblib import Parallel, delayed
+
+        parallel = Parallel(
+            n_jobs=self._workers,
+            backend="loky",
+            return_as="generator_unordered",
+            batch_size=1,
+            pre_dispatch="2 * n_jobs",
+            inner_max_num_threads=1,
+            initializer=_leave_interrupts_to_parent,
+        )
+        yield from parallel(delayed(single_threaded)(function, path) for path in paths)
+
+    def alone(self, function: Callable[[str], _Row], path: str) -> _Row:
+        from joblib.externals.loky import ProcessPoolExecutor
+
+        with ProcessPoolExecutor(1, initializer=_leave_interrupts_to_parent) as executor:
+            row: _Row = executor.submit(single_threaded, function, path).result()
+        return row
+
+
+@contextmanager
+def processes(workers: int) -> Iterator[Pool]:
+    """So many processes of this machine, by loky; those that are left end with the block."""
+    from joblib.externals.loky import get_reusable_executor
+
+    try:
+        yield _Processes(workers)
+    finally:
+        get_reusable_executor().shutdown(kill_workers=True)
+
+
+class _Cluster:
+    def __init__(self, client: Any) -> None:
+        from distributed import KilledWorker
+
+        self.deaths: tuple[type[Exception], ...] = (KilledWorker,)
+        self._client = client
+
+    def rows(self, function: Callable[[str], _Row], paths: Iterable[str]) -> Iterator[_Row]:
+        from joblib import Parallel, delayed, parallel_config
+
+        with parallel_config(backend="dask", client=self._client):  # Parallel keeps it
+            parallel = Parallel(
+                n_jobs=-1,
+                return_as="generator_unordered",
+                batch_size=1,
+                pre_dispatch="4 * n_jobs",
+            )
+        yield from parallel(delayed(single_threaded)(function, path) for path in paths)
+
+    def alone(self, function: Callable[[str], _Row], path: str) -> _Row:
+        row: _Row = self._client.submit(single_threaded, function, path, pure=False).result()
+        return row
+
+
+@contextmanager
+def cluster(address: str) -> Iterator[Pool]:
+    """The workers of a Dask cluster.
+
+    Args:
+        address: of its scheduler, such as ``tcp://host:8786``.
+
+    Raises:
+        DeepMusicError: it cannot be reached.
+        RequestError: the ``distributed`` package is not installed.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise RequestError(
+            "Dask is not installed; run: pip install 'deepmusic[cluster]'."
+        ) from error
+    try:
+        client: Any = Client(address, timeout=_ANSWER_S, set_as_default=False)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError, TypeError) as error:
+        said = " ".join(str(error).split())
+        raise DeepMusicError(f"No Dask scheduler answers at {address!r}: {said}.") from error
+    try:
+        yield _Cluster(client)
+    finally:
+        client.close()

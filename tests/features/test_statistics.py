@@ -1,0 +1,46 @@
+"""Statistics of rows, held against SciPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import stats
+
+from deepmusic.features import STATISTICS, describe
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    hnp.arrays(
+        st.sampled_from([np.float32, np.float64]),
+        st.tuples(st.integers(1, 4), st.integers(1, 40)),
+        elements=st.floats(-1e3, 1e3, width=32),
+    )
+)
+def test_statistics_are_those_of_scipy(rows: np.ndarray) -> None:
+    found = dict(zip(STATISTICS, describe(rows), strict=True))
+    exact = rows.astype(np.float64)
+    scale = np.abs(exact).max() + 1e-30
+    np.testing.assert_array_equal(found["max"], exact.max(axis=1))
+    np.testing.assert_array_equal(found["min"], exact.min(axis=1))
+    np.testing.assert_allclose(found["mean"], exact.mean(axis=1), atol=1e-5 * scale + 1e-18)
+    np.testing.assert_allclose(found["median"], np.median(exact, axis=1), atol=1e-6 * scale + 1e-18)
+    np.testing.assert_allclose(found["std"], exact.std(axis=1), atol=1e-5 * scale + 1e-18)
+    # where rows vary by more than their rounding
+    varies = exact.std(axis=1) > 1e-2 * scale
+    for name, function in (("skew", stats.skew), ("kurtosis", stats.kurtosis)):
+        if varies.any():
+            expected = function(exact[varies], axis=1)
+            np.testing.assert_allclose(found[name][varies], expected, rtol=1e-3, atol=1e-3)
+    assert np.isfinite(list(found.values())).all()
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -1131.371, 1e-20, 3e30])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_row_that_does_not_vary(value: float, dtype: type) -> None:
+    found = dict(zip(STATISTICS, describe(np.full((1, 87), value, dtype))[:, 0], strict=True))
+    assert (found["skew"], found["kurtosis"], found["std"]) == (0, -3, 0)
+    assert found["mean"] == found["median"] == found["min"] == found["max"] == dtype(value)
