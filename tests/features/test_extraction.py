@@ -96,7 +96,7 @@ def test_a_bug_that_one_file_uncovers_is_a_reason(
     def fail(*_: object, **__: object) -> None:
         raise IndexError("out of\nbounds")
 
-    monkeypatch.setattr(extraction_module, "rows_of", fail)
+    monkeypatch.setattr(extraction_module, "families_of", fail)
     row = extract_file(write_tone(tmp_path / "a.wav"), FMA)
     assert row.code == "unexpected"
     assert "IndexError: out of bounds" in row.error

@@ -19,7 +19,7 @@ from deepmusic.audio import open_audio
 from deepmusic.errors import AudioError, DeepMusicError
 from deepmusic.features.pools import Pool, cluster, processes, single_threaded
 from deepmusic.features.recipe import COLUMNS, Recipe
-from deepmusic.features.track import feature_columns, rows_of
+from deepmusic.features.track import columns_of, families_of
 
 __all__ = ["TrackFeatures", "extract", "extract_file"]
 
@@ -110,28 +110,27 @@ def _with_features(found: TrackFeatures, recipe: Recipe, max_seconds: float) -> 
         duration_s, warning = stream.duration_s, stream.warning
     if is_short:
         sound = np.concatenate(parts)
-        rows = rows_of(lambda: [sound], rate, recipe, keeps=True)
+        columns = columns_of(families_of(lambda: [sound], rate, recipe, keeps=True))
     else:
         parts.clear()
         heard = _Heard(found.path, max_seconds)
-        rows = rows_of(heard.blocks, rate, recipe, keeps=False)
+        columns = columns_of(families_of(heard.blocks, rate, recipe, keeps=False))
         duration_s, warning = heard.duration_s, heard.warning
     found = replace(
         found,
-        columns=feature_columns(rows),
+        columns=columns,
         warning=warning or "",
         duration_s=duration_s,
         rate=rate,
     )
-    if "chroma_cqt" in rows and "spectral_contrast" in rows:
+    missing = np.isnan(columns)
+    if not missing.any():
         return found
-    lacking = "chroma_cqt, chroma_cens and tonnetz" if "chroma_cqt" not in rows else ""
-    if "spectral_contrast" not in rows:
-        lacking += (" and " if lacking else "") + "spectral_contrast"
+    lacking = list(dict.fromkeys(COLUMNS[place][0] for place in np.flatnonzero(missing)))
     return replace(
         found,
         code="low_rate",
-        error=f"{found.path!r} has {rate} samples a second, too few for {lacking}.",
+        error=f"{found.path!r} has {rate} samples a second, too few for {', '.join(lacking)}.",
     )
 
 

@@ -10,6 +10,9 @@ __all__ = ["STATISTICS", "describe"]
 STATISTICS = ("kurtosis", "max", "mean", "median", "min", "skew", "std")
 """In the order of the columns."""
 
+_AT_ONCE = 1 << 20
+"""Numbers that are described together; of long tracks a row at a time, to spare memory."""
+
 
 def describe(rows: NDArray[np.floating]) -> NDArray[np.float64]:
     """Statistics of each row, in its own precision.
@@ -25,7 +28,9 @@ def describe(rows: NDArray[np.floating]) -> NDArray[np.float64]:
         ``(7, rows)``, in the order of :data:`STATISTICS`.
     """
     with np.errstate(over="ignore", under="ignore"):  # powers of what is huge, or next to nothing
-        return _described(rows)
+        if rows.size <= _AT_ONCE:
+            return _described(rows)
+        return np.concatenate([_described(row[None]) for row in rows], axis=1)
 
 
 def _described(rows: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -111,26 +113,44 @@ def read_features(path: str | os.PathLike[str]) -> FeatureTable:
     """
     shown = repr(os.fspath(path))
     try:
+        # opened here: Arrow takes a name such as "s3:x" for an address
         with open(path, "rb") as file:
             start = file.read(8)
+            file.seek(0)
+            if start[:4] == b"PAR1":
+                return _from_arrow(pq.read_table(file))
+            return _published(file) if start == b"feature," else _from_csv(file)
     except OSError as error:
+        if error.errno is None:  # of Arrow: what is in the file, not the file
+            raise _no_table(shown, error) from error
         raise DataError(
             f"{shown} cannot be read: {(error.strerror or str(error)).lower()}."
         ) from error
-    try:
-        if start[:4] == b"PAR1":
-            return _from_arrow(pq.read_table(os.fspath(path)))
-        if start == b"feature,":
-            return _published(path)
-        import pyarrow.csv
+    except (pa.ArrowException, csv.Error, ValueError, KeyError, TypeError) as error:
+        raise _no_table(shown, error) from error
 
-        return _from_arrow(pyarrow.csv.read_csv(os.fspath(path)))
-    except (pa.ArrowException, ValueError, KeyError, TypeError, OSError) as error:
-        said = " ".join(str(error).split())[:120]
-        raise DataError(
-            f"{shown} is no table of the 518 features ({said}); give a file that 'features "
-            "extract' wrote, or FMA's features.csv."
-        ) from error
+
+def _no_table(shown: str, error: Exception) -> DataError:
+    said = " ".join(str(error).split())[:120]
+    return DataError(
+        f"{shown} is no table of the 518 features ({said}); give a file that 'features "
+        "extract' wrote, or FMA's features.csv."
+    )
+
+
+def _from_csv(file: BinaryIO) -> FeatureTable:
+    """A table of ours: what is not a number by its column's name is text, whatever it looks like.
+
+    Left to guess, Arrow takes a track called ``0012`` for 12, ``true`` for True, ``NA`` for none.
+    """
+    import pyarrow.csv
+
+    names = next(csv.reader([file.readline(1 << 20).decode("utf-8-sig")]), [])
+    file.seek(0)
+    kinds = dict.fromkeys(names, pa.string()) | _FACTS | dict.fromkeys(COLUMN_NAMES, pa.float32())
+    convert = pyarrow.csv.ConvertOptions(column_types=kinds)
+    parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    return _from_arrow(pyarrow.csv.read_csv(file, parse_options=parse, convert_options=convert))
 
 
 def _from_arrow(found: pa.Table) -> FeatureTable:
@@ -148,22 +168,25 @@ def _from_arrow(found: pa.Table) -> FeatureTable:
             # CSV does not tell an empty text from none
             facts[name] = [value or "" for value in values] if kind == pa.string() else values
     extra = {
-        name: [str(value) for value in found[name].to_pylist()]
+        name: ["" if value is None else str(value) for value in found[name].to_pylist()]
         for name in found.column_names
         if name not in known and name not in facts
     }
     mark = json.loads((found.schema.metadata or {}).get(_MARK, b"{}"))
-    return FeatureTable(facts, columns, mark.get("recipe", ""), mark.get("version", 0), extra)
+    if not isinstance(mark, dict):
+        raise ValueError("its mark is damaged")
+    recipe, version = str(mark.get("recipe", "")), int(mark.get("version", 0))
+    return FeatureTable(facts, columns, recipe, version, extra)
 
 
-def _published(path: str | os.PathLike[str]) -> FeatureTable:
+def _published(file: BinaryIO) -> FeatureTable:
     """FMA's table: three lines of header (feature, statistic, number), one that names the index."""
     import pyarrow.csv
 
-    with open(path, encoding="utf-8") as file:
-        header = [file.readline().rstrip("\r\n").split(",")[1:] for _ in range(3)]
+    header = [file.readline().decode("utf-8").rstrip("\r\n").split(",")[1:] for _ in range(3)]
+    file.seek(0)
     names = ["/".join(levels) for levels in zip(*header, strict=True)]
     options = pyarrow.csv.ReadOptions(skip_rows=4, column_names=["path", *names])
     kinds = {"path": pa.string()} | dict.fromkeys(names, pa.float32())
     convert = pyarrow.csv.ConvertOptions(column_types=kinds)
-    return _from_arrow(pyarrow.csv.read_csv(os.fspath(path), options, convert_options=convert))
+    return _from_arrow(pyarrow.csv.read_csv(file, options, convert_options=convert))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from deepmusic.audio import LogMelConfig
 from deepmusic.audio.log_mel import mel_power
+from deepmusic.errors import AudioError
 from deepmusic.features.chroma import (
     CLASSES,
     cens,
@@ -26,7 +27,7 @@ from deepmusic.features.chroma import (
 )
 from deepmusic.features.constant_q import BINS as CONSTANT_Q_BINS
 from deepmusic.features.constant_q import ConstantQ, highest_hz
-from deepmusic.features.recipe import COLUMNS, ROWS, Recipe, recipe_named
+from deepmusic.features.recipe import ROWS, Recipe, recipe_named
 from deepmusic.features.spectra import FFT_SIZE, HOP, magnitudes
 from deepmusic.features.spectral import (
     CONTRAST_BANDS,
@@ -73,6 +74,8 @@ class _Writer:
         self.filled = 0
 
     def add(self, columns: NDArray[np.float32]) -> None:
+        if self.filled + columns.shape[1] > self.rows.shape[1]:
+            raise AudioError("It grew while it was read; try again.", code="changed")
         self.rows[:, self.filled : self.filled + columns.shape[1]] = columns
         self.filled += columns.shape[1]
 
@@ -113,13 +116,15 @@ def feature_columns(rows: Rows) -> NDArray[np.float32]:
     Returns:
         ``(518,)``, in the order of :data:`~deepmusic.features.COLUMNS`.
     """
-    parts = []
-    for name, count in ROWS.items():
-        known = describe(rows[name]) if name in rows else np.full((7, count), np.nan)
-        parts.append(known.ravel())
-    columns = np.concatenate(parts).astype(np.float32)
-    assert len(columns) == len(COLUMNS)
-    return columns
+    return columns_of(rows.items())
+
+
+def columns_of(families: Iterable[tuple[str, NDArray[np.floating]]]) -> NDArray[np.float32]:
+    """The 518 columns of names and rows, which are taken one after another."""
+    found = {name: describe(rows) for name, rows in families}
+    missing = {name: np.full((7, count), np.nan) for name, count in ROWS.items()}
+    columns = [{**missing, **found}[name].ravel() for name in ROWS]
+    return np.concatenate(columns).astype(np.float32)
 
 
 def _recipe(recipe: Recipe | str) -> Recipe:
@@ -138,15 +143,23 @@ def rows_of(
         keeps: whether spectra are kept in memory, 4.6 kB a frame; otherwise ``blocks`` is called
             twice.
     """
+    return dict(families_of(blocks, rate, recipe, keeps=keeps))
+
+
+def families_of(
+    blocks: Blocks, rate: int, recipe: Recipe, *, keeps: bool
+) -> Iterator[tuple[str, NDArray[np.floating]]]:
+    """Name and rows of each feature, as in :func:`rows_of`, one after another.
+
+    Whoever keeps none of them needs memory for one at a time.
+    """
     mel = LogMelConfig(rate=rate, fft_size=FFT_SIZE, hop_samples=HOP, mels=_MELS)
     told = float(rate) if recipe.is_corrected else _ASSUMED_RATE
     survey = _survey(blocks, rate, told, mel, keeps=keeps)
     frames = 1 + survey.samples // HOP
-    found: dict[str, NDArray[np.floating]] = {}
-
     chroma = None
     if highest_hz(survey.tuning) <= rate / 2:
-        chroma = _PitchClasses(rate, survey.tuning, recipe.chroma_bins, frames)
+        chroma = _PitchClasses(rate, survey.tuning, recipe, frames)
     spectral = _Spectral(survey, told, recipe, frames)
     if survey.kept is not None:
         for spectra, mels in survey.kept:
@@ -160,18 +173,15 @@ def rows_of(
         for spectra in magnitudes(sound):
             mels = np.empty((len(spectra), _MELS), np.float32)
             spectral.add(spectra, mel_power(spectra * spectra, mel, mels))
-    if chroma is not None:
-        raw = chroma.all()
-        found["chroma_cqt"] = _by_frame(normalised(raw, np.inf))
-        found["chroma_cens"] = cens(raw)
-        source = "chroma_cqt" if recipe.is_corrected else "chroma_cens"
-        found["tonnetz"] = tonnetz(found[source])
-    found.update(spectral.all())
     crossings, loudness = survey.totals.by_frame()
-    found["zcr"] = crossings[None]
+    del survey
+    yield "zcr", crossings[None]
     if recipe.is_corrected:
-        found["rmse"] = loudness[None]
-    return found
+        yield "rmse", loudness[None]
+    if chroma is not None:
+        yield from chroma.families()
+    del chroma
+    yield from spectral.families()
 
 
 def _survey(blocks: Blocks, rate: int, told: float, mel: LogMelConfig, *, keeps: bool) -> _Survey:
@@ -200,9 +210,10 @@ def _survey(blocks: Blocks, rate: int, told: float, mel: LogMelConfig, *, keeps:
 class _PitchClasses:
     """Constant-Q chroma of a track, of any loudness."""
 
-    def __init__(self, rate: int, tuning: float, per_octave: int, frames: int) -> None:
+    def __init__(self, rate: int, tuning: float, recipe: Recipe, frames: int) -> None:
+        self._recipe = recipe
         self._transform = ConstantQ(rate, tuning)
-        self._fold = fold_filters(CONSTANT_Q_BINS, per_octave)
+        self._fold = fold_filters(CONSTANT_Q_BINS, recipe.chroma_bins)
         self._written = _Writer(CLASSES, frames)
 
     def add(self, block: NDArray[np.float32], *, is_last: bool = False) -> None:
@@ -215,9 +226,14 @@ class _PitchClasses:
             self.add(block)
             yield block
 
-    def all(self) -> NDArray[np.float32]:
+    def families(self) -> Iterator[tuple[str, NDArray[np.floating]]]:
         self.add(np.empty(0, np.float32), is_last=True)
-        return np.ascontiguousarray(self._written.rows[:, : self._written.filled])
+        raw = np.ascontiguousarray(self._written.rows[:, : self._written.filled])
+        chroma = normalised(raw, np.inf)
+        yield "chroma_cqt", _by_frame(chroma)
+        smooth = cens(raw)
+        yield "chroma_cens", smooth
+        yield "tonnetz", tonnetz(chroma if self._recipe.is_corrected else smooth)
 
 
 class _Spectral:
@@ -245,19 +261,19 @@ class _Spectral:
             told = power if self._recipe.is_corrected else spectra
             self._ends.add(contrast_ends(told, self._told))
 
-    def all(self) -> dict[str, NDArray[np.floating]]:
-        found: dict[str, NDArray[np.floating]] = {
-            "chroma_stft": _by_frame(normalised(self._chroma.rows, np.inf)),
-            "mfcc": self._mfcc.rows,
-        }
-        names = ("rmse", "spectral_bandwidth", "spectral_centroid", "spectral_rolloff")
-        for name, row in zip(names, self._shape.rows, strict=True):
-            found[name] = row[None] if name == "rmse" else row[None].astype(np.float64)
+    def families(self) -> Iterator[tuple[str, NDArray[np.floating]]]:
+        yield "chroma_stft", _by_frame(normalised(self._chroma.rows, np.inf))
+        yield "mfcc", self._mfcc.rows
+        loudness, width, centre, rolled = self._shape.rows[:, None]
+        if not self._recipe.is_corrected:  # which has that of the samples
+            yield "rmse", loudness
+        yield "spectral_bandwidth", width.astype(np.float64)
+        yield "spectral_centroid", centre.astype(np.float64)
+        yield "spectral_rolloff", rolled.astype(np.float64)
         if self._has_contrast:
             peaks, valleys = np.split(self._ends.rows.astype(np.float64), 2)
             loud, quiet = (decibels(ends, float(ends.max())) for ends in (peaks, valleys))
-            found["spectral_contrast"] = loud - quiet
-        return found
+            yield "spectral_contrast", loud - quiet
 
 
 def _by_frame(rows: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -48,7 +48,8 @@ class PeakFinder:
         pitch = np.empty(len(spectra) * (last - first + 2) // 2, np.float32)
         height = np.empty_like(pitch)
         count = _peaks(spectra, least, first, last, self._rate, self._fft_size, pitch, height)
-        self._found.append((pitch[:count], height[:count]))
+        # copies, so that what was not filled is not kept
+        self._found.append((pitch[:count].copy(), height[:count].copy()))
 
     def tuning(self) -> float:
         """Tuning in semitones, in [-0.5, 0.5); 0 where there is no peak."""

@@ -1,0 +1,163 @@
+"""Tables on disk: what is written comes back, FMA's own is read, and anything else is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+
+from deepmusic.errors import DataError
+from deepmusic.features import COLUMNS, read_features, write_features
+from deepmusic.features.table import COLUMN_NAMES, FeatureTable
+
+Columns = NDArray[np.float32]
+
+
+def made(tracks: int = 3) -> Columns:
+    return np.random.default_rng(0).normal(size=(tracks, len(COLUMNS))).astype(np.float32)
+
+
+def full() -> FeatureTable:
+    columns = made()
+    columns[0] = np.nan
+    columns[:, 5] = np.nan
+    facts: dict[str, list[object]] = {
+        "path": ["a/b.mp3", 'c, "d"\n.mp3', "2.mp3"],
+        "code": ["too_short", "", ""],
+        "error": ["It is short.", "", ""],
+        "duration_s": [None, 29.98, 30.5],
+        "rate": [None, 44100, 48000],
+    }
+    return FeatureTable(facts, columns, "fma", 1, {"genre": ["rock", "hip, hop", ""]})
+
+
+def published(path: Path, columns: Columns, end: str = "\n") -> Path:
+    """As FMA's features.csv: three lines of header, one that names the index; none where NaN."""
+    lines = [
+        ",".join([head, *levels])
+        for head, levels in zip(
+            ("feature", "statistics", "number"), zip(*COLUMNS, strict=True), strict=True
+        )
+    ]
+    lines.append("track_id" + "," * len(COLUMNS))
+    for row, values in enumerate(columns):
+        told = ("" if np.isnan(value) else f"{value:.10e}" for value in values)
+        lines.append(",".join([str(row + 2), *told]))
+    path.write_bytes((end.join(lines) + end).encode())
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_what_is_written_comes_back(tmp_path: Path, suffix: str) -> None:
+    table, path = full(), tmp_path / f"features.{suffix}"
+    write_features(path, table)
+    back = read_features(path)
+    assert np.array_equal(back.columns, table.columns, equal_nan=True)
+    assert back.columns.dtype == np.float32
+    assert back.paths == table.paths
+    assert back.facts == table.facts
+    assert back.extra == table.extra
+    told = (table.recipe, table.version) if suffix == "parquet" else ("", 0)
+    assert (back.recipe, back.version) == told
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_no_tracks_are_a_table_too(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"none.{suffix}"
+    write_features(path, FeatureTable({"path": []}, made(0)))
+    assert len(read_features(path)) == 0
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_the_published_table_is_read(tmp_path: Path, end: str) -> None:
+    columns = made()
+    columns[1, 7] = np.nan
+    table = read_features(published(tmp_path / "features.csv", columns, end))
+    assert np.array_equal(table.columns, columns, equal_nan=True)
+    assert table.paths == ["2", "3", "4"]
+    assert (table.recipe, table.version, table.extra) == ("", 0, {})
+
+
+def test_columns_are_found_by_name(tmp_path: Path) -> None:
+    write_features(tmp_path / "a.parquet", full())
+    found = pq.read_table(tmp_path / "a.parquet")
+    pq.write_table(found.select(found.column_names[::-1]), tmp_path / "b.parquet")
+    back = read_features(tmp_path / "b.parquet")
+    assert np.array_equal(back.columns, full().columns, equal_nan=True)
+
+
+def test_rows_are_taken_in_any_order() -> None:
+    table = full().rows([2, 0])
+    assert table.paths == ["2.mp3", "a/b.mp3"]
+    assert table.extra == {"genre": ["", "rock"]}
+    assert np.array_equal(table.columns, full().columns[[2, 0]], equal_nan=True)
+    assert len(full().rows([])) == 0
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"PAR1",
+        b"PAR1 and then nothing of the kind",
+        b"path,a\nx,1\n",
+        b"feature,a\n",
+        b"feature,\xff\n" * 5,
+        ("path," + ",".join(COLUMN_NAMES) + "\nx" + ",y" * 518 + "\n").encode(),
+    ],
+)
+def test_what_is_no_table_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bad"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="is no table of the 518 features"):
+        read_features(path)
+
+
+def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read: no such file"):
+        read_features(tmp_path / "none")
+    with pytest.raises(DataError, match="cannot be read: is a directory"):
+        read_features(tmp_path)
+
+
+def test_a_file_that_was_cut_off_is_refused(tmp_path: Path) -> None:
+    write_features(tmp_path / "a.parquet", replace(full(), extra=None))
+    whole = (tmp_path / "a.parquet").read_bytes()
+    (tmp_path / "a.parquet").write_bytes(whole[: len(whole) // 2])
+    text = published(tmp_path / "a.csv", made()).read_bytes()
+    (tmp_path / "a.csv").write_bytes(text[:-2000])
+    for name in ("a.parquet", "a.csv"):
+        with pytest.raises(DataError, match="is no table"):
+            read_features(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "names", [["0012", "013", "14"], ["true", "false", "NA"], ["2020-01-01", "1e5", "nan"]]
+)
+def test_names_and_genres_in_csv_stay_text(tmp_path: Path, names: list[str]) -> None:
+    table = FeatureTable({"path": list(names)}, made(), extra={"genre": names})
+    write_features(tmp_path / "a.csv", table)
+    back = read_features(tmp_path / "a.csv")
+    assert back.facts == table.facts
+    assert back.extra == table.extra
+    write_features(tmp_path / "b.parquet", back)
+
+
+def test_a_name_like_an_address_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("s3:a.parquet", "file:b.csv"):
+        write_features(name, full())
+        assert read_features(name).paths == full().paths
+
+
+@pytest.mark.parametrize("mark", [b"[]", b"{", b'{"version": "new"}'])
+def test_a_damaged_mark_is_refused(tmp_path: Path, mark: bytes) -> None:
+    path = tmp_path / "a.parquet"
+    write_features(path, full())
+    pq.write_table(pq.read_table(path).replace_schema_metadata({b"deepmusic": mark}), path)
+    with pytest.raises(DataError, match="is no table"):
+        read_features(path)
