@@ -59,9 +59,8 @@ COLUMNS = [
 ]
 
 
-def series(path: Path) -> dict[str, NDArray[np.floating]]:
-    """The feature rows of one track over time, each (rows, frames)."""
-    y, sr = librosa.load(path, sr=None, mono=True)
+def series_of(y: NDArray[np.float32], sr: int) -> dict[str, NDArray[np.floating]]:
+    """The feature rows of a sound over time, each (rows, frames)."""
     cqt = np.abs(
         librosa.cqt(y, sr=sr, hop_length=512, bins_per_octave=12, n_bins=7 * 12, tuning=None)
     )
@@ -103,7 +102,7 @@ def describe(rows: NDArray[np.floating]) -> NDArray[np.float32]:
 
 def fma_columns(path: Path) -> NDArray[np.float32]:
     """The 518 columns of one track, in the order of ``COLUMNS``."""
-    found = series(path)
+    found = series_of(*librosa.load(path, sr=None, mono=True))
     return np.concatenate([describe(found[feature]) for feature in ROWS])
 
 

@@ -1,0 +1,238 @@
+"""The 518 features beside librosa: how exact, how fast, in how much memory, on how many processes.
+
+    python benchmarks/features.py --data ../shared/data
+    python benchmarks/features.py --sections timed
+
+Ratios are of medians of process time, in one thread, each clip by both in turn. The figures go to
+``docs/measured/features.json`` and into ``docs/features.md``.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy is imported
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import librosa
+import numpy as np
+from numpy.typing import NDArray
+
+from deepmusic.audio import LogMelConfig, log_mel, open_audio
+from deepmusic.features import (
+    COLUMNS,
+    RECIPES,
+    ROWS,
+    extract,
+    extract_file,
+    feature_columns,
+    feature_rows,
+)
+from deepmusic.files import write_atomically
+from fma_features import describe as librosa_statistics
+from fma_features import load_table, series_of
+
+ROOT = Path(__file__).resolve().parents[1]
+MEASURED = ROOT / "docs" / "measured" / "features.json"
+FMA = RECIPES["fma"]
+TOLERANCE = 1e-4
+
+
+def seconds(work: Callable[[], object]) -> float:
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def our_sound(path: Path) -> tuple[NDArray[np.float32], int]:
+    with open_audio(path, rate=None) as stream:
+        return np.concatenate(list(stream)), stream.rate
+
+
+def librosa_columns(sound: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
+    rows = series_of(sound, rate)
+    return np.concatenate([librosa_statistics(rows[feature]) for feature in ROWS])
+
+
+def librosa_log_mel(sound: NDArray[np.float32]) -> NDArray[np.float32]:
+    power = librosa.feature.melspectrogram(y=sound, sr=22050)
+    return np.maximum(librosa.power_to_db(power, top_db=None), -100)
+
+
+def timed(data: Path) -> dict[str, Any]:
+    """Medians in ms over clips and rounds, and their ratios."""
+    clips = sorted((data / "clips").rglob("*.mp3"))
+    mel = LogMelConfig()
+    took: dict[str, list[float]] = {}
+    worst_mel = 0.0
+    for number in range(4):  # the first round warms up
+        for clip in clips:
+            sound, rate = our_sound(clip)
+            low = librosa.resample(sound, orig_sr=rate, target_sr=22050)
+            works = {
+                "librosa features": lambda s=sound, r=rate: librosa_columns(s, r),
+                "our features": lambda s=sound, r=rate: feature_columns(feature_rows(s, r)),
+                "librosa decoding": lambda c=clip: librosa.load(c, sr=None),
+                "our decoding": lambda c=clip: our_sound(c),
+                "librosa file": lambda c=clip: librosa_columns(*librosa.load(c, sr=None)),
+                "our file": lambda c=clip: extract_file(c, FMA),
+                "librosa log-mel": lambda s=low: librosa_log_mel(s),
+                "our log-mel": lambda s=low: log_mel(s, mel),
+            }
+            worst_mel = max(worst_mel, float(np.abs(log_mel(low) - librosa_log_mel(low)).max()))
+            for name, work in works.items():
+                spent = seconds(work)
+                if number:
+                    took.setdefault(name, []).append(1000 * spent)
+    found: dict[str, Any] = {name: round(statistics.median(t), 1) for name, t in took.items()}
+    for what in ("features", "decoding", "file", "log-mel"):
+        ratios = [a / b for a, b in zip(took[f"librosa {what}"], took[f"our {what}"], strict=True)]
+        found[f"{what} ratio"] = round(statistics.median(ratios), 2)
+    found["log-mel error dB"] = float(f"{worst_mel:.1e}")
+    return found
+
+
+def exact(data: Path) -> dict[str, Any]:
+    """Errors of all columns on all clips, by feature; the oracle's table must be there."""
+    theirs = load_table(data / "emotify")
+    paths = list(theirs)
+    rows = {
+        row.path: row.columns for row in extract([str(data / "emotify" / p) for p in paths], FMA)
+    }
+    ours = np.array([rows[str(data / "emotify" / path)] for path in paths], float)
+    reference = np.array([theirs[path] for path in paths], float)
+    scale = np.maximum(np.abs(reference), reference.std(axis=0))
+    error = np.abs(ours - reference) / np.maximum(scale, 1e-30)
+    found: dict[str, Any] = {"clips": len(paths), "features": {}}
+    for feature in ROWS:
+        here = [place for place, column in enumerate(COLUMNS) if column[0] == feature]
+        worst = error[:, here]
+        found["features"][feature] = {
+            "max": float(f"{worst.max():.1e}"),
+            "p99": float(f"{np.quantile(worst, 0.99):.1e}"),
+            "clips beyond": int((worst.max(axis=1) > TOLERANCE).sum()),
+        }
+    found["max"] = float(f"{error.max():.1e}")
+    return found
+
+
+def parallel(data: Path) -> dict[str, Any]:
+    """Wall time of two processes against one, both warm."""
+    clips = [str(path) for path in sorted((data / "emotify").rglob("*.mp3"))]
+
+    def wall(paths: list[str], workers: int) -> float:
+        rows = extract(paths, FMA, workers=workers)
+        for _ in range(2 * workers):  # until processes are there and warm
+            next(rows)
+        began, left = time.perf_counter(), len(paths) - 2 * workers
+        for _ in rows:
+            pass
+        return (time.perf_counter() - began) / left
+
+    ratios, ones, twos = [], [], []
+    for _ in range(3):
+        ones.append(wall(clips[:60], 1))
+        twos.append(wall(clips[:160], 2))
+        ratios.append(ones[-1] / twos[-1])
+    return {
+        "one process, ms a clip": round(1000 * statistics.median(ones), 1),
+        "two processes, ms a clip": round(1000 * statistics.median(twos), 1),
+        "ratio": round(statistics.median(ratios), 2),
+        "ratios": [round(ratio, 2) for ratio in ratios],
+    }
+
+
+PEAK = """
+import sys, time
+began = time.perf_counter()
+from deepmusic.features import RECIPES, extract_file
+row = extract_file(sys.argv[1], RECIPES["fma"])
+assert row.is_done, row.error
+status = open("/proc/self/status").read().splitlines()
+peak = next(line for line in status if line.startswith("VmHWM")).split()[1]
+print(int(peak) / 1024, time.perf_counter() - began, time.process_time(), row.duration_s)
+"""
+
+
+def child(path: Path, **environment: str) -> dict[str, float]:
+    """Peak memory and seconds of a process of its own that does one file."""
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, path],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **environment},
+    )
+    peak, wall, cpu, sound = map(float, done.stdout.split())
+    return {
+        "peak MB": round(peak),
+        "wall s": round(wall, 2),
+        "cpu s": round(cpu, 2),
+        "sound s": round(sound),
+    }
+
+
+def memory(data: Path) -> dict[str, Any]:
+    """Of a clip, and of three hours that are made of clips here."""
+    import soundfile
+
+    clips = sorted((data / "clips").rglob("*.mp3"))
+    found = {"a clip of 30 s": child(clips[0])}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "three hours.flac"
+        sounds = [soundfile.read(clip, dtype="int16")[0] for clip in clips]
+        with soundfile.SoundFile(path, "w", samplerate=44100, channels=2) as file:
+            while file.tell() < 3 * 3600 * 44100:
+                for sound in sounds:
+                    file.write(sound)
+        found["three hours"] = child(path)
+    return found
+
+
+def start(data: Path) -> dict[str, Any]:
+    """The first file of a process, with nothing compiled yet and with all of it on disk."""
+    clip = sorted((data / "clips").rglob("*.mp3"))[0]
+    with tempfile.TemporaryDirectory() as folder:
+        first = child(clip, NUMBA_CACHE_DIR=folder)
+        return {"first after installing": first, "later": child(clip, NUMBA_CACHE_DIR=folder)}
+
+
+SECTIONS = {
+    "timed": timed,
+    "exact": exact,
+    "parallel": parallel,
+    "memory": memory,
+    "start": start,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--sections", default=",".join(SECTIONS), help="comma-separated")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    measured = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
+    for name in options.sections.split(","):
+        load = os.getloadavg()[0]
+        measured[name] = {**SECTIONS[name](options.data), "load before": round(load, 1)}
+        print(name, json.dumps(measured[name], indent=1))
+        with write_atomically(MEASURED) as file:
+            json.dump(measured, file, indent=1)
+            file.write("\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
