@@ -1,0 +1,140 @@
+"""Onsets, tempograms and tempos beside librosa's."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import librosa
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from deepmusic.audio import LogMelConfig, load, log_mel
+from deepmusic.errors import ShapeError
+from deepmusic.features.tempo import (
+    HIGHEST_BPM,
+    likeliest_bpm,
+    onset_strength,
+    tempo,
+    tempo_window,
+    tempogram,
+    tempogram_blocks,
+)
+
+
+def beats(bpm: float, *, rate: int, seconds: float = 12.0) -> NDArray[np.float32]:
+    """Bursts of noise over a quiet tone."""
+    rng = np.random.default_rng(3)
+    sound = 0.05 * np.sin(2 * np.pi * 330 * np.arange(round(seconds * rate)) / rate)
+    burst = rng.normal(size=rate // 10) * np.exp(-np.arange(rate // 10) / (0.02 * rate))
+    for start in np.arange(0.2, seconds - 0.2, 60 / bpm):
+        place = round(start * rate)
+        sound[place : place + len(burst)] += 0.3 * burst
+    return sound.astype(np.float32)
+
+
+def onsets_of(sound: NDArray[np.float32], rate: int) -> NDArray[np.floating]:
+    return onset_strength(log_mel(sound, LogMelConfig(rate=rate)))
+
+
+def check_beside_librosa(sound: NDArray[np.float32], rate: int) -> None:
+    onsets = onsets_of(sound, rate)
+    expected = librosa.onset.onset_strength(y=sound, sr=rate)
+    assert onsets.shape == expected.shape
+    np.testing.assert_allclose(onsets, expected, atol=1e-4)  # dB
+    repeats = librosa.feature.tempogram(y=sound, sr=rate)
+    np.testing.assert_allclose(tempogram(onsets), repeats, atol=1e-5)
+    assert tempo(onsets, rate) == librosa.feature.tempo(y=sound, sr=rate)[0]
+
+
+@pytest.mark.parametrize(("bpm", "rate"), [(90, 22050), (128, 44100), (150, 8000), (60, 22050)])
+def test_beats_beside_librosa(bpm: float, rate: int) -> None:
+    sound = beats(bpm, rate=rate)
+    check_beside_librosa(sound, rate)
+    # lags are whole frames: at 150 beats and 8 kHz one more or less is 24 beats
+    frames = 60 / bpm * rate / 512
+    found = tempo(onsets_of(sound, rate), rate)
+    assert min(abs(60 / found * rate / 512 * k - frames) for k in (0.5, 1, 2)) <= 1
+
+
+def test_a_real_clip_beside_librosa(shared_data: Path) -> None:
+    heard = load(shared_data / "emotify" / "electronic" / "1.mp3", rate=22050, seconds=15)
+    check_beside_librosa(heard.samples, heard.rate)
+
+
+@pytest.mark.parametrize("window", [384, 383, 50, 2])
+@pytest.mark.parametrize("frames", [1, 2, 40, 700])
+def test_tempogram_of_any_length_is_librosas(frames: int, window: int) -> None:
+    onsets = np.random.default_rng(frames).random(frames)
+    expected = librosa.feature.tempogram(onset_envelope=onsets, win_length=window)
+    found = tempogram(onsets, window_frames=window)
+    assert found.shape == (window, frames)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_tempogram_is_the_autocorrelation_of_windows() -> None:
+    onsets = np.random.default_rng(1).random(60)
+    window = 20
+    found = tempogram(onsets, window_frames=window)
+    fade = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
+    for frame in (10, 30, 49):
+        part = onsets[frame - 10 : frame + 10] * fade
+        products = [float(part[: window - lag] @ part[lag:]) for lag in range(window)]
+        np.testing.assert_allclose(found[:, frame], np.array(products) / products[0], atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1, 7, 256, 1000])
+def test_blocks_are_the_whole(size: int) -> None:
+    onsets = np.random.default_rng(2).random(300)
+    blocks = list(tempogram_blocks(onsets, window_frames=64, block_frames=size))
+    assert max(block.shape[1] for block in blocks) <= size
+    np.testing.assert_array_equal(
+        np.concatenate(blocks, axis=1), tempogram(onsets, window_frames=64)
+    )
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 4, 9])
+def test_onsets_of_very_short_sound(frames: int) -> None:
+    mel_db = np.random.default_rng(frames).normal(-20, 10, (128, frames)).astype(np.float32)
+    expected = librosa.onset.onset_strength(S=mel_db, sr=22050) if frames > 1 else np.zeros(1)
+    np.testing.assert_allclose(onset_strength(mel_db), expected, rtol=1e-6)
+
+
+def test_silence_has_no_tempo() -> None:
+    onsets = onsets_of(np.zeros(22050 * 4, np.float32), 22050)
+    assert not onsets.any()
+    assert not tempogram(onsets).any()
+    assert math.isnan(tempo(onsets, 22050))
+
+
+def test_what_is_fainter_by_80_db_counts_as_silence() -> None:
+    mel_db = np.full((128, 6), -100.0, np.float32)
+    mel_db[:, 1] = -95
+    mel_db[:, 3] = 0
+    # a rise is told two frames later
+    np.testing.assert_array_equal(onset_strength(mel_db), [0, 0, 0, 0, 0, 80])
+
+
+def test_no_tempo_is_too_fast() -> None:
+    every_frame = np.ones(tempo_window(22050))
+    assert tempo_window(22050) == 344
+    assert 60 < likeliest_bpm(every_frame, 22050) < HIGHEST_BPM
+    fast = np.zeros(344)
+    fast[[0, 2]] = 1  # 1,292 beats a minute
+    assert likeliest_bpm(fast, 22050) < HIGHEST_BPM
+
+
+def test_wrong_shapes_are_refused() -> None:
+    with pytest.raises(ShapeError, match=r"\(mels, frames\).*\(5,\)"):
+        onset_strength(np.zeros(5))
+    with pytest.raises(ShapeError, match=r"\(128, 0\)"):
+        onset_strength(np.zeros((128, 0)))
+    with pytest.raises(ShapeError, match=r"\(2, 3\)"):
+        tempogram(np.zeros((2, 3)))
+    with pytest.raises(ShapeError, match=r"\(0,\)"):
+        tempo(np.zeros(0), 22050)
+    with pytest.raises(ValueError, match="at least 2; got 1"):
+        tempogram(np.zeros(3), window_frames=1)
+    with pytest.raises(ValueError, match="two lags"):
+        likeliest_bpm(np.ones(1), 22050)
