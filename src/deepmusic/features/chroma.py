@@ -19,19 +19,24 @@ CLASSES = 12
 _CENTRE_OCTAVE, _OCTAVE_WIDTH = 5.0, 2.0
 _STEPS = (0.4, 0.2, 0.1, 0.05)  # of a share of the loudness; each that is passed counts a quarter
 _SMOOTHED_FRAMES = 41
+_AT_ONCE = 1 << 14  # frames of a long track that are in double precision at a time
 
 
 def normalised(rows: NDArray[np.float32], order: float) -> NDArray[np.float32]:
     """Columns ``(rows, frames)`` divided by their norm of an order; those next to zero stay."""
-    height = np.abs(rows).astype(np.float64)
-    if order == np.inf:
-        length = height.max(axis=0)
-    elif order == 1:
-        length = height.sum(axis=0)
-    else:
-        length = np.sum(height**order, axis=0) ** (1.0 / order)
-    length[length < np.finfo(rows.dtype).tiny] = 1.0
-    return np.asarray(rows / length, dtype=rows.dtype)
+    result = np.empty_like(rows)
+    for start in range(0, rows.shape[1], _AT_ONCE):
+        part = rows[:, start : start + _AT_ONCE]
+        height = np.abs(part).astype(np.float64)
+        if order == np.inf:
+            length = height.max(axis=0)
+        elif order == 1:
+            length = height.sum(axis=0)
+        else:
+            length = np.sum(height**order, axis=0) ** (1.0 / order)
+        length[length < np.finfo(rows.dtype).tiny] = 1.0
+        result[:, start : start + _AT_ONCE] = part / length
+    return result
 
 
 def chroma_filters(rate: float, tuning: float) -> NDArray[np.float32]:
@@ -79,9 +84,11 @@ def cens(chroma: NDArray[np.float32]) -> NDArray[np.float32]:
     shares = normalised(chroma, 1)
     passed = np.zeros_like(shares)
     for step in _STEPS:
-        passed += (shares > step) * 0.25
+        np.add(passed, np.float32(0.25), out=passed, where=shares > step)
+    del shares
     window = 0.5 + 0.5 * np.cos(np.linspace(-np.pi, np.pi, _SMOOTHED_FRAMES + 2))
     smooth = scipy.ndimage.convolve1d(passed, window / window.sum(), axis=1, mode="constant")
+    del passed
     return normalised(smooth, 2)
 
 
@@ -93,4 +100,9 @@ def tonnetz(chroma: NDArray[np.float32]) -> NDArray[np.float64]:
     angle[::2] -= 0.5
     radius = np.array([1, 1, 1, 1, 0.5, 0.5])
     circles = radius[:, None] * np.cos(np.pi * angle)
-    return np.asarray(circles @ normalised(chroma, 1))
+    shares = normalised(chroma, 1)
+    result = np.empty((len(circles), chroma.shape[1]))
+    for start in range(0, chroma.shape[1], _AT_ONCE):
+        here = slice(start, start + _AT_ONCE)
+        np.matmul(circles, shares[:, here], out=result[:, here])
+    return result

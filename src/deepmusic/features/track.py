@@ -228,12 +228,13 @@ class _PitchClasses:
 
     def families(self) -> Iterator[tuple[str, NDArray[np.floating]]]:
         self.add(np.empty(0, np.float32), is_last=True)
-        raw = np.ascontiguousarray(self._written.rows[:, : self._written.filled])
-        chroma = normalised(raw, np.inf)
-        yield "chroma_cqt", _by_frame(chroma)
+        raw = self._written.rows[:, : self._written.filled]
+        yield "chroma_cqt", _by_frame(normalised(raw, np.inf))
         smooth = cens(raw)
         yield "chroma_cens", smooth
-        yield "tonnetz", tonnetz(chroma if self._recipe.is_corrected else smooth)
+        if self._recipe.is_corrected:
+            smooth = normalised(raw, np.inf)
+        yield "tonnetz", tonnetz(smooth)
 
 
 class _Spectral:
@@ -271,9 +272,13 @@ class _Spectral:
         yield "spectral_centroid", centre.astype(np.float64)
         yield "spectral_rolloff", rolled.astype(np.float64)
         if self._has_contrast:
-            peaks, valleys = np.split(self._ends.rows.astype(np.float64), 2)
-            loud, quiet = (decibels(ends, float(ends.max())) for ends in (peaks, valleys))
-            yield "spectral_contrast", loud - quiet
+            peaks, valleys = np.split(self._ends.rows, 2)
+            loudest = float(peaks.max()), float(valleys.max())
+            contrast = np.empty(peaks.shape)
+            for band, peak, valley in zip(contrast, peaks, valleys, strict=True):
+                band[:] = decibels(peak.astype(np.float64), loudest[0])
+                band -= decibels(valley.astype(np.float64), loudest[1])
+            yield "spectral_contrast", contrast
 
 
 def _by_frame(rows: NDArray[np.float32]) -> NDArray[np.float32]:

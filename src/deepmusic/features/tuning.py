@@ -37,7 +37,9 @@ class PeakFinder:
         self._first = int(inside[0]) if len(inside) else 1
         self._last = int(inside[-1]) if len(inside) else 0
         self._rate, self._fft_size = float(rate), fft_size
-        self._found: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+        self._pitch = np.empty(1 << 15, np.float32)
+        self._height = np.empty_like(self._pitch)
+        self._count = 0
 
     def add(self, spectra: NDArray[np.float32], greatest: NDArray[np.float32]) -> None:
         """Take the peaks of ``(frames, bins)`` more spectra, with the greatest value of each."""
@@ -45,18 +47,22 @@ class PeakFinder:
         if last < first:
             return
         least = np.float32(_SHARE_OF_MAXIMUM) * greatest
-        pitch = np.empty(len(spectra) * (last - first + 2) // 2, np.float32)
-        height = np.empty_like(pitch)
-        count = _peaks(spectra, least, first, last, self._rate, self._fft_size, pitch, height)
-        # copies, so that what was not filled is not kept
-        self._found.append((pitch[:count].copy(), height[:count].copy()))
+        # no two neighbours are peaks
+        self._make_room(len(spectra) * (last - first + 2) // 2)
+        pitch, height = self._pitch[self._count :], self._height[self._count :]
+        self._count += _peaks(
+            spectra, least, first, last, self._rate, self._fft_size, pitch, height
+        )
+
+    def _make_room(self, peaks: int) -> None:
+        while self._count + peaks > len(self._pitch):
+            more = np.empty_like(self._pitch)
+            self._pitch = np.concatenate([self._pitch, more])
+            self._height = np.concatenate([self._height, more])
 
     def tuning(self) -> float:
         """Tuning in semitones, in [-0.5, 0.5); 0 where there is no peak."""
-        if not self._found:
-            return 0.0
-        pitch = np.concatenate([pitch for pitch, _ in self._found])
-        height = np.concatenate([height for _, height in self._found])
+        pitch, height = self._pitch[: self._count], self._height[: self._count]
         if not len(pitch):
             return 0.0
         return tuning_of(pitch[height >= np.median(height)])
