@@ -41,9 +41,10 @@ PUBLIC = {
         write_splits
     """,
     "deepmusic.features": """
-        COLUMNS FeatureTable RECIPES ROWS Recipe STATISTICS TrackFeatures describe extract
-        extract_file extract_library feature_columns feature_rows read_features recipe_named
-        write_features
+        COLUMNS FeatureTable RECIPES ROWS Recipe STATISTICS TrackFeatures chroma_cqt chroma_stft
+        cqt describe estimate_tuning extract extract_file extract_library feature_columns
+        feature_rows log_mel_spectrogram mfcc onset_strength read_features recipe_named tempo
+        tempogram write_features
     """,
     "deepmusic.hearing": """
         Calibration CapsuleClassifier Classifier ClassifierConfig Committee Explanation

@@ -19,6 +19,7 @@ from deepmusic.errors import AudioError, DeepMusicError, RequestError
 from deepmusic.features import feature_columns, feature_rows, showing
 from deepmusic.features.extraction import extract_file
 from deepmusic.features.recipe import COLUMNS
+from deepmusic.features.rhythm import onset_strength, tempo, tempo_window, tempogram
 from deepmusic.features.showing import (
     Excerpt,
     assumed_share,
@@ -26,7 +27,6 @@ from deepmusic.features.showing import (
     portray,
     read_excerpt,
 )
-from deepmusic.features.tempo import onset_strength, tempo, tempo_window, tempogram
 
 RATE = 22050
 

@@ -14,6 +14,15 @@ from deepmusic.features.statistics import STATISTICS, describe
 if TYPE_CHECKING:
     from deepmusic.features.extraction import TrackFeatures, extract, extract_file
     from deepmusic.features.library import extract_library
+    from deepmusic.features.rhythm import onset_strength, tempo, tempogram
+    from deepmusic.features.spectrograms import (
+        chroma_cqt,
+        chroma_stft,
+        cqt,
+        estimate_tuning,
+        log_mel_spectrogram,
+        mfcc,
+    )
     from deepmusic.features.table import FeatureTable, read_features, write_features
     from deepmusic.features.track import feature_columns, feature_rows
 
@@ -25,18 +34,36 @@ __all__ = [
     "FeatureTable",
     "Recipe",
     "TrackFeatures",
+    "chroma_cqt",
+    "chroma_stft",
+    "cqt",
     "describe",
+    "estimate_tuning",
     "extract",
     "extract_file",
     "extract_library",
     "feature_columns",
     "feature_rows",
+    "log_mel_spectrogram",
+    "mfcc",
+    "onset_strength",
     "read_features",
     "recipe_named",
+    "tempo",
+    "tempogram",
     "write_features",
 ]
 
 _LAZY = {
+    "chroma_cqt": "spectrograms",
+    "chroma_stft": "spectrograms",
+    "cqt": "spectrograms",
+    "log_mel_spectrogram": "spectrograms",
+    "mfcc": "spectrograms",
+    "onset_strength": "rhythm",
+    "tempo": "rhythm",
+    "tempogram": "rhythm",
+    "estimate_tuning": "spectrograms",
     "FeatureTable": "table",
     "TrackFeatures": "extraction",
     "extract": "extraction",

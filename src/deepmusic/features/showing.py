@@ -20,14 +20,14 @@ from deepmusic.audio import LogMelConfig, LogMelStream, mel_filters, open_audio
 from deepmusic.audio.sources import Source, name_of
 from deepmusic.errors import AudioError
 from deepmusic.features.recipe import Recipe, recipe_named
-from deepmusic.features.spectra import FFT_SIZE, HOP
-from deepmusic.features.tempo import (
+from deepmusic.features.rhythm import (
     HIGHEST_BPM,
     likeliest_bpm,
     onset_strength,
     tempo_window,
     tempogram_blocks,
 )
+from deepmusic.features.spectra import FFT_SIZE, HOP
 from deepmusic.features.track import Rows, feature_columns, rows_of
 from deepmusic.files import write_atomically
 
@@ -94,7 +94,7 @@ class Portrait:
         tempo_bpm: beats a minute; None without onsets, or in less than 3 s.
         waveform: ``(2, k)``, the lowest and the highest sample of neighbours.
         log_mel: ``(128, k)`` in dB, means of neighbouring frames.
-        tempogram: ``(lags, k)``, as :func:`~deepmusic.features.tempo.tempogram` gives it for
+        tempogram: ``(lags, k)``, as :func:`~deepmusic.features.rhythm.tempogram` gives it for
             windows of 8 s, means of neighbouring frames.
     """
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from deepmusic.audio import LogMelConfig, load, log_mel
 from deepmusic.errors import ShapeError
-from deepmusic.features.tempo import (
+from deepmusic.features.rhythm import (
     HIGHEST_BPM,
     likeliest_bpm,
     onset_strength,

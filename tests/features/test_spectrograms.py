@@ -1,0 +1,78 @@
+"""Spectrograms on their own, held against librosa's functions with their defaults."""
+
+from __future__ import annotations
+
+import librosa
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from deepmusic.errors import RequestError
+from deepmusic.features import (
+    chroma_cqt,
+    chroma_stft,
+    cqt,
+    estimate_tuning,
+    log_mel_spectrogram,
+    mfcc,
+)
+
+
+def sound(rate: int, seconds: float = 3, detuned: float = 0.21, seed: int = 0) -> NDArray:
+    """A few detuned chords with noise, 60 dB below and more."""
+    random = np.random.default_rng(seed)
+    time = np.arange(round(rate * seconds)) / rate
+    total = 1e-3 * random.standard_normal(len(time))
+    for pitch in random.integers(45, 84, 6):
+        total += np.sin(2 * np.pi * 440 * 2 ** ((pitch + detuned - 69) / 12) * time + pitch)
+    return (0.1 * total * (0.6 + 0.4 * np.sin(9 * time))).astype(np.float32)
+
+
+@pytest.mark.parametrize("rate", [16000, 22050, 44100])
+def test_log_mel_is_within_thousandths_of_a_decibel(rate: int) -> None:
+    y = sound(rate)
+    expected = librosa.power_to_db(librosa.feature.melspectrogram(y=y, sr=rate))
+    np.testing.assert_allclose(log_mel_spectrogram(y, rate), expected, atol=5e-3)
+
+
+def test_log_mel_of_a_low_passed_sound() -> None:
+    # nothing above 5 kHz, where rounding in single precision would show but for the cut
+    y = librosa.resample(sound(10000), orig_sr=10000, target_sr=44100)
+    expected = librosa.power_to_db(librosa.feature.melspectrogram(y=y, sr=44100))
+    np.testing.assert_allclose(log_mel_spectrogram(y, 44100), expected, atol=5e-3)
+
+
+@pytest.mark.parametrize("rate", [22050, 44100])
+def test_mfcc_chroma_and_constant_q(rate: int) -> None:
+    y = sound(rate)
+    assert estimate_tuning(y, rate) == librosa.estimate_tuning(y=y, sr=rate)
+    np.testing.assert_allclose(
+        mfcc(y, rate, coefficients=13), librosa.feature.mfcc(y=y, sr=rate, n_mfcc=13), atol=2e-3
+    )
+    theirs = np.abs(librosa.cqt(y, sr=rate, tuning=None))
+    np.testing.assert_allclose(cqt(y, rate), theirs, atol=1e-6 * theirs.max())
+    np.testing.assert_allclose(
+        chroma_cqt(y, rate), librosa.feature.chroma_cqt(C=theirs, bins_per_octave=12), atol=1e-5
+    )
+    np.testing.assert_allclose(
+        chroma_stft(y, rate), librosa.feature.chroma_stft(y=y, sr=rate), atol=1e-5
+    )
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.floats(-0.45, 0.45), st.integers(0, 100))
+def test_tuning_is_found(detuned: float, seed: int) -> None:
+    found = estimate_tuning(sound(22050, 2, detuned, seed))
+    assert abs(found - detuned) < 0.1
+
+
+def test_silence_and_low_rates() -> None:
+    silent = np.zeros(22050, np.float32)
+    np.testing.assert_allclose(log_mel_spectrogram(silent), -100, rtol=1e-6)
+    assert estimate_tuning(silent) == 0
+    assert not chroma_stft(silent).any()
+    assert not cqt(silent).any()
+    with pytest.raises(RequestError, match="8000 samples a second are too few"):
+        cqt(silent, 8000)
