@@ -4,7 +4,7 @@
     python benchmarks/features.py --sections timed
 
 Ratios are of medians of process time, in one thread, each clip by both in turn. The figures go to
-``docs/measured/features.json`` and into ``docs/features.md``.
+``docs/measured/features.json`` and into ``docs/features.md`` and ``docs/scale.md``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import librosa
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.audio import LogMelConfig, log_mel, open_audio
+from deepmusic.audio import open_audio
 from deepmusic.features import (
     COLUMNS,
     RECIPES,
@@ -38,6 +38,7 @@ from deepmusic.features import (
     extract_file,
     feature_columns,
     feature_rows,
+    log_mel_spectrogram,
 )
 from deepmusic.files import write_atomically
 from fma_features import describe as librosa_statistics
@@ -45,6 +46,9 @@ from fma_features import load_table, series_of
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "docs" / "measured" / "features.json"
+PAGES = (ROOT / "docs" / "features.md", ROOT / "docs" / "scale.md")
+FMA_TRACKS, FMA_FULL_S, FMA_FULL_GIB = 106_574, 278, 879
+A_CORE_HOUR = 0.04
 FMA = RECIPES["fma"]
 TOLERANCE = 1e-4
 
@@ -67,13 +71,12 @@ def librosa_columns(sound: NDArray[np.float32], rate: int) -> NDArray[np.float32
 
 def librosa_log_mel(sound: NDArray[np.float32]) -> NDArray[np.float32]:
     power = librosa.feature.melspectrogram(y=sound, sr=22050)
-    return np.maximum(librosa.power_to_db(power, top_db=None), -100)
+    return librosa.power_to_db(power)
 
 
 def timed(data: Path) -> dict[str, Any]:
     """Medians in ms over clips and rounds, and their ratios."""
     clips = sorted((data / "clips").rglob("*.mp3"))
-    mel = LogMelConfig()
     took: dict[str, list[float]] = {}
     worst_mel = 0.0
     for number in range(4):  # the first round warms up
@@ -88,9 +91,10 @@ def timed(data: Path) -> dict[str, Any]:
                 "librosa file": lambda c=clip: librosa_columns(*librosa.load(c, sr=None)),
                 "our file": lambda c=clip: extract_file(c, FMA),
                 "librosa log-mel": lambda s=low: librosa_log_mel(s),
-                "our log-mel": lambda s=low: log_mel(s, mel),
+                "our log-mel": lambda s=low: log_mel_spectrogram(s),
             }
-            worst_mel = max(worst_mel, float(np.abs(log_mel(low) - librosa_log_mel(low)).max()))
+            ours, theirs = log_mel_spectrogram(low), librosa_log_mel(low)
+            worst_mel = max(worst_mel, float(np.abs(ours - theirs).max()))
             for name, work in works.items():
                 spent = seconds(work)
                 if number:
@@ -188,16 +192,101 @@ def memory(data: Path) -> dict[str, Any]:
     import soundfile
 
     clips = sorted((data / "clips").rglob("*.mp3"))
+    sounds = [soundfile.read(clip, dtype="int16")[0] for clip in clips]
     found = {"a clip of 30 s": child(clips[0])}
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "three hours.flac"
-        sounds = [soundfile.read(clip, dtype="int16")[0] for clip in clips]
-        with soundfile.SoundFile(path, "w", samplerate=44100, channels=2) as file:
-            while file.tell() < 3 * 3600 * 44100:
-                for sound in sounds:
-                    file.write(sound)
-        found["three hours"] = child(path)
+        for name, length, ending in (
+            ("a track of FMA", FMA_FULL_S, "mp3"),
+            ("three hours", 3 * 3600, "flac"),
+        ):
+            path = Path(folder) / f"{name}.{ending}"
+            left = length * 44100
+            with soundfile.SoundFile(path, "w", samplerate=44100, channels=2) as file:
+                while left > 0:
+                    for sound in sounds:
+                        file.write(sound[:left])
+                        left = max(0, left - len(sound))
+            found[name] = child(path)
     return found
+
+
+def exactness_table(measured: dict[str, Any]) -> str:
+    found = measured["exact"]
+    lines = [
+        "| feature | largest | 99 % of values below | clips beyond 1e-4 |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, row in found["features"].items():
+        beyond = f"{row['clips beyond']} of {found['clips']}"
+        lines.append(f"| {name} | {row['max']:.0e} | {row['p99']:.0e} | {beyond} |")
+    return "\n".join(lines) + "\n"
+
+
+def speed_table(measured: dict[str, Any]) -> str:
+    timing = measured["timed"]
+    names = {
+        "features": "features of sound in memory",
+        "decoding": "decoding to mono",
+        "file": "from the mp3 to the row",
+        "log-mel": "log-mel alone (22,050 Hz)",
+    }
+    lines = ["| | librosa, ms | ours, ms | times faster |", "| --- | --- | --- | --- |"]
+    for key, said in names.items():
+        ours, theirs = timing[f"our {key}"], timing[f"librosa {key}"]
+        lines.append(f"| {said} | {theirs:.1f} | {ours:.1f} | {timing[f'{key} ratio']:.1f} |")
+    both = measured["parallel"]["ratio"]
+    first, later = (measured["start"][n]["wall s"] for n in ("first after installing", "later"))
+    return (
+        "\n".join(lines)
+        + f"\n\nLog-mel differs from librosa's by at most {timing['log-mel error dB']:.0e} dB. A "
+        f"process that starts has its first row after {later:.1f} s, the very first after "
+        f"installing after {first:.1f} s. Two processes do {both:.2f} times what one does.\n"
+    )
+
+
+def scale_table(measured: dict[str, Any]) -> str:
+    clip_s = measured["timed"]["our file"] / 1000
+    track_s = measured["memory"]["a track of FMA"]["cpu s"]
+    track_s -= measured["start"]["later"]["cpu s"] - clip_s  # starting is paid once
+    lines = [
+        "| cores | fma_large (30 s each): hours | cost | fma_full: hours | cost | reading, GB/s |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for cores in (1, 8, 32, 128):
+        large, full = (FMA_TRACKS * each / 3600 / cores for each in (clip_s, track_s))
+        reading = FMA_FULL_GIB * 2**30 / 1e9 / (full * 3600)
+        lines.append(
+            f"| {cores} | {large:.2f} | {large * cores * A_CORE_HOUR:.2f} | {full:.1f} | "
+            f"{full * cores * A_CORE_HOUR:.2f} | {reading:.2f} |"
+        )
+    memory = measured["memory"]
+    table_mb = FMA_TRACKS * len(COLUMNS) * 4 / 1e6
+    return (
+        "\n".join(lines)
+        + f"\n\nA clip takes {1000 * clip_s:.0f} ms, a track of {FMA_FULL_S} s (FMA's mean; an mp3 "
+        f"made of clips) {track_s:.2f} s. The table has about {table_mb:.0f} MB, packed and "
+        f"in memory; the journal while it grows {FMA_TRACKS * 3.1e-3:.0f} MB. Peak memory of a "
+        f"worker: {memory['a clip of 30 s']['peak MB']} MB for a clip, "
+        f"{memory['a track of FMA']['peak MB']} MB for such a track, "
+        f"{memory['three hours']['peak MB']} MB for three hours.\n"
+    )
+
+
+TABLES = {"exactness": exactness_table, "speed": speed_table, "scale": scale_table}
+
+
+def write_pages(measured: dict[str, Any]) -> None:
+    """Put the tables between their marks."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for name, table in TABLES.items():
+            start, end = f"<!-- {name} by benchmarks/features.py -->", f"<!-- end of {name} -->"
+            before, found, rest = text.partition(start)
+            if found:
+                after = rest.partition(end)[2]
+                text = f"{before}{start}\n{table(measured)}{end}{after}"
+        with write_atomically(page) as file:
+            file.write(text)
 
 
 def start(data: Path) -> dict[str, Any]:
@@ -231,6 +320,8 @@ def main() -> int:
         with write_atomically(MEASURED) as file:
             json.dump(measured, file, indent=1)
             file.write("\n")
+    if set(SECTIONS) <= set(measured):
+        write_pages(measured)
     return 0
 
 

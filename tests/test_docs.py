@@ -14,7 +14,9 @@ EXAMPLE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["capsules.md", "symbolic.md", "sound.md", "compose.md"])
+@pytest.mark.parametrize(
+    "page", ["capsules.md", "symbolic.md", "sound.md", "compose.md", "features.md"]
+)
 def test_examples_run(page: str, tmp_path: Path) -> None:
     examples = EXAMPLE.findall((DOCS / page).read_text(encoding="utf-8"))
     assert examples

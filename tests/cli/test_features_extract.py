@@ -65,7 +65,10 @@ def test_bad_files_get_a_reason_and_the_rest_goes_on(
     assert done.status == 1
     lines = done.error.splitlines()
     assert any("'" in line and "nowhere" in line for line in lines)
-    assert any("8000 samples a second, too few for chroma_cqt" in line for line in lines)
+    assert any(
+        "8000 samples a second, too few for chroma_cens, chroma_cqt, tonnetz" in line
+        for line in lines
+    )
     assert lines[-1].endswith("4 of 6 tracks, recipe fma.")
     codes = read_features(output).facts["code"]
     assert codes == ["not_audio", "", "", "", "low_rate", "missing"]
@@ -77,6 +80,7 @@ def test_bad_files_get_a_reason_and_the_rest_goes_on(
         (["--recipe", "fmaa"], "There is no recipe 'fmaa'; there are fma, fma-librosa"),
         (["--workers", "2", "--dask", "tcp://localhost:1"], "--workers is for this machine"),
         (["--split", "more"], "--split takes one PATH"),
+        (["--spectrograms", "s", "more"], "--spectrograms takes one PATH"),
         (["--workers", "0"], "0 is not in the range"),
         (["--max-minutes", "0"], "0"),
     ],
@@ -125,6 +129,33 @@ def test_parts_never_share_an_artist(call: Call, tmp_path: Path) -> None:
     place = whole.paths.index(parts["test"].paths[0])
     np.testing.assert_array_equal(parts["test"].columns[0], whole.columns[place])
     assert json.loads((tmp_path / "t.splits.json").read_text())
+
+
+def test_spectrograms_are_those_that_training_takes(call: Call, tmp_path: Path) -> None:
+    root = tmp_path / "music"
+    for genre, hz in (("high", 800), ("low", 200)):
+        for number in range(2):
+            write_tone(root / genre / f"{number}.wav", hz + 7 * number, seconds=4)
+    (root / "low" / "silent.wav").write_bytes((root / "low" / "0.wav").read_bytes()[:44])
+    done = call(
+        "features", "extract", root, "-o", tmp_path / "t.parquet", "--spectrograms", tmp_path / "s"
+    )
+    assert done.status == 1  # of silent.wav
+    assert f"{tmp_path / 's'}: spectrograms of 4 of" in done.error
+    kept = sorted((tmp_path / "s").glob("*.npy"))
+    assert len(kept) == 4
+    mapped = np.load(kept[0], mmap_mode="r")
+    assert mapped.dtype == np.float16
+    before = {path: path.stat().st_mtime_ns for path in kept}
+    from deepmusic.datasets import scan_folder
+    from deepmusic.hearing.config import ClassifierConfig
+    from deepmusic.hearing.spectrograms import SpectrogramStore
+
+    dataset = scan_folder(root)
+    store = SpectrogramStore(tmp_path / "s", ClassifierConfig(genres=dataset.genres))
+    store.fill(dataset)
+    assert {path: path.stat().st_mtime_ns for path in kept} == before
+    assert store.load(dataset.tracks[0]).shape[0] == 128
 
 
 @pytest.mark.slow

@@ -37,6 +37,7 @@ deepmusic train classifier --data music   learn the genres of your own folders
 deepmusic train composer --data midis     learn to write in the styles of your own files
 deepmusic evaluate runs/music             how well a model hears
 deepmusic data download jsb --to data     public data sets of notes
+deepmusic features extract ~/Music        the 518 features of FMA
 deepmusic doctor                          what works on this machine
 """
 

@@ -51,6 +51,11 @@ __all__ = ["extract"]
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of --split."
 )
 @click.option(
+    "--spectrograms",
+    metavar="DIR",
+    help="PATH is a data set: keep its spectrograms in DIR, for train classifier --cache DIR.",
+)
+@click.option(
     "--max-minutes",
     metavar="M",
     type=click.FloatRange(min=0, min_open=True),
@@ -69,6 +74,7 @@ def extract(
     dask: str | None,
     split: bool,
     seed: int,
+    spectrograms: str | None,
     max_minutes: float,
 ) -> None:
     """Compute the 518 features of FMA of each PATH: sound files, videos, and folders of them.
@@ -79,15 +85,16 @@ def extract(
     """
     if dask is not None and workers != 1:
         raise click.UsageError("--workers is for this machine, --dask for a cluster; choose one.")
-    if split and len(paths) != 1:
-        raise click.UsageError("--split takes one PATH, a data set DIR/GENRE/*.")
+    if (split or spectrograms) and len(paths) != 1:
+        option = "--split" if split else "--spectrograms"
+        raise click.UsageError(f"{option} takes one PATH, a data set DIR/GENRE/*.")
 
     from deepmusic.audio import find_audio
     from deepmusic.cli.progress import display
     from deepmusic.features import extract_library, recipe_named
 
     recipe = recipe_named(recipe_name)
-    dataset = _data_set(paths[0]) if split else None
+    dataset = _data_set(paths[0]) if split or spectrograms else None
     entries = list(find_audio(paths))
     failed = 0
     with display(len(entries)) as shown:
@@ -108,8 +115,10 @@ def extract(
             shown.advance()
     done = len(entries) - failed
     click.echo(f"{output}: {done} of {len(entries)} tracks, recipe {recipe.name}.", err=True)
-    if dataset is not None:
+    if dataset is not None and split:
         _write_parts(dataset, output, seed)
+    if dataset is not None and spectrograms is not None:
+        failed += _keep_spectrograms(dataset, spectrograms, workers)
     ctx.exit(1 if failed else 0)
 
 
@@ -144,3 +153,21 @@ def _write_parts(dataset: FolderDataset, output: str, seed: int) -> None:
         name = path.with_name(f"{path.stem}.{part}{path.suffix}")
         write_features(name, replace(rows, extra=extra))
         click.echo(f"{name}: {len(known)} tracks", err=True)
+
+
+def _keep_spectrograms(dataset: FolderDataset, folder: str, workers: int) -> int:
+    """Keep log-mel spectrograms, float16 and mapped from disk; how many tracks have none."""
+    from deepmusic.cli.progress import display
+    from deepmusic.hearing.config import ClassifierConfig
+    from deepmusic.hearing.spectrograms import SpectrogramStore
+
+    store = SpectrogramStore(Path(folder), ClassifierConfig(genres=dataset.genres))
+    with display(len(dataset.tracks)) as shown:
+        problems = store.fill(
+            dataset, workers=workers, on_progress=lambda done, total: shown.advance()
+        )
+    for problem in problems:
+        click.echo(printable(problem.message), err=True)
+    kept = len(dataset.tracks) - len(problems)
+    click.echo(f"{folder}: spectrograms of {kept} of {len(dataset.tracks)} tracks.", err=True)
+    return len(problems)

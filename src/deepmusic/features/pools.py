@@ -7,6 +7,7 @@ neither wait for nor disturb one another.
 from __future__ import annotations
 
 import signal
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -89,6 +90,8 @@ def processes(workers: int) -> Iterator[Pool]:
     """So many processes of this machine, by loky; those that are left end with the block."""
     from joblib.externals.loky import get_reusable_executor
 
+    # said by a thread of loky, when an interrupt or a kill ends workers: what then is done is ours
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
     try:
         yield _Processes(workers)
     finally:
