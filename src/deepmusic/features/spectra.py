@@ -13,7 +13,9 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-__all__ = ["BINS", "FFT_SIZE", "HOP", "hann", "magnitudes"]
+from deepmusic.features.compiled import compiled
+
+__all__ = ["BINS", "FFT_SIZE", "HOP", "hann", "magnitudes", "windowed"]
 
 FFT_SIZE, HOP = 2048, 512
 BINS = FFT_SIZE // 2 + 1
@@ -51,17 +53,35 @@ def magnitudes(blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.flo
 
 
 def _of(sound: NDArray[np.float32], count: int) -> Iterator[NDArray[np.float32]]:
-    if count == 0:
-        return
-    windows = np.lib.stride_tricks.sliding_window_view(sound, FFT_SIZE)[::HOP]
     framed = np.empty((_FFT_FRAMES, FFT_SIZE))
     for start in range(0, count, _BLOCK_FRAMES):
         stop = min(start + _BLOCK_FRAMES, count)
         found = np.empty((stop - start, BINS), np.float32)
         for first in range(start, stop, _FFT_FRAMES):
-            last = min(first + _FFT_FRAMES, stop)
-            part = np.multiply(windows[first:last], _WINDOW, out=framed[: last - first])
+            part = framed[: min(_FFT_FRAMES, stop - first)]
+            windowed(sound, first * HOP, _WINDOW, part)
             # the square root of the sum of two float32 squares, as NumPy has it for complex64
             spectra = scipy.fft.rfft(part, axis=1).astype(np.complex64)
-            np.abs(spectra, out=found[first - start : last - start])
+            np.abs(spectra, out=found[first - start : first - start + len(part)])
         yield found
+
+
+@compiled
+def windowed(
+    sound: NDArray[np.float32],
+    first: int,
+    window: NDArray[np.floating],
+    out: NDArray[np.floating],
+) -> None:
+    """Write windows of sound, one every 512 samples.
+
+    Args:
+        sound: samples.
+        first: where the first window starts.
+        window: ``(size,)``, what the samples are multiplied with.
+        out: ``(windows, size)``, of the window's precision.
+    """
+    for frame in range(len(out)):
+        start = first + frame * HOP
+        for place in range(len(window)):
+            out[frame, place] = sound[start + place] * window[place]

@@ -15,7 +15,7 @@ from deepmusic.errors import RequestError
 from deepmusic.features.chroma import chroma_filters, fold_filters, normalised
 from deepmusic.features.compiled import compiled
 from deepmusic.features.constant_q import BINS, ConstantQ, highest_hz
-from deepmusic.features.spectra import FFT_SIZE, HOP, hann, magnitudes
+from deepmusic.features.spectra import FFT_SIZE, HOP, hann, magnitudes, windowed
 from deepmusic.features.spectral import decibels
 from deepmusic.features.tuning import PeakFinder
 
@@ -59,7 +59,7 @@ def log_mel_spectrogram(samples: Sound, rate: int = 22050, *, mels: int = 128) -
     mel = np.empty((_BLOCK_FRAMES, mels), np.float32)
     for start in range(0, frames, _BLOCK_FRAMES):
         count = min(_BLOCK_FRAMES, frames - start)
-        _windowed(padded, start * HOP, _WINDOW, framed[:count])
+        windowed(padded, start * HOP, _WINDOW, framed[:count])
         _power(scipy.fft.rfft(framed[:count], axis=1), power[:count])
         result[:, start : start + count] = mel_power(power[:count], config, mel[:count]).T
     np.maximum(result, np.float32(1e-10), out=result)
@@ -67,14 +67,6 @@ def log_mel_spectrogram(samples: Sound, rate: int = 22050, *, mels: int = 128) -
     result *= 10
     np.maximum(result, result.max() - np.float32(_TOP_DB), out=result)
     return result
-
-
-@compiled
-def _windowed(sound: Sound, first: int, window: Sound, out: Sound) -> None:
-    for frame in range(len(out)):
-        start = first + frame * HOP
-        for place in range(len(window)):
-            out[frame, place] = sound[start + place] * window[place]
 
 
 @compiled
