@@ -31,32 +31,14 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from deepmusic.errors import DataError
+from deepmusic.features import COLUMNS as RECIPE_COLUMNS
+from deepmusic.features import ROWS, STATISTICS
 from deepmusic.files import write_atomically
 
 CACHE = Path(__file__).resolve().parents[1] / ".cache"
 SOUND = {".mp3", ".flac", ".ogg", ".opus", ".wav", ".au", ".aiff", ".aif"}
-# each feature with its number of rows; each row gives one column a statistic
-ROWS = {
-    "chroma_cens": 12,
-    "chroma_cqt": 12,
-    "chroma_stft": 12,
-    "mfcc": 20,
-    "rmse": 1,
-    "spectral_bandwidth": 1,
-    "spectral_centroid": 1,
-    "spectral_contrast": 7,
-    "spectral_rolloff": 1,
-    "tonnetz": 6,
-    "zcr": 1,
-}
-STATISTICS = ("kurtosis", "max", "mean", "median", "min", "skew", "std")
 # in the order of the published table: by feature, statistic and number
-COLUMNS = [
-    f"{feature}/{statistic}/{row + 1:02d}"
-    for feature, rows in ROWS.items()
-    for statistic in STATISTICS
-    for row in range(rows)
-]
+COLUMNS = ["/".join(column) for column in RECIPE_COLUMNS]
 
 
 def series_of(y: NDArray[np.float32], sr: int) -> dict[str, NDArray[np.floating]]:
