@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import io
 import os
@@ -198,6 +199,30 @@ def test_bf16_trains_and_leaves_a_plain_float32_model(tmp_path: Path) -> None:
     assert torch.equal(fresh(points), task.model(points))  # no bf16 left in its forward
     # and the next run in this process may have another precision
     fit(TinyTask(), config(epochs=1), tmp_path / "next")
+
+
+def test_a_compiled_model_learns_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # with a back-end that needs no C++ compiler
+    compile_ = torch.nn.Module.compile
+    calls = []
+
+    def watched(module: torch.nn.Module, **options: Any) -> None:
+        calls.append(options)
+        compile_(module, backend="aot_eager", **options)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", watched)
+    plain, compiled = TinyTask(dropout=0), TinyTask(dropout=0)
+    fit(plain, config(average_decay=0.9), tmp_path / "plain")
+    result = fit(compiled, config(average_decay=0.9, compiled=True), tmp_path / "compiled")
+    assert calls == [{}]
+    assert result.setting == "cpu, float32, compiled, batches of 8"
+    for name, weights in plain.model.state_dict().items():
+        torch.testing.assert_close(compiled.model.state_dict()[name], weights)
+    copied = copy.deepcopy(compiled.model)
+    points = torch.randn(5, 4)
+    assert torch.equal(copied(points), compiled.model(points))
+    # how it is computed may change when a run is resumed
+    fit(compiled, config(average_decay=0.9), tmp_path / "compiled", resume=True)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

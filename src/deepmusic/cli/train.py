@@ -81,6 +81,12 @@ def train() -> None:
     show_default=True,
 )
 @click.option(
+    "--compile/--no-compile",
+    "compiled",
+    default=None,
+    help="Compile the network first: worth its minutes on a GPU.",
+)
+@click.option(
     "--cache", metavar="DIR", help="Folder for the spectrograms.  [default: RUN/spectrograms]"
 )
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped or killed.")
@@ -102,6 +108,7 @@ def classifier(
     patience: int | None,
     seed: int | None,
     workers: int | None,
+    compiled: bool | None,
 ) -> None:
     """Train a classifier of the genres in DIR/GENRE/*.
 
@@ -122,6 +129,7 @@ def classifier(
         patience=patience,
         seed=seed,
         workers=workers,
+        compiled=compiled,
     )
     try:
         with _Watch() as watch:
@@ -177,6 +185,12 @@ def classifier(
     default="auto",
     show_default=True,
 )
+@click.option(
+    "--compile/--no-compile",
+    "compiled",
+    default=None,
+    help="Compile the network first: worth its minutes on a GPU.",
+)
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped or killed.")
 @click.pass_context
 def composer(
@@ -192,6 +206,7 @@ def composer(
     learning_rate: float | None,
     patience: int | None,
     seed: int | None,
+    compiled: bool | None,
 ) -> None:
     """Train a composer of the styles in DIR/STYLE/*.mid.
 
@@ -214,6 +229,7 @@ def composer(
         learning_rate=learning_rate,
         patience=patience,
         seed=seed,
+        compiled=compiled,
     )
     dataset = load_styles(data) if has_styles(data) else load_midi_folder(data, steps_per_beat=4)
     if main:

@@ -16,7 +16,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "float32", "bf16"]
 
 # These change how fast a run goes, not what comes out, so a run may be resumed with others.
-_FREE_ON_RESUME = {"device", "workers", "checkpoint_minutes"}
+_FREE_ON_RESUME = {"compiled", "device", "workers", "checkpoint_minutes"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,8 @@ class TrainingConfig:
         seed: of the order of items and of all randomness inside the loss.
         device: ``"auto"`` is a GPU where there is one.
         precision: ``"auto"`` is bf16 on a GPU that has it, float32 elsewhere.
+        compiled: whether torch compiles the model first, which takes minutes; on the CPU it needs a
+            C++ compiler, and gains nothing.
         workers: processes that prepare items; 0 prepares them in the main process.
         checkpoint_minutes: time between checkpoints inside an epoch (each epoch ends with one
             anyway); 0 is after every step.
@@ -58,6 +60,7 @@ class TrainingConfig:
     seed: int = 0
     device: Device = "auto"
     precision: Precision = "auto"
+    compiled: bool = False
     workers: int = 0
     checkpoint_minutes: float = 5.0
 

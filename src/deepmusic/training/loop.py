@@ -285,6 +285,7 @@ def _finish(state: RunState, run: Path, accelerator: Accelerator) -> FitResult:
     if accelerator.num_processes > 1:
         broadcast(dict(state.model.state_dict()))
     accelerator.unwrap_model(state.wrapped, keep_fp32_wrapper=False).eval()
+    state.model._compiled_call_impl = None  # so that it can be copied and pickled again
     accelerator.wait_for_everyone()
     return FitResult(
         run=run,

@@ -52,7 +52,10 @@ def describe(accelerator: Accelerator, config: TrainingConfig) -> str:
     precision = {"no": "float32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
     processes = accelerator.num_processes
     shared = f" over {processes} processes" if processes > 1 else ""
-    return f"{accelerator.device.type}, {precision}, batches of {config.batch_size}{shared}"
+    compiled = ", compiled" if config.compiled else ""
+    return (
+        f"{accelerator.device.type}, {precision}{compiled}, batches of {config.batch_size}{shared}"
+    )
 
 
 def seed_step(seed: int, rank: int, step: int) -> None:
