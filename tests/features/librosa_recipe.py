@@ -16,6 +16,12 @@ Rows = dict[str, NDArray[np.floating]]
 
 def librosa_rows(y: NDArray[np.float32], sr: int, recipe: str) -> Rows:
     """Features over time, as the recipe of that name has librosa compute them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # short and silent sounds
+        return _rows(y, sr, recipe)
+
+
+def _rows(y: NDArray[np.float32], sr: int, recipe: str) -> Rows:
     feature = librosa.feature
     corrected = recipe == "fma-corrected"
     told = {"sr": sr} if corrected else {}
