@@ -103,7 +103,9 @@ def table(rows: dict[str, Any]) -> str:
         cells = []
         for name in SETS:
             cell = by_set.get(name)
-            spread = f" ± {cell['sd']:.2f}" if cell and cell["sd"] is not None else ""
+            spread = ""
+            if cell and cell["sd"] is not None:
+                spread = f" ± {cell['sd']:.2f} ({cell['seeds']})"
             cells.append(f"{cell['test']:.2f}{spread}" if cell else "–")
         lines.append(f"| {model} | " + " | ".join(cells) + " |")
     for model, values in PUBLISHED.items():

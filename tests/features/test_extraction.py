@@ -219,3 +219,27 @@ def test_many_channels_and_high_rates(tmp_path: Path) -> None:
     row = extract_file(path, FMA)
     assert row.code == ""
     assert np.isfinite(row.columns).all()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read in /proc")
+def test_a_long_track_is_streamed_in_bounded_memory(tmp_path: Path) -> None:
+    path = tmp_path / "long.flac"
+    second = write_tone(tmp_path / "a.wav", seconds=1, rate=44100)
+    with soundfile.SoundFile(path, "w", samplerate=44100, channels=1) as file:
+        sound, _ = soundfile.read(second, dtype="int16")
+        for _ in range(20 * 60):
+            file.write(sound)
+    code = (
+        "import sys\n"
+        "from deepmusic.features import RECIPES, extract_file\n"
+        "row = extract_file(sys.argv[1], RECIPES['fma'])\n"
+        "assert not row.code and row.duration_s == 1200, row.error\n"
+        "lines = open('/proc/self/status').read().splitlines()\n"
+        "print(next(line for line in lines if line.startswith('VmHWM')).split()[1])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, check=True
+    )
+    # its spectra alone, were they kept, would take 480 MB
+    assert int(done.stdout) / 1024 < 350

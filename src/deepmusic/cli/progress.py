@@ -59,28 +59,42 @@ def _lines(total: int) -> Callable[[], None]:
         now = time.monotonic()
         if now - shown >= _EVERY_S and done < total:
             shown = now
-            left = timedelta(seconds=round((now - started) / done * (total - done)))
-            _tell(f"{done} of {total} files, {left} left")
+            rate = done / (now - started)
+            left = timedelta(seconds=round((total - done) / rate))
+            _tell(f"{done} of {total} files, {rate:.1f} a second, {left} left")
 
     return advance
 
 
 def _bar(total: int) -> Iterator[Display]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
     from rich.text import Text
 
     console = Console(stderr=True)
     bar = Progress(
         MofNCompleteColumn(),
         BarColumn(),
+        TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
         console=console,
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
     )
-    task = bar.add_task("", total=total)
+    task = bar.add_task("", total=total, rate="")
+    started = time.monotonic()
+
+    def advance() -> None:
+        bar.advance(task)
+        rate = bar.tasks[0].completed / max(time.monotonic() - started, 1e-6)
+        bar.update(task, rate=f"{rate:.1f}/s")
 
     def above(text: str) -> None:
         # Text takes no markup and no emoji names: a track may be called "[bold].mp3"
@@ -91,5 +105,5 @@ def _bar(total: int) -> Iterator[Display]:
             # on the same terminal, lines must be written around the bar
             echo=above if sys.stdout.isatty() else _echo,
             tell=lambda line: above(line + "\n"),
-            advance=lambda: bar.advance(task),
+            advance=advance,
         )
