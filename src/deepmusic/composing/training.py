@@ -30,7 +30,7 @@ __all__ = ["DEFAULT_TRAINING", "TrainedComposer", "train_composer"]
 
 DEFAULT_TRAINING = TrainingConfig(
     epochs=12,
-    batch_size=16,
+    batch_size=4,
     learning_rate=2e-3,
     weight_decay=0.01,
     clip_norm=1.0,
