@@ -218,7 +218,8 @@ def exactness_table(measured: dict[str, Any]) -> str:
     ]
     for name, row in found["features"].items():
         beyond = f"{row['clips beyond']} of {found['clips']}"
-        lines.append(f"| {name} | {row['max']:.0e} | {row['p99']:.0e} | {beyond} |")
+        errors = [f"{row[key]:.0e}" if row[key] else "0" for key in ("max", "p99")]
+        lines.append(f"| {name} | {' | '.join(errors)} | {beyond} |")
     return "\n".join(lines) + "\n"
 
 
