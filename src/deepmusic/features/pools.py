@@ -140,7 +140,8 @@ def cluster(address: str) -> Iterator[Pool]:
             "Dask is not installed; run: pip install 'deepmusic[cluster]'."
         ) from error
     try:
-        client: Any = Client(address, timeout=_ANSWER_S, set_as_default=False)  # type: ignore[no-untyped-call]
+        connect: Any = Client  # which has no types, where it is installed
+        client = connect(address, timeout=_ANSWER_S, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         said = " ".join(str(error).split())
         raise DeepMusicError(f"No Dask scheduler answers at {address!r}: {said}.") from error
