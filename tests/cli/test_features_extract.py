@@ -103,7 +103,10 @@ def test_an_output_that_cannot_be_written_is_said_at_once(
     assert "cannot be used: no such file or directory" in done.error
 
 
-def test_parts_never_share_an_artist(call: Call, tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", ["music", "./music/", "."])
+def test_parts_never_share_an_artist(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
     root = tmp_path / "music"
     rows = []
     for genre, hz in (("high", 800), ("low", 200)):
@@ -112,7 +115,8 @@ def test_parts_never_share_an_artist(call: Call, tmp_path: Path) -> None:
             rows.append((f"{genre}/{number}.wav", genre, f"{genre} artist {number // 2}"))
     with (root / "tracks.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("path", "genre", "artist"), *rows])
-    done = call("features", "extract", root, "-o", tmp_path / "t.parquet", "--split")
+    monkeypatch.chdir(root if given == "." else tmp_path)
+    done = call("features", "extract", given, "-o", tmp_path / "t.parquet", "--split")
     assert done.status == 0, done.error
     parts = {
         part: read_features(tmp_path / f"t.{part}.parquet")

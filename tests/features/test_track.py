@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from deepmusic.audio import load
 from deepmusic.features import COLUMNS, RECIPES, ROWS, feature_columns, feature_rows
-from deepmusic.features.track import rows_of
+from deepmusic.features.track import families_of
 
 Sound = NDArray[np.float32]
 
@@ -146,7 +146,7 @@ def test_a_long_track_read_twice_in_pieces_gives_the_same(data: st.DataObject) -
 
     recipe = RECIPES[data.draw(st.sampled_from(sorted(RECIPES)))]
     whole = feature_rows(sound, rate, recipe)
-    pieces = rows_of(blocks, rate, recipe, keeps=False)
+    pieces = dict(families_of(blocks, rate, recipe, keeps=False))
     assert calls == 2
     assert set(pieces) == set(whole)
     for name, rows in whole.items():

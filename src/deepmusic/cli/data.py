@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from deepmusic.cli.output import printable
+from deepmusic.cli.progress import EVERY_S
 from deepmusic.errors import DeepMusicError
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["data"]
 
-_EVERY_S = 10.0
-"""Where there is no terminal, a line appears no more often than this."""
 _SHOWN = ("name", "file", "size", "sha256", "licence", "description", "urls")
 
 
@@ -147,7 +146,7 @@ def _lines(name: str) -> Callable[[int, int | None], None]:
     def tell(done: int, total: int | None) -> None:
         nonlocal shown, before
         now = time.monotonic()
-        if now - shown < _EVERY_S or done == total:
+        if now - shown < EVERY_S or done == total:
             return
         rate = max(done - before, 0) / (now - shown)
         shown, before = now, done

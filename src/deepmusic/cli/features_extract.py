@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from os.path import normpath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -139,12 +140,14 @@ def _write_parts(dataset: FolderDataset, output: str, seed: int) -> None:
 
     path = Path(output)
     table = read_features(path)
-    place = {name: number for number, name in enumerate(table.paths)}
+    # "./music" and "music" are the same folder
+    place = {normpath(name): number for number, name in enumerate(table.paths)}
     divided = make_split(dataset, seed=seed)
     write_splits(path.with_name(f"{path.stem}.splits.json"), Folds((divided,), seed), dataset)
     for part in ("train", "validation", "test"):
         tracks = [dataset.tracks[number] for number in getattr(divided, part)]
-        known = [(t, place[str(dataset.file(t))]) for t in tracks if str(dataset.file(t)) in place]
+        found = [(track, place.get(normpath(dataset.file(track)))) for track in tracks]
+        known = [(track, number) for track, number in found if number is not None]
         rows = table.rows([number for _, number in known])
         extra = {
             "genre": [track.genre for track, _ in known],

@@ -11,9 +11,9 @@ from datetime import timedelta
 
 import click
 
-__all__ = ["Display", "display"]
+__all__ = ["EVERY_S", "Display", "display"]
 
-_EVERY_S = 10.0
+EVERY_S = 10.0
 """Where there is no terminal, a line appears no more often than this."""
 
 
@@ -57,7 +57,7 @@ def _lines(total: int) -> Callable[[], None]:
         nonlocal done, shown
         done += 1
         now = time.monotonic()
-        if now - shown >= _EVERY_S and done < total:
+        if now - shown >= EVERY_S and done < total:
             shown = now
             rate = done / (now - started)
             left = timedelta(seconds=round((total - done) / rate))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -26,6 +26,10 @@ __all__ = ["TrackFeatures", "extract", "extract_file"]
 _KEPT_S = 360.0
 """Spectra of longer tracks are not kept in memory but computed twice."""
 _LONGEST_S = 6 * 3600.0
+
+
+def _no_values() -> NDArray[np.float32]:
+    return np.full(len(COLUMNS), np.nan, np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +51,7 @@ class TrackFeatures:
     """
 
     path: str
-    columns: NDArray[np.float32]
+    columns: NDArray[np.float32] = field(default_factory=_no_values)
     code: str = ""
     error: str = ""
     warning: str = ""
@@ -73,7 +77,7 @@ def extract_file(
         max_seconds: no more than this of a track is read; the warning says so.
     """
     shown = os.fspath(path)
-    found = TrackFeatures(shown, np.full(len(COLUMNS), np.nan, np.float32))
+    found = TrackFeatures(shown)
     try:
         status = os.stat(shown)
         found = replace(found, size=status.st_size, mtime_ns=status.st_mtime_ns)
@@ -209,7 +213,6 @@ def _alone(pool: Pool, function: Callable[[str], TrackFeatures], path: str) -> T
     except pool.deaths:
         return TrackFeatures(
             path,
-            np.full(len(COLUMNS), np.nan, np.float32),
             code="worker_died",
             error=f"{path!r} twice ended the process that computed its features.",
         )

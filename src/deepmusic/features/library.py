@@ -96,8 +96,7 @@ def _without_work(
 ) -> TrackFeatures | None:
     """The row of an entry that is known, or can have no features."""
     if isinstance(entry, NotAudio):
-        nothing = np.full(len(COLUMNS), np.nan, np.float32)
-        return TrackFeatures(entry.path, nothing, code=entry.code, error=entry.error)
+        return TrackFeatures(entry.path, code=entry.code, error=entry.error)
     row = known.get(_written(entry)) or known.get(entry)
     if row is None or not row.is_done:
         return None

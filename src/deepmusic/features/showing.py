@@ -28,7 +28,7 @@ from deepmusic.features.rhythm import (
     tempogram_blocks,
 )
 from deepmusic.features.spectra import FFT_SIZE, HOP
-from deepmusic.features.track import Rows, feature_columns, rows_of
+from deepmusic.features.track import Rows, families_of, feature_columns
 from deepmusic.files import write_atomically
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def portray(excerpt: Excerpt, recipe: Recipe | str = "fma") -> Portrait:
     recipe = recipe_named(recipe) if isinstance(recipe, str) else recipe
     samples, rate = excerpt.samples, excerpt.rate
     is_short = len(samples) <= _KEPT_SAMPLES
-    rows = rows_of(lambda: _blocks(samples), rate, recipe, keeps=is_short)
+    rows = dict(families_of(lambda: _blocks(samples), rate, recipe, keeps=is_short))
     mel_db = _log_mel(samples, rate)
     repeats, bpm = _repeats(onset_strength(mel_db), rate)
     has_tempo = math.isfinite(bpm) and len(samples) >= _TEMPO_FROM_S * rate

@@ -104,7 +104,8 @@ def feature_rows(
         raise ValueError(f"samples are one channel, shape (n,), n > 0; got {sound.shape}")
     if not np.isfinite(sound).all():
         raise ValueError("samples must be finite numbers")
-    return rows_of(lambda: [sound], rate, _recipe(recipe), keeps=True)
+    chosen = recipe_named(recipe) if isinstance(recipe, str) else recipe
+    return dict(families_of(lambda: [sound], rate, chosen, keeps=True))
 
 
 def feature_columns(rows: Rows) -> NDArray[np.float32]:
@@ -127,14 +128,12 @@ def columns_of(families: Iterable[tuple[str, NDArray[np.floating]]]) -> NDArray[
     return np.concatenate(columns).astype(np.float32)
 
 
-def _recipe(recipe: Recipe | str) -> Recipe:
-    return recipe_named(recipe) if isinstance(recipe, str) else recipe
-
-
-def rows_of(
+def families_of(
     blocks: Blocks, rate: int, recipe: Recipe, *, keeps: bool
-) -> dict[str, NDArray[np.floating]]:
-    """Features over time, as in :func:`feature_rows`.
+) -> Iterator[tuple[str, NDArray[np.floating]]]:
+    """Name and rows of each feature, as in :func:`feature_rows`, one after another.
+
+    Whoever keeps none of them needs memory for one at a time.
 
     Args:
         blocks: the samples, finite.
@@ -142,16 +141,6 @@ def rows_of(
         recipe: a version of the recipe.
         keeps: whether spectra are kept in memory, 4.6 kB a frame; otherwise ``blocks`` is called
             twice.
-    """
-    return dict(families_of(blocks, rate, recipe, keeps=keeps))
-
-
-def families_of(
-    blocks: Blocks, rate: int, recipe: Recipe, *, keeps: bool
-) -> Iterator[tuple[str, NDArray[np.floating]]]:
-    """Name and rows of each feature, as in :func:`rows_of`, one after another.
-
-    Whoever keeps none of them needs memory for one at a time.
     """
     mel = LogMelConfig(rate=rate, fft_size=FFT_SIZE, hop_samples=HOP, mels=_MELS)
     told = float(rate) if recipe.is_corrected else _ASSUMED_RATE
