@@ -276,7 +276,8 @@ def relative_errors(a: _Columns, b: _Columns) -> _Columns:
 
     Returns:
         ``(tracks, columns)``; 0 for equal numbers and for NaN in both, infinite for a number in
-        one only. Where the reference is nothing but zeros, the error of another number is 1.
+        one only, and no other is above the greatest float32. Where the reference is nothing but
+        zeros, the error of another number is 1.
     """
     errors = np.empty(a.shape, np.float32)
     for column in range(a.shape[1]):  # one at a time: whole tables in double would be large
