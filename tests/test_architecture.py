@@ -17,7 +17,7 @@ PACKAGE = ROOT / "src" / "deepmusic"
 # a part may import what stands in a line above its own, and itself
 LAYERS = [
     {"errors", "version"},
-    {"files"},
+    {"files", "journal", "pools"},
     {"capsules", "audio", "music"},
     {"features", "datasets", "training"},
     {"hearing", "composing"},
@@ -27,7 +27,18 @@ LAYERS = [
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 # torch takes seconds to import: these must do without it until it is needed
-WITHOUT_TORCH = {"audio", "music", "features", "datasets", "cli", "files", "errors", "version"}
+WITHOUT_TORCH = {
+    "audio",
+    "music",
+    "features",
+    "datasets",
+    "cli",
+    "files",
+    "journal",
+    "pools",
+    "errors",
+    "version",
+}
 WITH_TORCH = {"deepmusic.audio.log_mel_torch"}
 # what hears on the CPU, and what judges music
 ALSO_WITHOUT_TORCH = {

@@ -16,7 +16,7 @@ from deepmusic.audio import NotAudio, find_audio
 from deepmusic.errors import DataError
 from deepmusic.features import RECIPES, TrackFeatures, extract_library, read_features
 from deepmusic.features import library as library_module
-from deepmusic.features.journal import Journal
+from deepmusic.journal import Journal
 
 FMA = RECIPES["fma"]
 
@@ -121,7 +121,8 @@ def test_another_recipe_needs_another_table(music: Path, tmp_path: Path) -> None
     with pytest.raises(DataError, match="recipe 'fma', version 1, not of 'fma-corrected'"):
         run(music, output, "fma-corrected")
     assert output.read_bytes() == before
-    with Journal(tmp_path / "u.parquet.journal", FMA):
+    setting = {"recipe": FMA.name, "version": FMA.version}
+    with Journal(tmp_path / "u.parquet.journal", "features", setting):
         pass
     with pytest.raises(DataError, match="journal' holds rows of recipe 'fma'"):
         run(music, tmp_path / "u.parquet", "fma-librosa")

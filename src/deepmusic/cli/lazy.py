@@ -15,7 +15,8 @@ class LazyGroup(click.Group):
     """A group that imports the module of a sub-command only when it is needed.
 
     Args:
-        modules: sub-command name to the module that holds a click command of the same name.
+        modules: sub-command name to the module that holds a click command of the same name, or to
+            ``module:name`` where the command has another.
         options: as those of :class:`click.Group`.
     """
 
@@ -32,5 +33,6 @@ class LazyGroup(click.Group):
         module = self._modules.get(cmd_name)
         if module is None:
             return None
-        command: click.Command = getattr(import_module(module), cmd_name)
+        module, _, name = module.partition(":")
+        command: click.Command = getattr(import_module(module), name or cmd_name)
         return command

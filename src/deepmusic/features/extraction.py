@@ -8,7 +8,7 @@ workers is joblib: loky's processes here, or a Dask cluster.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from deepmusic.audio import open_audio
 from deepmusic.errors import AudioError, DeepMusicError
-from deepmusic.features.pools import Pool, cluster, processes, single_threaded
 from deepmusic.features.recipe import COLUMNS, Recipe
 from deepmusic.features.track import columns_of, families_of
+from deepmusic.pools import each_file
 
 __all__ = ["TrackFeatures", "extract", "extract_file"]
 
@@ -180,39 +180,12 @@ def extract(
         DeepMusicError: the cluster cannot be reached, or was lost.
     """
     function = partial(extract_file, recipe=recipe, max_seconds=max_seconds)
-    left = list(dict.fromkeys(paths))
-    if workers == 1 and dask is None:
-        for path in left:
-            yield single_threaded(function, path)
-        return
-    with processes(workers) if dask is None else cluster(dask) as pool:
-        while left:
-            in_hand: dict[str, None] = {}
-            try:
-                for row in pool.rows(function, _noted(left, in_hand)):
-                    in_hand.pop(row.path)
-                    yield row
-                return
-            except pool.deaths:
-                suspects = list(in_hand)
-            # files are handed out in order: all before the last suspect are done, or suspects
-            left = left[left.index(suspects[-1]) + 1 :] if suspects else left
-            for path in suspects:
-                yield _alone(pool, function, path)
+    yield from each_file(function, paths, _died, workers=workers, dask=dask)
 
 
-def _noted(paths: Sequence[str], in_hand: dict[str, None]) -> Iterator[str]:
-    for path in paths:
-        in_hand[path] = None
-        yield path
-
-
-def _alone(pool: Pool, function: Callable[[str], TrackFeatures], path: str) -> TrackFeatures:
-    try:
-        return pool.alone(function, path)
-    except pool.deaths:
-        return TrackFeatures(
-            path,
-            code="worker_died",
-            error=f"{path!r} twice ended the process that computed its features.",
-        )
+def _died(path: str) -> TrackFeatures:
+    return TrackFeatures(
+        path,
+        code="worker_died",
+        error=f"{path!r} twice ended the process that computed its features.",
+    )

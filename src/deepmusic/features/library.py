@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from deepmusic.audio import NotAudio
 from deepmusic.errors import DataError
 from deepmusic.features.extraction import TrackFeatures, extract
-from deepmusic.features.journal import Journal
 from deepmusic.features.recipe import COLUMNS, Recipe
 from deepmusic.features.table import FACTS, FeatureTable, read_features, write_features
+from deepmusic.journal import Journal
 
 __all__ = ["extract_library"]
 
@@ -53,8 +56,10 @@ def extract_library(
     entries = list(dict.fromkeys(entries))
     known = _known(output, recipe)
     rows: dict[str, TrackFeatures] = {}
-    with Journal(output.with_name(output.name + ".journal"), recipe) as journal:
-        known.update(journal.rows)
+    setting = {"recipe": recipe.name, "version": recipe.version}
+    with Journal(output.with_name(output.name + ".journal"), "features", setting) as journal:
+        kept = map(_row, journal.records)
+        known.update((row.path, row) for row in kept if row is not None)
         for entry in entries:
             row = _without_work(entry, known)
             if row is not None:
@@ -63,7 +68,7 @@ def extract_library(
         left = [entry for entry in entries if isinstance(entry, str) and entry not in rows]
         done = extract(left, recipe, workers=workers, dask=dask, max_seconds=max_seconds)
         for row in done:
-            journal.add(row)
+            journal.add(_record(row))
             rows[row.path] = row
             yield row
         order = [entry if isinstance(entry, str) else entry.path for entry in entries]
@@ -89,6 +94,22 @@ def _known(output: Path, recipe: Recipe) -> dict[str, TrackFeatures]:
         facts = {name: table.facts[name][place] for name in FACTS}
         found[path] = TrackFeatures(columns=table.columns[place], **facts)  # type: ignore[arg-type]
     return found
+
+
+def _record(row: TrackFeatures) -> dict[str, Any]:
+    """A row as the journal keeps it; :func:`_row` is the inverse."""
+    columns = base64.b64encode(row.columns.astype("<f4").tobytes()).decode()
+    return {**asdict(row), "columns": columns}
+
+
+def _row(record: dict[str, Any]) -> TrackFeatures | None:
+    """A row as it was kept; None where the record was changed by other hands."""
+    try:
+        columns = np.frombuffer(base64.b64decode(record["columns"]), "<f4").astype(np.float32)
+        row = TrackFeatures(**{**record, "columns": columns})
+    except (ValueError, TypeError, KeyError):
+        return None
+    return row if row.columns.shape == (len(COLUMNS),) else None
 
 
 def _without_work(

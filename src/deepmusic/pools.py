@@ -1,4 +1,4 @@
-"""Where features of many files are computed: processes of this machine, or a Dask cluster.
+"""Where work on many files is done: this process, processes of this machine, or a Dask cluster.
 
 joblib hands the files out. Each worker computes in one thread, so that as many workers as cores
 neither wait for nor disturb one another.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import lru_cache
@@ -19,9 +19,17 @@ from deepmusic.errors import DeepMusicError, RequestError
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
-__all__ = ["Pool", "cluster", "processes", "single_threaded"]
+__all__ = ["Pool", "cluster", "each_file", "processes", "single_threaded"]
 
 _Row = TypeVar("_Row")
+
+
+class _OfFile(Protocol):
+    @property
+    def path(self) -> str: ...
+
+
+_FileRow = TypeVar("_FileRow", bound=_OfFile)
 
 _ANSWER_S = 10.0
 """No scheduler is waited for longer."""
@@ -149,3 +157,60 @@ def cluster(address: str) -> Iterator[Pool]:
         yield _Cluster(client)
     finally:
         client.close()
+
+
+def each_file(
+    function: Callable[[str], _FileRow],
+    paths: Iterable[str],
+    on_death: Callable[[str], _FileRow],
+    *,
+    workers: int = 1,
+    dask: str | None = None,
+) -> Iterator[_FileRow]:
+    """Call a function on each file, and give the results as they are done.
+
+    A worker that dies costs nothing but time: what it had in hand is done again, each file in a
+    process of its own.
+
+    Args:
+        function: takes a path and gives a result that names it as its ``path``; it can be pickled.
+        paths: each is done once.
+        on_death: gives the result for a file that twice ended the process that worked on it.
+        workers: processes on this machine; one does all in this process.
+        dask: address of the scheduler of a Dask cluster whose workers see the same files; they do
+            it then.
+
+    Yields:
+        A result for each path, in any order.
+
+    Raises:
+        DeepMusicError: the cluster cannot be reached, or was lost.
+    """
+    left = list(dict.fromkeys(paths))
+    if workers == 1 and dask is None:
+        for path in left:
+            yield single_threaded(function, path)
+        return
+    with processes(workers) if dask is None else cluster(dask) as pool:
+        while left:
+            in_hand: dict[str, None] = {}
+            try:
+                for row in pool.rows(function, _noted(left, in_hand)):
+                    in_hand.pop(row.path)
+                    yield row
+                return
+            except pool.deaths:
+                suspects = list(in_hand)
+            # files are handed out in order: all before the last suspect are done, or suspects
+            left = left[left.index(suspects[-1]) + 1 :] if suspects else left
+            for path in suspects:
+                try:
+                    yield pool.alone(function, path)
+                except pool.deaths:
+                    yield on_death(path)
+
+
+def _noted(paths: Sequence[str], in_hand: dict[str, None]) -> Iterator[str]:
+    for path in paths:
+        in_hand[path] = None
+        yield path
