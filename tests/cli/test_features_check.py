@@ -82,7 +82,7 @@ def test_ours_against_the_published_table(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert result.stderr == ""
     summary, table = result.stdout.split("\n\n", 1)
-    assert "6 tracks, recipe fma 1." in summary
+    assert "6 tracks, recipe fma 1, exact." in summary
     assert "6 tracks, no recipe named." in summary
     assert "6 tracks in both, matched by name." in summary
     assert "513 of 518 columns agree within 0.0001" in summary

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ def test_a_table_of_a_folder(call: Call, tones: Path, tmp_path: Path) -> None:
     done = call("features", "extract", tones, "-o", output)
     assert done.status == 0
     assert done.output == ""
-    assert done.error.splitlines()[-1] == f"{output}: 4 of 4 tracks, recipe fma."
+    assert done.error.splitlines()[-1] == f"{output}: 4 of 4 tracks, recipe fma, exact."
     table = read_features(output)
     expected = [extract_file(tones / f"{n}.wav", RECIPES["fma"]).columns for n in range(4)]
     np.testing.assert_array_equal(table.columns, expected)
@@ -53,6 +54,19 @@ def test_recipes_are_what_they_are_called(call: Call, tones: Path, tmp_path: Pat
         assert call("features", "extract", tones, "-o", output, "--recipe", recipe).status == 0
         row = extract_file(tones / "0.wav", RECIPES[recipe]).columns
         np.testing.assert_array_equal(read_features(output).columns[0], row)
+
+
+def test_the_fast_mode_is_another_table(call: Call, tones: Path, tmp_path: Path) -> None:
+    output = tmp_path / "t.parquet"
+    done = call("features", "extract", tones, "-o", output, "--fast")
+    assert done.status == 0
+    assert done.error.splitlines()[-1].endswith("4 of 4 tracks, recipe fma, fast.")
+    assert read_features(output).mode == "fast"
+    row = extract_file(tones / "0.wav", replace(RECIPES["fma"], is_fast=True)).columns
+    np.testing.assert_array_equal(read_features(output).columns[0], row)
+    done = call("features", "extract", tones, "-o", output)
+    assert done.status == 1
+    assert "fast, not of 'fma', version 1, exact: name another output." in done.error
 
 
 def test_bad_files_get_a_reason_and_the_rest_goes_on(
@@ -69,7 +83,7 @@ def test_bad_files_get_a_reason_and_the_rest_goes_on(
         "8000 samples a second, too few for chroma_cens, chroma_cqt, tonnetz" in line
         for line in lines
     )
-    assert lines[-1].endswith("4 of 6 tracks, recipe fma.")
+    assert lines[-1].endswith("4 of 6 tracks, recipe fma, exact.")
     codes = read_features(output).facts["code"]
     assert codes == ["not_audio", "", "", "", "low_rate", "missing"]
 

@@ -326,6 +326,21 @@ def test_nor_is_any_other_difference(features: tuple[str, ...]) -> None:
     assert explained_by(found(a, b)) == {UNEXPLAINED: set(features)}
 
 
+def test_the_fast_mode_explains_small_differences_of_chroma() -> None:
+    b = made()
+    a = disturbed(b, where(CONSTANT_Q), 5e-4)
+    table_a, table_b = replace(table(a, "fma"), mode="fast"), table(b, "fma")
+    comparison = compare(table_a, table_b)
+    assert explained_by(comparison) == {"fast": set(CONSTANT_Q)}
+    expected = expectation(table_a, table_b)
+    assert expected is not None
+    assert "fast and exact" in expected.summary
+    assert expected.may_differ == set(CONSTANT_Q)
+    far = replace(table(disturbed(b, where(CONSTANT_Q), 0.3), "fma"), mode="fast")
+    assert "fast" not in codes(compare(far, table_b))
+    assert "fast" not in codes(compare(replace(table_a, mode="exact"), table_b))
+
+
 def test_chroma_that_falls_by_rounding_in_few_tracks() -> None:
     b = made()
     a = disturbed(b, where(CONSTANT_Q), 0.3, share=0.08)

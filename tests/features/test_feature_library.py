@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -118,10 +119,12 @@ def test_another_recipe_needs_another_table(music: Path, tmp_path: Path) -> None
     output = tmp_path / "t.parquet"
     run(music, output)
     before = output.read_bytes()
-    with pytest.raises(DataError, match="recipe 'fma', version 1, not of 'fma-corrected'"):
+    with pytest.raises(DataError, match="recipe 'fma', version 1, exact, not of 'fma-corrected'"):
         run(music, output, "fma-corrected")
     assert output.read_bytes() == before
-    setting = {"recipe": FMA.name, "version": FMA.version}
+    with pytest.raises(DataError, match="version 1, exact, not of 'fma', version 1, fast"):
+        list(extract_library(find_audio([music]), output, replace(FMA, is_fast=True)))
+    setting = {"recipe": FMA.name, "version": FMA.version, "mode": FMA.mode}
     with Journal(tmp_path / "u.parquet.journal", "features", setting):
         pass
     with pytest.raises(DataError, match="journal' holds rows of recipe 'fma'"):

@@ -125,7 +125,9 @@ def _count(number: int, noun: str) -> str:
 
 
 def _recipe(table: FeatureTable) -> str:
-    return f"recipe {table.recipe} {table.version}" if table.recipe else "no recipe named"
+    if not table.recipe:
+        return "no recipe named"
+    return f"recipe {table.recipe} {table.version}, {table.mode}"
 
 
 def _only(letter: str, paths: tuple[str, ...]) -> str:

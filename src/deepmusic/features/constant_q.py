@@ -6,12 +6,18 @@ that all take windows of the same length.
 
 The order of operations is librosa's. `chroma_cens` asks which values are above a threshold, so that
 a bit in one frame moves a feature of 41.
+
+The fast transform has the same filters by other means, in single precision: what sound is decimated
+by first is done by short filters, and an octave's filters are multiplied with samples instead of
+spectra. Of the halvings that follow it keeps librosa's: where a track begins and ends, others ring
+otherwise, which moves the statistics of the lowest octaves.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import scipy.fft
@@ -19,6 +25,7 @@ import soxr
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from deepmusic.features.half_band import HalfBand
 from deepmusic.features.spectra import HOP, hann
 
 __all__ = ["BINS", "ConstantQ", "highest_hz"]
@@ -28,7 +35,7 @@ BINS = _OCTAVES * _PER_OCTAVE
 _C1_HZ = 440.0 * 2.0 ** ((24 - 69) / 12.0)
 _HANN_BANDWIDTH = 1.50018310546875  # of the window, in bins
 _SPARSITY = 0.01  # the faintest share of a filter's spectrum, which is left out
-_BLOCK_FRAMES = 256
+_BLOCK_FRAMES = 128
 
 
 def _frequencies(tuning: float) -> NDArray[np.float64]:
@@ -148,37 +155,71 @@ class _Halving:
         return found
 
 
-class _Response:
-    """Magnitudes of one octave's frames, as far as the sound has come."""
+_Magnitudes = Callable[[NDArray[np.float32], NDArray[np.float32]], object]
 
-    def __init__(self, octave: _Octave) -> None:
-        self._octave = octave
-        self._waiting = np.zeros(octave.fft_size // 2, np.float32)
+
+class _Response:
+    """Magnitudes of one octave's frames, as far as the sound has come.
+
+    Args:
+        hop: samples from frame to frame.
+        size: samples of a window.
+        magnitudes: writes those of windows ``(frames, size)`` to ``(12, frames)``.
+    """
+
+    def __init__(self, hop: int, size: int, magnitudes: _Magnitudes) -> None:
+        self._hop, self._size, self._magnitudes = hop, size, magnitudes
+        self._waiting = np.zeros(size // 2, np.float32)
         self._skipped = 0  # samples to come that lie between two windows
 
     def push(self, samples: NDArray[np.float32], *, is_last: bool) -> NDArray[np.float32]:
         """The ``(12, frames)`` that are complete with these samples."""
-        octave = self._octave
         parts = [self._waiting, samples[self._skipped :]]
         self._skipped = max(0, self._skipped - len(samples))
         if is_last:
-            parts.append(np.zeros(octave.fft_size // 2, np.float32))
+            parts.append(np.zeros(self._size // 2, np.float32))
         sound = np.concatenate(parts)
-        count = max(0, 1 + (len(sound) - octave.fft_size) // octave.hop)
-        self._waiting = sound[count * octave.hop :]
-        self._skipped += max(0, count * octave.hop - len(sound))
+        count = max(0, 1 + (len(sound) - self._size) // self._hop)
+        self._waiting = sound[count * self._hop :]
+        self._skipped += max(0, count * self._hop - len(sound))
         found = np.empty((_PER_OCTAVE, count), np.float32)
         if count == 0:
             return found
-        windows = np.lib.stride_tricks.sliding_window_view(sound, octave.fft_size)[:: octave.hop]
+        windows = np.lib.stride_tricks.sliding_window_view(sound, self._size)[:: self._hop]
         for start in range(0, count, _BLOCK_FRAMES):
-            stop = min(start + _BLOCK_FRAMES, count)
-            framed = windows[start:stop].astype(np.float64)
-            spectra = scipy.fft.rfft(framed, axis=1, overwrite_x=True)[:, octave.bins]
-            response = octave.filters.dot(np.ascontiguousarray(spectra.T, np.complex64))
-            response /= octave.scale
-            np.abs(response, out=found[:, start:stop])
+            here = slice(start, min(start + _BLOCK_FRAMES, count))
+            self._magnitudes(windows[here], found[:, here])
         return found
+
+
+def _by_spectra(octave: _Octave, windows: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    spectra = scipy.fft.rfft(windows.astype(np.float64), axis=1, overwrite_x=True)
+    chosen = np.ascontiguousarray(spectra[:, octave.bins].T, np.complex64)
+    response = octave.filters.dot(chosen)
+    response /= octave.scale
+    np.abs(response, out=out)
+
+
+def _by_samples(
+    filters: NDArray[np.float32], windows: NDArray[np.float32], out: NDArray[np.float32]
+) -> None:
+    parts = np.ascontiguousarray(windows) @ filters
+    parts *= parts
+    np.sqrt((parts[:, :_PER_OCTAVE] + parts[:, _PER_OCTAVE:]).T, out=out)
+
+
+@lru_cache(maxsize=128)
+def _filters_in_time(rate: float, tuning: float) -> tuple[NDArray[np.float32], ...]:
+    """Of each octave ``(samples, 24)``: the real parts of twelve filters, then the imaginary."""
+    found = []
+    for octave in _octaves(rate, tuning)[1]:
+        spectra = octave.filters.toarray().astype(np.complex128) / octave.scale
+        bins = np.arange(octave.bins.start, octave.bins.stop)
+        turns = np.outer(bins, np.arange(octave.fft_size)) / octave.fft_size
+        filters = spectra @ np.exp(-2j * np.pi * turns)
+        parts = np.concatenate([filters.real, filters.imag])
+        found.append(np.ascontiguousarray(parts.T, np.float32))
+    return tuple(found)
 
 
 class ConstantQ:
@@ -187,13 +228,23 @@ class ConstantQ:
     Args:
         rate: samples a second, at least twice :func:`highest_hz`.
         tuning: semitones above A = 440 Hz.
+        is_exact: whether values are librosa's bit by bit.
     """
 
-    def __init__(self, rate: float, tuning: float) -> None:
+    def __init__(self, rate: float, tuning: float, *, is_exact: bool = True) -> None:
         first, octaves = _octaves(rate, tuning)
-        self._first = _Halving(first) if first > 1 else None
+        highest = highest_hz(tuning) / (rate / first / 2)
+        self._first: list[_Halving | HalfBand] = [_Halving(first)] if first > 1 else []
+        magnitudes: list[_Magnitudes] = [partial(_by_spectra, octave) for octave in octaves]
+        if not is_exact:
+            twos = range(first.bit_length() - 1)
+            self._first = [HalfBand(highest / 2**number) for number in reversed(twos)]
+            magnitudes = [partial(_by_samples, one) for one in _filters_in_time(rate, tuning)]
         self._halvings = [_Halving(2) for _ in octaves[1:]]
-        self._responses = [_Response(octave) for octave in octaves]
+        self._responses = [
+            _Response(octave.hop, octave.fft_size, respond)
+            for octave, respond in zip(octaves, magnitudes, strict=True)
+        ]
         self._waiting = [np.empty((_PER_OCTAVE, 0), np.float32) for _ in octaves]
 
     def push(self, samples: NDArray[np.float32], *, is_last: bool = False) -> NDArray[np.float32]:
@@ -203,8 +254,8 @@ class ConstantQ:
             ``(84, frames)`` magnitudes of the frames of 512 samples that are complete with them,
             the lowest bin first.
         """
-        if self._first is not None:
-            samples = self._first.push(samples, is_last=is_last)
+        for halving in self._first:
+            samples = halving.push(samples, is_last=is_last)
         for number, response in enumerate(self._responses):
             if number:
                 samples = self._halvings[number - 1].push(samples, is_last=is_last)

@@ -56,7 +56,7 @@ def extract_library(
     entries = list(dict.fromkeys(entries))
     known = _known(output, recipe)
     rows: dict[str, TrackFeatures] = {}
-    setting = {"recipe": recipe.name, "version": recipe.version}
+    setting = {"recipe": recipe.name, "version": recipe.version, "mode": recipe.mode}
     with Journal(output.with_name(output.name + ".journal"), "features", setting) as journal:
         kept = map(_row, journal.records)
         known.update((row.path, row) for row in kept if row is not None)
@@ -82,18 +82,20 @@ def _known(output: Path, recipe: Recipe) -> dict[str, TrackFeatures]:
         return {}
     table = read_features(output)
     is_csv = not table.recipe and output.suffix.lower() == ".csv"  # which cannot say
-    if not is_csv and (table.recipe, table.version) != (recipe.name, recipe.version):
+    found = table.recipe, table.version, table.mode
+    if not is_csv and found != (recipe.name, recipe.version, recipe.mode):
         raise DataError(
             f"{str(output)!r} holds features of recipe {table.recipe!r}, version {table.version}, "
-            f"not of {recipe.name!r}, version {recipe.version}: name another output."
+            f"{table.mode}, not of {recipe.name!r}, version {recipe.version}, {recipe.mode}: name "
+            "another output."
         )
     if is_csv:
         return {}
-    found = {}
+    rows = {}
     for place, path in enumerate(table.paths):
         facts = {name: table.facts[name][place] for name in FACTS}
-        found[path] = TrackFeatures(columns=table.columns[place], **facts)  # type: ignore[arg-type]
-    return found
+        rows[path] = TrackFeatures(columns=table.columns[place], **facts)  # type: ignore[arg-type]
+    return rows
 
 
 def _record(row: TrackFeatures) -> dict[str, Any]:
@@ -135,7 +137,7 @@ def table_of(rows: list[TrackFeatures], recipe: Recipe) -> FeatureTable:
     for name in ("path", "error", "warning"):
         facts[name] = [_written(str(text)) for text in facts[name]]
     columns = np.array([row.columns for row in rows], np.float32).reshape(len(rows), len(COLUMNS))
-    return FeatureTable(facts, columns, recipe.name, recipe.version)
+    return FeatureTable(facts, columns, recipe.name, recipe.version, mode=recipe.mode)
 
 
 def _written(text: str) -> str:

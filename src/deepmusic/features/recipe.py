@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deepmusic.errors import RequestError
 from deepmusic.features.statistics import STATISTICS
@@ -46,6 +46,8 @@ class Recipe:
             Otherwise all but ``chroma_cqt``, ``chroma_cens``, ``tonnetz`` and ``mfcc`` take sound
             for 22,050 Hz, whatever its rate.
         summary: one sentence for people.
+        is_fast: whether the constant-Q transform is in single precision: ``chroma_cqt``,
+            ``chroma_cens`` and ``tonnetz`` are then nearly, not exactly, librosa's.
     """
 
     name: str
@@ -53,6 +55,12 @@ class Recipe:
     chroma_bins: int
     is_corrected: bool
     summary: str
+    is_fast: bool = False
+
+    @property
+    def mode(self) -> str:
+        """``"exact"`` or ``"fast"``, as tables name it."""
+        return "fast" if self.is_fast else "exact"
 
 
 RECIPES = {
@@ -78,12 +86,16 @@ RECIPES = {
 """By name."""
 
 
-def recipe_named(name: str) -> Recipe:
+def recipe_named(name: str, *, is_fast: bool = False) -> Recipe:
     """Look a recipe up.
+
+    Args:
+        name: a key of :data:`RECIPES`.
+        is_fast: whether to have its fast mode.
 
     Raises:
         RequestError: there is none of that name.
     """
     if name not in RECIPES:
         raise RequestError(f"There is no recipe {name!r}; there are {', '.join(RECIPES)}.")
-    return RECIPES[name]
+    return replace(RECIPES[name], is_fast=is_fast)

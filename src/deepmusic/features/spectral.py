@@ -1,6 +1,6 @@
 """The shape of single spectra, and what is told from samples frame by frame.
 
-Arrays are ``(frames, bins)``, float32, as :func:`~deepmusic.features.spectra.magnitudes` yields
+Arrays are ``(1025, frames)``, float32, as :func:`~deepmusic.features.spectra.magnitudes` yields
 them. Each function equals the one of librosa that has its name.
 """
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.features.compiled import compiled
+from deepmusic.features.lanes import FLOATS, greater, lesser, load_floats, store
 from deepmusic.features.spectra import BINS, FFT_SIZE, HOP
 
 __all__ = [
@@ -39,14 +40,14 @@ HIGHEST_BAND_HZ = _LOWEST_BAND_HZ * 2 ** (CONTRAST_BANDS - 2)
 @lru_cache(maxsize=8)
 def _bin_powers(rate: float) -> NDArray[np.float64]:
     hz = np.fft.rfftfreq(FFT_SIZE, 1 / rate)
-    return np.stack([np.ones(BINS), hz, hz**2], axis=1)
+    return np.stack([np.ones(BINS), hz, hz**2])
 
 
 def centroid_and_bandwidth(
     spectra: NDArray[np.float32], rate: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Centre and spread of each spectrum in Hz, ``(frames,)`` each; 0 where all is silent."""
-    total, first, second = (spectra.astype(np.float64) @ _bin_powers(rate)).T
+    total, first, second = _bin_powers(rate) @ spectra.astype(np.float64)
     total = np.where(total < np.finfo(np.float32).tiny, 1.0, total)
     centre = first / total
     width = np.sqrt(np.maximum(second / total - centre**2, 0))
@@ -55,47 +56,30 @@ def centroid_and_bandwidth(
 
 def rolloff(spectra: NDArray[np.float32], rate: float) -> NDArray[np.float64]:
     """Frequency in Hz below which 85 % of each spectrum lie, ``(frames,)``."""
-    bins = np.empty(len(spectra), np.int64)
+    bins = np.zeros(spectra.shape[1], np.int32)
     _rolled_off(spectra, np.float32(_ROLLED_OFF), bins)
     return np.asarray(np.fft.rfftfreq(FFT_SIZE, 1 / rate)[bins], np.float64)
 
 
 @compiled
-def _rolled_off(spectra: NDArray[np.float32], share: np.float32, bins: NDArray[np.int64]) -> None:
-    """Write the first bin of each spectrum at which a share of its sum is reached.
+def _rolled_off(spectra: NDArray[np.float32], share: np.float32, bins: NDArray[np.int32]) -> None:
+    """Count the bins of each spectrum before the one at which a share of its sum is reached.
 
     Bins are added one after another in float32, as librosa does, whose rounding decides close
-    calls. Four spectra at a time: one addition of a sum waits for the one before.
+    calls.
     """
-    last = len(spectra) - 1
-    for first in range(0, len(spectra), 4):
-        a, b = spectra[first], spectra[min(first + 1, last)]
-        c, d = spectra[min(first + 2, last)], spectra[min(first + 3, last)]
-        sum_a = sum_b = sum_c = sum_d = np.float32(0)
-        for place in range(spectra.shape[1]):
-            sum_a += a[place]
-            sum_b += b[place]
-            sum_c += c[place]
-            sum_d += d[place]
-        least_a, least_b, least_c, least_d = (
-            sum_a * share,
-            sum_b * share,
-            sum_c * share,
-            sum_d * share,
-        )
-        below_a = below_b = below_c = below_d = 0
-        sum_a = sum_b = sum_c = sum_d = np.float32(0)
-        for place in range(spectra.shape[1]):
-            sum_a += a[place]
-            sum_b += b[place]
-            sum_c += c[place]
-            sum_d += d[place]
-            below_a += sum_a < least_a
-            below_b += sum_b < least_b
-            below_c += sum_c < least_c
-            below_d += sum_d < least_d
-        bins[first], bins[min(first + 1, last)] = below_a, below_b
-        bins[min(first + 2, last)], bins[min(first + 3, last)] = below_c, below_d
+    sums = np.zeros(spectra.shape[1], np.float32)
+    for place in range(len(spectra)):
+        row = spectra[place]
+        for frame in range(len(sums)):
+            sums[frame] += row[frame]
+    least = sums * share
+    sums[:] = 0
+    for place in range(len(spectra)):
+        row = spectra[place]
+        for frame in range(len(sums)):
+            sums[frame] += row[frame]
+            bins[frame] += sums[frame] < least[frame]
 
 
 def rms(power: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -105,7 +89,7 @@ def rms(power: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     weights = np.full(BINS, 2.0 / FFT_SIZE**2, np.float32)
     weights[[0, -1]] *= 0.5
-    return np.asarray(np.sqrt(power @ weights))
+    return np.asarray(np.sqrt(weights @ power))
 
 
 @dataclass(frozen=True)
@@ -141,20 +125,48 @@ def contrast_ends(spectra: NDArray[np.float32], rate: float) -> NDArray[np.float
     Returns:
         ``(14, frames)``: seven peaks, then seven valleys.
     """
-    found = np.empty((2 * CONTRAST_BANDS, len(spectra)), np.float32)
+    frames = spectra.shape[1]
+    if missing := -frames % FLOATS:
+        spectra = np.pad(spectra, ((0, 0), (0, missing)))
+    found = np.empty((2 * CONTRAST_BANDS, spectra.shape[1]), np.float32)
     for number, band in enumerate(_bands(rate)):
-        part = spectra[:, band.bins]
-        peak, valley = found[number], found[CONTRAST_BANDS + number]
-        if band.count == 1:
-            np.max(part, axis=1, out=peak)
-            np.min(part, axis=1, out=valley)
-            continue
-        ordered = np.sort(part, axis=1)
-        np.add.reduce(ordered[:, -band.count :], axis=1, out=peak)
-        np.add.reduce(ordered[:, : band.count], axis=1, out=valley)
-        peak /= band.count
-        valley /= band.count
-    return found
+        ends = found[number], found[CONTRAST_BANDS + number]
+        _mean_ends(spectra[band.bins], band.count, *ends)
+    return found[:, :frames]
+
+
+@compiled
+def _mean_ends(
+    spectra: NDArray[np.float32],
+    count: int,
+    peak: NDArray[np.float32],
+    valley: NDArray[np.float32],
+) -> None:
+    """Write the means of the ``count`` loudest and faintest bins of sixteen spectra at a time.
+
+    Both are kept in order; a bin is compared with each of them, and the lesser, or the greater,
+    goes on to the next. No branch depends on the sound.
+    """
+    flat = spectra.reshape(-1)
+    loud, faint = np.empty(count * FLOATS, np.float32), np.empty(count * FLOATS, np.float32)
+    for frame in range(0, spectra.shape[1], FLOATS):
+        loud[:], faint[:] = -np.inf, np.inf
+        for place in range(len(spectra)):
+            bins = load_floats(flat, place * spectra.shape[1] + frame)
+            high = low = bins
+            for at in range(0, count * FLOATS, FLOATS):
+                kept = load_floats(loud, at)
+                store(loud, at, greater(kept, high))
+                high = lesser(kept, high)
+                kept = load_floats(faint, at)
+                store(faint, at, lesser(kept, low))
+                low = greater(kept, low)
+        sum_loud, sum_faint = load_floats(loud, 0), load_floats(faint, 0)
+        for at in range(FLOATS, count * FLOATS, FLOATS):
+            sum_loud = sum_loud + load_floats(loud, at)
+            sum_faint = sum_faint + load_floats(faint, at)
+        store(peak, frame, sum_loud * (np.float32(1) / np.float32(count)))
+        store(valley, frame, sum_faint * (np.float32(1) / np.float32(count)))
 
 
 def decibels(power: NDArray[np.floating], loudest: float) -> NDArray[np.floating]:

@@ -6,7 +6,7 @@ import csv
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -53,6 +53,7 @@ class FeatureTable:
         recipe: name of the recipe, or empty where the file does not say.
         version: of the recipe; 0 where the file does not say.
         extra: further columns of text, such as the genre, a value a track.
+        mode: of the recipe, ``"exact"`` or ``"fast"``.
     """
 
     facts: dict[str, list[object]]
@@ -60,6 +61,7 @@ class FeatureTable:
     recipe: str = ""
     version: int = 0
     extra: dict[str, list[str]] | None = None
+    mode: str = "exact"
 
     @property
     def paths(self) -> list[str]:
@@ -73,15 +75,14 @@ class FeatureTable:
         """The tracks at some places, in their order."""
         facts = {name: [values[place] for place in places] for name, values in self.facts.items()}
         extra = {n: [values[place] for place in places] for n, values in (self.extra or {}).items()}
-        columns = self.columns[list(places)]
-        return FeatureTable(facts, columns, self.recipe, self.version, extra)
+        return replace(self, facts=facts, columns=self.columns[list(places)], extra=extra)
 
 
 def write_features(path: str | os.PathLike[str], table: FeatureTable) -> None:
     """Write a table: as CSV if the name ends so, else as Parquet.
 
-    The file appears when all of it is written. Parquet holds the recipe's name and version in its
-    metadata, under ``deepmusic``; missing values are null in both.
+    The file appears when all of it is written. Parquet holds the recipe's name, version and mode in
+    its metadata, under ``deepmusic``; missing values are null in both.
 
     Raises:
         DeepMusicError: the file cannot be written.
@@ -94,7 +95,12 @@ def write_features(path: str | os.PathLike[str], table: FeatureTable) -> None:
     arrays |= {name: pa.array(values, pa.string()) for name, values in (table.extra or {}).items()}
     for name, values in zip(COLUMN_NAMES, table.columns.T, strict=True):
         arrays[name] = pa.array(np.ascontiguousarray(values), pa.float32(), from_pandas=True)
-    mark = {"recipe": table.recipe, "version": table.version, "deepmusic": __version__}
+    mark = {
+        "recipe": table.recipe,
+        "version": table.version,
+        "mode": table.mode,
+        "deepmusic": __version__,
+    }
     found = pa.table(arrays).replace_schema_metadata({_MARK: json.dumps(mark).encode()})
     with write_atomically(path, "wb") as file:
         if Path(path).suffix.lower() == ".csv":
@@ -176,7 +182,8 @@ def _from_arrow(found: pa.Table) -> FeatureTable:
     if not isinstance(mark, dict):
         raise ValueError("its mark is damaged")
     recipe, version = str(mark.get("recipe", "")), int(mark.get("version", 0))
-    return FeatureTable(facts, columns, recipe, version, extra)
+    mode = str(mark.get("mode", "exact"))
+    return FeatureTable(facts, columns, recipe, version, extra, mode)
 
 
 def _published(file: BinaryIO) -> FeatureTable:

@@ -160,8 +160,7 @@ def families_of(
     else:
         sound = blocks() if chroma is None else chroma.heard(blocks())
         for spectra in magnitudes(sound):
-            mels = np.empty((len(spectra), _MELS), np.float32)
-            spectral.add(spectra, mel_power(spectra * spectra, mel, mels))
+            spectral.add(spectra, _mels(spectra * spectra, mel))
     crossings, loudness = survey.totals.by_frame()
     del survey
     yield "zcr", crossings[None]
@@ -183,12 +182,13 @@ def _survey(blocks: Blocks, rate: int, told: float, mel: LogMelConfig, *, keeps:
             survey.totals.add(block)
             yield block
 
+    power = np.empty(0, np.float32)
     for spectra in magnitudes(counted()):
-        power = spectra * spectra
-        greatest = spectra.max(axis=1)
+        power = np.multiply(spectra, spectra, out=_room(power, spectra))
+        greatest = spectra.max(axis=0)
         peaks.add(spectra, greatest)
         peaks_assumed.add(power, greatest * greatest)
-        mels = mel_power(power, mel, np.empty((len(power), _MELS), np.float32))
+        mels = _mels(power, mel)
         survey.loudest_mel = max(survey.loudest_mel, float(mels.max()))
         if survey.kept is not None:
             survey.kept.append((spectra, mels))
@@ -196,12 +196,22 @@ def _survey(blocks: Blocks, rate: int, told: float, mel: LogMelConfig, *, keeps:
     return survey
 
 
+def _room(before: NDArray[np.float32], like: NDArray[np.float32]) -> NDArray[np.float32]:
+    """An array to write to: one from before, if it has the shape; new memory costs time."""
+    return before if before.shape == like.shape else np.empty_like(like)
+
+
+def _mels(power: NDArray[np.float32], mel: LogMelConfig) -> NDArray[np.float32]:
+    """Spectra of power ``(1025, frames)`` in mel bands, ``(frames, 128)``."""
+    return mel_power(power.T, mel, np.empty((power.shape[1], _MELS), np.float32))
+
+
 class _PitchClasses:
     """Constant-Q chroma of a track, of any loudness."""
 
     def __init__(self, rate: int, tuning: float, recipe: Recipe, frames: int) -> None:
         self._recipe = recipe
-        self._transform = ConstantQ(rate, tuning)
+        self._transform = ConstantQ(rate, tuning, is_exact=not recipe.is_fast)
         self._fold = fold_filters(CONSTANT_Q_BINS, recipe.chroma_bins)
         self._written = _Writer(CLASSES, frames)
 
@@ -235,17 +245,18 @@ class _Spectral:
         self._loudest_mel = survey.loudest_mel
         self._cosines = _cosines()
         self._has_contrast = told / 2 > HIGHEST_BAND_HZ
+        self._power = np.empty(0, np.float32)
         self._shape = _Writer(4, frames)  # rms, centroid, bandwidth, rolloff
         self._chroma = _Writer(CLASSES, frames)
         self._mfcc = _Writer(_MFCC, frames)
         self._ends = _Writer(2 * CONTRAST_BANDS, frames if self._has_contrast else 0)
 
     def add(self, spectra: NDArray[np.float32], mels: NDArray[np.float32]) -> None:
-        power = spectra * spectra
+        power = self._power = np.multiply(spectra, spectra, out=_room(self._power, spectra))
         centre, width = centroid_and_bandwidth(spectra, self._told)
         shape = [rms(power), width, centre, rolloff(spectra, self._told)]
         self._shape.add(np.array(shape, np.float32))
-        self._chroma.add(self._filters @ power.T)
+        self._chroma.add(self._filters @ power)
         self._mfcc.add(self._cosines @ decibels(mels, self._loudest_mel).T)
         if self._has_contrast:
             told = power if self._recipe.is_corrected else spectra

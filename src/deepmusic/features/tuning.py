@@ -42,13 +42,13 @@ class PeakFinder:
         self._count = 0
 
     def add(self, spectra: NDArray[np.float32], greatest: NDArray[np.float32]) -> None:
-        """Take the peaks of ``(frames, bins)`` more spectra, with the greatest value of each."""
+        """Take the peaks of ``(bins, frames)`` more spectra, with the greatest value of each."""
         first, last = self._first, self._last
         if last < first:
             return
         least = np.float32(_SHARE_OF_MAXIMUM) * greatest
         # no two neighbours are peaks
-        self._make_room(len(spectra) * (last - first + 2) // 2)
+        self._make_room(spectra.shape[1] * (last - first + 2) // 2)
         pitch, height = self._pitch[self._count :], self._height[self._count :]
         self._count += _peaks(
             spectra, least, first, last, self._rate, self._fft_size, pitch, height
@@ -81,12 +81,12 @@ def _peaks(
 ) -> int:
     """Write pitches in Hz and heights of all peaks above ``least``; how many there are."""
     count = 0
-    for frame in range(len(spectra)):
-        row = spectra[frame]
-        for place in range(first, last + 1):
-            mid = row[place]
-            if mid > least[frame] and mid > row[place - 1] and mid >= row[place + 1]:
-                low, high = row[place - 1], row[place + 1]
+    for place in range(first, last + 1):
+        below, here, above = spectra[place - 1], spectra[place], spectra[place + 1]
+        for frame in range(spectra.shape[1]):
+            mid = here[frame]
+            if mid > least[frame] and mid > below[frame] and mid >= above[frame]:
+                low, high = below[frame], above[frame]
                 bend = np.float64(high + low) - 2.0 * np.float64(mid)
                 slope = np.float64(high - low) / 2.0
                 shift = np.float32(0)
