@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepmusic.datasets import Track, artist_members, group_tracks
+from deepmusic.datasets.artists import Shared, shared_by
 
 
 def track(path: str, artist: str | None = None, album: str | None = None, sound: str = "") -> Track:
@@ -94,6 +96,35 @@ def test_collaborations_join_their_members_through_third_tracks() -> None:
 def test_copies_are_joined_whoever_is_named() -> None:
     tracks = [track("a/1", "Ann", sound="x"), track("b/2", "Bob", sound="x"), track("b/3", "Bob")]
     assert group_tracks(tracks) == [0, 0, 0]
+
+
+def test_near_copies_and_clips_of_one_recording_are_joined() -> None:
+    tracks = [track(f"a/{n}") for n in range(6)]
+    tracks[1] = replace(tracks[1], sound_group="x")
+    tracks[2] = replace(tracks[2], sound_group="x", source="y")
+    tracks[3] = replace(tracks[3], source="y")
+    tracks[4] = replace(tracks[4], source="x")  # another kind of thing, though it is called so
+    assert group_tracks(tracks) == [0, 1, 1, 1, 2, 3]
+
+
+def test_what_tracks_share_is_counted() -> None:
+    tracks = [
+        track("a/1", "Ann", "One", sound="s"),
+        track("a/2", "Ann & Bob", "Two", sound="s"),
+        track("b/3", "Bob", "Two"),
+        track("b/x/4", "Cid", "Three"),
+        track("b/x/5", "Dan", "Three"),
+        replace(track("b/6"), source="y"),
+        replace(track("b/7"), source="y", sound_group="z"),
+    ]
+    assert shared_by(tracks) == {
+        "artist": Shared(2, 3),
+        "album": Shared(1, 2),
+        "exact copy": Shared(1, 2),
+        "near copy": Shared(0, 0),
+        "source": Shared(1, 2),
+    }
+    assert set(shared_by([]).values()) == {Shared(0, 0)}
 
 
 def test_unknown_artists_and_compilations_join_nothing() -> None:

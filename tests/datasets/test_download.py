@@ -9,142 +9,30 @@ import os
 import random
 import re
 import shutil
-import signal
 import subprocess
-import sys
 import tarfile
-import threading
-import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from http_server import CONTENT, Remote, names, proxying, serving
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from killed_children import children, needs_kill
 
 from deepmusic.datasets import CATALOGUE, DataFile, DownloadError, fetch, load_symbolic
 from deepmusic.datasets.catalogue import digest
 from deepmusic.datasets.download import byte_count, download, local_path, shown
 from deepmusic.datasets.symbolic import SYMBOLIC
 
-CONTENT = random.Random(0).randbytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 QUICK = {"wait_s": 0.0, "timeout_s": 5.0}
-
-
-@dataclass
-class Remote:
-    """What the server does; lists are used up, one entry a request."""
-
-    content: bytes = CONTENT
-    etag: str | None = '"1"'
-    modified: str | None = None
-    has_ranges: bool = True
-    heeds_if_range: bool = True
-    has_length: bool = True
-    statuses: list[tuple[int, dict[str, str]]] = field(default_factory=list)
-    cuts: list[int] = field(default_factory=list)
-    claimed_length: int | None = None
-    hangs: bool = False
-    pause_s: float = 0.0
-    coding: str | None = None
-    requests: list[dict[str, str]] = field(default_factory=list)
-    paths: list[str] = field(default_factory=list)
-    url: str = ""
-
-    def ranges(self) -> list[str | None]:
-        return [headers.get("Range") for headers in self.requests]
-
-
-class Handler(BaseHTTPRequestHandler):
-    remote: Remote
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        remote = self.remote
-        remote.requests.append(dict(self.headers))
-        remote.paths.append(self.path)
-        if remote.hangs:
-            time.sleep(1)
-            return
-        if remote.statuses:
-            status, headers = remote.statuses.pop(0)
-            if status != 200:
-                self.answer(status, {"Content-Length": "0", **headers})
-                return
-        start = self.start()
-        body = remote.content[start:]
-        headers = {}
-        if remote.has_length:
-            headers["Content-Length"] = str(remote.claimed_length or len(body))
-        for name, value in (
-            ("ETag", remote.etag),
-            ("Last-Modified", remote.modified),
-            ("Content-Encoding", remote.coding),
-        ):
-            if value is not None:
-                headers[name] = value
-        if start and start >= len(remote.content):
-            headers |= {"Content-Range": f"bytes */{len(remote.content)}", "Content-Length": "0"}
-            self.answer(416, headers)
-            return
-        if start:
-            end = len(remote.content)
-            headers["Content-Range"] = f"bytes {start}-{end - 1}/{end}"
-        self.answer(206 if start else 200, headers)
-        self.send(body[: remote.cuts.pop(0)] if remote.cuts else body)
-
-    def start(self) -> int:
-        wanted, remote = self.headers.get("Range"), self.remote
-        if wanted is None or not remote.has_ranges:
-            return 0
-        condition = self.headers.get("If-Range")
-        known = (None, remote.etag, remote.modified)
-        if remote.heeds_if_range and condition not in known:
-            return 0
-        return int(wanted.removeprefix("bytes=").rstrip("-"))
-
-    def answer(self, status: int, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-
-    def send(self, body: bytes) -> None:
-        try:
-            if not self.remote.pause_s:
-                self.wfile.write(body)
-                return
-            for at in range(0, len(body), 20_000):
-                self.wfile.write(body[at : at + 20_000])
-                time.sleep(self.remote.pause_s)
-        except OSError:
-            pass  # the client has gone
-
-
-@contextmanager
-def serving(remote: Remote) -> Iterator[Remote]:
-    handler = type("Bound", (Handler,), {"remote": remote})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    remote.url = f"http://127.0.0.1:{server.server_port}/set/file.bin"
-    try:
-        yield remote
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @pytest.fixture(autouse=True)
@@ -156,10 +44,6 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 def remote() -> Iterator[Remote]:
     with serving(Remote()) as remote:
         yield remote
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def leave_part(folder: Path, remote: Remote, size: int) -> Path:
@@ -283,6 +167,19 @@ def test_without_a_version_only_a_checksum_lets_it_go_on(tmp_path: Path, remote:
     assert target.read_bytes() == (tmp_path / "other" / "a").read_bytes() == CONTENT
 
 
+def test_the_proxy_of_the_environment_is_used(
+    tmp_path: Path, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = leave_part(tmp_path, remote, 100_000)
+    with proxying() as (proxy, passed):
+        monkeypatch.setenv("http_proxy", proxy)
+        monkeypatch.delenv("no_proxy")
+        assert download(remote.url, target, sha256=SHA256)
+        assert passed == [remote.url]
+    assert remote.ranges() == ["bytes=100000-"]
+    assert target.read_bytes() == CONTENT
+
+
 def test_a_server_without_ranges_starts_anew(tmp_path: Path, remote: Remote) -> None:
     target = leave_part(tmp_path, remote, 100_000)
     remote.has_ranges = False
@@ -356,30 +253,42 @@ def test_wherever_it_is_cut_the_bytes_are_the_same(
     assert names(target.parent) == ["a"]
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
-def test_after_a_kill_it_goes_on(tmp_path: Path, remote: Remote) -> None:
-    remote.pause_s = 0.05
-    code = (
-        "import sys; from deepmusic.datasets.download import download\n"
-        "download(sys.argv[1], sys.argv[2])\n"
-    )
-    child = subprocess.Popen([sys.executable, "-c", code, remote.url, str(tmp_path / "a")])
-    part = tmp_path / "a.part"
-    try:
-        while not (part.exists() and part.stat().st_size >= 40_000):
-            assert child.poll() is None
-            time.sleep(0.005)
-    finally:
-        child.kill()
-        child.wait()
-    assert names(tmp_path) == ["a.part", "a.part.json"]
-    kept = part.stat().st_size
-    assert part.read_bytes() == CONTENT[:kept] != CONTENT
-    remote.pause_s = 0.0
-    assert download(remote.url, tmp_path / "a", sha256=SHA256)
-    assert remote.ranges() == [None, f"bytes={kept}-"]
-    assert (tmp_path / "a").read_bytes() == CONTENT
-    assert names(tmp_path) == ["a"]
+DOWNLOAD = """
+from deepmusic.datasets.download import download
+def work(url, target, sha256):
+    download(url, target, sha256=sha256, wait_s=0.0)
+"""
+
+
+@needs_kill
+def test_a_kill_at_any_point_loses_no_byte_that_came(tmp_path: Path, remote: Remote) -> None:
+    """Sixty kills at random points, of downloads that are also cut; it always goes on."""
+    rng, target = random.Random(11), tmp_path / "to" / "a"
+    remote.pause_s, part, midway = 0.004, target.with_name("a.part"), 0
+    with children(DOWNLOAD) as killed:
+        for _ in range(60):
+            before = part.stat().st_size if part.exists() else 0
+            remote.cuts = [rng.randrange(100_000)] if rng.random() < 0.3 else []
+            code = killed.kill_after(rng.random() * 0.05, remote.url, target, SHA256)
+            assert code in (0, -9)
+            if target.exists():
+                assert target.read_bytes() == CONTENT
+                assert not download(remote.url, target, sha256=SHA256)
+                assert names(target.parent) == ["a"]
+                target.unlink()
+            elif part.exists():
+                kept = part.read_bytes()
+                assert kept == CONTENT[: len(kept)]
+                assert len(kept) >= before
+                midway += 0 < len(kept) < len(CONTENT)
+    remote.pause_s, remote.cuts = 0.0, []
+    remote.requests.clear()
+    kept_size = part.stat().st_size if part.exists() else 0
+    assert download(remote.url, target, sha256=SHA256)
+    assert remote.ranges() == ([f"bytes={kept_size}-"] if kept_size else [None])
+    assert target.read_bytes() == CONTENT
+    assert names(target.parent) == ["a"]
+    assert midway >= 30
 
 
 def test_ctrl_c_leaves_what_has_come(tmp_path: Path, remote: Remote) -> None:
@@ -430,7 +339,7 @@ def test_waits_grow_and_the_server_may_say_how_long(
     tmp_path: Path, remote: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
-    monkeypatch.setattr("deepmusic.datasets.download.time", SimpleNamespace(sleep=waits.append))
+    monkeypatch.setattr("deepmusic.datasets.web.time", SimpleNamespace(sleep=waits.append))
     remote.statuses = [(503, {})] * 3 + [(503, {"Retry-After": "7"})]
     assert download(remote.url, tmp_path / "a", wait_s=0.5)
     assert waits == [0.5, 1.0, 2.0, 7.0]
@@ -767,6 +676,13 @@ def test_a_compressed_file_is_made_from_either_form(tmp_path: Path) -> None:
 
 
 def test_the_catalogue_is_whole() -> None:
+    publications = {entry.publication for entry in CATALOGUE.values()}
+    for publication in publications:
+        assert publication is not None
+        assert re.match(r"@\w+\{\w+,\n.*\n\}$", publication.bibtex, re.DOTALL)
+        assert publication.bibtex.count("{") == publication.bibtex.count("}")
+        assert publication.homepage.startswith("http")
+        assert "\n" not in publication.citation
     assert set(CATALOGUE) == set(SYMBOLIC)
     for name, entry in CATALOGUE.items():
         assert entry.name == name

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from deepmusic.datasets import FolderDataset, content_hash, fingerprint, scan_folder
+from deepmusic.datasets.folder import scan_table
 from deepmusic.errors import DataError
 
 
@@ -107,6 +108,66 @@ def test_a_table_is_believed(tmp_path: Path) -> None:
     ]
     assert dataset.problems == ()
     assert any("1 file has no row in tracks.csv, such as 'b/4.mp3'" in n for n in dataset.notes)
+
+
+def test_a_table_may_name_the_recording_that_a_clip_is_cut_from(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.mp3", "a/2.mp3", "b/3.mp3")
+    table(tmp_path, "path,Source\na/1.mp3,lp/7.flac\na/2.mp3,lp/7.flac\nb/3.mp3,\n")
+    assert [t.source for t in scan_folder(tmp_path).tracks] == ["lp/7.flac", "lp/7.flac", None]
+
+
+def test_a_table_alone_names_its_files(tmp_path: Path) -> None:
+    fill(tmp_path, "music/rock/1.mp3", "music/2.mp3", "music/pop/3.mp3", "music/pop/4.mp3")
+    file = table(
+        tmp_path / "music",
+        f"path,genre,artist,album\nrock/1.mp3,,Ann,One\n./2.mp3,jazz,Bob,\n"
+        f"{tmp_path}/music/pop/3.mp3,,,\n",
+        name="mine.csv",
+    )
+    dataset = scan_table(file)
+    assert dataset.root == tmp_path / "music"
+    assert [(t.path, t.genre, t.artist, t.album) for t in dataset.tracks] == [
+        ("2.mp3", "jazz", "Bob", None),
+        ("pop/3.mp3", "pop", None, None),
+        ("rock/1.mp3", "rock", "Ann", "One"),
+    ]
+    assert dataset.problems == ()
+    assert dataset.file(dataset.tracks[0]).is_file()
+
+
+def test_a_table_may_lie_apart_from_its_files(tmp_path: Path) -> None:
+    fill(tmp_path, "disk/music/rock/1.mp3", "disk/music/pop/2.mp3")
+    (tmp_path / "lists").mkdir()
+    lines = f"path\n{tmp_path}/disk/music/rock/1.mp3\n../disk/music/pop/2.mp3\n"
+    dataset = scan_table(table(tmp_path / "lists", lines))
+    assert dataset.root == tmp_path / "disk" / "music"
+    assert [(t.path, t.genre) for t in dataset.tracks] == [
+        ("pop/2.mp3", "pop"),
+        ("rock/1.mp3", "rock"),
+    ]
+
+
+def test_rows_of_a_table_alone_that_cannot_be_used_are_told(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.mp3", "2.mp3")
+    lines = "path,genre\na/1.mp3,\na/../a/1.mp3,x\na/9.mp3,\n2.mp3,\na,x\n"
+    dataset = scan_table(table(tmp_path, lines))
+    assert paths(dataset) == ["a/1.mp3"]
+    assert [(problem.path, problem.code) for problem in dataset.problems] == [
+        ("2.mp3", "no_genre"),
+        ("a", "not_a_file"),
+        ("a/1.mp3", "row_repeated"),
+        ("a/9.mp3", "row_without_file"),
+    ]
+    assert "Line 3 of the table" in dataset.problems[2].message
+
+
+def test_a_table_alone_without_files_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has no rows"):
+        scan_table(table(tmp_path, "path,genre\n"))
+    with pytest.raises(DataError, match=r"None of the files .*'a/1.mp3', which is not there"):
+        scan_table(table(tmp_path, "path,genre\na/1.mp3,x\n"))
+    with pytest.raises(DataError, match="does not exist"):
+        scan_table(tmp_path / "gone.csv")
 
 
 def test_rows_that_name_no_file_or_many_are_told(tmp_path: Path) -> None:

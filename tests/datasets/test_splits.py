@@ -15,6 +15,7 @@ from deepmusic.datasets import (
     FolderDataset,
     Folds,
     Track,
+    artist_members,
     group_tracks,
     make_folds,
     make_split,
@@ -22,6 +23,7 @@ from deepmusic.datasets import (
     scan_folder,
     write_splits,
 )
+from deepmusic.datasets.splits import random_folds, random_split, torn_groups
 from deepmusic.errors import DataError
 
 PARTS = ("train", "validation", "test")
@@ -110,6 +112,127 @@ def test_no_split_crosses_a_group(
         assume(False)
     check(split, dataset, parts=PARTS if test else PARTS[:2])
     assert bool(split.test) == bool(test)
+
+
+def few(prefix: str) -> st.SearchStrategy[str | None]:
+    return st.one_of(st.none(), st.integers(0, 12).map(f"{prefix}{{}}".format))
+
+
+TRACKS = st.lists(
+    st.builds(
+        Track,
+        path=st.just(""),
+        genre=st.sampled_from("ab"),
+        artist=st.one_of(few("artist "), st.sampled_from(["Various Artists", "Ann & Bob", "Bob"])),
+        album=few("album "),
+        content_hash=st.integers(0, 60).map(str),
+        sound_group=few("sound "),
+        source=few("source "),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(tracks=TRACKS, seed=st.integers(0, 3), folds=st.sampled_from([None, 2, 3]))
+def test_nothing_that_tracks_share_stands_on_two_sides(
+    tracks: list[Track], seed: int, folds: int | None
+) -> None:
+    """Said without the groups: artist, album, exact copy, near copy, recording cut into clips."""
+    lone = [Track("", genre, None, None, f"lone {genre}{n}") for genre in "ab" for n in range(6)]
+    made = tuple(
+        replace(track, path=f"{track.genre}/{(track.album or 'x') if n % 2 else ''}/{n}")
+        for n, track in enumerate([*tracks, *lone])
+    )
+    dataset = FolderDataset(Path("music"), made, ("a", "b"))
+    try:
+        if folds is None:
+            divided = (make_split(dataset, seed=seed),)
+        else:
+            divided = make_folds(dataset, folds=folds, seed=seed).folds
+    except DataError:
+        assume(False)
+    for fold in divided:
+        side = {index: name for name in PARTS for index in getattr(fold, name)}
+        assert len(side) == len(made)
+        for one, first in enumerate(made):
+            for other, second in enumerate(made[:one]):
+                if side[one] == side[other]:
+                    continue
+                assert not artist_members(first.artist) & artist_members(second.artist)
+                assert first.content_hash != second.content_hash
+                assert first.sound_group is None or first.sound_group != second.sound_group
+                assert first.source is None or first.source != second.source
+                if first.album is not None and first.album == second.album:
+                    assert artist_members(first.artist) or artist_members(second.artist)
+                    same_folder = Path(first.path).parent == Path(second.path).parent
+                    assert not same_folder or len(Path(first.path).parent.parts) < 2
+        assert torn_groups(fold, group_tracks(made)) == []
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    counts=st.lists(st.integers(4, 30), min_size=2, max_size=4),
+    folds=st.integers(2, 4),
+    seed=st.integers(0, 3),
+    shuffler=st.randoms(),
+)
+def test_random_folds_are_even_by_genre_alone(
+    counts: list[int], folds: int, seed: int, shuffler: random.Random
+) -> None:
+    rows = [("abcd"[genre], "one artist") for genre, n in enumerate(counts) for _ in range(n)]
+    dataset = dataset_of(*rows)
+    made = random_folds(dataset, folds=folds, seed=seed, validation=0.25)
+    assert made.protocol == "random"
+    assert sorted(index for fold in made for index in fold.test) == list(range(len(rows)))
+    for fold in made:
+        assert sorted([*fold.train, *fold.validation, *fold.test]) == list(range(len(rows)))
+        for genre, total in enumerate(counts):
+            of_genre = [
+                sum(dataset.labels[index] == genre for index in getattr(fold, name))
+                for name in PARTS
+            ]
+            assert abs(of_genre[2] - total / folds) < 1
+            assert abs(of_genre[1] - 0.25 * (total - of_genre[2])) <= 1
+            assert min(of_genre) >= 1
+    assert torn_groups(made[0], group_tracks(dataset.tracks)) == [0]
+    shuffled = list(dataset.tracks)
+    shuffler.shuffle(shuffled)
+    other = replace(dataset, tracks=tuple(shuffled))
+    for ours, theirs in zip(made, random_folds(other, folds=folds, seed=seed, validation=0.25),
+                            strict=True):  # fmt: skip
+        for name in PARTS:
+            assert {dataset.tracks[i].path for i in getattr(ours, name)} == {
+                other.tracks[i].path for i in getattr(theirs, name)
+            }
+
+
+def test_a_random_split_has_its_shares_and_its_label() -> None:
+    dataset = even(artists=25, tracks=4)
+    made = random_split(dataset, test=0.1, validation=0.3, seed=2)
+    (fold,) = made
+    assert (made.protocol, made.seed) == ("random", 2)
+    assert [len(getattr(fold, name)) for name in PARTS] == [120, 60, 20]
+    assert made == random_split(dataset, test=0.1, validation=0.3, seed=2)
+    assert made.folds != random_split(dataset, test=0.1, validation=0.3, seed=3).folds
+    assert random_split(dataset, test=0)[0].test == ()
+    (fold,) = random_split(even(artists=1, tracks=3), test=0.5)
+    assert [len(getattr(fold, name)) for name in PARTS] == [2, 2, 2]
+
+
+def test_impossible_random_divisions_are_a_sentence() -> None:
+    with pytest.raises(DataError, match=r"'a' has 2 tracks, and at least 3"):
+        random_split(even(artists=1, tracks=2))
+    with pytest.raises(DataError, match=r"'a' has 3 tracks, and at least 5"):
+        random_folds(even(artists=3, tracks=1))
+    with pytest.raises(DataError, match="has one genre only"):
+        random_folds(even(genres="a"))
+    with pytest.raises(DataError, match="at least 2 folds"):
+        random_folds(even(), folds=1)
+    with pytest.raises(DataError, match="test share"):
+        random_split(even(), test=0.9)
+    with pytest.raises(DataError, match="seed is 0 or more"):
+        random_split(even(), seed=-1)
 
 
 @pytest.mark.parametrize(("artists", "folds"), [(3, 3), (4, 2), (4, 4), (5, 5), (7, 5)])
@@ -226,6 +349,55 @@ def test_written_splits_are_read_back_for_the_same_data_elsewhere(tmp_path: Path
     assert read_splits(file, dataset)[0] == split
 
 
+def test_the_protocol_is_in_the_file(tmp_path: Path) -> None:
+    dataset = even(artists=8)
+    file = tmp_path / "splits.json"
+    for made, leaks in (
+        (make_folds(dataset), False),
+        (random_folds(dataset), True),
+        (Folds((make_split(dataset),), 0, "official"), False),
+        (Folds((Fold((0, 3), (1,), (40,)),), 0, "official"), True),
+        (Folds((Fold((0, 3), (6,), (40,)),), 0, "official"), False),
+    ):
+        write_splits(file, made, dataset)
+        stored = json.loads(file.read_text())
+        assert (stored["protocol"], stored["leaks"]) == (made.protocol, leaks)
+        assert read_splits(file, dataset) == made
+    assert stored["tracks"][2]["parts"] == [""]
+
+
+def test_older_files_are_read_as_grouped(tmp_path: Path) -> None:
+    dataset = even(artists=8)
+    file = tmp_path / "splits.json"
+    write_splits(file, make_folds(dataset), dataset)
+    stored = json.loads(file.read_text())
+    del stored["protocol"], stored["leaks"]
+    file.write_text(json.dumps(stored))
+    assert read_splits(file, dataset) == make_folds(dataset)
+    stored["protocol"] = "other"
+    file.write_text(json.dumps(stored))
+    with pytest.raises(DataError, match="damaged"):
+        read_splits(file, dataset)
+
+
+def test_new_near_copies_tear_grouped_splits_and_no_others(tmp_path: Path) -> None:
+    dataset = even(artists=8)
+    file = tmp_path / "splits.json"
+    fold = make_split(dataset)
+    tracks = list(dataset.tracks)
+    for index in (fold.train[0], fold.test[0]):
+        tracks[index] = replace(tracks[index], sound_group="the same")
+    known = replace(dataset, tracks=tuple(tracks))
+    write_splits(file, Folds((fold,)), dataset)
+    with pytest.raises(DataError, match="copy stands on two sides"):
+        read_splits(file, known)
+    write_splits(file, Folds((fold,), 0, "official"), dataset)
+    assert read_splits(file, known).folds == (fold,)
+    # what was known when the split was made need not be known when it is read
+    write_splits(file, Folds((make_split(known),)), known)
+    assert read_splits(file, dataset).folds == (make_split(known),)
+
+
 def test_splits_of_other_data_are_refused(tmp_path: Path) -> None:
     dataset = even(artists=8)
     file = tmp_path / "splits.json"
@@ -247,7 +419,7 @@ def test_splits_that_new_knowledge_of_artists_tears_are_refused(tmp_path: Path) 
     one, other = folds[0].train[0], folds[0].test[0]
     tracks = list(dataset.tracks)
     tracks[one], tracks[other] = (replace(tracks[n], artist="the same") for n in (one, other))
-    with pytest.raises(DataError, match="an artist stands on two sides"):
+    with pytest.raises(DataError, match="an artist, album or copy stands on two sides"):
         read_splits(file, replace(dataset, tracks=tuple(tracks)))
 
 

@@ -15,7 +15,7 @@ import torch
 from synthetic import RATE, chords, spectrograms, tiny_config, write_folder
 
 from deepmusic.audio import log_mel, wrap
-from deepmusic.datasets import fingerprint, make_split, scan_folder
+from deepmusic.datasets import fingerprint, make_folds, make_split, scan_folder, write_splits
 from deepmusic.errors import CheckpointError, DataError, DeepMusicError
 from deepmusic.hearing import training as module
 from deepmusic.hearing.calibration import Calibration, fit_calibration
@@ -428,3 +428,31 @@ def test_the_shipped_size_trains(tmp_path: Path) -> None:
     assert (result.run / "model.safetensors").stat().st_size < 4_000_000
     records = read_history(result.run / "members" / "0")
     assert all(np.isfinite(record["validation"]["loss"]) for record in records)
+
+
+def test_splits_of_a_file_are_followed(
+    music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ClassifierConfig", small)
+    dataset = scan_folder(music)
+    # places in the file are those of all tracks; one of them cannot be heard and drops out
+    folds = replace(make_folds(dataset, folds=3, seed=5), protocol="official")
+    write_splits(tmp_path / "splits.json", folds, dataset)
+    with pytest.raises(DataError, match=r"has folds 0 to 2; got 3"):
+        train_classifier(music, tmp_path / "no", splits=tmp_path / "splits.json", fold=3)
+    options: dict[str, Any] = {
+        "splits": tmp_path / "splits.json",
+        "training": replace(QUICK, epochs=1),
+        "cache": tmp_path / "cache",
+    }
+    result = train_classifier(music, tmp_path / "run", fold=1, **options)
+    tested = {
+        path for path, (part,) in parts(tmp_path / "run" / "splits.json").items() if part == "test"
+    }
+    wanted = {dataset.tracks[place].path for place in folds[1].test}
+    assert tested == wanted - {problem.path for problem in result.problems}
+    assert result.metrics["test"]["tracks"] == len(tested)
+    kept = json.loads((tmp_path / "run" / "splits.json").read_text())
+    assert (kept["seed"], kept["protocol"]) == (5, "official")
+    with pytest.raises(CheckpointError, match="another file of splits"):
+        train_classifier(music, tmp_path / "run", fold=2, resume=True, **options)

@@ -7,9 +7,9 @@ files in good order cost nothing extra. No length that a header claims is ever a
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import soxr
@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from deepmusic.audio.libsndfile import SndfileReader
 from deepmusic.audio.sources import Source, name_of, open_source
 from deepmusic.errors import AudioError
+
+if TYPE_CHECKING:
+    from deepmusic.audio.ffmpeg import FfmpegReader
 
 __all__ = ["AudioStream", "open_audio"]
 
@@ -31,6 +34,10 @@ _LOUDEST = 2.0**32  # beyond any integer stored as float; squares and sums stay 
 _UNDERSTATED_S = 0.25  # a promise missed by less is encoder padding
 
 
+OnBlock = Callable[[NDArray[np.float32], int, str], object]
+"""Takes a block as it was decoded, ``(n, channels)``, its rate in Hz and its codec."""
+
+
 class AudioStream:
     """Mono blocks of about a second; made by :func:`open_audio`.
 
@@ -41,22 +48,39 @@ class AudioStream:
         rate: samples a second of the blocks; that of the file's start where none was asked for.
         source_rate, channels: of the file, at its start.
         decoder: ``"libsndfile"`` or ``"ffmpeg"``: which one gave the latest block.
+        container, codec: short names such as ``"wav"`` and ``"pcm_s16"``, by that decoder.
         duration_s: seconds of sound decoded so far.
         warning: one sentence naming how much was heard when sound was lost, damaged or cut off;
             valid once the blocks are exhausted.
+        faults: codes of what the warning says: ``header_length`` (the header promises more),
+            ``cut_off`` (the end is missing), ``damaged`` (parts cannot be decoded),
+            ``not_finite_samples`` and ``too_long`` (more than ``max_seconds``).
+        promised_s: seconds that the header promises; None where it is only a guess.
     """
 
-    def __init__(self, source: Source, *, rate: int | None, max_seconds: float) -> None:
+    def __init__(
+        self,
+        source: Source,
+        *,
+        rate: int | None,
+        max_seconds: float,
+        on_block: OnBlock | None = None,
+    ) -> None:
         self.rate = rate or 0  # until the first block tells
         self.source_rate = 0
         self.channels = 0
         self.decoder = ""
+        self.container = ""
+        self.codec = ""
         self.duration_s = 0.0
         self.warning: str | None = None
+        self.faults: tuple[str, ...] = ()
+        self.promised_s: float | None = None
         self._max_seconds = max_seconds
         self._shown = name_of(source)
+        self._on_block = on_block
+        self._faults: list[str] = []
         self._reasons: list[str] = []  # why less was heard than there seems to be
-        self._promised_s: float | None = None
         self._samples = 0
         self._nonsense = 0  # samples that are no numbers, or beyond all measure
         self._file, self._is_ours = open_source(source)
@@ -120,9 +144,12 @@ class AudioStream:
         for block, rate in self._decoded():
             room = round((self._max_seconds - self.duration_s) * rate)
             if room <= 0:
-                self._reasons.append("longer files are heard in part")
+                self._note("too_long", "longer files are heard in part")
                 return
-            mono, nonsense = _clean(_to_mono(block[:room]))
+            block = block[:room]
+            if self._on_block is not None:
+                self._on_block(block, rate, self.codec)
+            mono, nonsense = _clean(_to_mono(block))
             self._samples += len(mono)
             self._nonsense += nonsense
             self.duration_s += len(mono) / rate
@@ -141,13 +168,13 @@ class AudioStream:
         else:
             try:
                 if _is_rate(reader.rate):
-                    self.decoder = reader.name
+                    self._name(reader)
                     for block in reader.blocks():
                         yield block, reader.rate
                     came_short = reader.came_short() or not self.duration_s
-                    self._promised_s = reader.promised_s()
+                    self.promised_s = reader.promised_s()
                     if reader.is_cut_off():
-                        self._reasons.append("its end is missing")
+                        self._note("cut_off", "its end is missing")
                 else:
                     refusal = self._bad_rate(reader.rate)
             finally:
@@ -166,23 +193,30 @@ class AudioStream:
             reader = FfmpegReader(self._file)
         except AudioError as error:
             if before_s:
-                self._reasons.append("the rest cannot be decoded")
+                self._note("damaged", "the rest cannot be decoded")
                 return
             raise self._no_sound(refusal, error) from error
         try:
             for block, rate in reader.blocks(skip_s=before_s):
                 if not _is_rate(rate):
                     raise self._bad_rate(rate)
-                self.decoder = reader.name
+                self._name(reader)
                 yield block, rate
             if reader.failed:
-                self._reasons.append("the rest cannot be decoded")
+                self._note("damaged", "the rest cannot be decoded")
             elif reader.damaged:
-                self._reasons.append("damaged parts were left out")
-            if refusal is not None and self._promised_s is None:
-                self._promised_s = reader.promised_s()
+                self._note("damaged", "damaged parts were left out")
+            if refusal is not None and self.promised_s is None:
+                self.promised_s = reader.promised_s()
         finally:
             reader.close()
+
+    def _name(self, reader: SndfileReader | FfmpegReader) -> None:
+        self.decoder, self.container, self.codec = reader.name, reader.container, reader.codec
+
+    def _note(self, code: str, reason: str) -> None:
+        self._faults.append(code)
+        self._reasons.append(reason)
 
     def _conclude(self) -> None:
         """Refuse what is no sound, and put what was lost into words."""
@@ -202,16 +236,20 @@ class AudioStream:
                 f"{self._shown} is too short: {self.duration_s * 1000:.3g} ms of sound.",
                 code="too_short",
             )
-        promised_s = self._promised_s or 0.0
+        promised_s = self.promised_s or 0.0
         if promised_s - self.duration_s > _UNDERSTATED_S:
-            self._reasons.insert(0, f"its header promises {_in_words(promised_s)}")
+            said = f"its header promises {_in_words(promised_s)}"
+            self._reasons.insert(0, said)
+            self._faults.insert(0, "header_length")
         if self._nonsense:
-            self._reasons.append(
+            said = (
                 f"{self._nonsense} samples that were NaN, infinite or beyond measure were silenced"
             )
+            self._note("not_finite_samples", said)
         if self._reasons:
             heard = _in_words(self.duration_s)
             self.warning = f"{heard} of sound was heard: {'; '.join(self._reasons)}."
+            self.faults = tuple(dict.fromkeys(self._faults))
 
     def _bad_rate(self, rate: int) -> AudioError:
         return AudioError(
@@ -243,7 +281,11 @@ class AudioStream:
 
 
 def open_audio(
-    source: Source, *, rate: int | None = 22050, max_seconds: float = 6 * 3600.0
+    source: Source,
+    *,
+    rate: int | None = 22050,
+    max_seconds: float = 6 * 3600.0,
+    on_block: OnBlock | None = None,
 ) -> AudioStream:
     """Open a sound file, or the sound of a video, as a stream of mono blocks.
 
@@ -251,6 +293,9 @@ def open_audio(
         source: a path, or a binary file object that can seek (read from its start, left open).
         rate: samples a second of the blocks; None takes the rate of the file's start.
         max_seconds: more sound than this is not read, and the warning says so.
+        on_block: called with each block as it was decoded, float32 ``(n, channels)``, full scale
+            at 1, its rate and its codec, before the channels are mixed; it must not change the
+            block. The first comes while the file is opened.
 
     Returns:
         An iterator of float32 arrays ``(n,)``, to be used in a ``with`` block. Its first block is
@@ -269,7 +314,7 @@ def open_audio(
         raise ValueError(f"rate is {RATES_HZ[0]} to {RATES_HZ[1]} Hz; got {rate}")
     if not max_seconds > 0:
         raise ValueError(f"max_seconds is above 0; got {max_seconds}")
-    return AudioStream(source, rate=rate, max_seconds=max_seconds)
+    return AudioStream(source, rate=rate, max_seconds=max_seconds, on_block=on_block)
 
 
 _NOTHING = np.empty(0, np.float32)

@@ -6,6 +6,7 @@ playlist, no network protocol and no container that names other files is opened.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -78,6 +79,9 @@ class FfmpegReader:
         self._stream.codec_context.thread_count = 1  # whoever wants more runs several files
         self.rate = int(self._stream.rate or 0)
         self.channels = int(self._stream.channels or 0)
+        self.container = self._container.format.name.split(",")[0]
+        coding = self._stream.codec_context.codec.canonical_name
+        self.codec = re.sub(r"^(pcm_.*?)[bl]e$", r"\1", coding)
         self.damaged = 0
         """Pieces that could not be decoded between pieces that could."""
         self.failed = False

@@ -26,6 +26,20 @@ _BLOCK_SAMPLES = 1 << 21  # of all channels together: bounds a block whatever a 
 _TAG_BYTES = 4096  # what may follow the last frame without a suspicion: ID3v1, Lyrics3, APE
 _OGG_PAGE_BYTES = 1 << 16  # a page is shorter than that
 _STREAMED_BYTES = 0x7FFF0000  # sizes from here on stand for "not known yet" in piped files
+_CODECS = {
+    "mpeg_layer_i": "mp1",
+    "mpeg_layer_ii": "mp2",
+    "mpeg_layer_iii": "mp3",
+    "ulaw": "pcm_mulaw",
+    "alaw": "pcm_alaw",
+    "float": "pcm_f32",
+    "double": "pcm_f64",
+    "pcm_16": "pcm_s16",
+    "pcm_24": "pcm_s24",
+    "pcm_32": "pcm_s32",
+    "pcm_s8": "pcm_s8",
+}
+"""Names of codings by libsndfile, in lower case, to the shorter ones of FFmpeg."""
 _UNKNOWN_S = 200 * 3600  # a longer claim is a placeholder or a damaged header, not a promise
 
 
@@ -65,6 +79,10 @@ class SndfileReader:
             raise AudioError(f"libsndfile does not read it: {error}", code="not_audio") from error
         self.rate = int(self._sound.samplerate)
         self.channels = int(self._sound.channels)
+        self.container = str(self._sound.format).lower()
+        coding = str(self._sound.subtype).lower()
+        is_flac = self.container == "flac" and coding.startswith("pcm")
+        self.codec = "flac" if is_flac else _CODECS.get(coding, coding)
         self.failed = False
         """Whether reading ended with an error; true or false once the blocks are exhausted."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from contextlib import suppress
@@ -59,6 +60,7 @@ def main() -> NoReturn:
     Exit status: 0 all well, 1 some inputs failed, 2 wrong usage, 130 interrupted. With
     ``DEEPMUSIC_DEBUG=1`` in the environment, unexpected errors are raised as they are.
     """
+    atexit._run_exitfuncs()  # joblib's removes its folders
     for stream in (sys.stdout, sys.stderr):
         # a name may hold bytes or letters that the terminal's encoding lacks
         reconfigure = getattr(stream, "reconfigure", None)
@@ -119,6 +121,7 @@ def _one_sentence(error: Exception) -> str:
 
 
 def _leave_at_once(status: int) -> NoReturn:
+    atexit._run_exitfuncs()  # joblib's removes its folders
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()

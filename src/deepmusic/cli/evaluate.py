@@ -17,6 +17,7 @@ from deepmusic.errors import DataError
 
 if TYPE_CHECKING:
     from deepmusic.datasets import FolderDataset
+    from deepmusic.datasets.splits import Protocol
     from deepmusic.hearing.inference import Classifier
 
 __all__ = ["evaluate"]
@@ -157,12 +158,12 @@ def _heard(
     import numpy as np
 
     from deepmusic.cli.progress import display
-    from deepmusic.datasets import scan_folder
+    from deepmusic.datasets.loading import load_dataset
     from deepmusic.hearing.evaluation import measure
     from deepmusic.hearing.library import classify_library
 
-    dataset = scan_folder(data, table=tracks)
-    part, dataset = ("all", dataset) if every else _part(Path(run), dataset)
+    dataset = load_dataset(data, table=tracks).dataset
+    protocol, dataset = (None, dataset) if every else _test_part(Path(run), dataset)
     dataset, unknown, notes = _known(dataset, classifier)
     truth, said, failed = [], [], []
     with display(len(dataset.tracks)) as shown:
@@ -189,11 +190,11 @@ def _heard(
         classifier.genres,
         threshold=classifier.calibration.threshold,
     )
-    whose = "test tracks, by artists it has not learned from" if part == "test" else "tracks"
+    whose = "tracks" if protocol is None else _WHOSE[protocol]
     return _Result(
         run=run,
         data=data,
-        part=part,
+        part="all" if protocol is None else "test",
         about=f"{run} on {data}, {len(truth)} {whose}",
         figures=figures,
         unknown_genres=unknown,
@@ -202,8 +203,15 @@ def _heard(
     )
 
 
-def _part(run: Path, dataset: FolderDataset) -> tuple[str, FolderDataset]:
-    """The test tracks where the data are the run's own; of other data all tracks.
+_WHOSE: dict[Protocol, str] = {
+    "grouped": "test tracks, by artists it has not learned from",
+    "official": "test tracks of the official split",
+    "random": "test tracks drawn at random: their artists may stand on both sides",
+}
+
+
+def _test_part(run: Path, dataset: FolderDataset) -> tuple[Protocol | None, FolderDataset]:
+    """The test tracks where the data are the run's own; of other data all, by no protocol.
 
     Raises:
         DataError: the data are the run's own, and have changed or hold no test tracks.
@@ -212,7 +220,7 @@ def _part(run: Path, dataset: FolderDataset) -> tuple[str, FolderDataset]:
 
     splits = run / "splits.json"
     if not splits.exists():  # a file of weights: it does not say what it has learned from
-        return "all", dataset
+        return None, dataset
     try:
         known = {entry["path"] for entry in json.loads(splits.read_text("utf-8"))["tracks"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -220,22 +228,23 @@ def _part(run: Path, dataset: FolderDataset) -> tuple[str, FolderDataset]:
     # new files, and those that could not be used in training, are in no part
     ours = replace(dataset, tracks=tuple(t for t in dataset.tracks if t.path in known), problems=())
     if 2 * len(ours.tracks) < len(known):
-        return "all", dataset
+        return None, dataset
     present = {track.genre for track in ours.tracks}
     ours = replace(ours, genres=tuple(genre for genre in dataset.genres if genre in present))
     try:
-        (split,) = read_splits(splits, ours)
+        divided = read_splits(splits, ours)
     except DataError as error:
         raise DataError(
             f"{str(error).rstrip('.')}; if they are other music, or you want every track, add "
             "--all."
         ) from error
+    (split,) = divided
     if not split.test:
         raise DataError(
             f"{run} has learned from all of {dataset.root}: no tracks were kept for a test. Name "
             "other music, or see what all of it gives by --all."
         )
-    return "test", replace(ours, tracks=tuple(ours.tracks[index] for index in split.test))
+    return divided.protocol, replace(ours, tracks=tuple(ours.tracks[index] for index in split.test))
 
 
 def _known(

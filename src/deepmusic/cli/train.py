@@ -33,7 +33,10 @@ def train() -> None:
 
 @train.command()
 @click.option(
-    "--data", metavar="DIR", required=True, help="A folder with one folder of music a genre."
+    "--data",
+    metavar="DIR",
+    required=True,
+    help="A folder with one folder of music a genre, a table of tracks, GTZAN, or FMA.",
 )
 @click.option(
     "--out", metavar="RUN", help="Folder for all that is made.  [default: runs/NAME-OF-DIR]"
@@ -51,6 +54,18 @@ def train() -> None:
     default=0.2,
     show_default=True,
     help="Share of the tracks to keep for the test; 0 trains on all.",
+)
+@click.option(
+    "--splits",
+    metavar="FILE",
+    help="Hold the test tracks of this file out, which `data split` wrote.",
+)
+@click.option(
+    "--fold",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Which fold of --splits, from 0.",
 )
 @click.option(
     "--members",
@@ -98,6 +113,8 @@ def classifier(
     out: str | None,
     tracks: str | None,
     test: float,
+    splits: str | None,
+    fold: int,
     members: int,
     cache: str | None,
     resume: bool,
@@ -138,6 +155,8 @@ def classifier(
                 run,
                 table=tracks,
                 test=test,
+                splits=splits,
+                fold=fold,
                 members=members,
                 training=training,
                 cache=cache,

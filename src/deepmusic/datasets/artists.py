@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from deepmusic.datasets.folder import Track
 
-__all__ = ["artist_members", "group_tracks"]
+__all__ = ["Shared", "artist_members", "group_tracks", "shared_by"]
 
 # Signs that stand between two artists. A comma needs a space after it ("10,000 Maniacs"), a slash
 # something longer than two letters on either side ("AC/DC").
@@ -90,9 +90,10 @@ def group_tracks(tracks: Sequence[Track]) -> list[int]:
     """The group of each track; a split must not divide a group.
 
     Tracks are joined when they share an artist (see :func:`artist_members`), when their bytes are
-    the same, or when they are of one album: the same title in the same folder below the genre, or
-    the same title and no artist known. A title alone joins nothing ("Greatest Hits"). Joining
-    goes on through third tracks. A track of which nothing is known is a group of its own.
+    the same, when they are near copies (``sound_group``) or cut from one recording (``source``),
+    or when they are of one album: the same title in the same folder below the genre, or the same
+    title and no artist known. A title alone joins nothing ("Greatest Hits"). Joining goes on
+    through third tracks. A track of which nothing is known is a group of its own.
 
     Args:
         tracks: in any order.
@@ -108,7 +109,7 @@ def group_tracks(tracks: Sequence[Track]) -> list[int]:
             track = leader[track]
         return track
 
-    first: dict[Hashable, int] = {}
+    first: dict[tuple[str, ...], int] = {}
     for index, track in enumerate(tracks):
         for key in _keys(track):
             leader[find(index)] = find(first.setdefault(key, index))
@@ -116,12 +117,61 @@ def group_tracks(tracks: Sequence[Track]) -> list[int]:
     return [numbers.setdefault(find(index), len(numbers)) for index in range(len(tracks))]
 
 
-def _keys(track: Track) -> list[Hashable]:
+class Shared(NamedTuple):
+    """How much of one kind several tracks have in common.
+
+    Args:
+        things: artists, albums, recordings ... that two or more tracks share.
+        tracks: those that share one.
+    """
+
+    things: int
+    tracks: int
+
+
+def shared_by(tracks: Sequence[Track]) -> dict[str, Shared]:
+    """Why tracks belong together: what they share, by kind.
+
+    Args:
+        tracks: in any order.
+
+    Returns:
+        An entry each for ``"artist"``, ``"album"``, ``"exact copy"``, ``"near copy"`` and
+        ``"source"``. One track may be counted for several kinds.
+    """
+    members: dict[tuple[str, ...], list[int]] = {}
+    for index, track in enumerate(tracks):
+        for key in _keys(track):
+            members.setdefault(key, []).append(index)
+    shared = {}
+    for short, kind in _KINDS.items():
+        found = [
+            indices for key, indices in members.items() if key[0] == short and len(indices) > 1
+        ]
+        shared[kind] = Shared(len(found), len({index for indices in found for index in indices}))
+    return shared
+
+
+_KINDS = {
+    "artist": "artist",
+    "album": "album",
+    "sound": "exact copy",
+    "alike": "near copy",
+    "source": "source",
+}
+"""First part of a key to what a person calls it."""
+
+
+def _keys(track: Track) -> list[tuple[str, ...]]:
     """What a track may share with others; one thing in common joins two tracks."""
     members = artist_members(track.artist)
-    keys: list[Hashable] = [("artist", member) for member in members]
+    keys: list[tuple[str, ...]] = [("artist", member) for member in members]
     if track.content_hash:
         keys.append(("sound", track.content_hash))
+    if track.sound_group is not None:
+        keys.append(("alike", track.sound_group))
+    if track.source is not None:
+        keys.append(("source", track.source))
     album = _bare(_comparable(track.album or ""))
     if album not in _NO_ALBUM:
         folder = PurePosixPath(track.path).parent

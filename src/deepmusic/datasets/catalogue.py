@@ -34,7 +34,22 @@ from deepmusic.datasets.download import (
 )
 from deepmusic.files import write_atomically
 
-__all__ = ["CATALOGUE", "DataFile", "fetch"]
+__all__ = ["CATALOGUE", "DataFile", "Publication", "fetch"]
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What to cite, and where to read on.
+
+    Args:
+        citation: one line.
+        bibtex: the same as an entry for BibTeX.
+        homepage: address of the data set's own page.
+    """
+
+    citation: str
+    bibtex: str
+    homepage: str
 
 
 @dataclass(frozen=True)
@@ -50,6 +65,7 @@ class DataFile:
         size: bytes of all that this checksum covers.
         licence: as far as known.
         description: one line.
+        publication: what to cite, and the homepage.
         packing: ``"none"``, ``"gzip"``, or ``"midi"`` for an archive of MIDI files.
         original: path in its repository, for a file that is taken from there as it is.
         members: for packed MIDI files, a pattern of their paths in the repository and in the packed
@@ -66,6 +82,7 @@ class DataFile:
     size: int
     licence: str
     description: str
+    publication: Publication | None = None
     packing: Literal["none", "gzip", "midi"] = "none"
     original: str = ""
     members: str = ""
@@ -293,6 +310,58 @@ def _github_archive(repository: str, commit: str) -> tuple[str, ...]:
     return tuple(f"{base}/{version}" for version in (commit, "HEAD"))
 
 
+_PIANO_ROLLS = Publication(
+    "Boulanger-Lewandowski, Bengio, Vincent (2012): Modeling Temporal Dependencies in "
+    "High-Dimensional Sequences. ICML.",
+    """\
+@inproceedings{boulanger2012modeling,
+  title = {Modeling Temporal Dependencies in High-Dimensional Sequences: Application to
+           Polyphonic Music Generation and Transcription},
+  author = {Boulanger-Lewandowski, Nicolas and Bengio, Yoshua and Vincent, Pascal},
+  booktitle = {Proceedings of the 29th International Conference on Machine Learning (ICML)},
+  year = {2012},
+}""",
+    "http://www-etud.iro.umontreal.ca/~boulanni/icml2012",
+)
+_CHORALES = Publication(
+    "Huang, Cooijmans, Roberts, Courville, Eck (2017): Counterpoint by Convolution. ISMIR.",
+    """\
+@inproceedings{huang2017counterpoint,
+  title = {Counterpoint by Convolution},
+  author = {Huang, Cheng-Zhi Anna and Cooijmans, Tim and Roberts, Adam and Courville, Aaron and
+            Eck, Douglas},
+  booktitle = {Proceedings of the 18th International Society for Music Information Retrieval
+               Conference (ISMIR)},
+  year = {2017},
+}""",
+    "https://github.com/czhuang/JSB-Chorales-dataset",
+)
+_NOTTINGHAM = Publication(
+    "Foxley: Nottingham Music Database; cleaned by Jukedeck.",
+    """\
+@misc{nottingham,
+  title = {Nottingham Music Database},
+  author = {Foxley, Eric},
+  note = {Version cleaned by Jukedeck},
+  howpublished = {https://github.com/jukedeck/nottingham-dataset},
+}""",
+    "https://github.com/jukedeck/nottingham-dataset",
+)
+_POP909 = Publication(
+    "Wang et al. (2020): POP909: A Pop-song Dataset for Music Arrangement Generation. ISMIR.",
+    """\
+@inproceedings{wang2020pop909,
+  title = {{POP909}: A Pop-song Dataset for Music Arrangement Generation},
+  author = {Wang, Ziyu and Chen, Ke and Jiang, Junyan and Zhang, Yiyi and Xu, Maoran and
+            Dai, Shuqi and Bin, Guxian and Xia, Gus},
+  booktitle = {Proceedings of the 21st International Society for Music Information Retrieval
+               Conference (ISMIR)},
+  year = {2020},
+}""",
+    "https://github.com/music-x-lab/POP909-Dataset",
+)
+
+
 def _piano_rolls(
     name: str, stem: str, size: int, sha256: str, licence: str, music: str
 ) -> DataFile:
@@ -306,6 +375,7 @@ def _piano_rolls(
         size,
         f"none stated for the rolls (the repository's code is MIT); {licence}",
         f"{music} as piano rolls (Boulanger-Lewandowski et al. 2012)",
+        _PIANO_ROLLS,
         original=original,
     )
 
@@ -378,6 +448,7 @@ _FILES = (
         1_666_444,
         "none stated; the music is in the public domain",
         "382 chorales of Bach in four voices, on sixteenths",
+        _CHORALES,
         packing="gzip",
         original="Jsb16thSeparated.json",
     ),
@@ -389,6 +460,7 @@ _FILES = (
         3_184_644,
         "GPL-3.0",
         "1,034 folk tunes with chords, as MIDI",
+        _NOTTINGHAM,
         packing="midi",
         members=r"(?:.*/)?MIDI/(?P<stem>[^/]+)\.mid",
         folder="MIDI",
@@ -401,6 +473,7 @@ _FILES = (
         9_525_486,
         "MIT for the arrangements; the songs are under copyright",
         "773 of 909 Chinese pop songs, as MIDI (the archive to fetch has about 50 MB)",
+        _POP909,
         packing="midi",
         members=r"(?:.*/)?(?:POP909/\d{3}|pop909)/(?P<stem>\d{3})\.mid",
         folder="pop909",

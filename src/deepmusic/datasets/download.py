@@ -12,35 +12,30 @@ import http.client
 import json
 import os
 import shutil
-import socket
-import ssl
-import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.message import Message
-from email.utils import parsedate_to_datetime
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
-from urllib.error import HTTPError, URLError
-from urllib.parse import quote, urlsplit, urlunsplit
-from urllib.request import (
-    HTTPDefaultErrorHandler,
-    HTTPErrorProcessor,
-    HTTPHandler,
-    HTTPRedirectHandler,
-    HTTPSHandler,
-    OpenerDirector,
-    ProxyHandler,
-    Request,
-    url2pathname,
-)
+from typing import Any
+from urllib.error import HTTPError
 
-from deepmusic.errors import ReasonError
-from deepmusic.files import open_regular, sync_folder, write_atomically
-from deepmusic.version import __version__
+from deepmusic.datasets.web import (
+    CHUNK,
+    DownloadError,
+    LostError,
+    Patience,
+    Site,
+    byte_count,
+    content_range,
+    local_path,
+    shown,
+    strong_version,
+)
+from deepmusic.files import open_regular, sync_folder
 
 try:
     import fcntl
@@ -51,46 +46,21 @@ __all__ = [
     "DownloadError",
     "Progress",
     "byte_count",
+    "check_file",
     "disk_errors",
     "download",
     "local_path",
+    "part_size",
     "shown",
 ]
 
 Progress = Callable[[int, int | None], None]
 """Takes how many bytes are there, and how many it will be if that is known."""
 
-_CHUNK = 1 << 20
-_LONGEST_WAIT_S = 60.0
-_LONGEST_ASKED_WAIT_S = 300.0
-"""A server that asks to be left alone for longer is not waited for."""
-_WEB = ("http", "https")
-_PASSING = {408, 425, 429, 500, 502, 503, 504}
-"""Answers that may be another one next time."""
 
-
-class DownloadError(ReasonError):
-    """A file could not be fetched, or is not the one that was meant.
-
-    A code is such as ``"missing"``, ``"checksum"``, ``"unreachable"`` or ``"disk"``.
-    """
-
-
-class _LostError(Exception):
-    """A connection was lost, or not had; it may go better next time.
-
-    Args:
-        reason: a few words for a person.
-        wait_s: how long the server asked to wait; None where it did not say.
-        is_absent: whether there was nobody to talk to.
-    """
-
-    def __init__(
-        self, reason: str, wait_s: float | None = None, *, is_absent: bool = False
-    ) -> None:
-        super().__init__(reason)
-        self.wait_s = wait_s
-        self.is_absent = is_absent
+MODE = int(os.environ.get("MODE","0"))
+_MOST_WAITING = int(os.environ.get("MW","8"))
+"""Pieces that are written and not yet hashed: so much memory may go for them."""
 
 
 @dataclass(frozen=True)
@@ -100,17 +70,52 @@ class _Expected:
     size: int | None
     digests: dict[str, str]
 
-    def hashes(self) -> dict[str, Any]:
-        return {name: hashlib.new(name, usedforsecurity=False) for name in self.digests}
-
-    def fault(self, size: int, hashes: dict[str, Any]) -> str | None:
-        """What is wrong with a file of this size and these hashes."""
+    def fault(self, size: int, digests: _Digests) -> str | None:
+        """What is wrong with a file of this size and these digests."""
         if self.size is not None and size != self.size:
             return f"it has {size:,} bytes, not {self.size:,}"
-        for name, wanted in self.digests.items():
-            if (found := hashes[name].hexdigest()) != wanted:
-                return f"its {name} is {found}, not {wanted}"
+        for name, found in digests.hexdigests().items():
+            if found != self.digests[name]:
+                return f"its {name} is {found}, not {self.digests[name]}"
         return None
+
+
+class _Digests:
+    """Checksums that grow with a file, in a thread beside the reading and the writing.
+
+    Args:
+        algorithms: their names.
+    """
+
+    def __init__(self, algorithms: Iterable[str]) -> None:
+        self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
+        self._thread = ThreadPoolExecutor(1) if self._hashes else None
+        self._waiting: deque[Future[None]] = deque()
+
+    def add(self, chunk: bytes) -> None:
+        """Take the next bytes; a few pieces may wait."""
+        if self._thread is not None:
+            self._waiting.append(self._thread.submit(self._update, chunk))
+            if len(self._waiting) > _MOST_WAITING:
+                self._waiting.popleft().result()
+
+    def hexdigests(self) -> dict[str, str]:
+        """Each digest of all that was taken, by its name."""
+        self._finish()
+        return {name: known.hexdigest() for name, known in self._hashes.items()}
+
+    def close(self) -> None:
+        """End the thread."""
+        if self._thread is not None:
+            self._thread.shutdown()
+
+    def _update(self, chunk: bytes) -> None:
+        for known in self._hashes.values():
+            known.update(chunk)
+
+    def _finish(self) -> None:
+        while self._waiting:
+            self._waiting.popleft().result()
 
 
 def download(
@@ -162,13 +167,14 @@ def download(
         >>> download(folder / "a.mid", folder / "copy.mid", size=4)
         False
     """
-    given = {"sha256": sha256, "sha1": sha1, "md5": md5}
-    expected = _Expected(size, {name: d.lower() for name, d in given.items() if d is not None})
+    expected = _expected(size, sha256=sha256, sha1=sha1, md5=md5)
     open_source, origin = _opener(source, timeout_s)
     target, tell = Path(target), on_progress or (lambda done, total: None)
     with disk_errors(target):
         if target.exists():
             _refuse_another(target, expected)
+            if not _part_path(target).exists():
+                _note_path(target).unlink(missing_ok=True)  # of a call that was killed at its end
             return False
         target.parent.mkdir(parents=True, exist_ok=True)
         with _Part(target, origin, expected) as part:
@@ -178,42 +184,56 @@ def download(
     return True
 
 
-def local_path(source: str | os.PathLike[str]) -> Path | None:
-    """The path that a source means; None if it is an address on the web.
+def check_file(
+    path: str | os.PathLike[str],
+    *,
+    sha256: str | None = None,
+    sha1: str | None = None,
+    md5: str | None = None,
+    size: int | None = None,
+    on_progress: Progress | None = None,
+) -> None:
+    """Raise if a file of this machine is not what it should be.
+
+    Args:
+        path: of the file.
+        sha256: checksum in hexadecimal; those that are given must be right.
+        sha1: the same.
+        md5: the same.
+        size: in bytes, if known.
+        on_progress: takes the bytes that were read and how many it will be.
 
     Raises:
-        DownloadError: it is an address of another kind than http, https and file.
+        DownloadError: ``"checksum"``, or it cannot be read.
     """
-    if not isinstance(source, str):
-        return Path(source)
-    scheme, colon, rest = source.partition("://")
-    if not colon:
-        return Path(source)
-    if scheme.lower() == "file":
-        host, slash, path = rest.partition("/")
-        if host in ("", "localhost"):
-            return Path(url2pathname(slash + path))
-    elif scheme.lower() in _WEB:
-        return None
-    raise DownloadError(
-        f"{shown(source)} is not fetched: only http and https addresses and files of this machine.",
-        code="scheme",
-    )
+    shown_path, tell = str(path), on_progress or (lambda done, total: None)
+    with open_regular(path, shown=shown_path, noun="file", error=DownloadError) as file:
+        try:
+            fault = _file_fault(file, _expected(size, sha256=sha256, sha1=sha1, md5=md5), tell)
+        except OSError as error:
+            said = (error.strerror or str(error)).lower()
+            raise DownloadError(f"{path} cannot be read: {said}.", code="unreadable") from error
+    if fault is not None:
+        raise DownloadError(f"{path} is not the file that was meant: {fault}.", code="checksum")
 
 
-def shown(source: str | os.PathLike[str]) -> str:
-    """A source as messages name it: an address without its query, which may hold a secret."""
-    text = os.fspath(source)
-    return text.partition("?")[0].partition("#")[0] if "://" in text else text
+def _expected(size: int | None, **digests: str | None) -> _Expected:
+    return _Expected(size, {name: d.lower() for name, d in digests.items() if d is not None})
 
 
-def byte_count(size: float) -> str:
-    """A number of bytes in words, such as ``"96.1 kB"``."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            break
-        size /= 1000
-    return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
+def part_size(target: Path) -> int:
+    """Bytes of a file that are there while it is not all there."""
+    with suppress(OSError):
+        return _part_path(target).stat().st_size
+    return 0
+
+
+def _note_path(target: Path) -> Path:
+    return target.with_name(target.name + ".part.json")
+
+
+def _part_path(target: Path) -> Path:
+    return target.with_name(target.name + ".part")
 
 
 @contextmanager
@@ -234,12 +254,8 @@ def _refuse_another(target: Path, expected: _Expected) -> None:
     """Raise if what has the name already is not what it should be."""
     if not target.is_file():
         raise DownloadError(f"{target} is there already, and no file.", code="exists")
-    hashes = expected.hashes()
     with target.open("rb", buffering=0) as file:
-        while hashes and (chunk := file.read(_CHUNK)):
-            for known in hashes.values():
-                known.update(chunk)
-        fault = expected.fault(file.seek(0, os.SEEK_END), hashes)
+        fault = _file_fault(file, expected, lambda done, total: None)
     if fault is not None:
         raise DownloadError(
             f"{target} is there already, but {fault}: move it away or delete it, and run again.",
@@ -247,35 +263,45 @@ def _refuse_another(target: Path, expected: _Expected) -> None:
         )
 
 
+def _file_fault(file: FileIO, expected: _Expected, tell: Progress) -> str | None:
+    """What is wrong with an open file."""
+    size = os.fstat(file.fileno()).st_size
+    if not expected.digests or expected.size not in (None, size):
+        return expected.fault(size, _Digests(()))
+    digests, done = _Digests(expected.digests), 0
+    try:
+        while chunk := file.read(CHUNK):
+            digests.add(chunk)
+            done += len(chunk)
+            tell(done, size)
+        return expected.fault(done, digests)
+    finally:
+        digests.close()
+
+
 def _fill(part: _Part, open_source: _OpenSource, tell: Progress, tries: int, wait_s: float) -> None:
     """Fetch what a part lacks, over as many connections as it takes."""
-    failures, furthest, is_answered = 0, part.done, False
+
+    def give_up(reason: str) -> DownloadError:
+        kept = f"; {byte_count(part.done)} are kept, run again to go on" if part.done else ""
+        return DownloadError(
+            f"{part.origin} could not be fetched: {reason}{kept or '; try again later'}.",
+            code="unreachable",
+        )
+
+    patience = Patience(give_up, tries=tries, wait_s=wait_s)
     while not part.is_whole:
         try:
             with open_source(part) as answer:
-                is_answered = True
+                patience.is_answered = True
                 part.begin(answer)
                 tell(part.done, part.total)
                 while chunk := answer.read():
                     part.write(chunk)
                     tell(part.done, part.total)
             part.end()
-        except _LostError as lost:
-            # a server that starts anew each time and always breaks off brings nothing
-            failures = 1 if part.done > furthest else failures + 1
-            furthest = max(furthest, part.done)
-            if failures >= tries or (lost.is_absent and not is_answered):
-                raise _given_up(part, str(lost)) from lost
-            wait = min(wait_s * 2 ** (failures - 1), _LONGEST_WAIT_S)
-            time.sleep(wait if lost.wait_s is None else lost.wait_s)
-
-
-def _given_up(part: _Part, reason: str) -> DownloadError:
-    kept = f"; {byte_count(part.done)} are kept, run again to go on" if part.done else ""
-    return DownloadError(
-        f"{part.origin} could not be fetched: {reason}{kept or '; try again later'}.",
-        code="unreachable",
-    )
+        except LostError as lost:
+            patience.after(lost, part.done)
 
 
 @dataclass(frozen=True)
@@ -305,13 +331,15 @@ class _Part:
     def __init__(self, target: Path, origin: str, expected: _Expected) -> None:
         self.origin = origin
         self.expected = expected
-        self.hashes = expected.hashes()
+        self.digests = _Digests(expected.digests)
         self.done = 0
+        self._sent = 0
         self.total = expected.size
         self.version: str | None = None
         self.is_whole = False
-        self._path = target.with_name(target.name + ".part")
-        self._note = target.with_name(target.name + ".part.json")
+        self._path = _part_path(target)
+        self._note = _note_path(target)
+        self._next_note = target.with_name(target.name + ".part.json.new")
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
         self._file = open(os.open(self._path, flags, 0o666), "r+b", buffering=0)  # noqa: SIM115
 
@@ -319,6 +347,7 @@ class _Part:
         try:
             self._lock()
         except BaseException:
+            self.digests.close()
             self._file.close()
             raise
         return self
@@ -329,6 +358,7 @@ class _Part:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.digests.close()
         if self._file.closed:
             return
         is_empty = os.fstat(self._file.fileno()).st_size == 0
@@ -364,7 +394,7 @@ class _Part:
             self.restart()
             return
         self.total = note.get("total") if self.expected.size is None else self.expected.size
-        while chunk := self._file.read(_CHUNK):
+        while chunk := self._file.read(CHUNK):
             self._count(chunk)
             tell(self.done, self.total)
         if self.total is not None:
@@ -376,7 +406,8 @@ class _Part:
         """Forget all that has come."""
         self._file.seek(0)
         self._file.truncate()
-        self.hashes = self.expected.hashes()
+        self.digests.close()
+        self.digests = _Digests(self.expected.digests)
         self.done, self.total, self.version = 0, self.expected.size, None
 
     def begin(self, answer: _Answer) -> None:
@@ -384,7 +415,7 @@ class _Part:
         if self.done and (answer.start == 0 or not self._continues(answer)):
             self.restart()
         if answer.start != self.done:
-            raise _LostError("it sent another part of the file than it was asked for", 0.0)
+            raise LostError("it sent another part of the file than it was asked for", 0.0)
         if answer.total is not None:
             if self.expected.size not in (None, answer.total):
                 raise DownloadError(
@@ -396,8 +427,9 @@ class _Part:
         self.version = answer.version
         self._refuse_full_disk()
         note = {"source": self.origin, "version": self.version, "total": self.total}
-        with write_atomically(self._note) as file:
-            json.dump(note, file)
+        # under one name, so that a kill leaves no more than one; a lost note does no harm
+        self._next_note.write_text(json.dumps(note), encoding="utf-8")
+        os.replace(self._next_note, self._note)
 
     def _continues(self, answer: _Answer) -> bool:
         same_version = None in (self.version, answer.version) or self.version == answer.version
@@ -417,16 +449,25 @@ class _Part:
         while rest:
             rest = rest[self._file.write(rest) :]
         self._count(chunk)
+        if self.done - self._sent >= (32<<20) and MODE:
+            if MODE == 1:
+                os.posix_fadvise(self._file.fileno(), self._sent, self.done - self._sent, os.POSIX_FADV_DONTNEED)
+            elif MODE == 2:
+                self.digests._thread.submit(os.fdatasync, self._file.fileno())
+            elif MODE == 3:
+                import threading
+                threading.Thread(target=os.fdatasync, args=(os.dup(self._file.fileno()),)).start()
+            self._sent = self.done
 
     def end(self) -> None:
         """Take that the source has no more to say."""
         if self.total is not None and self.done < self.total:
-            raise _LostError("the connection was cut")
+            raise LostError("the connection was cut")
         self.is_whole = True
 
     def finish(self, target: Path) -> None:
         """Check what has come, and give it its name."""
-        fault = self.expected.fault(self.done, self.hashes)
+        fault = self.expected.fault(self.done, self.digests)
         if fault is not None:
             self._file.close()
             self._remove()
@@ -441,8 +482,7 @@ class _Part:
         self._remove()
 
     def _count(self, chunk: bytes) -> None:
-        for known in self.hashes.values():
-            known.update(chunk)
+        self.digests.add(chunk)
         self.done += len(chunk)
 
     def _read_note(self) -> dict[str, Any]:
@@ -467,7 +507,7 @@ class _Part:
             )
 
     def _remove(self) -> None:
-        for path in (self._path, self._note):
+        for path in (self._path, self._note, self._next_note):
             with suppress(OSError):
                 path.unlink()
 
@@ -478,9 +518,8 @@ def _opener(source: str | os.PathLike[str], timeout_s: float) -> tuple[_OpenSour
     if path is not None:
         local = Path(os.path.abspath(path))
         return lambda part: _open_local(local, part), str(local)
-    url = _quoted(str(source))
-    web = _web_opener()
-    return lambda part: _open_web(web, url, part, timeout_s), shown(str(source))
+    site = Site(str(source), timeout_s)
+    return lambda part: _open_web(site, part), site.origin
 
 
 @contextmanager
@@ -493,7 +532,7 @@ def _open_local(path: Path, part: _Part) -> Iterator[_Answer]:
 
         def read() -> bytes:
             try:
-                return file.read(_CHUNK)
+                return file.read(CHUNK)
             except OSError as error:
                 said = (error.strerror or str(error)).lower()
                 raise DownloadError(f"{path} cannot be read: {said}.", code="unreadable") from error
@@ -501,172 +540,36 @@ def _open_local(path: Path, part: _Part) -> Iterator[_Answer]:
         yield _Answer(read, start, state.st_size, version)
 
 
-class _WebRedirects(HTTPRedirectHandler):
-    """Follows from the web to the web alone; the default goes to ftp as well."""
-
-    def redirect_request(
-        self,
-        req: Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-        newurl: str,
-    ) -> Request | None:
-        if urlsplit(newurl).scheme.lower() not in _WEB:
-            fp.close()
-            raise DownloadError(
-                f"{shown(req.full_url)} redirects to {shown(newurl)}, which is not fetched: only "
-                "http and https.",
-                code="scheme",
-            )
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _web_opener() -> OpenerDirector:
-    """An opener that knows http and https, through the environment's proxies, and nothing else."""
-    opener = OpenerDirector()
-    for handler in (
-        ProxyHandler(),
-        HTTPHandler(),
-        HTTPSHandler(),
-        _WebRedirects(),
-        HTTPDefaultErrorHandler(),
-        HTTPErrorProcessor(),
-    ):
-        opener.add_handler(handler)
-    return opener
-
-
-def _quoted(url: str) -> str:
-    """An address in the letters that may stand in one."""
-    try:
-        parts = urlsplit(url)
-        is_plain = bool(parts.hostname) and "@" not in parts.netloc
-    except ValueError:
-        is_plain = False
-    if not is_plain:
-        raise DownloadError(
-            f"{shown(url.rpartition('@')[2])} names no host, or a user; give a plain address.",
-            code="scheme",
-        )
-    path, query = (quote(text, safe="/%:=&?~+!$,;'()*[]@") for text in (parts.path, parts.query))
-    return urlunsplit((parts.scheme, parts.netloc, path, query, ""))
-
-
 @contextmanager
-def _open_web(opener: OpenerDirector, url: str, part: _Part, timeout_s: float) -> Iterator[_Answer]:
-    headers = {"User-Agent": f"deepmusic/{__version__}", "Accept-Encoding": "identity"}
+def _open_web(site: Site, part: _Part) -> Iterator[_Answer]:
+    headers = {}
     if part.done:
         headers["Range"] = f"bytes={part.done}-"
         if part.version is not None:
             headers["If-Range"] = part.version
     try:
-        response = opener.open(Request(url, headers=headers), timeout=timeout_s)
+        with site.ask(headers) as response:
+            start, total = _extent(response, part)
+            version = strong_version(response.headers)
+            yield _Answer(lambda: site.read(response), start, total, version)
     except HTTPError as error:
-        with error:
-            raise _refusal(error, part) from error
-    except (OSError, http.client.HTTPException, UnicodeError) as error:
-        raise _lost(error, part.origin, timeout_s) from error
-
-    def read() -> bytes:
-        try:
-            return bytes(response.read1(_CHUNK))
-        except (OSError, http.client.HTTPException) as error:
-            raise _lost(error, part.origin, timeout_s) from error
-
-    with response:
-        start, total = _extent(response, part)
-        yield _Answer(read, start, total, _version(response.headers))
+        if error.code == 416 and part.done:  # what we have is longer than what there is now
+            part.restart()
+            raise LostError("it has no such part of the file", 0.0) from error
+        raise DownloadError(
+            f"{part.origin} is refused by the server: status {error.code} {error.reason}.",
+            code="refused",
+        ) from error
 
 
 def _extent(response: http.client.HTTPResponse, part: _Part) -> tuple[int, int | None]:
     """Where an answer starts and how long the whole file is, in bytes."""
-    coding = response.headers.get("Content-Encoding", "identity")
-    if coding != "identity" or response.status not in (200, 206):
-        raise DownloadError(
-            f"{part.origin} answers with status {response.status} and coding {coding}, which is "
-            "not the file itself.",
-            code="answer",
-        )
     if response.status == 200:
         is_chunked = response.headers.get("Transfer-Encoding") is not None
         length = response.headers.get("Content-Length", "")
         return 0, int(length) if length.isdecimal() and not is_chunked else None
-    span, _, total = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
-    first = span.partition("-")[0].strip()
-    if not first.isdecimal():
+    extent = content_range(response.headers)
+    if extent is None:
         part.restart()
-        raise _LostError("it does not say which part of the file it sends", 0.0)
-    return int(first), int(total) if total.isdecimal() else None
-
-
-def _version(headers: Message) -> str | None:
-    """What ``If-Range`` takes: a strong entity tag, else the date of the last change."""
-    tag: str | None = headers.get("ETag")
-    return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified")
-
-
-def _refusal(error: HTTPError, part: _Part) -> Exception:
-    """What an answer means that is no success."""
-    if error.code in _PASSING:
-        wait_s = _asked_wait_s(error.headers.get("Retry-After"))
-        if wait_s is not None and wait_s > _LONGEST_ASKED_WAIT_S:
-            return _given_up(part, f"the server asks to wait for {wait_s / 60:.0f} minutes")
-        return _LostError(f"the server is busy or out of order (status {error.code})", wait_s)
-    if error.code == 416 and part.done:  # what we have is longer than what there is now
-        part.restart()
-        return _LostError("it has no such part of the file", 0.0)
-    if 300 <= error.code < 400:
-        return DownloadError(
-            f"{part.origin} redirects in a circle, or to what is neither http nor https; it is not "
-            "followed.",
-            code="scheme",
-        )
-    if error.code in (404, 410):
-        return DownloadError(
-            f"{part.origin} is not there (status {error.code}): give another source.",
-            code="missing",
-        )
-    return DownloadError(
-        f"{part.origin} is refused by the server: status {error.code} {error.reason}.",
-        code="refused",
-    )
-
-
-def _asked_wait_s(value: str | None) -> float | None:
-    """Seconds that a ``Retry-After`` asks for, which is a number or a date."""
-    if value is None:
-        return None
-    if value.strip().isdecimal():
-        return float(value)
-    try:
-        when = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return max(0.0, (when - datetime.now(UTC)).total_seconds())
-
-
-def _lost(error: Exception, origin: str, timeout_s: float) -> Exception:
-    """What an error of the network means."""
-    reason = error.reason if isinstance(error, URLError) else error
-    if isinstance(reason, ssl.SSLCertVerificationError):
-        return DownloadError(
-            f"{origin} could not be fetched: its certificate is not trusted "
-            f"({reason.verify_message}).",
-            code="refused",
-        )
-    if isinstance(reason, http.client.InvalidURL | UnicodeError):
-        return DownloadError(f"{origin} is no address that can be fetched.", code="scheme")
-    if isinstance(reason, TimeoutError):
-        return _LostError(f"the server said nothing for {timeout_s:g} s")
-    if isinstance(reason, socket.gaierror):
-        return _LostError("its host is not known, or there is no network", is_absent=True)
-    if isinstance(reason, ConnectionRefusedError):
-        return _LostError("the server takes no connections", is_absent=True)
-    if isinstance(reason, ConnectionError | http.client.HTTPException):
-        return _LostError("the connection was cut")
-    said = getattr(reason, "strerror", None) or str(reason)
-    return _LostError(" ".join(said.lower().split()) or type(reason).__name__)
+        raise LostError("it does not say which part of the file it sends", 0.0)
+    return extent

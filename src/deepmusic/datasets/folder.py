@@ -18,7 +18,15 @@ from pathlib import Path, PurePosixPath
 from deepmusic.datasets.table import TABLE_NAME, Row, match_rows, read_table
 from deepmusic.errors import DataError
 
-__all__ = ["FolderDataset", "Problem", "Track", "content_hash", "fingerprint", "scan_folder"]
+__all__ = [
+    "FolderDataset",
+    "Problem",
+    "Track",
+    "content_hash",
+    "fingerprint",
+    "scan_folder",
+    "scan_table",
+]
 
 # What lies beside music without being any. Whatever is not listed is tried.
 _NO_MUSIC = {
@@ -27,6 +35,8 @@ _NO_MUSIC = {
     ".npz", ".parquet", ".pdf", ".pickle", ".pls", ".png", ".py", ".rtf", ".sfv", ".svg", ".tif",
     ".tiff", ".tsv", ".txt", ".url", ".webp", ".xlsx", ".xml", ".yaml", ".yml",
 }  # fmt: skip
+# Names of files that archives of music have beside it.
+_NO_TRACKS = {"Icon\r", "__MACOSX", "checksums"}
 
 _LARGEST_BYTES = 16 << 30  # three hours of 8 channels, 24 bits, 48 kHz are 12 GiB
 
@@ -41,6 +51,9 @@ class Track:
         artist: its artist as written, None when not known.
         album: its album as written, None when not known.
         content_hash: SHA-256 of the file, in hexadecimal.
+        sound_group: tracks with the same value are near copies, such as one recording as mp3 and
+            as wav; None when that was not looked for.
+        source: clips with the same value are cut from one recording; None when not known.
     """
 
     path: str
@@ -48,6 +61,8 @@ class Track:
     artist: str | None
     album: str | None
     content_hash: str
+    sound_group: str | None = None
+    source: str | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +120,8 @@ def scan_folder(
 
     Hidden files and what is obviously no music (pictures, texts, playlists) are passed over.
     Links are followed, but no folder is entered twice. A table (CSV with the columns ``path``
-    and, as far as known, ``genre``, ``artist``, ``album``) is believed before folders and tags.
+    and, as far as known, ``genre``, ``artist``, ``album``, ``source``) is believed before folders
+    and tags.
 
     Args:
         root: the folder.
@@ -138,6 +154,85 @@ def scan_folder(
                 f"{_count(missing, 'file has', 'files have')} no row in {Path(table).name}, "
                 f"such as {missing[0]!r}; the folder gives the genre and the tags give the artist."
             )
+    return _collected(root, candidates, rows, problems, notes, workers, on_progress)
+
+
+def scan_table(
+    table: str | os.PathLike[str],
+    *,
+    workers: int | None = None,
+    on_progress: Callable[[int, int], object] | None = None,
+) -> FolderDataset:
+    """Find the tracks that a table names, wherever they lie.
+
+    The table is a CSV as for :func:`scan_folder`. Its paths are relative to its own folder, or
+    absolute; only files that have a row are looked at. The folder of the data set is the table's
+    where all files lie below it, else the folder that all of them have in common.
+
+    Args:
+        table: the file.
+        workers: files read at a time; by default as many as there are cores, at most 8.
+        on_progress: called in this thread with the files done and the files there are.
+
+    Raises:
+        DataError: the table is missing or damaged, or no track that it names can be used.
+    """
+    table = Path(table)
+    listed = read_table(table)
+    if not listed:
+        raise DataError(f"The table {table} has no rows; its first line names the columns.")
+    home = os.path.abspath(table.parent)
+    places = [_place(home, row.path) for row in listed]
+    try:
+        shared = os.path.commonpath([home, *places])
+        if shared != home:
+            shared = os.path.commonpath([os.path.dirname(place) for place in places])
+    except ValueError as error:  # two drives of Windows
+        raise DataError(
+            f"The files that {table} names lie on several drives; put them below one folder."
+        ) from error
+    root = table.parent if shared == home else Path(shared)
+    rows: dict[str, Row] = {}
+    problems = []
+    for row, place in zip(listed, places, strict=True):
+        path = os.path.relpath(place, shared).replace(os.sep, "/")
+        where = f"Line {row.line} of the table names {row.path!r}"
+        if stat_or_none(Path(place)) is None:
+            problems.append(Problem(path, "row_without_file", f"{where}, which is not there."))
+        elif path in rows:
+            message = f"{where} a second time; the first counts."
+            problems.append(Problem(path, "row_repeated", message))
+        elif row.genre is None and "/" not in path:
+            message = f"{where} without a genre, and it lies in no genre folder."
+            problems.append(Problem(path, "no_genre", message))
+        else:
+            rows[path] = row
+    if not rows:
+        raise DataError(
+            f"None of the files that {table} names can be used; {problems[0].message} Paths are "
+            "relative to the folder of the table, or absolute."
+        )
+    return _collected(root, sorted(rows), rows, problems, [], workers, on_progress)
+
+
+def _place(home: str, path: str) -> str:
+    """Where a row's file is, as an absolute path; backslashes part folders on Windows only."""
+    place = os.path.normpath(os.path.join(home, path))
+    if "\\" in path and stat_or_none(Path(place)) is None:
+        place = os.path.normpath(os.path.join(home, path.replace("\\", "/")))
+    return place
+
+
+def _collected(
+    root: Path,
+    candidates: Sequence[str],
+    rows: dict[str, Row],
+    problems: list[Problem],
+    notes: list[str],
+    workers: int | None,
+    on_progress: Callable[[int, int], object] | None,
+) -> FolderDataset:
+    """Read all candidates, and put together what they gave."""
     tracks = []
     for found in _read_all(root, candidates, rows, workers, on_progress):
         if isinstance(found, Track):
@@ -146,7 +241,7 @@ def scan_folder(
             problems.append(found)
     if not tracks:
         raise DataError(_nothing(root, problems))
-    notes += _doubts(tracks, candidates)
+    notes += doubts(tracks, candidates)
     return FolderDataset(
         root=root,
         tracks=tuple(sorted(tracks, key=lambda track: track.path)),
@@ -216,7 +311,7 @@ def _walk(root: Path, problems: list[Problem]) -> list[str]:
             continue
         for entry in entries:
             path = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.name.startswith(".") or entry.name in ("__MACOSX", "Icon\r"):
+            if entry.name.startswith(".") or entry.name in _NO_TRACKS:
                 continue
             if _is_folder(entry):
                 (links if entry.is_symlink() else folders).append(path)
@@ -265,7 +360,7 @@ def _read(root: Path, path: str, row: Row | None) -> Track | Problem:
     if artist is None:
         tags = read_tags(root / path)
         artist, album = tags.artist, album or tags.album
-    return Track(path, genre, artist, album, hashed)
+    return Track(path, genre, artist, album, hashed, source=row.source if row else None)
 
 
 def _hash(file: Path, shown: str) -> str | Problem:
@@ -311,7 +406,8 @@ def _nothing(root: Path, problems: Sequence[Problem]) -> str:
     return f"{root} holds no sound files; put them into one folder a genre, such as {example}."
 
 
-def _doubts(tracks: Sequence[Track], candidates: Sequence[str]) -> Iterator[str]:
+def doubts(tracks: Sequence[Track], candidates: Sequence[str]) -> Iterator[str]:
+    """Sentences on what may not be as it should in tracks that were found among candidates."""
     unknown = [track for track in tracks if track.artist is None]
     if unknown:
         yield (

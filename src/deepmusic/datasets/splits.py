@@ -1,7 +1,10 @@
-"""Splits and folds in which no artist, album or copy stands on two sides.
+"""Splits and folds in which no artist, album or copy stands on two sides, and two other kinds.
 
 Tracks are grouped (:func:`~deepmusic.datasets.artists.group_tracks`), and whole groups are dealt
 out so that every part has about its share of every genre, by scikit-learn's StratifiedGroupKFold.
+
+The other kinds are the splits that the makers of a data set published, and random ones, which leak:
+they are made only to compare with figures that were got so, and their files say what they are.
 """
 
 from __future__ import annotations
@@ -10,10 +13,11 @@ import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +27,22 @@ from deepmusic.datasets.folder import FolderDataset, fingerprint
 from deepmusic.errors import DataError
 from deepmusic.files import write_atomically
 
-__all__ = ["Fold", "Folds", "Split", "make_folds", "make_split", "read_splits", "write_splits"]
+__all__ = [
+    "Fold",
+    "Folds",
+    "Protocol",
+    "Split",
+    "make_folds",
+    "make_split",
+    "random_folds",
+    "random_split",
+    "read_splits",
+    "torn_groups",
+    "write_splits",
+]
+
+Protocol = Literal["grouped", "official", "random"]
+"""How tracks were divided: by whole groups, as the makers of the data did, or blindly."""
 
 _FORMAT = "deepmusic splits"
 _VERSION = 1
@@ -42,6 +61,8 @@ _PARTS = ("train", "validation", "test")
 @dataclass(frozen=True)
 class Fold:
     """One way to divide a data set: places in ``dataset.tracks``, ascending.
+
+    Published splits leave tracks out; others have each track in one part.
 
     Args:
         train: what a model learns from.
@@ -67,10 +88,13 @@ class Folds:
     Args:
         folds: the divisions.
         seed: what they were drawn with.
+        protocol: ``"grouped"``, ``"official"`` (published with the data) or ``"random"``, which
+            leaks artists and copies.
     """
 
     folds: tuple[Fold, ...]
     seed: int = 0
+    protocol: Protocol = "grouped"
 
     def __len__(self) -> int:
         return len(self.folds)
@@ -137,13 +161,7 @@ def make_split(
     Raises:
         DataError: there are too few genres or artists.
     """
-    _check_share("test", test, above_zero=False)
-    _check_share("validation", validation, above_zero=True)
-    if test + validation > 0.8:
-        raise DataError(
-            f"A test share of {test:g} and a validation share of {validation:g} leave less than "
-            "0.2 to train on; ask for less."
-        )
+    _check_shares(test, validation)
     order, labels, groups = _prepared(dataset)
     _check_enough(dataset, labels, groups, needed=3 if test else 2, folds=None)
 
@@ -156,8 +174,89 @@ def make_split(
     return _fold(order, best[0])
 
 
+def random_folds(
+    dataset: FolderDataset, *, folds: int = 5, validation: float = 0.2, seed: int = 0
+) -> Folds:
+    """Divide a data set for cross-validation by genre alone, as many published figures were got.
+
+    Artists, albums and copies stand on several sides: what is measured so is too good. The result
+    says ``protocol="random"``, and so does its file. The same tracks and seed give the same folds,
+    whatever the order of the tracks.
+
+    Args:
+        dataset: at least two genres, each with at least ``folds`` tracks (for 2 folds 4).
+        folds: how many, at least 2.
+        validation: share of each fold's remaining tracks to validate on, in (0, 0.5].
+        seed: another seed gives other folds.
+
+    Raises:
+        DataError: there are too few genres or tracks.
+    """
+    if folds < 2:
+        raise DataError(f"Cross-validation needs at least 2 folds; got {folds}.")
+    _check_share("validation", validation, above_zero=True)
+    order, labels, rng = _shuffled(dataset, seed, needed=max(folds, 3) if folds > 2 else 4)
+    # genre after genre in one round: no fold gets more than one track above its share
+    by_genre = np.concatenate([order[labels[order] == label] for label in np.unique(labels)])
+    places = np.arange(len(by_genre)) % folds
+    made = []
+    for number in range(folds):
+        rest = rng.permutation(by_genre[places != number])
+        validated = _some_of_each(rest, labels, validation)
+        made.append(
+            _plain_fold(np.setdiff1d(rest, validated), validated, by_genre[places == number])
+        )
+    return Folds(tuple(made), seed, "random")
+
+
+def random_split(
+    dataset: FolderDataset, *, test: float = 0.2, validation: float = 0.2, seed: int = 0
+) -> Folds:
+    """Divide a data set once by genre alone: like :func:`random_folds`, and as leaky.
+
+    Args:
+        dataset: at least two genres, each with at least three tracks (two without a test part).
+        test: share of all tracks to judge on, in [0, 0.5]; 0 leaves the part empty.
+        validation: share of all tracks to validate on, in (0, 0.5].
+        seed: another seed gives another split.
+
+    Returns:
+        One fold with the label ``protocol="random"``.
+
+    Raises:
+        DataError: there are too few genres or tracks.
+    """
+    _check_shares(test, validation)
+    order, labels, _ = _shuffled(dataset, seed, needed=3 if test else 2)
+    tested = _some_of_each(order, labels, test, leave=2) if test else order[:0]
+    rest = order[~np.isin(order, tested)]
+    validated = _some_of_each(rest, labels, validation / (1 - test))
+    made = _plain_fold(np.setdiff1d(rest, validated), validated, tested)
+    return Folds((made,), seed, "random")
+
+
+def torn_groups(fold: Fold, groups: Sequence[int]) -> list[int]:
+    """The groups that stand in more than one part of a fold: its leaks, as far as is known.
+
+    Args:
+        fold: a division.
+        groups: of each track, by :func:`~deepmusic.datasets.artists.group_tracks`.
+
+    Returns:
+        Numbers of groups, ascending; none for a fold that is sound.
+    """
+    sides: dict[int, set[str]] = {}
+    for name in _PARTS:
+        for index in getattr(fold, name):
+            sides.setdefault(groups[index], set()).add(name)
+    return sorted(group for group, names in sides.items() if len(names) > 1)
+
+
 def write_splits(path: str | os.PathLike[str], folds: Folds, dataset: FolderDataset) -> None:
     """Write folds as JSON: per track its path, genre, group, and its part in each fold.
+
+    A track that a fold leaves out has the part ``""``. ``leaks`` is true for random folds, and for
+    others in which tracks that belong together stand on two sides.
 
     Args:
         path: the file, such as ``splits.json``.
@@ -176,6 +275,8 @@ def write_splits(path: str | os.PathLike[str], folds: Folds, dataset: FolderData
     about = {
         "format": _FORMAT,
         "version": _VERSION,
+        "protocol": folds.protocol,
+        "leaks": folds.protocol == "random" or any(torn_groups(fold, groups) for fold in folds),
         "seed": folds.seed,
         "folds": len(folds),
         "fingerprint": fingerprint(dataset),
@@ -195,9 +296,12 @@ def write_splits(path: str | os.PathLike[str], folds: Folds, dataset: FolderData
 def read_splits(path: str | os.PathLike[str], dataset: FolderDataset) -> Folds:
     """Read folds that :func:`write_splits` wrote, for the same data wherever they lie now.
 
+    Older files name no protocol: theirs is ``"grouped"``.
+
     Raises:
         DataError: the file is missing or damaged, the data set is another than the one that was
-            divided, or artists that have become known since would stand on two sides.
+            divided, or, in grouped folds, artists or copies that have become known since would
+            stand on two sides.
     """
     path = Path(path)
     try:
@@ -208,8 +312,11 @@ def read_splits(path: str | os.PathLike[str], dataset: FolderDataset) -> Folds:
         count, seed, known = int(found["folds"]), int(found["seed"]), found["fingerprint"]
         if any(len(parts) != count for parts in stored.values()):
             raise ValueError("parts and folds differ in number")
-        if not {part for parts in stored.values() for part in parts} <= set(_PARTS):
+        if not {part for parts in stored.values() for part in parts} <= {*_PARTS, ""}:
             raise ValueError("unknown part")
+        protocol = found.get("protocol", "grouped")
+        if protocol not in get_args(Protocol):
+            raise ValueError("unknown protocol")
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise DataError(f"The splits {path} cannot be read: {reason}.") from error
@@ -225,26 +332,29 @@ def read_splits(path: str | os.PathLike[str], dataset: FolderDataset) -> Folds:
     if stored.keys() != {track.path for track in dataset.tracks}:
         raise DataError(f"The splits {path} are damaged; make them anew.")
     parts = [stored[track.path] for track in dataset.tracks]
-    torn = _torn(parts, group_tracks(dataset.tracks))
-    if torn is not None:
-        raise DataError(
-            f"In the splits {path} an artist stands on two sides ({dataset.tracks[torn].path!r} "
-            "is one of the tracks), by the artists as they are now; make new splits."
-        )
     folds = [
         Fold(*(tuple(i for i, part in enumerate(parts) if part[n] == name) for name in _PARTS))
         for n in range(count)
     ]
-    return Folds(tuple(folds), seed)
+    groups = group_tracks(dataset.tracks)
+    for fold in folds if protocol == "grouped" else ():
+        for torn in torn_groups(fold, groups):
+            raise DataError(
+                f"In the splits {path} an artist, album or copy stands on two sides "
+                f"({dataset.tracks[groups.index(torn)].path!r} is one of the tracks), by what is "
+                "known of them now; make new splits."
+            )
+    return Folds(tuple(folds), seed, protocol)
 
 
-def _torn(parts: list[list[str]], groups: list[int]) -> int | None:
-    """A track whose group stands in several parts of a fold."""
-    first: dict[int, list[str]] = {}
-    for index, (part, group) in enumerate(zip(parts, groups, strict=True)):
-        if first.setdefault(group, part) != part:
-            return index
-    return None
+def _check_shares(test: float, validation: float) -> None:
+    _check_share("test", test, above_zero=False)
+    _check_share("validation", validation, above_zero=True)
+    if test + validation > 0.8:
+        raise DataError(
+            f"A test share of {test:g} and a validation share of {validation:g} leave less than "
+            "0.2 to train on; ask for less."
+        )
 
 
 def _check_share(name: str, share: float, *, above_zero: bool) -> None:
@@ -253,13 +363,55 @@ def _check_share(name: str, share: float, *, above_zero: bool) -> None:
         raise DataError(f"The {name} share goes {lower} to 0.5; got {share:g}.")
 
 
-def _prepared(dataset: FolderDataset) -> tuple[_Labels, _Labels, _Labels]:
-    """Places of the tracks sorted by path, and genre and group of each in that order."""
+def _check_genres(dataset: FolderDataset) -> None:
     if len(dataset.genres) < 2:
         raise DataError(
             f"{dataset.root} has one genre only ({', '.join(dataset.genres)}); put a second one "
             "into a folder beside it, there is nothing to tell apart."
         )
+
+
+def _check_seed(seed: int) -> None:
+    if seed < 0:
+        raise DataError(f"A seed is 0 or more; got {seed}.")
+
+
+def _shuffled(
+    dataset: FolderDataset, seed: int, *, needed: int
+) -> tuple[_Labels, _Labels, np.random.Generator]:
+    """Places of the tracks in random order, genre of each track, and what drew the order."""
+    _check_genres(dataset)
+    _check_seed(seed)
+    labels = np.asarray(dataset.labels)
+    counts = np.bincount(labels, minlength=len(dataset.genres))
+    if counts.min() < needed:
+        genre, tracks = dataset.genres[int(counts.argmin())], int(counts.min())
+        raise DataError(
+            f"The genre {genre!r} has {tracks} {'track' if tracks == 1 else 'tracks'}, and at "
+            f"least {needed} are needed of each: add tracks, ask for fewer folds, or leave the "
+            "genre out."
+        )
+    rng = np.random.default_rng(seed)
+    order = sorted(range(len(dataset.tracks)), key=lambda index: dataset.tracks[index].path)
+    return rng.permutation(np.asarray(order)), labels, rng
+
+
+def _some_of_each(places: _Labels, labels: _Labels, share: float, *, leave: int = 1) -> _Labels:
+    """The first of the places that make up a share of each genre: at least one, and some left."""
+    chosen = []
+    for label in np.unique(labels[places]):
+        of_genre = places[labels[places] == label]
+        chosen.append(of_genre[: min(max(round(share * len(of_genre)), 1), len(of_genre) - leave)])
+    return np.concatenate(chosen)
+
+
+def _plain_fold(*parts: _Labels) -> Fold:
+    return Fold(*(tuple(sorted(part.tolist())) for part in parts))
+
+
+def _prepared(dataset: FolderDataset) -> tuple[_Labels, _Labels, _Labels]:
+    """Places of the tracks sorted by path, and genre and group of each in that order."""
+    _check_genres(dataset)
     order = sorted(range(len(dataset.tracks)), key=lambda index: dataset.tracks[index].path)
     labels = np.asarray(dataset.labels)[order]
     groups = group_tracks([dataset.tracks[index] for index in order])
@@ -294,8 +446,7 @@ def _best(
     seed: int,
 ) -> list[_Parts]:
     """The most even of several draws, as the parts of each fold."""
-    if seed < 0:
-        raise DataError(f"A seed is 0 or more; got {seed}.")
+    _check_seed(seed)
     chosen, lowest = list[_Parts](), (len(labels) ** 2, 1.0)
     numbers = np.random.default_rng(seed).integers(2**31, size=_ATTEMPTS)
     for attempt, number in enumerate(numbers, start=1):
@@ -372,4 +523,4 @@ def _deal(labels: _Labels, groups: _Labels, parts: int, number: int) -> list[_Ma
 
 
 def _fold(order: _Labels, parts: _Parts) -> Fold:
-    return Fold(*(tuple(sorted(order[part].tolist())) for part in parts))
+    return _plain_fold(*(order[part] for part in parts))

@@ -26,6 +26,7 @@ class Row:
     genre: str | None = None
     artist: str | None = None
     album: str | None = None
+    source: str | None = None
 
 
 def read_table(path: Path) -> list[Row]:
@@ -51,7 +52,7 @@ def read_table(path: Path) -> list[Row]:
             if "path" not in columns:
                 raise DataError(
                     f"The table {path} has no column 'path'; its first line names the columns: "
-                    "path, and as far as known genre, artist, album."
+                    "path, and as far as known genre, artist, album, source."
                 )
             rows = []
             reader = csv.reader(file, delimiter=delimiter)
@@ -59,7 +60,7 @@ def read_table(path: Path) -> list[Row]:
                 cells = {
                     name: value.strip() or None
                     for name, value in zip(columns, values, strict=False)
-                    if name in ("path", "genre", "artist", "album")
+                    if name in ("path", "genre", "artist", "album", "source")
                 }
                 name = cells.pop("path", None)
                 if name:

@@ -24,9 +24,9 @@ from deepmusic.datasets import (
     make_folds,
     make_split,
     read_splits,
-    scan_folder,
     write_splits,
 )
+from deepmusic.datasets.loading import load_dataset
 from deepmusic.errors import CheckpointError, DataError
 from deepmusic.files import write_atomically
 from deepmusic.hearing.calibration import Calibration, fit_calibration, probabilities
@@ -83,6 +83,8 @@ def train_classifier(
     *,
     table: str | os.PathLike[str] | None = None,
     test: float = 0.2,
+    splits: str | os.PathLike[str] | None = None,
+    fold: int = 0,
     members: int = 1,
     training: TrainingConfig = DEFAULT_TRAINING,
     cache: str | os.PathLike[str] | None = None,
@@ -102,10 +104,13 @@ def train_classifier(
     and, with a test, ``confusion.png``.
 
     Args:
-        data: folder of genre folders.
+        data: folder of genre folders, or another data set that
+            :func:`deepmusic.datasets.load_dataset` knows.
         run: folder for the run; made if missing.
         table: CSV of artists; None takes ``tracks.csv`` in ``data`` or the files' tags.
         test: share of tracks held out for the test; 0 for none.
+        splits: file of splits of these data; its test part is held out instead.
+        fold: which of them, from 0.
         members: networks to train and average.
         training: settings of each network's training.
         cache: folder for the spectrograms; None takes one inside the run.
@@ -123,21 +128,26 @@ def train_classifier(
     """
     run = Path(run)
     _make_folder(run, resume=resume)
-    dataset = scan_folder(data, table=None if table is None else Path(table))
+    dataset = load_dataset(data, table=table).dataset
+    given = None if splits is None else _fold_of(splits, fold, dataset)
     config = ClassifierConfig(genres=_two_or_more(dataset), members=members)
     store = SpectrogramStore(run / "spectrograms" if cache is None else Path(cache), config)
     dataset = without(dataset, store.fill(dataset, on_progress=on_spectrogram))
     config = replace(config, genres=_two_or_more(dataset))
-    split = make_split(dataset, test=test, seed=training.seed)
+    if given is None:
+        divided = Folds((make_split(dataset, test=test, seed=training.seed),), training.seed)
+    else:
+        divided = given(dataset)
+    split = divided[0]
     known = [*split.train, *split.validation]
-    splits = run / "splits.json"
-    if resume and splits.exists() and read_splits(splits, dataset).folds != (split,):
+    kept = run / "splits.json"
+    if resume and kept.exists() and read_splits(kept, dataset).folds != divided.folds:
         raise CheckpointError(
-            f"{run} was divided with another seed or share for the test; resume with the same, or "
-            "start a new run."
+            f"{run} was divided with another seed or share for the test, or by another file of "
+            "splits; resume with the same, or start a new run."
         )
     if _is_main():
-        write_splits(splits, Folds((split,), training.seed), dataset)
+        write_splits(kept, divided, dataset)
     committee, calibration, metrics = train_committee(
         dataset,
         known,
@@ -172,6 +182,26 @@ def train_classifier(
         if split.test:
             draw_confusion(metrics["test"], run / "confusion.png")
     return Trained(run, classifier, metrics, dataset.problems, dataset.notes)
+
+
+def _fold_of(
+    splits: str | os.PathLike[str], fold: int, dataset: FolderDataset
+) -> Callable[[FolderDataset], Folds]:
+    """One fold of a file, as a function of the data set, of which tracks may have dropped out."""
+    found = read_splits(splits, dataset)
+    if not 0 <= fold < len(found):
+        raise DataError(f"{splits} has folds 0 to {len(found) - 1}; got {fold}.")
+    parts = ("train", "validation", "test")
+    side = {
+        dataset.tracks[place].path: part for part in parts for place in getattr(found[fold], part)
+    }
+
+    def of(left: FolderDataset) -> Folds:
+        sides = [side.get(track.path) for track in left.tracks]
+        chosen = (tuple(i for i, s in enumerate(sides) if s == part) for part in parts)
+        return Folds((Split(*chosen),), found.seed, found.protocol)
+
+    return of
 
 
 def train_committee(

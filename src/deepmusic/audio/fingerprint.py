@@ -1,0 +1,206 @@
+"""An acoustic fingerprint: 32 bits eight times a second that outlive coding, gain and noise.
+
+After Haitsma and Kalker, "A Highly Robust Audio Fingerprinting System" (ISMIR 2002): a bit says
+whether the difference between the energies of two neighbouring bands grew since a moment ago. It
+departs from the paper where one processor must do thousands of files: eight frames a second
+instead of 86, the moment is 3/8 of a second, and a frame in which hardly anything changes
+(silence, a steady tone) has no code at all, since its bits would be chance. No decoder is needed
+for comparison: two recordings are the same where their codes differ in few bits.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import scipy.fft
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from deepmusic.errors import ShapeError
+
+__all__ = ["CODES_A_SECOND", "FingerprintStream", "acoustic_fingerprint"]
+
+CODES_A_SECOND = 8
+"""Codes a second of sound, whatever the sample rate."""
+
+_LEAST_RATE = 4400  # of all recordings before their spectra are taken
+_ROWS = 4  # the low-pass filter is as long as so many samples of the lower rate
+_WINDOW_S = 0.36
+_LOWEST_HZ, _HIGHEST_HZ = 250.0, 1900.0
+_BANDS = 33
+_LAG = 3  # codes between the two moments that are compared
+_BATCH = 24  # spectra at a time: they stay in the processor's cache
+# Below this share of the loudest band a band is taken to be silent: there live the leakage of the
+# window and what lossy coders throw away.
+_FLOOR = np.float32(1e-5)
+_FAINTEST = np.float32(1e-12)  # about -100 dBFS in a band
+_STEADY = 0.1  # neper; a band whose level changes less is steady
+_LEAST_CHANGES = 12  # bands of 32 that must not be steady
+
+
+def acoustic_fingerprint(samples: NDArray[np.float32], rate: int) -> NDArray[np.uint32]:
+    """The fingerprint of a recording.
+
+    Args:
+        samples: mono, ``(n,)``, finite; full scale at 1.
+        rate: samples a second, from 1000; below 4,000 Hz little is left to tell recordings apart.
+
+    Returns:
+        ``(codes,)`` uint32, :data:`CODES_A_SECOND` of them for each second beyond the first half;
+        0 where there is nothing to tell.
+
+    Raises:
+        ShapeError: ``samples`` has another shape.
+        ValueError: ``rate`` is out of range.
+    """
+    stream = FingerprintStream(rate)
+    stream.add(samples)
+    return stream.finish()
+
+
+class _Plan(NamedTuple):
+    """What a sample rate needs."""
+
+    step: int  # samples to one of the lower rate
+    filter: NDArray[np.float32]  # low-pass, (_ROWS, step)
+    rate: float  # the lower rate
+    window: NDArray[np.float32]
+    first: int  # bin of use
+    bands: NDArray[np.float32]  # share of each bin from there on in each band, (bins, bands)
+
+
+@lru_cache(maxsize=16)
+def _plan(rate: int) -> _Plan:
+    step = max(1, rate // _LEAST_RATE)
+    low = rate / step
+    # The filter is short, and what it lets pass from above the bands is weak in music. What it
+    # dampens within them is dampened always, and growth does not see it.
+    taps = np.ones(step) if step == 1 else np.hamming(_ROWS * step)
+    if step > 1:
+        taps *= np.sinc((np.arange(_ROWS * step) - (_ROWS * step - 1) / 2) / step)
+    length = scipy.fft.next_fast_len(round(_WINDOW_S * low), real=True)
+    window = np.hanning(length + 2)[1:-1]
+    steps = np.arange(_BANDS + 1) / _BANDS
+    edges = _LOWEST_HZ * (_HIGHEST_HZ / _LOWEST_HZ) ** steps * length / low + 0.5
+    edges = np.minimum(edges, length // 2 + 1)  # a low rate has no upper bands
+    first, last = int(edges[0]), min(int(edges[-1]), length // 2)
+    bins = np.arange(first, last + 1)[:, None]
+    inside = np.minimum(edges[1:], bins + 1) - np.maximum(edges[:-1], bins)
+    return _Plan(
+        step,
+        (taps / taps.sum()).astype(np.float32).reshape(-1, step),
+        low,
+        (window / window.sum()).astype(np.float32),
+        first,
+        np.maximum(inside, 0).astype(np.float32),
+    )
+
+
+class FingerprintStream:
+    """The fingerprint of a recording that arrives in blocks, in bounded memory.
+
+    Four bytes are kept for each code. How the recording is cut into blocks makes no difference.
+
+    Args:
+        rate: samples a second, from 1000.
+
+    Raises:
+        ValueError: ``rate`` is out of range.
+    """
+
+    def __init__(self, rate: int) -> None:
+        if rate < 1000:
+            raise ValueError(f"rate is 1000 Hz or more; got {rate}")
+        plan = self._plan = _plan(rate)
+        # Buffers live as long as the stream: fresh memory for each block costs more than the sums.
+        self._half = plan.filter.size // 2 if plan.step > 1 else 0
+        self._piece = plan.step * max(1, rate // plan.step)  # samples at a time
+        self._raw = np.zeros(self._piece + plan.filter.size + plan.step, np.float32)
+        self._raw_end = self._half
+        self._low = np.zeros(round(plan.rate * (_BATCH / CODES_A_SECOND + 2)), np.float32)
+        self._views = sliding_window_view(self._low, len(plan.window))
+        self._low_start, self._low_end = 0, 0  # places in the recording
+        self._frames = 0  # spectra so far
+        self._windowed = np.zeros((_BATCH, len(plan.window)), np.float32)
+        self._past = np.zeros((0, _BANDS - 1), np.float32)  # differences of the latest frames
+        self._codes: list[NDArray[np.uint32]] = []
+
+    def add(self, samples: NDArray[np.float32]) -> None:
+        """Take the next samples, mono, ``(n,)``.
+
+        Raises:
+            ShapeError: they have another shape.
+        """
+        if samples.ndim != 1:
+            raise ShapeError(f"samples are mono, (n,); got an array of shape {samples.shape}")
+        for start in range(0, len(samples), self._piece):
+            self._add(samples[start : start + self._piece])
+
+    def finish(self) -> NDArray[np.uint32]:
+        """The fingerprint, ``(codes,)`` uint32; nothing can be added any more."""
+        self.add(np.zeros(self._half, np.float32))
+        self._transform(1)
+        return np.concatenate([np.zeros(0, np.uint32), *self._codes])
+
+    def _add(self, samples: NDArray[np.float32]) -> None:
+        """Bring at most a second of samples to the lower rate."""
+        step, taps = self._plan.step, self._plan.filter
+        end = self._raw_end + len(samples)
+        self._raw[self._raw_end : end] = samples
+        rows = self._raw[: end - end % step].reshape(-1, step)
+        count = max(0, len(rows) - len(taps) + 1)
+        held = self._low_end - self._low_start
+        low = self._low[held : held + count]
+        np.dot(rows[:count], taps[0], out=low)
+        for place in range(1, len(taps)):
+            low += rows[place : place + count] @ taps[place]
+        self._low_end += count
+        self._raw_end = end - count * step
+        self._raw[: self._raw_end] = self._raw[count * step : end]
+        self._transform(_BATCH)
+
+    def _transform(self, least: int) -> None:
+        """Turn what is held into codes, if it is enough for ``least`` spectra."""
+        plan = self._plan
+        while True:
+            room = (self._low_end - len(plan.window)) / plan.rate * CODES_A_SECOND
+            ready = min(_BATCH, int(np.floor(room)) + 1 - self._frames)
+            if ready < least or ready < 1:
+                return
+            places = np.arange(self._frames, self._frames + ready + 1)
+            starts = (places * plan.rate / CODES_A_SECOND).astype(np.int64) - self._low_start
+            windowed = self._windowed[:ready]
+            np.multiply(self._views[starts[:-1]], plan.window, out=windowed)
+            spectra = scipy.fft.rfft(windowed)[:, plan.first : plan.first + len(plan.bands)]
+            differences = np.concatenate([self._past, _differences(spectra, plan.bands)])
+            self._codes.append(_coded(differences))
+            self._past = differences[-_LAG:]
+            self._frames += ready
+            held = self._low_end - self._low_start
+            used = min(int(starts[-1]), held)
+            self._low[: held - used] = self._low[used:held].copy()
+            self._low_start += used
+
+
+def _differences(spectra: NDArray[np.complex64], bands: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The level of each band less that of the next one above, neper of energy, ``(n, 32)``."""
+    power = spectra.real**2
+    power += spectra.imag**2
+    energy = power @ bands
+    energy += _FLOOR * energy.max(axis=1, keepdims=True) + _FAINTEST
+    levels = np.log(energy)
+    differences: NDArray[np.float32] = levels[:, :-1] - levels[:, 1:]
+    return differences
+
+
+def _coded(differences: NDArray[np.float32]) -> NDArray[np.uint32]:
+    """A code for each frame that has another ``_LAG`` frames before it."""
+    if len(differences) <= _LAG:
+        return np.zeros(0, np.uint32)
+    growth = differences[_LAG:] - differences[:-_LAG]
+    codes = np.packbits(growth > 0, axis=1).view(">u4")[:, 0].astype(np.uint32)
+    changes = np.count_nonzero(np.abs(growth) > _STEADY, axis=1)
+    codes[changes < _LEAST_CHANGES] = 0
+    return codes

@@ -1,0 +1,75 @@
+"""Clips of the Free Music Archive that are known to hold less sound than they should.
+
+They are cut from the middle by the length that the archive's site gave; where that was wrong, the
+cut began near the end of the music or after it. The lists are those of FMA's makers (wiki of
+github.com/mdeff/fma) and their users. Full-length tracks (``fma_full``) are not concerned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+__all__ = ["BAD_CLIPS", "BadClip"]
+
+
+@dataclass(frozen=True)
+class BadClip:
+    """A clip with a known fault.
+
+    Args:
+        track: its number.
+        subset: the smallest subset that it is in.
+        code: ``"no_sound"``, ``"short"``, or ``"near_silent"``, which is a fault of the music
+            rather than of the file.
+        message: one sentence for a person.
+    """
+
+    track: int
+    subset: str
+    code: str
+    message: str
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether data sets leave it out by themselves; near-silent ones stay."""
+        return self.code != "near_silent"
+
+
+_NO_SOUND = {
+    "small": (99134, 108925, 133297),
+    "medium": (
+        1486, 5574, 65753, 80391, 98558, 98559, 98560, 98571, 105247, 126981, 127336, 143992,
+    ),
+}  # fmt: skip
+_SHORT_S = {
+    "small": {98565: 1.6, 98567: 0.5, 98569: 1.5},
+    "medium": {98566: 6.2, 98568: 6.6, 108924: 27.4},
+}
+_NEAR_SILENT = {"small": (107535, 110736, 119979), "medium": (130169,)}
+
+
+def _known() -> dict[int, BadClip]:
+    found = [
+        BadClip(track, subset, "no_sound", f"The clip of track {track} holds no sound.")
+        for subset, tracks in _NO_SOUND.items()
+        for track in tracks
+    ]
+    found += [
+        BadClip(
+            track, subset, "short", f"The clip of track {track} holds {seconds:g} s instead of 30."
+        )
+        for subset, lengths in _SHORT_S.items()
+        for track, seconds in lengths.items()
+    ]
+    found += [
+        BadClip(track, subset, "near_silent", f"The clip of track {track} is all but silent.")
+        for subset, tracks in _NEAR_SILENT.items()
+        for track in tracks
+    ]
+    return {clip.track: clip for clip in sorted(found, key=lambda clip: clip.track)}
+
+
+BAD_CLIPS: Mapping[int, BadClip] = MappingProxyType(_known())
+"""The clips with known faults, by number of the track."""

@@ -1,0 +1,199 @@
+"""``deepmusic data split``: what it writes, prints and refuses."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner, Result
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))
+from miniature_fma import make_miniature
+from miniature_gtzan import write_gtzan
+
+from deepmusic.cli import deepmusic
+from deepmusic.datasets import make_folds, read_splits, scan_folder
+from deepmusic.datasets.gtzan import fault_filtered_split, read_gtzan
+from deepmusic.errors import DataError
+
+RATE = 11025
+
+
+def invoke(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(deepmusic, ["data", "split", *map(str, arguments)])
+
+
+def melody(seed: int, seconds: float = 8.0) -> np.ndarray[Any, Any]:
+    """Notes with overtones, each of its own length."""
+    rng = np.random.default_rng(seed)
+    notes = []
+    while sum(map(len, notes)) < seconds * RATE:
+        time = np.arange(round(rng.uniform(0.15, 0.5) * RATE)) / RATE
+        pitch = 110 * 2 ** (rng.integers(0, 36) / 12)
+        tones = (np.sin(2 * np.pi * k * pitch * time) / k for k in range(1, 6))
+        notes.append(sum(tones) * np.exp(-4 * time))
+    return 0.2 * np.concatenate(notes)[: round(seconds * RATE)]
+
+
+@pytest.fixture
+def music(tmp_path: Path) -> Path:
+    """Two genres of six artists each; rock/0.wav and jazz/copy.flac are the same recording."""
+    root = tmp_path / "music"
+    rows = ["path,artist"]
+    for place, genre in enumerate(("jazz", "rock")):
+        (root / genre).mkdir(parents=True)
+        for n in range(6):
+            soundfile.write(root / genre / f"{n}.wav", melody(10 * place + n), RATE)
+            rows.append(f"{genre}/{n}.wav,{genre} name {n}")
+    soundfile.write(root / "jazz" / "copy.flac", 0.5 * melody(10), RATE)
+    rows.append("jazz/copy.flac,somebody else")
+    (root / "tracks.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def parts_of(file: Path) -> dict[str, list[str]]:
+    return {entry["path"]: entry["parts"] for entry in json.loads(file.read_text())["tracks"]}
+
+
+def test_near_copies_stay_on_one_side_whatever_the_seed(music: Path, tmp_path: Path) -> None:
+    heard, deaf = 0, 0
+    for seed in range(4):
+        options = (music, "-o", tmp_path / "s.json", "--seed", seed)
+        result = invoke(*options, "--cache", tmp_path / "kept")
+        assert result.exit_code == 0, result.output
+        parts = parts_of(tmp_path / "s.json")
+        heard += parts["rock/0.wav"] != parts["jazz/copy.flac"]
+        assert invoke(*options, "--no-fingerprint").exit_code == 0
+        parts = parts_of(tmp_path / "s.json")
+        deaf += parts["rock/0.wav"] != parts["jazz/copy.flac"]
+    assert heard == 0
+    assert deaf > 0
+    assert (tmp_path / "kept").is_file()
+    assert "near copy" in result.stdout
+
+
+def test_what_is_printed_and_written(music: Path, tmp_path: Path) -> None:
+    result = invoke(music, "-o", tmp_path / "s.json", "--no-fingerprint", "--test", "0.3")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["train", "validation", "test"]
+    assert lines[1].split() == ["genre", *["tracks", "artists"] * 3]
+    total = [int(cell) for cell in lines[4].split()[1:]]
+    assert lines[4].startswith("all")
+    assert sum(total[::2]) == sum(total[1::2]) == 13
+    assert "13 tracks belong to 13 groups; the largest has 1." in result.stdout
+    assert "folder of genres with the table tracks.csv" in result.stderr
+    assert "Near copies were not listened for" in result.stderr
+    stored = json.loads((tmp_path / "s.json").read_text())
+    assert (stored["protocol"], stored["leaks"], stored["folds"]) == ("grouped", False, 1)
+    assert len(read_splits(tmp_path / "s.json", scan_folder(music))) == 1
+
+
+def test_folds(music: Path, tmp_path: Path) -> None:
+    result = invoke(music, "-o", tmp_path / "f.json", "--no-fingerprint", "--folds", "3")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[0].split() == ["test", "1", "test", "2", "test", "3"]
+    dataset = scan_folder(music)
+    assert read_splits(tmp_path / "f.json", dataset) == make_folds(dataset, folds=3)
+
+
+@pytest.mark.parametrize("options", [(), ("--folds", "3")])
+def test_random_splits_are_labelled_and_warned_of(
+    options: tuple[str, ...], music: Path, tmp_path: Path
+) -> None:
+    (music / "tracks.csv").write_text(
+        "path,artist\n" + "".join(f"{g}/{n}.wav,{g}\n" for g in ("jazz", "rock") for n in range(6))
+    )
+    result = invoke(music, "-o", tmp_path / "r.json", "--protocol", "random", *options)
+    assert result.exit_code == 0
+    assert "Warning: a random split leaks" in result.stderr
+    assert "groups of tracks that belong together stand on two sides" in result.stderr
+    stored = json.loads((tmp_path / "r.json").read_text())
+    assert (stored["protocol"], stored["leaks"]) == ("random", True)
+    assert read_splits(tmp_path / "r.json", scan_folder(music)).protocol == "random"
+
+
+def test_the_official_split_of_gtzan(tmp_path: Path) -> None:
+    write_gtzan(tmp_path)
+    result = invoke(tmp_path, "-o", tmp_path / "g.json", "--protocol", "official")
+    assert result.exit_code == 1  # for the clip that cannot be read
+    assert "jazz/jazz.00054.wav" in result.stderr
+    assert "taken for GTZAN" in result.stderr
+    dataset = read_gtzan(tmp_path)
+    found = read_splits(tmp_path / "g.json", dataset)
+    assert (found.folds, found.protocol) == ((fault_filtered_split(dataset),), "official")
+    result = invoke(tmp_path, "-o", tmp_path / "g.json", "--no-fingerprint")
+    assert "has an official split: --protocol official" in result.stderr
+
+
+def test_the_official_split_of_fma_and_its_known_faults(tmp_path: Path) -> None:
+    mini = make_miniature(tmp_path, bad_clips=(133297,))
+    result = invoke(tmp_path, "-o", tmp_path / "f.json", "--protocol", "official")
+    assert result.exit_code == 0, result.stderr  # a known bad clip is no failure
+    assert "133297" in result.stderr
+    names = {"training": "train", "validation": "validation", "test": "test"}
+    assert parts_of(tmp_path / "f.json") == {
+        row.path: [names[row.split]] for row in mini.audio_rows if row.id != 133297
+    }
+    next(iter(sorted((tmp_path / "fma_small").rglob("*.mp3")))).unlink()
+    result = invoke(tmp_path, "-o", tmp_path / "f.json", "--protocol", "official")
+    assert result.exit_code == 1
+
+
+def test_a_csv_and_a_forced_kind(music: Path, tmp_path: Path) -> None:
+    result = invoke(music / "tracks.csv", "-o", tmp_path / "c.json", "--no-fingerprint")
+    assert result.exit_code == 0
+    assert "taken for a table" in result.stderr
+    assert len(parts_of(tmp_path / "c.json")) == 13
+    write_gtzan(tmp_path / "g", names=[f"{g}.{n:05}" for g in ("pop", "jazz") for n in range(5)])
+    result = invoke(
+        tmp_path / "g/genres", "--as", "folder", "-o", tmp_path / "c.json", "--no-fingerprint"
+    )
+    assert "is taken for a folder of genres, as was asked" in result.stderr
+    assert "official" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--folds", "3", "--test", "0.2"), "leave --test out"),
+        (("--protocol", "official", "--seed", "1"), "official split is as it was published"),
+        (("--protocol", "official", "--folds", "3"), "official split is as it was published"),
+        (("--test", "0.9"), "0.9 is not in the range"),
+        (("--folds", "1"), "1 is not in the range"),
+        (("-o", "."), "is a folder"),
+        (("-o", "gone/s.json"), "does not exist; make it first"),
+    ],
+)
+def test_wrong_usage(options: tuple[str, ...], sentence: str, tmp_path: Path) -> None:
+    result = invoke(tmp_path, *options)
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+
+
+def test_impossible_splits_write_nothing(music: Path, tmp_path: Path) -> None:
+    file = tmp_path / "s.json"
+    result = invoke(music, "-o", file, "--no-fingerprint", "--folds", "9")
+    assert isinstance(result.exception, DataError)
+    assert "ask for 6 folds at most" in str(result.exception)
+    result = invoke(music, "-o", file, "--protocol", "official")
+    assert "has no official split" in str(result.exception)
+    result = invoke(tmp_path / "gone", "-o", file)
+    assert "does not exist" in str(result.exception)
+    assert not file.exists()
+
+
+def test_names_that_no_terminal_should_get(music: Path, tmp_path: Path) -> None:
+    (music / "jazz").rename(music / "ja\x1b[31mzz")
+    (music / "ro\nck").mkdir()
+    (music / "ro\nck" / "empty.wav").touch()
+    result = invoke(music, "-o", tmp_path / "s.json", "--no-fingerprint")
+    assert result.exit_code == 1
+    assert "\x1b" not in result.output
+    assert "ja\\x1b[31mzz" in result.stdout
+    assert "ro\\nck/empty.wav" in result.stderr

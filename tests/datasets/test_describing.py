@@ -1,0 +1,234 @@
+"""What a data set is made of, in numbers and pictures."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parent))
+from miniature_fma import make_miniature
+from miniature_gtzan import write_gtzan
+
+from deepmusic.datasets import Fold, FolderDataset, Track, scan_folder
+from deepmusic.datasets.describing import describe, describe_fma, measure_durations
+from deepmusic.datasets.describing_pictures import draw_description
+from deepmusic.datasets.fma import read_fma
+from deepmusic.errors import DataError
+
+
+def dataset_of(*tracks: Track) -> FolderDataset:
+    return FolderDataset(Path("music"), tracks, tuple(sorted({track.genre for track in tracks})))
+
+
+TRACKS = st.lists(
+    st.builds(
+        Track,
+        path=st.uuids().map(lambda name: f"a/{name}"),
+        genre=st.sampled_from(["rock", "jazz", "pop"]),
+        artist=st.sampled_from([None, "Ann", "ann", "Bob", "VA"]),
+        album=st.sampled_from([None, "One", "Two"]),
+        content_hash=st.integers(0, 20).map(str),
+    ),
+    min_size=1,
+    max_size=30,
+    unique_by=lambda track: track.path,
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(tracks=TRACKS, data=st.data())
+def test_counts_agree_with_a_slow_count(tracks: list[Track], data: st.DataObject) -> None:
+    seconds = {
+        track.path: data.draw(st.floats(0.1, 1000))
+        for track in tracks
+        if data.draw(st.integers(0, 4))
+    }
+    found = describe(dataset_of(*tracks), durations=seconds, duration_source="header")
+    counts = Counter(track.genre for track in tracks)
+    assert {genre.genre: genre.tracks for genre in found.genres} == counts
+    assert [g.tracks for g in found.genres] == sorted(counts.values(), reverse=True)
+    assert found.tracks == len(tracks)
+    assert found.without_genre == 0
+    known = [t.artist.lower() for t in tracks if t.artist not in (None, "VA")]
+    assert found.artists == len(set(known))
+    assert found.unknown_artists == len(tracks) - len(known)
+    assert sorted(found.tracks_per_artist) == sorted(Counter(known).values())
+    assert found.majority_accuracy == max(counts.values()) / len(tracks)
+    assert counts[found.majority_genre] == max(counts.values())
+    assert found.copies == len(tracks) - len({t.content_hash for t in tracks})
+    for genre in found.genres:
+        of_genre = [t for t in tracks if t.genre == genre.genre]
+        lengths = [seconds[t.path] for t in of_genre if t.path in seconds]
+        assert (genre.durations is None) == (not lengths)
+        if genre.durations is not None:
+            assert genre.durations.tracks == len(lengths)
+            assert genre.durations.total_s == pytest.approx(sum(lengths))
+            assert genre.durations.median_s == pytest.approx(statistics.median(lengths))
+            assert genre.durations.shortest_s == min(lengths)
+            assert genre.durations.longest_s == max(lengths)
+        names = [t.artist.lower() for t in of_genre if t.artist not in (None, "VA")]
+        assert genre.artists == len(set(names))
+        assert genre.largest_artist == max(Counter(names).values(), default=0)
+    assert found.duration_source == ("header" if seconds else "")
+
+
+def test_the_same_title_by_others_is_another_album() -> None:
+    one = Track("a/1", "a", "Queen", "Greatest Hits", "1")
+    tracks = [
+        one,
+        replace(one, path="a/2", artist="ABBA"),
+        replace(one, path="a/3", album="greatest hits"),
+        replace(one, path="a/4", album=None),
+    ]
+    assert describe(dataset_of(*tracks)).albums == 2
+
+
+def test_the_majority_is_that_of_training_and_judged_on_the_test() -> None:
+    genres = ["rock"] * 3 + ["jazz"] * 5
+    dataset = dataset_of(*(Track(f"a/{n}", g, None, None, str(n)) for n, g in enumerate(genres)))
+    found = describe(dataset, split=Fold((0, 1, 3), (4,), (2, 5, 6, 7)))
+    assert (found.majority_genre, found.majority_accuracy, found.majority_part) == (
+        "rock",
+        0.25,
+        "test",
+    )
+    found = describe(dataset)
+    assert (found.majority_genre, found.majority_part) == ("jazz", "all")
+
+
+def test_nothing_is_a_sentence() -> None:
+    with pytest.raises(DataError, match="nothing to count"):
+        describe(FolderDataset(Path("music"), (), ()))
+
+
+def test_headers_and_decoding_give_lengths(tmp_path: Path) -> None:
+    write_gtzan(tmp_path, names=["pop.00001", "rock.00001"], folder="a", broken=())
+    root = tmp_path / "a"
+    for n, (extension, rate) in enumerate([("wav", 8000), ("flac", 22050), ("ogg", 44100)]):
+        sound = 0.1 * np.random.default_rng(n).standard_normal(rate * (n + 1))
+        soundfile.write(root / "pop" / f"{n}.{extension}", sound, rate)
+    (root / "rock" / "bad.mp3").write_bytes(b"no sound at all" * 100)
+    dataset = scan_folder(root)
+    told: list[tuple[int, int]] = []
+    for decode in (False, True):
+        found = measure_durations(
+            dataset, decode=decode, on_progress=lambda done, total: told.append((done, total))
+        )
+        assert [duration.path for duration in found] == [track.path for track in dataset.tracks]
+        assert {duration.path: duration.seconds for duration in found} == {
+            "pop/0.wav": pytest.approx(1, abs=0.01),
+            "pop/1.flac": pytest.approx(2, abs=0.01),
+            "pop/2.ogg": pytest.approx(3, abs=0.01),
+            "pop/pop.00001.wav": pytest.approx(0.4),
+            "rock/bad.mp3": None,
+            "rock/rock.00001.wav": pytest.approx(0.4),
+        }
+        assert [d.code for d in found if d.code] == ["not_audio"]
+    assert told == [(n, 6) for n in range(1, 7)] * 2
+
+
+def test_a_header_that_lies_is_found_by_decoding(tmp_path: Path) -> None:
+    write_gtzan(tmp_path, names=["pop.00001"])
+    file = tmp_path / "genres/pop/pop.00001.wav"
+    content = bytearray(file.read_bytes())
+    samples = len(content) - 44
+    content[40:44] = (10 * samples).to_bytes(4, "little")  # says that it is ten times as long
+    file.write_bytes(content)
+    (decoded,) = measure_durations(scan_folder(tmp_path / "genres"), decode=True)
+    assert decoded.seconds == pytest.approx(0.4)
+
+
+def test_what_was_decoded_is_not_decoded_again(tmp_path: Path) -> None:
+    root = write_gtzan(tmp_path, names=["pop.00001", "pop.00002"])
+    dataset = scan_folder(root)
+    cache = tmp_path / "lengths"
+    first = measure_durations(dataset, decode=True, cache=cache)
+    shutil.rmtree(root)  # all is known by content, so no file is opened
+    assert measure_durations(dataset, decode=True, cache=cache) == first
+    lines = cache.read_bytes().splitlines(keepends=True)
+    cache.write_bytes(b"".join(lines[:-1]) + lines[-1][:10])  # killed while it wrote
+    found = measure_durations(dataset, decode=True, cache=cache)
+    assert [d.code for d in found] == ["", "missing"]
+    cache.write_text("something else\n")
+    with pytest.raises(DataError, match="something else than a journal"):
+        measure_durations(dataset, decode=True, cache=cache)
+
+
+def test_fma_is_described_by_its_tables_alone(tmp_path: Path) -> None:
+    mini = make_miniature(tmp_path, audio=False)
+    fma = read_fma(tmp_path)
+    found = describe_fma(fma.subset("full"), fma.tree, name="FMA full")
+    assert found.tracks == len(mini.rows)
+    assert found.without_genre == sum(not row.genre_top for row in mini.rows)
+    assert {genre.genre: genre.tracks for genre in found.genres} == Counter(
+        row.genre_top for row in mini.rows if row.genre_top
+    )
+    assert found.artists == len({row.artist_id for row in mini.rows})
+    assert found.albums == len({row.album_id for row in mini.rows})
+    assert found.duration_source == "tables"
+    assert found.majority_part == "test"
+    tested = [row.genre_top for row in mini.rows if row.split == "test" and row.genre_top]
+    assert found.majority_accuracy == tested.count(found.majority_genre) / len(tested)
+    counts = Counter(genre for row in mini.rows for genre in row.genres_all)
+    assert len(found.tree) == len(mini.genres)
+    assert {node.id: node.tracks for node in found.tree if node.tracks} == counts
+    # a genre stands after its parent, at one depth more
+    depth: dict[int | None, int] = {None: 0}
+    for node in found.tree:
+        assert node.depth == depth[node.parent] + 1
+        depth[node.id] = node.depth
+    small = describe_fma(fma.subset("small"), fma.tree)
+    assert small.tracks == 24
+    assert len(small.genres) == 8
+
+
+def png_size(path: Path) -> tuple[int, int]:
+    head = path.read_bytes()[:24]
+    assert head[:8] == b"\x89PNG\r\n\x1a\n"
+    return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+
+
+def test_pictures_are_drawn_of_what_there_is(tmp_path: Path) -> None:
+    make_miniature(tmp_path, audio=False)
+    fma = read_fma(tmp_path)
+    found = describe_fma(fma.subset("full"), fma.tree)
+    names = ["genres", "artists", "tracks-per-artist", "durations", "tree"]
+    drawn = draw_description(found, tmp_path / "pictures" / "new")
+    assert [path.name for path in drawn] == [f"{name}.png" for name in names]
+    assert all(min(png_size(path)) > 200 for path in drawn)
+    bare = describe(dataset_of(Track("a/1", "a", None, None, "1")))
+    drawn = draw_description(bare, tmp_path / "bare")
+    assert [path.name for path in drawn] == ["genres.png"]
+
+
+@pytest.mark.parametrize("lengths", [[30.0], [30.0] * 50, [0.5, 3000.0], [100.0, 500.0, 130.0]])
+def test_pictures_of_odd_names_and_lengths(
+    lengths: list[float], tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    odd = ["$x^", "\udce9\n", "日本", "a" * 300, "_b", ""]
+    tracks = [
+        Track(f"a/{n}", odd[n % len(odd)], f"Name {n % 3}", None, str(n))
+        for n in range(max(len(lengths), 6))
+    ]
+    durations = {track.path: length for track, length in zip(tracks, lengths, strict=False)}
+    found = describe(
+        dataset_of(*tracks), durations=durations, duration_source="decoded", name="$\n"
+    )
+    assert len(draw_description(found, tmp_path)) == 4
+    assert not recwarn.list
+
+
+def test_many_genres_and_artists_make_no_endless_picture(tmp_path: Path) -> None:
+    tracks = [Track(f"a/{n}", f"genre {n}", f"Name{n % 1500}", None, str(n)) for n in range(3000)]
+    drawn = draw_description(describe(dataset_of(*tracks)), tmp_path)
+    assert all(max(png_size(path)) < 3000 for path in drawn)

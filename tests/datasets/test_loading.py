@@ -1,0 +1,116 @@
+"""What a place is taken for, and the data set that comes of it."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from miniature_fma import make_miniature
+from miniature_gtzan import write_archive, write_gtzan
+
+from deepmusic.datasets.gtzan import fault_filtered_split
+from deepmusic.datasets.loading import find_fma, kind_of, load_dataset
+from deepmusic.errors import DataError
+
+
+def own_folder(root: Path) -> Path:
+    for genre in ("rock", "jazz"):
+        for number in range(2):
+            file = root / genre / f"{number}.mp3"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"{genre}{number}")
+    return root
+
+
+def test_ones_own_folder_with_and_without_a_table(tmp_path: Path) -> None:
+    own_folder(tmp_path)
+    loaded = load_dataset(tmp_path)
+    assert (loaded.kind, len(loaded.dataset.tracks)) == ("folder", 4)
+    assert "folder of genres." in loaded.about
+    (tmp_path / "tracks.csv").write_text("path,artist\n0.mp3,Ann\nrock/1.mp3,Bob\n")
+    loaded = load_dataset(tmp_path)
+    assert "with the table tracks.csv" in loaded.about
+    assert [t.artist for t in loaded.dataset.tracks if t.path == "rock/1.mp3"] == ["Bob"]
+    other = tmp_path / "other.csv"
+    other.write_text("path,artist\nrock/1.mp3,Cid\n")
+    loaded = load_dataset(tmp_path, table=other)
+    assert [t.artist for t in loaded.dataset.tracks if t.path == "rock/1.mp3"] == ["Cid"]
+    with pytest.raises(DataError, match="one's own music, which has no official split"):
+        loaded.official_split()
+
+
+def test_a_csv_anywhere(tmp_path: Path) -> None:
+    own_folder(tmp_path / "music")
+    file = tmp_path / "list.csv"
+    file.write_text("path,genre,artist\nmusic/rock/0.mp3,metal,Ann\nmusic/jazz/1.mp3,bop,Bob\n")
+    loaded = load_dataset(file)
+    assert loaded.kind == "table"
+    assert [(t.path, t.genre) for t in loaded.dataset.tracks] == [
+        ("music/jazz/1.mp3", "bop"),
+        ("music/rock/0.mp3", "metal"),
+    ]
+    with pytest.raises(DataError, match="has its own table"):
+        load_dataset(file, table=file)
+
+
+def test_gtzan_and_its_official_split(tmp_path: Path) -> None:
+    write_gtzan(tmp_path, folder="Data/genres_original")
+    loaded = load_dataset(tmp_path)
+    assert loaded.kind == "gtzan"
+    assert "taken for GTZAN, since its clips are in" in loaded.about
+    assert loaded.official_split() == fault_filtered_split(loaded.dataset)
+    forced = load_dataset(tmp_path / "Data" / "genres_original", kind="folder")
+    assert forced.kind == "folder"
+    assert len(forced.dataset.tracks) == len(loaded.dataset.tracks) + 1  # nothing is decoded
+
+
+def test_fma_and_its_official_split(tmp_path: Path) -> None:
+    mini = make_miniature(tmp_path, zips=True)
+    loaded = load_dataset(tmp_path)
+    assert (loaded.kind, loaded.fma is not None) == ("fma", True)
+    assert "Its subset small is taken." in loaded.about
+    paths = [track.path for track in loaded.dataset.tracks]
+    assert paths == sorted(mini.checksums)
+    fold = loaded.official_split()
+    split = {row.path: row.split for row in mini.rows}
+    for part, theirs in (("train", "training"), ("validation", "validation"), ("test", "test")):
+        assert {split[paths[index]] for index in getattr(fold, part)} == {theirs}
+    with pytest.raises(DataError, match="is FMA, which has its own table"):
+        load_dataset(tmp_path, table="any.csv")
+    with pytest.raises(DataError, match="no tables of FMA"):
+        load_dataset(mini.audio, kind="fma")
+
+
+def test_tables_of_fma_are_told_from_ones_own(tmp_path: Path) -> None:
+    mini = make_miniature(tmp_path / "fma", audio=False, zips=True)
+    metadata = tmp_path / "fma" / "fma_metadata"
+    archive = mini.metadata_zip
+    assert archive is not None
+    assert find_fma(tmp_path / "fma") == find_fma(metadata) == metadata
+    assert kind_of(archive)[0] == "fma"
+    shutil.rmtree(metadata)
+    assert find_fma(tmp_path / "fma") == archive
+    own_folder(tmp_path / "own")
+    (tmp_path / "own" / "tracks.csv").write_text("path,album,artist\nrock/1.mp3,One,Ann\n")
+    assert find_fma(tmp_path / "own") is None
+    assert kind_of(tmp_path / "own")[0] == "folder"
+
+
+def test_archives_and_missing_places_are_a_sentence(tmp_path: Path) -> None:
+    archive = write_archive(tmp_path, write_gtzan(tmp_path / "g", names=["blues.00000"]))
+    with pytest.raises(DataError, match="deepmusic data download gtzan"):
+        load_dataset(archive)
+    with zipfile.ZipFile(tmp_path / "music.zip", "w") as packed:
+        packed.writestr("rock/1.mp3", "x")
+    with pytest.raises(DataError, match="is an archive; unpack it"):
+        load_dataset(tmp_path / "music.zip")
+    with pytest.raises(DataError, match="does not exist"):
+        load_dataset(tmp_path / "gone")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no sound files"):
+        load_dataset(tmp_path / "empty")
