@@ -39,7 +39,7 @@ WITHOUT_TORCH = {
     "errors",
     "version",
 }
-WITH_TORCH = {"deepmusic.audio.log_mel_torch"}
+WITH_TORCH = {"deepmusic.audio.log_mel_torch", "deepmusic.features.batches"}
 # what hears on the CPU, and what judges music
 ALSO_WITHOUT_TORCH = {
     "deepmusic.composing",

@@ -28,7 +28,7 @@ from scipy.sparse import csr_matrix
 from deepmusic.features.half_band import HalfBand
 from deepmusic.features.spectra import HOP, hann
 
-__all__ = ["BINS", "ConstantQ", "highest_hz"]
+__all__ = ["BINS", "ConstantQ", "halving_start", "halving_weights", "highest_hz", "octave_filters"]
 
 _OCTAVES, _PER_OCTAVE = 7, 12
 BINS = _OCTAVES * _PER_OCTAVE
@@ -36,6 +36,7 @@ _C1_HZ = 440.0 * 2.0 ** ((24 - 69) / 12.0)
 _HANN_BANDWIDTH = 1.50018310546875  # of the window, in bins
 _SPARSITY = 0.01  # the faintest share of a filter's spectrum, which is left out
 _BLOCK_FRAMES = 128
+_REACH = 96  # samples before and after one, at half the rate or less, that it has a share of
 
 
 def _frequencies(tuning: float) -> NDArray[np.float64]:
@@ -155,6 +156,51 @@ class _Halving:
         return found
 
 
+def _answer(factor: int, place: int) -> NDArray[np.float32]:
+    """What comes of a single sample at a place when sound is brought to a fraction of its rate."""
+    impulse = np.zeros(8 * _REACH * factor, np.float32)
+    impulse[place] = 1
+    return _Halving(factor).push(impulse, is_last=True)
+
+
+@lru_cache(maxsize=8)
+def halving_weights(factor: int) -> NDArray[np.float64]:
+    """The filter by which sound is brought to a fraction of its rate, as its answers show it.
+
+    Args:
+        factor: a power of two, at least 2.
+
+    Returns:
+        ``(192 * factor + 1,)``, the middle one that of the sample itself. What lies beyond is
+        rounding.
+    """
+    reach = _REACH * factor
+    weights = np.zeros(2 * reach + 1)
+    for place in range(4 * reach, 4 * reach + factor):
+        answer = _answer(factor, place)
+        away = factor * np.arange(len(answer)) - place
+        near = np.abs(away) <= reach
+        weights[reach + away[near]] = answer[near]
+    return (weights + weights[::-1]) / 2
+
+
+@lru_cache(maxsize=8)
+def halving_start(factor: int) -> NDArray[np.float64]:
+    """What the first samples of a sound give beyond :func:`halving_weights`.
+
+    At a factor of 4 or more soxr takes them otherwise.
+
+    Returns:
+        ``(4 * factor, 96)``: from samples to those that come out.
+    """
+    weights = halving_weights(factor)
+    start = np.empty((4 * factor, _REACH))
+    for place, row in enumerate(start):
+        middle = _REACH * factor - place
+        row[:] = _answer(factor, place)[:_REACH] - weights[middle::factor][:_REACH]
+    return start
+
+
 _Magnitudes = Callable[[NDArray[np.float32], NDArray[np.float32]], object]
 
 
@@ -220,6 +266,21 @@ def _filters_in_time(rate: float, tuning: float) -> tuple[NDArray[np.float32], .
         parts = np.concatenate([filters.real, filters.imag])
         found.append(np.ascontiguousarray(parts.T, np.float32))
     return tuple(found)
+
+
+def octave_filters(
+    rate: float, tuning: float
+) -> tuple[int, tuple[tuple[int, NDArray[np.float32]], ...]]:
+    """What the transform is made of, for whoever computes it elsewhere.
+
+    Returns:
+        By how much sound is decimated first; then of each octave from the highest down, each on
+        sound of half the rate of the one before, the samples from frame to frame and the filters
+        ``(samples, 24)``: the real parts of twelve, then the imaginary ones.
+    """
+    first, octaves = _octaves(rate, tuning)
+    hops = [octave.hop for octave in octaves]
+    return first, tuple(zip(hops, _filters_in_time(rate, tuning), strict=True))
 
 
 class ConstantQ:

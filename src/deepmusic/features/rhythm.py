@@ -19,6 +19,7 @@ from deepmusic.features.spectra import FFT_SIZE, HOP, hann
 
 __all__ = [
     "HIGHEST_BPM",
+    "RANGE_DB",
     "likeliest_bpm",
     "onset_strength",
     "tempo",
@@ -30,7 +31,9 @@ __all__ = [
 HIGHEST_BPM = 320.0
 """No tempo is this fast or faster."""
 
-_RANGE_DB = 80.0  # fainter than that below the loudest is silence
+RANGE_DB = 80.0
+"""What is fainter than that below the loudest is silence."""
+
 _WINDOW_S = 8.0
 _USUAL_BPM = 120.0
 _BLOCK_FRAMES = 256
@@ -52,7 +55,7 @@ def onset_strength(mel_db: NDArray[np.floating]) -> NDArray[np.floating]:
     """
     if mel_db.ndim != 2 or not mel_db.size:
         raise ShapeError(f"mel_db has bands and frames, (mels, frames); got {mel_db.shape}")
-    heard = np.maximum(mel_db, mel_db.max() - _RANGE_DB)
+    heard = np.maximum(mel_db, mel_db.max() - RANGE_DB)
     rise = np.maximum(np.diff(heard, axis=1), 0).mean(axis=0)
     late = 1 + FFT_SIZE // (2 * HOP)
     return np.asarray(np.pad(rise, (late, 0))[: mel_db.shape[1]])

@@ -19,6 +19,7 @@ from deepmusic.features.spectral import decibels
 from deepmusic.features.tuning import PeakFinder
 
 __all__ = [
+    "TOP_DB",
     "chroma_cqt",
     "chroma_stft",
     "cqt",
@@ -27,7 +28,8 @@ __all__ = [
     "mfcc",
 ]
 
-_TOP_DB = 80.0
+TOP_DB = 80.0
+"""Log-mel goes no further down from the loudest."""
 
 Sound = NDArray[np.float32]
 
@@ -49,7 +51,7 @@ def log_mel_spectrogram(samples: Sound, rate: int = 22050, *, mels: int = 128) -
     np.maximum(power, np.float32(1e-10), out=power)
     np.log10(power, out=power)
     power *= 10
-    np.maximum(power, power.max() - np.float32(_TOP_DB), out=power)
+    np.maximum(power, power.max() - np.float32(TOP_DB), out=power)
     return np.ascontiguousarray(power.T)
 
 

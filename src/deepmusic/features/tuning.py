@@ -13,12 +13,32 @@ from numpy.typing import NDArray
 
 from deepmusic.features.compiled import compiled
 
-__all__ = ["PeakFinder", "tuning_of"]
+__all__ = [
+    "LOWEST_A_HZ",
+    "SHARE_OF_MAXIMUM",
+    "VOTE_EDGES",
+    "PeakFinder",
+    "peak_bins",
+    "tuning_of",
+]
 
 _LOW_HZ, _HIGH_HZ = 150.0, 4000.0
-_SHARE_OF_MAXIMUM = 0.1
 _BINS_PER_SEMITONE = 100
-_LOWEST_A_HZ = 440 / 16
+
+SHARE_OF_MAXIMUM = 0.1
+"""Of the greatest value of its spectrum: what is lower is no peak."""
+LOWEST_A_HZ = 440 / 16
+"""A0, from which semitones are counted."""
+VOTE_EDGES = np.linspace(-0.5, 0.5, _BINS_PER_SEMITONE + 1)
+"""Ends of the bins that peaks vote for, in semitones."""
+
+
+def peak_bins(rate: float, fft_size: int) -> range:
+    """The bins of a spectrum where peaks are looked for; each has two neighbours."""
+    bin_hz = np.fft.rfftfreq(fft_size, 1 / rate)
+    inside = np.flatnonzero((bin_hz >= _LOW_HZ) & (bin_hz < min(_HIGH_HZ, rate / 2)))
+    inside = inside[(inside > 0) & (inside < len(bin_hz) - 1)]
+    return range(int(inside[0]), int(inside[-1]) + 1) if len(inside) else range(1, 1)
 
 
 class PeakFinder:
@@ -30,12 +50,8 @@ class PeakFinder:
     """
 
     def __init__(self, rate: float, fft_size: int) -> None:
-        bin_hz = np.fft.rfftfreq(fft_size, 1 / rate)
-        inside = np.flatnonzero((bin_hz >= _LOW_HZ) & (bin_hz < min(_HIGH_HZ, rate / 2)))
-        # neither the first nor the last bin has two neighbours
-        inside = inside[(inside > 0) & (inside < len(bin_hz) - 1)]
-        self._first = int(inside[0]) if len(inside) else 1
-        self._last = int(inside[-1]) if len(inside) else 0
+        bins = peak_bins(rate, fft_size)
+        self._first, self._last = bins.start, bins.stop - 1
         self._rate, self._fft_size = float(rate), fft_size
         self._pitch = np.empty(1 << 15, np.float32)
         self._height = np.empty_like(self._pitch)
@@ -46,7 +62,7 @@ class PeakFinder:
         first, last = self._first, self._last
         if last < first:
             return
-        least = np.float32(_SHARE_OF_MAXIMUM) * greatest
+        least = np.float32(SHARE_OF_MAXIMUM) * greatest
         # no two neighbours are peaks
         self._make_room(spectra.shape[1] * (last - first + 2) // 2)
         pitch, height = self._pitch[self._count :], self._height[self._count :]
@@ -110,8 +126,7 @@ def tuning_of(pitches: NDArray[np.float32]) -> float:
     """
     if not len(pitches):
         return 0.0
-    apart = np.mod(12 * np.log2(pitches / _LOWEST_A_HZ), 1.0)
+    apart = np.mod(12 * np.log2(pitches / LOWEST_A_HZ), 1.0)
     apart[apart >= 0.5] -= 1.0
-    edges = np.linspace(-0.5, 0.5, _BINS_PER_SEMITONE + 1)
-    counts, _ = np.histogram(apart, edges)
-    return float(edges[np.argmax(counts)])
+    counts, _ = np.histogram(apart, VOTE_EDGES)
+    return float(VOTE_EDGES[np.argmax(counts)])
