@@ -35,10 +35,15 @@ PUBLIC = {
         likelihood longest_shared_run spelled train_composer
     """,
     "deepmusic.datasets": """
-        CATALOGUE DataFile DownloadError Fold FolderDataset Folds Piece Problem SYMBOLIC Split
-        SymbolicDataset Track artist_members content_hash fetch fingerprint group_tracks
-        load_midi_folder load_styles load_symbolic make_folds make_split read_splits scan_folder
-        write_splits
+        AUDIO_ARCHIVES ArchiveError AudioArchive BAD_CLIPS BadClip BuildConfig BuiltClip
+        BuiltTrack CATALOGUE CheckReport CheckedFile DataFile Description DownloadError Fma
+        Fold FolderDataset Folds Genre GenreLabels GenreTree LoadedDataset Piece Problem
+        RemoteZip SYMBOLIC Split SymbolicDataset Track artist_members build_dataset
+        check_files content_hash describe describe_fma draw_description
+        fault_filtered_split fetch fetch_archive find_sources fingerprint group_tracks
+        load_dataset load_midi_folder load_styles load_symbolic make_folds make_split
+        near_duplicates random_folds random_split read_fma read_gtzan read_splits
+        scan_folder scan_table unpack with_duplicates write_report write_splits write_zip
     """,
     "deepmusic.features": """
         COLUMNS FeatureTable RECIPES ROWS Recipe STATISTICS TrackFeatures chroma_cqt chroma_stft

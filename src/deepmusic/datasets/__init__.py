@@ -1,10 +1,19 @@
-"""Data sets: what is in a folder, who belongs together, and splits that keep it together."""
+"""Data sets: how to get them, what is in them, who belongs together, and splits that keep it."""
 
 from __future__ import annotations
 
+from deepmusic.datasets.archives import ArchiveError, unpack
 from deepmusic.datasets.artists import artist_members, group_tracks
+from deepmusic.datasets.audio_archives import AUDIO_ARCHIVES, AudioArchive, fetch_archive
+from deepmusic.datasets.building import build_dataset
+from deepmusic.datasets.building_sources import find_sources
+from deepmusic.datasets.building_track import BuildConfig, BuiltClip, BuiltTrack
 from deepmusic.datasets.catalogue import CATALOGUE, DataFile, fetch
-from deepmusic.datasets.download import DownloadError
+from deepmusic.datasets.checking import CheckedFile, CheckReport, check_files, write_report
+from deepmusic.datasets.describing import Description, describe, describe_fma
+from deepmusic.datasets.describing_pictures import draw_description
+from deepmusic.datasets.duplicates import near_duplicates, with_duplicates
+from deepmusic.datasets.fma import BAD_CLIPS, BadClip, Fma, GenreLabels, read_fma
 from deepmusic.datasets.folder import (
     FolderDataset,
     Problem,
@@ -12,13 +21,20 @@ from deepmusic.datasets.folder import (
     content_hash,
     fingerprint,
     scan_folder,
+    scan_table,
 )
+from deepmusic.datasets.genre_tree import Genre, GenreTree
+from deepmusic.datasets.gtzan import fault_filtered_split, read_gtzan
+from deepmusic.datasets.loading import LoadedDataset, load_dataset
+from deepmusic.datasets.remote_zip import RemoteZip
 from deepmusic.datasets.splits import (
     Fold,
     Folds,
     Split,
     make_folds,
     make_split,
+    random_folds,
+    random_split,
     read_splits,
     write_splits,
 )
@@ -30,31 +46,69 @@ from deepmusic.datasets.symbolic import (
     load_styles,
     load_symbolic,
 )
+from deepmusic.datasets.web import DownloadError
+from deepmusic.datasets.zip_writing import write_zip
 
 __all__ = [
+    "AUDIO_ARCHIVES",
+    "BAD_CLIPS",
     "CATALOGUE",
     "SYMBOLIC",
+    "ArchiveError",
+    "AudioArchive",
+    "BadClip",
+    "BuildConfig",
+    "BuiltClip",
+    "BuiltTrack",
+    "CheckReport",
+    "CheckedFile",
     "DataFile",
+    "Description",
     "DownloadError",
+    "Fma",
     "Fold",
     "FolderDataset",
     "Folds",
+    "Genre",
+    "GenreLabels",
+    "GenreTree",
+    "LoadedDataset",
     "Piece",
     "Problem",
+    "RemoteZip",
     "Split",
     "SymbolicDataset",
     "Track",
     "artist_members",
+    "build_dataset",
+    "check_files",
     "content_hash",
+    "describe",
+    "describe_fma",
+    "draw_description",
+    "fault_filtered_split",
     "fetch",
+    "fetch_archive",
+    "find_sources",
     "fingerprint",
     "group_tracks",
+    "load_dataset",
     "load_midi_folder",
     "load_styles",
     "load_symbolic",
     "make_folds",
     "make_split",
+    "near_duplicates",
+    "random_folds",
+    "random_split",
+    "read_fma",
+    "read_gtzan",
     "read_splits",
     "scan_folder",
+    "scan_table",
+    "unpack",
+    "with_duplicates",
+    "write_report",
     "write_splits",
+    "write_zip",
 ]

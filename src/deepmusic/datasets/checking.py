@@ -47,7 +47,7 @@ FAULTS = {
     "artist_leak": "the same artist stands in another part of a split",
     "album_leak": "the same album stands in another part of a split",
     "duplicate_leak": "the same sound stands in another part of a split",
-    "changed": "the splits were made for other bytes, another genre or without this file",
+    "changed": "the splits do not name the file",
 }
 """Codes of what makes a file or its label unreliable, besides those of files without sound."""
 

@@ -58,9 +58,8 @@ Progress = Callable[[int, int | None], None]
 """Takes how many bytes are there, and how many it will be if that is known."""
 
 
-MODE = int(os.environ.get("MODE","0"))
-_MOST_WAITING = int(os.environ.get("MW","8"))
-"""Pieces that are written and not yet hashed: so much memory may go for them."""
+_PUSHED = 32 << 20
+"""After so many bytes the system is told to write them."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +92,10 @@ class _Digests:
         self._waiting: deque[Future[None]] = deque()
 
     def add(self, chunk: bytes) -> None:
-        """Take the next bytes; a few pieces may wait."""
+        """Take the next bytes; at most two pieces are not yet hashed afterwards."""
         if self._thread is not None:
             self._waiting.append(self._thread.submit(self._update, chunk))
-            if len(self._waiting) > _MOST_WAITING:
+            if len(self._waiting) > 2:
                 self._waiting.popleft().result()
 
     def hexdigests(self) -> dict[str, str]:
@@ -228,6 +227,13 @@ def part_size(target: Path) -> int:
     return 0
 
 
+def _push(file: int, start: int, size: int) -> None:
+    """Let the system begin to write, so that there is less to wait for at the end."""
+    if hasattr(os, "posix_fadvise"):
+        with suppress(OSError):  # it is no more than advice
+            os.posix_fadvise(file, start, size, os.POSIX_FADV_DONTNEED)
+
+
 def _note_path(target: Path) -> Path:
     return target.with_name(target.name + ".part.json")
 
@@ -332,8 +338,7 @@ class _Part:
         self.origin = origin
         self.expected = expected
         self.digests = _Digests(expected.digests)
-        self.done = 0
-        self._sent = 0
+        self.done = self._pushed = 0
         self.total = expected.size
         self.version: str | None = None
         self.is_whole = False
@@ -409,6 +414,7 @@ class _Part:
         self.digests.close()
         self.digests = _Digests(self.expected.digests)
         self.done, self.total, self.version = 0, self.expected.size, None
+        self._pushed = 0
 
     def begin(self, answer: _Answer) -> None:
         """Take the start of an answer; raise if this is not the file, or it does not fit."""
@@ -449,15 +455,9 @@ class _Part:
         while rest:
             rest = rest[self._file.write(rest) :]
         self._count(chunk)
-        if self.done - self._sent >= (32<<20) and MODE:
-            if MODE == 1:
-                os.posix_fadvise(self._file.fileno(), self._sent, self.done - self._sent, os.POSIX_FADV_DONTNEED)
-            elif MODE == 2:
-                self.digests._thread.submit(os.fdatasync, self._file.fileno())
-            elif MODE == 3:
-                import threading
-                threading.Thread(target=os.fdatasync, args=(os.dup(self._file.fileno()),)).start()
-            self._sent = self.done
+        if self.done - self._pushed >= _PUSHED:
+            _push(self._file.fileno(), self._pushed, self.done - self._pushed)
+            self._pushed = self.done
 
     def end(self) -> None:
         """Take that the source has no more to say."""

@@ -1,7 +1,7 @@
 """Recordings that sound alike although their bytes differ: other codings, levels, cuts.
 
 Fingerprints (:mod:`deepmusic.audio.fingerprint`) are brought into an inverted index: two codes that
-agree in 24 of their 32 bits name a pair of recordings and a shift between them. What two or more
+agree in most of their bits name a pair of recordings and a shift between them. What two or more
 codes name is compared code by code. Nobody compares every recording with every other one.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +37,10 @@ LEAST_SHARE = 0.5
 Fingerprint = NDArray[np.uint32]
 
 _CODES_A_SECOND = 8  # of deepmusic.audio.fingerprint, which is not loaded without need
-_KEYS = (np.uint32(0x00FFFFFF), np.uint32(0xFFFFFF00))
-"""Two sets of bits; codes that agree in one of them meet in the index."""
+_KEY_BITS = (20, 26)
+"""Codes meet in the index if so many of their bits agree: the more the more codes there are, so
+that a code meets about one stranger, however many recordings there are."""
+_KEYS = 3  # so many sets of bits are tried
 _NEIGHBOURS = 24
 """A place of the index pairs each code with so many of those after it. A code that many
 recordings have then costs no more than others, and copies still form a chain."""
@@ -47,6 +49,8 @@ _AROUND = (-8, -4, 4, 8)
 _UNLIKE = 0.36  # share of bits that differ: unrelated sound has 0.5, with a spread of about 0.05
 _DIFFERENT = 0.35  # the same over a window, where true copies stay below 0.3
 _WINDOW = 32  # codes: four seconds
+_NEAR = 4  # codes on each side of one: a second in all
+_DIFFERENT_NEAR = 0.4
 _LEAST_HITS = 2  # meetings in the index at one shift
 _SHIFTS = 4  # shifts that are tried for a pair: a cut in the middle makes two
 
@@ -179,7 +183,9 @@ def _candidates(fingerprints: Sequence[Fingerprint]) -> list[tuple[int, int, lis
     index = _Codes(fingerprints)
     events = [np.zeros(0, np.int64)]
     pairs = [np.zeros(0, np.int64)]
-    for mask in _KEYS:
+    bits = min(max(len(index.codes).bit_length(), _KEY_BITS[0]), _KEY_BITS[1])
+    for number in range(_KEYS):
+        mask = np.uint32(((1 << bits) - 1) << (number * (32 - bits) // (_KEYS - 1)))
         first, second = index.meetings(mask)
         one, other = index.owner[first], index.owner[second]
         shift = (first - index.starts[one]) - (second - index.starts[other])
@@ -226,11 +232,13 @@ def _compare(
     covered = np.zeros(len(shorter), bool)
     best, most = 0, 0
     for shift in shifts:
-        tries = [
-            (around, *_alike_at(shorter, longer, around if is_swapped else -around))
-            for around in (shift - 1, shift, shift + 1)
+        # the index knows a shift by a code or so; of those nearby the likest counts
+        near = [
+            (around, around if is_swapped else -around) for around in range(shift - 1, shift + 2)
         ]
-        around, count, alike = max(tries, key=lambda tried: tried[1])
+        around, move = min(near, key=lambda pair: _unlike(shorter, longer, pair[1]))
+        alike = _alike(shorter, longer, move)
+        count = int(np.count_nonzero(alike))
         covered |= alike
         if count > most:
             best, most = around, count
@@ -241,30 +249,47 @@ def _compare(
     return best, shared, share
 
 
-def _alike_at(
+def _overlap(
     shorter: Fingerprint, longer: Fingerprint, shift: int
-) -> tuple[int, NDArray[np.bool_]]:
-    """Which codes of the shorter are as those of the longer ``shift`` codes on, and how many."""
-    alike = np.zeros(len(shorter), bool)
+) -> tuple[int, NDArray[np.int64], NDArray[np.bool_]]:
+    """Where the overlap begins in the shorter, in how many bits it differs, where both tell.
+
+    The longer one is taken from ``shift`` codes on.
+    """
     start, end = max(0, -shift), min(len(shorter), len(longer) - shift)
-    if end - start < _WINDOW:
-        return 0, alike
-    one, other = shorter[start:end], longer[start + shift : end + shift]
+    one, other = shorter[start : max(start, end)], longer[start + shift : max(start, end) + shift]
     told = (one != 0) & (other != 0)
-    differing = _window_sums(_differing(one, other) * told)
-    bits = 32 * _window_sums(told.astype(np.int64))
-    same = (bits >= 16 * _WINDOW) & (differing < _DIFFERENT * bits)
-    # a code is alike if one of the windows over it is
-    cover = np.cumsum(np.concatenate([[0], same, np.zeros(_WINDOW - 1, np.int64)]))
-    over = cover[1:] - np.concatenate([np.zeros(_WINDOW - 1, np.int64), cover])[: len(one)]
-    alike[start:end] = (over > 0) & told
-    return int(np.count_nonzero(alike)), alike
+    return start, _differing(one, other) * told, told
 
 
-def _window_sums(values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Sums over each ``_WINDOW`` neighbours, ``(n - _WINDOW + 1,)``."""
-    sums = np.concatenate([[0], np.cumsum(values)])
-    return np.asarray(sums[_WINDOW:] - sums[:-_WINDOW], np.int64)
+def _unlike(shorter: Fingerprint, longer: Fingerprint, shift: int) -> float:
+    """Differing bits a code of the likest stretch of the overlap."""
+    _, differing, told = _overlap(shorter, longer, shift)
+    if len(told) < _WINDOW:
+        return 32.0
+    return float((_sums(differing, _WINDOW) / np.maximum(1, _sums(told, _WINDOW))).min())
+
+
+def _alike(shorter: Fingerprint, longer: Fingerprint, shift: int) -> NDArray[np.bool_]:
+    """Which codes of the shorter are as those of the longer ``shift`` codes on."""
+    alike = np.zeros(len(shorter), bool)
+    start, differing, told = _overlap(shorter, longer, shift)
+    if len(told) < _WINDOW:
+        return alike
+    bits = 32 * _sums(told, _WINDOW)
+    same = (bits >= 16 * _WINDOW) & (_sums(differing, _WINDOW) < _DIFFERENT * bits)
+    # a code is alike if one of the long windows over it is, and its own surroundings are as well
+    over = _sums(np.pad(same, _WINDOW - 1), _WINDOW) > 0
+    near_bits = 32 * _sums(np.pad(told, _NEAR), 2 * _NEAR + 1)
+    near = _sums(np.pad(differing, _NEAR), 2 * _NEAR + 1) < _DIFFERENT_NEAR * near_bits
+    alike[start : start + len(told)] = over & near & told
+    return alike
+
+
+def _sums(values: NDArray[Any], length: int) -> NDArray[np.int64]:
+    """Sums over each ``length`` neighbours, ``(n - length + 1,)``."""
+    sums = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
+    return np.asarray(sums[length:] - sums[:-length], np.int64)
 
 
 _ONES = np.array([number.bit_count() for number in range(1 << 16)], np.uint8)

@@ -1,0 +1,153 @@
+"""Sets of feature columns by name: FMA's families and combinations, and the groups of Echonest.
+
+The names are those of FMA's baseline notebook (github.com/mdeff/fma, ``baselines.ipynb``;
+Defferrard et al., ISMIR 2017), with ``all`` for its ``all_non-echonest``::
+
+    chosen = feature_set("mfcc/contrast").select(table.columns)  # (tracks, 189)
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepmusic.errors import RequestError, ShapeError
+from deepmusic.features.recipe import COLUMNS, ROWS
+
+__all__ = ["ECHONEST_GROUPS", "ECHONEST_SETS", "FEATURE_SETS", "FeatureSet", "feature_set"]
+
+ECHONEST_GROUPS = {
+    "audio_features": 8,
+    "metadata": 7,
+    "ranks": 5,
+    "social_features": 5,
+    "temporal_features": 224,
+}
+"""The groups of ``echonest.csv`` with their numbers of columns, in its order: 249 in all."""
+
+_COLUMNS_OF = {"features": len(COLUMNS), "echonest": sum(ECHONEST_GROUPS.values())}
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Some columns of a table.
+
+    Args:
+        name: what it goes by.
+        table: ``"features"``, the 518 columns in the order of
+            :data:`~deepmusic.features.COLUMNS`, or ``"echonest"``, the 249 of FMA's table.
+        parts: the families, or groups of Echonest, that it is made of.
+        columns: the places of its columns in the table, ascending.
+    """
+
+    name: str
+    table: Literal["features", "echonest"]
+    parts: tuple[str, ...]
+    columns: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """How many columns it has."""
+        return len(self.columns)
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether all columns are numbers; Echonest's metadata are names, places and dates."""
+        return "metadata" not in self.parts
+
+    def select(self, table: NDArray[Any]) -> NDArray[Any]:
+        """Its columns of a whole table.
+
+        Args:
+            table: ``(tracks, 518)``, or ``(tracks, 249)`` for a set of Echonest.
+
+        Returns:
+            ``(tracks, size)``, a copy.
+
+        Raises:
+            ShapeError: the table has another number of columns.
+        """
+        wanted = _COLUMNS_OF[self.table]
+        if table.ndim != 2 or table.shape[1] != wanted:
+            raise ShapeError(
+                f"The set {self.name!r} takes a table (tracks, {wanted}); got {table.shape}."
+            )
+        return table[:, np.array(self.columns, np.intp)]
+
+
+def _of_families(name: str, families: Sequence[str]) -> FeatureSet:
+    chosen = set(families)
+    places = [place for place, (family, _, _) in enumerate(COLUMNS) if family in chosen]
+    return FeatureSet(name, "features", tuple(families), tuple(places))
+
+
+def _of_echonest(name: str, groups: Sequence[str]) -> FeatureSet:
+    places: list[int] = []
+    start = 0
+    for group, size in ECHONEST_GROUPS.items():
+        if group in groups:
+            places += range(start, start + size)
+        start += size
+    return FeatureSet(name, "echonest", tuple(groups), tuple(places))
+
+
+_BOTH = ("mfcc", "spectral_contrast")
+_COMBINATIONS: dict[str, tuple[str, ...]] = {
+    "mfcc/contrast": _BOTH,
+    "mfcc/contrast/chroma": (*_BOTH, "chroma_cens"),
+    "mfcc/contrast/centroid": (*_BOTH, "spectral_centroid"),
+    "mfcc/contrast/chroma/centroid": (*_BOTH, "chroma_cens", "spectral_centroid"),
+    "mfcc/contrast/chroma/centroid/tonnetz": (
+        *_BOTH, "chroma_cens", "spectral_centroid", "tonnetz",
+    ),
+    "mfcc/contrast/chroma/centroid/zcr": (*_BOTH, "chroma_cens", "spectral_centroid", "zcr"),
+    "all": tuple(ROWS),
+}  # fmt: skip
+
+FEATURE_SETS: dict[str, FeatureSet] = {
+    name: _of_families(name, families)
+    for name, families in ({family: (family,) for family in ROWS} | _COMBINATIONS).items()
+}
+"""By name, in the order of the notebook: 11 families, 6 combinations, and all 518 columns."""
+
+ECHONEST_SETS: dict[str, FeatureSet] = {
+    name: _of_echonest(name, groups)
+    for name, groups in {
+        "echonest_audio": ("audio_features",),
+        "echonest_social": ("social_features",),
+        "echonest_temporal": ("temporal_features",),
+        "echonest_audio/social": ("audio_features", "social_features"),
+        "echonest_all": ("audio_features", "social_features", "temporal_features"),
+        "echonest_ranks": ("ranks",),
+        "echonest_metadata": ("metadata",),
+    }.items()
+}
+"""By name: the five sets of the notebook, and the two groups that it leaves out."""
+
+
+def feature_set(name: str) -> FeatureSet:
+    """Look a set up, or put one together.
+
+    Args:
+        name: a key of :data:`FEATURE_SETS` or :data:`ECHONEST_SETS`, or families joined by
+            ``+``, such as ``"mfcc+zcr"``.
+
+    Raises:
+        RequestError: there is none of that name.
+    """
+    known = FEATURE_SETS | ECHONEST_SETS
+    if name in known:
+        return known[name]
+    parts = name.split("+")
+    if len(parts) > 1 and all(part in ROWS for part in parts) and len(set(parts)) == len(parts):
+        return _of_families(name, parts)
+    close = difflib.get_close_matches(name, known, 3)
+    hint = f"perhaps {' or '.join(map(repr, close))}" if close else f"there are {', '.join(known)}"
+    raise RequestError(
+        f"There is no feature set {name!r}; {hint}; families are joined as in 'mfcc+zcr'."
+    )

@@ -1,0 +1,323 @@
+"""FMA's table of baselines on a miniature with the true layout, beside the notebook's own code."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))
+from miniature_fma import ROOTS, make_miniature, write_checksums
+
+from deepmusic.datasets.fma import Fma, read_fma
+from deepmusic.errors import DataError, RequestError
+from deepmusic.studies import fma_baselines
+from deepmusic.studies.fma_baselines import MODELS, PUBLISHED, Cell, Reproduction, reproduce
+from deepmusic.studies.fma_table import csv_table, markdown, plain_text
+
+SETS = ("zcr", "mfcc/contrast", "all")
+MULTI = "mfcc"
+
+
+def make_told(folder: Path, tracks: int = 72) -> Fma:
+    """A miniature whose features tell genres apart, not always."""
+    mini = make_miniature(folder, tracks, audio=False)
+    path = mini.metadata / "features.csv"
+    lines = path.read_text().splitlines()
+    tops = {row.id: row.genre_top for row in mini.rows}
+    draw = np.random.default_rng(1)
+    means = {title: draw.standard_normal(518) for title in (*ROOTS.values(), "")}
+    for place, line in enumerate(lines[4:], start=4):
+        track = int(line.split(",", 1)[0])
+        values = means[tops[track]] + 2.5 * draw.standard_normal(518)
+        lines[place] = ",".join([str(track), *(f"{value:.10e}" for value in values)])
+    path.write_text("\n".join(lines) + "\n")
+    write_checksums(mini.metadata)
+    return read_fma(folder)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Fma:
+    return make_told(tmp_path_factory.mktemp("fma"))
+
+
+@pytest.fixture(scope="module")
+def whole(told: Fma, tmp_path_factory: pytest.TempPathFactory) -> tuple[Reproduction, Path]:
+    out = tmp_path_factory.mktemp("out") / "new" / "folder"
+    found = reproduce(told, out, sets=(*SETS, MULTI, "echonest_ranks"), tasks=("single", "multi"))
+    return found, out
+
+
+def notebook_accuracies(fma: Fma, families: Sequence[str]) -> dict[str, float]:
+    """As FMA's notebook computes them: frames, label encoder, shuffling, classifiers of 2017."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.preprocessing import LabelEncoder, StandardScaler
+    from sklearn.svm import SVC
+    from sklearn.utils import shuffle
+
+    tracks = fma.tracks[fma.tracks["set", "subset"] <= "medium"]
+    train = tracks.index[tracks["set", "split"] == "training"]
+    test = tracks.index[tracks["set", "split"] == "test"]
+    encoder = LabelEncoder().fit(tracks["track", "genre_top"].astype(str))
+    y_train, y_test = (
+        encoder.transform(tracks.loc[part, ("track", "genre_top")].astype(str))
+        for part in (train, test)
+    )
+    x_train, x_test = (fma.features.loc[part, list(families)].to_numpy() for part in (train, test))
+    x_train, y_train = shuffle(x_train, y_train, random_state=42)
+    scaler = StandardScaler().fit(x_train)
+    models = {
+        "lr": OneVsRestClassifier(LogisticRegression(solver="liblinear")),
+        "knn": KNeighborsClassifier(n_neighbors=min(200, len(train))),
+        "svm": SVC(kernel="rbf", gamma="auto"),
+        "mlp": MLPClassifier(hidden_layer_sizes=(100,), max_iter=2000, random_state=0),
+    }
+    return {
+        name: model.fit(scaler.transform(x_train), y_train).score(scaler.transform(x_test), y_test)
+        for name, model in models.items()
+    }
+
+
+def test_accuracies_are_those_of_the_notebook(told: Fma, whole: tuple[Reproduction, Path]) -> None:
+    families = {
+        "zcr": ["zcr"],
+        "mfcc/contrast": ["mfcc", "spectral_contrast"],
+        "all": list(told.features.columns.levels[0]),
+    }
+    mine = {c.path: c.accuracy for c in whole[0].cells if c.task == "single"}
+    for name, chosen in families.items():
+        wanted = notebook_accuracies(told, chosen)
+        found = {model: mine[f"single:{name}:{model}"] for model in MODELS}
+        assert found == pytest.approx(wanted)
+    assert max(wanted.values()) > 0.5  # there is something to learn, so that this says something
+
+
+def test_subset_accuracy_is_that_of_the_notebook(
+    told: Fma, whole: tuple[Reproduction, Path]
+) -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import average_precision_score
+    from sklearn.multiclass import OneVsRestClassifier
+    from sklearn.preprocessing import MultiLabelBinarizer, StandardScaler
+
+    tracks = told.subset("medium")
+    train = tracks.index[tracks["set", "split"] == "training"]
+    test = tracks.index[tracks["set", "split"] == "test"]
+    binarizer = MultiLabelBinarizer().fit(tracks["track", "genres_all"])
+    y_train, y_test = (
+        binarizer.transform(tracks.loc[part, ("track", "genres_all")]) for part in (train, test)
+    )
+    scaler = StandardScaler().fit(told.features.loc[train, "mfcc"].to_numpy())
+    x_train, x_test = (
+        scaler.transform(told.features.loc[part, "mfcc"].to_numpy()) for part in (train, test)
+    )
+    with pytest.warns(UserWarning, match="not"):  # labels that no training track has
+        model = OneVsRestClassifier(LogisticRegression(solver="liblinear")).fit(x_train, y_train)
+    cell = next(c for c in whole[0].cells if c.path == "multi:mfcc:lr")
+    assert cell.accuracy == pytest.approx(model.score(x_test, y_test))
+    assert cell.scores["labels"] == y_test.shape[1]
+    has = y_test.any(axis=0)
+    assert cell.scores["labels_left_out"] == (~has).sum()
+    assert cell.scores["macro_average_precision"] == pytest.approx(
+        average_precision_score(y_test[:, has], model.decision_function(x_test)[:, has])
+    )
+
+
+def test_cells_stand_in_the_order_of_the_table(whole: tuple[Reproduction, Path]) -> None:
+    found, _ = whole
+    single = [f"single:{name}:{m}" for name in (*SETS, MULTI, "echonest_ranks") for m in MODELS]
+    several = [f"multi:{MULTI}:{model}" for model in ("lr", "svm", "mlp")]
+    assert [cell.path for cell in found.cells] == single + several
+    assert not [cell.error for cell in found.cells if cell.error]
+    ranks = next(cell for cell in found.cells if cell.features == "echonest_ranks")
+    assert "tracks that Echonest knew" in ranks.note
+    assert 0 < ranks.training + ranks.test < found.counts[0] + found.counts[2]
+
+
+def test_published_figures_stand_beside(told: Fma, whole: tuple[Reproduction, Path]) -> None:
+    assert len(PUBLISHED) == 14 * 4
+    assert max(PUBLISHED, key=PUBLISHED.__getitem__) == ("mfcc/contrast/centroid", "svm")
+    assert PUBLISHED["all", "lr"] == pytest.approx(0.611)
+    found, out = whole
+    cell = next(cell for cell in found.cells if cell.path == "single:all:svm")
+    assert cell.published == pytest.approx(0.629)
+    assert cell.difference == pytest.approx(cell.accuracy - 0.629)
+    assert all(c.published is None for c in found.cells if c.task == "multi")
+    small = reproduce(told, out.parent / "small", subset="small", sets=["zcr"], models=["lr"])
+    assert small.cells[0].published is None
+
+
+def test_the_majority_is_of_training(whole: tuple[Reproduction, Path], told: Fma) -> None:
+    table = told.split_counts("medium")
+    assert table.loc[whole[0].majority_genre, "training"] == table["training"].max()
+    share = table.loc[whole[0].majority_genre, "test"] / table["test"].sum()
+    assert whole[0].majority_accuracy == pytest.approx(share)
+
+
+def test_what_is_done_is_not_done_again(
+    told: Fma, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = reproduce(told, tmp_path, sets=["zcr", "rmse"], models=["lr", "svm"])
+    assert [path.name for path in tmp_path.iterdir()] == ["results.jsonl"]
+    lines = (tmp_path / "results.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "results.jsonl").write_text(
+        "".join(lines[:3]) + lines[3][:20]
+    )  # killed while writing
+    (tmp_path / ".tables").mkdir()  # that it had no time to remove
+    (tmp_path / ".tables" / "side.npy").write_bytes(b"half")
+    computed: list[str] = []
+    real = fma_baselines._fit
+
+    def counted(cell: Cell, *rest: object) -> Cell:
+        computed.append(cell.path)
+        return real(cell, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fma_baselines, "_fit", counted)
+    seen: list[tuple[str, int, int, bool]] = []
+    again = reproduce(
+        told,
+        tmp_path,
+        sets=["zcr", "rmse", "tonnetz"],
+        models=["lr", "svm"],
+        on_cell=lambda cell, done, total, kept: seen.append((cell.path, done, total, kept)),
+    )
+    assert computed == [
+        "single:rmse:lr",
+        "single:rmse:svm",
+        "single:tonnetz:lr",
+        "single:tonnetz:svm",
+    ]
+    assert [entry[1:] for entry in seen] == [(n, 6, n <= 2) for n in range(1, 7)]
+    assert [c.accuracy for c in again.cells[:4]] == [c.accuracy for c in first.cells]
+
+
+def test_results_of_other_tables_are_not_taken(told: Fma, tmp_path: Path) -> None:
+    reproduce(told, tmp_path / "out", sets=["zcr"], models=["lr"])
+    other = make_told(tmp_path / "other", 48)
+    kept: list[bool] = []
+    reproduce(
+        other,
+        tmp_path / "out",
+        sets=["zcr"],
+        models=["lr"],
+        on_cell=lambda cell, done, total, was_kept: kept.append(was_kept),
+    )
+    assert kept == [False]
+    with pytest.raises(DataError, match=r"holds rows of .*delete it, or name another"):
+        reproduce(told, tmp_path / "out", sets=["zcr"], models=["lr"], seed=1)
+
+
+@pytest.mark.slow  # two new processes import scikit-learn
+def test_two_workers_find_the_same(
+    whole: tuple[Reproduction, Path], told: Fma, tmp_path: Path
+) -> None:
+    found = reproduce(told, tmp_path, sets=SETS, models=["lr", "mlp"], workers=2)
+    wanted = {cell.path: cell.accuracy for cell in whole[0].cells}
+    assert [cell.accuracy for cell in found.cells] == [wanted[cell.path] for cell in found.cells]
+
+
+def test_values_that_are_no_numbers_cost_only_their_sets(tmp_path: Path) -> None:
+    fma = make_told(tmp_path)
+    train = fma.split("medium")["training"]
+    fma.features.loc[train[:3], ("mfcc", "mean", "01")] = np.nan
+    found = reproduce(fma, tmp_path / "out", sets=["mfcc", "zcr", "all"], models=["lr"])
+    mfcc, zcr, everything = found.cells
+    assert mfcc.error == (
+        "mfcc with lr: 3 of its values in features.csv are not finite numbers; the published "
+        "table has none, so unpack fma_metadata.zip again."
+    )
+    assert everything.error.startswith("all with lr: 3 of its values")
+    assert zcr.accuracy is not None
+    records = (tmp_path / "out" / "results.jsonl").read_text().splitlines()[1:]
+    assert [json.loads(line)["features"] for line in records] == ["zcr"]
+    assert "- mfcc with lr: 3 of its values" in markdown(found)
+    assert "failed (57.8)" in plain_text(found)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"sets": ["mfc"]}, "no feature set 'mfc'"),
+        ({"models": ["forest"]}, "no model 'forest'; there are lr, knn, svm, mlp"),
+        ({"sets": ["echonest_metadata"]}, "names, places and dates"),
+        ({"tasks": ["several"]}, "'single' or 'multi'"),
+        ({"tasks": ["multi"], "sets": ["zcr"]}, "Nothing is left to compute"),
+        ({"models": []}, "Nothing is left to compute"),
+    ],
+)
+def test_impossible_wishes_are_refused(
+    told: Fma, tmp_path: Path, asked: dict[str, list[str]], said: str
+) -> None:
+    with pytest.raises(RequestError, match=said):
+        reproduce(told, tmp_path / "out", **asked)  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
+
+
+def test_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    fma = make_told(tmp_path / "fma")
+    taken = fma.features
+    here = fma.subset("medium").index[4]
+    fma.__dict__["features"] = taken.drop(index=here)
+    with pytest.raises(
+        DataError, match=f"lacks 1 tracks of the medium subset, the first is {here}"
+    ):
+        reproduce(fma, tmp_path / "out", sets=["zcr"], models=["lr"])
+    fma.__dict__["features"] = taken.drop(columns=[("zcr", "std", "01")])
+    with pytest.raises(DataError, match="lacks columns"):
+        reproduce(fma, tmp_path / "out", sets=["zcr"], models=["lr"])
+    fma.__dict__["features"] = taken
+    sides = fma.tracks["set", "split"]
+    fma.tracks["set", "split"] = "training"
+    with pytest.raises(DataError, match="no test tracks"):
+        reproduce(fma, tmp_path / "out", sets=["zcr"], models=["lr"])
+    fma.tracks["set", "split"] = sides
+    fma.tracks["track", "genre_top"] = pd.Categorical(["Rock"] * len(fma.tracks))
+    with pytest.raises(DataError, match="two top genres"):
+        reproduce(fma, tmp_path / "out", sets=["zcr"], models=["lr"])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be made"):
+        reproduce(fma, tmp_path / "file", sets=["zcr"], models=["lr"])
+
+
+def test_columns_in_another_order_are_the_same_table(told: Fma, tmp_path: Path) -> None:
+    turned = read_fma(told.root.parent)
+    turned.__dict__["features"] = told.features.iloc[::-1, ::-1]
+    one, other = (
+        reproduce(fma, tmp_path / name, sets=["mfcc"], models=["lr", "svm"]).cells
+        for fma, name in ((told, "one"), (turned, "other"))
+    )
+    assert [cell.accuracy for cell in one] == [cell.accuracy for cell in other]
+
+
+def test_tables_for_people(whole: tuple[Reproduction, Path]) -> None:
+    text = markdown(whole[0])
+    cell = next(cell for cell in whole[0].cells if cell.path == "single:all:lr")
+    shown = f"{100 * cell.accuracy:.1f} (61.1, {100 * cell.difference:+.1f})"
+    assert f"| all | 518 | {shown} |" in text
+    assert "| features | columns | lr | knn | svm | mlp |\n|---|---|---|---|---|---|" in text
+    assert "| features | columns | lr | svm | mlp |" in text
+    assert "Always saying" in text
+    assert "neighbours, for there are no more training tracks" in text
+    assert "these are other tracks" in text  # than the published ones
+    rows = [line for line in plain_text(whole[0]).splitlines() if line.startswith("all ")]
+    assert shown in rows[0]
+
+
+def test_tables_for_programs(whole: tuple[Reproduction, Path]) -> None:
+    rows = list(csv.DictReader(io.StringIO(csv_table(whole[0]))))
+    assert len(rows) == len(whole[0].cells)
+    for row, cell in zip(rows, whole[0].cells, strict=True):
+        assert float(row["accuracy"]) == cell.accuracy
+        assert (row["published"] == "") == (cell.published is None)
+        assert int(row["columns"]) == cell.size
+    assert float(rows[-1]["hierarchical_f"]) == whole[0].cells[-1].scores["hierarchical_f"]
