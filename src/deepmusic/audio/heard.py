@@ -277,7 +277,9 @@ def _record(heard: Heard) -> dict[str, Any]:
 def _heard(record: dict[str, Any]) -> Heard | None:
     """A result as it was kept; None where the record was changed by other hands."""
     try:
-        codes = np.frombuffer(base64.b64decode(record["fingerprint"]), "<u4").astype(np.uint32)
+        codes = np.frombuffer(base64.b64decode(record["fingerprint"], validate=True), "<u4").astype(
+            np.uint32
+        )
         heard = Heard(**{**record, "faults": tuple(record["faults"]), "fingerprint": codes})
         is_whole = bool(heard.sha256) and heard.duration_s > 0
     except (ValueError, TypeError, KeyError):

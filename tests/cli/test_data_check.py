@@ -1,0 +1,130 @@
+"""``deepmusic data check`` from outside: the table, the report, stops, wrong usage."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from training_runs import Call
+
+RATE = 16000
+LONGEST_S = 60.0
+
+
+def write(path: Path, seed: int, *, seconds: float = 6.0, gain: float = 0.1) -> Path:
+    rng = np.random.default_rng(seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, gain * rng.standard_normal(round(seconds * RATE)).clip(-3, 3), RATE)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number in range(3):
+        write(tmp_path / "music" / f"{number}.wav", number)
+    return tmp_path / "music"
+
+
+def test_all_is_well(call: Call, folder: Path) -> None:
+    done = call("data", "check", folder)
+    assert done.status == 0
+    assert done.output == "3 files, 0:00:18 of sound: 3 well, 0 with notes, 0 with faults.\n"
+    done = call("data", "check", folder, "--all")
+    assert done.output.count("6.00 s, 16,000 Hz, mono, wav pcm_s16\n") == 3
+
+
+def test_what_is_wrong_is_listed(call: Call, folder: Path) -> None:
+    write(folder / "x\n\x1b[31m.flac", 1, gain=0.05)  # as 1.wav, softer
+    (folder / "bad.mp3").write_text("no sound")
+    done = call("data", "check", folder, folder / "nowhere")
+    assert done.status == 1
+    lines = done.output.splitlines()
+    starts = sorted(line.split()[0] for line in lines[:4])
+    assert starts == ["missing", "near_duplicate", "near_duplicate", "not_audio"]
+    assert sum("x\\n\\x1b[31m.flac" in line for line in lines) == 2
+    assert "6 files, 0:00:24 of sound: 2 well, 2 with notes, 2 with faults." in lines
+    assert lines[-3:] == ["       2  near_duplicate", "       1  missing", "       1  not_audio"]
+
+
+def test_notes_alone_are_no_failure(call: Call, tmp_path: Path) -> None:
+    write(tmp_path / "music" / "short.wav", 1, seconds=1)
+    assert call("data", "check", tmp_path / "music").status == 0
+
+
+def test_a_data_set_with_splits(call: Call, tmp_path: Path) -> None:
+    from deepmusic.datasets import Fold, Folds, scan_folder, write_splits
+
+    root = tmp_path / "music"
+    for genre in ("a", "b"):
+        for number in range(2):
+            write(root / genre / f"{number}.wav", number)  # the same sound in both genres
+    dataset = scan_folder(root)
+    splits = tmp_path / "splits.json"
+    write_splits(splits, Folds((Fold((0, 1), (2, 3), ()),)), dataset)
+    plain = call("data", "check", root)
+    assert plain.status == 0
+    assert "label_conflict" not in plain.output
+    labels = call("data", "check", root, "--dataset")
+    assert labels.status == 1
+    assert "       4  label_conflict" in labels.output.splitlines()
+    report = tmp_path / "r.json"
+    leaks = call("data", "check", root, "--splits", splits, "-o", report)
+    assert "       4  duplicate_leak" in leaks.output.splitlines()
+    assert leaks.error.splitlines()[-1] == f"{report}: 4 files."
+    rows = json.loads(report.read_text())["files"]
+    assert [row["parts"] for row in rows] == [["train"], ["train"], ["validation"], ["validation"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-o", "report.txt"], "ends in .json, .csv or .parquet"),
+        (["--workers", "2", "--dask", "tcp://localhost:1"], "--workers is for this machine"),
+        (["more", "--dataset"], "A data set is one PATH"),
+        (["--workers", "0"], "0 is not in the range"),
+    ],
+)
+def test_wrong_usage(call: Call, folder: Path, arguments: list[str], said: str) -> None:
+    done = call("data", "check", folder, *arguments)
+    assert done.status == 2
+    assert said in done.error
+
+
+def test_an_output_that_cannot_be_written_is_said_at_once(call: Call, folder: Path) -> None:
+    done = call("data", "check", folder, "-o", folder / "no" / "r.json")
+    assert done.status == 1
+    assert "cannot be used: no such file or directory" in done.error
+
+
+def test_killed_and_run_again(tmp_path: Path) -> None:
+    root = tmp_path / "music"
+    for number in range(40):
+        write(root / f"{number:02}.wav", number, seconds=20)
+    report, journal = tmp_path / "r.csv", tmp_path / "r.csv.journal"
+    command = [sys.executable, "-m", "deepmusic", "data", "check", str(root), "-o", str(report)]
+
+    def lines() -> int:
+        return journal.read_bytes().count(b"\n") if journal.exists() else 0
+
+    for wanted in (3, 12):
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        stop = time.monotonic() + LONGEST_S
+        while lines() < wanted and child.poll() is None and time.monotonic() < stop:
+            time.sleep(0.005)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        assert not report.exists()
+    before = lines()
+    assert before >= 12
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_S)
+    assert done.returncode == 0, done.stderr
+    assert lines() == 41  # a header, and each file once
+    assert report.read_text().count("\n") == 41
+    assert "40 files" in done.stdout
