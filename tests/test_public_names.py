@@ -67,7 +67,11 @@ PUBLIC = {
         MODELS classify generate load load_composer
     """,
     "deepmusic.studies": """
-        FEATURE_MODELS Score count_parameters markdown_table paired_difference score
+        FEATURE_MODELS FEATURE_SETS FeatureSet FittedModel MODELS Score StudyConfig
+        StudyData StudyModel TABLE_MODELS TableClassifier TableModel consistent
+        count_parameters feature_set hierarchical_score load_study_data markdown_table
+        model_named paired_difference plan_study reproduce run_jobs score score_labels
+        train_baseline with_ancestors write_report
     """,
     "deepmusic.training": """
         FitResult Items Progress Task TrainingConfig checkpoint_path draw_history fill_model fit

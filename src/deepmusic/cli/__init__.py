@@ -23,6 +23,7 @@ _COMMANDS = {
     "evaluate": "deepmusic.cli.evaluate",
     "data": "deepmusic.cli.data",
     "features": "deepmusic.cli.features",
+    "study": "deepmusic.cli.study",
     "benchmark": "deepmusic.cli.benchmark",
     "doctor": "deepmusic.cli.doctor",
 }
@@ -39,6 +40,7 @@ deepmusic train composer --data midis     learn to write in the styles of your o
 deepmusic evaluate runs/music             how well a model hears
 deepmusic data download jsb --to data     public data sets of notes
 deepmusic features extract ~/Music        the 518 features of FMA
+deepmusic study genres --data music       every model of the field, one report
 deepmusic doctor                          what works on this machine
 """
 

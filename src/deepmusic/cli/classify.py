@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
-from deepmusic.cli.models import load_classifier, start_workers
+from deepmusic.cli.models import is_table_run, load_classifier, start_workers
 from deepmusic.cli.output import Format, failure_line, printable, writer
 from deepmusic.cli.pictures import picture_names
 from deepmusic.errors import AudioError
@@ -71,6 +71,14 @@ _DEFAULT_TAG_LOG = "deepmusic-tags.jsonl"
 )
 @click.option("--undo-tags", metavar="LOG", help="Undo the changes of tags noted in LOG, and stop.")
 @click.option("--model", metavar="RUN", default="classifier", help="A run of your own training.")
+@click.option(
+    "--trust",
+    "trusted",
+    metavar="TYPE",
+    multiple=True,
+    help="Let a RUN of `train baseline` hold this class, such as package.module.Class; its code "
+    "runs.",
+)
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, mps or auto.")
 @click.option(
     "--max-minutes",
@@ -98,6 +106,7 @@ def classify(
     tag_log: str,
     undo_tags: str | None,
     model: str,
+    trusted: tuple[str, ...],
     device: str,
     max_minutes: float,
 ) -> None:
@@ -112,6 +121,15 @@ def classify(
         raise click.UsageError("--overwrite-tags needs --write-tags.")
     if timeline and form == "csv":
         raise click.UsageError("--timeline has no place in CSV; use --format json or text.")
+    if is_table_run(model):
+        _refuse_over_time(
+            model,
+            {
+                "--timeline": timeline,
+                "--timeline-picture": timeline_picture,
+                "--explain": explain_picture,
+            },
+        )
     if undo_tags is not None:
         if paths or write_tags:
             raise click.UsageError("--undo-tags LOG stands alone: the log names the files.")
@@ -146,7 +164,7 @@ def classify(
         if workers is not None:
             stack.enter_context(workers)
         # nothing to hear needs no model
-        classifier = load_classifier(model, device=device) if tracks else None
+        classifier = load_classifier(model, device=device, trusted=trusted) if tracks else None
         results = None
         if results_path is not None and classifier is not None:
             results = stack.enter_context(
@@ -188,7 +206,9 @@ def classify(
                 _draw(verdict, picture_of(verdict.path))
             if explanation_of is not None and classifier is not None and verdict.top:
                 try:
-                    _explain(verdict, classifier, str(explanation_of(verdict.path)))
+                    _explain(
+                        verdict, cast("Classifier", classifier), str(explanation_of(verdict.path))
+                    )
                 except AudioError as error:  # such as ten minutes of silence first
                     unexplained += 1
                     shown.tell(printable(f"{verdict.path}: no explanation: {error}"))
@@ -200,6 +220,16 @@ def classify(
     if tagger is not None:
         click.echo(tagger.summary(), err=True)
     ctx.exit(1 if failed or unexplained or (tagger is not None and tagger.failed) else 0)
+
+
+def _refuse_over_time(model: str, options: dict[str, object]) -> None:
+    """Refuse what needs segments: a run of ``train baseline`` hears a track as one."""
+    for option, value in options.items():
+        if value:
+            raise click.UsageError(
+                f"{option} needs a model that hears segments; {model} is a run of 'train "
+                "baseline', which hears a track as one."
+            )
 
 
 def _draw(verdict: Verdict, path: object) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from deepmusic.datasets import FolderDataset
     from deepmusic.datasets.splits import Protocol
     from deepmusic.hearing.inference import Classifier
+    from deepmusic.studies.table_classifier import TableClassifier
 
 __all__ = ["evaluate"]
 
@@ -248,7 +249,7 @@ def _test_part(run: Path, dataset: FolderDataset) -> tuple[Protocol | None, Fold
 
 
 def _known(
-    dataset: FolderDataset, classifier: Classifier
+    dataset: FolderDataset, classifier: Classifier | TableClassifier
 ) -> tuple[FolderDataset, tuple[str, ...], tuple[str, ...]]:
     """The tracks whose genres the model knows, the genres that it does not, and what to say."""
     counts = Counter(t.genre for t in dataset.tracks if t.genre not in classifier.genres)

@@ -15,6 +15,7 @@ import click
 from deepmusic.cli.figures import figures_summary
 from deepmusic.cli.output import printable
 from deepmusic.cli.progress import display
+from deepmusic.cli.train_baseline import baseline
 from deepmusic.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ __all__ = ["train"]
 @click.group()
 def train() -> None:
     """Train a model of your own."""
+
+
+train.add_command(baseline)
 
 
 @train.command()

@@ -42,10 +42,10 @@ class HalfBand:
         count = max(0, (len(sound) - 4 * reach) // 2 + 1)
         self._waiting = sound[2 * count :]
         found = np.empty(count + -count % FLOATS, np.float32)
-        even, odd = np.zeros((2, len(found) + 2 * reach), np.float32)
         used = sound[: 2 * (count + 2 * reach)]
-        even[: len(used[::2])] = used[::2]
-        odd[: len(used[1::2])] = used[1::2]
+        even, odd = np.empty((2, len(found) + 2 * reach), np.float32)
+        for part, half in ((even, used[::2]), (odd, used[1::2])):
+            part[: len(half)], part[len(half) :] = half, 0
         _halved(even, odd, self._weights, found)
         return found[:count]
 

@@ -14,7 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.features.compiled import compiled
-from deepmusic.features.lanes import FLOATS, greater, lesser, load_floats, store
+from deepmusic.features.lanes import (
+    DOUBLES,
+    FLOATS,
+    greater,
+    lesser,
+    load_as_doubles,
+    load_floats,
+    store,
+)
 from deepmusic.features.spectra import BINS, FFT_SIZE, HOP
 
 __all__ = [
@@ -37,28 +45,58 @@ HIGHEST_BAND_HZ = _LOWEST_BAND_HZ * 2 ** (CONTRAST_BANDS - 2)
 """Where the highest band of the contrast begins: at most half the rate."""
 
 
-@lru_cache(maxsize=8)
-def _bin_powers(rate: float) -> NDArray[np.float64]:
-    hz = np.fft.rfftfreq(FFT_SIZE, 1 / rate)
-    return np.stack([np.ones(BINS), hz, hz**2])
+def _bin_hz(rate: float) -> NDArray[np.float64]:
+    return np.asarray(np.fft.rfftfreq(FFT_SIZE, 1 / rate), np.float64)
 
 
 def centroid_and_bandwidth(
     spectra: NDArray[np.float32], rate: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Centre and spread of each spectrum in Hz, ``(frames,)`` each; 0 where all is silent."""
-    total, first, second = _bin_powers(rate) @ spectra.astype(np.float64)
+    frames = spectra.shape[1]
+    moments = np.empty((3, frames + -frames % DOUBLES))
+    _moments(_padded(spectra, DOUBLES), _bin_hz(rate), *moments)
+    total, first, second = moments[:, :frames]
     total = np.where(total < np.finfo(np.float32).tiny, 1.0, total)
     centre = first / total
     width = np.sqrt(np.maximum(second / total - centre**2, 0))
     return np.asarray(centre), np.asarray(width)
 
 
+def _padded(spectra: NDArray[np.float32], lanes: int) -> NDArray[np.float32]:
+    """Spectra with silent ones after the last, until their number is a multiple."""
+    missing = -spectra.shape[1] % lanes
+    return np.pad(spectra, ((0, 0), (0, missing))) if missing else spectra
+
+
+@compiled
+def _moments(
+    spectra: NDArray[np.float32],
+    hz: NDArray[np.float64],
+    total: NDArray[np.float64],
+    first: NDArray[np.float64],
+    second: NDArray[np.float64],
+) -> None:
+    """Write the sums of each spectrum, weighted by 1, by frequency, and by its square."""
+    flat, row = spectra.reshape(-1), spectra.shape[1]
+    for frame in range(0, row, DOUBLES):
+        nothing = load_as_doubles(flat, frame) * 0.0
+        sum_0, sum_1, sum_2 = nothing, nothing, nothing
+        for place in range(len(spectra)):
+            height = load_as_doubles(flat, place * row + frame)
+            sum_0 = sum_0 + height
+            sum_1 = sum_1 + height * hz[place]
+            sum_2 = sum_2 + height * (hz[place] * hz[place])
+        store(total, frame, sum_0)
+        store(first, frame, sum_1)
+        store(second, frame, sum_2)
+
+
 def rolloff(spectra: NDArray[np.float32], rate: float) -> NDArray[np.float64]:
     """Frequency in Hz below which 85 % of each spectrum lie, ``(frames,)``."""
     bins = np.zeros(spectra.shape[1], np.int32)
     _rolled_off(spectra, np.float32(_ROLLED_OFF), bins)
-    return np.asarray(np.fft.rfftfreq(FFT_SIZE, 1 / rate)[bins], np.float64)
+    return np.asarray(_bin_hz(rate)[bins])
 
 
 @compiled
@@ -126,8 +164,7 @@ def contrast_ends(spectra: NDArray[np.float32], rate: float) -> NDArray[np.float
         ``(14, frames)``: seven peaks, then seven valleys.
     """
     frames = spectra.shape[1]
-    if missing := -frames % FLOATS:
-        spectra = np.pad(spectra, ((0, 0), (0, missing)))
+    spectra = _padded(spectra, FLOATS)
     found = np.empty((2 * CONTRAST_BANDS, spectra.shape[1]), np.float32)
     for number, band in enumerate(_bands(rate)):
         ends = found[number], found[CONTRAST_BANDS + number]

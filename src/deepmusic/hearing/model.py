@@ -28,7 +28,16 @@ from deepmusic.errors import ShapeError
 from deepmusic.hearing.config import ClassifierConfig
 from deepmusic.hearing.texture import texture, texture_size
 
-__all__ = ["CapsuleClassifier", "Committee", "Heard", "Views", "views"]
+__all__ = [
+    "CapsuleClassifier",
+    "Committee",
+    "Heard",
+    "ImageNetwork",
+    "Views",
+    "convolutional_stem",
+    "stem_rows",
+    "views",
+]
 
 SKETCH_FRAMES = 16
 """Columns of the coarse image that the reconstruction aims at."""
@@ -87,29 +96,61 @@ def views(log_mel: Tensor, config: ClassifierConfig) -> Views:
     return Views(image, texture(log_mel) if config.texture_capsules else image.new_zeros(0))
 
 
-class CapsuleClassifier(nn.Module):
-    """One network of the committee.
+class ImageNetwork(nn.Module):
+    """What any network on log-mel segments needs to be trained as ours are.
+
+    The means and deviations by which it scales its input are buffers, set by :meth:`fit_scales`.
 
     Args:
         config: sizes and choices.
-
-    The means and deviations by which it scales its input are buffers, set by :meth:`fit_scales`.
     """
 
     image_mean: Tensor
     image_std: Tensor
-    texture_mean: Tensor
-    texture_std: Tensor
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
         self.config = config
-        genres, dim, height = len(config.genres), config.pose_dim, _stem_rows(config.bands)
         self.register_buffer("image_mean", torch.zeros(config.bands))
         self.register_buffer("image_std", torch.ones(config.bands))
+
+    def forward(self, seen: Views, *, rebuild: Tensor | None = None) -> Heard:
+        """Hear segments; see :class:`CapsuleClassifier`."""
+        raise NotImplementedError
+
+    def sketch(self, image: Tensor) -> Tensor:
+        """What is rebuilt: ``(b, f, t)`` in deviations, averaged to ``(b, f, 16)``."""
+        return F.adaptive_avg_pool1d(self.scale(image), SKETCH_FRAMES)
+
+    def scale(self, image: Tensor) -> Tensor:
+        """The image in deviations from each band's mean."""
+        return (image - self.image_mean.unsqueeze(1)) / self.image_std.unsqueeze(1)
+
+    @torch.no_grad()
+    def fit_scales(self, seen: Views) -> None:
+        """Take means and deviations from segments of the training tracks."""
+        self.image_mean.copy_(seen.image.mean(dim=(0, 2)))
+        self.image_std.copy_(seen.image.std(dim=(0, 2)).clamp_min(1e-3))
+
+
+class CapsuleClassifier(ImageNetwork):
+    """One network of the committee.
+
+    Args:
+        config: sizes and choices.
+    """
+
+    texture_mean: Tensor
+    texture_std: Tensor
+
+    def __init__(self, config: ClassifierConfig) -> None:
+        super().__init__(config)
+        genres, dim, height = len(config.genres), config.pose_dim, stem_rows(config.bands)
         self.register_buffer("texture_mean", torch.zeros(texture_size()))
         self.register_buffer("texture_std", torch.ones(texture_size()))
-        self.stem = _stem(config.channels, config.dropout) if config.place_types else None
+        self.stem = (
+            convolutional_stem(config.channels, config.dropout) if config.place_types else None
+        )
         self.texture_dropout = nn.Dropout(config.texture_dropout)
         self.linear = self.places = self.reader = self.decoder = None
         if config.routing == "none":
@@ -177,20 +218,11 @@ class CapsuleClassifier(nn.Module):
             ),
         )
 
-    def sketch(self, image: Tensor) -> Tensor:
-        """What is rebuilt: ``(b, f, t)`` in deviations, averaged to ``(b, f, 16)``."""
-        return F.adaptive_avg_pool1d(self.scale(image), SKETCH_FRAMES)
-
-    def scale(self, image: Tensor) -> Tensor:
-        """The image in deviations from each band's mean."""
-        return (image - self.image_mean.unsqueeze(1)) / self.image_std.unsqueeze(1)
-
     @torch.no_grad()
     def fit_scales(self, seen: Views) -> None:
         """Take means and deviations from segments of the training tracks."""
         if self.stem is not None:
-            self.image_mean.copy_(seen.image.mean(dim=(0, 2)))
-            self.image_std.copy_(seen.image.std(dim=(0, 2)).clamp_min(1e-3))
+            super().fit_scales(seen)
         if self.config.texture_capsules:
             self.texture_mean.copy_(seen.texture.mean(dim=0))
             self.texture_std.copy_(seen.texture.std(dim=0).clamp_min(1e-3))
@@ -261,7 +293,7 @@ class Committee(nn.Module):
         return log_scores, torch.stack([h.lengths for h in heard]).mean(dim=0)
 
 
-def _stem(channels: tuple[int, int, int], dropout: float) -> nn.Sequential:
+def convolutional_stem(channels: tuple[int, int, int], dropout: float) -> nn.Sequential:
     """Three convolutions with pooling: ``(b, 1, f, t)`` to ``(b, channels, f / 16, t / 16)``."""
     layers: list[nn.Module] = []
     before = 1
@@ -276,7 +308,7 @@ def _stem(channels: tuple[int, int, int], dropout: float) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Dropout2d(dropout))
 
 
-def _stem_rows(bands: int) -> int:
+def stem_rows(bands: int) -> int:
     """Rows that are left of so many bands after the stem."""
     rows = (bands + 1) // 2
     for _ in range(3):

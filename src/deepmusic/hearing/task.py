@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from deepmusic.audio import segment_starts
 from deepmusic.capsules import coupling_entropy, dead_share, margin_loss, reconstruction_loss
 from deepmusic.hearing.config import ClassifierConfig
-from deepmusic.hearing.model import CapsuleClassifier, Views, views
+from deepmusic.hearing.model import CapsuleClassifier, Heard, ImageNetwork, Views, views
 from deepmusic.hearing.texture import texture
 
 __all__ = [
@@ -111,6 +111,7 @@ class ClassifierTask:
         textures: what :func:`segment_textures` gives of each track of both sides, for a network
             that reads textures alone; None computes them, which several such networks need only
             once.
+        network: makes the network of its configuration.
     """
 
     monitor = "loss"
@@ -126,13 +127,14 @@ class ClassifierTask:
         augmentation: Augmentation | None = None,
         metadata: Mapping[str, Any] | None = None,
         textures: tuple[Textures, Textures] | None = None,
+        network: Callable[[ClassifierConfig], ImageNetwork] = CapsuleClassifier,
     ) -> None:
         self.config = config
         self.augmentation = augmentation or Augmentation()
         self.metadata = {**(metadata or {}), "classifier": config.to_dict()}
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.model: nn.Module = CapsuleClassifier(config)
+            self.model: nn.Module = network(config)
         self.dataset: Segments | SegmentTextures
         if config.place_types:
             self.dataset = Segments(
@@ -177,10 +179,7 @@ class ClassifierTask:
             masked = _masked(seen.image, network.image_mean, self.augmentation.mask_share)
             seen = Views(masked, seen.texture)
         heard = model(seen, rebuild=labels if self.config.place_types else None)
-        if heard.poses is None:
-            loss = -(targets * heard.log_scores).sum(dim=1).mean()
-        else:
-            loss = margin_loss(heard.lengths, targets)
+        loss = self.genre_loss(heard, targets)
         with torch.no_grad():
             right = heard.log_scores.argmax(dim=1) == targets.argmax(dim=1)
             measures: dict[str, Tensor | float] = {"accuracy": right.float().mean()}
@@ -192,6 +191,12 @@ class ClassifierTask:
             error = reconstruction_loss(heard.rebuilt, network.sketch(whole))
             loss = loss + self.config.reconstruction * error
         return loss, measures
+
+    def genre_loss(self, heard: Heard, targets: Tensor) -> Tensor:
+        """How far from the genres' shares ``(b, genres)`` is what was heard; a scalar."""
+        if heard.poses is None:
+            return -(targets * heard.log_scores).sum(dim=1).mean()
+        return margin_loss(heard.lengths, targets)
 
     def validate(self, model: nn.Module) -> Mapping[str, float]:
         """Loss (cross-entropy of the track scores) and accuracy on the validation tracks."""
@@ -221,8 +226,8 @@ class ClassifierTask:
         )
         return torch.stack([track_scores(part) for part in torch.split(scores, counts)])
 
-    def _network(self) -> CapsuleClassifier:
-        assert isinstance(self.model, CapsuleClassifier)
+    def _network(self) -> ImageNetwork:
+        assert isinstance(self.model, ImageNetwork)
         return self.model
 
     def _seen(self, segments: Tensor) -> Views:

@@ -38,7 +38,13 @@ def load(name: str | os.PathLike[str] = "classifier", *, device: str = "auto") -
     """
     if os.fspath(name) == "composer":
         raise CheckpointError("'composer' is no classifier; load_composer loads it.")
-    return Classifier.load(_path(name), device=device)
+    path = _path(name)
+    if (path / "model.skops").exists():
+        raise CheckpointError(
+            f"{path} is a run of 'train baseline'; 'deepmusic classify' takes it, and in Python "
+            "deepmusic.studies.table_classifier.TableClassifier.load."
+        )
+    return Classifier.load(path, device=device)
 
 
 def load_composer(name: str | os.PathLike[str] = "composer") -> Composer:

@@ -3,21 +3,23 @@
 A *result* is what one model made of one fold: a dictionary of ``model``, ``seed``, ``fold``,
 ``tracks`` and ``correct`` (numbers of test tracks), ``trained_on`` (number of tracks learned from),
 ``seconds``, ``parameters``, ``genres``, ``truth`` (a genre a track) and ``probabilities`` (path ->
-one number a genre), in the order of ``truth``.
+one number a genre), in the order of ``truth``. Where they were measured, ``seconds_per_track`` and
+``peak_memory_bytes`` stand beside them.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 from sklearn.metrics import f1_score, recall_score
 
-__all__ = ["Score", "markdown_table", "paired_difference", "score"]
+from deepmusic.hearing.calibration import calibration_error
+from deepmusic.studies.significance import paired_difference
+
+__all__ = ["Score", "heard", "markdown_table", "paired_difference", "score"]
 
 Result = Mapping[str, Any]
 
@@ -32,24 +34,40 @@ class Score(NamedTuple):
     parameters: float
     seconds: float  # a fold
     folds: dict[tuple[int, int], float]  # (seed, fold) -> accuracy
+    calibration: float  # expected calibration error, mean over seeds
+    confusion: NDArray[np.int64]  # (genres, genres), rows are the truth, tracks of all seeds
+    seconds_per_track: float | None  # of the prediction, median over folds
+    peak_memory_bytes: float | None  # of the process, the greatest of all folds
+
+
+def heard(results: Sequence[Result]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Probabilities ``(tracks, genres)`` and labels ``(tracks,)`` of some results together."""
+    genres = results[0]["genres"]
+    rows = [row for result in results for row in result["probabilities"].values()]
+    labels = [genres.index(genre) for result in results for genre in result["truth"]]
+    return np.array(rows, np.float64), np.array(labels, np.int64)
 
 
 def score(results: Sequence[Result]) -> Score:
     """The figures of one model from its results."""
     genres = results[0]["genres"]
-    accuracy, macro_f1, recall, merged = [], [], [], []
+    accuracy, macro_f1, recall, merged, calibration = [], [], [], [], []
+    confusion = np.zeros((len(genres), len(genres)), np.int64)
     for seed in sorted({result["seed"] for result in results}):
         ours = [result for result in results if result["seed"] == seed]
-        truth = np.array([genre for result in ours for genre in result["truth"]])
-        rows = [row for result in ours for row in result["probabilities"].values()]
-        said = np.array(genres)[np.argmax(rows, axis=1)]
+        rows, labels = heard(ours)
+        np.add.at(confusion, (labels, rows.argmax(axis=1)), 1)
+        truth, said = np.array(genres)[labels], np.array(genres)[rows.argmax(axis=1)]
         accuracy.append(float(np.mean(truth == said)))
         common = {"labels": genres, "average": None, "zero_division": 0}
         macro_f1.append(float(f1_score(truth, said, **common).mean()))
         recall.append(recall_score(truth, said, **common))
+        calibration.append(calibration_error(rows, labels))
         if {"pop", "rock"} <= set(genres):
             both = np.isin(truth, ["pop", "rock"]) & np.isin(said, ["pop", "rock"])
             merged.append(float(np.mean(both | (truth == said))))
+    speeds = [s for r in results if (s := r.get("seconds_per_track")) is not None]
+    peaks = [b for r in results if (b := r.get("peak_memory_bytes")) is not None]
     return Score(
         accuracy=accuracy,
         macro_f1=macro_f1,
@@ -58,35 +76,11 @@ def score(results: Sequence[Result]) -> Score:
         parameters=float(np.median([result["parameters"] for result in results])),
         seconds=float(np.median([result["seconds"] for result in results])),
         folds={(r["seed"], r["fold"]): r["correct"] / r["tracks"] for r in results},
+        calibration=float(np.mean(calibration)),
+        confusion=confusion,
+        seconds_per_track=float(np.median(speeds)) if speeds else None,
+        peak_memory_bytes=float(np.max(peaks)) if peaks else None,
     )
-
-
-def paired_difference(
-    ours: Mapping[tuple[int, int], float],
-    theirs: Mapping[tuple[int, int], float],
-    *,
-    overlap: float,
-) -> tuple[float, float, float]:
-    """Mean difference over the same folds, half width of its 95 % interval, and p.
-
-    The corrected resampled t-test of Nadeau and Bengio (2003): folds of several seeds share
-    tracks, so the variance of the mean is (1/n + test/train) times that of one difference.
-
-    Args:
-        ours: accuracy by (seed, fold); only folds that both models have are compared.
-        theirs: likewise, of the model to compare with.
-        overlap: test tracks over training tracks of a fold.
-    """
-    shared = sorted(ours.keys() & theirs.keys())
-    difference = np.array([ours[key] - theirs[key] for key in shared])
-    if len(shared) < 2:
-        return float(difference.mean()) if shared else math.nan, math.nan, math.nan
-    error = math.sqrt(difference.var(ddof=1) * (1 / len(shared) + overlap))
-    if error == 0:
-        return float(difference.mean()), 0.0, 1.0 if difference.mean() == 0 else 0.0
-    free = len(shared) - 1
-    p = 2 * stats.t.sf(abs(difference.mean()) / error, free)
-    return float(difference.mean()), float(stats.t.ppf(0.975, free) * error), float(p)
 
 
 def markdown_table(results: Sequence[Result], names: Sequence[str], reference: str) -> str:

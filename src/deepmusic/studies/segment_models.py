@@ -1,0 +1,183 @@
+"""The study's models that hear: networks on log-mel segments, the shipped design, averages.
+
+Only what is fitted or loaded imports PyTorch: the entries can be listed without.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepmusic.errors import DataError
+from deepmusic.files import write_atomically
+from deepmusic.studies.models import FittedModel, StudyModel
+from deepmusic.version import __version__
+
+if TYPE_CHECKING:
+    from deepmusic.datasets import Fold, Track
+    from deepmusic.hearing import Classifier
+    from deepmusic.hearing.spectrograms import SpectrogramStore
+    from deepmusic.studies.data import StudyData
+
+__all__ = ["FittedCommittee", "fit_committee", "study_models"]
+
+_NETWORKS = {
+    "cnn": "Plain convolutional network: the capsules' stem, one more convolution, mean over time.",
+    "alexnet": "AlexNet-like: five convolutions and three fully connected layers, scaled down "
+    "(Krizhevsky et al. 2012).",
+    "lstm": "Two LSTM layers over the frames, mean of their states (Hochreiter and Schmidhuber "
+    "1997).",
+    "gru": "Two GRU layers over the frames, mean of their states (Cho et al. 2014).",
+    "crnn": "Four convolutions, then two GRU layers (Choi et al. 2017).",
+    "capsules-dynamic": "One routed layer of genre capsules, dynamic routing (Sabour et al. 2017).",
+    "capsules-em": "The same with EM routing (Hinton et al. 2018).",
+    "capsules-self": "The same with self-routing (Hahn et al. 2019).",
+    "capsules-variational": "The same with variational Bayes routing (Ribeiro et al. 2020).",
+    "capsules-inverted-attention": "The same with inverted dot-product attention (Tsai et al. "
+    "2020).",
+    "capsules-self-attention": "The same with self-attention routing (Mazzia et al. 2021).",
+    "capsules-uniform": "The same with equal couplings: no routing.",
+}
+_COMMITTEE = "capsules"
+_COMMITTEE_SUMMARY = (
+    "The shipped classifier: a committee of capsule networks on segments and on their textures."
+)
+_KIND = "capsule committee"
+_WEIGHTS = "weights.safetensors"
+
+
+def study_models() -> tuple[StudyModel, ...]:
+    """Entries of :data:`deepmusic.studies.models.MODELS`, in the order of the report."""
+    from deepmusic.studies.averages import average_models
+
+    networks = [
+        StudyModel(name, "segments", summary, partial(_fit, name), _load)
+        for name, summary in _NETWORKS.items()
+    ]
+    committee = StudyModel(
+        _COMMITTEE, "segments", _COMMITTEE_SUMMARY, fit_committee, load_committee
+    )
+    return (*networks, committee, *average_models())
+
+
+def _fit(name: str, data: StudyData, fold: Fold, seed: int, work: Path) -> FittedModel:
+    from deepmusic.studies.segment_training import fit_network
+
+    return fit_network(name, data, fold, seed, work)
+
+
+def _load(folder: Path) -> FittedModel:
+    from deepmusic.studies.segment_training import load_network
+
+    return load_network(folder)
+
+
+@dataclass(frozen=True)
+class FittedCommittee:
+    """The shipped design, trained on one fold.
+
+    Args:
+        classifier: on the CPU.
+    """
+
+    classifier: Classifier
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers its networks have learned."""
+        return sum(parameter.numel() for parameter in self.classifier.committee.parameters())
+
+    def predict_proba(self, data: StudyData, places: Sequence[int]) -> NDArray[np.float64]:
+        """Probabilities ``(len(places), genres)`` of tracks; rows add up to 1.
+
+        Raises:
+            DataError: there are no spectrograms, or the genres are others.
+        """
+        from deepmusic.studies.segment_training import one_thread, spectrograms_of
+
+        genres = self.classifier.genres
+        if data.genres != genres:
+            raise DataError(
+                f"{_COMMITTEE} has learned {', '.join(genres)}; these data have "
+                f"{', '.join(data.genres)}."
+            )
+        with one_thread():
+            heard = [self.classifier.hear_spectrogram(s) for s in spectrograms_of(data, places)]
+        return np.array(heard).reshape(-1, len(genres))
+
+    def save(self, folder: Path) -> None:
+        """Write ``model.json`` and a file of weights that ``deepmusic classify`` takes too.
+
+        Raises:
+            DeepMusicError: the folder cannot be written.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self.classifier.save(folder / _WEIGHTS)
+        with write_atomically(folder / "model.json") as file:
+            about = {"kind": _KIND, "name": _COMMITTEE, "version": __version__}
+            file.write(json.dumps(about, indent=1) + "\n")
+
+
+def fit_committee(data: StudyData, fold: Fold, seed: int, work: Path) -> FittedCommittee:
+    """Train the design that is shipped, as ``deepmusic train classifier`` does.
+
+    Its networks divide the training and the validation tracks among themselves: each is validated
+    on tracks that it does not learn from.
+
+    Args:
+        data: with spectrograms.
+        fold: the test part is not touched.
+        seed: of the division and of all training.
+        work: folder to work and resume in.
+
+    Raises:
+        DataError: there are no spectrograms, or the tracks cannot be divided by artist.
+        CheckpointError: the folder holds a run of other data or settings.
+    """
+    from deepmusic.hearing.config import ClassifierConfig
+    from deepmusic.hearing.inference import Classifier
+    from deepmusic.hearing.training import DEFAULT_TRAINING, train_committee
+    from deepmusic.studies.segment_training import one_thread
+
+    with one_thread():
+        committee, calibration, _ = train_committee(
+            data.dataset,
+            [*fold.train, *fold.validation],
+            cast("SpectrogramStore", _Spectrograms(data)),  # of which only `load` is asked
+            ClassifierConfig(genres=data.genres),
+            work,
+            training=replace(DEFAULT_TRAINING, seed=seed, device="cpu"),
+            resume=True,
+        )
+    return FittedCommittee(Classifier(committee, calibration, device="cpu"))
+
+
+def load_committee(folder: Path) -> FittedCommittee:
+    """Read what :meth:`FittedCommittee.save` wrote.
+
+    Raises:
+        CheckpointError: the weights are missing, damaged or of another model.
+    """
+    from deepmusic.hearing.inference import Classifier
+
+    return FittedCommittee(Classifier.load(folder / _WEIGHTS, device="cpu"))
+
+
+class _Spectrograms:
+    """The study's spectrograms by track, as the training of the classifier asks for them."""
+
+    def __init__(self, data: StudyData) -> None:
+        self._data = data
+        self._place = {track.path: place for place, track in enumerate(data.dataset.tracks)}
+
+    def load(self, track: Track) -> NDArray[np.float16]:
+        from deepmusic.studies.segment_training import spectrograms_of
+
+        return spectrograms_of(self._data, [self._place[track.path]])[0]

@@ -1,0 +1,222 @@
+"""``deepmusic study genres``: what it prints, keeps, refuses, and writes when it is cut short."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "hearing"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "studies"))
+from fake_models import FAKES, fit_mean, model
+from miniature_gtzan import write_gtzan
+from synthetic import write_folder
+
+from deepmusic.cli import deepmusic
+from deepmusic.datasets import scan_folder
+from deepmusic.features import COLUMNS, FeatureTable, write_features
+from deepmusic.studies.averages import PARTS
+
+
+@pytest.fixture(scope="module")
+def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("study") / "music", artists=5, each=1)
+
+
+@pytest.fixture(scope="module")
+def table(music: Path) -> Path:
+    """Features by which anyone can tell the genres apart."""
+    tracks = scan_folder(music).tracks
+    rows = np.random.default_rng(0).normal(size=(len(tracks), len(COLUMNS)))
+    rows[:, 0] += [9.0 * (track.genre == "clicks") for track in tracks]
+    facts: dict[str, list[object]] = {"path": [track.path for track in tracks]}
+    path = music.parent / "features.parquet"
+    write_features(path, FeatureTable(facts, rows.astype(np.float32), "fma", 1))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _fakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    fakes = {name: made for name, made in FAKES.items() if made.kind == "features"}
+    fakes["average-features"] = model("average-features", fit_mean, "average")
+    monkeypatch.setitem(PARTS, "average-features", ("logistic", "majority"))
+    monkeypatch.setattr("deepmusic.studies.models.MODELS", fakes)
+
+
+def study(music: Path, table: Path, out: Path, *arguments: object) -> Result:
+    command = ["study", "genres", "--data", music, "--out", out, "--features", table, "--folds", 2]
+    words = [*command, "--seeds", 1, *arguments]
+    return CliRunner().invoke(deepmusic, list(map(str, words)))
+
+
+def models_of(out: Path) -> list[str]:
+    lines = (out / "results.jsonl").read_text().splitlines()
+    return sorted({json.loads(line)["model"] for line in lines})
+
+
+def test_it_writes_the_report_and_does_nothing_twice(
+    music: Path, table: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "study"
+    done = study(music, table, out, "--models", "logistic,majority")
+    assert done.exit_code == 0, done.output
+    for name in ("report.html", "report.md", "table.csv", "results.jsonl"):
+        assert (out / name).stat().st_size > 0
+    lines = done.stdout.splitlines()
+    assert lines[0].split()[:2] == ["model", "accuracy"]
+    assert {line.split()[0] for line in lines[1:3]} == {"logistic", "majority"}
+    assert ["majority", "100.0"] in [line.split()[:2] for line in lines]
+    assert any("random folds (leaks)" in line for line in lines)
+    before = (out / "results.jsonl").read_bytes()
+    again = study(music, table, out, "--models", "logistic,majority")
+    assert again.exit_code == 0
+    assert "are there from before, 0 are to do" in again.stderr
+    assert (out / "results.jsonl").read_bytes() == before
+    assert again.stdout == done.stdout
+
+
+def test_a_model_that_fails_costs_only_itself(music: Path, table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    done = study(music, table, out, "--models", "few,logistic,broken", "--sizes", "1")
+    assert done.exit_code == 1
+    said = "There are too few tracks of 'jazz' for this model."
+    assert (
+        sum(said in line and not line.startswith("missing") for line in done.stderr.splitlines())
+        == 1
+    )
+    assert "Unexpected ZeroDivisionError: a bug of two lines." in done.stderr
+    assert "Traceback" not in done.output
+    assert models_of(out) == ["logistic"]
+    report = (out / "report.md").read_text()
+    assert f"few: of 2, 2 jobs are missing. {said}" in report
+    assert "logistic |" in report
+
+
+def test_an_average_brings_its_parts(music: Path, table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    done = study(music, table, out, "--models", "average-features", "--sizes", "1")
+    assert done.exit_code == 0, done.output
+    assert "Also trained, as parts of averages: logistic, majority." in done.stderr
+    assert models_of(out) == ["average-features", "logistic", "majority"]
+
+
+def test_an_interrupt_keeps_what_is_done_and_writes_the_report(
+    music: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deepmusic.studies import models
+
+    calls: list[int] = []
+
+    def interrupted(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return fit_mean(*arguments)
+
+    both = {"logistic": model("logistic", interrupted), "majority": FAKES["majority"]}
+    monkeypatch.setattr(models, "MODELS", both)
+    out = tmp_path / "study"
+    options = ("--models", "all", "--protocol", "random")
+    done = study(music, table, out, *options)
+    assert done.exit_code != 0
+    assert "Interrupted; the report is written" in done.stderr
+    assert len((out / "results.jsonl").read_text().splitlines()) == 1
+    assert "logistic: of 2, 1 job is missing" in (out / "report.md").read_text()
+    assert study(music, table, out, *options).exit_code == 0
+    assert "Traceback" not in done.output
+
+
+def test_a_budget_of_time_leaves_jobs_for_another_day(
+    music: Path, table: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "study"
+    done = study(music, table, out, "--models", "logistic", "--budget", "1e-9")
+    assert done.exit_code == 0
+    assert "were not begun in time" in done.stderr
+    assert "No model has a result." in (out / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--models", "polka"), "no model 'polka'"),
+        (("--models", ","), "at least one model"),
+        (("--sizes", "half"), "no shares"),
+        (("--sizes", "2"), "above 0 to 1"),
+        (("--protocol", "official"), "leave --folds out"),
+        (("--dask", "tcp://x:1", "--workers", "2"), "choose one"),
+    ],
+)
+def test_wrong_usage_is_refused_before_anything_is_read(
+    arguments: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    done = study(tmp_path / "nowhere", tmp_path / "no.parquet", tmp_path / "study", *arguments)
+    assert done.exit_code != 0
+    assert said in (done.stderr + str(done.exception))
+    assert not (tmp_path / "study").exists()
+
+
+def test_what_cannot_be_divided_is_one_sentence(music: Path, table: Path, tmp_path: Path) -> None:
+    done = study(music, table, tmp_path / "study", "--folds", "9")
+    assert "5 tracks by 5 artists" in str(done.exception)
+    command = ["study", "genres", "--data", music, "--out", tmp_path / "s", "--features", table]
+    official = CliRunner().invoke(deepmusic, [*map(str, command), "--protocol", "official"])
+    assert "no official split" in str(official.exception)
+
+
+def test_tracks_that_a_table_lacks_are_told_and_left_out(
+    music: Path, table: Path, tmp_path: Path
+) -> None:
+    from deepmusic.features import read_features
+
+    short = tmp_path / "short.parquet"
+    found = read_features(table)
+    write_features(short, found.rows(range(1, len(found))))
+    out = tmp_path / "study"
+    done = study(music, short, out, "--models", "logistic", "--protocol", "random", "--sizes", "1")
+    assert done.exit_code == 1
+    assert "has no row in the feature table" in done.stderr
+    assert models_of(out) == ["logistic"]
+    report = (out / "report.md").read_text()
+    assert "has no row in the feature table" in report
+    assert "9 tracks of 2 genres" in report
+
+
+def test_the_official_split_of_gtzan_is_taken(tmp_path: Path) -> None:
+    from deepmusic.datasets.gtzan import fault_filtered_split, read_gtzan
+
+    write_gtzan(tmp_path / "gtzan")
+    dataset = read_gtzan(tmp_path / "gtzan")
+    split = fault_filtered_split(dataset)
+    rows = np.random.default_rng(0).normal(size=(len(dataset.tracks), len(COLUMNS)))
+    facts: dict[str, list[object]] = {"path": [track.path for track in dataset.tracks]}
+    features = tmp_path / "f.parquet"
+    write_features(features, FeatureTable(facts, rows.astype(np.float32), "fma", 1))
+    out = tmp_path / "study"
+    command = ["study", "genres", "--data", tmp_path / "gtzan", "--out", out]
+    command += ["--features", features, "--models", "logistic", "--protocol", "official"]
+    done = CliRunner().invoke(deepmusic, [*map(str, command), "--seeds", "2", "--sizes", "1"])
+    results = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    assert [(r["seed"], r["fold"]) for r in results] == [(0, 0), (1, 0)], done.output
+    tested = [dataset.tracks[place].path for place in split.test]
+    assert all(list(r["probabilities"]) == tested for r in results)
+    assert "The official split" in (out / "report.md").read_text()
+
+
+def test_random_folds_are_warned_of(music: Path, table: Path, tmp_path: Path) -> None:
+    done = study(
+        music, table, tmp_path / "s", "--models", "logistic", "--protocol", "random", "--sizes", "1"
+    )
+    assert "Random folds leak" in done.stderr
+
+
+def test_help_names_every_group_of_models() -> None:
+    done = CliRunner().invoke(deepmusic, ["study", "genres", "--help"])
+    for word in ("tables", "networks", "averages", "all", "--protocol", "--budget"):
+        assert word in done.stdout

@@ -1,0 +1,356 @@
+"""``train baseline``, and its runs in use: ``classify`` and ``evaluate``, straight from sound."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from training_runs import Call, write_folder
+
+from deepmusic import load
+from deepmusic.cli import deepmusic
+from deepmusic.datasets import make_folds, read_splits, scan_folder, write_splits
+from deepmusic.errors import CheckpointError
+from deepmusic.features import TrackFeatures, library, read_features, write_features
+from deepmusic.studies.table_classifier import TableClassifier
+
+MODULE = """
+from sklearn.neighbors import KNeighborsClassifier
+
+class Own(KNeighborsClassifier):
+    pass
+"""
+
+
+@pytest.fixture(scope="module")
+def trained_run(music: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that computed its features itself."""
+    run = tmp_path_factory.mktemp("baselines") / "run"
+    command = ["train", "baseline", "--data", str(music), "--out", str(run), "--test", "0.25"]
+    deepmusic.main(command, standalone_mode=False)
+    return run
+
+
+@pytest.fixture
+def run_folder(trained_run: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be changed at will."""
+    return Path(shutil.copytree(trained_run, tmp_path / "copied"))
+
+
+@pytest.fixture(scope="module")
+def features(trained_run: Path) -> Path:
+    (table,) = (trained_run / "features").glob("*.parquet")
+    return table
+
+
+@pytest.fixture
+def command(music: Path, features: Path, tmp_path: Path) -> list[object]:
+    """A training from the table, with all tracks in it."""
+    data = ["--data", music, "--features", features, "--out", tmp_path / "run", "--test", "0.25"]
+    return ["train", "baseline", *data]
+
+
+def test_a_run_has_all_that_a_run_has(call: Call, command: list[object], tmp_path: Path) -> None:
+    done = call(*command, "--model", "svc-linear")
+    assert done.status == 0
+    run = tmp_path / "run"
+    names = {path.name for path in run.iterdir()}
+    assert names == {
+        "config.json",
+        "confusion.png",
+        "metrics.json",
+        "model.json",
+        "model.skops",
+        "splits.json",
+    }
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["test"]["accuracy"] == 1.0
+    assert metrics["test"]["tracks"] == 4
+    assert metrics["validation"]["tracks"] == 12
+    assert "On 4 test tracks" in done.output
+    assert "accuracy 100.0%" in done.output
+    assert "svc-linear: C 0.0" in done.output
+    assert f"deepmusic classify song.mp3 --model {run}" in done.output
+    assert json.loads((run / "config.json").read_text())["model"] == "svc-linear"
+    assert (run / "confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_its_own_features_are_kept_and_those_of_a_table_give_the_same(
+    call: Call, command: list[object], trained_run: Path, tmp_path: Path
+) -> None:
+    assert call(*command).status == 0
+    computed = json.loads((trained_run / "metrics.json").read_text())
+    assert json.loads((tmp_path / "run/metrics.json").read_text()) == computed
+
+
+def test_a_song_is_classified_features_included(
+    call: Call, trained_run: Path, music: Path, tmp_path: Path
+) -> None:
+    files = [music / "chords/0.wav", music / "clicks/1.wav"]
+    done = call("classify", *files, "--model", trained_run, "--format", "json")
+    assert done.status == 0
+    verdicts = json.loads(done.output)
+    assert [verdict["top"][0]["genre"] for verdict in verdicts] == ["chords", "clicks"]
+    assert verdicts[0]["duration_s"] == 7.0
+    for verdict in verdicts:
+        assert sum(entry["probability"] for entry in verdict["top"]) == pytest.approx(1, abs=1e-3)
+    by_csv = call("classify", *files, "--model", trained_run, "--format", "csv")
+    assert by_csv.output.splitlines()[1].startswith(f"{files[0]},chords,")
+    kept = tmp_path / "kept.jsonl"
+    both = call(
+        "classify",
+        music,
+        "--model",
+        trained_run,
+        "--jobs",
+        "2",
+        "--results",
+        kept,
+        "--format",
+        "json",
+    )
+    assert both.status == 0
+    by_path = {verdict["path"]: verdict for verdict in json.loads(both.output)}
+    assert len(by_path) == len(kept.read_text().splitlines()) == 16
+    assert by_path[str(files[0])] == verdicts[0]
+
+
+def test_below_its_threshold_a_track_is_unsure(call: Call, run_folder: Path, music: Path) -> None:
+    path = run_folder / "model.json"
+    about = json.loads(path.read_text())
+    about["calibration"]["threshold"] = 1.1
+    path.write_text(json.dumps(about))
+    done = call("classify", music / "chords/0.wav", "--model", run_folder, "--format", "json")
+    (verdict,) = json.loads(done.output)
+    assert verdict["genre"] is None
+    assert verdict["top"][0]["genre"] == "chords"
+
+
+def test_what_cannot_be_heard_has_its_reason_and_the_rest_goes_on(
+    call: Call, trained_run: Path, music: Path, tmp_path: Path
+) -> None:
+    soundfile.write(tmp_path / "silent.wav", np.zeros(44100), 22050)
+    soundfile.write(tmp_path / "low.wav", np.random.default_rng(0).normal(size=9000) / 9, 4000)
+    (tmp_path / "text.mp3").write_text("no sound")
+    names = ["silent.wav", "low.wav", "text.mp3", str(music / "clicks/0.wav")]
+    paths = [tmp_path / name for name in names]
+    done = call("classify", *paths, "--model", trained_run, "--format", "json")
+    silent, low, text, good = json.loads(done.output)
+    assert done.status == 1
+    assert silent["code"] == "silent"
+    assert text["code"] == "not_audio"
+    assert "too few for chroma_cens" in low["warning"]
+    assert low["error"] is None
+    assert good["top"][0]["genre"] == "clicks"
+
+
+def test_what_a_table_model_cannot_do_is_refused(
+    call: Call, trained_run: Path, music: Path, tmp_path: Path
+) -> None:
+    song = music / "chords/0.wav"
+    for option in (
+        ["--timeline"],
+        ["--timeline-picture", tmp_path / "a.png"],
+        ["--explain", tmp_path / "a.png"],
+    ):
+        done = call("classify", song, "--model", trained_run, *option)
+        assert done.status == 2
+        assert f"{option[0]} needs a model that hears segments" in done.error
+        assert done.output == ""
+    done = call("classify", song, "--model", trained_run, "--device", "cuda")
+    assert done.status == 1
+    assert "hears on the CPU only" in done.error
+    done = call("classify", song, "--trust", "a.B")
+    assert done.status == 1
+    assert "no types to trust" in done.error
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("scikit-learn", "0.1.2", "was trained with scikit-learn 0.1.2"),
+        ("recipe", {"name": "fma", "version": 9, "mode": "exact"}, "version 9; this DeepMusic has"),
+        ("recipe", None, "does not say of which recipe"),
+        ("sha256", "0", "is damaged"),
+    ],
+)
+def test_a_run_of_another_version_is_one_sentence(
+    call: Call, run_folder: Path, music: Path, key: str, value: object, said: str
+) -> None:
+    path = run_folder / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    done = call("classify", music / "chords/0.wav", "--model", run_folder)
+    assert done.status == 1
+    assert done.output == ""
+    assert said in done.error
+    assert len(done.error.splitlines()) == 1
+
+
+def test_python_is_told_how_to_load_a_run(trained_run: Path, music: Path) -> None:
+    with pytest.raises(CheckpointError, match="TableClassifier"):
+        load(trained_run)
+    classifier = TableClassifier.load(trained_run / "model.json")
+    verdict = classifier.classify(music / "clicks/0.wav", name="a click", max_seconds=3.0)
+    assert (verdict.path, verdict.top[0].genre) == ("a click", "clicks")
+    assert verdict.duration_s == 3.0
+    assert classifier.fingerprint == TableClassifier.load(trained_run).fingerprint
+
+
+def test_a_run_is_evaluated(call: Call, trained_run: Path, music: Path) -> None:
+    recorded = call("evaluate", trained_run, "--format", "json")
+    heard = call("evaluate", trained_run, "--data", music, "--format", "json")
+    assert recorded.status == heard.status == 0
+    first, second = json.loads(recorded.output), json.loads(heard.output)
+    for name in ("tracks", "accuracy", "confusion", "part"):
+        assert first[name] == second[name]
+    assert first["calibration_error"] == pytest.approx(second["calibration_error"], abs=1e-5)
+
+
+def test_a_class_of_ones_own_is_trained_and_heard_when_it_is_trusted(
+    call: Call,
+    command: list[object],
+    music: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "models_beside_data.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    done = call(*command, "--model", "models_beside_data:Own", "--param", "n_neighbors=3")
+    assert done.status == 0
+    run, song = tmp_path / "run", music / "chords/0.wav"
+    assert json.loads((run / "config.json").read_text())["parameters"] == {"n_neighbors": 3}
+    done = call("classify", song, "--model", run)
+    assert done.status == 1
+    assert "needs models_beside_data.Own, which is not trusted" in done.error
+    trust = ["--trust", "models_beside_data.Own"]
+    done = call("classify", song, "--model", run, *trust, "--format", "json")
+    assert json.loads(done.output)[0]["top"][0]["genre"] == "chords"
+
+
+def test_a_file_of_splits_says_what_is_held_out(
+    call: Call, command: list[object], music: Path, tmp_path: Path
+) -> None:
+    dataset = scan_folder(music)
+    folds = make_folds(dataset, folds=4, seed=5)
+    write_splits(tmp_path / "splits.json", folds, dataset)
+    options = ["--splits", tmp_path / "splits.json", "--fold"]
+    assert call(*command, *options, "2").status == 0
+    used = read_splits(tmp_path / "run/splits.json", dataset)
+    assert used.folds == (folds[2],)
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["test"]["tracks"] == 4
+    done = call(*command[:-3], tmp_path / "other", *options, "9")
+    assert done.status == 1
+    assert "has folds 0 to 3; got 9" in done.error
+
+
+def test_a_table_that_lacks_tracks_and_has_others(
+    call: Call, command: list[object], features: Path, tmp_path: Path
+) -> None:
+    table = read_features(features)
+    rows = table.rows(range(1, len(table)))
+    rows.facts["path"][0] = "/elsewhere/unknown.wav"
+    rows.columns[1] = np.nan
+    rows.columns[2, 0] = np.inf
+    rows.columns[3, 5] = np.nan
+    partial = tmp_path / "partial.parquet"
+    write_features(partial, rows)
+    command[command.index(features)] = partial
+    done = call(*command)
+    assert done.status == 1
+    assert done.error.count("has no row in the feature table") == 2
+    assert "has a row without values" in done.error
+    assert "3 files were left out." in done.error
+    assert "such as '/elsewhere/unknown.wav'" in done.error
+    assert "infinite feature values" in done.error
+    assert "On 3 test tracks" in done.output or "On 4 test tracks" in done.output
+
+
+def test_a_table_in_csv_does_not_say_its_recipe(
+    call: Call, command: list[object], features: Path, tmp_path: Path
+) -> None:
+    as_csv = tmp_path / "features.csv"
+    write_features(as_csv, read_features(features))
+    command[command.index(features)] = as_csv
+    done = call(*command)
+    assert done.status == 0
+    assert "does not say its recipe; it is taken for 'fma'" in done.error
+    command[command.index(tmp_path / "run")] = tmp_path / "other"
+    done = call(*command, "--recipe", "fma-corrected")
+    assert done.status == 0
+    assert "does not say" not in done.error
+    about = json.loads((tmp_path / "other/model.json").read_text())
+    assert about["recipe"]["name"] == "fma-corrected"
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        (["--model", "nothing"], 2, "no model 'nothing'"),
+        (["--model", "no.such:Thing"], 2, "no module 'no'"),
+        (["--model", "sklearn.linear_model:LinearRegression"], 2, "is no classifier"),
+        (["--param", "c=3"], 2, "no parameter 'c'"),
+        (["--param", "C"], 2, "write it as name=value"),
+        (["--param", "C=-3"], 1, "logistic cannot learn"),
+        (["--recipe", "fma-corrected"], 2, "is of recipe 'fma', not of 'fma-corrected'"),
+        (["--splits", "nowhere.json"], 1, "nowhere.json cannot be read"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_sentence(
+    call: Call, command: list[object], tmp_path: Path, options: list[str], status: int, said: str
+) -> None:
+    done = call(*command, *options)
+    assert done.status == status
+    assert said in done.error
+    assert len(done.error.splitlines()) == 1
+    assert done.output == ""
+    assert not (tmp_path / "run/model.json").exists()
+
+
+def test_a_run_is_not_written_over(call: Call, command: list[object], tmp_path: Path) -> None:
+    assert call(*command).status == 0
+    before = (tmp_path / "run/model.json").read_bytes()
+    done = call(*command)
+    assert done.status == 1
+    assert "holds a run already" in done.error
+    assert (tmp_path / "run/model.json").read_bytes() == before
+
+
+def test_without_a_test_the_inner_folds_speak(
+    call: Call, command: list[object], tmp_path: Path
+) -> None:
+    done = call(*command, "--test", "0")
+    assert done.status == 0
+    assert "No test tracks were kept. On 16 tracks of inner folds" in done.output
+    assert not (tmp_path / "run/confusion.png").exists()
+    assert call("evaluate", tmp_path / "run").status == 0
+
+
+def test_stopped_it_goes_on_where_it_was(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    music = write_folder(tmp_path / "music", artists=3, seconds=2.0)
+    command = ["train", "baseline", "--data", music, "--out", tmp_path / "run", "--test", "0.3"]
+    heard: list[str] = []
+    real = library.extract
+
+    def counted(paths: list[str], *options: object, **named: object) -> object:
+        for row in real(paths, *options, **named):  # type: ignore[arg-type]
+            assert isinstance(row, TrackFeatures)
+            heard.append(row.path)
+            yield row
+            if len(heard) == 5:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(library, "extract", counted)
+    done = call(*command)
+    assert done.status == 130
+    assert "give the same command again" in done.error
+    assert not (tmp_path / "run/config.json").exists()
+    done = call(*command)
+    assert done.status == 0
+    assert len(heard) == len(set(heard)) == 12

@@ -1,0 +1,153 @@
+"""Classes by name: what is taken, and one sentence for what is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.calibration import CalibratedClassifierCV
+
+from deepmusic.errors import DataError, RequestError
+from deepmusic.studies.baselines import TABLE_MODELS
+from deepmusic.studies.given_models import given_model, read_parameters
+
+GENRES = ("pop", "rock")
+
+MODULE = '''
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.neighbors import KNeighborsClassifier
+
+class Own(KNeighborsClassifier):
+    """A classifier of one's own."""
+
+class Dumb(ClassifierMixin, BaseEstimator):
+    """Neither probabilities nor scores."""
+    def fit(self, X, y):
+        return self
+    def predict(self, X):
+        return [0] * len(X)
+
+class Broken(Own):
+    def fit(self, X, y):
+        raise OSError("no such\\n  luck.")
+
+class Lazy:
+    pass
+
+number = 3
+'''
+
+
+@pytest.fixture
+def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "own_models_of_a_test.py").write_text(MODULE)
+    (tmp_path / "broken_module_of_a_test.py").write_text("import no_such_package_at_all\n")
+    (tmp_path / "failing_module_of_a_test.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return "own_models_of_a_test"
+
+
+def data() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(2, size=40)
+    return rng.normal(size=(40, 3)) + 3 * labels[:, None], labels
+
+
+def accuracy(name: str, parameters: dict[str, object] | None = None) -> float:
+    columns, labels = data()
+    fitted = given_model(name, parameters).fit(columns, labels, GENRES, names=("a", "b", "c"))
+    return float(np.mean(fitted.probabilities(columns).argmax(axis=1) == labels))
+
+
+def test_names_of_ours_and_classes_of_others_are_taken(own_module: str) -> None:
+    assert given_model("logistic") is TABLE_MODELS["logistic"]
+    assert accuracy(f"{own_module}:Own", {"n_neighbors": 3}) > 0.9
+    assert accuracy("sklearn.ensemble:ExtraTreesClassifier", {"n_estimators": 10}) > 0.9
+
+
+@pytest.mark.parametrize(
+    "name", ["sklearn.linear_model:RidgeClassifier", "sklearn.svm:LinearSVC", "sklearn.svm:SVC"]
+)
+def test_scores_are_made_into_probabilities(name: str) -> None:
+    model = given_model(name)
+    assert not model.has_probabilities
+    columns, labels = data()
+    fitted = model.fit(columns, labels, GENRES, names=("a", "b", "c"))
+    assert isinstance(fitted.pipeline["classify"], CalibratedClassifierCV)
+    assert accuracy(name) > 0.9
+
+
+def test_what_is_given_is_not_searched() -> None:
+    model = given_model("qda", {"reg_param": 0.7})
+    assert set(model.grid) == {"reduce__n_components"}
+    assert model.classifier.reg_param == 0.7
+    assert set(TABLE_MODELS["qda"].grid) == {"reduce__n_components", "classify__reg_param"}
+    assert TABLE_MODELS["qda"].classifier.reg_param != 0.7  # ours is as it was
+    assert given_model("svc-rbf", {"C": 2.0}).grid == {}
+
+
+def test_a_given_seed_is_kept(own_module: str) -> None:
+    columns, labels = data()
+    name = "sklearn.ensemble:RandomForestClassifier"
+    model = given_model(name, {"n_estimators": 3, "random_state": 11})
+    fitted = model.fit(columns, labels, GENRES, names=("a", "b", "c"), seed=5)
+    assert fitted.pipeline["classify"].random_state == 11
+    other = given_model(name, {"n_estimators": 3}).fit(
+        columns, labels, GENRES, names=("a", "b", "c"), seed=5
+    )
+    assert other.pipeline["classify"].random_state == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "said"),
+    [
+        ("nothing", {}, "no model 'nothing'; there are majority, logistic"),
+        ("no.such.module:Class", {}, "no module 'no'"),
+        ("{}:Missing", {}, "has no class 'Missing'"),
+        ("{}:number", {}, "has no class 'number'"),
+        ("{}:Lazy", {}, "is no classifier"),
+        ("sklearn.linear_model:LinearRegression", {}, "is no classifier"),
+        ("sklearn.preprocessing:StandardScaler", {}, "is no classifier"),
+        ("sklearn.ensemble:VotingClassifier", {}, "cannot be made: .*estimators"),
+        ("{}:Dumb", {}, "neither probabilities .* nor scores"),
+        ("{}:Own", {"neighbours": 3}, "no parameter 'neighbours'; it has algorithm"),
+        ("logistic", {"c": 3}, "no parameter 'c'; it has C"),
+        ("broken_module_of_a_test:X", {}, "no module 'no_such_package_at_all'"),
+        ("failing_module_of_a_test:X", {}, "cannot be imported: division by zero"),
+        (":X", {}, "cannot be imported"),
+    ],
+)
+def test_what_cannot_be_taken_is_one_sentence(
+    own_module: str, name: str, parameters: dict[str, object], said: str
+) -> None:
+    with pytest.raises(RequestError, match=said) as caught:
+        given_model(name.format(own_module), parameters)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_class_that_fails_to_learn_is_one_sentence(own_module: str) -> None:
+    with pytest.raises(DataError, match=r"Broken cannot learn from these .* tracks: no such luck"):
+        accuracy(f"{own_module}:Broken")
+    with pytest.raises(DataError, match=r"sklearn\.naive_bayes:MultinomialNB cannot learn"):
+        accuracy("sklearn.naive_bayes:MultinomialNB")  # takes no negative columns
+    with pytest.raises(DataError, match=r"logistic cannot learn .* 'C'"):
+        accuracy("logistic", {"C": -1})
+
+
+def test_parameters_are_literals_or_text() -> None:
+    given = ["C=0.5", "kernel=linear", "class_weight=None", "sizes=(64, 32)", "name=a=b", "x="]
+    assert read_parameters(given) == {
+        "C": 0.5,
+        "kernel": "linear",
+        "class_weight": None,
+        "sizes": (64, 32),
+        "name": "a=b",
+        "x": "",
+    }
+
+
+@pytest.mark.parametrize("given", [["C"], ["=3"], ["a b=3"], ["C=1", "C=2"]])
+def test_what_is_no_parameter_is_one_sentence(given: list[str]) -> None:
+    with pytest.raises(RequestError, match=r"is no parameter|given twice"):
+        read_parameters(given)

@@ -1,0 +1,260 @@
+"""Fitting, keeping and asking the networks of the study, on made spectrograms."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from made_study import made_fold, made_study, small_config
+
+from deepmusic.audio import segment_starts
+from deepmusic.errors import CheckpointError, DataError, DeepMusicError
+from deepmusic.hearing.calibration import Calibration, probabilities
+from deepmusic.hearing.model import views
+from deepmusic.studies.data import StudyData
+from deepmusic.studies.segment_models import fit_committee, load_committee, study_models
+from deepmusic.studies.segment_networks import NETWORKS, build_network, width_scale
+from deepmusic.studies.segment_training import (
+    SEGMENT_TRAINING,
+    FittedNetwork,
+    SegmentTask,
+    fit_network,
+    hear_tracks,
+    load_network,
+)
+from deepmusic.training import read_history
+
+DATA = made_study()
+FOLD = made_fold(DATA)
+CONFIG = small_config()
+SHORT = replace(SEGMENT_TRAINING, epochs=4, batch_size=4)
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The training loop's own tests look at its pictures; here they only take time."""
+    monkeypatch.setattr("deepmusic.training.loop.draw_history", lambda *_, **__: None)
+
+
+def fitted(name: str, work: Path, *, data: StudyData = DATA, seed: int = 0) -> FittedNetwork:
+    return fit_network(name, data, made_fold(data), seed, work, config=CONFIG, training=SHORT)
+
+
+def made_model(name: str) -> FittedNetwork:
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        network = build_network(name, CONFIG)
+    return FittedNetwork(name, network.eval(), width_scale(name, CONFIG), Calibration(1.7, 0.4, 5))
+
+
+def test_a_network_learns_what_there_is_to_learn(tmp_path: Path) -> None:
+    model = fit_network(
+        "cnn", DATA, FOLD, 0, tmp_path, config=CONFIG, training=replace(SHORT, epochs=15)
+    )
+    heard = model.predict_proba(DATA, FOLD.test)
+    assert (heard.argmax(axis=1) == DATA.labels[list(FOLD.test)]).all()
+    records = read_history(tmp_path)
+    assert len(records) == 15
+    for side in ("train", "validation"):
+        assert {"loss", "accuracy"} <= records[0][side].keys()
+    assert records[-1]["validation"]["loss"] < 0.7 * records[0]["validation"]["loss"]
+
+
+@pytest.mark.parametrize("name", ["alexnet", "lstm", "crnn", "capsules-em", "capsules-self"])
+def test_two_fits_say_the_same_and_another_seed_does_not(name: str, tmp_path: Path) -> None:
+    first = fitted(name, tmp_path / "a").predict_proba(DATA, FOLD.test)
+    torch.rand(7)  # whatever was drawn before
+    np.testing.assert_array_equal(
+        first, fitted(name, tmp_path / "b").predict_proba(DATA, FOLD.test)
+    )
+    other = fitted(name, tmp_path / "c", seed=1).predict_proba(DATA, FOLD.test)
+    assert np.abs(first - other).max() > 1e-6
+    assert first.shape == (len(FOLD.test), 2)
+    np.testing.assert_allclose(first.sum(axis=1), 1, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["gru", "capsules-dynamic"])
+def test_a_fit_that_was_killed_goes_on(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = fitted(name, tmp_path / "whole").predict_proba(DATA, FOLD.test)
+    validate, calls = SegmentTask.validate, []
+
+    def dies(self: SegmentTask, model: torch.nn.Module) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise SystemExit("killed")
+        return validate(self, model)
+
+    monkeypatch.setattr(SegmentTask, "validate", dies)
+    with pytest.raises(SystemExit):
+        fitted(name, tmp_path / "cut")
+    assert len(read_history(tmp_path / "cut")) == 2
+    calls.clear()
+    again = fitted(name, tmp_path / "cut").predict_proba(DATA, FOLD.test)
+    assert len(calls) == 2, "the epochs that were done are done"
+    np.testing.assert_array_equal(whole, again)
+    # and a fit that was done is not done again
+    np.testing.assert_array_equal(
+        whole, fitted(name, tmp_path / "cut").predict_proba(DATA, FOLD.test)
+    )
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_model_comes_back_as_it_was_kept(name: str, tmp_path: Path) -> None:
+    model = made_model(name)
+    model.save(tmp_path / "kept")
+    names = {path.name for path in (tmp_path / "kept").iterdir()}
+    assert names == {"model.json", "weights.safetensors"}
+    assert json.loads((tmp_path / "kept" / "model.json").read_text())["name"] == name
+    again = load_network(tmp_path / "kept")
+    assert again.parameters == model.parameters > 0
+    assert (again.name, again.scale, again.calibration) == (name, model.scale, model.calibration)
+    places = [3, 0, 9]
+    np.testing.assert_array_equal(
+        model.predict_proba(DATA, places), again.predict_proba(DATA, places)
+    )
+
+
+def test_a_track_is_the_mean_of_its_segments() -> None:
+    model = made_model("cnn")
+    assert DATA.spectrograms is not None
+    whole = DATA.spectrograms(5).astype(np.float32)
+    parts = []
+    for start in segment_starts(300, length=128, hop=64):
+        segment = torch.from_numpy(whole[None, :, start : start + 128])
+        with torch.no_grad():
+            parts.append(model.network(views(segment, CONFIG)).log_scores[0].numpy())
+    expected = probabilities(np.mean(parts, axis=0), model.calibration)
+    np.testing.assert_allclose(model.predict_proba(DATA, [5])[0], expected, atol=1e-5)
+    assert model.predict_proba(DATA, []).shape == (0, 2)
+
+
+def test_threads_are_given_back() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        hear_tracks(made_model("cnn").network, [])
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_the_test_part_is_not_touched(tmp_path: Path) -> None:
+    asked = []
+
+    def listening(place: int) -> Any:
+        asked.append(place)
+        assert DATA.spectrograms is not None
+        return DATA.spectrograms(place)
+
+    fit_network(
+        "cnn",
+        StudyData(DATA.dataset, None, listening),
+        FOLD,
+        0,
+        tmp_path,
+        config=CONFIG,
+        training=replace(SHORT, epochs=1),
+    )
+    assert sorted(asked) == sorted((*FOLD.train, *FOLD.validation))
+
+
+def test_what_is_missing_is_said_in_a_sentence(tmp_path: Path) -> None:
+    mute = StudyData(DATA.dataset)
+    with pytest.raises(DataError, match="need spectrograms"):
+        fitted("cnn", tmp_path, data=mute)
+    with pytest.raises(DataError, match="need spectrograms"):
+        made_model("cnn").predict_proba(mute, [0])
+    with pytest.raises(DataError, match="tracks to be validated on"):
+        fit_network("cnn", DATA, replace(FOLD, validation=()), 0, tmp_path, config=CONFIG)
+    others = StudyData(replace(DATA.dataset, genres=("high", "loud", "low")))
+    with pytest.raises(DataError, match="has learned high, low; these data have high, loud, low"):
+        made_model("cnn").predict_proba(others, [0])
+
+
+def test_a_folder_of_other_data_is_refused(tmp_path: Path) -> None:
+    fitted("cnn", tmp_path)
+    with pytest.raises(CheckpointError, match="another data"):
+        fitted("cnn", tmp_path, data=made_study(mark="other"))
+    with pytest.raises(CheckpointError, match="another"):
+        fitted("lstm", tmp_path)
+
+
+def test_damage_is_said_in_a_sentence(tmp_path: Path) -> None:
+    made_model("gru").save(tmp_path / "gru")
+    made_model("cnn").save(tmp_path / "cnn")
+    with pytest.raises(CheckpointError, match="no weights"):
+        load_network(tmp_path)
+    # weights that speak of another network
+    file = tmp_path / "gru" / "weights.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_network(tmp_path / "gru")
+    shutil.copyfile(tmp_path / "cnn" / "weights.safetensors", file)
+    assert load_network(tmp_path / "gru").name == "cnn"
+
+
+def test_the_shipped_design_is_one_model_of_the_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import deepmusic.hearing.training as training
+
+    monkeypatch.setattr(
+        training,
+        "DEFAULT_TRAINING",
+        replace(training.DEFAULT_TRAINING, epochs=1, batch_size=8),
+    )
+    monkeypatch.setattr(training, "draw_history", lambda *_: None)
+    data = made_study(each=12, frames=258)
+    fold = made_fold(data)
+    asked = []
+
+    def listening(place: int) -> Any:
+        asked.append(place)
+        assert data.spectrograms is not None
+        return data.spectrograms(place)
+
+    model = fit_committee(StudyData(data.dataset, None, listening), fold, 0, tmp_path / "work")
+    assert set(asked) == {*fold.train, *fold.validation}
+    heard = model.predict_proba(data, fold.test)
+    assert heard.shape == (len(fold.test), 2)
+    np.testing.assert_allclose(heard.sum(axis=1), 1, atol=1e-6)
+    model.save(tmp_path / "kept")
+    again = load_committee(tmp_path / "kept")
+    assert again.parameters == model.parameters > 0
+    # one hears in PyTorch, the other in NumPy
+    np.testing.assert_allclose(again.predict_proba(data, fold.test), heard, atol=1e-5)
+    resumed = fit_committee(data, fold, 0, tmp_path / "work")
+    np.testing.assert_array_equal(resumed.predict_proba(data, fold.test), heard)
+    with pytest.raises(DeepMusicError, match="need spectrograms"):
+        model.predict_proba(StudyData(data.dataset), [0])
+
+
+def test_entries_name_every_network_and_are_listed_without_any() -> None:
+    models = study_models()
+    names = [model.name for model in models]
+    assert len(set(names)) == len(names)
+    assert names[: len(NETWORKS) + 1] == [*NETWORKS, "capsules"]
+    assert {model.kind for model in models} == {"segments", "hybrid", "average"}
+    assert all(model.summary.endswith(".") for model in models)
+    code = (
+        "import sys\n"
+        "from deepmusic.studies.segment_models import study_models\n"
+        "assert study_models()\n"
+        "assert not {n for n in sys.modules if n.startswith('deepmusic.studies.segment_')}"
+        " - {'deepmusic.studies.segment_models'}\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,161 @@
+"""The study's networks: equally large, sound in shape and gradient, blind to their neighbours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from made_study import small_config
+from torch import Tensor
+
+from deepmusic.errors import RequestError
+from deepmusic.hearing.config import ClassifierConfig
+from deepmusic.hearing.model import ImageNetwork, Views
+from deepmusic.studies.segment_networks import (
+    CAPSULE_ROUTINGS,
+    NETWORKS,
+    CapsuleNetwork,
+    build_network,
+    count_parameters,
+    parameter_table,
+    width_scale,
+)
+from deepmusic.studies.segment_training import study_config
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def image(batch: int, columns: int = 64, *, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return 8 * torch.randn(batch, 64, columns, generator=generator) - 40
+
+
+def made_network(
+    name: str, config: ClassifierConfig | None = None, *, columns: int = 64
+) -> ImageNetwork:
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        network = build_network(name, config or small_config(("a", "b", "c")))
+    network.fit_scales(Views(image(40, columns), torch.zeros(0)))
+    return network
+
+
+def seen(pixels: Tensor) -> Views:
+    return Views(pixels, pixels.new_zeros(0))
+
+
+@pytest.mark.parametrize("genres", [2, 4, 10, 161])
+def test_all_have_as_many_parameters_within_a_tenth(genres: int) -> None:
+    config = study_config(tuple(map(str, range(genres))))
+    sizes = {name: count_parameters(build_network(name, config)) for name in NETWORKS}
+    assert max(sizes.values()) <= 1.1 * min(sizes.values()), sizes
+
+
+def test_the_table_counts_what_is_built_and_stands_in_the_documentation() -> None:
+    table = parameter_table(4)
+    config = study_config(("a", "b", "c", "d"))
+    for name in NETWORKS:
+        assert f"| `{name}` | {count_parameters(build_network(name, config)):,} |" in table
+    page = (ROOT / "docs" / "study-networks.md").read_text(encoding="utf-8")
+    assert table in page
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("columns", [64, 129])
+def test_scores_are_logarithms_of_shares(name: str, columns: int) -> None:
+    network = made_network(name).eval()
+    heard = network(seen(image(3, columns)))
+    assert heard.log_scores.shape == heard.lengths.shape == (3, 3)
+    assert torch.allclose(heard.log_scores.exp().sum(dim=1), torch.ones(3), atol=1e-5)
+    assert (heard.log_scores.argmax(dim=1) == heard.lengths.argmax(dim=1)).all()
+    assert ((heard.lengths >= 0) & (heard.lengths <= 1)).all()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_parameter_learns_and_gradients_are_finite_even_in_silence(name: str) -> None:
+    network = made_network(name)
+    for pixels in (image(6), torch.full((6, 64, 64), -80.0)):
+        network.zero_grad()
+        heard = network(seen(pixels))
+        heard.log_scores[torch.arange(6), torch.arange(6) % 3].sum().backward()
+        learned = {n: p for n, p in network.named_parameters() if p.requires_grad}
+        for part, parameter in learned.items():
+            assert parameter.grad is not None, part
+            assert parameter.grad.isfinite().all(), part
+        if pixels[0, 0, 0] != -80:
+            reached = [bool(p.grad.abs().max() > 0) for p in learned.values() if p.grad is not None]
+            assert all(reached), list(zip(learned, reached, strict=True))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_segment_is_judged_alone(name: str) -> None:
+    network = made_network(name).eval()
+    pixels = image(5)
+    together = network(seen(pixels)).log_scores
+    for row in range(5):
+        alone = network(seen(pixels[row : row + 1])).log_scores[0]
+        assert torch.allclose(alone, together[row], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_each_band_is_heard_in_its_own_deviations(name: str) -> None:
+    """The same music, with bands louder and wider, is the same to a network that was told so."""
+    gain = torch.linspace(0.5, 2, 64).unsqueeze(1)
+    first, second = made_network(name), made_network(name)
+    second.load_state_dict(first.state_dict())
+    second.image_mean.copy_(3 + gain[:, 0] * first.image_mean)
+    second.image_std.copy_(gain[:, 0] * first.image_std)
+    pixels = image(4)
+    a = first.eval()(seen(pixels)).log_scores
+    b = second.eval()(seen(3 + gain * pixels)).log_scores
+    assert torch.allclose(a, b, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", CAPSULE_ROUTINGS)
+def test_capsules_begin_neither_dead_nor_saturated(name: str) -> None:
+    network = made_network(name, study_config(("a", "b", "c", "d")), columns=129)
+    assert isinstance(network, CapsuleNetwork)
+    heard = network(seen(image(20, 129, seed=9)))
+    assert heard.coupling is not None
+    assert heard.children is not None
+    assert 0.3 < float(heard.children.detach().mean()) < 0.7
+    assert 0.2 < float(heard.lengths.detach().mean()) < 0.8
+    # 8 moments, some capsules at each, and every child shares itself out
+    assert heard.coupling.shape == (*heard.children.shape, 4)
+    assert heard.children.shape == (20, 8 * network.places.types)
+    assert torch.allclose(heard.coupling.sum(dim=2), torch.ones(heard.children.shape), atol=1e-4)
+
+
+def test_silent_training_tracks_leave_capsules_as_they_were() -> None:
+    network = build_network("capsules-dynamic", small_config())
+    before = network.genres.weight.detach().clone()
+    network.fit_scales(seen(torch.full((10, 64, 64), -80.0)))
+    assert torch.equal(network.genres.weight, before)
+    assert network(seen(image(2))).log_scores.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["capsules-dynamic", "capsules-self-attention"])
+def test_genres_of_no_length_are_all_as_likely(name: str) -> None:
+    network = made_network(name).eval()
+    with torch.no_grad():
+        for parameter in network.genres.parameters():
+            parameter.zero_()
+    heard = network(seen(image(2)))
+    assert float(heard.lengths.detach().max()) < 1e-3
+    assert torch.allclose(heard.log_scores.exp(), torch.full((2, 3), 1 / 3))
+
+
+def test_the_start_does_not_touch_the_global_generator() -> None:
+    network = made_network("capsules-dynamic")
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    torch.manual_seed(3)
+    network.fit_scales(seen(image(40)))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_an_unknown_network_is_named_in_one_sentence() -> None:
+    for make in (build_network, width_scale):
+        with pytest.raises(RequestError, match=r"There is no network 'vgg'; there are cnn, "):
+            make("vgg", small_config())
