@@ -41,6 +41,15 @@ def test_spectra_are_those_of_scipy(samples: int, seed: int) -> None:
     np.testing.assert_allclose(found, expected, rtol=3e-7, atol=1e-12 * expected.max(initial=1))
 
 
+@pytest.mark.parametrize("frames", [1, 15, 16, 17, 64, 70])
+def test_single_precision_is_that_of_the_loudest_bin(frames: int) -> None:
+    sound = np.random.default_rng(frames).standard_normal(frames * HOP - 1).astype(np.float32)
+    found = np.concatenate(list(magnitudes([sound], is_double=False)), axis=1)
+    expected = by_scipy(sound)
+    assert found.shape == expected.shape == (1025, frames)
+    np.testing.assert_allclose(found, expected, atol=1e-6 * expected.max())
+
+
 def test_what_is_faint_beside_what_is_loud_is_exact() -> None:
     # above the low-pass of an mp3 there is a millionth of what lies below
     random = np.random.default_rng(0)

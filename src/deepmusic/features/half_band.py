@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.features.compiled import compiled
-from deepmusic.features.lanes import FLOATS, load_floats, store
+from deepmusic.features.lanes import FLOATS, load, store
 
 __all__ = ["HalfBand"]
 
@@ -65,9 +65,9 @@ def _weights(highest: float) -> Samples:
 def _halved(even: Samples, odd: Samples, weights: Samples, found: Samples) -> None:
     middle, reach = np.float32(np.sqrt(0.5)), len(weights)
     for place in range(0, len(found), FLOATS):
-        total = load_floats(even, place + reach) * middle
+        total = load(even, place + reach) * middle
         for number in range(reach):
-            before = load_floats(odd, place + reach - 1 - number)
-            after = load_floats(odd, place + reach + number)
+            before = load(odd, place + reach - 1 - number)
+            after = load(odd, place + reach + number)
             total = total + (before + after) * weights[number]
         store(found, place, total)

@@ -24,9 +24,8 @@ __all__ = [
     "FLOATS",
     "greater",
     "lesser",
-    "load_as_doubles",
-    "load_doubles",
-    "load_floats",
+    "load",
+    "load_like",
     "magnitude",
     "store",
 ]
@@ -59,8 +58,11 @@ def _vector(dtype: types.Float, count: int) -> ir.VectorType:
     return ir.VectorType(ir.DoubleType() if dtype == types.float64 else ir.FloatType(), count)
 
 
+def _vector_of(lanes: _Lanes) -> ir.VectorType:
+    return _vector(lanes.dtype, lanes.count)
+
+
 _DOUBLES, _FLOATS = _Lanes(types.float64, DOUBLES), _Lanes(types.float32, FLOATS)
-_FEW_FLOATS = _Lanes(types.float32, DOUBLES)
 
 
 def _address(context: Any, builder: Any, array_type: Any, array: Any, place: Any, to: Any) -> Any:
@@ -69,31 +71,34 @@ def _address(context: Any, builder: Any, array_type: Any, array: Any, place: Any
     return builder.bitcast(builder.gep(data, [place]), to.as_pointer())
 
 
-def _loading(numbers: types.Float, lanes: _Lanes) -> Callable[..., Any]:
-    """A function that takes an array of such numbers and a place, and gives such a vector."""
-
-    @_intrinsic
-    def load(typing: Any, array: Any, place: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            stored = _vector(numbers, lanes.count)
-            address = _address(context, builder, array, values[0], values[1], stored)
-            vector = builder.load(address, align=numbers.bitwidth // 8)
-            if numbers != lanes.dtype:
-                vector = builder.fpext(vector, _vector(lanes.dtype, lanes.count))
-            return vector
-
-        return lanes(array, types.intp), generate
-
-    loading: Callable[..., Any] = load
-    return loading
+def _loaded(context: Any, builder: Any, array: Any, values: Any, lanes: _Lanes) -> Any:
+    """The numbers of an array from a place on, as a vector."""
+    stored = _vector(array.dtype, lanes.count)
+    address = _address(context, builder, array, values[0], values[1], stored)
+    vector = builder.load(address, align=array.dtype.bitwidth // 8)
+    return vector if array.dtype == lanes.dtype else builder.fpext(vector, _vector_of(lanes))
 
 
-load_doubles = _loading(types.float64, _DOUBLES)
-"""Takes a float64 array ``(n,)`` and a place; the 8 numbers from there on."""
-load_as_doubles = _loading(types.float32, _DOUBLES)
-"""Takes a float32 array ``(n,)`` and a place; the 8 numbers from there on, in double precision."""
-load_floats = _loading(types.float32, _FLOATS)
-"""Takes a float32 array ``(n,)`` and a place; the 16 numbers from there on."""
+@_intrinsic
+def load(typing: Any, array: Any, place: Any) -> Any:
+    """Take the numbers of an array ``(n,)`` from a place on: 8 of float64, 16 of float32."""
+    lanes = _DOUBLES if array.dtype == types.float64 else _FLOATS
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return _loaded(context, builder, array, values, lanes)
+
+    return lanes(array, types.intp), generate
+
+
+@_intrinsic
+def load_like(typing: Any, array: Any, place: Any, like: Any) -> Any:
+    """Take from a float32 array as many numbers, in the precision, as of another array."""
+    lanes = _DOUBLES if like.dtype == types.float64 else _FLOATS
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return _loaded(context, builder, array, values, lanes)
+
+    return lanes(array, types.intp, like), generate
 
 
 @_intrinsic
@@ -110,19 +115,19 @@ def store(typing: Any, array: Any, place: Any, vector: Any) -> Any:
 
 @_intrinsic
 def magnitude(typing: Any, real: Any, imaginary: Any) -> Any:
-    """Absolute values of 8 complex numbers in double precision, as 8 of single precision."""
+    """Absolute values of complex numbers, in single precision."""
+    lanes = _Lanes(types.float32, real.count)
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        few = _vector(types.float32, DOUBLES)
-        squares = [
-            builder.fmul(part, part) for part in (builder.fptrunc(value, few) for value in values)
-        ]
-        root = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(few, [few]), f"llvm.sqrt.v{DOUBLES}f32"
-        )
+        few = _vector_of(lanes)
+        if real.dtype != lanes.dtype:
+            values = [builder.fptrunc(value, few) for value in values]
+        squares = [builder.fmul(value, value) for value in values]
+        kind, name = ir.FunctionType(few, [few]), f"llvm.sqrt.v{lanes.count}f32"
+        root = cgutils.get_or_insert_function(builder.module, kind, name)
         return builder.call(root, [builder.fadd(*squares)])
 
-    return _FEW_FLOATS(real, imaginary), generate
+    return lanes(real, imaginary), generate
 
 
 def _choosing(comparison: str) -> Callable[..., Any]:

@@ -4,10 +4,10 @@ Magnitudes are those of ``librosa.stft``: windows of 2048 samples every 512, cen
 before and after the sound, a periodic Hann window, and a transform in double precision. In single
 precision, bins above an mp3's low-pass come out wrong by up to a hundred times.
 
-The transform is our own, since it works on eight windows side by side, which SciPy's does not:
-windows, transform and magnitudes together take less than half the time. It is Stockham's in steps
-of four (Govindaraju et al., SC 2008, shows it well), on the even samples as real and the odd ones
-as imaginary parts.
+The transform is our own, since it works on eight windows side by side, or sixteen in single
+precision, which SciPy's does not: windows, transform and magnitudes together take less than half
+the time. It is Stockham's in steps of four (Govindaraju et al., SC 2008, shows it well), on the
+even samples as real and the odd ones as imaginary parts.
 """
 
 from __future__ import annotations
@@ -18,13 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.features.compiled import compiled
-from deepmusic.features.lanes import (
-    DOUBLES,
-    load_as_doubles,
-    load_doubles,
-    magnitude,
-    store,
-)
+from deepmusic.features.lanes import DOUBLES, FLOATS, load, load_like, magnitude, store
 
 __all__ = ["BINS", "FFT_SIZE", "HOP", "hann", "magnitudes"]
 
@@ -36,6 +30,7 @@ _HOPS = FFT_SIZE // HOP
 
 Samples = NDArray[np.float32]
 _Doubles = NDArray[np.float64]
+_Floats = NDArray[np.floating]
 
 
 def hann(size: int) -> NDArray[np.float64]:
@@ -43,11 +38,12 @@ def hann(size: int) -> NDArray[np.float64]:
     return np.asarray(0.5 + 0.5 * np.cos(np.linspace(-np.pi, np.pi, size + 1)))[:-1]
 
 
-def magnitudes(blocks: Iterable[Samples]) -> Iterator[Samples]:
+def magnitudes(blocks: Iterable[Samples], *, is_double: bool = True) -> Iterator[Samples]:
     """Magnitude spectra of sound that comes in blocks of any size.
 
     Args:
         blocks: ``(n,)`` float32 each.
+        is_double: whether the transform is in double precision; in single it takes half the time.
 
     Yields:
         ``(1025, frames)`` float32, at most 64 frames at a time, ``1 + samples // 512`` in all.
@@ -57,21 +53,22 @@ def magnitudes(blocks: Iterable[Samples]) -> Iterator[Samples]:
         waiting = np.concatenate([waiting, block])
         count = max(0, 1 + (len(waiting) - FFT_SIZE) // HOP)
         whole = count // _BLOCK_FRAMES * _BLOCK_FRAMES
-        yield from _of(waiting, whole)
+        yield from _of(waiting, whole, is_double)
         waiting = waiting[whole * HOP :]
     waiting = np.concatenate([waiting, np.zeros(_HALF, np.float32)])
-    yield from _of(waiting, max(0, 1 + (len(waiting) - FFT_SIZE) // HOP))
+    yield from _of(waiting, max(0, 1 + (len(waiting) - FFT_SIZE) // HOP), is_double)
 
 
-def _of(sound: Samples, count: int) -> Iterator[Samples]:
+def _of(sound: Samples, count: int, is_double: bool) -> Iterator[Samples]:
+    lanes, precision = (DOUBLES, np.float64) if is_double else (FLOATS, np.float32)
     hops = np.zeros((HOP, _BLOCK_FRAMES + _HOPS - 1), np.float32)
-    work = np.empty((4, _HALF * DOUBLES))
+    work = np.empty((4, _HALF * lanes), precision)
     for start in range(0, count, _BLOCK_FRAMES):
         frames = min(_BLOCK_FRAMES, count - start)
         if frames < _BLOCK_FRAMES:  # whose lanes beyond the end find zeros
-            hops = np.zeros((HOP, frames + -frames % DOUBLES + _HOPS - 1), np.float32)
+            hops = np.zeros((HOP, frames + -frames % lanes + _HOPS - 1), np.float32)
         _lay_hops(sound, start * HOP, hops[:, : frames + _HOPS - 1])
-        found = np.empty((BINS, frames + -frames % DOUBLES), np.float32)
+        found = np.empty((BINS, frames + -frames % lanes), np.float32)
         _transformed(hops, _WINDOW, _TURNS, _LAST_TURNS, work, found)
         yield found if found.shape[1] == frames else np.ascontiguousarray(found[:, :frames])
 
@@ -91,7 +88,7 @@ def _transformed(
     window: _Doubles,
     turns: _Doubles,
     last_turns: _Doubles,
-    work: _Doubles,
+    work: _Floats,
     found: Samples,
 ) -> None:
     """Write the magnitudes of all windows.
@@ -101,44 +98,44 @@ def _transformed(
         window: ``(2048,)``.
         turns: as :func:`_turns` gives them.
         last_turns: as :func:`_last_turns` gives them.
-        work: ``(4, 8192)``, room to work in.
-        found: ``(1025, frames)``, frames a multiple of 8.
+        work: ``(4, 1024 * lanes)``, room to work in; its precision is that of the transform.
+        found: ``(1025, frames)``, frames a multiple of the lanes.
     """
     columns, width, row = hops.reshape(-1), hops.shape[1], found.shape[1]
-    flat = found.reshape(-1)
+    flat, lanes = found.reshape(-1), work.shape[1] // _HALF
     real, imaginary, real_after, imaginary_after = work
-    for frame in range(0, row, DOUBLES):
+    for frame in range(0, row, lanes):
         for hop in range(_HOPS):
             for pair in range(HOP // 2):
-                at, to = 2 * pair * width + frame + hop, (hop * HOP // 2 + pair) * DOUBLES
+                at, to = 2 * pair * width + frame + hop, (hop * HOP // 2 + pair) * lanes
                 even, odd = window[hop * HOP + 2 * pair], window[hop * HOP + 2 * pair + 1]
-                store(real, to, load_as_doubles(columns, at) * even)
-                store(imaginary, to, load_as_doubles(columns, at + width) * odd)
-        _step(real, imaginary, real_after, imaginary_after, 1024, turns)
-        _step(real_after, imaginary_after, real, imaginary, 256, turns[256:])
-        _step(real, imaginary, real_after, imaginary_after, 64, turns[320:])
-        _step(real_after, imaginary_after, real, imaginary, 16, turns[336:])
-        _step(real, imaginary, real_after, imaginary_after, 4, turns[340:])
-        _unfold(real_after, imaginary_after, last_turns, flat, frame, row)
+                store(real, to, load_like(columns, at, real) * even)
+                store(imaginary, to, load_like(columns, at + width, real) * odd)
+        _step(real, imaginary, real_after, imaginary_after, 1024, turns, lanes)
+        _step(real_after, imaginary_after, real, imaginary, 256, turns[256:], lanes)
+        _step(real, imaginary, real_after, imaginary_after, 64, turns[320:], lanes)
+        _step(real_after, imaginary_after, real, imaginary, 16, turns[336:], lanes)
+        _step(real, imaginary, real_after, imaginary_after, 4, turns[340:], lanes)
+        _unfold(real_after, imaginary_after, last_turns, flat, frame, row, lanes)
 
 
 @compiled
 def _step(
-    real: _Doubles, imaginary: _Doubles, to_real: _Doubles, to_imaginary: _Doubles, size: int,
-    turns: _Doubles,
+    real: _Floats, imaginary: _Floats, to_real: _Floats, to_imaginary: _Floats, size: int,
+    turns: _Doubles, lanes: int,
 ) -> None:  # fmt: skip
     """One step of Stockham's transform: from transforms of ``size`` to those of a quarter."""
     quarter = size // 4
-    stride = _HALF // size * DOUBLES
+    stride = _HALF // size * lanes
     apart = quarter * stride
     for part in range(quarter):
         c1, s1, c2, s2, c3, s3 = turns[part]
-        for lane in range(0, stride, DOUBLES):
+        for lane in range(0, stride, lanes):
             at, to = part * stride + lane, 4 * part * stride + lane
-            a, ai = load_doubles(real, at), load_doubles(imaginary, at)
-            b, bi = load_doubles(real, at + apart), load_doubles(imaginary, at + apart)
-            c, ci = load_doubles(real, at + 2 * apart), load_doubles(imaginary, at + 2 * apart)
-            d, di = load_doubles(real, at + 3 * apart), load_doubles(imaginary, at + 3 * apart)
+            a, ai = load(real, at), load(imaginary, at)
+            b, bi = load(real, at + apart), load(imaginary, at + apart)
+            c, ci = load(real, at + 2 * apart), load(imaginary, at + 2 * apart)
+            d, di = load(real, at + 3 * apart), load(imaginary, at + 3 * apart)
             sum_ac, sum_ac_i, apart_ac, apart_ac_i = a + c, ai + ci, a - c, ai - ci
             sum_bd, sum_bd_i, apart_bd, apart_bd_i = b + d, bi + di, b - d, bi - di
             store(to_real, to, sum_ac + sum_bd)
@@ -156,18 +153,19 @@ def _step(
 
 @compiled
 def _unfold(
-    real: _Doubles, imaginary: _Doubles, turns: _Doubles, found: Samples, frame: int, row: int
-) -> None:
+    real: _Floats, imaginary: _Floats, turns: _Doubles, found: Samples, frame: int, row: int,
+    lanes: int,
+) -> None:  # fmt: skip
     """Magnitudes of the real sound's spectra from those of its even and odd samples."""
-    a, ai = load_doubles(real, 0), load_doubles(imaginary, 0)
+    a, ai = load(real, 0), load(imaginary, 0)
     nothing = a - a
     store(found, frame, magnitude(a + ai, nothing))
     store(found, _HALF * row + frame, magnitude(a - ai, nothing))
     for place in range(1, _HALF // 2 + 1):
-        at, mirrored = place * DOUBLES, (_HALF - place) * DOUBLES
+        at, mirrored = place * lanes, (_HALF - place) * lanes
         c, s = turns[place]
-        a, ai = load_doubles(real, at), load_doubles(imaginary, at)
-        b, bi = load_doubles(real, mirrored), load_doubles(imaginary, mirrored)
+        a, ai = load(real, at), load(imaginary, at)
+        b, bi = load(real, mirrored), load(imaginary, mirrored)
         even, even_i = (a + b) * 0.5, (ai - bi) * 0.5
         x, y = (ai + bi) * 0.5, (b - a) * 0.5
         odd, odd_i = x * c + y * s, y * c - x * s

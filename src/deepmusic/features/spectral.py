@@ -19,8 +19,8 @@ from deepmusic.features.lanes import (
     FLOATS,
     greater,
     lesser,
-    load_as_doubles,
-    load_floats,
+    load,
+    load_like,
     store,
 )
 from deepmusic.features.spectra import BINS, FFT_SIZE, HOP
@@ -80,10 +80,10 @@ def _moments(
     """Write the sums of each spectrum, weighted by 1, by frequency, and by its square."""
     flat, row = spectra.reshape(-1), spectra.shape[1]
     for frame in range(0, row, DOUBLES):
-        nothing = load_as_doubles(flat, frame) * 0.0
+        nothing = load_like(flat, frame, total) * 0.0
         sum_0, sum_1, sum_2 = nothing, nothing, nothing
         for place in range(len(spectra)):
-            height = load_as_doubles(flat, place * row + frame)
+            height = load_like(flat, place * row + frame, total)
             sum_0 = sum_0 + height
             sum_1 = sum_1 + height * hz[place]
             sum_2 = sum_2 + height * (hz[place] * hz[place])
@@ -189,19 +189,19 @@ def _mean_ends(
     for frame in range(0, spectra.shape[1], FLOATS):
         loud[:], faint[:] = -np.inf, np.inf
         for place in range(len(spectra)):
-            bins = load_floats(flat, place * spectra.shape[1] + frame)
+            bins = load(flat, place * spectra.shape[1] + frame)
             high = low = bins
             for at in range(0, count * FLOATS, FLOATS):
-                kept = load_floats(loud, at)
+                kept = load(loud, at)
                 store(loud, at, greater(kept, high))
                 high = lesser(kept, high)
-                kept = load_floats(faint, at)
+                kept = load(faint, at)
                 store(faint, at, lesser(kept, low))
                 low = greater(kept, low)
-        sum_loud, sum_faint = load_floats(loud, 0), load_floats(faint, 0)
+        sum_loud, sum_faint = load(loud, 0), load(faint, 0)
         for at in range(FLOATS, count * FLOATS, FLOATS):
-            sum_loud = sum_loud + load_floats(loud, at)
-            sum_faint = sum_faint + load_floats(faint, at)
+            sum_loud = sum_loud + load(loud, at)
+            sum_faint = sum_faint + load(faint, at)
         store(peak, frame, sum_loud * (np.float32(1) / np.float32(count)))
         store(valley, frame, sum_faint * (np.float32(1) / np.float32(count)))
 
