@@ -31,7 +31,7 @@ _WINDOW_S = 0.36
 _LOWEST_HZ, _HIGHEST_HZ = 250.0, 1900.0
 _BANDS = 33
 _LAG = 3  # codes between the two moments that are compared
-_BATCH = 48  # spectra at a time: they stay in the processor's cache
+_BATCH = 32  # spectra at a time: they stay in the processor's cache
 # Below this share of the loudest band a band is taken to be silent: there live the leakage of the
 # window and what lossy coders throw away.
 _FLOOR = np.float32(1e-5)

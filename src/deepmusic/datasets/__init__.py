@@ -1,53 +1,60 @@
-"""Data sets: how to get them, what is in them, who belongs together, and splits that keep it."""
+"""Data sets: how to get them, what is in them, who belongs together, and splits that keep it.
+
+The public names are looked up on first use, so that a command pays for what it needs.
+"""
 
 from __future__ import annotations
 
-from deepmusic.datasets.archives import ArchiveError, unpack
-from deepmusic.datasets.artists import artist_members, group_tracks
-from deepmusic.datasets.audio_archives import AUDIO_ARCHIVES, AudioArchive, fetch_archive
-from deepmusic.datasets.building import build_dataset
-from deepmusic.datasets.building_sources import find_sources
-from deepmusic.datasets.building_track import BuildConfig, BuiltClip, BuiltTrack
-from deepmusic.datasets.catalogue import CATALOGUE, DataFile, fetch
-from deepmusic.datasets.checking import CheckedFile, CheckReport, check_files, write_report
-from deepmusic.datasets.describing import Description, describe, describe_fma
-from deepmusic.datasets.describing_pictures import draw_description
-from deepmusic.datasets.duplicates import near_duplicates, with_duplicates
-from deepmusic.datasets.fma import BAD_CLIPS, BadClip, Fma, GenreLabels, read_fma
-from deepmusic.datasets.folder import (
-    FolderDataset,
-    Problem,
-    Track,
-    content_hash,
-    fingerprint,
-    scan_folder,
-    scan_table,
-)
-from deepmusic.datasets.genre_tree import Genre, GenreTree
-from deepmusic.datasets.gtzan import fault_filtered_split, read_gtzan
-from deepmusic.datasets.loading import LoadedDataset, load_dataset
-from deepmusic.datasets.remote_zip import RemoteZip
-from deepmusic.datasets.splits import (
-    Fold,
-    Folds,
-    Split,
-    make_folds,
-    make_split,
-    random_folds,
-    random_split,
-    read_splits,
-    write_splits,
-)
-from deepmusic.datasets.symbolic import (
-    SYMBOLIC,
-    Piece,
-    SymbolicDataset,
-    load_midi_folder,
-    load_styles,
-    load_symbolic,
-)
-from deepmusic.datasets.web import DownloadError
-from deepmusic.datasets.zip_writing import write_zip
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deepmusic.datasets.archives import ArchiveError, unpack
+    from deepmusic.datasets.artists import artist_members, group_tracks
+    from deepmusic.datasets.audio_archives import AUDIO_ARCHIVES, AudioArchive, fetch_archive
+    from deepmusic.datasets.building import build_dataset
+    from deepmusic.datasets.building_sources import find_sources
+    from deepmusic.datasets.building_track import BuildConfig, BuiltClip, BuiltTrack
+    from deepmusic.datasets.catalogue import CATALOGUE, DataFile, fetch
+    from deepmusic.datasets.checking import CheckedFile, CheckReport, check_files, write_report
+    from deepmusic.datasets.describing import Description, describe, describe_fma
+    from deepmusic.datasets.describing_pictures import draw_description
+    from deepmusic.datasets.duplicates import near_duplicates, with_duplicates
+    from deepmusic.datasets.fma import BAD_CLIPS, BadClip, Fma, GenreLabels, read_fma
+    from deepmusic.datasets.folder import (
+        FolderDataset,
+        Problem,
+        Track,
+        content_hash,
+        fingerprint,
+        scan_folder,
+        scan_table,
+    )
+    from deepmusic.datasets.genre_tree import Genre, GenreTree
+    from deepmusic.datasets.gtzan import fault_filtered_split, read_gtzan
+    from deepmusic.datasets.loading import LoadedDataset, load_dataset
+    from deepmusic.datasets.remote_zip import RemoteZip
+    from deepmusic.datasets.splits import (
+        Fold,
+        Folds,
+        Split,
+        make_folds,
+        make_split,
+        random_folds,
+        random_split,
+        read_splits,
+        write_splits,
+    )
+    from deepmusic.datasets.symbolic import (
+        SYMBOLIC,
+        Piece,
+        SymbolicDataset,
+        load_midi_folder,
+        load_styles,
+        load_symbolic,
+    )
+    from deepmusic.datasets.web import DownloadError
+    from deepmusic.datasets.zip_writing import write_zip
 
 __all__ = [
     "AUDIO_ARCHIVES",
@@ -112,3 +119,108 @@ __all__ = [
     "write_splits",
     "write_zip",
 ]
+
+_MODULES = {
+    "archives": (
+        "ArchiveError",
+        "unpack",
+    ),
+    "artists": (
+        "artist_members",
+        "group_tracks",
+    ),
+    "audio_archives": (
+        "AUDIO_ARCHIVES",
+        "AudioArchive",
+        "fetch_archive",
+    ),
+    "building": ("build_dataset",),
+    "building_sources": ("find_sources",),
+    "building_track": (
+        "BuildConfig",
+        "BuiltClip",
+        "BuiltTrack",
+    ),
+    "catalogue": (
+        "CATALOGUE",
+        "DataFile",
+        "fetch",
+    ),
+    "checking": (
+        "CheckReport",
+        "CheckedFile",
+        "check_files",
+        "write_report",
+    ),
+    "describing": (
+        "Description",
+        "describe",
+        "describe_fma",
+    ),
+    "describing_pictures": ("draw_description",),
+    "duplicates": (
+        "near_duplicates",
+        "with_duplicates",
+    ),
+    "fma": (
+        "BAD_CLIPS",
+        "BadClip",
+        "Fma",
+        "GenreLabels",
+        "read_fma",
+    ),
+    "folder": (
+        "FolderDataset",
+        "Problem",
+        "Track",
+        "content_hash",
+        "fingerprint",
+        "scan_folder",
+        "scan_table",
+    ),
+    "genre_tree": (
+        "Genre",
+        "GenreTree",
+    ),
+    "gtzan": (
+        "fault_filtered_split",
+        "read_gtzan",
+    ),
+    "loading": (
+        "LoadedDataset",
+        "load_dataset",
+    ),
+    "remote_zip": ("RemoteZip",),
+    "splits": (
+        "Fold",
+        "Folds",
+        "Split",
+        "make_folds",
+        "make_split",
+        "random_folds",
+        "random_split",
+        "read_splits",
+        "write_splits",
+    ),
+    "symbolic": (
+        "Piece",
+        "SYMBOLIC",
+        "SymbolicDataset",
+        "load_midi_folder",
+        "load_styles",
+        "load_symbolic",
+    ),
+    "web": ("DownloadError",),
+    "zip_writing": ("write_zip",),
+}
+_LAZY = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -348,8 +348,6 @@ def _read_all(
 
 
 def _read(root: Path, path: str, row: Row | None) -> Track | Problem:
-    from deepmusic.audio.tags import read_tags
-
     genre = (row and row.genre) or PurePosixPath(path).parts[0]
     if "/" not in path and not (row and row.genre):
         return Problem(path, "no_genre", f"{path!r} lies in no genre folder; move it into one.")
@@ -358,6 +356,8 @@ def _read(root: Path, path: str, row: Row | None) -> Track | Problem:
         return hashed
     artist, album = (row.artist, row.album) if row else (None, None)
     if artist is None:
+        from deepmusic.audio.tags import read_tags  # which loads FFmpeg
+
         tags = read_tags(root / path)
         artist, album = tags.artist, album or tags.album
     return Track(path, genre, artist, album, hashed, source=row.source if row else None)
