@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "hearing"))
@@ -237,3 +238,27 @@ def test_columns_are_computed_once(
     (table,) = tmp_path.glob("features-*.parquet")
     given = load_study_data(music, features=table, **options)
     np.testing.assert_array_equal(given.columns, data.columns)
+
+
+def test_near_copies_are_of_one_group_where_asked(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    sounds = [np.cumsum(random.standard_normal(12 * 8000)) for _ in range(4)]
+    sounds = [0.5 * sound / np.abs(sound).max() for sound in sounds]
+    for number, sound in enumerate([*sounds, 0.3 * sounds[0][8000:]]):
+        path = tmp_path / "music" / ("rock" if number % 2 else "jazz") / f"{number}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, np.diff(sound, prepend=0), 8000)
+    seen = []
+    data = load_study_data(
+        tmp_path / "music",
+        cache=tmp_path / "cache",
+        needs=(),
+        finds_copies=True,
+        on_progress=lambda stage, done, total: seen.append((stage, done, total)),
+    )
+    groups = {Path(track.path).name: track.sound_group for track in data.dataset.tracks}
+    assert groups["0.wav"] == groups["4.wav"] is not None
+    assert {groups[f"{number}.wav"] for number in (1, 2, 3)} == {None}
+    assert seen[-1] == ("copies", 5, 5)
+    plain = load_study_data(tmp_path / "music", cache=tmp_path / "cache", needs=())
+    assert {track.sound_group for track in plain.dataset.tracks} == {None}

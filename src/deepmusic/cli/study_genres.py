@@ -255,8 +255,12 @@ def _data(
         reason = (error.strerror or str(error)).lower()
         raise click.UsageError(f"--out: {study} cannot be made: {reason}.") from error
     shown = ""
-    with counted() as tell_features, counted() as tell_spectrograms:
-        tellers = {"features": tell_features, "spectrograms": tell_spectrograms}
+    with counted() as tell_copies, counted() as tell_features, counted() as tell_spectrograms:
+        tellers = {
+            "copies": tell_copies,
+            "features": tell_features,
+            "spectrograms": tell_spectrograms,
+        }
 
         def on_progress(stage: str, done: int, total: int) -> None:
             nonlocal shown
@@ -270,6 +274,7 @@ def _data(
             cache=study / "cache" if cache is None else cache,
             needs=needs,
             features=features,
+            finds_copies=config.protocol == "grouped",
             workers=workers,
             dask=dask,
             on_progress=on_progress,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from deepmusic.datasets.duplicates import with_duplicates
 from deepmusic.datasets.folder import FolderDataset, Problem, Track
 from deepmusic.datasets.loading import LoadedDataset, load_dataset
 from deepmusic.errors import DataError
@@ -32,8 +33,8 @@ __all__ = ["NEEDS", "Need", "StudyData", "keep_study_data", "load_study_data", "
 Need = Literal["columns", "spectrograms"]
 NEEDS: tuple[Need, ...] = ("columns", "spectrograms")
 OnProgress = Callable[[str, int, int], object]
-"""Takes what is done (``"tracks"``, ``"features"`` or ``"spectrograms"``), how many are, of how
-many."""
+"""Takes what is done (``"tracks"``, ``"copies"``, ``"features"`` or ``"spectrograms"``), how many
+are, of how many."""
 
 RECIPE = "fma"
 """Of the feature columns that are computed here."""
@@ -95,6 +96,7 @@ def load_study_data(
     cache: str | os.PathLike[str],
     needs: Sequence[Need] = NEEDS,
     features: str | os.PathLike[str] | None = None,
+    finds_copies: bool = False,
     workers: int = 1,
     dask: str | None = None,
     on_progress: OnProgress | None = None,
@@ -108,6 +110,7 @@ def load_study_data(
         needs: which of ``"columns"`` and ``"spectrograms"`` are wanted.
         features: a feature table to take columns from; nothing is computed then. Its rows are found
             by path, or by FMA's number.
+        finds_copies: whether to listen for near copies, so that folds keep them together.
         workers: processes, and threads, of this machine.
         dask: address of the scheduler of a Dask cluster that computes the columns instead.
         on_progress: called in this thread as things are done.
@@ -135,6 +138,13 @@ def load_study_data(
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise DataError(f"The folder {cache} cannot be made: {reason}.") from error
+    if finds_copies:
+        dataset = with_duplicates(
+            dataset,
+            workers=workers,
+            cache=cache / "fingerprints",
+            on_progress=on_progress and (lambda done, total: on_progress("copies", done, total)),
+        )
     columns = None
     if "columns" in needs:
         if features is None:
