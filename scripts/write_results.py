@@ -256,11 +256,11 @@ def study_section(path: Path) -> str:
         ],
     )  # fmt: skip
     text += """
-`deepmusic study genres --data emotify`, per cent of tracks; 5 folds, the same for all, with artists,
-albums and copies apart. A model with fewer jobs than wanted was not run on all seeds: its figure is less
-certain, and has no interval against models of other folds. Networks but `capsules`, the shipped
-design, have the same number of parameters within a tenth, the same segments, augmentation and 35
-epochs ([Networks of the study](study-networks.md)); models of features
+`deepmusic study genres --data emotify`, per cent of tracks; 5 folds, the same for all, with
+artists, albums and copies apart. A model with fewer jobs than wanted was not run on all seeds: its
+figure is less certain, and has no interval against models of other folds. Networks but `capsules`,
+the shipped design, have the same number of parameters within a tenth, the same segments,
+augmentation and 35 epochs ([Networks of the study](study-networks.md)); models of features
 ([theirs](baselines.md)) choose their settings inside the training tracks.
 """
     if leaking:
