@@ -57,8 +57,8 @@ class GenreTree:
 
     Example:
         >>> tree = GenreTree([Genre(12, "Rock", None), Genre(25, "Punk", 12)])
-        >>> [tree.title(genre) for genre in tree.path(25)]
-        ['Rock', 'Punk']
+        >>> " > ".join(tree.title(genre) for genre in tree.path(25))
+        'Rock > Punk'
     """
 
     def __init__(self, genres: Iterable[Genre]) -> None:
