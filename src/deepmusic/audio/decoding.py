@@ -64,6 +64,7 @@ class AudioStream:
         *,
         rate: int | None,
         max_seconds: float,
+        block_s: float = 1.0,
         on_block: OnBlock | None = None,
     ) -> None:
         self.rate = rate or 0  # until the first block tells
@@ -78,6 +79,7 @@ class AudioStream:
         self.promised_s: float | None = None
         self._max_seconds = max_seconds
         self._shown = name_of(source)
+        self._block_s = block_s
         self._on_block = on_block
         self._faults: list[str] = []
         self._reasons: list[str] = []  # why less was heard than there seems to be
@@ -169,7 +171,7 @@ class AudioStream:
             try:
                 if _is_rate(reader.rate):
                     self._name(reader)
-                    for block in reader.blocks():
+                    for block in reader.blocks(self._block_s):
                         yield block, reader.rate
                     came_short = reader.came_short() or not self.duration_s
                     self.promised_s = reader.promised_s()
@@ -285,6 +287,7 @@ def open_audio(
     *,
     rate: int | None = 22050,
     max_seconds: float = 6 * 3600.0,
+    block_s: float = 1.0,
     on_block: OnBlock | None = None,
 ) -> AudioStream:
     """Open a sound file, or the sound of a video, as a stream of mono blocks.
@@ -293,6 +296,8 @@ def open_audio(
         source: a path, or a binary file object that can seek (read from its start, left open).
         rate: samples a second of the blocks; None takes the rate of the file's start.
         max_seconds: more sound than this is not read, and the warning says so.
+        block_s: about how many seconds of sound come at a time, at most; many channels or a high
+            rate make it fewer, and FFmpeg's blocks are shorter.
         on_block: called with each block as it was decoded, float32 ``(n, channels)``, full scale
             at 1, its rate and its codec, before the channels are mixed; it must not change the
             block. The first comes while the file is opened.
@@ -308,13 +313,17 @@ def open_audio(
             ``bad_rate``. While
             iterating also ``too_short``, ``not_finite`` (every sample is NaN or infinite) and
             ``no_sound``.
-        ValueError: ``rate`` or ``max_seconds`` is out of range.
+        ValueError: ``rate``, ``max_seconds`` or ``block_s`` is out of range.
     """
     if rate is not None and not _is_rate(rate):
         raise ValueError(f"rate is {RATES_HZ[0]} to {RATES_HZ[1]} Hz; got {rate}")
     if not max_seconds > 0:
         raise ValueError(f"max_seconds is above 0; got {max_seconds}")
-    return AudioStream(source, rate=rate, max_seconds=max_seconds, on_block=on_block)
+    if not block_s > 0:
+        raise ValueError(f"block_s is above 0; got {block_s}")
+    return AudioStream(
+        source, rate=rate, max_seconds=max_seconds, block_s=block_s, on_block=on_block
+    )
 
 
 _NOTHING = np.empty(0, np.float32)

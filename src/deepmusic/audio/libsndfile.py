@@ -86,9 +86,9 @@ class SndfileReader:
         self.failed = False
         """Whether reading ended with an error; true or false once the blocks are exhausted."""
 
-    def blocks(self) -> Iterator[NDArray[np.float32]]:
-        """Blocks of about a second, ``(n, channels)`` in float32, up to the end or an error."""
-        frames = max(1, min(self.rate, _BLOCK_SAMPLES // self.channels))
+    def blocks(self, block_s: float = 1.0) -> Iterator[NDArray[np.float32]]:
+        """Blocks ``(n, channels)`` of about so many seconds, float32, up to the end or an error."""
+        frames = max(1, int(min(block_s * self.rate, _BLOCK_SAMPLES // self.channels)))
         while True:
             try:
                 with quiet_c_stderr():
