@@ -230,8 +230,11 @@ def study_section(path: Path) -> str:
     def difference(row: dict[str, str]) -> str:
         if not row["difference"]:
             return ""
-        ends = (f"{100 * float(row[name]):+.1f}" for name in ("difference_low", "difference_high"))
-        return f"{100 * float(row['difference']):+.1f} [{', '.join(ends)}]"
+        text = f"{100 * float(row['difference']):+.1f}"
+        if row["difference_low"]:  # of the same folds
+            ends = (row[name] for name in ("difference_low", "difference_high"))
+            text += f" [{', '.join(f'{100 * float(end):+.1f}' for end in ends)}]"
+        return text
 
     text = rendered(
         [

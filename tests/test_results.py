@@ -141,7 +141,7 @@ def test_the_study_is_told_with_what_was_not_run(tmp_path: Path) -> None:
         head
         + "capsules,grouped,25,25,0.701,0.016,0.695,0.884,capsules,,,,0.069,857392,69.7\n"
         + "logistic,grouped,25,25,0.651,0.01,0.653,0.836,capsules,-0.05,-0.15,0.05,0.07,2076,0.4\n"
-        + "lstm,grouped,5,25,0.4,,0.38,0.6,capsules,,,,0.1,65020,14\n"
+        + "lstm,grouped,5,25,0.4,,0.38,0.6,capsules,-0.3,,,0.1,65020,14\n"
         + '"logistic",random,,,0.714,,,,"logistic, grouped",0.06,0.026,0.093,,,\n'
     )
     text = RESULTS.study_section(table)
@@ -149,7 +149,7 @@ def test_the_study_is_told_with_what_was_not_run(tmp_path: Path) -> None:
         "| logistic | 65.1 | 1.0 | 65.3 | 83.6 | -5.0 [-15.0, +5.0] | 7.0 | 2,076 | 0.4 | 25 of 25"
         in text
     )
-    assert "| lstm | 40.0 |  | 38.0 | 60.0 |  | 10.0 | 65,020 | 14.0 | 5 of 25 |" in text
+    assert "| lstm | 40.0 |  | 38.0 | 60.0 | -30.0 | 10.0 | 65,020 | 14.0 | 5 of 25 |" in text
     assert "| logistic | 71.4 | +6.0 [+2.6, +9.3] |" in text
     assert "difference to capsules |" in text
     assert RESULTS.study_section(tmp_path / "none.csv") == RESULTS.MISSING
