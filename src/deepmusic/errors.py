@@ -16,6 +16,7 @@ __all__ = [
     "RequestError",
     "ScoreError",
     "ShapeError",
+    "reason_of",
 ]
 
 
@@ -65,3 +66,24 @@ class RequestError(DeepMusicError):
 
 class CopyingError(DeepMusicError):
     """Nothing that a composer wrote may be kept: all of it copies what it was trained on."""
+
+
+def reason_of(error: Exception, shown: str, failed: str) -> tuple[str, str]:
+    """A code and one sentence for what went wrong with one sound file of many.
+
+    Args:
+        error: whatever was raised.
+        shown: the file, as the sentence names it.
+        failed: what did not come about, such as ``"has no features"``.
+    """
+    if isinstance(error, AudioError):
+        return error.code, str(error)
+    if isinstance(error, DeepMusicError):
+        return "failed", str(error)
+    if isinstance(error, MemoryError):
+        return "memory", f"{shown!r} needs more memory than there is."
+    if isinstance(error, OSError):
+        reason = (error.strerror or str(error)).lower()
+        return "unreadable", f"{shown!r} cannot be read: {reason}."
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    return "unexpected", f"{shown!r} {failed}: unexpected {said}."

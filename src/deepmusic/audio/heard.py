@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.errors import AudioError, DeepMusicError
+from deepmusic.errors import AudioError, reason_of
 from deepmusic.files import open_regular
 from deepmusic.journal import Journal
 from deepmusic.pools import each_file
@@ -117,20 +117,9 @@ def hear_file(
         if with_hash:
             found = replace(found, sha256=_digest(shown, "sha256"))
         return replace(found, digest=_digest(shown, algorithm)) if algorithm else found
-    except AudioError as error:
-        return replace(found, code=error.code, error=str(error))
-    except DeepMusicError as error:
-        return replace(found, code="failed", error=str(error))
-    except MemoryError:
-        return replace(found, code="memory", error=f"{shown!r} needs more memory than there is.")
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        return replace(found, code="unreadable", error=f"{shown!r} cannot be read: {reason}.")
     except Exception as error:  # a bug that one file uncovers must not cost the others
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        return replace(
-            found, code="unexpected", error=f"{shown!r} was not heard: unexpected {said}."
-        )
+        code, said = reason_of(error, shown, "was not heard")
+        return replace(found, code=code, error=said)
 
 
 def hear_files(

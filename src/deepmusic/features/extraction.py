@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.audio import open_audio
-from deepmusic.errors import AudioError, DeepMusicError
+from deepmusic.errors import reason_of
 from deepmusic.features.recipe import COLUMNS, Recipe
 from deepmusic.features.track import columns_of, families_of
 from deepmusic.pools import each_file
@@ -85,20 +85,9 @@ def extract_file(
         pass  # opening says why
     try:
         return _with_features(found, recipe, max_seconds)
-    except AudioError as error:
-        return replace(found, code=error.code, error=str(error))
-    except DeepMusicError as error:
-        return replace(found, code="failed", error=str(error))
-    except MemoryError:
-        return replace(found, code="memory", error=f"{shown!r} needs more memory than there is.")
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        return replace(found, code="unreadable", error=f"{shown!r} cannot be read: {reason}.")
     except Exception as error:  # a bug that one file uncovers must not cost the others
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        return replace(
-            found, code="unexpected", error=f"{shown!r} has no features: unexpected {said}."
-        )
+        code, said = reason_of(error, shown, "has no features")
+        return replace(found, code=code, error=said)
 
 
 def _with_features(found: TrackFeatures, recipe: Recipe, max_seconds: float) -> TrackFeatures:
