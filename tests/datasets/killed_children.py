@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -36,11 +37,24 @@ for line in sys.stdin:
 class Children:
     """Starts children that call ``work`` with some words, and kills them."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], rng: random.Random) -> None:
         self._process = process
+        self._rng = rng
+        self._longest_s = 0.1
 
-    def kill_after(self, seconds: float, *words: object) -> int:
-        """Let a child work for so long; its exit code, -9 if it was killed."""
+    def kill_sometime(self, *words: object) -> int:
+        """Kill a child at a random moment of its work; its exit code, 0 if it was done before.
+
+        How long the work takes differs from machine to machine, so the moment is drawn from a span
+        that shrinks when a child was done before it, and grows when it was not: about one in five
+        is done.
+        """
+        code = self._kill_after(self._rng.random() * self._longest_s, *words)
+        assert code in (0, -9)
+        self._longest_s *= 0.8 if code == 0 else 1.05
+        return code
+
+    def _kill_after(self, seconds: float, *words: object) -> int:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write("\t".join(map(str, words)) + "\n")
@@ -53,7 +67,7 @@ class Children:
 
 
 @contextmanager
-def children(code: str) -> Iterator[Children]:
+def children(code: str, rng: random.Random) -> Iterator[Children]:
     """Run ``code``, which defines ``work``, in a process that forks for each child."""
     with subprocess.Popen(
         [sys.executable, "-c", _PARENT.format(code=code)],
@@ -61,4 +75,4 @@ def children(code: str) -> Iterator[Children]:
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        yield Children(process)
+        yield Children(process, rng)
