@@ -61,8 +61,15 @@ def single_threaded(function: Callable[[str], _Row], path: str) -> _Row:
         return function(path)
 
 
-def _leave_interrupts_to_parent() -> None:
+def _begin() -> None:
+    """Make a worker ready: interrupts are its parent's, and it keeps the memory that it frees.
+
+    glibc gives large blocks back to the system when they are freed, so that every block of sound
+    comes in fresh pages, which costs as much as what is done with it. Once a larger block has been
+    freed it no longer does (mallopt(3), M_MMAP_THRESHOLD); elsewhere this does nothing.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    bytearray(31 << 20)
 
 
 class _Processes:
@@ -81,14 +88,14 @@ class _Processes:
             batch_size=1,
             pre_dispatch="2 * n_jobs",
             inner_max_num_threads=1,
-            initializer=_leave_interrupts_to_parent,
+            initializer=_begin,
         )
         yield from parallel(delayed(single_threaded)(function, path) for path in paths)
 
     def alone(self, function: Callable[[str], _Row], path: str) -> _Row:
         from joblib.externals.loky import ProcessPoolExecutor
 
-        with ProcessPoolExecutor(1, initializer=_leave_interrupts_to_parent) as executor:
+        with ProcessPoolExecutor(1, initializer=_begin) as executor:
             row: _Row = executor.submit(single_threaded, function, path).result()
         return row
 

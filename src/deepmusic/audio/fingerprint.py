@@ -11,10 +11,10 @@ for comparison: two recordings are the same where their codes differ in few bits
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from itertools import count
+from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
@@ -25,13 +25,13 @@ __all__ = ["CODES_A_SECOND", "FingerprintStream", "acoustic_fingerprint"]
 CODES_A_SECOND = 8
 """Codes a second of sound, whatever the sample rate."""
 
-_LEAST_RATE = 4400  # of all recordings before their spectra are taken
-_ROWS = 4  # the low-pass filter is as long as so many samples of the lower rate
-_WINDOW_S = 0.36
-_LOWEST_HZ, _HIGHEST_HZ = 250.0, 1900.0
+_LEAST_RATE = 3100  # of all recordings before their spectra are taken
+_WINDOW_S = 0.3
+_LOWEST_HZ, _HIGHEST_HZ = 250.0, 1350.0
 _BANDS = 33
 _LAG = 3  # codes between the two moments that are compared
-_BATCH = 32  # spectra at a time: they stay in the processor's cache
+_BATCH = 64  # spectra at a time: they stay in the processor's cache
+_PIECE_S = 4  # of sound at a time
 # Below this share of the loudest band a band is taken to be silent: there live the leakage of the
 # window and what lossy coders throw away.
 _FLOOR = np.float32(1e-5)
@@ -64,11 +64,12 @@ class _Plan(NamedTuple):
     """What a sample rate needs."""
 
     step: int  # samples to one of the lower rate
-    filter: NDArray[np.float32]  # low-pass, (step, pieces)
+    filter: NDArray[np.float32]  # low-pass, as long as two samples of the lower rate, (2, step)
     rate: float  # the lower rate
     window: NDArray[np.float32]
     first: int  # bin of use
-    bands: NDArray[np.float32]  # share of each bin from there on in each band, (bins, bands)
+    # share of each bin from there on in each band, real and imaginary part, (2 * bins, bands)
+    bands: NDArray[np.float32]
 
 
 @lru_cache(maxsize=16)
@@ -77,10 +78,8 @@ def _plan(rate: int) -> _Plan:
     low = rate / step
     # The filter is short, and what it lets pass from above the bands is weak in music. What it
     # dampens within them is dampened always, and growth does not see it.
-    taps = np.ones(step) if step == 1 else np.hamming(_ROWS * step)
-    if step > 1:
-        taps *= np.sinc((np.arange(_ROWS * step) - (_ROWS * step - 1) / 2) / step)
-    length = scipy.fft.next_fast_len(round(_WINDOW_S * low), real=True)
+    taps = np.hamming(2 * step) * np.sinc((np.arange(2 * step) - (2 * step - 1) / 2) / step)
+    length = _quick_length(round(_WINDOW_S * low))
     window = np.hanning(length + 2)[1:-1]
     steps = np.arange(_BANDS + 1) / _BANDS
     edges = _LOWEST_HZ * (_HIGHEST_HZ / _LOWEST_HZ) ** steps * length / low + 0.5
@@ -90,12 +89,17 @@ def _plan(rate: int) -> _Plan:
     inside = np.minimum(edges[1:], bins + 1) - np.maximum(edges[:-1], bins)
     return _Plan(
         step,
-        np.ascontiguousarray((taps / taps.sum()).astype(np.float32).reshape(-1, step).T),
+        (taps / taps.sum()).astype(np.float32).reshape(2, step),
         low,
         (window / window.sum()).astype(np.float32),
         first,
-        np.maximum(inside, 0).astype(np.float32),
+        np.repeat(np.maximum(inside, 0).astype(np.float32), 2, axis=0),
     )
+
+
+def _quick_length(least: int) -> int:
+    """The first number from ``least`` on without a prime factor above 5."""
+    return next(number for number in count(least) if pow(30, 64, number) == 0)
 
 
 class FingerprintStream:
@@ -115,15 +119,16 @@ class FingerprintStream:
             raise ValueError(f"rate is 1000 Hz or more; got {rate}")
         plan = self._plan = _plan(rate)
         # Buffers live as long as the stream: fresh memory for each block costs more than the sums.
-        self._half = plan.filter.size // 2 if plan.step > 1 else 0
-        self._piece = plan.step * max(1, rate // plan.step)  # samples at a time
-        self._raw = np.zeros(self._piece + plan.filter.size + plan.step, np.float32)
-        self._raw_end = self._half
-        self._low = np.zeros(round(plan.rate * (_BATCH / CODES_A_SECOND + 2)), np.float32)
+        self._row = np.zeros(0, np.float32)  # samples that do not make one of the lower rate yet
+        self._before = np.float32(0)  # what the first half of the filter makes of the row before
+        seconds = _BATCH / CODES_A_SECOND + _PIECE_S + 2
+        self._low = np.zeros(round(plan.rate * seconds), np.float32)
         self._views = sliding_window_view(self._low, len(plan.window))
         self._low_start, self._low_end = 0, 0  # places in the recording
         self._frames = 0  # spectra so far
         self._windowed = np.zeros((_BATCH, len(plan.window)), np.float32)
+        self._spectra: NDArray[Any] = np.zeros((_BATCH, len(plan.window) // 2 + 1), np.complex64)
+        self._power = np.zeros((_BATCH, len(plan.bands)), np.float32)
         self._past = np.zeros((0, _BANDS - 1), np.float32)  # differences of the latest frames
         self._codes: list[NDArray[np.uint32]] = []
 
@@ -135,32 +140,41 @@ class FingerprintStream:
         """
         if samples.ndim != 1:
             raise ShapeError(f"samples are mono, (n,); got an array of shape {samples.shape}")
-        for start in range(0, len(samples), self._piece):
-            self._add(samples[start : start + self._piece])
+        piece = int(_PIECE_S * self._plan.rate) * self._plan.step
+        for start in range(0, len(samples), piece):
+            self._add(samples[start : start + piece])
 
     def finish(self) -> NDArray[np.uint32]:
         """The fingerprint, ``(codes,)`` uint32; nothing can be added any more."""
-        self.add(np.zeros(self._half, np.float32))
+        self.add(np.zeros(self._plan.step, np.float32))
         self._transform(1)
         return np.concatenate([np.zeros(0, np.uint32), *self._codes])
 
     def _add(self, samples: NDArray[np.float32]) -> None:
-        """Bring at most a second of samples to the lower rate."""
-        step, taps = self._plan.step, self._plan.filter
-        end = self._raw_end + len(samples)
-        self._raw[self._raw_end : end] = samples
-        rows = self._raw[: end - end % step].reshape(-1, step)
-        count = max(0, len(rows) - taps.shape[1] + 1)
-        held = self._low_end - self._low_start
-        low = self._low[held : held + count]
-        products = rows @ taps  # each row by each piece of the filter, at one go
-        low[:] = products[:count, 0]
-        for place in range(1, taps.shape[1]):
-            low += products[place : place + count, place]
-        self._low_end += count
-        self._raw_end = end - count * step
-        self._raw[: self._raw_end] = self._raw[count * step : end]
+        """Bring a piece to the lower rate."""
+        step = self._plan.step
+        missing = -len(self._row) % step
+        row = np.concatenate([self._row, samples[:missing]])
+        rest = samples[missing:]
+        whole = len(rest) - len(rest) % step
+        for rows in (row, rest[:whole]) if len(row) == step else (rest[:whole],):
+            self._lower(rows.reshape(-1, step))
+        self._row = rest[whole:].copy() if len(row) in (0, step) else row
         self._transform(_BATCH)
+
+    def _lower(self, rows: NDArray[np.float32]) -> None:
+        """Filter rows ``(n, step)``: each ends one sample of the lower rate and begins the next."""
+        if not len(rows):
+            return
+        begins, ends = self._plan.filter
+        held = self._low_end - self._low_start
+        low = self._low[held : held + len(rows)]
+        np.matmul(rows, ends, out=low)
+        begun = rows @ begins
+        low[0] += self._before
+        low[1:] += begun[:-1]
+        self._before = begun[-1]
+        self._low_end += len(rows)
 
     def _transform(self, least: int) -> None:
         """Turn what is held into codes, if it is enough for ``least`` spectra."""
@@ -174,8 +188,11 @@ class FingerprintStream:
             starts = (places * plan.rate / CODES_A_SECOND).astype(np.int64) - self._low_start
             windowed = self._windowed[:ready]
             np.multiply(self._views[starts[:-1]], plan.window, out=windowed)
-            spectra = scipy.fft.rfft(windowed)[:, plan.first : plan.first + len(plan.bands)]
-            differences = np.concatenate([self._past, _differences(spectra, plan.bands)])
+            # SciPy's is quicker, but takes longer to import than it saves in a hundred files
+            spectra = np.fft.rfft(windowed, out=self._spectra[:ready]).view(np.float32)
+            spectra = spectra[:, 2 * plan.first : 2 * plan.first + len(plan.bands)]
+            power = np.square(spectra, out=self._power[:ready])
+            differences = np.concatenate([self._past, _differences(power @ plan.bands)])
             self._codes.append(_coded(differences))
             self._past = differences[-_LAG:]
             self._frames += ready
@@ -185,11 +202,8 @@ class FingerprintStream:
             self._low_start += used
 
 
-def _differences(spectra: NDArray[np.complex64], bands: NDArray[np.float32]) -> NDArray[np.float32]:
+def _differences(energy: NDArray[np.float32]) -> NDArray[np.float32]:
     """The level of each band less that of the next one above, neper of energy, ``(n, 32)``."""
-    power = spectra.real**2
-    power += spectra.imag**2
-    energy = power @ bands
     energy += _FLOOR * energy.max(axis=1, keepdims=True) + _FAINTEST
     levels = np.log(energy)
     differences: NDArray[np.float32] = levels[:, :-1] - levels[:, 1:]

@@ -30,7 +30,7 @@ LONGEST_S = 6 * 3600.0
 """No more than this of a file is heard, unless asked for."""
 
 _BLOCK_S = 3.0  # longer blocks cost less: what is done once for each outweighs the sums
-_VERSION = 1  # of the measures below and of the fingerprint; records of another are of no use
+_VERSION = 2  # of the measures below and of the fingerprint; records of another are of no use
 
 
 def _no_codes() -> NDArray[np.uint32]:
