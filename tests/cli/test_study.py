@@ -71,8 +71,9 @@ def test_it_writes_the_report_and_does_nothing_twice(
         assert (out / name).stat().st_size > 0
     lines = done.stdout.splitlines()
     assert lines[0].split()[:2] == ["model", "accuracy"]
-    assert {line.split()[0] for line in lines[1:3]} == {"logistic", "majority"}
-    assert ["majority", "100.0"] in [line.split()[:2] for line in lines]
+    accuracy = {line.split()[0]: float(line.split()[1]) for line in lines[1:3]}
+    assert accuracy.keys() == {"logistic", "majority"}
+    assert accuracy["majority"] > 80 > accuracy["logistic"]  # the fakes by these names
     assert any("random folds (leaks)" in line for line in lines)
     before = (out / "results.jsonl").read_bytes()
     again = study(music, table, out, "--models", "logistic,majority")
@@ -219,5 +220,5 @@ def test_random_folds_are_warned_of(music: Path, table: Path, tmp_path: Path) ->
 
 def test_help_names_every_group_of_models() -> None:
     done = CliRunner().invoke(deepmusic, ["study", "genres", "--help"])
-    for word in ("tables", "networks", "averages", "all", "--protocol", "--budget"):
+    for word in ("tables", "textures", "networks", "averages", "all", "--protocol", "--budget"):
         assert word in done.stdout

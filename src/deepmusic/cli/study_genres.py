@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 
 __all__ = ["genres"]
 
-_GROUPS = {"tables": ("features",), "networks": ("segments",), "averages": ("hybrid", "average")}
+_GROUPS = {
+    "tables": ("features",),
+    "textures": ("textures",),
+    "networks": ("segments",),
+    "averages": ("hybrid", "average"),
+}
 
 
 @click.command(no_args_is_help=True)
@@ -48,7 +53,7 @@ _GROUPS = {"tables": ("features",), "networks": ("segments",), "averages": ("hyb
     metavar="NAMES",
     default="all",
     show_default=True,
-    help="Names with commas between; tables, networks, averages and all stand for many.",
+    help="Names with commas between; tables, textures, networks, averages and all stand for many.",
 )
 @click.option(
     "--folds",

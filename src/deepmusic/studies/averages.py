@@ -33,6 +33,7 @@ __all__ = ["PARTS", "FittedAverage", "average_models", "combine"]
 PARTS: dict[str, tuple[str, ...]] = {
     "hybrid-capsules-logistic": ("capsules", "logistic"),
     "hybrid-capsules-svc": ("capsules", "svc-rbf"),
+    "hybrid-capsules-svcs": ("capsules", "svc-rbf", "textures-svc"),
     "average-features": ("logistic", "svc-rbf", "forest", "boosting"),
     "average-networks": ("cnn", "alexnet", "lstm", "gru", "crnn"),
     "average-capsules": (
@@ -50,6 +51,7 @@ PARTS: dict[str, tuple[str, ...]] = {
 _SUMMARIES = {
     "hybrid-capsules-logistic": "The shipped capsules and logistic regression on features, pooled.",
     "hybrid-capsules-svc": "The shipped capsules and an RBF SVC on features, pooled.",
+    "hybrid-capsules-svcs": "The shipped capsules and RBF SVCs on features and textures, pooled.",
     "average-features": "Four models on feature columns, pooled; no network.",
     "average-networks": "The networks without capsules, pooled.",
     "average-capsules": "The capsule networks of all routing methods, pooled.",

@@ -31,6 +31,7 @@ from deepmusic.errors import DataError, DeepMusicError, RequestError
 from deepmusic.files import write_atomically
 from deepmusic.pools import each_file
 from deepmusic.studies.data import StudyData, keep_study_data, read_study_data
+from deepmusic.studies.models import QUICK_KINDS
 from deepmusic.version import __version__
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ QUICK = ("logistic", "svc-rbf")
 SHOWN_CAPSULES = "capsules"
 """The model whose networks of the first seed are kept, to show what they hear."""
 
-_KINDS = ("features", "segments", "hybrid", "average")  # in the order in which jobs are done
+_KINDS = ("features", "textures", "segments", "hybrid", "average")  # in the order of the jobs
 _EXACT = 6  # decimals of a probability
 _HISTORY = "history.jsonl"
 
@@ -532,7 +533,7 @@ def _trained(study: Path, job: Job, models: Models | None, keeps: bool) -> Resul
         from deepmusic.studies.models import MODELS
 
         models = MODELS
-    if job.kind != "features":
+    if job.kind not in QUICK_KINDS:
         import torch
 
         torch.set_num_threads(1)  # as many workers as cores

@@ -1,8 +1,9 @@
 """All models of the study under one interface: fit, predict probabilities, save, load.
 
-Models of feature columns live in :mod:`deepmusic.studies.baselines`, networks on log-mel segments,
-hybrids and averages in :mod:`deepmusic.studies.segment_models`; each module is imported only when
-one of its models is wanted, so that a study of tables alone does without PyTorch::
+Models of feature columns live in :mod:`deepmusic.studies.baselines`, those of textures in
+:mod:`deepmusic.studies.texture_models`, networks on log-mel segments, hybrids and averages in
+:mod:`deepmusic.studies.segment_models`; each module is imported only when one of its models is
+wanted, so that a study of tables alone does without PyTorch::
 
     model = model_named("logistic")
     fitted = model.fit(data, fold, 0, Path("work"))
@@ -27,10 +28,14 @@ if TYPE_CHECKING:
     from deepmusic.datasets import Fold
     from deepmusic.studies.data import StudyData
 
-__all__ = ["MODELS", "FittedModel", "Kind", "StudyModel", "model_named"]
+__all__ = ["MODELS", "QUICK_KINDS", "FittedModel", "Kind", "StudyModel", "model_named"]
 
-Kind = Literal["features", "segments", "hybrid", "average"]
-"""What a model learns from: a table of features, log-mel segments, both, or other models."""
+Kind = Literal["features", "textures", "segments", "hybrid", "average"]
+"""What a model learns from: a table of features, textures of log-mel segments, the segments
+themselves, both features and segments, or other models."""
+
+QUICK_KINDS: tuple[Kind, ...] = ("features", "textures")
+"""Those whose models are scikit-learn's: they learn in seconds, and without PyTorch."""
 
 
 class FittedModel(Protocol):
@@ -89,18 +94,25 @@ _TABLE_NAMES = (
     "qda",
 )
 _TABLE_MODULE = "deepmusic.studies.baselines"
+_TEXTURE_NAMES = ("textures-logistic", "textures-svc")
+_TEXTURE_MODULE = "deepmusic.studies.texture_models"
 _SEGMENT_MODULE = "deepmusic.studies.segment_models"
 
 
 class _Models(Mapping[str, StudyModel]):
-    """Models by name; names of tables are known without importing anything."""
+    """Models by name; those of tables and textures are known without importing anything."""
 
     def __getitem__(self, name: str) -> StudyModel:
-        found = _of_module(_TABLE_MODULE if name in _TABLE_NAMES else _SEGMENT_MODULE)
-        return found[name]
+        module = _SEGMENT_MODULE
+        if name in _TABLE_NAMES:
+            module = _TABLE_MODULE
+        elif name in _TEXTURE_NAMES:
+            module = _TEXTURE_MODULE
+        return _of_module(module)[name]
 
     def __iter__(self) -> Iterator[str]:
         yield from _TABLE_NAMES
+        yield from _TEXTURE_NAMES
         yield from _of_module(_SEGMENT_MODULE)
 
     def __len__(self) -> int:

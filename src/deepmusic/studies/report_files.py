@@ -14,6 +14,7 @@ from deepmusic.errors import DeepMusicError
 from deepmusic.files import write_atomically
 from deepmusic.studies.data import StudyData
 from deepmusic.studies.jobs import SHOWN_CAPSULES, Job, Plan, Results, work_folder
+from deepmusic.studies.models import QUICK_KINDS
 from deepmusic.studies.report import Report, make_report
 from deepmusic.studies.report_html import page
 from deepmusic.studies.report_pictures import (
@@ -86,7 +87,7 @@ def write_report(
     pictures += heard.draw_map(folder, missing)
     networks: dict[str, list[Path]] = {}
     for job in plan.main():
-        if job.kind != "features" and job.mark in results.by_mark:
+        if job.kind not in QUICK_KINDS and job.mark in results.by_mark:
             networks.setdefault(job.model, []).append(work_folder(study, job))
     pictures += draw_histories(networks, folder)
     report = make_report(

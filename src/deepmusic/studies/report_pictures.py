@@ -28,6 +28,7 @@ __all__ = ["draw_figures", "draw_histories", "draw_map", "draw_occlusion"]
 
 _COLOURS = {
     "features": "#5b7ea4",
+    "textures": "#b0413e",
     "segments": "#8a8f98",
     "hybrid": "#3d9970",
     "average": "#8e6bb0",
