@@ -24,13 +24,14 @@ from deepmusic.files import open_regular
 from deepmusic.journal import Journal
 from deepmusic.pools import each_file
 
-__all__ = ["LONGEST_S", "Heard", "hear_file", "hear_files"]
+__all__ = ["LONGEST_S", "VERSION", "Heard", "hear_file", "hear_files"]
 
 LONGEST_S = 6 * 3600.0
 """No more than this of a file is heard, unless asked for."""
 
 _BLOCK_S = 3.0  # longer blocks cost less: what is done once for each outweighs the sums
-_VERSION = 2  # of the measures below and of the fingerprint; records of another are of no use
+VERSION = 2
+"""Of the measures below and of the fingerprint; what another version has kept is of no use."""
 
 
 def _no_codes() -> NDArray[np.uint32]:
@@ -153,7 +154,7 @@ def hear_files(
         DeepMusicError: the cluster cannot be reached.
     """
     # what was heard in part is another thing
-    setting = {"version": _VERSION, "max_seconds": max_seconds}
+    setting = {"version": VERSION, "max_seconds": max_seconds}
     left = list(dict.fromkeys(paths))
     with nullcontext() if cache is None else Journal(cache, "sounds", setting) as journal:
         if journal is not None:

@@ -2,8 +2,9 @@
 
 Each is a pipeline that takes a table of columns as it is, holes included: the median of the
 training tracks fills a hole (NaN, or an infinite value), and every column is scaled to zero mean
-and unit variance by the training tracks alone. Hyper-parameters come from a small search within the
-training tracks (:mod:`deepmusic.studies.nested_search`), and all give probabilities::
+and unit variance by the training tracks alone, then cut off at four deviations: the columns have
+long tails, and a few far values would decide distances. Hyper-parameters come from a small search
+within the training tracks (:mod:`deepmusic.studies.nested_search`), and all give probabilities::
 
     fitted = TABLE_MODELS["logistic"].fit(columns, labels, genres, groups=groups)
     heard = fitted.probabilities(others)  # (tracks, genres)
@@ -37,7 +38,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
@@ -65,6 +66,9 @@ if TYPE_CHECKING:
 __all__ = ["FEATURE_MODELS", "TABLE_MODELS", "TableModel", "count_parameters", "study_models"]
 
 
+_FARTHEST = 4.0  # deviations; beyond them a value counts as this far
+
+
 def _pipeline(classifier: Any, *between: tuple[str, Any]) -> Pipeline:
     return Pipeline(
         [
@@ -75,6 +79,11 @@ def _pipeline(classifier: Any, *between: tuple[str, Any]) -> Pipeline:
             ("classify", classifier),
         ]
     )
+
+
+def _cut_off() -> tuple[str, FunctionTransformer]:
+    limits = {"a_min": -_FARTHEST, "a_max": _FARTHEST}
+    return "cut", FunctionTransformer(np.clip, kw_args=limits)
 
 
 @dataclass(frozen=True)
@@ -225,7 +234,8 @@ class _Learner:
     def fit(self, setting: Mapping[str, Any], rows: NDArray[np.int64]) -> Pipeline:
         """A pipeline that has learned from some tracks."""
         model = self.model
-        pipeline = _pipeline(clone(model.classifier), *((n, clone(s)) for n, s in model.between))
+        between = [_cut_off(), *((name, clone(step)) for name, step in model.between)]
+        pipeline = _pipeline(clone(model.classifier), *between)
         pipeline.set_params(**setting)
         _keep_possible(pipeline, self.labels[rows], columns=self.columns.shape[1])
         _seed(pipeline, self.seed)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from deepmusic.audio.heard import VERSION
 from deepmusic.datasets.duplicates import with_duplicates
 from deepmusic.datasets.folder import FolderDataset, Problem, Track
 from deepmusic.datasets.loading import LoadedDataset, load_dataset
@@ -142,7 +143,7 @@ def load_study_data(
         dataset = with_duplicates(
             dataset,
             workers=workers,
-            cache=cache / "fingerprints",
+            cache=cache / f"fingerprints-{VERSION}",
             on_progress=on_progress and (lambda done, total: on_progress("copies", done, total)),
         )
     columns = None

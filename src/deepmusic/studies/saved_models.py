@@ -39,6 +39,7 @@ COLUMN_NAMES = tuple("/".join(column) for column in COLUMNS)
 """The 518 columns as tables of features call them."""
 
 TRUSTED_TYPES = (
+    "numpy.clip",
     "numpy.dtype",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
