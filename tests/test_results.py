@@ -153,3 +153,27 @@ def test_the_study_is_told_with_what_was_not_run(tmp_path: Path) -> None:
     assert "| logistic | 71.4 | +6.0 [+2.6, +9.3] |" in text
     assert "difference to capsules |" in text
     assert RESULTS.study_section(tmp_path / "none.csv") == RESULTS.MISSING
+
+
+def test_the_targets_of_the_study_are_of_whole_models_only(tmp_path: Path) -> None:
+    table = tmp_path / "study.csv"
+    table.write_text(
+        "model,protocol,jobs,wanted,accuracy\n"
+        "capsules,grouped,25,25,0.701\n"
+        "hybrid-capsules-svcs,grouped,25,25,0.73\n"
+        "logistic,grouped,25,25,0.74\n"
+        "lstm,grouped,5,25,0.9\n"
+        "capsules-em,grouped,25,25,0.61\n"
+        "cnn,grouped,25,25,0.6\n"
+        '"logistic",random,,,0.8\n'
+    )
+    cost = {"whole": {"minutes": 11.0, "jobs": 475}, "workers": {"times": 1.8}}
+    text = RESULTS.study_targets(table, cost)
+    assert "| `capsules`, one file | 70.1 % | aim: 72 % | **missed** |" in text
+    assert (
+        "| best with capsules, `hybrid-capsules-svcs` | 73.0 % | the first | **missed** |" in text
+    )
+    assert "| `capsules-em` beside `cnn` of its size | +1.0 points | above | met |" in text
+    assert "475 jobs, two workers | 11.0 min | at most 10 min | **missed** |" in text
+    assert "| two workers beside one | 1.80 times | at least 1.7 | met |" in text
+    assert RESULTS.study_targets(tmp_path / "none.csv", {}) == ""

@@ -70,20 +70,17 @@ _FARTHEST = 4.0  # deviations; beyond them a value counts as this far
 
 
 def _pipeline(classifier: Any, *between: tuple[str, Any]) -> Pipeline:
+    limits = {"a_min": -_FARTHEST, "a_max": _FARTHEST}
     return Pipeline(
         [
             # a column of holes only stays, as zeros: every fold sees the same columns
             ("fill", SimpleImputer(strategy="median", keep_empty_features=True)),
             ("scale", StandardScaler()),
+            ("cut", FunctionTransformer(np.clip, kw_args=limits)),
             *between,
             ("classify", classifier),
         ]
     )
-
-
-def _cut_off() -> tuple[str, FunctionTransformer]:
-    limits = {"a_min": -_FARTHEST, "a_max": _FARTHEST}
-    return "cut", FunctionTransformer(np.clip, kw_args=limits)
 
 
 @dataclass(frozen=True)
@@ -234,8 +231,7 @@ class _Learner:
     def fit(self, setting: Mapping[str, Any], rows: NDArray[np.int64]) -> Pipeline:
         """A pipeline that has learned from some tracks."""
         model = self.model
-        between = [_cut_off(), *((name, clone(step)) for name, step in model.between)]
-        pipeline = _pipeline(clone(model.classifier), *between)
+        pipeline = _pipeline(clone(model.classifier), *((n, clone(s)) for n, s in model.between))
         pipeline.set_params(**setting)
         _keep_possible(pipeline, self.labels[rows], columns=self.columns.shape[1])
         _seed(pipeline, self.seed)
