@@ -45,7 +45,7 @@ def acoustic_fingerprint(samples: NDArray[np.float32], rate: int) -> NDArray[np.
 
     Args:
         samples: mono, ``(n,)``, finite; full scale at 1.
-        rate: samples a second, from 1000; below 4,000 Hz little is left to tell recordings apart.
+        rate: samples a second, from 1000; below 2,700 Hz the upper bands are lost.
 
     Returns:
         ``(codes,)`` uint32, :data:`CODES_A_SECOND` of them for each second beyond the first half;
