@@ -5,12 +5,12 @@ What decodes is looked up on first use: its libraries are loaded when there is a
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deepmusic.audio.finding import AUDIO_EXTENSIONS, NotAudio, find_audio
 from deepmusic.audio.log_mel import LogMelConfig, LogMelStream, log_mel, mel_filters
 from deepmusic.audio.segments import SegmentStream, segment_starts, wrap
+from deepmusic.lazy import lazy_names
 
 if TYPE_CHECKING:
     from deepmusic.audio.decoding import AudioStream, open_audio
@@ -33,19 +33,9 @@ __all__ = [
     "wrap",
 ]
 
-_LAZY = {
-    "Audio": "loading",
-    "AudioStream": "decoding",
-    "load": "loading",
-    "open_audio": "decoding",
+_MODULES = {
+    "loading": ("Audio", "load"),
+    "decoding": ("AudioStream", "open_audio"),
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, __all__, _MODULES)

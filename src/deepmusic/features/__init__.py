@@ -5,11 +5,11 @@ Names are looked up on first use: whoever only wants column names loads no compi
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deepmusic.features.recipe import COLUMNS, RECIPES, ROWS, Recipe, recipe_named
 from deepmusic.features.statistics import STATISTICS, describe
+from deepmusic.lazy import lazy_names
 
 if TYPE_CHECKING:
     from deepmusic.features.extraction import TrackFeatures, extract, extract_file
@@ -54,33 +54,20 @@ __all__ = [
     "write_features",
 ]
 
-_LAZY = {
-    "chroma_cqt": "spectrograms",
-    "chroma_stft": "spectrograms",
-    "cqt": "spectrograms",
-    "log_mel_spectrogram": "spectrograms",
-    "mfcc": "spectrograms",
-    "onset_strength": "rhythm",
-    "tempo": "rhythm",
-    "tempogram": "rhythm",
-    "estimate_tuning": "spectrograms",
-    "FeatureTable": "table",
-    "TrackFeatures": "extraction",
-    "extract": "extraction",
-    "extract_file": "extraction",
-    "extract_library": "library",
-    "feature_columns": "track",
-    "feature_rows": "track",
-    "read_features": "table",
-    "write_features": "table",
+_MODULES = {
+    "spectrograms": (
+        "chroma_cqt",
+        "chroma_stft",
+        "cqt",
+        "log_mel_spectrogram",
+        "mfcc",
+        "estimate_tuning",
+    ),
+    "rhythm": ("onset_strength", "tempo", "tempogram"),
+    "table": ("FeatureTable", "read_features", "write_features"),
+    "extraction": ("TrackFeatures", "extract", "extract_file"),
+    "library": ("extract_library",),
+    "track": ("feature_columns", "feature_rows"),
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, __all__, _MODULES)

@@ -5,9 +5,9 @@ What makes sound, pictures and notation of scores is looked up on first use.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from deepmusic.lazy import lazy_names
 from deepmusic.music.grid import Frames, Grid, grid_to_score, score_to_grid
 from deepmusic.music.keys import Key, estimate_key
 from deepmusic.music.metre import Bars, bars_of, with_estimated_bars
@@ -63,14 +63,5 @@ _MODULES = {
     "piano_roll": ("draw_piano_roll",),
     "sound": ("find_soundfont", "render", "write_wav"),
 }
-_LAZY = {name: module for module, names in _MODULES.items() for name in names}
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, __all__, _MODULES)

@@ -5,8 +5,9 @@ The public names are looked up on first use: reading weights does without torch.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from deepmusic.lazy import lazy_names
 
 if TYPE_CHECKING:
     from deepmusic.training.checkpoints import (
@@ -47,14 +48,5 @@ _MODULES = {
     "progress": ("show_progress",),
     "task": ("Items", "Task"),
 }
-_LAZY = {name: module for module, names in _MODULES.items() for name in names}
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, __all__, _MODULES)
