@@ -155,17 +155,21 @@ class FingerprintStream:
         step = self._plan.step
         missing = -len(self._row) % step
         row = np.concatenate([self._row, samples[:missing]])
+        if 0 < len(row) < step:
+            self._row = row
+            return
         rest = samples[missing:]
         whole = len(rest) - len(rest) % step
-        for rows in (row, rest[:whole]) if len(row) == step else (rest[:whole],):
-            self._lower(rows.reshape(-1, step))
-        self._row = rest[whole:].copy() if len(row) in (0, step) else row
+        self._lower(row)
+        self._lower(rest[:whole])
+        self._row = rest[whole:].copy()
         self._transform(_BATCH)
 
-    def _lower(self, rows: NDArray[np.float32]) -> None:
-        """Filter rows ``(n, step)``: each ends one sample of the lower rate and begins the next."""
-        if not len(rows):
+    def _lower(self, samples: NDArray[np.float32]) -> None:
+        """Filter whole rows: each ends one sample of the lower rate and begins the next."""
+        if not len(samples):
             return
+        rows = samples.reshape(-1, self._plan.step)
         begins, ends = self._plan.filter
         held = self._low_end - self._low_start
         low = self._low[held : held + len(rows)]

@@ -63,7 +63,14 @@ if TYPE_CHECKING:
     from deepmusic.studies.data import StudyData
     from deepmusic.studies.models import StudyModel
 
-__all__ = ["FEATURE_MODELS", "TABLE_MODELS", "TableModel", "count_parameters", "study_models"]
+__all__ = [
+    "FEATURE_MODELS",
+    "TABLE_MODELS",
+    "TableModel",
+    "count_parameters",
+    "fit_fold",
+    "study_models",
+]
 
 
 _FARTHEST = 4.0  # deviations; beyond them a value counts as this far
@@ -427,14 +434,40 @@ def study_models() -> tuple[StudyModel, ...]:
 
 
 def _study(model: TableModel, data: StudyData, fold: Fold, seed: int, work: Path) -> FittedTable:
-    """Learn from the training and the validation tracks of a fold; nothing is resumed."""
+    """Learn a fold from its feature columns; nothing is resumed."""
+    columns = data.columns
+    if columns is None:
+        raise DataError(f"{model.name} learns from feature columns, and the study has none.")
+    return fit_fold(model, data, fold, seed, lambda known: columns[known])
+
+
+def fit_fold(
+    model: TableModel,
+    data: StudyData,
+    fold: Fold,
+    seed: int,
+    columns_of: Callable[[list[int]], NDArray[np.floating]],
+    names: Sequence[str] = COLUMN_NAMES,
+) -> FittedTable:
+    """Learn from the training and the validation tracks of a fold.
+
+    Args:
+        model: what learns.
+        data: of the study.
+        fold: the test part is not touched.
+        seed: of all that is drawn by chance.
+        columns_of: gives the columns ``(n, columns)`` of the tracks at n places.
+        names: of the columns.
+
+    Raises:
+        DataError, ShapeError: as of :meth:`TableModel.fit`.
+    """
     from deepmusic.datasets import group_tracks
 
-    if data.columns is None:
-        raise DataError(f"{model.name} learns from feature columns, and the study has none.")
     known = sorted((*fold.train, *fold.validation))
     groups = np.array(group_tracks([data.dataset.tracks[place] for place in known]))
-    return model.fit(data.columns[known], data.labels[known], data.genres, groups=groups, seed=seed)
+    columns, labels = columns_of(known), data.labels[known]
+    return model.fit(columns, labels, data.genres, groups=groups, seed=seed, names=names)
 
 
 def _plain_svc(seed: int) -> Pipeline:

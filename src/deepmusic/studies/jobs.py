@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ from deepmusic.errors import DataError, DeepMusicError, RequestError
 from deepmusic.files import write_atomically
 from deepmusic.pools import each_file
 from deepmusic.studies.data import StudyData, keep_study_data, read_study_data
-from deepmusic.studies.models import QUICK_KINDS
+from deepmusic.studies.models import QUICK_KINDS, Kind
 from deepmusic.version import __version__
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ QUICK = ("logistic", "svc-rbf")
 SHOWN_CAPSULES = "capsules"
 """The model whose networks of the first seed are kept, to show what they hear."""
 
-_KINDS = ("features", "textures", "segments", "hybrid", "average")  # in the order of the jobs
+_KINDS = get_args(Kind)  # in the order of the jobs
 _EXACT = 6  # decimals of a probability
 _HISTORY = "history.jsonl"
 

@@ -78,24 +78,25 @@ class StudyModel:
     load: Callable[[Path], FittedModel]
 
 
-_TABLE_NAMES = (
-    "majority",
-    "logistic",
-    "knn",
-    "svc-linear",
-    "svc-rbf",
-    "tree",
-    "forest",
-    "adaboost",
-    "boosting",
-    "mlp",
-    "naive-bayes",
-    "lda",
-    "qda",
-)
-_TABLE_MODULE = "deepmusic.studies.baselines"
-_TEXTURE_NAMES = ("textures-logistic", "textures-svc")
-_TEXTURE_MODULE = "deepmusic.studies.texture_models"
+_QUICK = {
+    "deepmusic.studies.baselines": (
+        "majority",
+        "logistic",
+        "knn",
+        "svc-linear",
+        "svc-rbf",
+        "tree",
+        "forest",
+        "adaboost",
+        "boosting",
+        "mlp",
+        "naive-bayes",
+        "lda",
+        "qda",
+    ),
+    "deepmusic.studies.texture_models": ("textures-logistic", "textures-svc"),
+}
+_MODULE_OF = {name: module for module, names in _QUICK.items() for name in names}
 _SEGMENT_MODULE = "deepmusic.studies.segment_models"
 
 
@@ -103,16 +104,10 @@ class _Models(Mapping[str, StudyModel]):
     """Models by name; those of tables and textures are known without importing anything."""
 
     def __getitem__(self, name: str) -> StudyModel:
-        module = _SEGMENT_MODULE
-        if name in _TABLE_NAMES:
-            module = _TABLE_MODULE
-        elif name in _TEXTURE_NAMES:
-            module = _TEXTURE_MODULE
-        return _of_module(module)[name]
+        return _of_module(_MODULE_OF.get(name, _SEGMENT_MODULE))[name]
 
     def __iter__(self) -> Iterator[str]:
-        yield from _TABLE_NAMES
-        yield from _TEXTURE_NAMES
+        yield from _MODULE_OF
         yield from _of_module(_SEGMENT_MODULE)
 
     def __len__(self) -> int:

@@ -139,12 +139,16 @@ class FittedTable:
         """
         if data.columns is None:
             raise DataError(f"{self.name} hears feature columns, and the study has none.")
-        if data.genres != self.genres:
+        self.refuse_other_genres(data.genres)
+        return self.probabilities(data.columns[list(places)][:, self._places()])
+
+    def refuse_other_genres(self, genres: Sequence[str]) -> None:
+        """Raise DataError if data have other genres than it tells apart."""
+        if genres != self.genres:
             raise DataError(
                 f"{self.name} tells {', '.join(self.genres)} apart; the data have "
-                f"{', '.join(data.genres)}."
+                f"{', '.join(genres)}."
             )
-        return self.probabilities(data.columns[list(places)][:, self._places()])
 
     def _places(self) -> list[int]:
         place = {name: number for number, name in enumerate(COLUMN_NAMES)}

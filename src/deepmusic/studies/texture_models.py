@@ -19,7 +19,7 @@ from deepmusic.audio import segment_starts
 from deepmusic.errors import DataError
 from deepmusic.hearing.config import ClassifierConfig
 from deepmusic.hearing.texture_numpy import TEXTURE_SIZE, texture
-from deepmusic.studies.baselines import TABLE_MODELS, TableModel
+from deepmusic.studies.baselines import TABLE_MODELS, TableModel, fit_fold
 from deepmusic.studies.saved_models import FittedTable
 
 if TYPE_CHECKING:
@@ -77,11 +77,7 @@ class FittedTextures:
         Raises:
             DataError: there are no spectrograms, or the genres are others.
         """
-        if data.genres != self.table.genres:
-            raise DataError(
-                f"{self.table.name} tells {', '.join(self.table.genres)} apart; the data have "
-                f"{', '.join(data.genres)}."
-            )
+        self.table.refuse_other_genres(data.genres)
         return self.table.probabilities(track_textures(data, places))
 
     def save(self, folder: Path) -> None:
@@ -105,17 +101,5 @@ def study_models() -> tuple[StudyModel, ...]:
 
 
 def _fit(model: TableModel, data: StudyData, fold: Fold, seed: int, work: Path) -> FittedTextures:
-    """Learn from the training and the validation tracks of a fold; nothing is resumed."""
-    from deepmusic.datasets import group_tracks
-
-    known = sorted((*fold.train, *fold.validation))
-    groups = np.array(group_tracks([data.dataset.tracks[place] for place in known]))
-    fitted = model.fit(
-        track_textures(data, known),
-        data.labels[known],
-        data.genres,
-        groups=groups,
-        seed=seed,
-        names=_NAMES,
-    )
-    return FittedTextures(fitted)
+    """Learn a fold from its tracks' textures; nothing is resumed."""
+    return FittedTextures(fit_fold(model, data, fold, seed, partial(track_textures, data), _NAMES))
