@@ -71,6 +71,20 @@ def test_probabilities_of_tracks_with_holes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LEARNING)
+def test_beyond_four_deviations_a_value_is_as_far_as_any(name: str) -> None:
+    columns, genres = table(np.random.default_rng(0))
+    model = FEATURE_MODELS[name](0).fit(columns, genres)
+    mean, deviation = columns[:, 2].mean(), columns[:, 2].std()
+    near, at, far = (columns[:3].copy() for _ in range(3))
+    for rows, deviations in ((near, 1.0), (at, 4.0), (far, 1e6)):
+        rows[:, 2] = mean + deviations * deviation
+    heard = [model.predict_proba(rows) for rows in (near, at, far)]
+    np.testing.assert_allclose(heard[2], heard[1], atol=1e-6)
+    if name in ("logistic", "svc", "lda"):  # a tree or a neighbour may not mind
+        assert np.abs(heard[1] - heard[0]).max() > 1e-4
+
+
+@pytest.mark.parametrize("name", LEARNING)
 def test_scale_of_a_column_does_not_hide_it(name: str) -> None:
     rng = np.random.default_rng(1)
     model = FEATURE_MODELS[name](0).fit(*table(rng))

@@ -5,9 +5,8 @@ before and after the sound, a periodic Hann window, and a transform in double pr
 precision, bins above an mp3's low-pass come out wrong by up to a hundred times.
 
 The transform is our own, since it works on eight windows side by side, or sixteen in single
-precision, which SciPy's does not: windows, transform and magnitudes together take less than half
-the time. It is Stockham's in steps of four (Govindaraju et al., SC 2008, shows it well), on the
-even samples as real and the odd ones as imaginary parts.
+precision, which SciPy's does not. It is Stockham's in steps of four (Govindaraju et al., SC 2008,
+shows it well), on the even samples as real and the odd ones as imaginary parts.
 """
 
 from __future__ import annotations
