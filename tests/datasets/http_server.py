@@ -90,8 +90,10 @@ class Handler(BaseHTTPRequestHandler):
         if is_part:
             said = f"bytes {start}-{end - 1}/{len(content)}"
             headers["Content-Range"] = remote.claimed_range or said
+        # before the answer: whoever has read it may mean the next cut for the next request
+        cut = remote.cuts.pop(0) if remote.cuts else None
         self.answer(206 if is_part else 200, headers)
-        self.send(body[: remote.cuts.pop(0)] if remote.cuts else body)
+        self.send(body[:cut])
 
     def is_another(self) -> bool:
         """Whether a condition says that another version is wanted."""
