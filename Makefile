@@ -1,6 +1,7 @@
 # make demo FILE=song.mp3   sets everything up the first time, then says the genre of a recording and
 #                           composes a tune in every style, into tunes/
 # make test | lint | docs   likewise, with what each of them needs
+# make test-fast            the tests that take under a minute; test-data: those of ../shared/data
 # make clean                removes all that was made here, and .venv
 # Another Python: make PYTHON=python3.12 demo
 
@@ -23,7 +24,7 @@ EXTRAS_docs := [docs]
 # What the one without a GPU is tested with; with a GPU pip chooses the torch that fits
 CPU_TORCH := torch==2.13.0
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test test-fast test-data lint docs clean
 # two pips must not write to one .venv
 .NOTPARALLEL:
 
@@ -41,6 +42,14 @@ demo: $(VENV)/.ready-demo
 
 test: $(VENV)/.ready-test
 	@$(IN_VENV)python -m pytest -n 2
+
+# what takes under a minute
+test-fast: $(VENV)/.ready-test
+	@$(IN_VENV)python -m pytest -n 2 -m "not slow and not data"
+
+# what needs the recordings and scores in ../shared/data
+test-data: $(VENV)/.ready-test
+	@$(IN_VENV)python -m pytest -n 2 -m data
 
 lint: $(VENV)/.ready-lint
 	@$(IN_VENV)ruff check .

@@ -28,10 +28,9 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from deepmusic.audio import load, log_mel
+from deepmusic.classifier.inference import Classifier
 from deepmusic.files import write_atomically
-from deepmusic.hearing.inference import Classifier
-from deepmusic.pretrained import MODELS
-from deepmusic.pretrained import load as load_model
+from deepmusic.pretrained import MODELS, load as load_model
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"

@@ -26,13 +26,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from deepmusic.composing import Composer, Request
-from deepmusic.composing.composer import _Prepared
-from deepmusic.composing.encoding import StyledPiece
-from deepmusic.composing.passages import MANNER
-from deepmusic.composing.sampling import write_music
-from deepmusic.composing.task import likelihood, poses_before
-from deepmusic.composing.training import encoded_sides
+from deepmusic.composer import Composer, Request
+from deepmusic.composer.composer import _Prepared
+from deepmusic.composer.encoding import StyledPiece
+from deepmusic.composer.passages import MANNER
+from deepmusic.composer.sampling import write_music
+from deepmusic.composer.task import likelihood, poses_before
+from deepmusic.composer.training import encoded_sides
 from deepmusic.datasets import SymbolicDataset, load_styles
 from deepmusic.files import write_atomically
 from deepmusic.music import Grid, estimate_key, midi_bytes, render, score_to_grid

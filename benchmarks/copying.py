@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deepmusic.composing.copying import CopyFigures, CopyIndex, Originals, human_reference
+from deepmusic.composer.copying import CopyFigures, CopyIndex, Originals, human_reference
 from deepmusic.datasets import load_symbolic
 from deepmusic.files import write_atomically
 from deepmusic.music import Grid

@@ -115,8 +115,7 @@ def rate(rounds: int) -> dict[str, Any]:
 def requests(rounds: int) -> dict[str, Any]:
     """How many requests and bytes the index costs, and then a track; of 20,000 clips."""
     sys.path.insert(0, str(ROOT / "tests" / "datasets"))
-    from http_server import Remote
-    from http_server import serving as serving_parts
+    from http_server import Remote, serving as serving_parts
 
     rng, buffer = random.Random(0), io.BytesIO()
     sound = rng.randbytes(20_000)

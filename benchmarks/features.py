@@ -42,8 +42,7 @@ from deepmusic.features import (
     recipe_named,
 )
 from deepmusic.files import write_atomically
-from fma_features import describe as librosa_statistics
-from fma_features import load_table, series_of
+from fma_features import describe as librosa_statistics, load_table, series_of
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "docs" / "measured" / "features.json"

@@ -31,8 +31,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from deepmusic.errors import DataError
-from deepmusic.features import COLUMNS as RECIPE_COLUMNS
-from deepmusic.features import ROWS, STATISTICS
+from deepmusic.features import COLUMNS as RECIPE_COLUMNS, ROWS, STATISTICS
 from deepmusic.files import write_atomically
 
 CACHE = Path(__file__).resolve().parents[1] / ".cache"

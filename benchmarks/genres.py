@@ -66,10 +66,10 @@ def hear_network(
     """A committee as `deepmusic train classifier` trains it, with some settings changed."""
     import torch
 
-    from deepmusic.hearing.config import ClassifierConfig
-    from deepmusic.hearing.inference import Classifier
-    from deepmusic.hearing.spectrograms import SpectrogramStore
-    from deepmusic.hearing.training import DEFAULT_TRAINING, train_committee
+    from deepmusic.classifier.config import ClassifierConfig
+    from deepmusic.classifier.inference import Classifier
+    from deepmusic.classifier.spectrograms import SpectrogramStore
+    from deepmusic.classifier.training import DEFAULT_TRAINING, train_committee
 
     torch.set_num_threads(1)
     config = ClassifierConfig(genres=dataset.genres, **variant)

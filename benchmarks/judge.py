@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.composing.judge import Judge
+from deepmusic.composer.judge import Judge
 from deepmusic.datasets.symbolic import Piece, SymbolicDataset, load_styles
 from deepmusic.files import write_atomically
 from deepmusic.music import Grid, Part

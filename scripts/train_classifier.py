@@ -21,9 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
+from deepmusic.classifier.evaluation import measure
+from deepmusic.classifier.training import train_classifier
 from deepmusic.files import write_atomically
-from deepmusic.hearing.evaluation import measure
-from deepmusic.hearing.training import train_classifier
 from deepmusic.pretrained import MODELS
 
 MODEL = "capsules"

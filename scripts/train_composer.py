@@ -20,8 +20,8 @@ from typing import Any
 
 import torch
 
-from deepmusic.composing import Composer, ComposerConfig, train_composer
-from deepmusic.composing.training import DEFAULT_TRAINING
+from deepmusic.composer import Composer, ComposerConfig, train_composer
+from deepmusic.composer.training import DEFAULT_TRAINING
 from deepmusic.datasets import load_styles
 from deepmusic.datasets.symbolic import STYLES
 from deepmusic.files import write_atomically

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepmusic.classifier.calibration import calibration_error, coverage_curve
 from deepmusic.files import write_atomically
-from deepmusic.hearing.calibration import calibration_error, coverage_curve
 from deepmusic.studies.baselines import FEATURE_MODELS
 from deepmusic.studies.comparison import markdown_table, paired_difference, score
 

@@ -17,10 +17,10 @@ import pytest
 
 import deepmusic
 from deepmusic import pretrained
-from deepmusic.composing import Composer
+from deepmusic.classifier.inference import Classifier
+from deepmusic.composer import Composer
 from deepmusic.datasets.symbolic import STYLES
 from deepmusic.errors import CheckpointError, RequestError
-from deepmusic.hearing.inference import Classifier
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 WEIGHTS = pretrained.MODELS["classifier"]

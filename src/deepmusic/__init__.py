@@ -12,56 +12,6 @@ torch::
     deepmusic.music.write_midi(tune.score, "tune.mid")
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-from deepmusic.errors import (
-    AudioError,
-    CheckpointError,
-    DataError,
-    DeepMusicError,
-    RequestError,
-    ScoreError,
-    ShapeError,
-)
-from deepmusic.version import __version__
-
-if TYPE_CHECKING:
-    from deepmusic.hearing.verdict import Verdict
-    from deepmusic.pretrained import classify, generate, load, load_composer
-
-__all__ = [
-    "AudioError",
-    "CheckpointError",
-    "DataError",
-    "DeepMusicError",
-    "RequestError",
-    "ScoreError",
-    "ShapeError",
-    "Verdict",
-    "__version__",
-    "classify",
-    "generate",
-    "load",
-    "load_composer",
-]
-
-_LAZY = {
-    "Verdict": "deepmusic.hearing.verdict",
-    "classify": "deepmusic.pretrained",
-    "generate": "deepmusic.pretrained",
-    "load": "deepmusic.pretrained",
-    "load_composer": "deepmusic.pretrained",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'deepmusic' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -6,19 +6,6 @@ traceback, and go on with the rest of the work.
 
 from __future__ import annotations
 
-__all__ = [
-    "AudioError",
-    "CheckpointError",
-    "CopyingError",
-    "DataError",
-    "DeepMusicError",
-    "ReasonError",
-    "RequestError",
-    "ScoreError",
-    "ShapeError",
-    "reason_of",
-]
-
 
 class DeepMusicError(Exception):
     """Parent of all errors that DeepMusic raises on purpose."""

@@ -19,8 +19,6 @@ from typing import IO, Any, BinaryIO, Literal, TextIO, overload
 
 from deepmusic.errors import DeepMusicError, ReasonError
 
-__all__ = ["open_regular", "sync_folder", "write_atomically"]
-
 # What the person can do about it, where there is something to do.
 _REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space and run again",

@@ -11,8 +11,6 @@ from typing import Any, Self
 
 from deepmusic.errors import DataError
 
-__all__ = ["Journal"]
-
 
 class Journal:
     """A file of records, one line of JSON each, that grows until their place is written.

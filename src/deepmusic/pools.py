@@ -19,8 +19,6 @@ from deepmusic.errors import DeepMusicError, RequestError
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
-__all__ = ["Pool", "cluster", "each_file", "processes", "single_threaded"]
-
 _Row = TypeVar("_Row")
 
 

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 
 from deepmusic.audio.fingerprint import CODES_A_SECOND, FingerprintStream, acoustic_fingerprint

@@ -7,8 +7,7 @@ from pathlib import Path
 import librosa
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 
 from deepmusic.audio import LogMelConfig, LogMelStream, load, log_mel, mel_filters

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from deepmusic.capsules import margin_loss, reconstruction_loss, spread_loss, spread_margin
 from deepmusic.errors import ShapeError

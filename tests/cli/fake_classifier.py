@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from deepmusic.classifier.verdict import GenreProbability, SegmentVerdict, Verdict
 from deepmusic.errors import AudioError
-from deepmusic.hearing.verdict import GenreProbability, SegmentVerdict, Verdict
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 COMMAND = [sys.executable, __file__]

@@ -266,7 +266,7 @@ def test_one_file_is_heard_in_one_process(sounds: Path, monkeypatch: pytest.Monk
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a process was started")
 
-    monkeypatch.setattr("deepmusic.hearing.workers.subprocess.Popen", refuse)
+    monkeypatch.setattr("deepmusic.classifier.workers.subprocess.Popen", refuse)
     assert invoke(sounds / "0.wav", "--jobs", "4", "--device", "cpu").exit_code == 0
 
 

@@ -105,7 +105,7 @@ def test_a_composer_that_loads_and_cannot_compose_is_broken_too(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("no such\nkernel")
 
-    monkeypatch.setattr("deepmusic.composing.Composer.compose", fail)
+    monkeypatch.setattr("deepmusic.composer.Composer.compose", fail)
     found = check("composer")
     assert (found.status, found.detail) == ("broken", "no such kernel")
 

@@ -165,9 +165,9 @@ def test_spectrograms_are_those_that_training_takes(call: Call, tmp_path: Path) 
     mapped = np.load(kept[0], mmap_mode="r")
     assert mapped.dtype == np.float16
     before = {path: path.stat().st_mtime_ns for path in kept}
+    from deepmusic.classifier.config import ClassifierConfig
+    from deepmusic.classifier.spectrograms import SpectrogramStore
     from deepmusic.datasets import scan_folder
-    from deepmusic.hearing.config import ClassifierConfig
-    from deepmusic.hearing.spectrograms import SpectrogramStore
 
     dataset = scan_folder(root)
     store = SpectrogramStore(tmp_path / "s", ClassifierConfig(genres=dataset.genres))

@@ -24,7 +24,7 @@ from composer_runs import Row, refusal, rows_of, score_of
 from training_runs import Call
 
 from deepmusic.cli import deepmusic
-from deepmusic.composing import Composer, Request, Tune
+from deepmusic.composer import Composer, Request, Tune
 from deepmusic.errors import CopyingError
 from deepmusic.music import Score, TimeSignature, midi_bytes, read_midi, write_midi
 from deepmusic.pretrained import MODELS

@@ -8,11 +8,10 @@ import json
 import os
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
+from deepmusic.classifier.verdict import GenreProbability, Verdict
 from deepmusic.cli.output import CSV_COLUMNS, Format, printable, writer
-from deepmusic.hearing.verdict import GenreProbability, Verdict
 
 TOP = (GenreProbability("rock", 0.625), GenreProbability("pop", 0.375))
 

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "hearing"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "classifier"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "studies"))
 from fake_models import FAKES, fit_mean, model
 from miniature_gtzan import write_gtzan

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from training_runs import QUICK, Call, write_folder
 
+from deepmusic.classifier.inference import Classifier
 from deepmusic.cli.train import classifier as command
-from deepmusic.hearing.inference import Classifier
 from deepmusic.training import load_weights
 
 TRAIN = [sys.executable, "-m", "deepmusic", "train", "classifier"]
@@ -133,7 +133,7 @@ def test_wrong_usage(music: Path, call: Call) -> None:
 
 
 def test_members_default_to_the_library_s() -> None:
-    from deepmusic.hearing.training import train_classifier
+    from deepmusic.classifier.training import train_classifier
 
     parameters = inspect.signature(train_classifier).parameters
     for option in command.params:

@@ -18,7 +18,7 @@ from composer_runs import TINY, Row, refusal, rows_of, score_of, write_pieces, w
 from training_runs import Call
 
 from deepmusic.cli import deepmusic
-from deepmusic.composing import Composer
+from deepmusic.composer import Composer
 from deepmusic.datasets import load_midi_folder
 from deepmusic.music import Note, Part, Score, read_midi, write_midi
 from deepmusic.training import load_weights, read_history

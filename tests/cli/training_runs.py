@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "hearing"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "classifier"))
 from synthetic import write_folder
 
 from deepmusic.cli import main

@@ -18,8 +18,7 @@ from types import SimpleNamespace
 
 import pytest
 from http_server import names
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from killed_children import children, needs_kill
 
 from deepmusic.datasets.archives import ArchiveError, is_begun, unpack, unpacked_size

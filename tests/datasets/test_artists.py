@@ -5,8 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from deepmusic.datasets import Track, artist_members, group_tracks
 from deepmusic.datasets.artists import Shared, shared_by

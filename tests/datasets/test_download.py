@@ -22,8 +22,7 @@ from types import SimpleNamespace
 
 import pytest
 from http_server import CONTENT, Remote, names, proxying, serving
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from killed_children import children, needs_kill
 
 from deepmusic.datasets import CATALOGUE, DataFile, DownloadError, fetch, load_symbolic

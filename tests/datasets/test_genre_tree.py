@@ -4,8 +4,7 @@ import csv
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from miniature_fma import ROOTS, made_tree, write_genres
 
 from deepmusic.datasets.genre_tree import Genre, GenreTree
@@ -53,8 +52,8 @@ def test_relations_agree_with_each_other(genres: list[Genre]) -> None:
         assert tree.find(genre.title.upper()) == number
 
 
-def test_the_real_tree(shared_data: Path) -> None:
-    path = shared_data / "fma_genres.csv"
+def test_the_real_tree() -> None:
+    path = Path(__file__).with_name("fma_genres.csv")
     tree = GenreTree.read(path)
     assert len(tree) == 163
     assert tree.depth_counts() == {1: 16, 2: 106, 3: 37, 4: 3, 5: 1}

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 from http_server import Remote, names, proxying, serving
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from deepmusic.datasets.archives import ArchiveError
 from deepmusic.datasets.download import DownloadError
@@ -192,7 +191,12 @@ def test_zip64_as_python_writes_it(tmp_path: Path) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    files=st.dictionaries(st.text(min_size=1, max_size=20), st.binary(max_size=200), max_size=6),
+    # zipfile cuts names at a null when it writes
+    files=st.dictionaries(
+        st.text(min_size=1, max_size=20).filter(lambda name: "\0" not in name),
+        st.binary(max_size=200),
+        max_size=6,
+    ),
     method=st.sampled_from(METHODS),
     comment=st.binary(max_size=50),
 )
@@ -210,8 +214,7 @@ def test_the_directory_is_read_as_zipfile_reads_it(
     assert [(m.start, m.packed_size, m.size, m.crc, m.method) for m in found] == [
         (i.header_offset, i.compress_size, i.file_size, i.CRC, i.compress_type) for i in theirs
     ]
-    # zipfile cuts names at a null and turns the system's separator
-    assert [m.name.split("\0")[0] for m in found] == [i.filename for i in theirs]
+    assert [m.name for m in found] == [i.filename for i in theirs]
 
 
 # --- what goes wrong on the way

@@ -24,10 +24,10 @@ from deepmusic.features import (
     TrackFeatures,
     extract,
     extract_file,
+    extraction as extraction_module,
     feature_columns,
     feature_rows,
 )
-from deepmusic.features import extraction as extraction_module
 
 FMA = RECIPES["fma"]
 

@@ -15,8 +15,13 @@ from recordings import write_tone
 
 from deepmusic.audio import NotAudio, find_audio
 from deepmusic.errors import DataError
-from deepmusic.features import RECIPES, TrackFeatures, extract_library, read_features
-from deepmusic.features import library as library_module
+from deepmusic.features import (
+    RECIPES,
+    TrackFeatures,
+    extract_library,
+    library as library_module,
+    read_features,
+)
 from deepmusic.journal import Journal
 
 FMA = RECIPES["fma"]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import librosa
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 
 from deepmusic.errors import RequestError

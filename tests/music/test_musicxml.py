@@ -10,8 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from deepmusic.errors import DeepMusicError, ScoreError
 from deepmusic.music import (

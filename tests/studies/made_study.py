@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.datasets.folder import FolderDataset, Track
 from deepmusic.datasets.splits import Fold
-from deepmusic.hearing.config import ClassifierConfig
 from deepmusic.studies.data import StudyData
 
 GENRES = ("high", "low")

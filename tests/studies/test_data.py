@@ -13,16 +13,16 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "hearing"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "classifier"))
 from synthetic import write_folder
 
+from deepmusic.classifier.config import ClassifierConfig
+from deepmusic.classifier.spectrograms import SpectrogramStore
 from deepmusic.datasets import FolderDataset, scan_folder
 from deepmusic.datasets.folder import Track
 from deepmusic.datasets.loading import LoadedDataset
 from deepmusic.errors import DataError
 from deepmusic.features import COLUMNS, FeatureTable, write_features
-from deepmusic.hearing.config import ClassifierConfig
-from deepmusic.hearing.spectrograms import SpectrogramStore
 from deepmusic.studies.data import (
     StudyData,
     keep_study_data,

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "hearing"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "classifier"))
 from synthetic import tiny_classifier, tiny_config, write_folder
 
+from deepmusic.classifier.spectrograms import SpectrogramStore
 from deepmusic.datasets import scan_folder
-from deepmusic.hearing.spectrograms import SpectrogramStore
 from deepmusic.studies.data import StudyData
 from deepmusic.studies.explanations import (
     Explained,
@@ -177,7 +176,7 @@ def test_a_trained_network_rebuilds_and_one_without_decoder_does_not(
 ) -> None:
     import torch
 
-    from deepmusic.hearing.model import CapsuleClassifier, views
+    from deepmusic.classifier.model import CapsuleClassifier, views
     from deepmusic.training.checkpoints import save_weights
     from deepmusic.training.run import best_path
 

@@ -19,8 +19,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_models import FAKES, made_data
 
+from deepmusic.classifier.calibration import calibration_error
 from deepmusic.datasets import Fold
-from deepmusic.hearing.calibration import calibration_error
 from deepmusic.studies.averages import PARTS
 from deepmusic.studies.comparison import heard
 from deepmusic.studies.data import StudyData

@@ -16,9 +16,9 @@ import torch
 from made_study import made_fold, made_study, small_config
 
 from deepmusic.audio import segment_starts
+from deepmusic.classifier.calibration import Calibration, probabilities
+from deepmusic.classifier.model import views
 from deepmusic.errors import CheckpointError, DataError, DeepMusicError
-from deepmusic.hearing.calibration import Calibration, probabilities
-from deepmusic.hearing.model import views
 from deepmusic.studies.data import StudyData
 from deepmusic.studies.segment_models import fit_committee, load_committee, study_models
 from deepmusic.studies.segment_networks import NETWORKS, build_network, width_scale
@@ -209,7 +209,7 @@ def test_damage_is_said_in_a_sentence(tmp_path: Path) -> None:
 def test_the_shipped_design_is_one_model_of_the_study(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import deepmusic.hearing.training as training
+    import deepmusic.classifier.training as training
 
     monkeypatch.setattr(
         training,

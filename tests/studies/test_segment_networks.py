@@ -9,9 +9,9 @@ import torch
 from made_study import small_config
 from torch import Tensor
 
+from deepmusic.classifier.config import ClassifierConfig
+from deepmusic.classifier.model import ImageNetwork, Views
 from deepmusic.errors import RequestError
-from deepmusic.hearing.config import ClassifierConfig
-from deepmusic.hearing.model import ImageNetwork, Views
 from deepmusic.studies.segment_networks import (
     CAPSULE_ROUTINGS,
     NETWORKS,

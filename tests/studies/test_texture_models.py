@@ -11,8 +11,8 @@ import pytest
 import torch
 from made_study import made_fold, made_study
 
+from deepmusic.classifier.texture import texture
 from deepmusic.errors import DataError
-from deepmusic.hearing.texture import texture
 from deepmusic.studies.data import StudyData
 from deepmusic.studies.models import MODELS, QUICK_KINDS, model_named
 from deepmusic.studies.texture_models import track_textures

@@ -10,14 +10,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from deepmusic.errors import CheckpointError, DeepMusicError
-from deepmusic.training import TrainingConfig, fill_model, load_weights, save_weights
-from deepmusic.training import checkpoints as module
+from deepmusic.training import (
+    TrainingConfig,
+    checkpoints as module,
+    fill_model,
+    load_weights,
+    save_weights,
+)
 from deepmusic.training.checkpoints import (
     Checkpoint,
     checkpoint_path,

@@ -23,17 +23,6 @@ if TYPE_CHECKING:
     from av import Packet
     from av.container import InputContainer
 
-__all__ = [
-    "MP3_RATES_HZ",
-    "Clip",
-    "ClipFormat",
-    "Cut",
-    "copy_clips",
-    "cut_clips",
-    "encode",
-    "read_metadata",
-]
-
 ClipFormat = Literal["flac", "wav", "ogg", "mp3"]
 Cut = Callable[[float], list[tuple[float, float]]]
 """Takes the seconds of a track, and gives start and length of each clip in seconds."""

@@ -22,8 +22,6 @@ from deepmusic.errors import AudioError
 if TYPE_CHECKING:
     from deepmusic.audio.ffmpeg import FfmpegReader
 
-__all__ = ["AudioStream", "open_audio"]
-
 RATES_HZ = (1000, 3_072_000)
 """Sample rates that are believed: below is no sound, the upper end is raw DSD."""
 

@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 from deepmusic.audio.sources import SteadyFile
 from deepmusic.errors import AudioError
 
-__all__ = ["FfmpegReader", "open_container"]
-
 # Demuxers by FFmpeg's names. Left out on purpose: hls, dash, concat, sdp, rtsp, image sequences,
 # raw formats without a signature, scripts, and game formats that nobody keeps music in.
 _CONTAINERS = (

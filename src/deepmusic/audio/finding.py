@@ -8,8 +8,6 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-__all__ = ["AUDIO_EXTENSIONS", "NotAudio", "find_audio"]
-
 _EXTENSIONS = """
     .mp3 .mp2 .mp1 .mpga .flac .ogg .oga .opus .spx .wav .wave .w64 .rf64 .bwf .aif .aiff .aifc
     .au .snd .caf .m4a .m4b .m4r .aac .alac .ac3 .eac3 .dts .wma .amr .ape .wv .tta .tak .mpc

@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 
 from deepmusic.errors import ShapeError
 
-__all__ = ["CODES_A_SECOND", "FingerprintStream", "acoustic_fingerprint"]
-
 CODES_A_SECOND = 8
 """Codes a second of sound, whatever the sample rate."""
 

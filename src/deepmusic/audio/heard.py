@@ -24,8 +24,6 @@ from deepmusic.files import open_regular
 from deepmusic.journal import Journal
 from deepmusic.pools import each_file
 
-__all__ = ["LONGEST_S", "VERSION", "Heard", "hear_file", "hear_files"]
-
 LONGEST_S = 6 * 3600.0
 """No more than this of a file is heard, unless asked for."""
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CLIPPED_RUN", "SILENCE_DB", "LevelMeter"]
-
 SILENCE_DB = -60.0
 """A 50 ms frame is silent if the RMS of its loudest channel, offset removed, is below, in dBFS."""
 

@@ -20,8 +20,6 @@ from deepmusic.audio.sources import SteadyFile
 from deepmusic.audio.stderr import quiet_c_stderr
 from deepmusic.errors import AudioError
 
-__all__ = ["SndfileReader"]
-
 _BLOCK_SAMPLES = 1 << 21  # of all channels together: bounds a block whatever a header claims
 _TAG_BYTES = 4096  # what may follow the last frame without a suspicion: ID3v1, Lyrics3, APE
 _OGG_PAGE_BYTES = 1 << 16  # a page is shorter than that

@@ -11,8 +11,6 @@ from deepmusic.audio.decoding import open_audio
 from deepmusic.audio.sources import Source, name_of
 from deepmusic.errors import AudioError
 
-__all__ = ["Audio", "load"]
-
 
 @dataclass(frozen=True)
 class Audio:

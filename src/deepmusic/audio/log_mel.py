@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 
 from deepmusic.errors import ShapeError
 
-__all__ = ["LogMelConfig", "LogMelStream", "log_mel", "mel_filters", "mel_power"]
-
 _BLOCK_FRAMES = 32  # a block of windows and spectra stays inside the second-level cache
 _BANDS = 8  # neighbouring filters multiplied together: most of the full matrix is zero
 

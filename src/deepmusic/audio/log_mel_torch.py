@@ -8,8 +8,6 @@ from torch import Tensor
 from deepmusic.audio.log_mel import LogMelConfig, mel_filters
 from deepmusic.errors import ShapeError
 
-__all__ = ["log_mel_batch"]
-
 
 def log_mel_batch(samples: Tensor, config: LogMelConfig | None = None) -> Tensor:
     """Log-mel spectrograms of mono signals of equal length.

@@ -12,8 +12,6 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["integrated_loudness", "k_weighting", "true_peak"]
-
 _OFFSET_LU = -0.691  # makes 1 kHz in one channel read as its level; BS.1770-4, section 2
 _SILENCE_LUFS = -70.0  # absolute gate
 _BELOW_LU = -10.0  # relative gate

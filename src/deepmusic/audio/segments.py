@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from deepmusic.errors import ShapeError
 
-__all__ = ["SegmentStream", "segment_starts", "wrap"]
-
 
 def segment_starts(frames: int, *, length: int, hop: int) -> list[int]:
     """First frames of the segments that cover a track.

@@ -8,8 +8,6 @@ from typing import BinaryIO
 from deepmusic.errors import AudioError
 from deepmusic.files import open_regular
 
-__all__ = ["Source", "SteadyFile", "name_of", "open_source"]
-
 Source = str | os.PathLike[str] | BinaryIO
 """A path, or a binary file object that can seek."""
 

@@ -18,8 +18,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["quiet_c_stderr"]
-
 _lock = threading.Lock()
 _depth = 0  # calls under way in all threads; the first one redirects, the last one restores
 _original: int | None = None

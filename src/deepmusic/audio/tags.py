@@ -26,8 +26,6 @@ from deepmusic.audio.sources import SteadyFile, open_source
 from deepmusic.errors import AudioError, DataError, DeepMusicError
 from deepmusic.files import sync_folder, write_atomically
 
-__all__ = ["TagChange", "TagLog", "Tags", "read_tags", "undo", "write_genre"]
-
 _NO_SOUND = "it is no sound file that can be read to its end"
 
 Genres = tuple[str, ...]

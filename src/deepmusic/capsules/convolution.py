@@ -11,8 +11,6 @@ from deepmusic.capsules.routing import RoutingRecord, Squash
 from deepmusic.capsules.routing.competition import window_competition
 from deepmusic.errors import ShapeError
 
-__all__ = ["ConvCapsules", "TimeCapsules"]
-
 
 class ConvCapsules(nn.Module):
     """Parents at every position of a grid, each with the children in its window.

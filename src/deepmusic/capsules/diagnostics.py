@@ -10,8 +10,6 @@ from torch import Tensor
 from deepmusic.capsules.precision import at_least_float32
 from deepmusic.errors import ShapeError
 
-__all__ = ["coupling_entropy", "dead_share"]
-
 
 @torch.no_grad()
 def coupling_entropy(coupling: Tensor) -> Tensor:

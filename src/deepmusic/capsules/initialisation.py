@@ -16,8 +16,6 @@ from deepmusic.capsules.routing.record import RoutingRecord
 from deepmusic.capsules.squash import capsule_length
 from deepmusic.errors import ShapeError
 
-__all__ = ["fan_in_", "init_stack_to_length", "init_to_length"]
-
 _LOG_STEP = 0.25
 _LOG_SCALES = [_LOG_STEP * step for step in range(-48, 49)]  # e^-12 to e^12
 

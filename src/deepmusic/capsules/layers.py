@@ -17,8 +17,6 @@ from deepmusic.capsules.routing.record import check_children, check_iterations
 from deepmusic.capsules.squash import capsule_length, squash
 from deepmusic.errors import ShapeError
 
-__all__ = ["CapsuleLayer", "CapsuleStack", "MaskedDecoder", "PrimaryCapsules"]
-
 
 class PrimaryCapsules(nn.Module):
     """Read a feature map as capsules: a convolution, its channels grouped into poses.

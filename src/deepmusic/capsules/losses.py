@@ -11,8 +11,6 @@ from torch.nn import functional as F
 from deepmusic.capsules.precision import at_least_float32
 from deepmusic.errors import ShapeError
 
-__all__ = ["margin_loss", "reconstruction_loss", "spread_loss", "spread_margin"]
-
 
 def margin_loss(
     lengths: Tensor,

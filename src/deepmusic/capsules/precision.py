@@ -9,8 +9,6 @@ from typing import Concatenate, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["at_least_float32", "outside_autocast"]
-
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 

@@ -12,8 +12,6 @@ from torch import Tensor
 from deepmusic.capsules.precision import at_least_float32
 from deepmusic.errors import ShapeError
 
-__all__ = ["capsule_length", "squash", "squash_exp"]
-
 
 def squash(pose: Tensor, *, eps: float = 1e-12) -> Tensor:
     """Shrink each pose s to length |s|²/(1+|s|²), its direction kept (Sabour et al. 2017).

@@ -14,10 +14,8 @@ from deepmusic.cli.pictures import picture_names
 from deepmusic.errors import AudioError
 
 if TYPE_CHECKING:
-    from deepmusic.hearing.inference import Classifier
-    from deepmusic.hearing.verdict import Verdict
-
-__all__ = ["classify"]
+    from deepmusic.classifier.inference import Classifier
+    from deepmusic.classifier.verdict import Verdict
 
 _DEFAULT_TAG_LOG = "deepmusic-tags.jsonl"
 
@@ -139,9 +137,9 @@ def classify(
     if not paths:
         raise click.UsageError("name at least one file or folder.")
 
+    from deepmusic.classifier.library import classify_library, walk_audio
+    from deepmusic.classifier.results import ResultsFile
     from deepmusic.cli.progress import display
-    from deepmusic.hearing.library import classify_library, walk_audio
-    from deepmusic.hearing.results import ResultsFile
 
     entries = list(walk_audio(paths))
     tracks = sum(isinstance(entry, str) for entry in entries)
@@ -233,13 +231,13 @@ def _refuse_over_time(model: str, options: dict[str, object]) -> None:
 
 
 def _draw(verdict: Verdict, path: object) -> None:
-    from deepmusic.hearing.timeline import draw_timeline
+    from deepmusic.classifier.timeline import draw_timeline
 
     draw_timeline(verdict.segments, str(path), title=verdict.path)
 
 
 def _explain(verdict: Verdict, classifier: Classifier, path: str) -> None:
-    from deepmusic.hearing.explanation import draw_explanation, explain
+    from deepmusic.classifier.explanation import draw_explanation, explain
 
     likeliest = verdict.top[0]
     said = "unsure, likeliest" if verdict.is_unsure else "heard as"

@@ -6,8 +6,6 @@ import click
 
 from deepmusic.cli.lazy import LazyGroup
 
-__all__ = ["data"]
-
 _COMMANDS = {
     "list": "deepmusic.cli.data_list:list_data",
     "download": "deepmusic.cli.data_download",

@@ -11,8 +11,6 @@ from deepmusic.cli.output import printable
 if TYPE_CHECKING:
     from deepmusic.datasets.building_track import BuildConfig, BuildFormat
 
-__all__ = ["build"]
-
 
 def _start(ctx: click.Context, param: click.Parameter, value: str) -> float | str:
     if value in ("middle", "random"):

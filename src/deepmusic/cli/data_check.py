@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from deepmusic.datasets import FolderDataset
     from deepmusic.datasets.checking import CheckedFile, CheckReport
 
-__all__ = ["check"]
-
 
 @click.command(no_args_is_help=True)
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)

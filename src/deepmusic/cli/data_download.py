@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from deepmusic.datasets.catalogue import DataFile
     from deepmusic.datasets.download import Progress
 
-__all__ = ["download", "one_place"]
-
 
 @click.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)

@@ -15,8 +15,6 @@ from deepmusic.errors import DeepMusicError
 if TYPE_CHECKING:
     from deepmusic.datasets.remote_zip import RemoteZip
 
-__all__ = ["get"]
-
 
 @click.command()
 @click.argument("name", metavar="NAME", type=click.Choice(["fma"]))

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from deepmusic.datasets.audio_archives import AudioArchive
     from deepmusic.datasets.catalogue import DataFile, Publication
 
-__all__ = ["list_data"]
-
 
 @click.command("list")
 @click.option("--to", "root", metavar="DIR", help="A folder of data, to say what is there.")

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from deepmusic.datasets.folder import FolderDataset
     from deepmusic.datasets.loading import LoadedDataset
 
-__all__ = ["counted", "has_failures", "load_place", "place_options", "tell_troubles"]
-
 _MOST_TOLD = 10
 """Of problems with one reason; a subset of FMA may have fifty thousand."""
 
@@ -87,7 +85,7 @@ def has_failures(loaded: LoadedDataset) -> bool:
     """Whether files could not be used, beside those of FMA that are known to be of no use."""
     known = set()
     if loaded.kind == "fma":
-        from deepmusic.datasets.fma import BAD_CLIPS
+        from deepmusic.datasets.fma_clips import BAD_CLIPS
 
         known = {"no_genre", *(clip.code for clip in BAD_CLIPS.values())}
     return any(problem.code not in known for problem in loaded.dataset.problems)

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from deepmusic.datasets.loading import LoadedDataset
     from deepmusic.datasets.splits import Folds, Protocol
 
-__all__ = ["split"]
-
 _PARTS = ("train", "validation", "test")
 _SHARE = 0.2
 # A group this large leaves few ways to divide the rest.

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from deepmusic.datasets.describing import Description, DurationSummary
     from deepmusic.datasets.loading import LoadedDataset
 
-__all__ = ["stats"]
-
 _COLUMNS = (
     "genre", "tracks", "share", "artists", "albums", "unknown_artists", "largest_artist",
     "total_s", "median_s", "shortest_s", "longest_s",

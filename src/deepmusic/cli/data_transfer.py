@@ -12,8 +12,6 @@ import click
 
 from deepmusic.cli.progress import EVERY_S
 
-__all__ = ["show_bytes"]
-
 
 @contextmanager
 def show_bytes(name: str) -> Iterator[Callable[[int, int | None], None]]:

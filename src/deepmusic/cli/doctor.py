@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Check", "doctor", "examine"]
-
 Status = Literal["ok", "note", "broken"]
 
 
@@ -256,7 +254,7 @@ def _model() -> Check:
 
 def _composer() -> Check:
     """Compose four bars, and make sound of them."""
-    from deepmusic.composing import Request
+    from deepmusic.composer import Request
     from deepmusic.music import render
     from deepmusic.pretrained import load_composer
 

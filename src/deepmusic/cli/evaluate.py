@@ -16,12 +16,10 @@ from deepmusic.cli.output import printable
 from deepmusic.errors import DataError
 
 if TYPE_CHECKING:
+    from deepmusic.classifier.inference import Classifier
     from deepmusic.datasets import FolderDataset
     from deepmusic.datasets.splits import Protocol
-    from deepmusic.hearing.inference import Classifier
     from deepmusic.studies.table_classifier import TableClassifier
-
-__all__ = ["evaluate"]
 
 
 @click.command()
@@ -158,10 +156,10 @@ def _heard(
 
     import numpy as np
 
+    from deepmusic.classifier.evaluation import measure
+    from deepmusic.classifier.library import classify_library
     from deepmusic.cli.progress import display
     from deepmusic.datasets.loading import load_dataset
-    from deepmusic.hearing.evaluation import measure
-    from deepmusic.hearing.library import classify_library
 
     dataset = load_dataset(data, table=tracks).dataset
     protocol, dataset = (None, dataset) if every else _test_part(Path(run), dataset)

@@ -6,8 +6,6 @@ import click
 
 from deepmusic.cli.lazy import LazyGroup
 
-__all__ = ["features"]
-
 _COMMANDS = {
     "extract": "deepmusic.cli.features_extract",
     "show": "deepmusic.cli.features_show",

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from deepmusic.features.comparing import ColumnComparison, Comparison
     from deepmusic.features.table import FeatureTable
 
-__all__ = ["check"]
-
 _RECORD = (
     "feature",
     "statistic",

@@ -14,8 +14,6 @@ from deepmusic.cli.output import printable
 if TYPE_CHECKING:
     from deepmusic.datasets import FolderDataset
 
-__all__ = ["extract"]
-
 
 @click.command(no_args_is_help=True)
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
@@ -168,9 +166,9 @@ def _write_parts(dataset: FolderDataset, output: str, seed: int) -> None:
 
 def _keep_spectrograms(dataset: FolderDataset, folder: str, workers: int) -> int:
     """Keep log-mel spectrograms, float16 and mapped from disk; how many tracks have none."""
+    from deepmusic.classifier.config import ClassifierConfig
+    from deepmusic.classifier.spectrograms import SpectrogramStore
     from deepmusic.cli.progress import display
-    from deepmusic.hearing.config import ClassifierConfig
-    from deepmusic.hearing.spectrograms import SpectrogramStore
 
     store = SpectrogramStore(Path(folder), ClassifierConfig(genres=dataset.genres))
     with display(len(dataset.tracks)) as shown:

@@ -20,8 +20,6 @@ from deepmusic.features.statistics import STATISTICS
 if TYPE_CHECKING:
     from deepmusic.features.showing import Excerpt, Portrait
 
-__all__ = ["show"]
-
 _ENDLESS = 1e9  # seconds or minutes
 _LONGEST_STEM = 200  # bytes; file systems take 255
 _UNITS = {

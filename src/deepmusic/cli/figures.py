@@ -7,14 +7,12 @@ from typing import Any
 
 from deepmusic.cli.output import printable
 
-__all__ = ["figures_summary", "figures_tables"]
-
 
 def figures_summary(figures: Mapping[str, Any]) -> str:
     """One sentence each on how often it is right, and on what *unsure* costs and brings.
 
     Args:
-        figures: as :func:`deepmusic.hearing.evaluation.measure` gives them.
+        figures: as :func:`deepmusic.classifier.evaluation.measure` gives them.
     """
     unsure = figures["unsure"]
     said = (

@@ -17,9 +17,7 @@ from deepmusic.errors import CheckpointError, CopyingError, DeepMusicError, Requ
 from deepmusic.files import write_atomically
 
 if TYPE_CHECKING:
-    from deepmusic.composing import Composer, Tune
-
-__all__ = ["generate"]
+    from deepmusic.composer import Composer, Tune
 
 _MOST = 1000
 
@@ -86,7 +84,7 @@ def generate(
     The JSON file says what was asked, what the judge says and what is copied; --again makes the
     same tune of it. Exit status: 0 all well, 1 a file or a tune failed, 2 impossible requests.
     """
-    from deepmusic.composing.request import Request, read_numbers
+    from deepmusic.composer.request import Request, read_numbers
 
     form = _Form.of(soundfont, wav=not no_wav, picture=not no_picture, musicxml=musicxml)
     if again is not None:
@@ -199,7 +197,7 @@ def _make_again(composer: Composer, recorded: dict[str, Any], form: _Form, stem:
         CheckpointError: it is of another model.
         RequestError: a file that it names has changed, or the tune comes out otherwise.
     """
-    from deepmusic.composing.request import Request
+    from deepmusic.composer.request import Request
     from deepmusic.music import midi_bytes
 
     if recorded["model"] != composer.digest:

@@ -9,15 +9,13 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deepmusic.classifier.device import gpu_may_be_here
+from deepmusic.classifier.workers import ONE_THREAD, Workers
 from deepmusic.errors import DeepMusicError
-from deepmusic.hearing.device import gpu_may_be_here
-from deepmusic.hearing.workers import ONE_THREAD, Workers
 
 if TYPE_CHECKING:
-    from deepmusic.hearing.inference import Classifier
+    from deepmusic.classifier.inference import Classifier
     from deepmusic.studies.table_classifier import TableClassifier
-
-__all__ = ["is_table_run", "load_classifier", "start_workers"]
 
 
 def is_table_run(model: str) -> bool:

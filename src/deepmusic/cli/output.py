@@ -14,10 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from deepmusic.hearing.timeline import text_timeline
-from deepmusic.hearing.verdict import Verdict
-
-__all__ = ["CSV_COLUMNS", "Echo", "Format", "Write", "failure_line", "printable", "writer"]
+from deepmusic.classifier.timeline import text_timeline
+from deepmusic.classifier.verdict import Verdict
 
 Format = Literal["text", "json", "csv"]
 Echo = Callable[[str], None]

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import click
 
-__all__ = ["picture_names"]
-
 _LONGEST = 200  # bytes of a name; file systems take 255, extension and number included
 
 

@@ -11,8 +11,6 @@ from datetime import timedelta
 
 import click
 
-__all__ = ["EVERY_S", "Display", "display"]
-
 EVERY_S = 10.0
 """Where there is no terminal, a line appears no more often than this."""
 

@@ -6,8 +6,6 @@ import click
 
 from deepmusic.cli.lazy import LazyGroup
 
-__all__ = ["study"]
-
 _COMMANDS = {
     "genres": "deepmusic.cli.study_genres",
     "fma-baselines": "deepmusic.cli.study_fma:fma_baselines",

@@ -14,8 +14,6 @@ from deepmusic.cli.output import printable
 if TYPE_CHECKING:
     from deepmusic.studies.fma_baselines import Cell, Task
 
-__all__ = ["fma_baselines"]
-
 
 @click.command("fma-baselines", no_args_is_help=True)
 @click.option(

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from deepmusic.studies.jobs import Outcome, Plan, Results, StudyConfig
     from deepmusic.studies.models import StudyModel
 
-__all__ = ["genres"]
-
 _GROUPS = {
     "tables": ("features",),
     "textures": ("textures",),

@@ -9,12 +9,10 @@ from pathlib import Path
 import click
 
 from deepmusic.audio.tags import TagChange, TagLog, undo, write_genre
+from deepmusic.classifier.results import ResultsFile, content_hash
+from deepmusic.classifier.verdict import Verdict
 from deepmusic.cli.output import printable
 from deepmusic.errors import DataError
-from deepmusic.hearing.results import ResultsFile, content_hash
-from deepmusic.hearing.verdict import Verdict
-
-__all__ = ["Tagger", "undo_changes"]
 
 
 class Tagger:

@@ -19,12 +19,10 @@ from deepmusic.cli.train_baseline import baseline
 from deepmusic.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from deepmusic.composing import TrainedComposer
+    from deepmusic.classifier.training import Trained
+    from deepmusic.composer import TrainedComposer
     from deepmusic.datasets import Problem
-    from deepmusic.hearing.training import Trained
     from deepmusic.training import Progress, TrainingConfig
-
-__all__ = ["train"]
 
 
 @click.group()
@@ -139,7 +137,7 @@ def classifier(
     """
     run, main = _run_folder(data, out, resume=resume), _is_main()
 
-    from deepmusic.hearing.training import DEFAULT_TRAINING, train_classifier
+    from deepmusic.classifier.training import DEFAULT_TRAINING, train_classifier
 
     training = _chosen(
         DEFAULT_TRAINING,
@@ -239,7 +237,7 @@ def composer(
     """
     run, main = _run_folder(data, out, resume=resume), _is_main()
 
-    from deepmusic.composing.training import DEFAULT_TRAINING, EXCERPTS, train_composer
+    from deepmusic.composer.training import DEFAULT_TRAINING, EXCERPTS, train_composer
     from deepmusic.datasets import load_midi_folder, load_styles
     from deepmusic.datasets.symbolic import has_styles
     from deepmusic.training import show_progress

@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from deepmusic.classifier.workers import ONE_THREAD
 from deepmusic.cli.figures import figures_summary
 from deepmusic.cli.output import printable
 from deepmusic.cli.progress import display
-from deepmusic.hearing.workers import ONE_THREAD
 
 if TYPE_CHECKING:
     from deepmusic.datasets.splits import Protocol
     from deepmusic.studies.baseline_runs import TrainedBaseline
-
-__all__ = ["baseline"]
 
 
 @click.command()

@@ -51,8 +51,6 @@ try:
 except ImportError:  # Windows: there two unpackings of one archive at a time are not noticed
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["ArchiveError", "Unpacked", "is_begun", "refuse_full_disk", "unpack", "unpacked_size"]
-
 Tell = Callable[[int, int | None], None]
 """Takes how many bytes are done, and how many it will be if that is known."""
 

@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from deepmusic.datasets.folder import Track
 
-__all__ = ["Shared", "artist_members", "group_tracks", "shared_by"]
-
 # Signs that stand between two artists. A comma needs a space after it ("10,000 Maniacs"), a slash
 # something longer than two letters on either side ("AC/DC").
 _BETWEEN = re.compile(

@@ -16,8 +16,6 @@ from deepmusic.datasets.catalogue import Publication
 from deepmusic.datasets.download import Progress, check_file, disk_errors, download, part_size
 from deepmusic.datasets.web import DownloadError, local_path, shown
 
-__all__ = ["AUDIO_ARCHIVES", "AudioArchive", "archive_source", "fetch_archive"]
-
 
 @dataclass(frozen=True)
 class AudioArchive:

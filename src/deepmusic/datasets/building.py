@@ -24,16 +24,20 @@ from typing import Any
 
 from deepmusic.datasets.building_names import OWN_FILES, clip_names, source_name
 from deepmusic.datasets.building_sources import Sources, SourceTrack
-from deepmusic.datasets.building_track import BuildConfig, BuiltClip, BuiltTrack, Job, died
-from deepmusic.datasets.building_track import make_track as _make_track
+from deepmusic.datasets.building_track import (
+    BuildConfig,
+    BuiltClip,
+    BuiltTrack,
+    Job,
+    died,
+    make_track as _make_track,
+)
 from deepmusic.datasets.folder import Problem
 from deepmusic.datasets.zip_writing import write_zip
 from deepmusic.errors import DataError, DeepMusicError
 from deepmusic.files import write_atomically
 from deepmusic.journal import Journal
 from deepmusic.version import __version__
-
-__all__ = ["COLUMNS", "build_dataset", "check_output"]
 
 COLUMNS = (
     "path",

@@ -9,8 +9,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
-__all__ = ["OWN_FILES", "clip_names", "plain_name", "source_name"]
-
 OWN_FILES = ("README.txt", "build.json", "checksums", "problems.csv", "tracks.csv")
 """What a build writes beside its clips."""
 

@@ -14,8 +14,6 @@ from deepmusic.datasets.folder import Problem
 from deepmusic.datasets.table import TABLE_NAME, Row, match_rows, read_table
 from deepmusic.errors import DataError
 
-__all__ = ["SourceTrack", "Sources", "find_sources"]
-
 # What a tag is called differs by format; the first that is there counts.
 _DATE = ("date", "year", "originaldate", "tdor")
 _LICENCE = ("license", "licence", "wcop", "copyright")

@@ -13,17 +13,6 @@ from typing import Any, Literal, get_args
 from deepmusic.errors import AudioError, DeepMusicError, RequestError
 from deepmusic.files import write_atomically
 
-__all__ = [
-    "BuildConfig",
-    "BuildFormat",
-    "BuiltClip",
-    "BuiltTrack",
-    "Job",
-    "died",
-    "make_track",
-    "spans",
-]
-
 BuildFormat = Literal["flac", "wav", "ogg", "mp3", "copy"]
 
 CEILING = 10 ** (-1 / 20)

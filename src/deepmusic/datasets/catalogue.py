@@ -24,17 +24,9 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from deepmusic.datasets.download import (
-    DownloadError,
-    Progress,
-    disk_errors,
-    download,
-    local_path,
-    shown,
-)
+from deepmusic.datasets.download import Progress, disk_errors, download
+from deepmusic.datasets.web import DownloadError, local_path, shown
 from deepmusic.files import write_atomically
-
-__all__ = ["CATALOGUE", "DataFile", "Publication", "fetch"]
 
 
 @dataclass(frozen=True)

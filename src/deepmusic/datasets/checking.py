@@ -26,16 +26,6 @@ from deepmusic.errors import DataError, RequestError
 from deepmusic.files import write_atomically
 from deepmusic.version import __version__
 
-__all__ = [
-    "FAULTS",
-    "NOTES",
-    "CheckReport",
-    "CheckedFile",
-    "Finding",
-    "check_files",
-    "write_report",
-]
-
 FAULTS = {
     "cut_off": "the end of the file is missing",
     "damaged": "parts cannot be decoded",

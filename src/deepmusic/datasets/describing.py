@@ -27,17 +27,6 @@ from deepmusic.pools import each_file
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "Description",
-    "Duration",
-    "DurationSummary",
-    "GenreSummary",
-    "TreeNode",
-    "describe",
-    "describe_fma",
-    "measure_durations",
-]
-
 
 @dataclass(frozen=True)
 class DurationSummary:

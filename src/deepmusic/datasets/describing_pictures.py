@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_description"]
-
 _BLUE, _ORANGE = "#3b6ea8", "#d9822b"
 _DPI = 120
 _MOST_BARS = 60

@@ -32,7 +32,6 @@ from deepmusic.datasets.web import (
     byte_count,
     content_range,
     local_path,
-    shown,
     strong_version,
 )
 from deepmusic.files import open_regular, sync_folder
@@ -41,18 +40,6 @@ try:
     import fcntl
 except ImportError:  # Windows: there two downloads of one file at a time are not noticed
     fcntl = None  # type: ignore[assignment]
-
-__all__ = [
-    "DownloadError",
-    "Progress",
-    "byte_count",
-    "check_file",
-    "disk_errors",
-    "download",
-    "local_path",
-    "part_size",
-    "shown",
-]
 
 Progress = Callable[[int, int | None], None]
 """Takes how many bytes are there, and how many it will be if that is known."""

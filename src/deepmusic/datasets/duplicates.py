@@ -18,16 +18,6 @@ from numpy.typing import NDArray
 from deepmusic.audio.heard import hear_files
 from deepmusic.datasets.folder import FolderDataset
 
-__all__ = [
-    "LEAST_SHARE",
-    "LEAST_SHARED_S",
-    "SoundMatch",
-    "grouped",
-    "near_duplicates",
-    "sound_matches",
-    "with_duplicates",
-]
-
 LEAST_SHARED_S = 5.0
 """Two recordings are near duplicates when they share so many seconds ..."""
 

@@ -30,8 +30,6 @@ from deepmusic.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["BAD_CLIPS", "BadClip", "Fma", "GenreLabels", "read_fma", "track_path"]
-
 SUBSETS = ("small", "medium", "large", "full")
 """The sizes that the sound comes in; ``large`` and ``full`` are the same tracks."""
 

@@ -13,8 +13,6 @@ from pathlib import Path
 from deepmusic.datasets.folder import Problem
 from deepmusic.errors import DataError
 
-__all__ = ["CHECKSUMS", "file_checksum", "hash_files", "read_checksums", "track_path"]
-
 CHECKSUMS = "checksums"
 """The list of SHA-1 that each archive of FMA holds."""
 

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["FORMS", "SPLITS", "SUBSETS", "Form"]
-
 SUBSETS = ("small", "medium", "large")
 """The subsets that a track may be the smallest of, in ascending order."""
 SPLITS = ("training", "validation", "test")

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-__all__ = ["read_kept", "write_kept"]
-
 _FORMAT = 1  # another number is made anew
 _MARK = b"deepmusic"
 

@@ -30,8 +30,6 @@ from deepmusic.errors import DataError, DeepMusicError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Tables", "find_tables"]
-
 _CACHE = ".deepmusic"
 _LARGEST_BYTES = 8 << 30  # features.csv, the largest, has 0.95 GB
 # bzip2 packs the published tables to a tenth or so, and long runs of one byte to a millionth

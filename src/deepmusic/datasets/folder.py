@@ -18,16 +18,6 @@ from pathlib import Path, PurePosixPath
 from deepmusic.datasets.table import TABLE_NAME, Row, match_rows, read_table
 from deepmusic.errors import DataError
 
-__all__ = [
-    "FolderDataset",
-    "Problem",
-    "Track",
-    "content_hash",
-    "fingerprint",
-    "scan_folder",
-    "scan_table",
-]
-
 # What lies beside music without being any. Whatever is not listed is tried.
 _NO_MUSIC = {
     ".bmp", ".csv", ".cue", ".db", ".doc", ".docx", ".gif", ".htm", ".html", ".ini", ".jpeg",

@@ -20,8 +20,6 @@ from deepmusic.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Genre", "GenreTree"]
-
 _COLUMNS = ("#tracks", "parent", "title", "top_level")
 
 

@@ -27,14 +27,6 @@ from deepmusic.datasets.folder import FolderDataset, Problem, Track, doubts, sca
 from deepmusic.datasets.splits import Fold
 from deepmusic.errors import AudioError, DataError
 
-__all__ = [
-    "GTZAN_GENRES",
-    "fault_filtered_clips",
-    "fault_filtered_split",
-    "find_gtzan",
-    "read_gtzan",
-]
-
 GTZAN_GENRES = (
     "blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock",
 )  # fmt: skip

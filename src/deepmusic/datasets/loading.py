@@ -17,8 +17,6 @@ from deepmusic.errors import DataError
 if TYPE_CHECKING:
     from deepmusic.datasets.fma import Fma
 
-__all__ = ["Kind", "LoadedDataset", "find_fma", "kind_of", "load_dataset"]
-
 Kind = Literal["folder", "table", "gtzan", "fma"]
 """One's own folder of genres, one's own CSV, GTZAN, or FMA."""
 

@@ -43,8 +43,6 @@ from deepmusic.datasets.zip_directory import (
 )
 from deepmusic.files import open_regular, write_atomically
 
-__all__ = ["RemoteZip"]
-
 _FORMAT = "deepmusic zip index 1"
 
 

@@ -27,20 +27,6 @@ from deepmusic.datasets.folder import FolderDataset, fingerprint
 from deepmusic.errors import DataError
 from deepmusic.files import write_atomically
 
-__all__ = [
-    "Fold",
-    "Folds",
-    "Protocol",
-    "Split",
-    "make_folds",
-    "make_split",
-    "random_folds",
-    "random_split",
-    "read_splits",
-    "torn_groups",
-    "write_splits",
-]
-
 Protocol = Literal["grouped", "official", "random"]
 """How tracks were divided: by whole groups, as the makers of the data did, or blindly."""
 

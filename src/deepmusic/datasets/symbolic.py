@@ -38,16 +38,6 @@ from deepmusic.music import (
     with_estimated_bars,
 )
 
-__all__ = [
-    "STYLES",
-    "SYMBOLIC",
-    "Piece",
-    "SymbolicDataset",
-    "load_midi_folder",
-    "load_styles",
-    "load_symbolic",
-]
-
 SIDES = ("train", "validation", "test")
 _LOWEST = 21  # pitch of the first column of the piano rolls
 _VOICES = ("soprano", "alto", "tenor", "bass")

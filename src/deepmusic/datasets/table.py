@@ -10,8 +10,6 @@ from pathlib import Path
 
 from deepmusic.errors import DataError
 
-__all__ = ["TABLE_NAME", "Row", "match_rows", "read_table"]
-
 TABLE_NAME = "tracks.csv"
 
 _LARGEST_BYTES = 1 << 30

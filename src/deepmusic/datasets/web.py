@@ -35,19 +35,6 @@ from urllib.request import (
 from deepmusic.errors import ReasonError
 from deepmusic.version import __version__
 
-__all__ = [
-    "CHUNK",
-    "DownloadError",
-    "LostError",
-    "Patience",
-    "Site",
-    "byte_count",
-    "content_range",
-    "local_path",
-    "shown",
-    "strong_version",
-]
-
 CHUNK = 1 << 20
 """Bytes that are asked for at a time."""
 _LONGEST_WAIT_S = 60.0

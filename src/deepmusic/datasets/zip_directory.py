@@ -17,19 +17,6 @@ from typing import Protocol
 
 from deepmusic.errors import ReasonError
 
-__all__ = [
-    "LOCAL_HEADER",
-    "TAIL",
-    "ArchiveError",
-    "Member",
-    "Span",
-    "find_directory",
-    "packed_start",
-    "read_members",
-    "refuse_unreadable",
-    "unpacked_chunks",
-]
-
 TAIL = (1 << 16) + 1024
 """Bytes at the end of an archive that surely hold its end records."""
 _CHUNK = 1 << 18

@@ -17,8 +17,6 @@ from pathlib import Path, PurePosixPath
 from deepmusic.errors import DataError
 from deepmusic.files import write_atomically
 
-__all__ = ["write_zip"]
-
 _TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that the format can say
 _FILE = (stat.S_IFREG | 0o444) << 16
 _FOLDER = ((stat.S_IFDIR | 0o555) << 16) | 0x10  # 0x10: a folder to MS-DOS, too

@@ -37,18 +37,6 @@ from deepmusic.features.spectra import FFT_SIZE, HOP, hann
 from deepmusic.features.spectrograms import TOP_DB
 from deepmusic.features.tuning import LOWEST_A_HZ, SHARE_OF_MAXIMUM, VOTE_EDGES, peak_bins
 
-__all__ = [
-    "chroma_cqt",
-    "chroma_stft",
-    "cqt",
-    "estimate_tuning",
-    "log_mel_spectrogram",
-    "mfcc",
-    "onset_strength",
-    "tempo",
-    "tempogram",
-]
-
 _CPU_SAMPLES, _GPU_SAMPLES = 1 << 18, 1 << 23  # in windows at a time: a cache's fill, and a GPU's
 _HALVED_AT_ONCE = 64  # samples that one product of a matrix with a window gives
 

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from deepmusic.features.spectra import BINS, FFT_SIZE
 
-__all__ = ["CLASSES", "cens", "chroma_filters", "fold_filters", "normalised", "tonnetz"]
-
 CLASSES = 12
 _CENTRE_OCTAVE, _OCTAVE_WIDTH = 5.0, 2.0
 _STEPS = (0.4, 0.2, 0.1, 0.05)  # of a share of the loudness; each that is passed counts a quarter

@@ -21,19 +21,6 @@ from deepmusic.errors import DataError
 from deepmusic.features.recipe import COLUMNS, RECIPES, ROWS
 from deepmusic.features.table import FeatureTable
 
-__all__ = [
-    "UNEXPLAINED",
-    "Cause",
-    "ColumnComparison",
-    "Comparison",
-    "Expectation",
-    "Matching",
-    "compare",
-    "expectation",
-    "match_tracks",
-    "relative_errors",
-]
-
 UNEXPLAINED = "unexplained"
 
 _Columns = NDArray[np.float32]

@@ -28,8 +28,6 @@ from scipy.sparse import csr_matrix
 from deepmusic.features.half_band import HalfBand
 from deepmusic.features.spectra import HOP, hann
 
-__all__ = ["BINS", "ConstantQ", "halving_start", "halving_weights", "highest_hz", "octave_filters"]
-
 _OCTAVES, _PER_OCTAVE = 7, 12
 BINS = _OCTAVES * _PER_OCTAVE
 _C1_HZ = 440.0 * 2.0 ** ((24 - 69) / 12.0)

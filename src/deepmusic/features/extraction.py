@@ -21,8 +21,6 @@ from deepmusic.features.recipe import COLUMNS, Recipe
 from deepmusic.features.track import columns_of, families_of
 from deepmusic.pools import each_file
 
-__all__ = ["TrackFeatures", "extract", "extract_file"]
-
 _KEPT_S = 360.0
 """Spectra of longer tracks are not kept in memory but computed twice."""
 _LONGEST_S = 6 * 3600.0

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from deepmusic.features.compiled import compiled
 from deepmusic.features.lanes import FLOATS, load, store
 
-__all__ = ["HalfBand"]
-
 _STOPPED_DB = 120.0
 
 Samples = NDArray[np.float32]

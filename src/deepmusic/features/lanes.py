@@ -19,17 +19,6 @@ from numba import extending, types
 from numba.core import cgutils
 from numba.core.imputils import lower_builtin
 
-__all__ = [
-    "DOUBLES",
-    "FLOATS",
-    "greater",
-    "lesser",
-    "load",
-    "load_like",
-    "magnitude",
-    "store",
-]
-
 DOUBLES = 8
 """Numbers of a vector in double precision."""
 FLOATS = 16

@@ -18,8 +18,6 @@ from deepmusic.features.recipe import COLUMNS, Recipe
 from deepmusic.features.table import FACTS, FeatureTable, read_features, write_features
 from deepmusic.journal import Journal
 
-__all__ = ["extract_library"]
-
 
 def extract_library(
     entries: Iterable[str | NotAudio],

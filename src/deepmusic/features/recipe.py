@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from deepmusic.errors import RequestError
 from deepmusic.features.statistics import STATISTICS
 
-__all__ = ["COLUMNS", "RECIPES", "ROWS", "Recipe", "recipe_named"]
-
 ROWS = {
     "chroma_cens": 12,
     "chroma_cqt": 12,

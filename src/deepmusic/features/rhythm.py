@@ -17,17 +17,6 @@ from numpy.typing import NDArray
 from deepmusic.errors import ShapeError
 from deepmusic.features.spectra import FFT_SIZE, HOP, hann
 
-__all__ = [
-    "HIGHEST_BPM",
-    "RANGE_DB",
-    "likeliest_bpm",
-    "onset_strength",
-    "tempo",
-    "tempo_window",
-    "tempogram",
-    "tempogram_blocks",
-]
-
 HIGHEST_BPM = 320.0
 """No tempo is this fast or faster."""
 

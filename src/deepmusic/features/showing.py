@@ -35,17 +35,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = [
-    "LONGEST_S",
-    "PITCH_NAMES",
-    "Excerpt",
-    "Portrait",
-    "assumed_share",
-    "draw_portrait",
-    "portray",
-    "read_excerpt",
-]
-
 LONGEST_S = 600.0
 """No more is read and drawn, unless asked for."""
 

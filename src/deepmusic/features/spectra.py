@@ -19,8 +19,6 @@ from numpy.typing import NDArray
 from deepmusic.features.compiled import compiled
 from deepmusic.features.lanes import DOUBLES, FLOATS, load, load_like, magnitude, store
 
-__all__ = ["BINS", "FFT_SIZE", "HOP", "hann", "magnitudes"]
-
 FFT_SIZE, HOP = 2048, 512
 BINS = FFT_SIZE // 2 + 1
 _BLOCK_FRAMES = 64  # spectra of a block stay inside the second-level cache

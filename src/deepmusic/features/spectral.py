@@ -25,17 +25,6 @@ from deepmusic.features.lanes import (
 )
 from deepmusic.features.spectra import BINS, FFT_SIZE, HOP
 
-__all__ = [
-    "CONTRAST_BANDS",
-    "HIGHEST_BAND_HZ",
-    "HopTotals",
-    "centroid_and_bandwidth",
-    "contrast_ends",
-    "decibels",
-    "rms",
-    "rolloff",
-]
-
 CONTRAST_BANDS = 7
 _LOWEST_BAND_HZ, _QUANTILE = 200.0, 0.02
 _ROLLED_OFF = 0.85

@@ -18,16 +18,6 @@ from deepmusic.features.spectra import FFT_SIZE, HOP, magnitudes
 from deepmusic.features.spectral import decibels
 from deepmusic.features.tuning import PeakFinder
 
-__all__ = [
-    "TOP_DB",
-    "chroma_cqt",
-    "chroma_stft",
-    "cqt",
-    "estimate_tuning",
-    "log_mel_spectrogram",
-    "mfcc",
-]
-
 TOP_DB = 80.0
 """Log-mel goes no further down from the loudest."""
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["STATISTICS", "describe"]
-
 STATISTICS = ("kurtosis", "max", "mean", "median", "min", "skew", "std")
 """In the order of the columns."""
 

@@ -20,8 +20,6 @@ from deepmusic.features.recipe import COLUMNS
 from deepmusic.files import write_atomically
 from deepmusic.version import __version__
 
-__all__ = ["COLUMN_NAMES", "FACTS", "FeatureTable", "read_features", "write_features"]
-
 COLUMN_NAMES = tuple("/".join(column) for column in COLUMNS)
 """How columns are called in a file, such as ``mfcc/mean/01``."""
 

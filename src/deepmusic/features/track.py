@@ -25,8 +25,7 @@ from deepmusic.features.chroma import (
     normalised,
     tonnetz,
 )
-from deepmusic.features.constant_q import BINS as CONSTANT_Q_BINS
-from deepmusic.features.constant_q import ConstantQ, highest_hz
+from deepmusic.features.constant_q import BINS as CONSTANT_Q_BINS, ConstantQ, highest_hz
 from deepmusic.features.recipe import ROWS, Recipe, recipe_named
 from deepmusic.features.spectra import FFT_SIZE, HOP, magnitudes
 from deepmusic.features.spectral import (
@@ -41,8 +40,6 @@ from deepmusic.features.spectral import (
 )
 from deepmusic.features.statistics import describe
 from deepmusic.features.tuning import PeakFinder
-
-__all__ = ["Rows", "feature_columns", "feature_rows"]
 
 Blocks = Callable[[], Iterable[NDArray[np.float32]]]
 """Gives the samples of a track, ``(n,)`` at a time, from the start each time it is called."""

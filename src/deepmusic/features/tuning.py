@@ -13,15 +13,6 @@ from numpy.typing import NDArray
 
 from deepmusic.features.compiled import compiled
 
-__all__ = [
-    "LOWEST_A_HZ",
-    "SHARE_OF_MAXIMUM",
-    "VOTE_EDGES",
-    "PeakFinder",
-    "peak_bins",
-    "tuning_of",
-]
-
 _LOW_HZ, _HIGH_HZ = 150.0, 4000.0
 _BINS_PER_SEMITONE = 100
 

@@ -27,8 +27,6 @@ from deepmusic.music.score import (
     in_effect,
 )
 
-__all__ = ["Frames", "Grid", "Snapped", "grid_to_score", "score_to_grid", "snap"]
-
 MOST_CELLS = 2**27
 """No array with more elements is made of a grid: a file may claim a rest of years."""
 

@@ -9,8 +9,6 @@ import numpy as np
 from deepmusic.music.grid import Grid
 from deepmusic.music.score import KeySignature
 
-__all__ = ["Key", "estimate_key"]
-
 NAMES = ("C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
 
 # Temperley (1999), What's Key for Key?: how much each degree belongs, from the tonic on

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from deepmusic.music.grid import Grid
 from deepmusic.music.score import Score, TimeSignature
 
-__all__ = ["Bar", "Bars", "bars", "bars_of", "with_estimated_bars"]
-
 
 @dataclass(frozen=True)
 class Bar:

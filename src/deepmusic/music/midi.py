@@ -40,8 +40,6 @@ from deepmusic.music.score import (
     TimeSignature,
 )
 
-__all__ = ["MidiSource", "midi_bytes", "read_midi", "write_midi"]
-
 MidiSource = str | os.PathLike[str] | bytes | BinaryIO
 """A path, the content of a file, or a binary file object."""
 

@@ -20,8 +20,6 @@ from deepmusic.files import write_atomically
 from deepmusic.music.metre import bars
 from deepmusic.music.score import KeySignature, Note, Part, Score
 
-__all__ = ["write_musicxml"]
-
 STEPS_PER_BEAT = 48
 """Notation is written on this grid: 64ths, and triplets of them."""
 

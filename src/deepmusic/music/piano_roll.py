@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_piano_roll"]
-
 MOST_BARS = 256
 """No more bars are drawn; the picture says so."""
 

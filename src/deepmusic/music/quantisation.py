@@ -15,8 +15,6 @@ from deepmusic.errors import ScoreError
 from deepmusic.music.grid import snap
 from deepmusic.music.score import LAST_TICK, Change, Score
 
-__all__ = ["QuantisationLoss", "aligned", "quantisation_loss"]
-
 
 @dataclass(frozen=True)
 class QuantisationLoss:

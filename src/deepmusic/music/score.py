@@ -15,8 +15,6 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["KeySignature", "Note", "NoteArrays", "Part", "Score", "Tempo", "TimeSignature"]
-
 LAST_TICK = 2**31 - 2
 """No score is longer: symusic counts ticks in 32 bits and ends a track one tick later."""
 

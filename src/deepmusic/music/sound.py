@@ -27,8 +27,6 @@ from deepmusic.files import open_regular, write_atomically
 from deepmusic.music.midi import midi_bytes
 from deepmusic.music.score import Note, Score
 
-__all__ = ["find_soundfont", "render", "write_wav"]
-
 Samples = NDArray[np.float32]
 
 LONGEST_S = 3 * 3600.0

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from deepmusic.music.grid import Grid
 
-__all__ = ["Distance", "MusicStatistics", "distance", "statistics"]
-
 _MAJOR = (0, 2, 4, 5, 7, 9, 11)
 _POINTS = 1024  # at which densities are compared
 _LEAST_BANDWIDTH = 0.01  # of the range of all values: equal values would have none

@@ -8,12 +8,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from deepmusic.classifier.inference import Classifier
+from deepmusic.classifier.verdict import Verdict
 from deepmusic.errors import CheckpointError
-from deepmusic.hearing.inference import Classifier
-from deepmusic.hearing.verdict import Verdict
 
 if TYPE_CHECKING:
-    from deepmusic.composing import Composer, Tune
+    from deepmusic.composer import Composer, Tune
 
 __all__ = ["MODELS", "classify", "generate", "load", "load_composer"]
 
@@ -56,7 +56,7 @@ def load_composer(name: str | os.PathLike[str] = "composer") -> Composer:
     Raises:
         CheckpointError: there is no such model, or it is damaged.
     """
-    from deepmusic.composing import Composer
+    from deepmusic.composer import Composer
 
     return Composer.load(_path(name))
 
@@ -105,7 +105,7 @@ def generate(
     Args:
         style: one of the model's styles, or weights of several.
         model: the shipped composer, or a run of your own training; loaded on the first call.
-        request: fields of :class:`~deepmusic.composing.Request`, such as ``bars`` and ``seed``.
+        request: fields of :class:`~deepmusic.composer.Request`, such as ``bars`` and ``seed``.
 
     Returns:
         The score, and what is known of it.
@@ -115,7 +115,7 @@ def generate(
         ScoreError: a file that it names cannot be used.
         CheckpointError: the model is missing or damaged.
     """
-    from deepmusic.composing import Request
+    from deepmusic.composer import Request
 
     weights = {style: 1.0} if isinstance(style, str) else style
     return _loaded_composer(os.fspath(model)).compose(Request(style=weights, **request))

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from deepmusic.datasets import Fold
     from deepmusic.studies.data import StudyData
 
-__all__ = ["PARTS", "FittedAverage", "average_models", "combine"]
-
 PARTS: dict[str, tuple[str, ...]] = {
     "hybrid-capsules-logistic": ("capsules", "logistic"),
     "hybrid-capsules-svc": ("capsules", "svc-rbf"),

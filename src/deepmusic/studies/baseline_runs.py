@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deepmusic.classifier.evaluation import draw_confusion, measure
 from deepmusic.datasets import (
     FolderDataset,
     Folds,
@@ -28,7 +29,6 @@ from deepmusic.datasets.splits import Protocol
 from deepmusic.errors import CheckpointError, DataError, RequestError
 from deepmusic.features.recipe import RECIPES, Recipe, recipe_named
 from deepmusic.files import write_atomically
-from deepmusic.hearing.evaluation import draw_confusion, measure
 from deepmusic.studies.data import RECIPE, OnProgress, StudyData, load_study_data
 from deepmusic.studies.given_models import given_model
 from deepmusic.studies.saved_models import FittedTable
@@ -36,8 +36,6 @@ from deepmusic.studies.saved_models import FittedTable
 if TYPE_CHECKING:
     from deepmusic.features import FeatureTable
     from deepmusic.studies.baselines import TableModel
-
-__all__ = ["TrainedBaseline", "train_baseline"]
 
 
 @dataclass(frozen=True)

@@ -42,10 +42,10 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
+from deepmusic.classifier.calibration import Calibration
+from deepmusic.classifier.evaluation import measure
 from deepmusic.errors import DataError, ShapeError
 from deepmusic.features.recipe import Recipe
-from deepmusic.hearing.calibration import Calibration
-from deepmusic.hearing.evaluation import measure
 from deepmusic.studies.nested_search import (
     SEARCHED_TRACKS,
     InnerFolds,
@@ -62,16 +62,6 @@ if TYPE_CHECKING:
     from deepmusic.datasets import Fold
     from deepmusic.studies.data import StudyData
     from deepmusic.studies.models import StudyModel
-
-__all__ = [
-    "FEATURE_MODELS",
-    "TABLE_MODELS",
-    "TableModel",
-    "count_parameters",
-    "fit_fold",
-    "study_models",
-]
-
 
 _FARTHEST = 4.0  # deviations; beyond them a value counts as this far
 

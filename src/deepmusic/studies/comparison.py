@@ -16,10 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score, recall_score
 
-from deepmusic.hearing.calibration import calibration_error
+from deepmusic.classifier.calibration import calibration_error
 from deepmusic.studies.significance import paired_difference
-
-__all__ = ["Score", "heard", "markdown_table", "paired_difference", "score"]
 
 Result = Mapping[str, Any]
 

@@ -27,9 +27,7 @@ from deepmusic.errors import DataError
 from deepmusic.files import write_atomically
 
 if TYPE_CHECKING:
-    from deepmusic.hearing.spectrograms import SpectrogramStore
-
-__all__ = ["NEEDS", "Need", "StudyData", "keep_study_data", "load_study_data", "read_study_data"]
+    from deepmusic.classifier.spectrograms import SpectrogramStore
 
 Need = Literal["columns", "spectrograms"]
 NEEDS: tuple[Need, ...] = ("columns", "spectrograms")
@@ -52,9 +50,10 @@ class StudyData:
         columns: ``(tracks, 518)``, in the order of ``dataset.tracks`` and of
             :data:`deepmusic.features.COLUMNS`; NaN where there is no value, never infinite. None
             where no model asked for them.
-        spectrograms: gives the log-mel spectrogram ``(mels, frames)`` in dB of the track at a place
-            in ``dataset.tracks``, as :class:`deepmusic.hearing.spectrograms.SpectrogramStore` keeps
-            it with the default settings. None likewise.
+        spectrograms: gives the log-mel spectrogram ``(mels, frames)`` in dB of the track at an
+            index of ``dataset.tracks``, as
+            :class:`~deepmusic.classifier.spectrograms.SpectrogramStore` keeps it with the
+            default settings. None likewise.
     """
 
     dataset: FolderDataset
@@ -233,8 +232,8 @@ def _refuse_one_genre(dataset: FolderDataset) -> None:
 
 
 def _store(folder: Path, genres: tuple[str, ...]) -> SpectrogramStore:
-    from deepmusic.hearing.config import ClassifierConfig
-    from deepmusic.hearing.spectrograms import SpectrogramStore
+    from deepmusic.classifier.config import ClassifierConfig
+    from deepmusic.classifier.spectrograms import SpectrogramStore
 
     return SpectrogramStore(folder, ClassifierConfig(genres=genres))
 
@@ -347,7 +346,7 @@ def _with_columns(
     dataset: FolderDataset, found: _Found
 ) -> tuple[FolderDataset, NDArray[np.float32]]:
     """The data set less the tracks without columns, and the columns of the others."""
-    from deepmusic.hearing.spectrograms import without
+    from deepmusic.classifier.spectrograms import without
 
     lacking = [found.lacking[t.path] for t in dataset.tracks if t.path in found.lacking]
     left = without(dataset, lacking)
@@ -376,7 +375,7 @@ def _with_spectrograms(
     dataset: FolderDataset, folder: Path, workers: int, on_progress: OnProgress | None
 ) -> FolderDataset:
     """The data set less the tracks that have no spectrogram; those of the others are there."""
-    from deepmusic.hearing.spectrograms import without
+    from deepmusic.classifier.spectrograms import without
 
     tell = None
     if on_progress is not None:

@@ -22,26 +22,9 @@ from deepmusic.errors import DataError, DeepMusicError
 from deepmusic.studies.significance import Difference, bootstrap_difference
 
 if TYPE_CHECKING:
+    from deepmusic.classifier import Classifier
     from deepmusic.datasets.folder import Track
-    from deepmusic.hearing import Classifier
     from deepmusic.studies.data import StudyData
-
-__all__ = [
-    "Explained",
-    "Occlusion",
-    "Rebuilt",
-    "draw_explained",
-    "draw_rebuilt",
-    "explain_tracks",
-    "genre_poses",
-    "hide",
-    "marked_cells",
-    "moved",
-    "occlude",
-    "rebuild",
-    "shown_tracks",
-    "summarise",
-]
 
 SHARE = 0.1
 """Of the cells, how many are hidden."""
@@ -227,7 +210,7 @@ def explain_tracks(
 
 def _explained(data: StudyData, classifier: Classifier, place: int, fold: int) -> Explained:
     from deepmusic.audio import wrap
-    from deepmusic.hearing.explanation import explain
+    from deepmusic.classifier.explanation import explain
 
     if data.spectrograms is None:
         raise DataError("The study has no spectrograms.")
@@ -286,7 +269,7 @@ def rebuild(
     Of a track's segments, the one is taken in which that capsule is longest.
 
     Args:
-        run: folder of a training of :func:`deepmusic.hearing.training.train_committee`.
+        run: folder of a training of :func:`deepmusic.classifier.training.train_committee`.
         spectrogram: ``(mels, frames)`` in dB, at least a segment.
         genre: whose capsule.
         member: which network.
@@ -297,8 +280,8 @@ def rebuild(
     import torch
 
     from deepmusic.audio import segment_starts
-    from deepmusic.hearing.config import ClassifierConfig
-    from deepmusic.hearing.model import CapsuleClassifier, views
+    from deepmusic.classifier.config import ClassifierConfig
+    from deepmusic.classifier.model import CapsuleClassifier, views
     from deepmusic.training.checkpoints import fill_model, load_weights
     from deepmusic.training.run import best_path
 
@@ -348,7 +331,7 @@ def genre_poses(
     import torch
 
     from deepmusic.audio import segment_starts
-    from deepmusic.hearing.model import views
+    from deepmusic.classifier.model import views
 
     if data.spectrograms is None or classifier.config.routing == "none":
         raise DataError("There are no capsules, or no spectrograms, to make a map of.")
@@ -375,7 +358,7 @@ def draw_explained(
         AudioError: the track cannot be heard.
         DeepMusicError: the picture cannot be written.
     """
-    from deepmusic.hearing.explanation import draw_explanation, explain
+    from deepmusic.classifier.explanation import draw_explanation, explain
 
     said = explain(
         classifier, data.dataset.file(track), genre=explained.genre, max_seconds=LONGEST_S

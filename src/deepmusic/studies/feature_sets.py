@@ -19,8 +19,6 @@ from numpy.typing import NDArray
 from deepmusic.errors import RequestError, ShapeError
 from deepmusic.features.recipe import COLUMNS, ROWS
 
-__all__ = ["ECHONEST_GROUPS", "ECHONEST_SETS", "FEATURE_SETS", "FeatureSet", "feature_set"]
-
 ECHONEST_GROUPS = {
     "audio_features": 8,
     "metadata": 7,

@@ -38,18 +38,6 @@ if TYPE_CHECKING:
 
     from deepmusic.datasets.fma import Fma
 
-__all__ = [
-    "MODELS",
-    "MULTI_LABEL_MODELS",
-    "MULTI_LABEL_SETS",
-    "PUBLISHED",
-    "PUBLISHED_COUNTS",
-    "PUBLISHED_SUBSET_ACCURACY",
-    "Cell",
-    "Reproduction",
-    "reproduce",
-]
-
 Task = Literal["single", "multi"]
 
 MODELS = {

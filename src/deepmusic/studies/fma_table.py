@@ -16,8 +16,6 @@ from deepmusic.studies.fma_baselines import (
     Task,
 )
 
-__all__ = ["csv_table", "markdown", "plain_text"]
-
 _TITLES: dict[Task, str] = {
     "single": "Test accuracy in percent, one top genre a track",
     "multi": "Test subset accuracy in percent, all genres of a track",

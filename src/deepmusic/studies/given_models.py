@@ -14,8 +14,6 @@ from sklearn.base import clone, is_classifier
 from deepmusic.errors import RequestError
 from deepmusic.studies.baselines import TABLE_MODELS, TableModel
 
-__all__ = ["given_model", "read_parameters"]
-
 
 def given_model(name: str, parameters: Mapping[str, Any] | None = None) -> TableModel:
     """A model of :data:`~deepmusic.studies.baselines.TABLE_MODELS`, or of any other class.

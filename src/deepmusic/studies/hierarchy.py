@@ -18,8 +18,6 @@ from deepmusic.datasets.genre_tree import GenreTree
 from deepmusic.errors import DataError, ShapeError
 from deepmusic.studies.multilabel import check_scores, check_truth
 
-__all__ = ["HierarchicalScore", "consistent", "hierarchical_score", "with_ancestors"]
-
 
 @dataclass(frozen=True)
 class HierarchicalScore:

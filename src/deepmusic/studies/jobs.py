@@ -37,23 +37,6 @@ from deepmusic.version import __version__
 if TYPE_CHECKING:
     from deepmusic.studies.models import StudyModel
 
-__all__ = [
-    "QUICK",
-    "SHOWN_CAPSULES",
-    "Job",
-    "Outcome",
-    "Plan",
-    "Results",
-    "StudyConfig",
-    "average_jobs",
-    "plan_study",
-    "pool_averages",
-    "run_jobs",
-    "seconds_left",
-    "smaller_fold",
-    "work_folder",
-]
-
 Models = Mapping[str, "StudyModel"]
 Result = dict[str, Any]
 

@@ -13,13 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from deepmusic.composing import ComposerConfig, ComposerNetwork, ComposerTask, likelihood
-from deepmusic.composing.encoding import StyledPiece, encode
-from deepmusic.composing.task import poses_before
+from deepmusic.composer import ComposerConfig, ComposerNetwork, ComposerTask, likelihood
+from deepmusic.composer.encoding import StyledPiece, encode
+from deepmusic.composer.task import poses_before
 from deepmusic.datasets import SymbolicDataset
 from deepmusic.training import Progress, TrainingConfig, fit
-
-__all__ = ["CHORALES", "PUBLISHED", "PUBLISHED_CHORALES", "SETS", "measure_composer"]
 
 SETS = ("jsb", "nottingham", "musedata", "piano-midi")
 CHORALES = "chorales"

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from deepmusic.datasets import Fold
     from deepmusic.studies.data import StudyData
 
-__all__ = ["MODELS", "QUICK_KINDS", "FittedModel", "Kind", "StudyModel", "model_named"]
-
 Kind = Literal["features", "textures", "segments", "hybrid", "average"]
 """What a model learns from: a table of features, textures of log-mel segments, the segments
 themselves, both features and segments, or other models."""

@@ -20,16 +20,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepmusic.errors import DataError, ShapeError
 
-__all__ = [
-    "LabelScore",
-    "average_precision",
-    "check_scores",
-    "check_truth",
-    "roc_auc",
-    "score_labels",
-    "subset_accuracy",
-]
-
 
 @dataclass(frozen=True)
 class LabelScore:

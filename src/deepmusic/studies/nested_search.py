@@ -17,17 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.hearing.calibration import Calibration, fit_calibration, probabilities
-
-__all__ = [
-    "InnerFolds",
-    "Search",
-    "inner_folds",
-    "log_scores",
-    "search",
-    "settings_of",
-    "some_groups",
-]
+from deepmusic.classifier.calibration import Calibration, fit_calibration, probabilities
 
 INNER_FOLDS = 3
 """At most; fewer where a genre has fewer groups."""

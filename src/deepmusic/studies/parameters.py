@@ -17,8 +17,6 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-__all__ = ["count_parameters", "parts_of"]
-
 
 def count_parameters(model: Pipeline) -> int:
     """How many numbers a fitted pipeline holds to tell genres apart.

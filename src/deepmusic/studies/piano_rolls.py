@@ -3,7 +3,7 @@
 The unit is nats per step, averaged over all steps of all pieces (the first of each included), as in
 Boulanger-Lewandowski et al. (2012); an end of the piece is not scored. The first rows treat every
 key for itself; :class:`RecurrentComposer` has the exact distribution over sets of
-:class:`~deepmusic.composing.NoteSetHead`, with a plain LSTM for memory.
+:class:`~deepmusic.composer.NoteSetHead`, with a plain LSTM for memory.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deepmusic.composing import NoteSetHead
-
-__all__ = ["KEY_MODELS", "PianoRollTask", "RecurrentComposer", "nats_per_step"]
+from deepmusic.composer import NoteSetHead
 
 Rolls = Sequence[NDArray[np.bool_]]
 

@@ -32,15 +32,6 @@ if TYPE_CHECKING:
     from deepmusic.studies.explanations import Occlusion
     from deepmusic.studies.models import StudyModel
 
-__all__ = [
-    "Leak",
-    "Report",
-    "Row",
-    "Size",
-    "make_report",
-    "spread",
-]
-
 Result = Mapping[str, Any]
 
 _SHOWN = 5  # models in a picture with room for few, where kinds are fewer

@@ -26,11 +26,9 @@ from deepmusic.studies.report_pictures import (
 from deepmusic.studies.report_text import Picture, markdown, write_table
 
 if TYPE_CHECKING:
-    from deepmusic.hearing import Classifier
+    from deepmusic.classifier import Classifier
     from deepmusic.studies.explanations import Explained
     from deepmusic.studies.models import StudyModel
-
-__all__ = ["write_report"]
 
 _MOST_ON_MAP = 3000
 
@@ -125,7 +123,7 @@ class _Capsules:
             path = work_folder(study, job) / "model" / "weights.safetensors"
             if job.mark not in results.by_mark or not path.exists():
                 continue
-            from deepmusic.hearing import Classifier
+            from deepmusic.classifier import Classifier
 
             with suppress(DeepMusicError):  # damaged since: as good as not there
                 self._classifiers.append(Classifier.load(path, device="cpu"))

@@ -10,8 +10,6 @@ from pathlib import Path
 from deepmusic.studies.report import Report
 from deepmusic.studies.report_text import Picture, Section, Table, clean, headline, sections
 
-__all__ = ["page"]
-
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; color: #1d2127; background: #fff; margin: 0; }

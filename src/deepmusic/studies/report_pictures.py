@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from deepmusic.studies.explanations import Explained
 
-__all__ = ["draw_figures", "draw_histories", "draw_map", "draw_occlusion"]
-
 _COLOURS = {
     "features": "#5b7ea4",
     "textures": "#b0413e",

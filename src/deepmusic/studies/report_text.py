@@ -18,18 +18,6 @@ if TYPE_CHECKING:
     from deepmusic.studies.explanations import Occlusion
     from deepmusic.studies.significance import Difference
 
-__all__ = [
-    "Picture",
-    "Section",
-    "Table",
-    "clean",
-    "headline",
-    "markdown",
-    "model_table",
-    "sections",
-    "write_table",
-]
-
 
 @dataclass(frozen=True)
 class Picture:

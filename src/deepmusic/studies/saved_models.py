@@ -22,18 +22,16 @@ import sklearn
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
+from deepmusic.classifier.calibration import Calibration, probabilities
 from deepmusic.errors import CheckpointError, DataError, ShapeError
 from deepmusic.features.recipe import COLUMNS, RECIPES, Recipe
 from deepmusic.files import write_atomically
-from deepmusic.hearing.calibration import Calibration, probabilities
 from deepmusic.studies.nested_search import log_scores
 from deepmusic.studies.parameters import parts_of
 from deepmusic.version import __version__
 
 if TYPE_CHECKING:
     from deepmusic.studies.data import StudyData
-
-__all__ = ["COLUMN_NAMES", "TRUSTED_TYPES", "FittedTable", "as_table"]
 
 COLUMN_NAMES = tuple("/".join(column) for column in COLUMNS)
 """The 518 columns as tables of features call them."""
@@ -88,7 +86,7 @@ class FittedTable:
         name: of the model.
         settings: the hyper-parameters that were found.
         searched: a record for each setting that was compared.
-        validation: figures of :func:`deepmusic.hearing.evaluation.measure` on the tracks of the
+        validation: figures of :func:`deepmusic.classifier.evaluation.measure` on the tracks of the
             inner folds, which also chose the setting; empty where there were none.
         recipe: of the columns; None where it is not known.
         notes: sentences on what could not be done as it should.

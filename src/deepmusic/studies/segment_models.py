@@ -21,12 +21,10 @@ from deepmusic.studies.models import FittedModel, StudyModel
 from deepmusic.version import __version__
 
 if TYPE_CHECKING:
+    from deepmusic.classifier import Classifier
+    from deepmusic.classifier.spectrograms import SpectrogramStore
     from deepmusic.datasets import Fold, Track
-    from deepmusic.hearing import Classifier
-    from deepmusic.hearing.spectrograms import SpectrogramStore
     from deepmusic.studies.data import StudyData
-
-__all__ = ["FittedCommittee", "fit_committee", "study_models"]
 
 _NETWORKS = {
     "cnn": "Plain convolutional network: the capsules' stem, one more convolution, mean over time.",
@@ -141,9 +139,9 @@ def fit_committee(data: StudyData, fold: Fold, seed: int, work: Path) -> FittedC
         DataError: there are no spectrograms, or the tracks cannot be divided by artist.
         CheckpointError: the folder holds a run of other data or settings.
     """
-    from deepmusic.hearing.config import ClassifierConfig
-    from deepmusic.hearing.inference import Classifier
-    from deepmusic.hearing.training import DEFAULT_TRAINING, train_committee
+    from deepmusic.classifier.config import ClassifierConfig
+    from deepmusic.classifier.inference import Classifier
+    from deepmusic.classifier.training import DEFAULT_TRAINING, train_committee
     from deepmusic.studies.segment_training import one_thread
 
     with one_thread():
@@ -165,7 +163,7 @@ def load_committee(folder: Path) -> FittedCommittee:
     Raises:
         CheckpointError: the weights are missing, damaged or of another model.
     """
-    from deepmusic.hearing.inference import Classifier
+    from deepmusic.classifier.inference import Classifier
 
     return FittedCommittee(Classifier.load(folder / _WEIGHTS, device="cpu"))
 

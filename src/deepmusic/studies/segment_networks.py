@@ -24,23 +24,9 @@ from deepmusic.capsules import (
     capsule_length,
     init_to_length,
 )
+from deepmusic.classifier.config import ClassifierConfig
+from deepmusic.classifier.model import Heard, ImageNetwork, Views, convolutional_stem, stem_rows
 from deepmusic.errors import RequestError, ShapeError
-from deepmusic.hearing.config import ClassifierConfig
-from deepmusic.hearing.model import Heard, ImageNetwork, Views, convolutional_stem, stem_rows
-
-__all__ = [
-    "CAPSULE_ROUTINGS",
-    "NETWORKS",
-    "AlexNet",
-    "CapsuleNetwork",
-    "ConvolutionalNetwork",
-    "ConvolutionalRecurrentNetwork",
-    "RecurrentNetwork",
-    "build_network",
-    "count_parameters",
-    "parameter_table",
-    "width_scale",
-]
 
 _SHORTEST = 1e-3  # a length below this counts as this: one mute segment must not decide a track
 _STARTS = 256  # segments on which the lengths of capsules are set at the start

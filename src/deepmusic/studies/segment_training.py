@@ -1,7 +1,7 @@
 """Training of the study's networks: one task for all, and what comes of it.
 
 Segments, augmentation, validation and early stopping are those of the capsule classifier
-(:class:`deepmusic.hearing.task.ClassifierTask`); only the network differs.
+(:class:`deepmusic.classifier.task.ClassifierTask`); only the network differs.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deepmusic.audio import segment_starts
+from deepmusic.classifier.calibration import Calibration, fit_calibration, probabilities
+from deepmusic.classifier.config import ClassifierConfig
+from deepmusic.classifier.model import Heard, ImageNetwork, views
+from deepmusic.classifier.task import Augmentation, ClassifierTask, track_scores
 from deepmusic.datasets import Fold, fingerprint
 from deepmusic.errors import CheckpointError, DataError
 from deepmusic.files import write_atomically
-from deepmusic.hearing.calibration import Calibration, fit_calibration, probabilities
-from deepmusic.hearing.config import ClassifierConfig
-from deepmusic.hearing.model import Heard, ImageNetwork, views
-from deepmusic.hearing.task import Augmentation, ClassifierTask, track_scores
 from deepmusic.studies.segment_networks import (
     CapsuleNetwork,
     build_network,
@@ -40,18 +40,6 @@ from deepmusic.version import __version__
 
 if TYPE_CHECKING:
     from deepmusic.studies.data import StudyData
-
-__all__ = [
-    "SEGMENT_AUGMENTATION",
-    "SEGMENT_TRAINING",
-    "FittedNetwork",
-    "SegmentTask",
-    "fit_network",
-    "load_network",
-    "one_thread",
-    "spectrograms_of",
-    "study_config",
-]
 
 SEGMENT_TRAINING = TrainingConfig(
     epochs=35,

@@ -14,8 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-__all__ = ["Difference", "bootstrap_difference", "paired_difference", "resampled_difference"]
-
 _DRAWS = 4000
 _NUMBERS = 1_000_000  # held at a time
 

@@ -1,7 +1,7 @@
 """From a sound file to a verdict by a model of feature columns: features, columns, probabilities.
 
-It can take the place of :class:`deepmusic.hearing.inference.Classifier` wherever whole tracks are
-classified. It hears a track as one: there is no verdict over time, and nothing to explain.
+It can take the place of :class:`~deepmusic.classifier.inference.Classifier` wherever whole tracks
+are classified. It hears a track as one: there is no verdict over time, and nothing to explain.
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
+from deepmusic.classifier.verdict import GenreProbability, Verdict
 from deepmusic.errors import AudioError, CheckpointError
 from deepmusic.features import extract_file
 from deepmusic.features.recipe import Recipe
-from deepmusic.hearing.verdict import GenreProbability, Verdict
 from deepmusic.studies.saved_models import COLUMN_NAMES, FittedTable
-
-__all__ = ["TableClassifier"]
 
 _LOUDNESS = COLUMN_NAMES.index("rmse/max/01")
 _SILENT = 1e-5  # full scale is 1; a 16-bit step is 3e-5

@@ -1,7 +1,7 @@
 """scikit-learn's models on the textures that the capsules read: is it the network or what it hears?
 
-A track is the mean of its segments' textures (:mod:`deepmusic.hearing.texture`), which become the
-columns of a model of :mod:`deepmusic.studies.baselines`, with its settings searched as there.
+A track is the mean of its segments' textures (:mod:`deepmusic.classifier.texture`), which become
+the columns of a model of :mod:`deepmusic.studies.baselines`, with its settings searched as there.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.audio import segment_starts
+from deepmusic.classifier.config import ClassifierConfig
+from deepmusic.classifier.texture_numpy import TEXTURE_SIZE, texture
 from deepmusic.errors import DataError
-from deepmusic.hearing.config import ClassifierConfig
-from deepmusic.hearing.texture_numpy import TEXTURE_SIZE, texture
 from deepmusic.studies.baselines import TABLE_MODELS, TableModel, fit_fold
 from deepmusic.studies.saved_models import FittedTable
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from deepmusic.datasets import Fold
     from deepmusic.studies.data import StudyData
     from deepmusic.studies.models import StudyModel
-
-__all__ = ["FittedTextures", "study_models", "track_textures"]
 
 _NAMES = tuple(f"texture/{number:03}" for number in range(TEXTURE_SIZE))
 _MODELS = tuple(

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["BatchPlan"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class BatchPlan:

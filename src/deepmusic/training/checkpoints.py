@@ -23,17 +23,6 @@ from deepmusic.training.config import TrainingConfig
 from deepmusic.training.weights import FORMAT, digest, read_checked, refuse_other_shapes
 from deepmusic.version import __version__
 
-__all__ = [
-    "Checkpoint",
-    "checkpoint_path",
-    "fill_model",
-    "load_checkpoint",
-    "load_weights",
-    "refuse_foreign",
-    "save_checkpoint",
-    "save_weights",
-]
-
 
 def save_weights(
     path: str | os.PathLike[str], weights: Mapping[str, Tensor], metadata: Mapping[str, Any]

@@ -9,8 +9,6 @@ from typing import Any, Literal, get_args
 
 from deepmusic.errors import DeepMusicError
 
-__all__ = ["Device", "Precision", "Schedule", "TrainingConfig"]
-
 Schedule = Literal["cosine", "linear", "constant"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "float32", "bf16"]

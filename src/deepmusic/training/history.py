@@ -10,8 +10,6 @@ from typing import Any
 from deepmusic.errors import DataError
 from deepmusic.files import write_atomically
 
-__all__ = ["best_epoch", "read_history", "write_history"]
-
 # A record: {"epoch": 3, "train": {"loss": ...}, "validation": {...}, "learning_rate": ...,
 #            "seconds": of this epoch, "seconds_left": to the last epoch}
 

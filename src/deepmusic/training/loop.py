@@ -32,8 +32,6 @@ from deepmusic.training.surroundings import (
 )
 from deepmusic.training.task import Task
 
-__all__ = ["FitResult", "Progress", "fit"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:

@@ -13,14 +13,6 @@ from torch import Tensor, nn
 from deepmusic.errors import CheckpointError
 from deepmusic.training.config import TrainingConfig
 
-__all__ = [
-    "learning_rate_at",
-    "load_optimizer_tensors",
-    "optimizer_tensors",
-    "parameter_groups",
-    "update_average",
-]
-
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Trainable parameters in two groups for AdamW: with weight decay and without.

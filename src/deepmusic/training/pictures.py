@@ -8,8 +8,6 @@ from typing import Any
 
 from deepmusic.files import write_atomically
 
-__all__ = ["draw_history"]
-
 
 def draw_history(
     history: Sequence[Mapping[str, Any]], folder: Path, *, best_epoch: int = 0

@@ -8,12 +8,9 @@ from datetime import timedelta
 from typing import TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn
-from rich.progress import Progress as Bar
+from rich.progress import BarColumn, Progress as Bar, TextColumn
 
 from deepmusic.training.loop import Progress
-
-__all__ = ["show_progress"]
 
 
 @contextmanager

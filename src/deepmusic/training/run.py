@@ -34,8 +34,6 @@ from deepmusic.training.optimization import (
 from deepmusic.training.task import Task
 from deepmusic.version import __version__
 
-__all__ = ["RunState", "best_path", "start_run"]
-
 
 def best_path(run: Path) -> Path:
     """The file that holds a run's best weights."""

@@ -16,15 +16,6 @@ from accelerate import Accelerator
 from deepmusic.errors import DeepMusicError
 from deepmusic.training.config import TrainingConfig
 
-__all__ = [
-    "describe",
-    "deterministic",
-    "ignore_interrupts",
-    "interrupts_noted",
-    "seed_step",
-    "start_accelerator",
-]
-
 
 def start_accelerator(config: TrainingConfig) -> Accelerator:
     """Accelerate on the chosen device and in the chosen precision.

@@ -7,8 +7,6 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-__all__ = ["Items", "Task"]
-
 
 class Items(Protocol):
     """Training items by epoch and index.

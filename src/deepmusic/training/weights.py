@@ -19,8 +19,6 @@ from safetensors import SafetensorError, deserialize
 from deepmusic.errors import CheckpointError
 from deepmusic.version import __version__
 
-__all__ = ["FORMAT", "digest", "load_arrays", "read_checked", "refuse_other_shapes"]
-
 FORMAT = 1
 # as PyTorch calls the types of safetensors: the digest in a file is over these names
 _TORCH_NAMES = {

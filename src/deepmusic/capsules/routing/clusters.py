@@ -20,8 +20,6 @@ from torch import Tensor
 from deepmusic.capsules.routing.folding import cast_votes
 from deepmusic.capsules.routing.record import RoutingRecord, check_activations, check_children
 
-__all__ = ["NARROWEST", "Points", "distances", "moments", "points", "route_cast"]
-
 NARROWEST = 1e-12
 """Least variance in units of the largest vote: only rounding lies below."""
 

@@ -12,8 +12,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["Compete", "share", "window_competition"]
-
 Compete = Callable[[Tensor], Tensor]
 """Turns logits ``(b, i, o)`` into couplings of the same shape."""
 

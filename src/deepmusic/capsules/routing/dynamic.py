@@ -34,8 +34,6 @@ from deepmusic.capsules.routing.record import (
 )
 from deepmusic.capsules.squash import capsule_length, squash
 
-__all__ = ["dynamic_routing", "dynamic_routing_folded"]
-
 
 def dynamic_routing(
     votes: Tensor,

@@ -31,8 +31,6 @@ from deepmusic.capsules.routing.record import (
     check_votes,
 )
 
-__all__ = ["em_routing", "em_routing_folded"]
-
 _LEAST = 1e-12  # of a parent's mass
 _FLOOR = 5e-4  # of a variance: a parent with one child would have none
 

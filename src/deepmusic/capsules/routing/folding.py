@@ -20,15 +20,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = [
-    "cast_votes",
-    "child_agreement",
-    "child_last",
-    "parent_last",
-    "total_vote",
-    "weighted_vote",
-]
-
 _CPU_NUMBERS = 1 << 19  # weighted children held at once: 2 MB, about what a core's cache keeps
 _GPU_NUMBERS = 1 << 26  # there few launches of large products are what is fast
 

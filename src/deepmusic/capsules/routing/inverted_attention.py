@@ -37,8 +37,6 @@ from deepmusic.capsules.routing.record import (
     check_votes,
 )
 
-__all__ = ["inverted_attention_routing", "inverted_attention_routing_folded"]
-
 
 def inverted_attention_routing(
     votes: Tensor,

@@ -9,16 +9,6 @@ from torch import Tensor
 
 from deepmusic.errors import ShapeError
 
-__all__ = [
-    "RoutingRecord",
-    "Squash",
-    "check_activations",
-    "check_children",
-    "check_iterations",
-    "check_shape",
-    "check_votes",
-]
-
 Squash = Callable[[Tensor], Tensor]
 
 

@@ -36,8 +36,6 @@ from deepmusic.capsules.routing.record import (
 )
 from deepmusic.capsules.squash import capsule_length, squash_exp
 
-__all__ = ["self_attention_routing", "self_attention_routing_folded"]
-
 
 def self_attention_routing(
     votes: Tensor,

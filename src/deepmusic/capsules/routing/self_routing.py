@@ -27,8 +27,6 @@ from deepmusic.capsules.routing.record import (
 )
 from deepmusic.errors import ShapeError
 
-__all__ = ["self_routing", "self_routing_folded"]
-
 _LEAST = 1e-12  # of a sum of activations: silence is divided by this
 
 

@@ -13,8 +13,6 @@ from deepmusic.capsules.routing.dynamic import dynamic_routing, dynamic_routing_
 from deepmusic.capsules.routing.record import RoutingRecord, Squash
 from deepmusic.capsules.squash import squash
 
-__all__ = ["uniform_routing", "uniform_routing_folded"]
-
 
 def uniform_routing(
     votes: Tensor,

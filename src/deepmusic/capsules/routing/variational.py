@@ -35,8 +35,6 @@ from deepmusic.capsules.routing.record import (
     check_votes,
 )
 
-__all__ = ["variational_routing", "variational_routing_folded"]
-
 _ALPHA, _KAPPA = 1.0, 1.0
 _LEAST = 1e-12  # of a parent's mass
 

@@ -1,0 +1,69 @@
+from .archives import unpack as unpack
+from .artists import artist_members as artist_members, group_tracks as group_tracks
+from .audio_archives import (
+    AUDIO_ARCHIVES as AUDIO_ARCHIVES,
+    AudioArchive as AudioArchive,
+    fetch_archive as fetch_archive,
+)
+from .building import build_dataset as build_dataset
+from .building_sources import find_sources as find_sources
+from .building_track import (
+    BuildConfig as BuildConfig,
+    BuiltClip as BuiltClip,
+    BuiltTrack as BuiltTrack,
+)
+from .catalogue import CATALOGUE as CATALOGUE, DataFile as DataFile, fetch as fetch
+from .checking import (
+    CheckedFile as CheckedFile,
+    CheckReport as CheckReport,
+    check_files as check_files,
+    write_report as write_report,
+)
+from .describing import (
+    Description as Description,
+    describe as describe,
+    describe_fma as describe_fma,
+)
+from .describing_pictures import draw_description as draw_description
+from .duplicates import near_duplicates as near_duplicates, with_duplicates as with_duplicates
+from .fma import (
+    Fma as Fma,
+    GenreLabels as GenreLabels,
+    read_fma as read_fma,
+)
+from .fma_clips import BAD_CLIPS as BAD_CLIPS, BadClip as BadClip
+from .folder import (
+    FolderDataset as FolderDataset,
+    Problem as Problem,
+    Track as Track,
+    content_hash as content_hash,
+    fingerprint as fingerprint,
+    scan_folder as scan_folder,
+    scan_table as scan_table,
+)
+from .genre_tree import Genre as Genre, GenreTree as GenreTree
+from .gtzan import fault_filtered_split as fault_filtered_split, read_gtzan as read_gtzan
+from .loading import LoadedDataset as LoadedDataset, load_dataset as load_dataset
+from .remote_zip import RemoteZip as RemoteZip
+from .splits import (
+    Fold as Fold,
+    Folds as Folds,
+    Split as Split,
+    make_folds as make_folds,
+    make_split as make_split,
+    random_folds as random_folds,
+    random_split as random_split,
+    read_splits as read_splits,
+    write_splits as write_splits,
+)
+from .symbolic import (
+    SYMBOLIC as SYMBOLIC,
+    Piece as Piece,
+    SymbolicDataset as SymbolicDataset,
+    load_midi_folder as load_midi_folder,
+    load_styles as load_styles,
+    load_symbolic as load_symbolic,
+)
+from .web import DownloadError as DownloadError
+from .zip_directory import ArchiveError as ArchiveError
+from .zip_writing import write_zip as write_zip

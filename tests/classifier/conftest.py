@@ -1,0 +1,25 @@
+"""A small classifier and the sound it hears, made once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import soundfile
+from synthetic import RATE, chords, tiny_classifier
+
+from deepmusic.classifier.inference import Classifier
+
+
+@pytest.fixture(scope="session")
+def classifier() -> Classifier:
+    """Two untrained members: what they say is arbitrary, and always the same."""
+    return tiny_classifier()
+
+
+@pytest.fixture(scope="session")
+def sound_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight seconds of chords."""
+    path = tmp_path_factory.mktemp("sound") / "chords.wav"
+    soundfile.write(path, chords(3), RATE, subtype="FLOAT")
+    return path

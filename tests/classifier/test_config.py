@@ -1,0 +1,124 @@
+"""The record of a classifier's sizes: refused when wrong, and the same after JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from deepmusic.audio import LogMelConfig
+from deepmusic.classifier.config import ROUTINGS, ClassifierConfig
+from deepmusic.errors import CheckpointError
+
+TWO = ("a", "b")
+
+
+@settings(deadline=None)
+@given(
+    genres=st.lists(st.text(max_size=8), min_size=2, max_size=20, unique=True),
+    segment=st.integers(96, 400),
+    hop=st.integers(1, 96),
+    bands=st.sampled_from([16, 32, 64, 128]),
+    routing=st.sampled_from(ROUTINGS),
+    dropout=st.floats(0, 0.99),
+    rate=st.sampled_from([16000, 22050, 44100]),
+)
+def test_json_and_back(
+    genres: list[str], segment: int, hop: int, bands: int, routing: str, dropout: float, rate: int
+) -> None:
+    config = ClassifierConfig(
+        genres=tuple(genres),
+        segment_frames=segment,
+        hop_frames=hop,
+        bands=bands,
+        routing=routing,
+        dropout=dropout,
+        log_mel=LogMelConfig(rate=rate),
+        channels=(1, 2, 3),
+    )
+    assert ClassifierConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_seconds_of_a_segment() -> None:
+    assert ClassifierConfig(genres=TWO).segment_s == pytest.approx(258 * 512 / 22050)
+    slow = LogMelConfig(rate=16000, hop_samples=160)
+    assert ClassifierConfig(genres=TWO, log_mel=slow).segment_s == pytest.approx(2.58)
+
+
+def test_networks_of_the_committee() -> None:
+    config = ClassifierConfig(genres=TWO, members=2, texture_members=3)
+    assert config.networks[:2] == (config, config)
+    assert [network.place_types for network in config.networks] == [16, 16, 0, 0, 0]
+    assert {network.texture_capsules for network in config.networks} == {32}
+    assert ClassifierConfig(genres=TWO, members=1, texture_members=0).networks[1:] == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"genres": ("a",)}, "genres"),
+        ({"genres": ()}, "genres"),
+        ({"genres": ("a", "b", "a")}, "genres"),
+        ({"bands": 48}, "bands"),
+        ({"segment_frames": 95, "hop_frames": 40}, "segments"),
+        ({"hop_frames": 0}, "hop"),
+        ({"hop_frames": 259}, "hop"),
+        ({"place_types": 0, "texture_capsules": 0}, "capsules"),
+        ({"place_types": -1}, "capsules"),
+        ({"texture_capsules": -1}, "capsules"),
+        ({"members": 0}, "members"),
+        ({"texture_members": -1}, "texture members"),
+        ({"texture_members": 1, "texture_capsules": 0}, "texture members"),
+        ({"frame_step": 0}, "sizes"),
+        ({"pose_dim": 0}, "sizes"),
+        ({"genre_dim": 0}, "sizes"),
+        ({"iterations": 0}, "iterations"),
+        ({"channels": (4, 0, 4)}, "channels"),
+        ({"routing": "telepathy"}, "dynamic, .*, none; got 'telepathy'"),
+        ({"routing": "em"}, "got 'em'"),
+        ({"dropout": 1.0}, "^dropout"),
+        ({"texture_dropout": -0.1}, "texture_dropout"),
+        ({"capsule_dropout": 1.5}, "capsule_dropout"),
+    ],
+)
+def test_wrong_settings_are_refused(changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        ClassifierConfig(**({"genres": TWO} | changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"genres": ["one"]},
+        {"genres": None},
+        {"channels": [1, 2]},
+        {"channels": 3},
+        {"log_mel": {"rate": 0}},
+        {"log_mel": {"unknown": 1}},
+        {"members": "many"},
+        {"from_the_future": 1},
+    ],
+)
+def test_a_foreign_record_is_a_foreign_checkpoint(changes: dict[str, Any]) -> None:
+    record = ClassifierConfig(genres=TWO).to_dict() | changes
+    with pytest.raises(CheckpointError, match="configuration") as caught:
+        ClassifierConfig.from_dict(record)
+    assert str(caught.value).endswith(".")
+
+
+def test_a_record_with_holes_is_a_foreign_checkpoint() -> None:
+    record = ClassifierConfig(genres=TWO).to_dict()
+    for name in ("genres", "channels", "log_mel"):
+        with pytest.raises(CheckpointError):
+            ClassifierConfig.from_dict({k: v for k, v in record.items() if k != name})
+    with pytest.raises(CheckpointError):
+        ClassifierConfig.from_dict({})
+
+
+def test_routings_are_those_that_two_families_can_share() -> None:
+    from deepmusic.capsules import ROUTING
+
+    fit = {name for name, method in ROUTING.items() if "bias" in method.options}
+    assert set(ROUTINGS) == {*fit, "none"}

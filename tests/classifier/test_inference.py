@@ -1,0 +1,467 @@
+"""From a file to a verdict: the same however it arrives, and a sentence where there is none."""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import io
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import soundfile
+import torch
+from hypothesis import given, settings, strategies as st
+from synthetic import RATE, chords, clicks, tiny_classifier, tiny_config
+
+from deepmusic.audio import load, log_mel, wrap
+from deepmusic.classifier import inference
+from deepmusic.classifier.calibration import Calibration
+from deepmusic.classifier.inference import Classifier
+from deepmusic.classifier.model import Committee
+from deepmusic.classifier.verdict import GenreProbability, Verdict
+from deepmusic.errors import AudioError, CheckpointError, DeepMusicError
+from deepmusic.training import save_weights
+from deepmusic.training.weights import load_arrays
+
+
+def wav(sound: np.ndarray, rate: int = RATE) -> io.BytesIO:
+    file = io.BytesIO()
+    soundfile.write(file, sound, rate, format="WAV", subtype="FLOAT")
+    file.seek(0)
+    return file
+
+
+def numbers(verdict: Verdict) -> list[float]:
+    """All that a verdict says in numbers, genres in the order of their names."""
+    top = sorted(verdict.top, key=lambda entry: entry.genre)
+    return [
+        *(entry.probability for entry in top),
+        *(e.probability for s in verdict.segments for e in s.probabilities),
+        *(length for s in verdict.segments for length in s.lengths),
+    ]
+
+
+@settings(deadline=None, max_examples=15)
+@given(samples=st.integers(2000, 45 * RATE))
+def test_streamed_equals_whole(classifier: Classifier, samples: int) -> None:
+    sound = np.tile(chords(1, 8.0), 6)[:samples] + np.tile(clicks(1, 9.0), 5)[:samples]
+    streamed = classifier.classify(wav(sound))
+    whole = wrap(log_mel(sound), classifier.config.segment_frames)
+    expected = dict(
+        zip(classifier.genres, classifier.hear_spectrogram(whole).tolist(), strict=True)
+    )
+    assert {e.genre: e.probability for e in streamed.top} == pytest.approx(expected, abs=1e-5)
+    assert streamed.duration_s == pytest.approx(samples / RATE, abs=1e-3)
+
+
+def test_what_a_verdict_says(classifier: Classifier, sound_file: Path) -> None:
+    verdict = classifier.classify(sound_file)
+    assert verdict.path == str(sound_file)
+    assert verdict.genre == verdict.top[0].genre
+    assert verdict.confidence == verdict.top[0].probability
+    assert {entry.genre for entry in verdict.top} == set(classifier.genres)
+    assert sum(entry.probability for entry in verdict.top) == pytest.approx(1)
+    shares = [entry.probability for entry in verdict.top]
+    assert shares == sorted(shares, reverse=True)
+    assert verdict.duration_s == pytest.approx(8.0)
+    assert verdict.error is verdict.code is verdict.warning is None
+
+    hop_s = 64 * 512 / RATE
+    starts = [segment.start_s for segment in verdict.segments]
+    assert starts[:3] == pytest.approx([0, hop_s, 2 * hop_s])
+    assert starts == sorted(starts)
+    assert verdict.segments[-1].end_s == pytest.approx(8.0, abs=0.03)
+    for segment in verdict.segments:
+        assert segment.end_s - segment.start_s == pytest.approx(128 * 512 / RATE, abs=0.03)
+        assert [entry.genre for entry in segment.probabilities] == list(classifier.genres)
+        assert sum(entry.probability for entry in segment.probabilities) == pytest.approx(1)
+        assert all(0 <= length < 1 for length in segment.lengths)
+
+
+def test_a_track_is_the_mean_of_its_segments() -> None:
+    classifier = tiny_classifier()
+    verdict = classifier.classify(wav(chords(2)))
+    sharpness = classifier.calibration.sharpness
+    rows = np.log([[e.probability for e in s.probabilities] for s in verdict.segments])
+    # segments carry calibrated shares: log shares are log scores times sharpness, up to a shift
+    scores = rows.mean(axis=0)
+    expected = np.exp(scores) / np.exp(scores).sum()
+    top = {entry.genre: entry.probability for entry in verdict.top}
+    assert [top[genre] for genre in classifier.genres] == pytest.approx(expected, abs=1e-6)
+    assert sharpness == 2.0
+    assert len({tuple(row) for row in rows.tolist()}) > 1
+
+
+def test_json() -> None:
+    classifier = tiny_classifier()
+    verdict = classifier.classify(wav(chords(2)), name="a song")
+    assert list(verdict.to_dict()) == [
+        "path", "genre", "confidence", "top", "duration_s", "error", "code", "warning",
+    ]  # fmt: skip
+    record = json.loads(json.dumps(verdict.to_dict(top=1, segments=True)))
+    assert record["path"] == "a song"
+    assert record["top"] == [
+        {"genre": verdict.genre, "probability": pytest.approx(verdict.confidence, abs=1e-4)}
+    ]
+    assert len(record["segments"]) == len(verdict.segments)
+    assert list(record["segments"][0]) == ["start_s", "end_s", "genre", "probabilities", "lengths"]
+    assert record["segments"][0]["genre"] in classifier.genres
+    assert record["error"] is None
+    assert Verdict("x", error="Bad.").to_dict()["top"] == []
+
+
+def test_unsure_names_no_genre() -> None:
+    classifier = tiny_classifier()
+    sure = classifier.classify(wav(chords(2)))
+    assert sure.genre is not None
+    assert not sure.is_unsure
+    assert sure.confidence is not None
+    for threshold, says in ((sure.confidence, True), (np.nextafter(sure.confidence, 2), False)):
+        classifier.calibration = Calibration(sharpness=2.0, threshold=threshold)
+        verdict = classifier.classify(wav(chords(2)))
+        assert verdict.is_unsure != says
+        assert verdict.genre == (sure.genre if says else None)
+        assert verdict.top == sure.top
+        assert verdict.confidence == sure.confidence
+    assert not Verdict("x", error="Bad.").is_unsure
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 44100, 48000, 192000])
+def test_any_rate(classifier: Classifier, rate: int) -> None:
+    verdict = classifier.classify(wav(chords(1, 4.0, rate), rate))
+    assert verdict.duration_s == pytest.approx(4.0, abs=0.01)
+    assert np.isfinite(numbers(verdict)).all()
+    if rate >= 2 * RATE:  # the chord is far below either limit: it sounds the same
+        theirs = classifier.classify(wav(chords(1, 4.0)))
+        assert verdict.top[0].probability == pytest.approx(theirs.top[0].probability, abs=0.05)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 8])
+def test_channels_are_mixed(classifier: Classifier, channels: int) -> None:
+    sound = chords(1, 4.0)
+    mono = classifier.classify(wav(sound))
+    verdict = classifier.classify(wav(np.tile(sound[:, None], (1, channels))))
+    assert numbers(verdict) == pytest.approx(numbers(mono), abs=1e-3)
+
+
+@pytest.mark.parametrize("seconds", [0.03, 0.1, 0.5, 2.9, 3.1])
+def test_short_sounds(classifier: Classifier, seconds: float) -> None:
+    verdict = classifier.classify(wav(chords(1, seconds)))
+    assert verdict.duration_s == pytest.approx(seconds, abs=1e-3)
+    assert verdict.segments[-1].end_s == pytest.approx(seconds, abs=0.03)
+    assert verdict.segments[0].start_s == 0
+    assert np.isfinite(numbers(verdict)).all()
+
+
+def test_too_short_is_said(classifier: Classifier) -> None:
+    with pytest.raises(AudioError, match="too short") as caught:
+        classifier.classify(wav(chords(1, 0.01)))
+    assert caught.value.code == "too_short"
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-9])
+def test_silence_has_no_genre(classifier: Classifier, level: float) -> None:
+    with pytest.raises(AudioError, match=r"'night.wav' is silent.*\.$") as caught:
+        classifier.classify(wav(np.full(5 * RATE, level, np.float32)), name="night.wav")
+    assert caught.value.code == "silent"
+
+
+def test_a_track_that_is_silent_but_for_a_moment_is_heard(classifier: Classifier) -> None:
+    sound = np.zeros(60 * RATE, np.float32)
+    sound[-RATE:] = chords(1, 1.0)
+    assert classifier.classify(wav(sound)).genre is not None
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_no_numbers(classifier: Classifier, bad: float) -> None:
+    sound = chords(1, 4.0)
+    sound[RATE : RATE + 50] = bad
+    verdict = classifier.classify(wav(sound))
+    assert np.isfinite(numbers(verdict)).all()
+    assert verdict.warning is not None
+    assert "50 samples" in verdict.warning
+    with pytest.raises(AudioError) as caught:
+        classifier.classify(wav(np.full(RATE, bad, np.float32)))
+    assert caught.value.code == "not_finite"
+
+
+def test_paths_and_file_objects(classifier: Classifier, sound_file: Path) -> None:
+    by_path = classifier.classify(sound_file)
+    assert numbers(classifier.classify(str(sound_file))) == numbers(by_path)
+    with open(sound_file, "rb") as file:
+        by_file = classifier.classify(file)
+        assert not file.closed
+    assert by_file.path == "sound"
+    assert numbers(by_file) == numbers(by_path)
+    assert classifier.classify(sound_file, name="x").path == "x"
+    with pytest.raises(AudioError) as caught:
+        classifier.classify(sound_file.with_name("missing.mp3"))
+    assert caught.value.code == "missing"
+
+
+def test_no_more_is_heard_than_asked(classifier: Classifier, sound_file: Path) -> None:
+    verdict = classifier.classify(sound_file, max_seconds=4.0)
+    assert verdict.duration_s == pytest.approx(4.0)
+    assert verdict.warning is not None
+    first = classifier.classify(wav(chords(3)[: 4 * RATE]))
+    assert numbers(verdict) == pytest.approx(numbers(first), abs=1e-4)
+
+
+def test_threads_hear_what_one_hears(classifier: Classifier) -> None:
+    sounds = [make(seed, 3.0 + seed) for seed in range(6) for make in (chords, clicks)]
+    alone = [numbers(classifier.classify(wav(sound))) for sound in sounds]
+    with ThreadPoolExecutor(6) as executor:
+        together = list(
+            executor.map(lambda sound: numbers(classifier.classify(wav(sound))), sounds * 2)
+        )
+    assert together == alone * 2
+
+
+@pytest.mark.slow
+def test_an_hour_takes_no_more_memory_than_minutes(tmp_path: Path) -> None:
+    code = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from synthetic import RATE, chords, tiny_classifier
+import torch
+torch.set_num_threads(1)
+classifier = tiny_classifier()
+def peak_mb():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+first = classifier.classify(sys.argv[2])
+before = peak_mb()
+verdict = classifier.classify(sys.argv[3])
+print(json.dumps([before, peak_mb(), verdict.duration_s, len(verdict.segments)]))
+"""
+    if not Path("/proc/self/status").exists():
+        pytest.skip("memory is read from /proc, which this system lacks")
+    minute = np.tile(chords(1, 6.0), 10)
+    soundfile.write(tmp_path / "minutes.flac", np.tile(minute, 2), RATE)
+    with soundfile.SoundFile(tmp_path / "hour.flac", "w", RATE, 1) as file:
+        for _ in range(60):
+            file.write(minute)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(Path(__file__).parent),
+         str(tmp_path / "minutes.flac"), str(tmp_path / "hour.flac")],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    before, after, duration_s, segments = json.loads(done.stdout)
+    assert duration_s == pytest.approx(3600, abs=0.1)
+    assert segments > 2000
+    # an hour of samples alone would be 318 MB
+    assert after - before < 60
+    assert after < 800
+
+
+def test_saved_and_loaded(classifier: Classifier, sound_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run" / "model.safetensors"
+    classifier.save(path)
+    for source in (path, str(path), path.parent):
+        again = Classifier.load(source, device="cpu")
+        assert again.fingerprint == classifier.fingerprint
+        assert again.config == classifier.config
+        assert again.calibration == classifier.calibration
+        assert again.card == classifier.card
+        # heard in NumPy now, in PyTorch before
+        ours, theirs = again.classify(sound_file), classifier.classify(sound_file)
+        assert numbers(ours) == pytest.approx(numbers(theirs), abs=1e-4)
+        assert [e.genre for e in ours.top] == [e.genre for e in theirs.top]
+        segments = log_mel(chords(3))[None, :, :128]
+        for mine, other in zip(
+            again.hear_segments(segments), classifier.hear_segments(segments), strict=True
+        ):
+            np.testing.assert_allclose(mine, other, atol=1e-4)
+        state = classifier.committee.state_dict()
+        assert all(torch.equal(t, state[n]) for n, t in again.committee.state_dict().items())
+    assert [p.name for p in path.parent.iterdir()] == ["model.safetensors"]
+
+
+def test_saved_again_it_holds_the_same(classifier: Classifier, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.safetensors" for name in ("one", "two")]
+    classifier.save(paths[0])
+    Classifier.load(paths[0], device="cpu").save(paths[1])
+    (one, about_one), (two, about_two) = map(load_arrays, paths)
+    assert about_one == about_two
+    assert one.keys() == two.keys()
+    for name, array in one.items():
+        assert array.dtype == two[name].dtype
+        np.testing.assert_array_equal(array, two[name])
+
+
+def test_a_loaded_classifier_hears_without_torch(
+    classifier: Classifier, sound_file: Path, tmp_path: Path
+) -> None:
+    classifier.save(tmp_path / "model.safetensors")
+    code = """
+import sys
+from deepmusic.classifier import Classifier
+classifier = Classifier.load(sys.argv[1], device="cpu")
+classifier.classify(sys.argv[2])
+heavy = {"torch", "scipy", "sklearn", "matplotlib", "av"} & set(sys.modules)
+assert not heavy, heavy
+print(classifier.fingerprint)
+classifier.committee
+assert "torch" in sys.modules
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), str(sound_file)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == classifier.fingerprint
+
+
+def test_a_routing_that_numpy_lacks_is_heard_in_torch(
+    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier.save(tmp_path / "model.safetensors")
+    monkeypatch.setattr(inference, "ROUTING", frozenset({"none"}))
+    loaded = Classifier.load(tmp_path, device="cpu")
+    assert not loaded.is_portable
+    segments = log_mel(chords(3))[None, :, :128]
+    for ours, theirs in zip(
+        loaded.hear_segments(segments), classifier.hear_segments(segments), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    assert loaded.fingerprint == classifier.fingerprint
+
+
+def test_the_fingerprint_is_of_all_that_decides() -> None:
+    classifier = tiny_classifier()
+    seen = {classifier.fingerprint}
+    assert tiny_classifier().fingerprint in seen
+    classifier.calibration = Calibration(sharpness=2.0, threshold=0.5)
+    assert classifier.fingerprint not in seen
+    classifier = tiny_classifier()
+    next(classifier.committee.parameters()).data.view(-1)[0] += 1e-6
+    assert classifier.fingerprint not in seen
+    classifier = tiny_classifier()
+    next(classifier.committee.buffers()).view(-1)[0] += 1e-3
+    assert classifier.fingerprint not in seen
+    assert tiny_classifier(genres=("a", "b")).fingerprint not in seen
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        Classifier.load(path, device="cpu")
+    message = str(caught.value)
+    assert message.endswith(".")
+    assert "\n" not in message
+    return message
+
+
+def test_damaged_files_are_refused(classifier: Classifier, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    classifier.save(path)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for length in (0, 1, 7, 8, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        assert str(path) in refusal(path)
+    for place in rng.integers(8, len(whole), 20):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0xFF
+        path.write_bytes(damaged)
+        refusal(path)
+    for content in (b"RIFF", b"\x80\x04pickle", b"\xff" * 1000, json.dumps({}).encode()):
+        path.write_bytes(content)
+        assert "damaged" in refusal(path)
+    torch.save({"weights": torch.zeros(2)}, path)
+    refusal(path)
+    path.write_bytes(safetensors.torch.save({"weight": torch.zeros(3)}))
+    assert "not a DeepMusic model" in refusal(path)
+    assert "no weights" in refusal(tmp_path / "missing.safetensors")
+    path.unlink()
+    assert "no weights" in refusal(tmp_path)  # a folder that is no run
+    path.mkdir()
+    assert "cannot be read" in refusal(tmp_path)
+
+
+def test_foreign_models_are_refused(classifier: Classifier, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    weights = classifier.committee.state_dict()
+    metadata: dict[str, Any] = {
+        "kind": "genre classifier",
+        "config": classifier.config.to_dict(),
+        "calibration": classifier.calibration.to_dict(),
+    }
+    save_weights(path, weights, metadata)
+    assert Classifier.load(path, device="cpu").card == {}
+    other = tiny_config(members=2, texture_capsules=5).to_dict()
+    for changes, expected in (
+        ({"kind": "composer"}, "no genre classifier"),
+        ({"kind": None}, "no genre classifier"),
+        ({"calibration": {"warmth": 1}}, "calibration"),
+        ({"calibration": None}, "calibration"),
+        ({"config": {}}, "configuration"),
+        ({"config": classifier.config.to_dict() | {"genres": ["one"]}}, "configuration"),
+        ({"config": other}, "another model"),
+        ({"config": classifier.config.to_dict() | {"members": 1}}, "another model"),
+        ({"config": classifier.config.to_dict() | {"members": 3}}, "another model"),
+        ({"config": classifier.config.to_dict() | {"texture_members": 1}}, "another model"),
+    ):
+        save_weights(path, weights, metadata | changes)
+        assert expected in refusal(path), changes
+
+
+def test_a_full_disk_leaves_the_old_model(
+    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.safetensors"
+    real = builtins.open
+
+    class Full:
+        """A file on a disk that is full after a thousand bytes."""
+
+        def __init__(self, file: Any) -> None:
+            self._file = file
+
+        def write(self, data: bytes) -> int:
+            self._file.write(data[:1000])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._file, name)
+
+    for there in ([], ["model.safetensors"]):
+        with monkeypatch.context() as patch:
+            patch.setattr(builtins, "open", lambda *a, **k: Full(real(*a, **k)))
+            with pytest.raises(DeepMusicError, match=r"disk is full.*\.$"):
+                tiny_classifier(genres=("a", "b")).save(path)
+        assert [p.name for p in tmp_path.iterdir()] == there
+        classifier.save(path)
+    assert Classifier.load(path, device="cpu").fingerprint == classifier.fingerprint
+
+
+def test_a_device_that_is_not_there_is_named() -> None:
+    for name in ("cuda:77", "abacus"):
+        with pytest.raises(DeepMusicError, match=name):
+            Classifier(Committee(tiny_config()), Calibration(), device=name)
+
+
+def test_hearing_leaves_no_gradients_and_no_training_mode() -> None:
+    committee = Committee(tiny_config()).train()
+    classifier = Classifier(committee, Calibration(), device="cpu")
+    assert not committee.training
+    log_scores, lengths = classifier.hear_segments(np.zeros((3, 128, 128), np.float32))
+    assert log_scores.shape == lengths.shape == (3, 2)
+    assert log_scores.dtype == np.float32
+
+
+def test_loaded_sound_and_file_agree(classifier: Classifier, sound_file: Path) -> None:
+    spectrogram = log_mel(load(sound_file, rate=RATE).samples)
+    expected = classifier.hear_spectrogram(spectrogram)
+    verdict = classifier.classify(sound_file)
+    best = GenreProbability(classifier.genres[int(expected.argmax())], float(expected.max()))
+    assert verdict.top[0].genre == best.genre
+    assert verdict.top[0].probability == pytest.approx(best.probability, abs=1e-5)

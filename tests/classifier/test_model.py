@@ -1,0 +1,217 @@
+"""The network: each segment for itself, any size, safe at the edges, and true to its record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from synthetic import tiny_committee, tiny_config
+
+from deepmusic.classifier.config import ROUTINGS, ClassifierConfig
+from deepmusic.classifier.model import CapsuleClassifier, Committee, Heard, views
+from deepmusic.errors import ShapeError
+
+
+def noise(count: int, config: ClassifierConfig, *, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (count, config.log_mel.mels, config.segment_frames)
+    return -40 + 15 * torch.randn(shape, generator=generator)
+
+
+def network(**changes: Any) -> CapsuleClassifier:
+    member = tiny_committee(tiny_config(**changes)).members[0]
+    assert isinstance(member, CapsuleClassifier)
+    return member
+
+
+def assert_close(one: Heard, other: Heard) -> None:
+    for name, left, right in zip(Heard._fields, one, other, strict=True):
+        if left is None:
+            assert right is None
+        else:
+            torch.testing.assert_close(left, right, atol=2e-5, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("routing", ROUTINGS)
+def test_a_segment_does_not_hear_its_batch(routing: str) -> None:
+    net = network(routing=routing)
+    segments = noise(5, net.config)
+    segments[2] = 0
+    segments[3] *= 3
+    together = net(views(segments, net.config), rebuild=torch.tensor([0, 1, 0, 1, 0]))
+    for index in range(5):
+        alone = net(
+            views(segments[index : index + 1], net.config), rebuild=torch.tensor([index % 2])
+        )
+        one = Heard(*(None if t is None else t[index : index + 1] for t in together))
+        assert_close(alone, one)
+    turned = net(views(segments.flip(0), net.config), rebuild=torch.tensor([0, 1, 0, 1, 0]))
+    assert_close(turned, Heard(*(None if t is None else t.flip(0) for t in together)))
+
+
+SIZES: list[dict[str, Any]] = [
+    {},
+    {"place_types": 0},
+    {"texture_capsules": 0},
+    {"genres": tuple("abcdefg"), "bands": 64, "channels": (3, 5, 7)},
+    {"segment_frames": 96, "bands": 16},
+    {"segment_frames": 300, "bands": 128, "frame_step": 1, "pose_dim": 1, "genre_dim": 1},
+    {"iterations": 1, "reconstruction": 0.0},
+]
+
+
+@pytest.mark.parametrize("changes", SIZES, ids=str)
+@pytest.mark.parametrize("routing", ROUTINGS)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_shapes(changes: dict[str, Any], routing: str, batch: int) -> None:
+    config = tiny_config(routing=routing, **changes)
+    net = CapsuleClassifier(config).eval()
+    genres = len(config.genres)
+    heard = net(views(noise(batch, config), config), rebuild=torch.zeros(batch, dtype=torch.long))
+    assert heard.log_scores.shape == heard.lengths.shape == (batch, genres)
+    torch.testing.assert_close(heard.log_scores.exp().sum(dim=1), torch.ones(batch))
+    assert ((heard.lengths >= 0) & (heard.lengths <= 1)).all()
+    if routing == "none":
+        assert heard[2:] == (None,) * 5
+        return
+    assert heard.poses is not None
+    assert heard.coupling is not None
+    assert heard.children is not None
+    assert heard.votes is not None
+    assert (heard.lengths < 1).all()
+    assert heard.poses.shape == (batch, genres, config.genre_dim)
+    moments = config.segment_frames // config.frame_step
+    places = ((moments + 1) // 2) // 8 if config.place_types else 0
+    children = places * config.place_types + config.texture_capsules
+    assert heard.coupling.shape == heard.votes.shape == (batch, children, genres)
+    assert heard.children.shape == (batch, children)
+    torch.testing.assert_close(heard.coupling.sum(dim=2), torch.ones(batch, children))
+    if config.reconstruction and config.place_types:
+        assert heard.rebuilt is not None
+        assert heard.rebuilt.shape == (batch, config.bands, 16)
+        seen = views(noise(batch, config), config)
+        assert net.sketch(seen.image).shape == heard.rebuilt.shape
+    else:
+        assert heard.rebuilt is None
+    assert net(views(noise(batch, config), config)).rebuilt is None
+
+
+def test_uniform_routing_shares_alike_and_dynamic_does_not() -> None:
+    for routing, alike in (("uniform", True), ("dynamic", False)):
+        net = network(routing=routing)
+        coupling = net(views(noise(2, net.config), net.config)).coupling
+        assert torch.allclose(coupling, torch.full_like(coupling, 0.5), atol=1e-6) == alike
+
+
+def test_votes_add_up_to_the_pose() -> None:
+    net = network()
+    heard = net(views(noise(3, net.config), net.config))
+    direction = heard.poses / heard.poses.norm(dim=2, keepdim=True)
+    # the bias votes as well; without it, lengths before the squash are sums of votes
+    along_bias = (direction * net.genres.bias.detach()).sum(dim=2)
+    before = heard.votes.sum(dim=1) + along_bias
+    length = before.clamp_min(0)
+    torch.testing.assert_close(heard.lengths, length**2 / (1 + length**2), atol=1e-4, rtol=1e-3)
+
+
+def test_rebuilds_from_the_named_capsule_alone() -> None:
+    net = network(genres=("a", "b", "c"))
+    poses = torch.randn(4, 3, 8, generator=torch.Generator().manual_seed(1))
+    chosen = torch.tensor([2, 0, 1, 2])
+    assert net.decoder is not None
+    rebuilt = net.decoder(poses, chosen)
+    others = poses + 5
+    others[torch.arange(4), chosen] = poses[torch.arange(4), chosen]
+    torch.testing.assert_close(net.decoder(others, chosen), rebuilt)
+    assert not torch.allclose(net.decoder(poses, (chosen + 1) % 3), rebuilt)
+    # and the forward pass hands the decoder the capsules it was told
+    seen = views(noise(4, net.config), net.config)
+    heard = net(seen, rebuild=chosen)
+    torch.testing.assert_close(heard.rebuilt, net.decoder(heard.poses, chosen))
+
+
+@pytest.mark.parametrize("routing", ROUTINGS)
+@pytest.mark.parametrize("value", [-100.0, 0.0, 1e4, -1e30])
+def test_constant_input_gives_finite_gradients(routing: str, value: float) -> None:
+    config = tiny_config(routing=routing)
+    torch.manual_seed(0)
+    for training in (True, False):
+        net = CapsuleClassifier(config).train(training)
+        segments = torch.full((2, 128, 128), value)
+        heard = net(views(segments, config), rebuild=torch.tensor([0, 1]))
+        assert heard.log_scores.isfinite().all()
+        loss = heard.log_scores[:, 0].sum() + heard.lengths.sum()
+        if heard.rebuilt is not None:
+            loss = loss + heard.rebuilt.square().mean()
+        loss.backward()
+        for name, parameter in net.named_parameters():
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
+
+
+def test_broken_sound_cannot_outshout_the_rest() -> None:
+    net = network()
+    seen = views(noise(1, net.config), net.config)
+    wild = seen._replace(texture=seen.texture + 1e6)
+    wilder = seen._replace(texture=seen.texture + 1e9)
+    assert_close(net(wild), net(wilder))
+
+
+def test_scales_are_those_of_the_tracks() -> None:
+    config = tiny_config()
+    net = CapsuleClassifier(config)
+    seen = views(noise(6, config), config)
+    net.fit_scales(seen)
+    scaled = net.scale(seen.image)
+    torch.testing.assert_close(scaled.mean(dim=(0, 2)), torch.zeros(32), atol=1e-4, rtol=0)
+    torch.testing.assert_close(scaled.std(dim=(0, 2)), torch.ones(32))
+    torch.testing.assert_close(net.texture_mean, seen.texture.mean(dim=0))
+    state = net.state_dict()
+    assert {"image_mean", "image_std", "texture_mean", "texture_std"} <= set(state)
+    # a band that never changes divides by no zero
+    net.fit_scales(views(torch.zeros(3, 128, 128), config))
+    assert net.scale(seen.image).isfinite().all()
+
+
+def test_the_image_averages_neighbours() -> None:
+    config = tiny_config(bands=32, frame_step=2)
+    segment = noise(2, config)
+    image = views(segment, config).image
+    assert image.shape == (2, 32, 64)
+    expected = segment.reshape(2, 32, 4, 64, 2).mean(dim=(2, 4))
+    torch.testing.assert_close(image, expected)
+
+
+def test_dropout_is_for_training() -> None:
+    net = network()
+    seen = views(noise(2, net.config), net.config)
+    assert_close(net(seen), net(seen))
+    net.train()
+    assert not torch.allclose(net(seen).lengths, net(seen).lengths)
+
+
+def test_a_committee_is_the_mean_of_its_members() -> None:
+    config = tiny_config(members=1, texture_members=2)
+    committee = tiny_committee(config)
+    segments = noise(4, config)
+    log_scores, lengths = committee(segments)
+    heard = [member(views(segments, config)) for member in committee.members]
+    assert len(heard) == 3
+    assert [member.places is None for member in committee.members] == [False, True, True]
+    torch.testing.assert_close(log_scores, sum(h.log_scores for h in heard) / 3)
+    torch.testing.assert_close(lengths, sum(h.lengths for h in heard) / 3)
+    assert not torch.allclose(heard[0].lengths, heard[1].lengths)
+
+
+@pytest.mark.parametrize("shape", [(128, 128), (1, 64, 128), (1, 128, 95), (1, 1, 128, 128)])
+def test_wrong_shapes_are_named(shape: tuple[int, ...]) -> None:
+    committee = Committee(tiny_config()).eval()
+    with pytest.raises(ShapeError, match=r"segments have shape .*got \(" + str(shape[0])):
+        committee(torch.zeros(shape))
+
+
+def test_the_shipped_size_fits() -> None:
+    committee = Committee(ClassifierConfig(genres=("a", "b", "c", "d"), reconstruction=0.0))
+    held = sum(t.numel() * t.element_size() for t in committee.state_dict().values())
+    assert held < 4_000_000

@@ -1,0 +1,156 @@
+"""The forward pass in NumPy, held to the committee in PyTorch."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from synthetic import chords, clicks, tiny_committee, tiny_config
+
+from deepmusic.audio import log_mel
+from deepmusic.classifier import texture as in_torch
+from deepmusic.classifier.config import ClassifierConfig
+from deepmusic.classifier.model import Committee
+from deepmusic.classifier.model_numpy import ROUTING, NumpyCommittee, weight_shapes
+from deepmusic.classifier.texture_numpy import TEXTURE_SIZE, texture
+from deepmusic.errors import ShapeError
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    "both": {},
+    "places only": {"texture_capsules": 0},
+    "textures only": {"place_types": 0},
+    "a mixed committee": {"members": 2, "texture_members": 2},
+    "uniform": {"routing": "uniform"},
+    "one pass": {"iterations": 1},
+    "five passes": {"iterations": 5},
+    "plain": {"routing": "none"},
+    "plain, image only": {"routing": "none", "texture_capsules": 0},
+    "plain, textures only": {"routing": "none", "place_types": 0},
+    "without a decoder": {"reconstruction": 0.0},
+    "odd sizes": {
+        "genres": ("a", "b", "c"),
+        "segment_frames": 131,
+        "bands": 64,
+        "frame_step": 1,
+        "channels": (3, 5, 7),
+        "place_types": 3,
+        "pose_dim": 3,
+        "genre_dim": 5,
+    },
+    "few bands, long frames": {"bands": 16, "frame_step": 3, "segment_frames": 260},
+    "as shipped": {
+        "segment_frames": 258,
+        "bands": 64,
+        "channels": (16, 32, 64),
+        "place_types": 16,
+        "texture_capsules": 32,
+        "pose_dim": 8,
+        "genre_dim": 16,
+        "texture_members": 3,
+    },
+}
+configs = pytest.mark.parametrize("changes", CONFIGS.values(), ids=CONFIGS)
+
+
+def segments(frames: int) -> NDArray[np.float32]:
+    """Sound, noise, silence, a constant, a single click, and what no recording holds."""
+    rng = np.random.default_rng(0)
+    shape = (128, frames)
+    click = np.full(shape, -100.0)
+    click[:, frames // 2] = 20.0
+    kinds = [
+        *(np.tile(log_mel(make(1, 6.5)), 1)[:, :frames] for make in (chords, clicks)),
+        rng.normal(-40, 12, shape),
+        np.full(shape, -100.0),
+        np.full(shape, 7.0),
+        click,
+        rng.normal(0, 1000, shape),
+        np.full(shape, 1e6),
+    ]
+    return np.stack(kinds).astype(np.float32)
+
+
+def twin(committee: Committee) -> NumpyCommittee:
+    weights = {name: tensor.numpy() for name, tensor in committee.state_dict().items()}
+    return NumpyCommittee(committee.config, weights)
+
+
+def shaken(config: ClassifierConfig) -> Committee:
+    """With a batch norm that does something, as after training."""
+    committee = tiny_committee(config)
+    rng = torch.Generator().manual_seed(1)
+    for module in committee.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for tensor in (module.running_mean, module.running_var, module.weight, module.bias):
+                tensor.data += torch.rand(tensor.shape, generator=rng)
+    return committee
+
+
+@configs
+def test_equals_the_committee_in_torch(changes: dict[str, Any]) -> None:
+    config = tiny_config(**changes)
+    committee = shaken(config)
+    batch = segments(config.segment_frames)
+    with torch.inference_mode():
+        expected = [tensor.numpy() for tensor in committee(torch.from_numpy(batch))]
+    log_scores, lengths = twin(committee)(batch)
+    np.testing.assert_allclose(log_scores, expected[0], atol=1e-4, rtol=1e-6)
+    np.testing.assert_allclose(lengths, expected[1], atol=1e-4)
+    assert log_scores.dtype == lengths.dtype == np.float32
+    # the test would say little if every segment sounded the same
+    assert np.ptp(log_scores[:3], axis=0).max() > 1e-3
+
+
+@configs
+def test_names_and_shapes_are_those_of_the_state(changes: dict[str, Any]) -> None:
+    config = tiny_config(**changes)
+    state = Committee(config).state_dict()
+    assert weight_shapes(config) == {name: tuple(t.shape) for name, t in state.items()}
+
+
+def test_a_segment_is_heard_alike_in_any_company() -> None:
+    committee = twin(shaken(tiny_config(texture_members=1)))
+    batch = segments(128)
+    together, _ = committee(batch)
+    alone = [committee(segment[None])[0][0] for segment in batch]
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_pickled_it_hears_the_same() -> None:
+    committee = twin(shaken(tiny_config()))
+    again = pickle.loads(pickle.dumps(committee))
+    batch = segments(128)
+    for ours, theirs in zip(committee(batch), again(batch), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("shape", [(128, 128), (1, 64, 128), (1, 128, 95), (1, 1, 128, 128)])
+def test_wrong_shapes_are_refused(shape: tuple[int, ...]) -> None:
+    committee = tiny_committee(tiny_config())
+    batch = np.zeros(shape, np.float32)
+    with pytest.raises(ShapeError) as ours:
+        twin(committee)(batch)
+    with pytest.raises(ShapeError) as theirs:
+        committee(torch.from_numpy(batch))
+    assert str(ours.value) == str(theirs.value)
+
+
+def test_routing_that_is_not_known_here_is_not_claimed() -> None:
+    assert {"dynamic", "uniform", "none"} == ROUTING
+
+
+@pytest.mark.parametrize("mels", [32, 64, 128])
+@pytest.mark.parametrize("frames", [65, 96, 257])
+def test_textures_equal_those_in_torch(mels: int, frames: int) -> None:
+    batch = segments(257)[:, :mels, :frames]
+    ours = texture(np.ascontiguousarray(batch))
+    theirs = in_torch.texture(torch.from_numpy(batch)).numpy()
+    assert ours.shape == (len(batch), TEXTURE_SIZE)
+    assert in_torch.texture_size() == TEXTURE_SIZE
+    assert np.isfinite(ours).all()
+    # cepstra reach some 900 dB, of which float32 keeps seven digits
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=2e-3)

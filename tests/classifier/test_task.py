@@ -1,0 +1,316 @@
+"""What is learned from: items that follow from their key, and genres that can be learned."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from synthetic import spectrograms, tiny_config
+
+from deepmusic.audio import segment_starts
+from deepmusic.classifier.model import CapsuleClassifier, Views, views
+from deepmusic.classifier.task import (
+    Augmentation,
+    ClassifierTask,
+    Segments,
+    segment_textures,
+    track_scores,
+)
+from deepmusic.classifier.texture import texture
+from deepmusic.classifier.training import DEFAULT_TRAINING
+from deepmusic.training import TrainingConfig, fit
+
+TRAIN, VALIDATION = spectrograms(12), spectrograms(12, seed=1)
+PLAIN = Augmentation(gain_db=0.0, mask_share=0.0, mixup=0.0)
+
+
+def make_task(*, seed: int = 0, augmentation: Augmentation | None = None, **changes: Any):
+    return ClassifierTask(
+        tiny_config(**changes), TRAIN, VALIDATION, seed=seed, augmentation=augmentation
+    )
+
+
+def first_batch(task: ClassifierTask, *, epoch: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    return task.collate([task.dataset[epoch, index] for index in range(len(task.dataset))])
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 5), st.integers(0, 20), st.integers(0, 11))
+def test_an_item_follows_from_seed_epoch_and_index(seed: int, epoch: int, index: int) -> None:
+    one = Segments(*TRAIN, frames=128, seed=seed, gain_db=6.0)
+    other = Segments(*TRAIN, frames=128, seed=seed, gain_db=6.0)
+    for _ in range(3):  # whatever was asked for before
+        other[epoch + 1, (index + 5) % 12]
+        np.random.random()  # noqa: NPY002
+        torch.rand(1)
+    (segment, label), (again, same) = one[epoch, index], other[epoch, index]
+    assert torch.equal(segment, again)
+    assert label == same == TRAIN[1][index]
+    assert segment.shape == (128, 128)
+    assert segment.dtype == torch.float32
+    for key in ((epoch + 1, index), (epoch, (index + 2) % 12)):
+        assert not torch.equal(segment, one[key][0])
+    assert not torch.equal(
+        segment, Segments(*TRAIN, frames=128, seed=seed + 1, gain_db=6.0)[epoch, index][0]
+    )
+
+
+def test_an_item_is_a_piece_of_its_track_made_louder() -> None:
+    items = Segments(*TRAIN, frames=128, seed=3, gain_db=6.0)
+    whole = TRAIN[0][4].astype(np.float32)
+    places, gains = set(), []
+    for epoch in range(60):
+        segment = items[epoch, 4][0].numpy()
+        errors = [
+            np.ptp(segment - whole[:, start : start + 128]) for start in range(whole.shape[1] - 127)
+        ]
+        start = int(np.argmin(errors))
+        assert errors[start] < 1e-4
+        places.add(start)
+        gains.append(float((segment - whole[:, start : start + 128]).mean()))
+    assert len(places) > 40
+    assert min(places) < 20 < 190 < max(places) <= whole.shape[1] - 128
+    assert -6 <= min(gains) < -4 < 4 < max(gains) <= 6
+
+
+def test_a_track_as_long_as_a_segment_has_one_place() -> None:
+    track = TRAIN[0][0][:, :128]
+    items = Segments([track], [0], frames=128, seed=0, gain_db=0.0)
+    np.testing.assert_array_equal(items[7, 0][0].numpy(), track.astype(np.float32))
+
+
+@pytest.mark.parametrize("routing", ["dynamic", "uniform", "none"])
+def test_weights_follow_from_the_seed(routing: str) -> None:
+    torch.manual_seed(99)
+    state = torch.get_rng_state()
+    one = make_task(seed=1, routing=routing).model.state_dict()
+    assert torch.equal(torch.get_rng_state(), state)  # nobody else's randomness is touched
+    torch.rand(5)
+    other = make_task(seed=1, routing=routing).model.state_dict()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+    third = make_task(seed=2, routing=routing).model.state_dict()
+    assert any(not torch.equal(one[name], third[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"place_types": 0}, {"texture_capsules": 0}, {"routing": "none"}], ids=str
+)
+def test_the_loss_falls_on_one_batch(changes: dict[str, Any]) -> None:
+    calm = {"dropout": 0.0, "texture_dropout": 0.0, "capsule_dropout": 0.0}
+    task = make_task(augmentation=PLAIN, **calm, **changes)
+    batch = first_batch(task)
+    optimizer = torch.optim.Adam(task.model.parameters(), 0.01)
+    losses = []
+    for _ in range(25):
+        loss, measures = task.loss(task.model.train(), batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+        assert 0 <= float(measures["accuracy"]) <= 1
+        assert ("coupling_entropy" in measures) == (task.config.routing != "none")
+    assert all(p.grad is not None for p in task.model.parameters())  # each one takes part
+    assert losses[-1] < 0.85 * losses[0]
+
+
+def test_the_reconstruction_weighs_as_much_as_it_says() -> None:
+    losses = []
+    for weight in (0.0, 0.1, 0.2):
+        task = make_task(augmentation=PLAIN, reconstruction=weight or 1e-9)
+        losses.append(float(task.loss(task.model.eval(), first_batch(task))[0].detach()))
+    assert losses[0] < losses[1] < losses[2]
+    assert losses[2] - losses[0] == pytest.approx(2 * (losses[1] - losses[0]), rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"channels": (16, 32, 64), "place_types": 16, "texture_capsules": 32},
+        {"texture_capsules": 0},
+        {"routing": "none"},
+        {"place_types": 0, "texture_capsules": 32},
+    ],
+    ids=["all", "places", "plain", "textures"],
+)
+def test_learns_two_genres(changes: dict[str, Any], tmp_path: Path) -> None:
+    training = replace(DEFAULT_TRAINING, epochs=18, batch_size=6, device="cpu")
+    task = make_task(seed=4, pose_dim=8, genre_dim=16, **changes)
+    result = fit(task, training, tmp_path)
+    assert result.history[-1]["train"]["loss"] < result.history[0]["train"]["loss"]
+    fresh, labels = spectrograms(20, seed=2)
+    judge = ClassifierTask(task.config, TRAIN, (fresh, labels), seed=0)
+    assert judge.validate(task.model)["accuracy"] > 0.9
+
+
+def test_the_same_seed_learns_the_same(tmp_path: Path) -> None:
+    training = TrainingConfig(epochs=2, batch_size=5, device="cpu")
+    states = []
+    for number, seed in enumerate((4, 4, 5)):
+        task = make_task(seed=4)
+        fit(task, replace(training, seed=seed), tmp_path / str(number))
+        states.append(task.model.state_dict())
+    for name in states[0]:
+        assert torch.equal(states[0][name], states[1][name]), name
+    assert any(not torch.equal(states[0][name], states[2][name]) for name in states[0])
+
+
+def spied(task: ClassifierTask, batch: Any) -> tuple[Views, torch.Tensor]:
+    """What the network is shown when the loss is computed, and the loss."""
+    shown: list[Views] = []
+    handle = task.model.register_forward_pre_hook(lambda _, args: shown.append(args[0]))
+    loss, _ = task.loss(task.model, batch)
+    handle.remove()
+    return shown[0], loss
+
+
+def test_masks_hide_blocks_from_the_stem_alone() -> None:
+    whole, _ = spied(make_task(augmentation=PLAIN), first_batch(make_task(augmentation=PLAIN)))
+    task = make_task(augmentation=Augmentation(gain_db=0.0, mask_share=0.25, mixup=0.0))
+    network = task.model
+    assert isinstance(network, CapsuleClassifier)
+    network.image_mean += 1000  # a fill that no sound has
+    widest = 0.0
+    for seed in range(20):
+        torch.manual_seed(seed)
+        masked, _ = spied(task, first_batch(task))
+        assert torch.equal(masked.texture, whole.texture)
+        assert masked.image.shape == whole.image.shape
+        hidden = masked.image != whole.image
+        fill = network.image_mean.view(1, -1, 1).expand_as(masked.image)
+        assert torch.equal(masked.image[hidden], fill[hidden])
+        for one in hidden:
+            bands, frames = one.all(dim=1), one.all(dim=0)
+            assert torch.equal(one, bands[:, None] | frames)
+            for axis in (bands, frames):
+                widest = max(widest, float(axis.float().mean()))
+                assert axis.sum() <= 0.25 * len(axis) + 1
+                places = axis.nonzero().flatten()
+                assert len(places) == 0 or places[-1] - places[0] + 1 == len(places)  # one block
+    assert widest > 0.15
+
+
+def test_mixup_mixes_sound_and_label_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = make_task(augmentation=Augmentation(gain_db=0.0, mask_share=0.0, mixup=1.0))
+    plain = make_task(augmentation=PLAIN)
+    whole, _ = spied(plain, first_batch(plain))
+    targets: list[torch.Tensor] = []
+
+    def kept(lengths: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        targets.append(target)
+        return lengths.sum()
+
+    monkeypatch.setattr("deepmusic.classifier.task.margin_loss", kept)
+    shares = []
+    for seed in range(5):
+        torch.manual_seed(seed)
+        mixed, _ = spied(task, first_batch(task))
+        target = targets.pop()
+        torch.testing.assert_close(target.sum(dim=1), torch.ones(12))
+        assert mixed.image.shape == whole.image.shape
+        for index in range(12):
+            # the partner and the share that explain the image must explain texture and label
+            best = None
+            for partner in range(12):
+                step = whole.image[partner] - whole.image[index]
+                moved = mixed.image[index] - whole.image[index]
+                share = float((moved * step).sum() / step.square().sum()) if partner != index else 0
+                error = float((moved - share * step).abs().max())
+                if best is None or error < best[0]:
+                    best = (error, partner, share)
+            assert best is not None
+            error, partner, share = best
+            assert error < 1e-2
+            assert -1e-4 <= share <= 0.5 + 1e-4  # itself keeps the larger part
+            shares.append(share)
+            torch.testing.assert_close(
+                mixed.texture[index],
+                (1 - share) * whole.texture[index] + share * whole.texture[partner],
+                atol=1e-2,
+                rtol=1e-3,
+            )
+            own, its = TRAIN[1][index], TRAIN[1][partner]
+            expected = (1 - share) * (own == 1) + share * (its == 1)
+            assert float(target[index, 1]) == pytest.approx(expected, abs=1e-3)
+    assert max(shares) > 0.4
+
+
+def test_one_segment_is_mixed_with_nobody() -> None:
+    task = make_task(augmentation=Augmentation(mask_share=0.0))
+    segments, labels = first_batch(task)
+    shown, loss = spied(task, (segments[:1], labels[:1]))
+    plain, _ = spied(make_task(augmentation=PLAIN), (segments[:1], labels[:1]))
+    assert torch.equal(shown.image, plain.image)
+    assert loss.isfinite()
+
+
+def test_validation_is_not_varied() -> None:
+    task = make_task()
+    model = task.model.eval()
+    first = task.validation_scores(model)
+    torch.manual_seed(5)
+    assert torch.equal(task.validation_scores(model), first)
+    plain = make_task(augmentation=PLAIN)
+    assert torch.equal(plain.validation_scores(plain.model.eval()), first)
+    measures = task.validate(model)
+    right = (first.argmax(dim=1) == torch.tensor(VALIDATION[1])).float().mean()
+    assert measures["accuracy"] == pytest.approx(float(right))
+    chances = first.softmax(dim=1)[range(12), VALIDATION[1]]
+    assert measures["loss"] == pytest.approx(-float(chances.log().mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{}, {"texture_capsules": 0}, {"routing": "none"}], ids=str)
+def test_validation_scores_are_means_over_segments(changes: dict[str, Any]) -> None:
+    task = make_task(**changes)
+    model = task.model.eval()
+    scores = task.validation_scores(model)
+    for index, whole in enumerate(VALIDATION[0][:4]):
+        starts = segment_starts(whole.shape[1], length=128, hop=128)
+        parts = [torch.from_numpy(whole[:, s : s + 128].astype(np.float32)) for s in starts]
+        heard = torch.cat([model(views(p.unsqueeze(0), task.config)).log_scores for p in parts])
+        torch.testing.assert_close(scores[index], heard.mean(dim=0), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(track_scores(heard), scores[index], atol=1e-4, rtol=1e-4)
+
+
+def test_a_light_network_learns_and_is_validated_on_textures_each_second() -> None:
+    task = make_task(place_types=0)
+    rows = segment_textures(TRAIN[0][3], task.config)
+    whole = torch.from_numpy(TRAIN[0][3].astype(np.float32))
+    starts = segment_starts(whole.shape[1], length=128, hop=round(22050 / 512))
+    expected = [texture(whole[None, :, s : s + 128]) for s in starts]
+    np.testing.assert_allclose(rows, torch.cat(expected).numpy(), atol=1e-5)
+    drawn = {task.dataset[epoch, 3][0].numpy().tobytes() for epoch in range(60)}
+    assert drawn == {row.tobytes() for row in rows}
+    assert task.dataset[0, 3][1] == TRAIN[1][3]
+    model = task.model.eval()
+    scores = task.validation_scores(model)
+    for index, whole in enumerate(VALIDATION[0][:4]):
+        seen = torch.from_numpy(segment_textures(whole, task.config)[::3])  # 3 s a segment
+        image = torch.zeros(len(seen), task.config.bands, 0)
+        heard = model(Views(image, seen)).log_scores
+        torch.testing.assert_close(scores[index], heard.mean(dim=0), atol=1e-4, rtol=1e-4)
+
+
+def test_textures_that_are_known_are_not_computed_again() -> None:
+    config = tiny_config(place_types=0)
+    known = tuple([segment_textures(w, config) for w in side[0]] for side in (TRAIN, VALIDATION))
+    task = ClassifierTask(config, TRAIN, VALIDATION, seed=0, textures=known)
+    other = make_task(place_types=0)
+    assert torch.equal(task.dataset[2, 5][0], other.dataset[2, 5][0])
+    for name, value in other.model.state_dict().items():
+        assert torch.equal(value, task.model.state_dict()[name]), name
+    assert torch.equal(
+        task.validation_scores(task.model.eval()), other.validation_scores(other.model.eval())
+    )
+
+
+def test_what_is_saved_beside_the_weights() -> None:
+    task = ClassifierTask(tiny_config(), TRAIN, VALIDATION, seed=0, metadata={"member": 3})
+    assert task.metadata == {"member": 3, "classifier": tiny_config().to_dict()}
+    assert task.monitor in task.validate(task.model.eval())

@@ -1,0 +1,442 @@
+"""The composer's network: exact probabilities, and nothing of the future in them."""
+
+from __future__ import annotations
+
+import itertools
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from deepmusic.composer.config import ComposerConfig
+from deepmusic.composer.encoding import PLACES, StyledPiece, encode
+from deepmusic.composer.model import Batch, ComposerNetwork, Condition
+from deepmusic.composer.passages import passage
+from deepmusic.composer.task import (
+    ComposerTask,
+    batched,
+    fit_poses,
+    likelihood,
+    poses_before,
+)
+from deepmusic.music import Grid, Part, TimeSignature
+
+TINY = {
+    "styles": ("a", "b"), "parts": 1, "lowest": 60, "keys": 4, "frame_dim": 8, "hidden": 8,
+    "head": 8, "passage_steps": 8, "place_types": 2, "place_dim": 3, "pose_dim": 3,
+}  # fmt: skip
+KINDS = {
+    "onsets": {},
+    "two parts": {"parts": 2, "keys": 2},
+    "no onsets": {"has_onsets": False, "parts": 2, "keys": 3},
+    "no bars": {"has_bars": False},
+    "no repeats": {"repeats": False, "parts": 2, "keys": 2},
+    "names alone": {"capsules": False, "has_bars": False, "repeats": False},
+}
+
+
+def config(**options: object) -> ComposerConfig:
+    return ComposerConfig(**{**TINY, **options})
+
+
+@cache
+def network(kind: str = "onsets", dtype: torch.dtype = torch.float64) -> ComposerNetwork:
+    torch.manual_seed(0)
+    made = ComposerNetwork(config(**KINDS[kind]))
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            if "embed" not in name:  # its last row is nothing, and stays so
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    return made.eval().to(dtype)
+
+
+def music(made: ComposerConfig, steps: int, seed: int = 0) -> Grid:
+    """Notes by chance, that come back after two beats; a bar is three beats."""
+    random = np.random.default_rng(seed)
+    free = np.zeros(made.elements, int)
+    pattern = random.random((8, made.elements)) < 0.4
+    rows = []
+    for step in range(steps):
+        for element in np.flatnonzero(pattern[step % 8] ^ (random.random(made.elements) < 0.05)):
+            if free[element] <= step:
+                length = int(min(random.integers(1, 5), steps - step))
+                part, key = divmod(int(element), made.keys)
+                rows.append((step, length, made.lowest + key, part))
+                free[element] = step + length
+    onset, duration, pitch, part = np.array(rows, np.int64).reshape(-1, 4).T
+    return Grid(
+        4, steps, onset, duration, pitch, part, parts=(Part(),) * made.parts,
+        time_signatures=(TimeSignature(0, 3, 4),),
+    )  # fmt: skip
+
+
+def double(batch: Batch) -> Batch:
+    return batch._replace(before=batch.before.double())
+
+
+def condition(made: ComposerConfig, count: int = 1, seed: int = 0) -> Condition:
+    random = torch.Generator().manual_seed(seed)
+    shape = (count, len(made.styles), made.pose_dim)
+    styles = torch.rand(count, len(made.styles), generator=random).double()
+    return Condition(
+        styles / styles.sum(dim=1, keepdim=True),
+        torch.randn(shape, generator=random).double(),
+        torch.arange(count) % 2 == 1,
+    )
+
+
+def scores(model: ComposerNetwork, grid: Grid) -> torch.Tensor:
+    """Log probability of each step of a piece, with a pose."""
+    piece = encode(model.config, grid, bars=5)
+    batch = double(batched([piece.excerpt(0, len(piece))]))
+    with torch.no_grad():
+        return model(batch, condition(model.config))[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_next_steps_together_have_probability_one(kind: str) -> None:
+    model = network(kind)
+    made = model.config
+    past = music(made, 20)
+    sounds = set(np.flatnonzero(encode(made, past).frames(19, 20)[0][0]))
+    assert sounds  # so that something can be held
+    total, count = 0.0, 0
+    first = scores(model, past)  # the past is always scored as it is alone
+    # of each element: silent, struck, or held where it sounded
+    choices = [("", "struck", "held") if n in sounds and made.has_onsets else ("", "struck")
+               for n in range(made.elements)]  # fmt: skip
+    for choice in itertools.product(*choices):
+        columns = {
+            name: getattr(past, name).astype(np.int64).copy()
+            for name in ("onset", "duration", "pitch", "part")
+        }
+        new = []
+        for element, does in enumerate(choice):
+            part, key = divmod(element, made.keys)
+            mine = (columns["part"] == part) & (columns["pitch"] == made.lowest + key)
+            goes_on = mine & (columns["onset"] + columns["duration"] == 20)
+            if does == "held" or (does and not made.has_onsets and goes_on.any()):
+                columns["duration"][goes_on] += 1
+            elif does:
+                new.append((20, 1, made.lowest + key, part))
+        added = np.array(new, np.int64).reshape(-1, 4).T
+        joined = {
+            name: np.concatenate([column, more])
+            for (name, column), more in zip(columns.items(), added, strict=True)
+        }
+        grid = Grid(4, 21, **joined, parts=past.parts, time_signatures=past.time_signatures)
+        whole = scores(model, grid)
+        torch.testing.assert_close(whole[:20], first)
+        total += whole[20].exp().item()
+        count += 1
+    assert count == np.prod([len(c) for c in choices])
+    assert total == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("step", [1, 9, 12, 23])
+def test_no_step_is_scored_by_what_comes_later(kind: str, step: int) -> None:
+    model = network(kind)
+    grid = music(model.config, 30)
+    for seed in (1, 2):
+        other = music(model.config, 30, seed)
+        kept, later = grid.onset < step, other.onset >= step
+        changed = Grid(
+            4,
+            30,
+            np.concatenate([grid.onset[kept], other.onset[later]]),
+            np.concatenate(
+                [np.minimum(grid.duration[kept], step - grid.onset[kept]), other.duration[later]]
+            ),
+            np.concatenate([grid.pitch[kept], other.pitch[later]]),
+            np.concatenate([grid.part[kept], other.part[later]]),
+            parts=grid.parts,
+            time_signatures=grid.time_signatures,
+        )
+        whole, others = scores(model, grid), scores(model, changed)
+        assert torch.equal(whole[:step], others[:step])
+        assert not torch.equal(whole[step:], others[step:])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_step_before_can_matter(kind: str) -> None:
+    """What would be a leak of the past is none: the memory reaches back."""
+    model = network(kind)
+    grid = music(model.config, 12)
+    kept = grid.onset >= 4
+    silent_first = Grid(
+        4, 12, grid.onset[kept], grid.duration[kept], grid.pitch[kept], grid.part[kept],
+        parts=grid.parts, time_signatures=grid.time_signatures,
+    )  # fmt: skip
+    assert (scores(model, grid)[8:] != scores(model, silent_first)[8:]).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_scores_as_single_pieces_and_padding_changes_nothing(kind: str) -> None:
+    model = network(kind)
+    made = model.config
+    pieces = [encode(made, music(made, steps, seed)) for seed, steps in enumerate((9, 26, 17))]
+    told = condition(made, 3)
+    batch = double(batched([piece.excerpt(0, len(piece)) for piece in pieces]))
+    assert batch.before.shape[:2] == (3, 26)
+    assert batch.is_step.sum(dim=1).tolist() == [9, 26, 17]
+    with torch.no_grad():
+        together = model(batch, told)[0].split([9, 26, 17])
+        for number, piece in enumerate(pieces):
+            alone = double(batched([piece.excerpt(0, len(piece))]))
+            its = Condition(*(tensor[number : number + 1] for tensor in told))
+            torch.testing.assert_close(model(alone, its)[0], together[number])
+        garbage = Batch(
+            *(
+                torch.where(batch.is_step.unsqueeze(2), t, torch.ones_like(t)) if t.ndim == 3 else t
+                for t in batch
+            )
+        )
+        torch.testing.assert_close(model(garbage, told)[0], torch.cat(together))
+
+
+def test_memory_carried_over_steps_is_that_of_the_whole() -> None:
+    model = network()
+    piece = encode(model.config, music(model.config, 20))
+    told = condition(model.config)
+    batch = double(batched([piece.excerpt(0, 20)]))
+    with torch.no_grad():
+        whole, _ = model.decoder.contexts(batch, told)
+        memory = None
+        for step in range(20):
+            one = Batch(*(tensor[:, step : step + 1] for tensor in batch))
+            context, memory = model.decoder.contexts(one, told, memory)
+            torch.testing.assert_close(context[:, 0], whole[:, step])
+
+
+@pytest.mark.parametrize("name", ["places", "styles", "poses", "is_minor", "likeness"])
+def test_what_the_decoder_is_told_matters(name: str) -> None:
+    model = network()
+    piece = encode(model.config, music(model.config, 20))
+    batch, told = double(batched([piece.excerpt(0, 20)])), condition(model.config)
+    with torch.no_grad():
+        before = model(batch, told)[0]
+        if name == "places":
+            batch = batch._replace(places=(batch.places + 1) % torch.tensor(PLACES))
+        elif name == "likeness":
+            batch = batch._replace(likeness=(batch.likeness + 1) % 13)
+        elif name == "styles":
+            told = told._replace(styles=told.styles.flip(1))
+        elif name == "poses":
+            told = told._replace(poses=-told.poses)
+        else:
+            told = told._replace(is_minor=~told.is_minor)
+        assert not torch.equal(model(batch, told)[0], before)
+
+
+def test_a_style_without_weight_tells_nothing_by_its_pose() -> None:
+    model = network()
+    piece = encode(model.config, music(model.config, 20))
+    batch, told = double(batched([piece.excerpt(0, 20)])), condition(model.config)
+    told = told._replace(styles=torch.tensor([[1.0, 0.0]]).double())
+    other = told._replace(poses=told.poses * torch.tensor([[[1.0], [-3.0]]]))
+    with torch.no_grad():
+        assert torch.equal(model(batch, told)[0], model(batch, other)[0])
+
+
+# ------------------------------------------------------------------------------------- capsules
+
+
+def passages(made: ComposerConfig, steps: int, seed: int = 0) -> torch.Tensor:
+    piece = encode(made, music(made, steps, seed))
+    sounding, struck = piece.frames(0, steps)
+    frames = np.stack([sounding, struck], axis=2).reshape(steps, -1)
+    return torch.from_numpy(frames).double()[None]
+
+
+def test_beats_of_silence_are_not_heard() -> None:
+    encoder = network().encoder
+    assert encoder is not None
+    heard = passages(network().config, 24)
+    silence = torch.zeros(1, 4, heard.shape[2]).double()
+    with torch.no_grad():
+        once = encoder(torch.cat([silence, heard, silence], dim=1))
+        for first, last in ((3, 1), (1, 5), (4, 4)):
+            more = encoder(torch.cat([silence] * first + [heard] + [silence] * last, dim=1))
+            for one, other in zip(once, more, strict=True):
+                torch.testing.assert_close(one, other)
+        nothing = encoder(torch.zeros_like(heard))
+        assert nothing.lengths.isfinite().all()
+        assert (once.lengths != nothing.lengths).all()
+        assert ((once.lengths > 0) & (once.lengths < 1)).all()
+
+
+@pytest.mark.parametrize("beat", [1, 2, 3, 4, 6])
+def test_each_beat_is_heard_whatever_its_steps(beat: int) -> None:
+    torch.manual_seed(0)
+    made = config(steps_per_beat=beat, passage_steps=4 * beat)
+    encoder = ComposerNetwork(made).eval().encoder
+    assert encoder is not None
+    frames = torch.zeros(4 * beat, 1, 2 * made.elements)
+    frames = frames.transpose(0, 1)
+    with torch.no_grad():
+        silent = encoder(frames).poses
+        for step in range(4 * beat):
+            struck = frames.clone()
+            struck[0, step, :2] = 1
+            assert not torch.equal(encoder(struck).poses, silent), step
+
+
+def test_a_pose_is_routed_from_the_past_alone() -> None:
+    model = network(dtype=torch.float32)
+    made, hop = model.config, 6
+    grid = music(made, 30)
+    piece = encode(made, grid)
+    poses = poses_before(model, piece, hop=hop)
+    assert poses.shape == (30, 2, 3)
+    assert not poses[:hop].any()
+    for step in range(30):
+        begins = step // hop * hop
+        torch.testing.assert_close(poses[step], poses[begins])
+        if begins:
+            heard = torch.from_numpy(passage(piece, begins - made.passage_steps)).float()[None]
+            with torch.no_grad():
+                torch.testing.assert_close(poses[step], model.encoder(heard).poses[0])
+    for step in (1, 6, 13, 24):
+        kept = grid.onset < step
+        cut = Grid(
+            4, 30, grid.onset[kept], np.minimum(grid.duration[kept], step - grid.onset[kept]),
+            grid.pitch[kept], grid.part[kept], parts=grid.parts,
+            time_signatures=grid.time_signatures,
+        )  # fmt: skip
+        after = poses_before(model, encode(made, cut), hop=hop)
+        known = -(-(step + 1) // hop) * hop  # up to the end of the hop that the step is in
+        torch.testing.assert_close(after[:known], poses[:known])
+        if known < 30:
+            assert not torch.allclose(after[known:], poses[known:])
+
+
+def test_scoring_with_poses_of_the_past_leaks_nothing() -> None:
+    """The whole way, as the benchmark has it: pieces cut short are scored as their beginning."""
+    model = network(dtype=torch.float32)
+    made = model.config
+    grid = music(made, 32)
+
+    def nats(steps: int) -> float:
+        kept = grid.onset < steps
+        cut = Grid(
+            4, steps, grid.onset[kept], np.minimum(grid.duration[kept], steps - grid.onset[kept]),
+            grid.pitch[kept], grid.part[kept], parts=grid.parts,
+            time_signatures=grid.time_signatures,
+        )  # fmt: skip
+        piece = encode(made, cut, bars=9)
+        poses = poses_before(model, piece, hop=4)
+        return float(likelihood(model, [StyledPiece(piece, 1)], poses=[poses]).nats[0])
+
+    sums = [nats(steps) for steps in range(17, 33)]
+    apart = np.diff(sums)
+    whole = encode(made, grid, bars=9)
+    poses = poses_before(model, whole, hop=4)
+    told = Condition(torch.tensor([[0.0, 1.0]]), poses[None], torch.tensor([False]))
+    with torch.no_grad():
+        scored, _ = model(batched([whole.excerpt(0, 32)]), told)
+    np.testing.assert_allclose(apart, -scored[17:].numpy(), atol=1e-4)
+
+
+def test_training_takes_the_pose_from_elsewhere_where_there_is_room() -> None:
+    made = config()
+    piece = StyledPiece(encode(made, music(made, 60)), 1)
+    task = ComposerTask(made, [piece], [piece], seed=0, steps=16, excerpts=40)
+    excerpts = [task.dataset[1, n] for n in range(40)]
+    whole = piece.piece.excerpt(0, 60)
+    for item in excerpts:
+        starts = [
+            start
+            for start in range(45)
+            if np.array_equal(whole.written[start : start + 16], item.excerpt.written)
+            and np.array_equal(whole.places[start : start + 16, :3], item.excerpt.places[:, :3])
+            and np.array_equal(whole.before[start : start + 16], item.excerpt.before)
+        ]
+        assert len(starts) == 1
+        heard = [
+            first
+            for first in range(53)
+            if np.array_equal(passage(piece.piece, first), item.passage)
+            and not (first < starts[0] + 16 and starts[0] < first + 8)
+        ]
+        assert heard  # at least one place beside the excerpt sounds just like that
+    again = task.dataset[1, 3]
+    np.testing.assert_array_equal(again.passage, excerpts[3].passage)
+    assert {item.has_pose for item in excerpts} == {True, False}
+    assert {int(item.excerpt.places[0, 3]) for item in excerpts} > {9}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_reach_every_parameter(kind: str) -> None:
+    made = config(**KINDS[kind], dropout=0.0)
+    pieces = [
+        StyledPiece(encode(made, music(made, 60, seed), is_minor=seed % 2 == 0), seed % 2)
+        for seed in range(6)
+    ]
+    task = ComposerTask(made, pieces, pieces, seed=1, steps=24, excerpts=24)
+    batch = task.collate([task.dataset[0, n] for n in range(24)])
+    task.model.train()
+    loss, measures = task.loss(task.model, batch)
+    loss.backward()
+    assert loss.item() > 0
+    assert ("accuracy" in measures) == made.capsules
+    for name, parameter in task.model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().sum() > 0, name
+    validated = task.validate(task.model.eval())
+    assert set(validated) == {"nats_per_step", "nats_per_step_a", "nats_per_step_b"}
+
+
+# ------------------------------------------------------------------------------------ likelihood
+
+
+def test_likelihood_adds_up_piece_by_piece() -> None:
+    model = network("two parts", torch.float32)
+    made = model.config
+    lengths = [5, 31, 12, 0, *range(20, 38)]  # more than are scored at once
+    pieces = [
+        StyledPiece(encode(made, music(made, steps, n), is_minor=n % 3 == 0), n % 2)
+        for n, steps in enumerate(lengths)
+    ]
+    random = torch.Generator().manual_seed(0)
+    poses = [torch.randn(2, 3, generator=random) for _ in pieces]
+    for given in (None, poses):
+        scored = likelihood(model, pieces, poses=given)
+        assert scored.steps.tolist() == lengths
+        assert scored.styles.tolist() == [n % 2 for n in range(len(pieces))]
+        for number, styled in enumerate(pieces):
+            pose = None if given is None else [given[number]]
+            alone = likelihood(model, [styled], poses=pose)
+            assert alone.nats[0] == pytest.approx(scored.nats[number], abs=1e-3)
+            symbols = int(styled.piece.grid.duration.sum()) + lengths[number]
+            assert alone.symbols[0] == scored.symbols[number] == symbols
+        chosen = scored.styles == 1
+        assert scored.of(1) == pytest.approx(scored.nats[chosen].sum() / scored.steps[chosen].sum())
+        assert scored.of(None) == pytest.approx(scored.nats.sum() / sum(lengths))
+    spread = [pose.expand(steps, -1, -1) for pose, steps in zip(poses, lengths, strict=True)]
+    each_step = likelihood(model, pieces, poses=spread)
+    np.testing.assert_allclose(each_step.nats, scored.nats, atol=1e-3)
+
+
+def test_poses_are_spread_as_the_passages_have_them() -> None:
+    made = config()
+    torch.manual_seed(1)
+    model = ComposerNetwork(made)
+    pieces: list[StyledPiece] = [
+        StyledPiece(encode(made, music(made, 40, seed)), 1) for seed in range(4)
+    ]
+    fit_poses(model, pieces)
+    heard = []
+    for styled in pieces:
+        for start in range(0, 40, 8):
+            frames = torch.from_numpy(passage(styled.piece, start)).float()[None]
+            with torch.no_grad():
+                heard.append(model.encoder(frames).poses[0, 1].double().numpy())
+    table = np.array(heard)
+    np.testing.assert_allclose(model.pose_mean[1], table.mean(axis=0), atol=1e-5)
+    factor = model.pose_spread[1].numpy()
+    np.testing.assert_allclose(factor @ factor.T, np.cov(table.T), atol=1e-5)
+    assert not model.pose_mean[0].any()
+    assert not model.pose_spread[0].any()

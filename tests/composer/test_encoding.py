@@ -1,0 +1,401 @@
+"""What the composer reads of a piece, against slow loops over its notes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from deepmusic.composer.config import ComposerConfig
+from deepmusic.composer.encoding import (
+    PLACES,
+    UNKNOWN_LEFT,
+    Encoded,
+    encode,
+    normalised,
+    places_of,
+    transposed,
+)
+from deepmusic.composer.passages import MANNER, manner, passage, passage_starts
+from deepmusic.composer.repetition import LENGTHS
+from deepmusic.errors import DeepMusicError, ScoreError
+from deepmusic.music import Grid, Key, KeySignature, Part, TimeSignature, bars_of
+
+FIELDS = ("before", "written", "repeated", "likeness", "earlier", "places")
+
+
+def config(**options: object) -> ComposerConfig:
+    small = {"styles": ("a",), "parts": 2, "lowest": 60, "keys": 5, "passage_steps": 8}
+    return ComposerConfig(**{**small, **options})
+
+
+@st.composite
+def pieces(draw: st.DrawFn) -> Grid:
+    """Short pieces that repeat themselves, with changes of metre, of one to three parts."""
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    steps, parts = draw(st.integers(1, 40)), draw(st.integers(1, 3))
+    free = np.zeros((parts, 5), int)
+    rows = []
+    period = draw(st.sampled_from([3, 8, 100]))
+    pattern = random.random((period, parts, 5)) < 0.25
+    lengths = random.integers(1, 5, (period, parts, 5))
+    for step in range(steps):
+        for part, key in zip(*np.nonzero(pattern[step % period]), strict=True):
+            if free[part, key] <= step:
+                length = min(int(lengths[step % period, part, key]), steps - step)
+                rows.append((step, length, 60 + key, part))
+                free[part, key] = step + length
+    onset, duration, pitch, part = np.array(rows, np.int64).reshape(-1, 4).T
+    metres = [TimeSignature(0, *draw(st.sampled_from([(4, 4), (3, 4), (2, 4), (6, 8)])))]
+    if draw(st.booleans()):
+        metres.append(TimeSignature(draw(st.integers(1, 40)), 3, 8))
+    return Grid(
+        4, steps, onset, duration, pitch, part, parts=(Part(),) * parts,
+        time_signatures=tuple(metres),
+    )  # fmt: skip
+
+
+def slow(piece: Encoded) -> dict[str, np.ndarray]:
+    """Everything of a whole piece, painted note by note and compared step by step."""
+    made, grid = piece.config, piece.grid
+    steps, keys, states = grid.steps, made.keys, made.states
+    sounding = np.zeros((steps, made.elements), bool)
+    struck = np.zeros_like(sounding)
+    # what each part does, note by note: grid parts that are merged are still two players
+    doing: list[list[list[tuple[int, bool]]]] = [
+        [[] for _ in range(steps)] for _ in range(made.parts)
+    ]
+    for onset, duration, pitch, part in zip(
+        grid.onset.tolist(), grid.duration.tolist(), grid.pitch.tolist(), grid.part.tolist(),
+        strict=True,
+    ):  # fmt: skip
+        line = min(part, made.parts - 1)
+        element = line * keys + pitch - made.lowest
+        struck[onset, element] = True
+        for step in range(onset, onset + duration):
+            sounding[step, element] = True
+            doing[line][step].append((pitch, step == onset))
+    sets = np.zeros((steps, made.symbols), bool)
+    before = np.zeros((steps, 2 * made.elements), bool)
+    for step in range(steps):
+        for element in range(made.elements):
+            if not made.has_onsets:
+                sets[step, element] = sounding[step, element]
+            elif struck[step, element]:
+                sets[step, 2 * element + 1] = True
+            elif sounding[step, element]:
+                sets[step, 2 * element] = True
+            if step:
+                before[step, 2 * element] = sounding[step - 1, element]
+                before[step, 2 * element + 1] = struck[step - 1, element]
+    earlier, repeated = np.zeros_like(sets), np.zeros_like(sets)
+    likeness = np.zeros((steps, made.parts), np.uint8)
+    bars = bars_of(grid)
+    for step in range(steps):
+        bar = max(n for n, start in enumerate(bars.start) if start <= step)
+        ago = step - int(bars.length[bar])
+        if made.has_bars and ago >= 0:
+            earlier[step] = sets[ago]
+        for part in range(made.parts if made.repeats else 0):
+            did = [sorted(frame) for frame in doing[part]]
+            for number, length in enumerate(LENGTHS, start=1):
+                for other in range(length, step):
+                    if did[other - length : other] == did[step - length : step]:
+                        columns = slice(part * keys * states, (part + 1) * keys * states)
+                        repeated[step, columns] = sets[other, columns]
+                        likeness[step, part] = number
+    return {
+        "before": before,
+        "written": sets,
+        "repeated": repeated,
+        "likeness": likeness,
+        "earlier": earlier,
+    }
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    grid=pieces(),
+    parts=st.integers(1, 3),
+    has_onsets=st.booleans(),
+    has_bars=st.booleans(),
+    repeats=st.booleans(),
+)
+def test_an_excerpt_equals_what_a_slow_loop_paints(
+    grid: Grid, parts: int, has_onsets: bool, has_bars: bool, repeats: bool
+) -> None:
+    made = config(parts=parts, has_onsets=has_onsets, has_bars=has_bars, repeats=repeats)
+    piece = encode(made, grid)
+    excerpt = piece.excerpt(0, len(piece))
+    for name, expected in slow(piece).items():
+        np.testing.assert_array_equal(getattr(excerpt, name), expected, err_msg=name)
+    assert excerpt.places.shape == (grid.steps, 5)
+    assert (excerpt.places < np.array(PLACES)).all()
+    assert excerpt.places.any() <= has_bars
+
+
+@settings(deadline=None, max_examples=40)
+@given(grid=pieces(), data=st.data())
+def test_an_excerpt_from_the_middle_is_those_rows_of_the_whole(
+    grid: Grid, data: st.DataObject
+) -> None:
+    piece = encode(config(), grid)
+    start = data.draw(st.integers(0, grid.steps - 1))
+    stop = data.draw(st.integers(start + 1, grid.steps))
+    whole, part = piece.excerpt(0, grid.steps), piece.excerpt(start, stop)
+    for name in FIELDS:
+        np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[start:stop])
+
+
+@settings(deadline=None, max_examples=30)
+@given(grid=pieces(), data=st.data())
+def test_what_comes_later_is_in_nothing_that_is_read_before(
+    grid: Grid, data: st.DataObject
+) -> None:
+    step = data.draw(st.integers(0, grid.steps - 1))
+    kept = grid.onset < step
+    cut = Grid(
+        4,
+        grid.steps,
+        grid.onset[kept],
+        np.minimum(grid.duration[kept], step - grid.onset[kept]),
+        grid.pitch[kept],
+        grid.part[kept],
+        parts=grid.parts,
+        time_signatures=grid.time_signatures,
+    )
+    one, other = (encode(config(), g).excerpt(0, grid.steps) for g in (grid, cut))
+    for name in FIELDS:
+        seen = step if name == "written" else step + 1
+        np.testing.assert_array_equal(
+            getattr(one, name)[:seen], getattr(other, name)[:seen], err_msg=name
+        )
+
+
+@settings(deadline=None, max_examples=30)
+@given(grid=pieces(), has_onsets=st.booleans(), data=st.data())
+def test_an_excerpt_moved_is_the_excerpt_of_the_moved_piece(
+    grid: Grid, has_onsets: bool, data: st.DataObject
+) -> None:
+    made = config(lowest=55, keys=15, has_onsets=has_onsets)
+    semitones = data.draw(st.integers(-5, 5))
+    excerpt = encode(made, grid).excerpt(0, grid.steps).transposed(made, semitones)
+    moved = encode(made, transposed(grid, semitones)).excerpt(0, grid.steps)
+    for name in FIELDS:
+        np.testing.assert_array_equal(getattr(excerpt, name), getattr(moved, name), err_msg=name)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 14, 15, 16, 17])
+def test_pieces_of_about_a_bar_have_nothing_a_bar_ago(steps: int) -> None:
+    piece = encode(config(), Grid(4, steps, np.arange(steps), np.ones(steps, int), [60] * steps))
+    excerpt = piece.excerpt(0, steps)
+    assert excerpt.written[:, 1].all()
+    assert excerpt.earlier.any(axis=1).tolist() == [step >= 16 for step in range(steps)]
+
+
+def test_frames_outside_the_piece_are_silent() -> None:
+    grid = Grid(4, 6, [0, 2], [6, 1], [60, 62])
+    piece = encode(config(), grid)
+    sounding, struck = piece.frames(-3, 9)
+    assert sounding.shape == struck.shape == (12, 10)
+    assert sounding[:, 0].tolist() == [False] * 3 + [True] * 6 + [False] * 3
+    assert struck[:, 0].nonzero()[0].tolist() == [3]
+    assert sounding[:, 2].nonzero()[0].tolist() == [5]
+    inside, struck = piece.frames(1, 3)  # a note that goes on is not struck again
+    assert inside[:, 0].all()
+    assert not struck[:, 0].any()
+
+
+def test_a_silent_piece_is_encoded_too() -> None:
+    piece = encode(config(), Grid(4, 3, [], [], np.zeros(0, int)))
+    excerpt = piece.excerpt(0, 3)
+    assert not excerpt.written.any()
+    assert len(encode(config(), Grid(4, 0, [], [], np.zeros(0, int)))) == 0
+
+
+@pytest.mark.parametrize("pitch", [59, 65])
+def test_notes_outside_the_keys_are_refused(pitch: int) -> None:
+    with pytest.raises(ScoreError, match="60 to 64") as caught:
+        encode(config(), Grid(4, 4, [0], [4], [pitch]))
+    assert caught.value.code == "out_of_range"
+
+
+# -------------------------------------------------------------------------------------- places
+
+
+@settings(deadline=None, max_examples=40)
+@given(grid=pieces(), count=st.integers(1, 30))
+def test_places_equal_a_count_step_by_step(grid: Grid, count: int) -> None:
+    bars = bars_of(grid)
+    places = places_of(bars, grid.steps, count)
+    bar, since = -1, 0
+    for step in range(grid.steps):
+        since += 1
+        if step in bars.start:
+            bar, since = bar + 1, 0
+        kind = bars.length[bar] // 2 + (32 if bars.is_compound[bar] else 0)
+        left = min(max(count - 1 - bar, 0), 8)
+        assert places[step].tolist() == [since, kind, bar % 8, left, min(bar, 4)]
+
+
+def test_places_stay_in_their_tables_however_odd_the_metre() -> None:
+    for over, under in ((255, 1), (12, 8), (255, 8), (1, 64), (7, 32)):
+        grid = Grid(
+            4, 700, [], [], np.zeros(0, int), time_signatures=(TimeSignature(0, over, under),)
+        )
+        places = places_of(bars_of(grid), 700, 300)
+        assert (places < np.array(PLACES)).all(), (over, under)
+        assert places[:, 3].max() < UNKNOWN_LEFT  # which is never told of a piece by chance
+
+
+def test_three_four_and_six_eight_are_different_kinds_of_bars() -> None:
+    kinds = set()
+    for over, under in ((3, 4), (6, 8), (4, 4), (2, 4), (12, 8), (9, 8), (2, 2)):
+        grid = Grid(
+            4, 8, [], [], np.zeros(0, int), time_signatures=(TimeSignature(0, over, under),)
+        )
+        kinds.add(int(places_of(bars_of(grid), 8, 1)[0, 1]))
+    assert len(kinds) == 6  # 4/4 and 2/2 are one
+
+
+def test_bars_left_are_those_of_the_whole_piece() -> None:
+    grid = Grid(4, 32, [0], [1], [60])
+    assert encode(config(), grid).places[::16, 3].tolist() == [1, 0]
+    assert encode(config(), grid, bars=7).places[::16, 3].tolist() == [6, 5]
+    assert encode(config(), grid, bars=1).places[::16, 3].tolist() == [0, 0]
+
+
+# ---------------------------------------------------------------------------------- normalised
+
+MAJOR = [60, 64, 67, 65, 69, 67, 65, 62, 59, 60, 64, 62, 60]
+MINOR = [57, 60, 64, 62, 65, 64, 62, 59, 56, 57, 60, 59, 57]
+
+
+def tune(pitches: list[int], shift: int = 0) -> Grid:
+    count = len(pitches)
+    duration = np.full(count, 2)
+    duration[-1] = 6
+    return Grid(
+        4, 2 * count + 4, 2 * np.arange(count), duration, np.array(pitches) + shift,
+        key_signatures=(KeySignature(0, 2),),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("pitches", "is_minor"), [(MAJOR, False), (MINOR, True)])
+@pytest.mark.parametrize("shift", range(-14, 15))
+def test_all_transpositions_become_one(pitches: list[int], is_minor: bool, shift: int) -> None:
+    grid = tune(pitches, shift)
+    moved, key, by = normalised(grid)
+    assert key == Key((pitches[-1] + shift) % 12, is_minor)
+    assert -6 <= by <= 6
+    np.testing.assert_array_equal(moved.pitch, grid.pitch.astype(int) + by)
+    octaves = moved.pitch.astype(int) - np.array(pitches)
+    assert len(set(octaves.tolist())) == 1
+    assert octaves[0] % 12 == 0
+    np.testing.assert_array_equal(moved.onset, grid.onset)
+    assert moved.key_signatures == ()
+
+
+def test_music_at_the_ends_of_the_keys_is_moved_by_octaves_into_them() -> None:
+    low, high = tune(MAJOR, 21 - 59), tune(MAJOR, 108 - 69)
+    for grid in (low, high):
+        moved, key, by = normalised(grid)
+        assert (key.tonic + by) % 12 == 0
+        assert moved.pitch.min() >= 21
+        assert moved.pitch.max() <= 108
+    few, _, by = normalised(tune(MAJOR), lowest=30, keys=20)
+    assert few.pitch.max() < 50
+    assert by % 12 == 0
+    again, key, by = normalised(Grid(4, 4, [], [], np.zeros(0, int)))
+    assert (again.steps, key, by) == (4, Key(0, False), 0)
+
+
+def test_music_wider_than_the_keys_is_refused() -> None:
+    with pytest.raises(
+        ScoreError, match="span 106 semitones and do not fit into the 88 keys"
+    ) as caught:
+        normalised(Grid(4, 8, [0, 4], [4, 4], [10, 116]))
+    assert caught.value.code == "out_of_range"
+
+
+# ------------------------------------------------------------------------------------ passages
+
+
+def test_passages_are_what_sounds_and_what_is_struck() -> None:
+    grid = Grid(4, 10, [0, 4, 4], [6, 2, 6], [60, 62, 64], [0, 0, 1], parts=(Part(), Part()))
+    made = config()
+    piece = encode(made, grid)
+    assert passage_starts(piece).tolist() == [0, 8]
+    frames = passage(piece, 4)
+    assert frames.shape == (8, 20)
+    sounding, struck = piece.frames(4, 12)
+    np.testing.assert_array_equal(frames[:, 0::2], sounding)
+    np.testing.assert_array_equal(frames[:, 1::2], struck)
+    assert not passage(piece, -8).any()
+    assert not passage(piece, 10).any()
+    assert passage_starts(encode(made, Grid(4, 0, [], [], np.zeros(0, int)))).tolist() == [0]
+
+
+@settings(deadline=None, max_examples=40)
+@given(grid=pieces(), start=st.integers(-6, 40))
+def test_manner_equals_a_count_by_hand(grid: Grid, start: int) -> None:
+    made = config(parts=3, passage_steps=16)
+    piece = encode(made, grid)
+    got = manner(made, passage(piece, start))
+    notes = [
+        (o, d, p, o + d)
+        for o, d, p in zip(
+            grid.onset.tolist(), grid.duration.tolist(), grid.pitch.tolist(), strict=True
+        )
+    ]
+    struck = [(o - start, p) for o, _, p, _ in notes if start <= o < start + 16]
+    counts = [sum(o <= step < end for o, _, _, end in notes) for step in range(start, start + 16)]
+    heard = [n for n, count in enumerate(counts) if count]
+    if not struck:
+        assert got.tolist() == [0] * len(MANNER)
+        return
+    beats = (heard[-1] + 1 - heard[0]) / 4
+    expected = [
+        len(struck) / beats,
+        sum(p for _, p in struck) / len(struck),
+        sum(counts) / len(heard),
+        sum(counts) / len(struck),
+        sum(o % 4 != 0 for o, _ in struck) / len(struck),
+    ]
+    np.testing.assert_allclose(got, expected)
+
+
+# -------------------------------------------------------------------------------------- config
+
+
+def test_a_configuration_comes_back_from_its_dictionary() -> None:
+    made = config(styles=("folk", "pop"), routing="em", iterations=2)
+    assert ComposerConfig.from_dict(made.to_dict()) == made
+    assert (made.elements, made.states, made.symbols) == (10, 2, 20)
+    assert config(has_onsets=False).symbols == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"styles": ()}, "one or more"),
+        ({"styles": ("a", "a")}, "different styles"),
+        ({"parts": 0}, "parts is at least 1"),
+        ({"keys": 0}, "keys is at least 1"),
+        ({"lowest": 100, "keys": 88}, "MIDI"),
+        ({"lowest": -1}, "MIDI"),
+        ({"passage_steps": 9}, "whole beats"),
+        ({"passage_steps": 0}, "whole beats"),
+        ({"dropout": 1.0}, r"in \[0, 1\)"),
+    ],
+)
+def test_impossible_configurations_are_refused(options: dict[str, object], said: str) -> None:
+    with pytest.raises(DeepMusicError, match=said):
+        config(**options)
+
+
+def test_a_configuration_with_other_fields_is_refused() -> None:
+    with pytest.raises(DeepMusicError, match="'colour'"):
+        ComposerConfig.from_dict({"styles": ["a"], "colour": 3})
+    with pytest.raises(DeepMusicError, match="lacks its styles"):
+        ComposerConfig.from_dict({"parts": 1})

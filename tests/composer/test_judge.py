@@ -1,0 +1,291 @@
+"""The judge of style: what it tells apart, what makes no difference to it, and what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deepmusic.composer.judge import Judge
+from deepmusic.datasets.symbolic import load_symbolic
+from deepmusic.errors import CheckpointError, DataError
+from deepmusic.music import Grid, Part, Tempo, TimeSignature
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "symbolic"
+SCALE = np.array([0, 2, 4, 5, 7, 9, 11])
+
+
+def hymn(seed: int, beats: int = 48) -> Grid:
+    """A chord of four voices each beat, the voices moving by step."""
+    random = np.random.default_rng(seed)
+    walk = np.cumsum(random.integers(-1, 2, beats))
+    degrees = walk[:, None] + np.array([0, 4, 9, 14]) + 7
+    pitch = 36 + random.integers(12) + 12 * (degrees // 7) + SCALE[degrees % 7]
+    onset = np.repeat(np.arange(beats) * 4, 4)
+    return Grid(
+        4,
+        beats * 4,
+        onset=onset,
+        duration=np.full(len(onset), 4),
+        pitch=np.clip(pitch, 0, 127).ravel(),
+        part=np.tile(np.arange(4), beats),
+        parts=tuple(Part(name) for name in ("bass", "tenor", "alto", "soprano")),
+    )
+
+
+def jig(seed: int, beats: int = 48) -> Grid:
+    """One line in eighths with leaps, its first four beats again later."""
+    random = np.random.default_rng(seed)
+    degrees = random.choice([0, 2, 4, 7, 9, 11], (beats // 16, 2, 8))
+    degrees = np.concatenate([degrees, degrees], axis=1).ravel()
+    pitch = 60 + random.integers(12) + 12 * (degrees // 7) + SCALE[degrees % 7]
+    steps = 2 * len(degrees)
+    return Grid(4, steps, onset=np.arange(0, steps, 2), duration=[2] * len(degrees), pitch=pitch)
+
+
+MAKERS: dict[str, Callable[[int], Grid]] = {"hymn": hymn, "jig": jig}
+
+
+def trained() -> Judge:
+    styles = [style for style in MAKERS for _ in range(6)]
+    return Judge.train([MAKERS[style](number) for number, style in enumerate(styles)], styles)
+
+
+@pytest.fixture(scope="module")
+def judge() -> Judge:
+    return trained()
+
+
+@pytest.fixture(params=list(MAKERS))
+def piece(request: pytest.FixtureRequest) -> Grid:
+    return MAKERS[request.param](1000)
+
+
+def merged(grid: Grid) -> Grid:
+    """All in one part."""
+    return Grid.from_roll(
+        grid.roll(lowest=0, keys=128),
+        grid.onset_roll(lowest=0, keys=128),
+        steps_per_beat=grid.steps_per_beat,
+        lowest=0,
+    )
+
+
+def test_tells_held_out_pieces_apart(judge: Judge) -> None:
+    for style, make in MAKERS.items():
+        for seed in range(100, 110):
+            assert judge.probabilities(make(seed))[style] > 0.7
+
+
+def test_hears_spoiled_music(judge: Judge, piece: Grid) -> None:
+    random = np.random.default_rng(0)
+    notes = len(piece.onset)
+    pitch = random.permutation(np.arange(notes) % 40 + 40)
+    spoiled = Grid(
+        4,
+        piece.steps,
+        onset=piece.onset,
+        duration=piece.duration,
+        pitch=pitch,
+        part=np.arange(notes),
+        parts=(Part(),) * notes,
+    )
+    assert judge.spoiled(piece) < 0.4
+    assert judge.spoiled(spoiled) > 0.6
+    assert max(judge.probabilities(spoiled).values()) < max(judge.probabilities(piece).values())
+
+
+@pytest.mark.parametrize("semitones", [-5, 1, 6, 12])
+def test_transposition_changes_nothing(judge: Judge, piece: Grid, semitones: int) -> None:
+    moved = replace(piece, pitch=piece.pitch.astype(int) + semitones)
+    assert judge.probabilities(moved) == judge.probabilities(piece)
+    assert judge.spoiled(moved) == judge.spoiled(piece)
+
+
+def test_parts_change_nothing(judge: Judge) -> None:
+    piece = hymn(1000)
+    assert len(piece.parts) == 4
+    assert judge.probabilities(merged(piece)) == judge.probabilities(piece)
+    doubled = Grid(
+        4,
+        piece.steps,
+        onset=np.tile(piece.onset, 2),
+        duration=np.tile(piece.duration, 2),
+        pitch=np.tile(piece.pitch, 2),
+        part=np.concatenate([piece.part, piece.part + 4]),
+        parts=piece.parts * 2,
+    )
+    assert judge.probabilities(doubled) == judge.probabilities(piece)
+
+
+def test_what_is_not_heard_changes_nothing(judge: Judge, piece: Grid) -> None:
+    other = replace(
+        piece,
+        velocity=17,
+        parts=tuple(Part("organ", program=19) for _ in piece.parts),
+        tempos=(Tempo(0, 300_000),),
+        time_signatures=(TimeSignature(0, 3, 4),),
+    )
+    assert judge.probabilities(other) == judge.probabilities(piece)
+
+
+def test_drums_change_nothing(judge: Judge) -> None:
+    piece = jig(1000)
+    onset = np.arange(0, piece.steps, 4)
+    drummed = Grid(
+        4,
+        piece.steps,
+        onset=np.concatenate([piece.onset, onset]),
+        duration=np.concatenate([piece.duration, np.ones_like(onset)]),
+        pitch=np.concatenate([piece.pitch, np.full(len(onset), 36)]),
+        part=np.concatenate([piece.part, np.ones(len(onset), int)]),
+        parts=(*piece.parts, Part("drums", is_drum=True)),
+    )
+    assert judge.probabilities(drummed) == judge.probabilities(piece)
+
+
+def test_a_finer_grid_changes_nothing(judge: Judge, piece: Grid) -> None:
+    finer = Grid(
+        12,
+        3 * piece.steps,
+        onset=3 * piece.onset,
+        duration=3 * piece.duration,
+        pitch=piece.pitch,
+        part=piece.part,
+        parts=piece.parts,
+    )
+    assert judge.probabilities(finer) == judge.probabilities(piece)
+
+
+def test_rests_around_the_music_change_nothing(judge: Judge, piece: Grid) -> None:
+    later = replace(piece, steps=piece.steps + 80, onset=piece.onset + 40)
+    assert judge.probabilities(later) == judge.probabilities(piece)
+
+
+def test_arrays_round_trip(judge: Judge, piece: Grid, tmp_path: Path) -> None:
+    np.savez(tmp_path / "judge.npz", **judge.to_arrays())
+    with np.load(tmp_path / "judge.npz") as arrays:
+        again = Judge.from_arrays(dict(arrays), list(judge.styles))
+    assert again.probabilities(piece) == judge.probabilities(piece)
+    assert sum(array.nbytes for array in judge.to_arrays().values()) < 300_000
+
+
+@pytest.mark.parametrize(
+    ("name", "damaged"),
+    [
+        ("version", None),
+        ("version", np.array([99])),
+        ("mean", None),
+        ("mean", np.zeros(3, np.float32)),
+        ("scale", 0.0),
+        ("hidden_weight", np.nan),
+        ("hidden_bias", np.zeros(0, np.float32)),
+        ("weight", np.inf),
+        ("bias", np.zeros(7, np.float32)),
+        ("bias", np.array(["a", "b", "c"])),
+        ("temperature", -1.0),
+        ("temperature", np.ones((1, 1), np.float32)),
+    ],
+)
+def test_damaged_arrays_are_refused(
+    judge: Judge, name: str, damaged: float | np.ndarray | None
+) -> None:
+    arrays = judge.to_arrays()
+    if damaged is None:
+        del arrays[name]
+    elif isinstance(damaged, float):
+        arrays[name] = np.full_like(arrays[name], damaged)
+    else:
+        arrays[name] = damaged
+    with pytest.raises(CheckpointError):
+        Judge.from_arrays(arrays, judge.styles)
+
+
+@pytest.mark.parametrize("styles", [[], ["hymn"], ["hymn", "hymn"], ["hymn", "jig", "march"]])
+def test_styles_that_do_not_fit_are_refused(judge: Judge, styles: list[str]) -> None:
+    with pytest.raises(CheckpointError):
+        Judge.from_arrays(judge.to_arrays(), styles)
+
+
+def test_one_style_is_certain() -> None:
+    judge = Judge.train([hymn(0)], ["hymn"])
+    assert judge.probabilities(hymn(1)) == {"hymn": 1.0}
+    assert judge.probabilities(jig(1)) == {"hymn": 1.0}
+    assert 0 <= judge.spoiled(jig(1)) <= 1
+    again = Judge.from_arrays(judge.to_arrays(), judge.styles)
+    assert again.spoiled(jig(1)) == judge.spoiled(jig(1))
+
+
+def test_one_piece_a_style_is_enough() -> None:
+    judge = Judge.train([hymn(0), jig(0), jig(0, 16)], ["hymn", "jig", "short jig"])
+    assert judge.probabilities(hymn(1))["hymn"] > 0.5
+
+
+def test_is_deterministic(judge: Judge) -> None:
+    again = trained().to_arrays()
+    for name, array in judge.to_arrays().items():
+        np.testing.assert_array_equal(again[name], array)
+
+
+@pytest.mark.parametrize("steps", [0, 64])
+def test_without_notes_all_styles_are_alike(judge: Judge, steps: int) -> None:
+    empty = Grid(4, steps, *np.zeros((3, 0), np.int64))
+    assert judge.probabilities(empty) == {"hymn": 0.5, "jig": 0.5}
+    assert judge.spoiled(empty) == 1
+    drums = Grid(4, 4, onset=[0], duration=[1], pitch=[36], parts=(Part(is_drum=True),))
+    assert judge.probabilities(drums) == {"hymn": 0.5, "jig": 0.5}
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        Grid(4, 1, onset=[0], duration=[1], pitch=[60]),
+        Grid(1, 2, onset=[0, 1], duration=[1, 1], pitch=[0, 127]),
+        Grid(32767, 40_000, onset=[0, 1, 39_999], duration=[1, 1, 1], pitch=[60, 60, 61]),
+        Grid(4, 2**27, onset=[0, 2**27 - 1], duration=[2**27, 1], pitch=[60, 62]),
+    ],
+    ids=["a step", "two steps", "fine steps", "years"],
+)
+def test_odd_pieces_have_probabilities(judge: Judge, grid: Grid) -> None:
+    found = judge.probabilities(grid)
+    assert sum(found.values()) == pytest.approx(1)
+    assert all(0 <= value <= 1 for value in found.values())
+
+
+def test_of_a_long_piece_some_excerpts_are_heard(judge: Judge) -> None:
+    piece, times = hymn(1000), 500
+    late = np.repeat(np.arange(times) * piece.steps, len(piece.onset))
+    long = Grid(
+        4,
+        times * piece.steps,
+        onset=np.tile(piece.onset, times) + late,
+        duration=np.tile(piece.duration, times),
+        pitch=np.tile(piece.pitch, times),
+        part=np.tile(piece.part, times),
+        parts=piece.parts,
+    )
+    assert judge.probabilities(long)["hymn"] > 0.5
+
+
+def test_needs_pieces_with_notes() -> None:
+    empty = Grid(4, 8, *np.zeros((3, 0), np.int64))
+    with pytest.raises(DataError, match="jig"):
+        Judge.train([hymn(0), empty], ["hymn", "jig"])
+    with pytest.raises(DataError):
+        Judge.train([], [])
+    with pytest.raises(ValueError, match="each grid has a style"):
+        Judge.train([hymn(0)], [])
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the symbolic data are not here")
+def test_tells_chorales_from_piano_pieces() -> None:
+    sets = [load_symbolic(name, DATA) for name in ("chorales", "piano-midi")]
+    train = [piece for loaded in sets for piece in loaded.train[:6]]
+    judge = Judge.train([piece.grid for piece in train], [piece.style for piece in train])
+    test = [piece for loaded in sets for piece in loaded.test[:20]]
+    found = [judge.probabilities(piece.grid)[piece.style] for piece in test]
+    assert np.mean(np.array(found) > 0.5) > 0.95
+    assert np.mean(found) > 0.8

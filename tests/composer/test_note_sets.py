@@ -1,0 +1,347 @@
+"""The sets of notes: their probabilities are exact, and what is drawn follows them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+
+from deepmusic.composer import NoteSetHead, spelled
+from deepmusic.errors import ShapeError
+
+
+def random(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def every_set(keys: int, states: int = 1) -> torch.Tensor:
+    """All sets that hold one symbol of a key at most, ``(sets, keys * states)``."""
+    rows = []
+    for choice in itertools.product(range(-1, states), repeat=keys):
+        row = [False] * (keys * states)
+        for key, state in enumerate(choice):
+            if state >= 0:
+                row[key * states + state] = True
+        rows.append(row)
+    return torch.tensor(rows)
+
+
+def head(keys: int = 6, states: int = 1, suggestions: int = 0, seed: int = 0) -> NoteSetHead:
+    torch.manual_seed(seed)
+    made = NoteSetHead(
+        5, keys=keys, states=states, hidden=16, embedding=8, suggestions=suggestions
+    ).double()
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.6)  # far from even chances
+    with torch.no_grad():
+        made.embed.weight[made.symbols] = 0  # the beginning, of which nothing is summed
+    return made
+
+
+def told(made: NoteSetHead, count: int, *, masked: bool = True) -> dict[str, torch.Tensor]:
+    """One context for all rows, and what goes with it."""
+    options = {"context": torch.randn(1, 5, dtype=torch.float64).expand(count, -1)}
+    if masked:
+        options["allowed"] = (torch.rand(1, made.symbols) > 0.4).expand(count, -1)
+    if made.suggestions:
+        shape = (1, made.suggestions, made.symbols)
+        options["suggested"] = (torch.rand(shape) > 0.5).expand(count, -1, -1)
+    return options
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    keys=st.integers(1, 5),
+    states=st.integers(1, 2),
+    suggestions=st.integers(0, 2),
+    masked=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_all_sets_together_have_probability_one(
+    keys: int, states: int, suggestions: int, masked: bool, seed: int
+) -> None:
+    made = head(keys, states, suggestions, seed)
+    rolls = every_set(keys, states)
+    options = told(made, len(rolls), masked=masked)
+    chances = made(roll=rolls, **options).exp()
+    assert chances.sum().item() == pytest.approx(1, abs=1e-9)
+    if masked:
+        is_barred = (rolls & ~options["allowed"]).any(dim=1)
+        assert (chances[is_barred] == 0).all()
+        assert (chances[~is_barred] > 0).all()
+
+
+@pytest.mark.parametrize("states", [1, 2])
+def test_two_symbols_of_a_key_have_no_chance_together(states: int) -> None:
+    made = head(3, states)
+    rolls = torch.tensor(list(itertools.product([False, True], repeat=made.symbols)))
+    chances = made(told(made, len(rolls))["context"], rolls).exp()
+    doubled = rolls.unflatten(1, (3, states)).sum(dim=2).gt(1).any(dim=1)
+    assert doubled.sum().item() == (0 if states == 1 else 64 - 27)
+    assert (chances[doubled] == 0).all()
+    assert chances.sum().item() == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.parametrize(("states", "suggestions"), [(1, 0), (2, 0), (2, 3)])
+def test_probability_is_the_product_of_the_masked_conditionals(
+    states: int, suggestions: int
+) -> None:
+    made = head(4, states, suggestions)
+    end = made.symbols
+    rolls = every_set(4, states)
+    options = told(made, len(rolls))
+    got = made(roll=rolls, **options).tolist()
+    weights = {name: p.detach().numpy() for name, p in made.named_parameters()}
+    context = options["context"][0].numpy()
+    allowed = options["allowed"][0].tolist()
+
+    def linear(name: str, x: np.ndarray) -> np.ndarray:
+        return weights[f"{name}.weight"] @ x + weights.get(f"{name}.bias", 0.0)
+
+    for roll, log_prob in zip(rolls, got, strict=True):
+        summed, last = np.zeros(8), np.zeros(8)
+        least, expected = 0, 0.0
+        for symbol in [*roll.nonzero().flatten().tolist(), end]:
+            hidden = np.maximum(
+                linear("start", context) + linear("join", np.concatenate([summed, last])), 0
+            )
+            hidden = hidden + np.maximum(linear("middle", hidden), 0)
+            scores = linear("read", hidden) + linear("read_context", context)
+            if suggestions:
+                trust = linear("trust", context)
+                for number in range(suggestions):
+                    for y in range(end):
+                        scores[y] += trust[number] * float(options["suggested"][0, number, y])
+            may = [(y >= least and allowed[y]) for y in range(end)] + [True]
+            total = sum(math.exp(s) for s, ok in zip(scores, may, strict=True) if ok)
+            expected += math.log(math.exp(scores[symbol]) / total) if may[symbol] else -math.inf
+            if symbol != end:
+                # what stands for a symbol: one half is summed, the other is of the last alone
+                summed = summed + weights["embed.weight"][symbol, :8]
+                last = weights["embed.weight"][symbol, 8:]
+                least = (symbol // states + 1) * states
+        assert log_prob == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_set_is_scored_alike_beside_larger_ones() -> None:
+    made = head()
+    context = torch.randn(2, 5, dtype=torch.float64)
+    small, large = torch.tensor([[0, 1, 0, 0, 0, 0]]), torch.ones(1, 6, dtype=torch.long)
+    alone = made(context[:1], small)
+    together = made(context, torch.cat([small, large]))
+    torch.testing.assert_close(alone[0], together[0])
+    assert made(context[:0], small[:0]).shape == (0,)
+
+
+def test_spelling_and_back() -> None:
+    rolls = every_set(5)
+    symbols = spelled(rolls)
+    assert symbols.shape == (32, 6)
+    for roll, word in zip(rolls, symbols.tolist(), strict=True):
+        notes = roll.nonzero().flatten().tolist()
+        assert word == notes + [5] * (6 - len(notes))
+    assert spelled(torch.zeros(3, 5)).tolist() == [[5]] * 3
+    assert spelled(torch.zeros(0, 5)).shape == (0, 1)
+
+
+def test_gradients_reach_every_parameter() -> None:
+    made = head(6, 2, suggestions=2)
+    rolls = every_set(6, 2)[::40]
+    made(roll=rolls, **told(made, len(rolls), masked=False)).sum().backward()
+    for name, parameter in made.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_suggestions_are_trusted_as_the_context_says() -> None:
+    made = head(3, suggestions=1)
+    context = torch.randn(1, 5, dtype=torch.float64)
+    with torch.no_grad():
+        made.trust.weight.zero_()
+        made.trust.bias.fill_(0)
+        suggestion, other = torch.tensor([[[0, 0, 1]]]), torch.tensor([[[0, 0, 0]]])
+        roll = torch.tensor([[0, 0, 1]])
+        assert made(context, roll, suggested=suggestion) == made(context, roll, suggested=other)
+        made.trust.bias.fill_(20)
+        assert made(context, roll, suggested=suggestion).exp().item() == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("states", [1, 2])
+def test_what_is_drawn_follows_the_probabilities(states: int) -> None:
+    made = head(3, states, suggestions=1)
+    rolls = every_set(3, states)
+    count = 20_000
+    options = told(made, count)
+    options["allowed"] = torch.ones_like(options["allowed"])
+    options["allowed"][:, 1] = False
+    draws = made.sample(random=random(), **options).sets
+    places = {tuple(roll.tolist()): n for n, roll in enumerate(rolls)}
+    drawn = np.bincount([places[tuple(d)] for d in draws.tolist()], minlength=len(rolls)) / count
+    chances = made(roll=rolls, **{n: t[: len(rolls)] for n, t in options.items()}).exp()
+    # six deviations of a share of so many draws
+    bound = 6 * (chances * (1 - chances) / count).sqrt() + 1e-9
+    assert (np.abs(drawn - chances.detach().numpy()) <= bound.detach().numpy()).all()
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    states=st.integers(1, 2),
+    seed=st.integers(0, 10_000),
+    top_p=st.sampled_from([0.5, 1.0]),
+    temperature=st.sampled_from([0.7, 1.0]),
+)
+def test_draws_hold_what_is_required_and_else_only_what_is_wanted(
+    states: int, seed: int, top_p: float, temperature: float
+) -> None:
+    made = head(6, states, seed=seed)
+    generator = random(seed)
+    wanted = torch.from_numpy(generator.random((40, made.symbols)) > 0.5)
+    required = torch.from_numpy(generator.random((40, 6)) > 0.7)
+    state = torch.from_numpy(generator.integers(0, states, (40, 6)))
+    required = required.unsqueeze(2) & (torch.arange(states) == state.unsqueeze(2))
+    # a key that must be in the set in one way may be in no other
+    wanted = (wanted.unflatten(1, (6, states)) & ~required.any(dim=2, keepdim=True)).flatten(1)
+    required = required.flatten(1)
+    allowed = torch.from_numpy(generator.random((40, made.symbols)) > 0.2) | required
+    context = torch.randn(40, 5, dtype=torch.float64)
+    options = {"allowed": allowed, "wanted": wanted, "required": required}
+    drawn = made.sample(context, generator, top_p=top_p, temperature=temperature, **options)
+    assert (drawn.sets & required == required).all()
+    assert not (drawn.sets & ~required & ~(allowed & wanted)).any()
+    assert drawn.sets.unflatten(1, (6, states)).sum(dim=2).max() <= 1
+    # whatever had to be, and however it was drawn: the probability is that of the set
+    torch.testing.assert_close(drawn.log_probs, made(context, drawn.sets, allowed=allowed))
+
+
+def test_what_is_required_is_drawn_though_its_key_might_do_something_else() -> None:
+    made = head(2, 2)
+    required = torch.tensor([[False, True, False, False]]).expand(500, -1)
+    for wanted in (None, torch.ones(500, 4, dtype=torch.bool)):
+        context = torch.randn(500, 5).double()
+        drawn = made.sample(context, random(), required=required, wanted=wanted)
+        assert drawn.log_probs.isfinite().all()
+        assert drawn.sets[:, 1].all()
+        assert not drawn.sets[:, 0].any()
+
+
+@pytest.mark.parametrize("is_told", [True, False], ids=["all-wanted", "nothing-said"])
+def test_other_notes_are_drawn_beside_required_ones(is_told: bool) -> None:
+    made = head(4)
+    required = torch.tensor([[False, True, False, False]]).expand(500, -1)
+    context = torch.randn(500, 5, dtype=torch.float64)
+    wanted = torch.ones(500, 4, dtype=torch.bool) if is_told else None
+    draws = made.sample(context, random(), required=required, wanted=wanted).sets
+    for key in (0, 2, 3):
+        assert 0 < draws[:, key].sum() < 500
+
+
+def test_the_same_chance_draws_the_same() -> None:
+    made = head()
+    context = torch.randn(50, 5, dtype=torch.float64)
+    first, again, other = (made.sample(context, random(seed)).sets for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    generator = random(1)
+    assert torch.equal(made.sample(context, generator).sets, first)
+    assert not torch.equal(made.sample(context, generator).sets, first)  # it goes on
+    assert made.sample(context[:0], generator).sets.shape == (0, 6)
+
+
+def sharpened(following: list[float], states: int, temperature: float, top_p: float) -> list[float]:
+    """Chances of the next symbol, those that strike a key favouring the likely among them."""
+    struck = range(states - 1, len(following) - 1, states)
+    total = sum(following[y] for y in struck)
+    result = list(following)
+    if total == 0:
+        return result
+    weights = {y: (following[y] / total) ** (1 / temperature) for y in struck}
+    shares = {y: weight / sum(weights.values()) for y, weight in weights.items()}
+    kept, reached = {}, 0.0
+    for y in sorted(shares, key=shares.__getitem__, reverse=True):
+        if reached < top_p:
+            kept[y] = shares[y]
+        reached += shares[y]
+    for y in struck:
+        result[y] = total * kept.get(y, 0) / sum(kept.values())
+    return result
+
+
+@pytest.mark.parametrize("states", [1, 2])
+@pytest.mark.parametrize(
+    ("temperature", "top_p"), [(0.5, 1), (2, 1), (1, 0.6), (0.7, 0.8), (1, 0.01)]
+)
+def test_heat_and_top_p_change_which_keys_are_struck_and_nothing_else(
+    states: int, temperature: float, top_p: float
+) -> None:
+    made = head(3, states)
+    end, count = made.symbols, 20_000
+    rolls = every_set(3, states)
+    context = torch.randn(1, 5, dtype=torch.float64)
+    chances = made(context.expand(len(rolls), -1), rolls).exp().tolist()
+    words = [[*roll.nonzero().flatten().tolist(), end] for roll in rolls]
+    expected = []
+    for word in words:
+        chance = 1.0
+        for place, symbol in enumerate(word):
+            following = [0.0] * (end + 1)
+            for other, its in zip(words, chances, strict=True):
+                if other[:place] == word[:place] and len(other) > place:
+                    following[other[place]] += its
+            following = [its / sum(following) for its in following]
+            chance *= sharpened(following, states, temperature, top_p)[symbol]
+        expected.append(chance)
+    assert sum(expected) == pytest.approx(1)
+    draws = made.sample(
+        context.expand(count, -1), random(), temperature=temperature, top_p=top_p
+    ).sets
+    places = {tuple(roll.tolist()): n for n, roll in enumerate(rolls)}
+    drawn = np.bincount([places[tuple(d)] for d in draws.tolist()], minlength=len(rolls)) / count
+    wanted = np.array(expected)
+    # six deviations of a share of so many draws
+    assert (np.abs(drawn - wanted) <= 6 * np.sqrt(wanted * (1 - wanted) / count) + 1e-9).all()
+
+
+@pytest.mark.parametrize("states", [1, 2])
+def test_a_set_that_must_not_be_empty_holds_something_where_it_can(states: int) -> None:
+    made = head(3, states)
+    with torch.no_grad():
+        made.read.bias[-1] += 5  # the end is likely
+    generator = random()
+    context = torch.from_numpy(generator.standard_normal((300, 5)))
+    is_filled = torch.from_numpy(generator.random(300) > 0.5)
+    wanted = torch.from_numpy(generator.random((300, made.symbols)) > 0.7)
+    drawn = made.sample(context, generator, is_filled=is_filled, wanted=wanted)
+    can = wanted.any(dim=1)
+    assert drawn.sets[is_filled & can].any(dim=1).all()
+    assert not drawn.sets[~can].any()
+    assert not drawn.sets[~is_filled].any(dim=1).all()
+    torch.testing.assert_close(drawn.log_probs, made(context, drawn.sets))
+
+
+def test_bad_input_is_refused() -> None:
+    made = head()
+    good = torch.zeros(2, 5).double()
+    with pytest.raises(ShapeError, match=r"\(steps, 5\)"):
+        made(torch.zeros(2, 4), torch.zeros(2, 6))
+    with pytest.raises(ShapeError, match=r"\(2, 6\)"):
+        made(torch.zeros(2, 5), torch.zeros(2, 7))
+    with pytest.raises(ShapeError, match="allowed"):
+        made.sample(good, random(), allowed=torch.ones(2, 5, dtype=torch.bool))
+    with pytest.raises(ShapeError, match="suggested"):
+        made(good, torch.zeros(2, 6), suggested=torch.zeros(2, 1, 6))
+    with pytest.raises(ShapeError, match=r"suggested must have shape \(2, 2, 6\); got None"):
+        head(suggestions=2)(good, torch.zeros(2, 6))
+    with pytest.raises(ShapeError, match="at least 1"):
+        NoteSetHead(0)
+    with pytest.raises(ShapeError, match="at least 1"):
+        NoteSetHead(5, states=0)
+    with pytest.raises(ShapeError, match=r"\(steps, keys\)"):
+        spelled(torch.zeros(3))
+    for bad in ({"temperature": 0.0}, {"top_p": 0.0}, {"top_p": 1.1}):
+        with pytest.raises(ValueError, match="above 0"):
+            made.sample(good, random(), **bad)

@@ -1,0 +1,184 @@
+"""Repeats: what is found equals a slow search, while music grows as at once, and only back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from deepmusic.composer.repetition import (
+    LENGTHS,
+    RepeatFinder,
+    frame_codes,
+    repeats,
+    scattered,
+)
+from deepmusic.music import Grid, Part
+
+
+def scatter(symbols: list[int] | np.ndarray) -> np.ndarray:
+    return scattered(np.asarray(symbols, np.uint64)).view(np.int64)
+
+
+def slow_repeats(symbols: list[int]) -> tuple[list[int], list[int]]:
+    """All earlier places are compared step by step, at every length."""
+    source, likeness = [], []
+    for step in range(len(symbols)):
+        found = (-1, 0)
+        for number, length in enumerate(LENGTHS, start=1):
+            for other in range(length, step):
+                if symbols[other - length : other] == symbols[step - length : step]:
+                    found = (other, number)  # of one length the latest, longer ones before others
+        source.append(found[0])
+        likeness.append(found[1])
+    return source, likeness
+
+
+SEQUENCES = st.one_of(
+    st.lists(st.integers(0, 2), max_size=80),
+    # long repeats: a figure that comes back, with a slip somewhere
+    st.builds(
+        lambda figure, times, place: [*(figure * times)[:place], 9, *(figure * times)[place:]],
+        st.lists(st.integers(0, 3), min_size=1, max_size=20),
+        st.integers(1, 12),
+        st.integers(0, 100),
+    ),
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(symbols=SEQUENCES)
+def test_repeats_equal_a_slow_search(symbols: list[int]) -> None:
+    found = repeats(scatter(symbols))
+    source, likeness = slow_repeats(symbols)
+    assert found.source.tolist() == source
+    assert found.likeness.tolist() == likeness
+    assert found.source.dtype == np.int32
+    assert found.likeness.dtype == np.uint8
+
+
+@settings(deadline=None, max_examples=60)
+@given(count=st.integers(0, 300), alphabet=st.integers(1, 4), seed=st.integers(0, 10_000))
+def test_a_growing_piece_has_the_repeats_of_the_whole(count: int, alphabet: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    symbols = random.integers(0, alphabet, count)
+    if count > 150:  # repeats of more than the greatest length
+        symbols[-75:] = symbols[:75]
+    codes = scatter(symbols)
+    whole = repeats(codes)
+    finder = RepeatFinder()
+    for step, code in enumerate(codes.tolist()):
+        assert finder.next() == (whole.source[step], whole.likeness[step])
+        finder.append(code)
+    # what would come after the last step: that of the piece with any step more
+    longer = repeats(np.append(codes, 0))
+    assert finder.next() == (longer.source[-1], longer.likeness[-1])
+
+
+def test_codes_may_be_given_with_or_without_sign() -> None:
+    codes = scatter([0, 1, 0, 1, 0, 2, 0, 1, 0])
+    assert (codes < 0).any()
+    signed, unsigned = RepeatFinder(), RepeatFinder()
+    for code in codes.tolist():
+        signed.append(code)
+        unsigned.append(code % 2**64)
+        assert signed.next() == unsigned.next()
+    assert signed.next() == (5, 3)  # after 0 1 0, the later of two places
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 10_000), step=st.integers(0, 119))
+def test_what_comes_later_changes_nothing_before(seed: int, step: int) -> None:
+    random = np.random.default_rng(seed)
+    symbols = random.integers(0, 2, 120)
+    changed = symbols.copy()
+    changed[step:] = random.integers(0, 2, 120 - step)
+    one, other = repeats(scatter(symbols)), repeats(scatter(changed))
+    # the step itself is foretold from those before it
+    np.testing.assert_array_equal(one.source[: step + 1], other.source[: step + 1])
+    np.testing.assert_array_equal(one.likeness[: step + 1], other.likeness[: step + 1])
+
+
+def test_every_class_of_likeness_is_reached() -> None:
+    symbols = [7, *range(100, 164), 8, *range(100, 164), 9]
+    found = repeats(scatter(symbols))
+    after = found.likeness[67:]  # one step of the passage was heard again, two, three ...
+    expected = [sum(length <= heard for length in LENGTHS) for heard in range(1, 65)]
+    assert after[:64].tolist() == expected
+    assert expected[-1] == len(LENGTHS)
+    assert found.source[67:131].tolist() == list(range(2, 66))
+
+
+def grid(rows: list[tuple[int, int, int, int]], steps: int = 12) -> Grid:
+    onset, duration, pitch, part = np.array(rows, np.int64).reshape(-1, 4).T
+    return Grid(4, steps, onset, duration, pitch, part, parts=(Part(), Part(), Part()))
+
+
+def codes_of(made: Grid, parts: int = 3) -> np.ndarray:
+    return frame_codes(made, np.minimum(made.part.astype(np.int64), parts - 1), parts)
+
+
+def test_codes_tell_struck_from_held_and_parts_apart() -> None:
+    held = codes_of(grid([(0, 4, 60, 0)]))
+    struck = codes_of(grid([(n, 1, 60, 0) for n in range(4)]))
+    assert held.shape == (3, 12)
+    assert len(set(held[0, :4].tolist())) == 2  # struck, then held
+    assert held[0, 1] == held[0, 2] == held[0, 3]
+    assert len(set(struck[0, :4].tolist())) == 1
+    assert held[0, 0] == struck[0, 0] != held[0, 1]
+    other = codes_of(grid([(0, 4, 60, 1)]))
+    np.testing.assert_array_equal(other[1], held[0])
+    assert not other[0].any()
+    assert not held[1:].any()
+    assert not held[0, 4:].any()
+    assert codes_of(grid([(0, 4, 61, 0)]))[0, 0] != held[0, 0]
+
+
+def test_a_chord_has_a_code_of_its_own() -> None:
+    codes = set()
+    chords = [(60,), (64,), (67,), (60, 64), (60, 67), (64, 67), (60, 64, 67)]
+    for chord in chords:
+        codes.add(int(codes_of(grid([(0, 2, pitch, 0) for pitch in chord]))[0, 0]))
+    assert len(codes) == len(chords)
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 1000))
+def test_codes_are_equal_where_the_steps_are(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    rows = {
+        (int(onset), int(pitch), int(part))
+        for onset, pitch, part in random.integers(0, [12, 3, 2], (20, 3))
+    }
+    made = grid([(onset, 1, 60 + pitch, part) for onset, pitch, part in rows])
+    codes = codes_of(made, 2)
+    for part in range(2):
+        sets = [
+            frozenset(p for o, p, which in rows if o == step and which == part)
+            for step in range(12)
+        ]
+        for one in range(12):
+            for other in range(12):
+                assert (codes[part, one] == codes[part, other]) == (sets[one] == sets[other])
+    # the same notes, found in another order
+    order = random.permutation(len(made.onset))
+
+    class Shuffled:
+        steps = made.steps
+        onset, duration, pitch = made.onset[order], made.duration[order], made.pitch[order]
+
+    again = frame_codes(Shuffled, made.part[order].astype(np.int64), 2)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(again, codes)
+
+
+def test_scattered_numbers_are_all_different_and_not_zero() -> None:
+    numbers = scattered(np.arange(256, dtype=np.uint64))
+    assert len(set(numbers.tolist())) == 256
+    assert numbers.all()
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_the_shortest_pieces_have_no_repeats(count: int) -> None:
+    found = repeats(scatter([5] * count))
+    assert found.source.tolist() == [-1] * count
+    assert found.likeness.tolist() == [0] * count

@@ -1,0 +1,238 @@
+"""Requests: what can be asked, and one sentence on what cannot."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from deepmusic.composer.request import BARS, Request, read_metre, read_numbers
+from deepmusic.errors import RequestError
+from deepmusic.music import Key, TimeSignature
+
+FOLK = {"style": {"folk": 1}}
+
+
+def refused(**options: Any) -> str:
+    with pytest.raises(RequestError) as caught:
+        Request(**{**FOLK, **options})
+    message = str(caught.value)
+    assert message.endswith(".")
+    assert "\n" not in message
+    assert message[0].isupper() or message[0] in "'\"0123456789" or message.startswith("top-p")
+    return message
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"style": {}}, "Name one style"),
+        ({"style": {"folk": 0}}, "weights above 0"),
+        ({"style": {"folk": 1, "pop": -1}}, "weights above 0"),
+        ({"style": {"folk": float("inf")}}, "weights above 0"),
+        ({"style": {"folk": float("nan")}}, "weights above 0"),
+        ({"bars": 3}, "The number of bars is 4 to 256; got 3"),
+        ({"bars": 257}, "4 to 256"),
+        ({"bars": 0}, "4 to 256"),
+        ({"tempo": 19.9}, "The tempo is 20 to 300"),
+        ({"tempo": 301}, "20 to 300"),
+        ({"tempo": float("nan")}, "20 to 300"),
+        ({"temperature": 0.05}, "The temperature is 0.1 to 3"),
+        ({"temperature": 3.1}, "0.1 to 3"),
+        ({"temperature": float("nan")}, "0.1 to 3"),
+        ({"candidates": 0}, "The number of candidates is 1 to 64"),
+        ({"candidates": 65}, "1 to 64"),
+        ({"seed": -1}, "The seed is 0 to"),
+        ({"seed": 2**63}, "The seed is 0 to"),
+        ({"top_p": 0}, "above 0 and at most 1"),
+        ({"top_p": 1.01}, "above 0 and at most 1"),
+        ({"top_p": float("nan")}, "above 0 and at most 1"),
+        ({"key": "H major"}, "'H major' is no key"),
+        ({"key": ""}, "is no key"),
+        ({"key": "D dorian"}, "is no key"),
+        ({"metre": "4"}, "no time signature"),
+        ({"metre": "4/3"}, "no time signature"),
+        ({"metre": "0/4"}, "no time signature"),
+        ({"metre": "waltz"}, "no time signature"),
+        ({"metre": "4/4/4"}, "no time signature"),
+        ({"primer": "a.mid", "harmonize": "b.mid"}, "exclude each other"),
+        ({"infill": (1, 2)}, "name the piece as the primer"),
+        ({"infill": (1, 2), "harmonize": "b.mid"}, "name the piece as the primer"),
+        ({"primer": "a.mid", "infill": (0, 2)}, "FROM:TO"),
+        ({"primer": "a.mid", "infill": (3, 2)}, "got 3:2"),
+        ({"primer": "a.mid", "infill": (1, 2), "bars": 8}, "leave bars away"),
+        ({"primer": "a.mid", "key": "C major"}, "leave key away"),
+        ({"primer": "a.mid", "metre": "3/4"}, "leave metre away"),
+        ({"harmonize": "a.mid", "key": "C major"}, "leave key away"),
+        ({"harmonize": "a.mid", "metre": "3/4"}, "leave metre away"),
+    ],
+)
+def test_what_is_impossible_is_refused_in_one_sentence(options: dict[str, Any], said: str) -> None:
+    assert said in refused(**options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bars": 8.5},
+        {"seed": 1.5},
+        {"candidates": 2.5},
+        {"pose": {"density": float("nan")}},
+        {"pose": {"density": float("inf")}},
+    ],
+)
+def test_numbers_that_cannot_be_used_are_refused_too(options: dict[str, Any]) -> None:
+    refused(**options)
+
+
+@pytest.mark.parametrize("bars", BARS)
+def test_the_limits_themselves_are_possible(bars: int) -> None:
+    Request(**FOLK, bars=bars, tempo=20, temperature=0.1, candidates=1, seed=0, top_p=1)
+    Request(**FOLK, bars=bars, tempo=300, temperature=3, candidates=64, seed=2**63 - 1)
+
+
+def test_weights_are_scaled_and_keys_spelled_out() -> None:
+    asked = Request(style={"folk": 3, "pop": 1}, key="f#m", pose={"0": 1, "density": 2})
+    assert asked.style == {"folk": 0.75, "pop": 0.25}
+    assert asked.key == "F# minor"
+    assert asked.pose == {"0": 1.0, "density": 2.0}
+    assert Request(**FOLK, key="Gb").key == "F# major"
+    assert Request(**FOLK).given is None
+
+
+def test_paths_are_kept_as_text() -> None:
+    asked = Request(**FOLK, primer=Path("a") / "b.mid", pose_from=Path("c.mid"))
+    assert asked.primer == str(Path("a") / "b.mid")
+    assert asked.pose_from == "c.mid"
+    assert asked.given == asked.primer
+    assert Request(**FOLK, harmonize=Path("m.mid")).given == "m.mid"
+
+
+REQUESTS = st.fixed_dictionaries(
+    {"style": st.dictionaries(st.text(min_size=1), st.floats(0.01, 10), min_size=1, max_size=3)},
+    optional={
+        "bars": st.integers(*BARS),
+        "seed": st.integers(0, 2**63 - 1),
+        "tempo": st.floats(20, 300),
+        "temperature": st.floats(0.1, 3),
+        "top_p": st.floats(0.01, 1),
+        "candidates": st.integers(1, 64),
+        "pose_from": st.text(min_size=1),
+        "pose": st.dictionaries(st.text(min_size=1), st.floats(-3, 3), max_size=3),
+        "has_end": st.booleans(),
+        "allow_copies": st.booleans(),
+    },
+)
+FILES = st.one_of(
+    st.fixed_dictionaries({}, optional={"key": st.sampled_from(["C", "F# minor", "bbm"])}),
+    st.fixed_dictionaries({"metre": st.sampled_from(["3/4", "6/8"])}),
+    st.fixed_dictionaries({"primer": st.text(min_size=1)}),
+    st.fixed_dictionaries({"harmonize": st.text(min_size=1)}),
+)
+
+
+@settings(deadline=None, max_examples=100)
+@given(values=REQUESTS, files=FILES)
+def test_a_request_comes_back_from_its_json(values: dict[str, Any], files: dict[str, Any]) -> None:
+    asked = Request(**values, **files)
+    again = Request.from_dict(json.loads(json.dumps(asked.to_dict())))
+    # weights that were scaled may differ in the last bit when they are scaled again
+    assert again.style == pytest.approx(asked.style)
+    assert list(again.style) == list(asked.style)
+    assert {**again.to_dict(), "style": 0} == {**asked.to_dict(), "style": 0}
+
+
+def test_bars_to_rewrite_come_back_from_json() -> None:
+    asked = Request(**FOLK, primer="a.mid", infill=(2, 5))
+    again = Request.from_dict(json.loads(json.dumps(asked.to_dict())))
+    assert again == asked
+    assert again.infill == (2, 5)
+
+
+@settings(deadline=None, max_examples=100)
+@given(weights=st.lists(st.floats(0.01, 100), min_size=2, max_size=4))
+def test_a_mix_made_again_has_the_very_same_weights(weights: list[float]) -> None:
+    asked = Request(style={str(n): weight for n, weight in enumerate(weights)})
+    again = Request.from_dict(json.loads(json.dumps(asked.to_dict())))
+    assert again.style == asked.style
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"colour": "red"},
+        {"bars": "sixteen"},
+        {"bars": 2},
+        {"infill": 3},
+        {"infill": [1]},
+        {"primer": "a.mid", "infill": [1]},
+        {"primer": "a.mid", "infill": ["x", "y"]},
+        {"style": "folk"},
+        {"style": {"folk": "much"}},
+        {"style": None},
+        {"pose": {"density": "high"}},
+        {"pose": [1]},
+        {"key": 7},
+        {"metre": 3},
+        {"seed": "7"},
+        {"primer": 5},
+    ],
+    ids=str,
+)
+def test_what_is_no_request_is_refused(changed: dict[str, Any]) -> None:
+    values = {**Request(**FOLK).to_dict(), **changed}
+    with pytest.raises(RequestError) as caught:
+        Request.from_dict(values)
+    assert str(caught.value).endswith(".")
+
+
+# -------------------------------------------------------------------------------------- reading
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("folk", {"folk": 1.0}),
+        ("folk=0.7,pop=0.3", {"folk": 0.7, "pop": 0.3}),
+        (" folk = 2 , pop", {"folk": 2.0, "pop": 1.0}),
+        ("density=-1.5", {"density": -1.5}),
+        ("a b=1e-3", {"a b": 0.001}),
+    ],
+)
+def test_numbers_are_read(text: str, expected: dict[str, float]) -> None:
+    assert read_numbers(text, what="styles", default=1.0) == expected
+    assert list(read_numbers(text, what="styles", default=1.0)) == list(expected)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ",", "folk,", "folk=", "folk=x", "=1", "folk=1,folk=2", "folk=1=2", "a=nan", "a=inf"],
+)
+def test_what_are_no_numbers_is_refused(text: str) -> None:
+    with pytest.raises(RequestError, match="cannot be read as styles: give NAME=NUMBER"):
+        read_numbers(text, what="styles", default=1.0)
+
+
+def test_a_number_must_be_given_where_nothing_is_meant_without() -> None:
+    with pytest.raises(RequestError, match="moves of the pose"):
+        read_numbers("density", what="moves of the pose")
+
+
+@pytest.mark.parametrize(("text", "over", "under"), [("4/4", 4, 4), (" 6/8 ", 6, 8), ("3/2", 3, 2)])
+def test_metres_are_read(text: str, over: int, under: int) -> None:
+    assert read_metre(text) == TimeSignature(0, over, under)
+
+
+@settings(deadline=None)
+@given(text=st.text(max_size=6))
+def test_any_text_is_a_key_and_a_metre_or_refused(text: str) -> None:
+    with suppress(RequestError):
+        assert read_metre(text).beats_per_bar > 0
+    with suppress(RequestError):
+        named = Request(**FOLK, key=text).key
+        assert Key.named(named) == Key.named(text)
+        assert Key.named(named).name == named

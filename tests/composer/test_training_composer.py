@@ -1,0 +1,868 @@
+"""A composer trained on two made styles, and everything that is asked of it afterwards."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from deepmusic.capsules import margin_loss
+from deepmusic.cli import main
+from deepmusic.composer import (
+    Composer,
+    ComposerConfig,
+    ComposerNetwork,
+    Request,
+    TrainedComposer,
+    train_composer,
+)
+from deepmusic.composer.passages import passage
+from deepmusic.composer.training import encoded_sides, style_accuracy
+from deepmusic.datasets import Piece, SymbolicDataset
+from deepmusic.errors import CheckpointError, CopyingError, DataError, RequestError, ScoreError
+from deepmusic.music import (
+    Grid,
+    Note,
+    Part,
+    Score,
+    Tempo,
+    TimeSignature,
+    grid_to_score,
+    midi_bytes,
+    read_midi,
+    score_to_grid,
+    write_midi,
+)
+from deepmusic.training import Progress, TrainingConfig, load_weights, read_history
+
+pytestmark = pytest.mark.slow
+
+PARTS = (Part("tune", 73), Part("bass", 32))
+SCALE = {False: [0, 2, 4, 5, 7, 9, 11], True: [0, 2, 3, 5, 7, 8, 10]}
+CONFIG = ComposerConfig(
+    styles=("scales", "chords"), parts=2, lowest=33, keys=64, frame_dim=48, hidden=64, head=32,
+    passage_steps=32, place_types=8, place_dim=8, pose_dim=4, dropout=0.0,
+)  # fmt: skip
+TRAINING = TrainingConfig(
+    epochs=3, batch_size=8, learning_rate=0.006, average_decay=0.8, device="cpu",
+)  # fmt: skip
+
+
+def scales(seed: int, bars: int = 8, *, beats: int = 4) -> Grid:
+    """A tune up and down the scale in quarter notes over long low notes."""
+    random = np.random.default_rng(seed)
+    is_minor, tonic = seed % 3 == 0, int(random.integers(-5, 6))
+    rows, degree = [], 0
+    for beat in range(bars * beats):
+        place = beat % beats
+        if place == 0:
+            low = [0, 3, 4, 0][(beat // beats) % 4]
+            rows.append((4 * beat, 4 * beats, 48 + tonic + SCALE[is_minor][low], 1))
+        octave, step = divmod(degree, 7)
+        rows.append((4 * beat, 4, 72 + tonic + 12 * octave + SCALE[is_minor][step], 0))
+        degree = 0 if beat == bars * beats - 2 else max(-7, min(7, degree + random.choice([-1, 1])))
+    return grid(rows, bars * beats * 4, beats)
+
+
+def chords(seed: int, bars: int = 8, *, beats: int = 4) -> Grid:
+    """Broken chords in sixteenths, without a stop, over short low notes."""
+    random = np.random.default_rng(seed)
+    is_minor, tonic = seed % 3 == 0, int(random.integers(-5, 6))
+    rows = []
+    for bar in range(bars):
+        root = 0 if bar in (0, bars - 1) else int(random.choice([0, 3, 4, 5]))
+        chord = [(root + third) for third in (0, 2, 4, 7)]
+        order = random.permutation(4)
+        for step in range(4 * beats):
+            octave, degree = divmod(chord[order[step % 4]], 7)
+            pitch = 60 + tonic + 12 * octave + SCALE[is_minor][degree]
+            rows.append((4 * beats * bar + step, 1, pitch, 0))
+        for beat in range(beats):
+            pitch = 36 + tonic + SCALE[is_minor][root]
+            rows.append((4 * (beats * bar + beat), 2, pitch, 1))
+    return grid(rows, bars * beats * 4, beats)
+
+
+def grid(rows: list[tuple[int, int, int, int]], steps: int, beats: int) -> Grid:
+    onset, duration, pitch, part = np.array(rows, np.int64).T
+    return Grid(
+        4, steps, onset, duration, pitch, part, parts=PARTS, tempos=(Tempo(0, 600_000),),
+        time_signatures=(TimeSignature(0, beats, 4),),
+    )  # fmt: skip
+
+
+MAKERS = {"scales": scales, "chords": chords}
+
+
+def dataset() -> SymbolicDataset:
+    sides: dict[str, tuple[Piece, ...]] = {}
+    for first, (side, count) in enumerate((("train", 12), ("validation", 3), ("test", 3))):
+        sides[side] = tuple(
+            Piece(f"{style}/{side}/{n}", style, make(100 * first + n, beats=3 if n == 5 else 4))
+            for style, make in MAKERS.items()
+            for n in range(count)
+        )
+    return SymbolicDataset("made", 4, **sides, has_onsets=True)
+
+
+def train(run: Path, **options: Any) -> TrainedComposer:
+    return train_composer(dataset(), run, config=CONFIG, training=TRAINING, excerpts=240, **options)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedComposer:
+    torch.set_num_threads(1)
+    return train(tmp_path_factory.mktemp("composer") / "run")
+
+
+@pytest.fixture(scope="module")
+def composer(trained: TrainedComposer) -> Composer:
+    return Composer.load(trained.run)
+
+
+def asked(style: str = "scales", **options: Any) -> Request:
+    usual = {"bars": 4, "seed": 1, "candidates": 2, "allow_copies": True}
+    return Request(style={style: 1}, **{**usual, **options})
+
+
+def rows(score: Score, *, part: int | None = None) -> list[tuple[float, float, int, int]]:
+    """Onset and length in beats, pitch, part."""
+    beat = score.ticks_per_beat
+    return sorted(
+        (n.onset / beat, n.duration / beat, n.pitch, n.part)
+        for n in score.notes
+        if part is None or n.part == part
+    )
+
+
+# ------------------------------------------------------------------------------------- training
+
+
+def test_a_run_holds_what_is_promised_and_learns(trained: TrainedComposer) -> None:
+    run = trained.run
+    for name in (
+        "config.json", "history.jsonl", "loss.png", "accuracy.png", "best/weights.safetensors",
+        "checkpoint/state.safetensors", "model.safetensors", "metrics.json",
+    ):  # fmt: skip
+        assert (run / name).stat().st_size, name
+    history = read_history(run)
+    assert len(history) == 3
+    nats = [record["validation"]["nats_per_step"] for record in history]
+    assert nats[-1] < 0.7 * nats[0]
+    assert all(later < earlier for earlier, later in pairwise(nats))
+    for style in CONFIG.styles:
+        assert f"nats_per_step_{style}" in history[-1]["validation"]
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics == trained.metrics
+    assert set(metrics) == {"validation", "test"}
+    for side in metrics.values():
+        assert 0.5 <= side["style_accuracy"] <= 1
+        for kind in ("without_pose", "causal_pose"):
+            assert set(side[kind]) == set(CONFIG.styles)
+            # even chances of what two parts of 64 keys can do are above 100
+            assert all(0 < value < 2 for value in side[kind].values())
+    best = min(record["validation"]["nats_per_step"] for record in history)
+    mean = np.mean(list(metrics["validation"]["without_pose"].values()))
+    assert mean == pytest.approx(best, abs=1e-3)
+    assert trained.problems == ()
+
+
+def test_the_file_says_how_it_was_trained(trained: TrainedComposer, composer: Composer) -> None:
+    card = composer.card
+    assert card["pieces"] == {"train": 24, "validation": 6, "test": 6}
+    assert card["metrics"] == trained.metrics
+    assert card["training"]["epochs"] == 3
+    assert composer.config == CONFIG
+    assert composer.styles == ("scales", "chords")
+    assert len(composer.digest) == 16
+    for name, made in composer.cards.items():
+        assert made == trained.composer.cards[name]
+        assert made.parts == (("tune", 73), ("bass", 32))
+        assert made.pieces == 12
+        assert made.tempo == 100
+        assert made.metres == ((4, 4, 11 / 12), (3, 4, 1 / 12))
+        assert made.bars == 8
+        assert made.minor == pytest.approx(4 / 12)
+        assert made.range[0][0] > made.range[1][0]  # the bass is below
+    assert composer.cards["scales"].range != composer.cards["chords"].range
+    assert all(len(references) >= 1 for references in composer.references.values())
+    # the network, but for the half precision it is kept in
+    for (name, kept), tensor in zip(
+        composer.network.state_dict().items(),
+        trained.composer.network.state_dict().values(),
+        strict=True,
+    ):
+        assert torch.equal(kept, tensor.half().float()), name
+
+
+def test_poses_are_spread_where_training_passages_lie(composer: Composer) -> None:
+    network = composer.network
+    assert network.pose_mean.abs().sum(dim=1).gt(0).all()
+    for factor in network.pose_spread:
+        assert (factor @ factor.T).diagonal().gt(0).all()
+    lengths = network.pose_mean.norm(dim=1)
+    assert ((lengths > 0) & (lengths < 1)).all()
+
+
+def test_the_lengths_of_a_piece_are_those_of_its_passages(
+    composer: Composer, tmp_path: Path
+) -> None:
+    write_midi(grid_to_score(chords(777)), tmp_path / "a.mid")
+    piece = Piece("a", "chords", score_to_grid(read_midi(tmp_path / "a.mid"), 4))
+    (styled,) = encoded_sides(replace(dataset(), train=(piece,)), CONFIG)[0]["train"]
+    expected = np.zeros(2)
+    for start in range(0, 128, 32):
+        frames = torch.from_numpy(passage(styled.piece, start)).float()[None]
+        with torch.no_grad():
+            expected += composer.network.encoder(frames).lengths[0].numpy() / 4
+    assert list(composer.lengths_of(tmp_path / "a.mid").values()) == pytest.approx(expected)
+
+
+def test_style_capsules_learn_to_tell_the_styles_apart() -> None:
+    """By their own loss alone: beside the decoder's so small a model needs longer for it."""
+    sides, problems = encoded_sides(dataset(), CONFIG)
+    assert not problems
+    torch.manual_seed(0)
+    network = ComposerNetwork(CONFIG)
+    passages = torch.from_numpy(
+        np.stack([passage(piece, 32) for piece, _ in sides["train"]])
+    ).float()
+    styles = torch.tensor([style for _, style in sides["train"]])
+    optimizer = torch.optim.Adam(network.encoder.parameters(), lr=0.003)
+    for _ in range(40):
+        optimizer.zero_grad()
+        margin_loss(network.encoder(passages).lengths, styles).backward()
+        optimizer.step()
+    assert style_accuracy(network.eval(), sides["test"]) == 1
+
+
+def test_a_run_broken_off_and_resumed_is_the_same_to_the_bit(
+    trained: TrainedComposer, tmp_path: Path
+) -> None:
+    class BrokenOffError(Exception):
+        pass
+
+    def watch(progress: Progress) -> None:
+        if (progress.epoch, progress.step) == (3, 5):
+            raise BrokenOffError
+
+    with pytest.raises(BrokenOffError):
+        train(tmp_path / "run", on_progress=watch)
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    train(tmp_path / "run", resume=True)
+    ours, metadata = load_weights(tmp_path / "run" / "model.safetensors")
+    theirs, expected = load_weights(trained.run / "model.safetensors")
+    assert metadata == expected
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, theirs[name]), name
+    assert (tmp_path / "run" / "metrics.json").read_bytes() == (
+        trained.run / "metrics.json"
+    ).read_bytes()
+
+
+def test_a_run_in_the_way_and_other_data_are_refused(trained: TrainedComposer) -> None:
+    before = (trained.run / "model.safetensors").read_bytes()
+    with pytest.raises(CheckpointError, match="already holds a run"):
+        train(trained.run)
+    other = dataset()
+    other = replace(other, train=other.train[:-1])
+    with pytest.raises(CheckpointError, match="another"):
+        train_composer(
+            other, trained.run, config=CONFIG, training=TRAINING, excerpts=240, resume=True
+        )
+    assert (trained.run / "model.safetensors").read_bytes() == before
+
+
+def test_pieces_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    wide = Grid(4, 8, [0, 4], [4, 4], [2, 125])
+    drums = Grid(4, 8, [0], [4], [36], parts=(Part("drums", is_drum=True),))
+    silent = Grid(4, 8, [], [], np.zeros(0, int))
+    whole = dataset()
+    bad = tuple(
+        Piece(name, "scales", made)
+        for name, made in (("wide", wide), ("drums", drums), ("silent", silent))
+    )
+    sides, problems = encoded_sides(replace(whole, train=(*whole.train, *bad)), CONFIG)
+    assert len(sides["train"]) == 24
+    assert [(p.path, p.code) for p in problems] == [
+        ("wide", "out_of_range"), ("drums", "no_notes"), ("silent", "no_notes"),
+    ]  # fmt: skip
+    assert all(problem.message.startswith(problem.path) for problem in problems)
+    nothing = replace(whole, train=bad, validation=(), test=())
+    with pytest.raises(DataError, match="no piece to learn from"):
+        train_composer(nothing, tmp_path / "run", config=CONFIG, training=TRAINING)
+
+
+def test_cards_are_those_of_their_styles_in_whatever_order(tmp_path: Path) -> None:
+    config = replace(CONFIG, styles=("chords", "scales"))
+    training = replace(TRAINING, epochs=1)
+    made = train_composer(dataset(), tmp_path / "run", config=config, training=training, excerpts=8)
+    cards = made.composer.cards
+    assert (
+        cards["scales"].range[1][0] > cards["chords"].range[1][0] + 5
+    )  # the bass of chords is low
+
+
+# ------------------------------------------------------------------------------------ composing
+
+
+@pytest.mark.parametrize("style", CONFIG.styles)
+def test_tunes_are_like_their_style(composer: Composer, style: str) -> None:
+    lengths = []
+    for seed in range(4):
+        tune = composer.compose(asked(style, bars=8, seed=seed, temperature=0.7))
+        lengths += [note.duration / tune.score.ticks_per_beat for note in tune.score.notes_of(0)]
+    # quarter notes and sixteenths
+    assert (np.median(lengths) > 0.4) == (style == "scales")
+
+
+@pytest.mark.parametrize("style", CONFIG.styles)
+def test_the_judge_that_comes_with_it_tells_people_s_pieces(composer: Composer, style: str) -> None:
+    for seed in range(500, 504):
+        verdict = composer.judge.probabilities(MAKERS[style](seed))
+        assert max(verdict, key=verdict.__getitem__) == style
+
+
+def test_a_tune_says_all_about_itself(composer: Composer) -> None:
+    tune = composer.compose(asked("chords", bars=6, key="F# minor", metre="3/4", tempo=90))
+    score, report = tune.score, tune.report
+    assert json.loads(json.dumps(report)) == report
+    assert score.parts == PARTS
+    assert score.time_signatures == (TimeSignature(0, 3, 4),)
+    assert score.beats == 18
+    assert [(k.sharps, k.is_minor) for k in score.key_signatures] == [(3, True)]
+    assert score.tempos[0].beats_per_minute == pytest.approx(90, abs=0.01)
+    assert (report["bars"], report["metre"], report["key"]) == (6, "3/4", "F# minor")
+    assert report["notes"] == len(score.notes)
+    assert report["seconds"] == pytest.approx(12)
+    assert report["model"] == composer.digest
+    assert Request.from_dict(report["request"]) == tune.request
+    assert report["candidates_tried"] == 2
+    assert len(report["pose"]["chords"]) == 4
+    assert sum(report["judge"].values()) == pytest.approx(1, abs=1e-3)
+    assert report["files"] == {}
+    assert report["nats_per_step"] > 0
+    assert report["copying"] is not None
+
+
+def test_a_tune_stays_in_the_range_of_its_style_whatever_the_key(composer: Composer) -> None:
+    for key in ("C", "F#", "G", "A minor", "Eb minor"):
+        tune = composer.compose(asked(key=key))
+        shift = {"C": 0, "F#": 6, "G": -5, "A minor": 0, "Eb minor": 6}[key]
+        for part, (low, high) in enumerate(composer.cards["scales"].range):
+            pitches = [note.pitch - shift for note in tune.score.notes_of(part)]
+            assert low - 3 <= min(pitches)
+            assert max(pitches) <= high + 3
+
+
+def test_twice_the_same_request_gives_the_same_bytes(composer: Composer) -> None:
+    for options in ({}, {"style": "chords", "key": "D", "pose": {"density": 1}, "candidates": 3}):
+        first, again = (composer.compose(asked(**options)) for _ in range(2))
+        assert midi_bytes(first.score) == midi_bytes(again.score)
+        assert first.report == again.report
+        other = composer.compose(asked(**{**options, "seed": 2}))
+        assert midi_bytes(other.score) != midi_bytes(first.score)
+
+
+def test_saved_and_loaded_it_composes_the_same(composer: Composer, tmp_path: Path) -> None:
+    composer.save(tmp_path / "model.safetensors")
+    for source in (tmp_path, tmp_path / "model.safetensors", str(tmp_path)):
+        again = Composer.load(source)
+        one, other = composer.compose(asked()), again.compose(asked())
+        assert midi_bytes(one.score) == midi_bytes(other.score)
+        reports = [{**tune.report, "model": 0} for tune in (one, other)]
+        assert reports[0] == reports[1]
+    arrays, metadata = load_weights(tmp_path / "model.safetensors")
+    theirs = load_weights(tmp_path / "model.safetensors")
+    assert metadata == theirs[1]
+    assert arrays.keys() == theirs[0].keys()
+
+
+def test_what_is_no_composer_is_refused(trained: TrainedComposer, tmp_path: Path) -> None:
+    from deepmusic.training import save_weights
+
+    with pytest.raises(CheckpointError):
+        Composer.load(tmp_path / "nothing")
+    with pytest.raises(CheckpointError):
+        Composer.load(tmp_path)  # a folder without a model
+    with pytest.raises(CheckpointError, match="holds no composer"):
+        Composer.load(trained.run / "best" / "weights.safetensors")
+    content = (trained.run / "model.safetensors").read_bytes()
+    (tmp_path / "half.safetensors").write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError):
+        Composer.load(tmp_path / "half.safetensors")
+    arrays, metadata = load_weights(trained.run / "model.safetensors")
+    for lost in ("config", "styles", "judge", "references", "card"):
+        other = {name: value for name, value in metadata.items() if name != lost}
+        save_weights(tmp_path / "other.safetensors", arrays, other)
+        with pytest.raises(CheckpointError):
+            Composer.load(tmp_path / "other.safetensors")
+    fewer = {name: tensor for name, tensor in arrays.items() if "head.read" not in name}
+    save_weights(tmp_path / "fewer.safetensors", fewer, metadata)
+    with pytest.raises(CheckpointError):
+        Composer.load(tmp_path / "fewer.safetensors")
+
+
+def test_a_mix_uses_the_poses_of_both_styles(composer: Composer) -> None:
+    mixed = composer.compose(replace(asked(), style={"scales": 0.5, "chords": 0.5}))
+    assert set(mixed.report["pose"]) == set(CONFIG.styles)
+    alone = composer.compose(asked())
+    assert midi_bytes(mixed.score) != midi_bytes(alone.score)
+    # a style has the same pose by a seed, alone or beside another
+    assert mixed.report["pose"]["scales"] == alone.report["pose"]["scales"]
+
+
+def test_a_pose_moves_by_dimension_and_by_property(composer: Composer) -> None:
+    usual = composer.poses_for(asked())
+    moved = composer.poses_for(asked(pose={"2": 0.5}))
+    np.testing.assert_allclose(moved - usual, [[0, 0, 0.5, 0], [0] * 4], atol=1e-6)
+    moved = composer.poses_for(asked(pose={"density": 2, "0": 1}))
+    alone = composer.poses_for(asked(pose={"density": 2}))
+    np.testing.assert_allclose(moved - alone, [[1, 0, 0, 0], [0] * 4], atol=1e-6)
+    steps = composer.network.pose_moves[0, 0].numpy()  # the style is the first, and so is density
+    assert np.abs(steps).max() > 0
+    np.testing.assert_allclose(alone[0] - usual[0], 2 * steps, atol=1e-6)
+    np.testing.assert_array_equal(composer.poses_for(asked(seed=1)), usual)
+    assert (composer.poses_for(asked(seed=2))[0] != usual[0]).all()
+    for name in ("4", "-1", "loudness", ""):
+        with pytest.raises(RequestError, match="dimensions 0 to 3 and density"):
+            composer.poses_for(asked(pose={name: 1}))
+
+
+def test_a_pose_is_taken_from_a_piece(composer: Composer, tmp_path: Path) -> None:
+    write_midi(grid_to_score(chords(321)), tmp_path / "like.mid")
+    request = asked(pose_from=tmp_path / "like.mid")
+    poses = composer.poses_for(request)
+    np.testing.assert_array_equal(poses[0], composer.pose_of(tmp_path / "like.mid", "scales"))
+    tune = composer.compose(request)
+    assert list(tune.report["files"]) == [str(tmp_path / "like.mid")]
+    assert tune.report["pose"]["scales"] == [round(float(x), 4) for x in poses[0]]
+
+
+def test_without_capsules_poses_cannot_be_moved(composer: Composer) -> None:
+    plain = replace(composer, network=ComposerNetwork(replace(CONFIG, capsules=False)).eval())
+    tune = plain.compose(asked(candidates=1))
+    assert tune.report["pose"] == {"scales": [0.0] * 4}
+    for options in ({"pose": {"0": 1}}, {"pose_from": "x.mid"}):
+        with pytest.raises(RequestError, match="no capsules"):
+            plain.compose(asked(**options))
+
+
+def test_what_copies_is_refused_unless_it_is_wanted(composer: Composer) -> None:
+    def with_room(most: float) -> Composer:
+        return replace(
+            composer,
+            references={
+                name: tuple(
+                    replace(
+                        each,
+                        steps=replace(each.steps, p95=most),
+                        chords=replace(each.chords, p95=most),
+                    )
+                    for each in references
+                )
+                for name, references in composer.references.items()
+            },
+        )
+
+    with pytest.raises(CopyingError, match="All 4 candidates share longer passages"):
+        with_room(-1).compose(asked(allow_copies=False, candidates=1))
+    tune = with_room(-1).compose(asked(candidates=1))
+    assert tune.report["copying"]["is_beyond"]
+    free = with_room(1e6).compose(asked(allow_copies=False, candidates=1))
+    assert not free.report["copying"]["is_beyond"]
+    assert midi_bytes(free.score) == midi_bytes(tune.score)  # what is asked of it changes no note
+
+
+# ---------------------------------------------------------------------------------------- given
+
+
+class Made(NamedTuple):
+    path: Path
+    score: Score
+
+
+@pytest.fixture
+def primer(tmp_path: Path) -> Made:
+    """Three bars in two parts, a tone above C, the last low note held to the end."""
+    made = [(0, 4, 74, 0), (4, 4, 76, 0), (8, 4, 78, 0), (12, 4, 79, 0), (0, 16, 50, 1)]
+    made += [(16 + n, 1, 81 - n % 4, 0) for n in range(16)] + [(16, 16, 57, 1)]
+    made += [(32, 8, 78, 0), (40, 7, 74, 0), (32, 16, 50, 1)]
+    score = replace(grid_to_score(grid(made, 48, 4)), tempos=(Tempo(0, 750_000),))
+    write_midi(score, tmp_path / "primer.mid")
+    return Made(tmp_path / "primer.mid", score)
+
+
+def test_a_primer_is_continued(composer: Composer, primer: Made) -> None:
+    for style in CONFIG.styles:
+        tune = composer.compose(asked(style, primer=primer.path, bars=6))
+        kept = rows(primer.score)
+        got = [row for row in rows(tune.score) if row[0] < 12]
+        # what sounds to the very end may be held on
+        assert [(o, p, part) for o, _, p, part in got] == [(o, p, part) for o, _, p, part in kept]
+        for (onset, length, _, _), (_, expected, _, _) in zip(got, kept, strict=True):
+            if onset + expected < 12:
+                assert length == expected
+            else:
+                assert length >= expected
+        assert tune.score.beats == 24
+        assert any(note.onset >= 12 * tune.score.ticks_per_beat for note in tune.score.notes)
+        assert tune.report["key"] == "D major"
+        assert tune.report["tempo"] == 80
+        assert tune.report["files"] == {str(primer.path): tune.report["files"][str(primer.path)]}
+    usual = composer.compose(asked(primer=primer.path, bars=None))
+    assert usual.report["bars"] == 3 + 16
+
+
+def test_bars_are_rewritten_and_all_others_stand(composer: Composer, primer: Made) -> None:
+    tune = composer.compose(asked(primer=primer.path, bars=None, infill=(2, 2)))
+    before, after = rows(primer.score), rows(tune.score)
+    assert [r for r in before if r[0] + r[1] < 4] == [r for r in after if r[0] + r[1] < 4]
+    assert [r for r in before if r[0] >= 8] == [r for r in after if r[0] >= 8]
+    assert [r for r in before if 4 <= r[0] < 8] != [r for r in after if 4 <= r[0] < 8]
+    assert tune.score.beats == 12
+    whole = composer.compose(asked(primer=primer.path, bars=None, infill=(1, 3)))
+    assert rows(whole.score) != before
+
+
+def test_a_melody_is_harmonized(composer: Composer, primer: Made) -> None:
+    for style, octave in (("scales", 0), ("chords", -12)):
+        path = primer.path.with_name(f"{style}.mid")
+        score = primer.score.transposed(octave)
+        write_midi(score, path)
+        tune = composer.compose(asked(style, harmonize=path, bars=None))
+        melody = [row for row in rows(tune.score, part=0) if row[0] < 12]
+        assert melody == rows(score, part=0)
+        assert tune.report["bars"] == 4  # fewer are no piece
+        other = composer.compose(asked(style, harmonize=path, bars=None, seed=2))
+        assert rows(other.score, part=1) != rows(tune.score, part=1)
+
+
+@pytest.mark.parametrize("octaves", [-4, -2, -1, 1, 3])
+@pytest.mark.parametrize("style", CONFIG.styles)
+def test_a_melody_stands_in_whatever_octave_it_is_given(
+    composer: Composer, primer: Made, tmp_path: Path, style: str, octaves: int
+) -> None:
+    melody = replace(primer.score, notes=primer.score.notes_of(0)).transposed(12 * octaves)
+    write_midi(melody, tmp_path / "moved.mid")
+    for seed in range(2):  # the last note may be held on, where nothing more is given
+        tune = composer.compose(
+            asked(style, harmonize=tmp_path / "moved.mid", bars=None, seed=seed, temperature=1.5)
+        )
+        kept = [row for row in rows(tune.score, part=0) if row[0] < 10]
+        assert kept == [row for row in rows(melody) if row[0] < 10]
+
+
+def test_a_melody_is_the_top_of_what_the_first_part_plays(
+    composer: Composer, tmp_path: Path
+) -> None:
+    notes = (
+        Note(0, 480, 72), Note(0, 480, 64), Note(480, 960, 74), Note(960, 480, 76),
+        Note(1440, 480, 77), Note(1440, 480, 79), Note(1920, 1440, 72), Note(3360, 240, 74),
+    )  # fmt: skip
+    write_midi(Score(480, notes, (Part("tune"),)), tmp_path / "chords.mid")
+    tune = composer.compose(asked(harmonize=tmp_path / "chords.mid", bars=None))
+    assert [row[:3] for row in rows(tune.score, part=0) if row[0] < 7] == [
+        (0, 1, 72), (1, 1, 74), (2, 1, 76), (3, 1, 79), (4, 3, 72),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"style": "jazz"}, "There is no style 'jazz'; there are scales, chords"),
+        ({"metre": "5/4"}, "The style has no music in 5/4; it has 4/4, 3/4"),
+        ({"pose": {"loudness": 1}}, "A pose has no 'loudness'"),
+    ],
+)
+def test_what_is_not_possible_here_is_said(
+    composer: Composer, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(RequestError) as caught:
+        composer.compose(asked(**options))
+    assert said in str(caught.value)
+    assert str(caught.value).endswith(".")
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_do_not_fit_are_said(composer: Composer, primer: Made, tmp_path: Path) -> None:
+    def refused(kind: type[Exception] = RequestError, **options: Any) -> str:
+        with pytest.raises(kind) as caught:
+            composer.compose(asked(**{"bars": None, **options}))
+        assert str(caught.value).endswith(".")
+        return str(caught.value)
+
+    assert "ask for more bars" in refused(primer=_longer(primer, tmp_path), bars=4)
+    assert "has 3 bars" in refused(primer=primer.path, infill=(3, 4))
+    assert "has 5 bars, more than the 4" in refused(harmonize=_longer(primer, tmp_path), bars=4)
+    wide = tmp_path / "wide.mid"
+    write_midi(Score(480, (Note(0, 480, 38), Note(480, 480, 94))), wide)
+    assert "spans 56 semitones, which is out of range" in refused(harmonize=wide)
+    drums = tmp_path / "drums.mid"
+    write_midi(Score(480, (Note(0, 480, 36),), (Part("kit", is_drum=True),)), drums)
+    assert "no notes but drums" in refused(ScoreError, primer=drums)
+    assert "does not exist" in refused(ScoreError, primer=tmp_path / "none.mid")
+    (tmp_path / "text.mid").write_text("la la la")
+    refused(ScoreError, primer=tmp_path / "text.mid")
+    long = tmp_path / "long.mid"
+    write_midi(Score(480, (Note(0, 480, 60), Note(480 * 4 * 300, 480, 60)), (Part(),)), long)
+    assert "256 at most" in refused(ScoreError, primer=long)
+
+
+def _longer(primer: Made, folder: Path) -> Path:
+    score = primer.score
+    beat = score.ticks_per_beat
+    notes = (*score.notes, Note(16 * beat, beat, 74))
+    write_midi(Score(beat, notes, score.parts), folder / "longer.mid")
+    return folder / "longer.mid"
+
+
+def test_the_metre_of_a_given_piece_is_kept_where_the_style_has_it(
+    composer: Composer, tmp_path: Path
+) -> None:
+    for beats, expected, notes in ((3, "3/4", 0), (5, "4/4", 1)):
+        path = tmp_path / f"{beats}.mid"
+        write_midi(grid_to_score(scales(1, bars=2, beats=beats)), path)
+        tune = composer.compose(asked(primer=path, bars=8))
+        assert tune.report["metre"] == expected
+        assert len(tune.report["notes_on_request"]) == notes
+
+
+def test_more_parts_than_the_style_has_are_merged_and_drums_left_out(
+    composer: Composer, tmp_path: Path
+) -> None:
+    notes = (
+        Note(0, 480, 74, part=0), Note(0, 480, 38, part=1), Note(0, 480, 50, part=2),
+        Note(0, 480, 57, part=3), Note(480, 480, 50, part=2), Note(240, 480, 50, part=3),
+    )  # fmt: skip
+    parts = (Part("a"), Part("kit", is_drum=True), Part("b"), Part("c"))
+    write_midi(Score(480, notes, parts), tmp_path / "four.mid")
+    tune = composer.compose(asked(primer=tmp_path / "four.mid", bars=4))
+    got = [row for row in rows(tune.score) if row[0] < 2]
+    assert [(onset, pitch, part) for onset, _, pitch, part in got] == [
+        (0, 50, 1), (0, 57, 1), (0, 74, 0), (0.5, 50, 1), (1, 50, 1),
+    ]  # fmt: skip
+
+
+# -------------------------------------------------------------------------------- command line
+
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(
+    trained: TrainedComposer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> Call:
+    """``deepmusic generate`` in this process, in an empty folder."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        told = ["deepmusic", "generate", "--model", trained.run, "--no-wav", *arguments]
+        monkeypatch.setattr(sys, "argv", list(map(str, told)))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        output, error = capsys.readouterr()
+        assert isinstance(exit_.value.code, int)
+        return exit_.value.code, output, error
+
+    return call
+
+
+QUICK = ["--bars", "4", "--candidates", "1", "--allow-copies", "--no-picture"]
+
+
+def files() -> list[str]:
+    return sorted(path.name for path in Path().iterdir())
+
+
+def test_a_tune_is_written_and_made_again_bit_for_bit(call: Call, composer: Composer) -> None:
+    status, output, error = call("--style", "chords", "--seed", "5", *QUICK)
+    assert (status, error) == (0, "")
+    assert output.startswith("chords-5.mid: 4 bars of 4/4, ")
+    assert output.count("\n") == 1
+    assert files() == ["chords-5.json", "chords-5.mid"]
+    first = Path("chords-5.mid").read_bytes()
+    request = asked("chords", seed=5, candidates=1)
+    assert first == midi_bytes(composer.compose(request).score)
+    read = read_midi(first)
+    assert [part.name for part in read.parts] == ["tune", "bass"]
+    status, _, error = call("--again", "chords-5.json", "-o", "twin", "--no-picture")
+    assert (status, error) == (0, "")
+    assert Path("twin.mid").read_bytes() == first
+    assert json.loads(Path("twin.json").read_text()) == json.loads(
+        Path("chords-5.json").read_text()
+    )
+    Path("chords-5.mid").unlink()
+    assert call("--again", "chords-5.json", "--no-picture")[0] == 0
+    assert Path("chords-5.mid").read_bytes() == first
+
+
+def test_a_mix_with_a_moved_pose_is_made_again_too(call: Call) -> None:
+    options = ["--style", "scales=0.7,chords=0.2", "--pose", "density=1,2=-0.3", "--seed", "3"]
+    options += ["--key", "Bb minor", "--tempo", "93.5", "--temperature", "1.1", "--no-ending"]
+    status, _, error = call(*options, *QUICK, "-o", "mix")
+    assert (status, error) == (0, "")
+    assert call("--again", "mix.json", "-o", "twin", "--no-picture")[0] == 0
+    assert Path("twin.mid").read_bytes() == Path("mix.mid").read_bytes()
+
+
+def test_a_picture_sound_and_notation_on_request(
+    call: Call, trained: TrainedComposer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("partitura")
+    arguments = ["deepmusic", "generate", "--model", str(trained.run), *QUICK[:-1], "--musicxml"]
+    monkeypatch.setattr("deepmusic.music.find_soundfont", lambda: None)
+    monkeypatch.setattr(sys, "argv", [*arguments, "-o", "all"])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert exit_.value.code == 0
+    assert files() == ["all.json", "all.mid", "all.musicxml", "all.png", "all.wav"]
+    assert Path("all.png").read_bytes().startswith(b"\x89PNG")
+    assert Path("all.wav").read_bytes().startswith(b"RIFF")
+    assert json.loads(Path("all.json").read_text())["sound"] == "built-in synthesiser"
+
+
+def test_several_tunes_have_seeds_one_after_the_other(call: Call, composer: Composer) -> None:
+    status, output, _ = call("--seed", "10", "--count", "3", "-o", "t", *QUICK)
+    assert status == 0
+    assert len(output.splitlines()) == 3
+    assert files() == [f"t-{n}.{ending}" for n in (1, 2, 3) for ending in ("json", "mid")]
+    for number in range(3):
+        request = asked(seed=10 + number, candidates=1)
+        expected = midi_bytes(composer.compose(request).score)
+        assert Path(f"t-{number + 1}.mid").read_bytes() == expected
+
+
+def test_without_a_seed_tunes_differ_and_a_folder_takes_them(call: Call) -> None:
+    Path("tunes").mkdir()
+    for _ in range(2):
+        assert call(*QUICK, "-o", "tunes")[0] == 0
+    written = sorted(Path("tunes").glob("*.mid"))
+    assert len(written) == 2
+    assert all(path.stem.startswith("scales-") for path in written)
+    assert written[0].read_bytes() != written[1].read_bytes()
+
+
+def test_given_files_stand_on_the_command_line(call: Call, primer: Made) -> None:
+    grid_of = score_to_grid(primer.score, 4)
+    for options in (["--primer", primer.path, "--bars", "6"], ["--harmonize", primer.path],
+                    ["--primer", primer.path, "--infill", "2"],
+                    ["--primer", primer.path, "--infill", "2:3"]):  # fmt: skip
+        status, _, error = call(*options, "--candidates", "1", "--no-picture", "-o", "out",
+                                "--seed", "1")  # fmt: skip
+        assert (status, error) == (0, ""), options
+        made = score_to_grid(read_midi(Path("out.mid")), 4)
+        first = (made.onset < 12) & (made.part == 0)
+        theirs = (grid_of.onset < 12) & (grid_of.part == 0)
+        np.testing.assert_array_equal(made.pitch[first], grid_of.pitch[theirs])
+        assert call("--again", "out.json", "-o", "twin", "--no-picture")[0] == 0
+        assert Path("twin.mid").read_bytes() == Path("out.mid").read_bytes()
+    primer.path.write_bytes(primer.path.read_bytes() + b"\0")
+    status, _, error = call("--again", "out.json", "-o", "new", "--no-picture")
+    assert status == 2
+    assert "has changed since" in error
+    primer.path.unlink()
+    status, _, error = call("--again", "out.json", "-o", "new", "--no-picture")
+    assert status == 2
+    assert "cannot be read" in error
+    assert not list(Path().glob("new*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        (["--style", "jazz"], 2, "there are scales, chords"),
+        (["--style", "scales=x"], 2, "cannot be read as styles"),
+        (["--style", "scales=0"], 2, "weights above 0"),
+        (["--bars", "3"], 2, "4 to 256"),
+        (["--bars", "1000"], 2, "4 to 256"),
+        (["--key", "H"], 2, "no key"),
+        (["--metre", "7/8"], 2, "it has 4/4, 3/4"),
+        (["--metre", "waltz"], 2, "no time signature"),
+        (["--tempo", "5"], 2, "20 to 300"),
+        (["--temperature", "9"], 2, "0.1 to 3"),
+        (["--top-p", "0"], 2, "above 0"),
+        (["--candidates", "0"], 2, "1 to 64"),
+        (["--infill", "2:3"], 2, "as the primer"),
+        (["--infill", "two", "--primer", "x.mid"], 2, "FROM:TO"),
+        (["--primer", "x.mid", "--harmonize", "y.mid"], 2, "exclude each other"),
+        (["--primer", "x.mid", "--key", "C"], 2, "leave key away"),
+        (["--pose", "loudness=1"], 2, "dimensions 0 to 3"),
+        (["--pose", "density"], 2, "moves of the pose"),
+        (["--seed", "-1"], 2, "seed is 0 to"),
+        (["--primer", "lost.mid"], 1, "does not exist"),
+        (["--from", "lost.mid"], 1, "does not exist"),
+        (["--again", "lost.json"], 2, "cannot be read"),
+        (["--again", "lost.json", "--seed", "4"], 2, "give --again alone"),
+        (["--again", "lost.json", "--seed", "0"], 2, "give --again alone"),
+        (["--style", "jazz", "--count", "2"], 2, "there are scales, chords"),
+        (["-o", "no/such/folder/tune"], 1, "no/such/folder"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_is_said_in_one_sentence_and_nothing_is_written(
+    call: Call, options: list[str], status: int, said: str
+) -> None:
+    quick = [] if "--again" in options else ["--no-picture", "--candidates", "1", *options]
+    got, output, error = call(*(quick or options))
+    assert (got, output) == (status, "")
+    assert error.startswith("deepmusic: ")
+    assert error.count("\n") == 1
+    assert said in error
+    assert "unexpected" not in error
+    assert error.endswith(".\n")
+    assert files() == []
+
+
+def test_a_damaged_midi_file_is_said(call: Call, primer: Made) -> None:
+    Path("damaged.mid").write_bytes(b"RIFF" + primer.path.read_bytes()[4:])
+    for option in ("--primer", "--harmonize", "--from"):
+        status, output, error = call(option, "damaged.mid")
+        assert (status, output) == (1, "")
+        assert "damaged.mid" in error
+        assert error.count("\n") == 1
+    assert files() == ["damaged.mid"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda told: "no JSON at all",
+        lambda told: "[1, 2]",
+        lambda told: json.dumps({"model": told["model"]}),
+        lambda told: json.dumps({**told, "request": 3}),
+        lambda told: json.dumps({**told, "files": 3}),
+        lambda told: json.dumps({**told, "request": {**told["request"], "style": "folk"}}),
+        lambda told: json.dumps({**told, "request": {**told["request"], "bars": 1}}),
+        lambda told: json.dumps({**told, "request": {**told["request"], "seed": 77}}),
+        lambda told: json.dumps({**told, "model": "0123456789abcdef"}),
+    ],
+    ids=["text", "list", "part", "request", "files", "style", "bars", "seed", "model"],
+)
+def test_a_changed_record_is_refused(call: Call, change: Callable[[Any], str]) -> None:
+    assert call("--seed", "1", "-o", "tune", *QUICK)[0] == 0
+    told = json.loads(Path("tune.json").read_text())
+    Path("changed.json").write_text(change(told))
+    status, output, error = call("--again", "changed.json", "-o", "new", "--no-picture")
+    assert status in (1, 2)
+    assert output == ""
+    assert error.startswith("deepmusic: ")
+    assert error.count("\n") == 1
+    assert "unexpected" not in error
+    assert not list(Path().glob("new*"))
