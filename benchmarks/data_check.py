@@ -50,7 +50,7 @@ DECODE = """
 import sys
 from dataclasses import dataclass
 from deepmusic.audio import find_audio, open_audio
-from deepmusic.pools import each_file
+from deepmusic.parallel import map_files
 
 @dataclass
 class Decoded:
@@ -61,7 +61,7 @@ def decode(path):
     with open_audio(path, rate=None) as stream:
         return Decoded(path, sum(len(block) for block in stream))
 
-rows = list(each_file(decode, find_audio(sys.argv[1:]), lambda path: Decoded(path, 0), workers=2))
+rows = list(map_files(decode, find_audio(sys.argv[1:]), lambda path: Decoded(path, 0), workers=2))
 print(len(rows))
 """
 

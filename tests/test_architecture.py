@@ -17,7 +17,8 @@ PACKAGE = ROOT / "src" / "deepmusic"
 # a part may import what stands in a line above its own, and itself
 LAYERS = [
     {"errors", "version"},
-    {"files", "journal", "pools"},
+    {"files", "journal", "parallel", "store"},
+    {"plotting"},
     {"capsules", "audio", "music"},
     {"features", "datasets", "training"},
     {"classifier", "composer"},
@@ -35,7 +36,9 @@ WITHOUT_TORCH = {
     "cli",
     "files",
     "journal",
-    "pools",
+    "parallel",
+    "plotting",
+    "store",
     "errors",
     "version",
 }

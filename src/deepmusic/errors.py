@@ -55,6 +55,11 @@ class CopyingError(DeepMusicError):
     """Nothing that a composer wrote may be kept: all of it copies what it was trained on."""
 
 
+def os_reason(error: OSError) -> str:
+    """Why the operating system refused, in lower case, such as "no space left on device"."""
+    return (error.strerror or str(error)).lower()
+
+
 def reason_of(error: Exception, shown: str, failed: str) -> tuple[str, str]:
     """A code and one sentence for what went wrong with one sound file of many.
 
@@ -70,7 +75,6 @@ def reason_of(error: Exception, shown: str, failed: str) -> tuple[str, str]:
     if isinstance(error, MemoryError):
         return "memory", f"{shown!r} needs more memory than there is."
     if isinstance(error, OSError):
-        reason = (error.strerror or str(error)).lower()
-        return "unreadable", f"{shown!r} cannot be read: {reason}."
+        return "unreadable", f"{shown!r} cannot be read: {os_reason(error)}."
     said = " ".join(f"{type(error).__name__}: {error}".split())
     return "unexpected", f"{shown!r} {failed}: unexpected {said}."

@@ -189,7 +189,7 @@ def test_a_dask_worker_that_is_killed_costs_no_row(tmp_path: Path, dask_address:
 
 def test_a_cluster_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
-    monkeypatch.setattr("deepmusic.pools._ANSWER_S", 0.3)
+    monkeypatch.setattr("deepmusic.parallel._ANSWER_S", 0.3)
     with pytest.raises(
         DeepMusicError, match=r"No Dask scheduler answers at 'tcp://127\.0\.0\.1:9'"
     ):

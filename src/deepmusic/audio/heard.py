@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from deepmusic.errors import AudioError, reason_of
 from deepmusic.files import open_regular
 from deepmusic.journal import Journal
-from deepmusic.pools import each_file
+from deepmusic.parallel import map_files
 
 LONGEST_S = 6 * 3600.0
 """No more than this of a file is heard, unless asked for."""
@@ -168,7 +168,7 @@ def hear_files(
         function = partial(
             hear_file, with_hash=hashes is None, algorithm=algorithm, max_seconds=max_seconds
         )
-        for heard in each_file(function, left, _died, workers=workers, dask=dask):
+        for heard in map_files(function, left, _died, workers=workers, dask=dask):
             if hashes is not None:
                 heard = replace(heard, sha256=hashes[heard.path])
             if journal is not None and not heard.code:

@@ -25,6 +25,7 @@ from deepmusic.audio.ffmpeg import open_container
 from deepmusic.audio.sources import SteadyFile, open_source
 from deepmusic.errors import AudioError, DataError, DeepMusicError
 from deepmusic.files import sync_folder, write_atomically
+from deepmusic.version import pip_install
 
 _NO_SOUND = "it is no sound file that can be read to its end"
 
@@ -355,7 +356,7 @@ def _need_mutagen() -> None:
         import mutagen  # noqa: F401
     except ImportError as error:
         raise DeepMusicError(
-            "Writing tags needs mutagen, which is not installed; run: pip install 'deepmusic[tags]'"
+            f"Writing tags needs mutagen, which is not installed; run: {pip_install('tags')}"
         ) from error
 
 

@@ -151,7 +151,7 @@ def build_dataset(
         DataError: the output folder cannot be used, or no track can be.
         DeepMusicError: something cannot be written, such as on a full disk.
     """
-    from deepmusic.pools import each_file
+    from deepmusic.parallel import map_files
 
     config = config or BuildConfig()
     output = Path(output)
@@ -187,7 +187,7 @@ def build_dataset(
         }
         paths = {text: path for path, text in jobs.items()}
         results: dict[str, BuiltTrack] = {}
-        for built in each_file(_make_track, paths, died, workers=workers):
+        for built in map_files(_make_track, paths, died, workers=workers):
             track = replace(built, path=paths[built.path])
             results[track.path] = track
             if track.clips:

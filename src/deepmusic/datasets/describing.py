@@ -22,7 +22,7 @@ from deepmusic.datasets.genre_tree import GenreTree
 from deepmusic.datasets.splits import Fold
 from deepmusic.errors import AudioError, DataError
 from deepmusic.journal import Journal
-from deepmusic.pools import each_file
+from deepmusic.parallel import map_files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -401,7 +401,7 @@ def measure_durations(
             else:
                 by_file[str(dataset.file(track))] = track
         measure = _decoded if decode else _probed
-        for duration in each_file(measure, by_file, _killed, workers=workers):
+        for duration in map_files(measure, by_file, _killed, workers=workers):
             track = by_file[duration.path]
             if journal is not None and duration.seconds is not None and track.content_hash:
                 journal.add({"sha256": track.content_hash, "seconds": duration.seconds})

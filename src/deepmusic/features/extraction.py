@@ -19,7 +19,7 @@ from deepmusic.audio import open_audio
 from deepmusic.errors import reason_of
 from deepmusic.features.recipe import COLUMNS, Recipe
 from deepmusic.features.track import columns_of, families_of
-from deepmusic.pools import each_file
+from deepmusic.parallel import map_files
 
 _KEPT_S = 360.0
 """Spectra of longer tracks are not kept in memory but computed twice."""
@@ -167,7 +167,7 @@ def extract(
         DeepMusicError: the cluster cannot be reached, or was lost.
     """
     function = partial(extract_file, recipe=recipe, max_seconds=max_seconds)
-    yield from each_file(function, paths, _died, workers=workers, dask=dask)
+    yield from map_files(function, paths, _died, workers=workers, dask=dask)
 
 
 def _died(path: str) -> TrackFeatures:

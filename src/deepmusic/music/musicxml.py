@@ -19,6 +19,7 @@ from deepmusic.errors import DeepMusicError, ScoreError
 from deepmusic.files import write_atomically
 from deepmusic.music.metre import bars
 from deepmusic.music.score import KeySignature, Note, Part, Score
+from deepmusic.version import pip_install
 
 STEPS_PER_BEAT = 48
 """Notation is written on this grid: 64ths, and triplets of them."""
@@ -74,7 +75,7 @@ def write_musicxml(score: Score, path: str | os.PathLike[str]) -> None:
         from partitura import save_musicxml
     except ImportError as error:
         raise DeepMusicError(
-            "MusicXML needs partitura; install it with: pip install 'deepmusic[musicxml]'"
+            f"MusicXML needs partitura; install it with: {pip_install('musicxml')}"
         ) from error
     if not score.notes:
         raise ScoreError("The score holds no note, so no file is made of it.", code="no_notes")

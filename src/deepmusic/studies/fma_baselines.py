@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from deepmusic.errors import DataError, DeepMusicError, RequestError
 from deepmusic.features.recipe import COLUMNS
 from deepmusic.journal import Journal
-from deepmusic.pools import each_file
+from deepmusic.parallel import map_files
 from deepmusic.studies.feature_sets import FEATURE_SETS, FeatureSet, feature_set
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ def reproduce(
                     on_cell(cell, number, len(cells), True)
             fit = partial(_fit_cell, cells=cells, folder=folder.absolute(), seed=seed)
             left = [path for path in cells if path not in done]
-            for cell in each_file(fit, left, partial(_died, cells), workers=workers, dask=dask):
+            for cell in map_files(fit, left, partial(_died, cells), workers=workers, dask=dask):
                 done[cell.path] = cell
                 if not cell.error:
                     journal.add(_record(cell, prepared.digests))

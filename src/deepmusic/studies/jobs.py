@@ -29,7 +29,7 @@ from deepmusic.datasets.folder import FolderDataset, fingerprint
 from deepmusic.datasets.splits import Fold, Protocol, make_folds, random_folds
 from deepmusic.errors import DataError, DeepMusicError, RequestError
 from deepmusic.files import write_atomically
-from deepmusic.pools import each_file
+from deepmusic.parallel import map_files
 from deepmusic.studies.data import StudyData, keep_study_data, read_study_data
 from deepmusic.studies.models import QUICK_KINDS, Kind
 from deepmusic.version import __version__
@@ -122,7 +122,7 @@ class Outcome:
     """What came of a job.
 
     Args:
-        path: the job as text; :func:`deepmusic.pools.each_file` knows it by this.
+        path: the job as text; :func:`deepmusic.parallel.map_files` knows it by this.
         result: the line for ``results.jsonl``; None where there is none.
         error: one sentence on why.
         is_skipped: whether the time that was allowed was over before it began.
@@ -396,7 +396,7 @@ def run_jobs(
         json.dumps({"study": os.fspath(study), "job": asdict(job), "keeps": _keeps(job, plan)})
         for job in left
     ]
-    for outcome in each_file(function, texts, _died, workers=workers, dask=dask):
+    for outcome in map_files(function, texts, _died, workers=workers, dask=dask):
         if outcome.result is not None:
             results.add(outcome.result)
         yield outcome

@@ -1,0 +1,219 @@
+"""One map over many files: in this process, in processes on this machine, or on a Dask cluster.
+
+joblib dispatches the files. Each worker computes in one thread, so that one worker per core keeps
+every core busy without contention.
+"""
+
+from __future__ import annotations
+
+import signal
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from deepmusic.errors import DeepMusicError, RequestError
+from deepmusic.version import pip_install
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
+
+_R = TypeVar("_R")
+
+
+class _HasPath(Protocol):
+    @property
+    def path(self) -> str: ...
+
+
+_FileR = TypeVar("_FileR", bound=_HasPath)
+
+_CONNECT_TIMEOUT_S = 10.0
+
+
+class Pool(Protocol):
+    """Runs a function on many files."""
+
+    crash_errors: tuple[type[Exception], ...]
+    """What :meth:`results` and :meth:`run_isolated` raise when a file crashed a worker."""
+
+    def results(self, function: Callable[[str], _R], paths: Iterable[str]) -> Iterator[_R]:
+        """Yield results in any order; paths are taken as workers become free."""
+
+    def run_isolated(self, function: Callable[[str], _R], path: str) -> _R:
+        """Return the result for one file, from a new worker process."""
+
+
+@lru_cache(maxsize=1)
+def _libraries() -> ThreadpoolController:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def single_threaded(function: Callable[[str], _R], path: str) -> _R:
+    """Call a function with linear algebra limited to one thread."""
+    with _libraries().limit(limits=1):
+        return function(path)
+
+
+def _start_worker() -> None:
+    """Leave interrupts to the parent process, and keep freed memory in this one.
+
+    glibc returns large freed blocks to the system, so every block of samples would be mapped anew,
+    which costs as much as processing it. Freeing one larger block first raises the threshold
+    (mallopt(3), M_MMAP_THRESHOLD); on other platforms this has no effect.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    bytearray(31 << 20)
+
+
+class _Processes:
+    crash_errors: tuple[type[Exception], ...] = (BrokenProcessPool,)
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+
+    def results(self, function: Callable[[str], _R], paths: Iterable[str]) -> Iterator[_R]:
+        from joblib import Parallel, delayed
+
+        parallel = Parallel(
+            n_jobs=self._workers,
+            backend="loky",
+            return_as="generator_unordered",
+            batch_size=1,
+            pre_dispatch="2 * n_jobs",
+            inner_max_num_threads=1,
+            initializer=_start_worker,
+        )
+        yield from parallel(delayed(single_threaded)(function, path) for path in paths)
+
+    def run_isolated(self, function: Callable[[str], _R], path: str) -> _R:
+        from joblib.externals.loky import ProcessPoolExecutor
+
+        with ProcessPoolExecutor(1, initializer=_start_worker) as executor:
+            row: _R = executor.submit(single_threaded, function, path).result()
+        return row
+
+
+@contextmanager
+def processes(workers: int) -> Iterator[Pool]:
+    """Worker processes on this machine, by loky; all have ended when the block is left."""
+    from joblib.externals.loky import get_reusable_executor
+
+    # loky warns when an interrupt or a crash ends a worker; map_files handles both
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
+    try:
+        yield _Processes(workers)
+    finally:
+        get_reusable_executor().shutdown(kill_workers=True)
+
+
+class _Cluster:
+    def __init__(self, client: Any) -> None:
+        from distributed import KilledWorker
+
+        self.crash_errors: tuple[type[Exception], ...] = (KilledWorker,)
+        self._client = client
+
+    def results(self, function: Callable[[str], _R], paths: Iterable[str]) -> Iterator[_R]:
+        from joblib import Parallel, delayed, parallel_config
+
+        with parallel_config(backend="dask", client=self._client):  # Parallel keeps it
+            parallel = Parallel(
+                n_jobs=-1,
+                return_as="generator_unordered",
+                batch_size=1,
+                pre_dispatch="4 * n_jobs",
+            )
+        yield from parallel(delayed(single_threaded)(function, path) for path in paths)
+
+    def run_isolated(self, function: Callable[[str], _R], path: str) -> _R:
+        row: _R = self._client.submit(single_threaded, function, path, pure=False).result()
+        return row
+
+
+@contextmanager
+def cluster(address: str) -> Iterator[Pool]:
+    """The workers of a Dask cluster.
+
+    Args:
+        address: of its scheduler, such as ``tcp://host:8786``.
+
+    Raises:
+        DeepMusicError: it cannot be reached.
+        RequestError: the ``distributed`` package is not installed.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise RequestError(f"Dask is not installed; run: {pip_install('cluster')}.") from error
+    try:
+        connect: Any = Client  # untyped
+        client = connect(address, timeout=_CONNECT_TIMEOUT_S, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise DeepMusicError(f"No Dask scheduler answers at {address!r}: {reason}.") from error
+    try:
+        yield _Cluster(client)
+    finally:
+        client.close()
+
+
+def map_files(
+    function: Callable[[str], _FileR],
+    paths: Iterable[str],
+    on_crash: Callable[[str], _FileR],
+    *,
+    workers: int = 1,
+    dask: str | None = None,
+) -> Iterator[_FileR]:
+    """Call a function on each file and yield the results as they complete.
+
+    A worker that crashes costs only time: the files it was working on are tried again, each in a
+    process of its own.
+
+    Args:
+        function: takes a path and returns a result that names it as its ``path``; must pickle.
+        paths: each is processed once.
+        on_crash: gives the result for a file that crashed its process twice.
+        workers: processes on this machine; with 1 everything runs in this process.
+        dask: address of a Dask scheduler whose workers see the same files; they are used instead.
+
+    Yields:
+        One result per path, in any order.
+
+    Raises:
+        DeepMusicError: the cluster cannot be reached, or the connection was lost.
+    """
+    pending = list(dict.fromkeys(paths))
+    if workers == 1 and dask is None:
+        for path in pending:
+            yield single_threaded(function, path)
+        return
+    with processes(workers) if dask is None else cluster(dask) as pool:
+        while pending:
+            running: dict[str, None] = {}
+            try:
+                for row in pool.results(function, _recorded(pending, running)):
+                    running.pop(row.path)
+                    yield row
+                return
+            except pool.crash_errors:
+                suspects = list(running)
+            # files are dispatched in order: all before the last suspect are done, or suspects
+            if suspects:
+                pending = pending[pending.index(suspects[-1]) + 1 :]
+            for path in suspects:
+                try:
+                    yield pool.run_isolated(function, path)
+                except pool.crash_errors:
+                    yield on_crash(path)
+
+
+def _recorded(paths: Sequence[str], running: dict[str, None]) -> Iterator[str]:
+    for path in paths:
+        running[path] = None
+        yield path

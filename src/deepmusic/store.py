@@ -1,0 +1,212 @@
+"""One store of finished work: records by key in a SQLite file, so that long jobs resume.
+
+A record is on disk before :meth:`Store.put` returns, so a kill loses nothing that was finished; a
+write that was cut short is rolled back by SQLite when the file is next opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from deepmusic.errors import DataError
+
+_TABLES = """
+    CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+    CREATE TABLE IF NOT EXISTS work (key TEXT PRIMARY KEY, record TEXT NOT NULL);
+    CREATE TABLE IF NOT EXISTS files
+        (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, digest TEXT NOT NULL);
+"""
+# A file that changed within this time of being hashed may change again under the same mtime.
+_SETTLED_NS = 2_000_000_000
+
+
+def content_digest(path: str | os.PathLike[str]) -> str:
+    """The SHA-256 of a file's content, in hex.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Store:
+    """Records (JSON objects) by key in one SQLite file; usable from several threads.
+
+    Args:
+        path: the file; made if it does not exist. Its folder must exist.
+        kind: what the records are, such as ``"features"``.
+        settings: what they were computed with; a store of other settings is refused.
+
+    Raises:
+        DataError: the file is not such a store, has other settings, or cannot be used.
+
+    Example:
+        >>> with Store("scan.db", "features", {"recipe": "fma"}) as store:
+        ...     store.put("a.mp3", {"tempo": 120.0})
+        ...     store.get("a.mp3")
+        {'tempo': 120.0}
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], kind: str, settings: Mapping[str, Any] | None = None
+    ) -> None:
+        self.path = Path(path)
+        self._kind = kind
+        self._lock = threading.RLock()
+        if self.path.exists() and not self.path.is_file():
+            raise DataError(f"{self._name} is not a regular file.")
+        with self._explained():
+            # isolation_level None: each statement is its own transaction
+            self._database = sqlite3.connect(
+                self.path, timeout=10, isolation_level=None, check_same_thread=False
+            )
+        try:
+            with self._explained():
+                self._database.execute("PRAGMA synchronous = NORMAL")
+                self._database.executescript(_TABLES)
+                self._check({"kind": kind, **(settings or {})})
+        except BaseException:
+            self._database.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._database.close()
+
+    def remove(self) -> None:
+        """Close and delete the file, once everything in it is elsewhere."""
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+    def __len__(self) -> int:
+        return int(self._rows("SELECT count(*) FROM work")[0][0])
+
+    def __contains__(self, key: str) -> bool:
+        return bool(self._rows("SELECT 1 FROM work WHERE key = ?", key))
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The record of a key; None where there is none."""
+        rows = self._rows("SELECT record FROM work WHERE key = ?", key)
+        return _record(rows[0][0]) if rows else None
+
+    def items(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """All keys and records, in the order in which they were first put."""
+        for key, text in self._rows("SELECT key, record FROM work ORDER BY rowid"):
+            record = _record(text)
+            if record is not None:
+                yield key, record
+
+    def put(self, key: str, record: Mapping[str, Any]) -> None:
+        """Keep a record, in place of an earlier one of the same key.
+
+        Raises:
+            DataError: it cannot be written, such as on a full disk.
+        """
+        self._rows(
+            "INSERT INTO work VALUES (?, ?)"
+            " ON CONFLICT (key) DO UPDATE SET record = excluded.record",
+            key,
+            json.dumps(record),
+        )
+
+    def delete(self, key: str) -> None:
+        """Forget a key; nothing happens where there is none."""
+        self._rows("DELETE FROM work WHERE key = ?", key)
+
+    def file_digest(self, path: str | os.PathLike[str]) -> str:
+        """A file's :func:`content_digest`, hashed only if its size or mtime has changed.
+
+        Raises:
+            OSError: the file cannot be read.
+            DataError: the store cannot be used.
+        """
+        name = os.fsencode(os.path.realpath(path)).hex()  # a path may be no text
+        status = os.stat(path)
+        known = self._rows(
+            "SELECT digest FROM files WHERE path = ? AND size = ? AND mtime_ns = ?",
+            name,
+            status.st_size,
+            status.st_mtime_ns,
+        )
+        if known:
+            return str(known[0][0])
+        digest = content_digest(path)
+        if abs(time.time_ns() - status.st_mtime_ns) > _SETTLED_NS:
+            self._rows(
+                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)",
+                name,
+                status.st_size,
+                status.st_mtime_ns,
+                digest,
+            )
+        return digest
+
+    def _rows(self, statement: str, *values: Any) -> list[Any]:
+        with self._lock, self._explained():
+            return self._database.execute(statement, values).fetchall()
+
+    def _check(self, about: Mapping[str, Any]) -> None:
+        found = dict(self._database.execute("SELECT key, value FROM about"))
+        wanted = {key: json.dumps(value) for key, value in about.items()}
+        if not found:
+            rows = list(wanted.items())
+            self._database.executemany("INSERT OR IGNORE INTO about VALUES (?, ?)", rows)
+        elif found.get("kind") != wanted["kind"]:
+            raise self._foreign()
+        elif found != wanted:
+            settings = ", ".join(f"{k} {v}" for k, v in sorted(found.items()) if k != "kind")
+            raise DataError(
+                f"{self._name} was made with other settings ({settings}): delete it, or name "
+                "another file."
+            )
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn SQLite's errors into one sentence."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise DataError(f"{self._name} cannot be used: {error}.") from error
+        except sqlite3.DatabaseError as error:
+            raise self._foreign() from error
+
+    @property
+    def _name(self) -> str:
+        return repr(os.fspath(self.path))
+
+    def _foreign(self) -> DataError:
+        return DataError(
+            f"{self._name} is not a store of {self._kind}, and was left as it is: name another "
+            "file."
+        )
+
+
+def _record(text: str) -> dict[str, Any] | None:
+    with suppress(ValueError):
+        record = json.loads(text)
+        if isinstance(record, dict):
+            return record
+    return None
