@@ -67,8 +67,8 @@ print(len(rows))
 
 
 def decoded(path: Path | io.BytesIO) -> tuple[Sound, int]:
-    with open_audio(path, rate=None) as stream:
-        return np.concatenate(list(stream)), stream.rate
+    with open_audio(path, sample_rate=None) as stream:
+        return np.concatenate(list(stream)), stream.sample_rate
 
 
 def spent_by(command: list[str]) -> tuple[float, float]:
@@ -118,18 +118,21 @@ def ratio(data: Path, rounds: int) -> dict[str, Any]:
     }
 
 
-def as_mp3(sound: Sound, rate: int, bit_rate: int) -> tuple[Sound, int]:
+def as_mp3(sound: Sound, sample_rate: int, bit_rate: int) -> tuple[Sound, int]:
     """Coded by LAME and decoded again."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp3") as container:
-        stream = container.add_stream("libmp3lame", rate=rate, layout="mono")
+        stream = container.add_stream("libmp3lame", sample_rate=sample_rate, layout="mono")
         stream.bit_rate = bit_rate
         frame = av.AudioFrame.from_ndarray(
             np.ascontiguousarray(sound[None]), format="fltp", layout="mono"
         )
-        frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
+        frame.sample_rate, frame.pts, frame.time_base = sample_rate, 0, Fraction(1, sample_rate)
         resampler = av.AudioResampler(
-            format=stream.format, layout="mono", rate=rate, frame_size=stream.frame_size or 1152
+            format=stream.format,
+            layout="mono",
+            sample_rate=sample_rate,
+            frame_size=stream.frame_size or 1152,
         )
         for piece in [*resampler.resample(frame), *resampler.resample(None)]:
             container.mux(stream.encode(piece))
@@ -144,12 +147,14 @@ def with_noise(sound: Sound, decibels: float) -> Sound:
     return sound + noise * np.sqrt(np.mean(sound**2)) * np.float32(10 ** (-decibels / 20))
 
 
-def cut(sound: Sound, rate: int, start_s: float, end_s: float | None = None) -> Sound:
-    return sound[round(start_s * rate) : None if end_s is None else round(end_s * rate)]
+def cut(sound: Sound, sample_rate: int, start_s: float, end_s: float | None = None) -> Sound:
+    return sound[
+        round(start_s * sample_rate) : None if end_s is None else round(end_s * sample_rate)
+    ]
 
 
-def everything(sound: Sound, rate: int) -> tuple[Sound, int]:
-    piece = soxr.resample(cut(sound, rate, 7.77, 25.0) * np.float32(0.3), rate, 32000)
+def everything(sound: Sound, sample_rate: int) -> tuple[Sound, int]:
+    piece = soxr.resample(cut(sound, sample_rate, 7.77, 25.0) * np.float32(0.3), sample_rate, 32000)
     return as_mp3(with_noise(piece, 20), 32000, 64_000)
 
 

@@ -60,7 +60,7 @@ def main() -> None:
     librosa.load(paths[0], sr=RATE)
     for _ in range(options.rounds):
         for path in paths:
-            sound, rate = timed(
+            sound, sample_rate = timed(
                 "soundfile.read", lambda path=path: soundfile.read(path, dtype="f4", always_2d=True)
             )
             mono = timed(
@@ -68,7 +68,9 @@ def main() -> None:
             )
             timed(
                 "soxr at once",
-                lambda mono=mono, rate=rate: soxr.resample(mono.astype(np.float32), rate, RATE),
+                lambda mono=mono, sample_rate=sample_rate: soxr.resample(
+                    mono.astype(np.float32), sample_rate, RATE
+                ),
             )
             timed("blocks by libsndfile", lambda path=path: read_blocks(path, SndfileReader))
             timed("blocks by FFmpeg", lambda path=path: read_blocks(path, FfmpegReader))

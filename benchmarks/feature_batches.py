@@ -120,7 +120,9 @@ def main() -> None:
     paths = sorted(options.data.rglob("*.mp3"))
     if not paths:
         raise SystemExit(f"no mp3 file in {options.data}")
-    heard = [load(path, rate=RATE, seconds=SECONDS).samples for path in paths[: options.batch]]
+    heard = [
+        load(path, sample_rate=RATE, seconds=SECONDS).samples for path in paths[: options.batch]
+    ]
     least = min(map(len, heard))
     clips = [heard[number % len(heard)][:least] for number in range(options.batch)]
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "one thread of a CPU"

@@ -61,12 +61,12 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def our_sound(path: Path) -> tuple[NDArray[np.float32], int]:
-    with open_audio(path, rate=None) as stream:
-        return np.concatenate(list(stream)), stream.rate
+    with open_audio(path, sample_rate=None) as stream:
+        return np.concatenate(list(stream)), stream.sample_rate
 
 
-def librosa_columns(sound: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
-    rows = series_of(sound, rate)
+def librosa_columns(sound: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
+    rows = series_of(sound, sample_rate)
     return np.concatenate([librosa_statistics(rows[feature]) for feature in ROWS])
 
 
@@ -82,12 +82,14 @@ def timed(data: Path) -> dict[str, Any]:
     worst_mel = [0.0, 0.0]
     for number in range(4):  # the first round warms up
         for clip in clips:
-            sound, rate = our_sound(clip)
-            low = librosa.resample(sound, orig_sr=rate, target_sr=22050)
+            sound, sample_rate = our_sound(clip)
+            low = librosa.resample(sound, orig_sr=sample_rate, target_sr=22050)
             works = {
-                "librosa features": lambda s=sound, r=rate: librosa_columns(s, r),
-                "our features": lambda s=sound, r=rate: feature_columns(feature_rows(s, r)),
-                "fast features": lambda s=sound, r=rate: feature_columns(feature_rows(s, r, FAST)),
+                "librosa features": lambda s=sound, r=sample_rate: librosa_columns(s, r),
+                "our features": lambda s=sound, r=sample_rate: feature_columns(feature_rows(s, r)),
+                "fast features": lambda s=sound, r=sample_rate: feature_columns(
+                    feature_rows(s, r, FAST)
+                ),
                 "librosa decoding": lambda c=clip: librosa.load(c, sr=None),
                 "our decoding": lambda c=clip: our_sound(c),
                 "librosa file": lambda c=clip: librosa_columns(*librosa.load(c, sr=None)),

@@ -26,10 +26,10 @@ CLIPS = Path(__file__).resolve().parents[2] / "shared" / "data" / "clips"
 def by_librosa(samples: NDArray[np.float32], config: LogMelConfig) -> NDArray[np.float32]:
     power = librosa.feature.melspectrogram(
         y=samples,
-        sr=config.rate,
-        n_fft=config.fft_size,
-        hop_length=config.hop_samples,
-        n_mels=config.mels,
+        sr=config.sample_rate,
+        n_fft=config.n_fft,
+        hop_length=config.hop_length,
+        n_mels=config.n_mels,
     )
     decibels: NDArray[np.float32] = librosa.power_to_db(power, top_db=None)
     return decibels
@@ -58,8 +58,10 @@ def main() -> None:
             seconds[name].append(time.process_time() - start)
         error = max(error, float(np.abs(results[0] - results[1]).max()))
     medians = {name: 1000 * statistics.median(times) for name, times in seconds.items()}
-    length = statistics.mean(len(clip) / config.rate for clip in clips)
-    print(f"log-mel of {length:.0f} s, {config.rate} Hz, {config.mels} mels (ms CPU, median)")
+    length = statistics.mean(len(clip) / config.sample_rate for clip in clips)
+    print(
+        f"log-mel of {length:.0f} s, {config.sample_rate} Hz, {config.n_mels} mels (ms CPU, median)"
+    )
     for name, median in medians.items():
         print(f"  {name:<12}{median:8.1f}")
     print(f"  {'ratio':<12}{medians['librosa'] / medians['deepmusic']:8.2f}")

@@ -76,16 +76,16 @@ SCORES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rate", type=int, default=44100)
-    rate = parser.parse_args().rate
+    sample_rate = parser.parse_args().sample_rate
     print(f"{'score':38s} {'notes':>5s} {'seconds':>8s} {'took s':>7s} {'times real time':>16s}")
     for name, score in SCORES.items():
-        render(score, rate=rate)  # imports and memory
+        render(score, sample_rate=sample_rate)  # imports and memory
         times = []
         for _ in range(5):
             start = time.process_time()  # of one core, whatever else runs
-            sound = render(score, rate=rate)
+            sound = render(score, sample_rate=sample_rate)
             times.append(time.process_time() - start)
-        took, length = min(times), len(sound) / rate
+        took, length = min(times), len(sound) / sample_rate
         print(f"{name:38s} {len(score.notes):5d} {length:8.1f} {took:7.3f} {length / took:16.0f}")
 
 

@@ -64,7 +64,7 @@ if not SONG.exists():
 
 # %%
 excerpt = read_excerpt(SONG, seconds=8.0)
-rows = feature_rows(excerpt.samples, excerpt.rate)
+rows = feature_rows(excerpt.samples, excerpt.sample_rate)
 for family in ("chroma_cqt", "mfcc", "spectral_centroid", "zcr"):
     series = np.asarray(rows[family])
     print(f"{family:18} {series.shape[0]:3} rows of {series.shape[1]} frames")
@@ -74,7 +74,7 @@ for family in ("chroma_cqt", "mfcc", "spectral_centroid", "zcr"):
 
 # %%
 NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
-second = rows["chroma_cqt"][:, : excerpt.rate // 512].mean(axis=1)  # the first second
+second = rows["chroma_cqt"][:, : excerpt.sample_rate // 512].mean(axis=1)  # the first second
 loudest = sorted(NAMES[place] for place in np.argsort(second)[-3:])
 print("The first second holds most of", ", ".join(loudest))
 
@@ -87,7 +87,7 @@ print("The first second holds most of", ", ".join(loudest))
 
 # %%
 features = extract_file(SONG, recipe_named("fma"))
-print(f"{features.path}: {features.duration_s:.1f} s at {features.rate} Hz")
+print(f"{features.path}: {features.duration_s:.1f} s at {features.sample_rate} Hz")
 print(f"{sum(ROWS.values())} rows x 7 statistics = {len(features.columns)} columns")
 for name in (("zcr", "mean", "01"), ("mfcc", "mean", "01"), ("spectral_centroid", "median", "01")):
     print(f"{'/'.join(name):28} {features.columns[COLUMNS.index(name)]:10.3f}")

@@ -10,21 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def tone(seconds: float, rate: int, *, hz: float = 440.0) -> NDArray[np.float32]:
-    return (0.5 * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate)) / rate)).astype("f4")
+def tone(seconds: float, sample_rate: int, *, hz: float = 440.0) -> NDArray[np.float32]:
+    return (
+        0.5 * np.sin(2 * np.pi * hz * np.arange(round(seconds * sample_rate)) / sample_rate)
+    ).astype("f4")
 
 
-def loudest_hz(samples: NDArray[np.float32], rate: int) -> float:
+def loudest_hz(samples: NDArray[np.float32], sample_rate: int) -> float:
     spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
-    return float(spectrum.argmax() * rate / len(samples))
+    return float(spectrum.argmax() * sample_rate / len(samples))
 
 
 def write_with_ffmpeg(
-    path: Path, samples: NDArray[np.float32], rate: int, codec: str, *, picture: str | None = None
+    path: Path,
+    samples: NDArray[np.float32],
+    sample_rate: int,
+    codec: str,
+    *,
+    picture: str | None = None,
 ) -> None:
     """Encode mono sound, with a second of black picture beside it when a video codec is named."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate, layout="mono")
+        stream = container.add_stream(codec, rate=sample_rate, layout="mono")
         stream.bit_rate = 96_000
         if picture:
             video = container.add_stream(picture, rate=10)
@@ -34,10 +41,13 @@ def write_with_ffmpeg(
                 container.mux(video.encode(frame))
             container.mux(video.encode(None))
         resampler = av.AudioResampler(
-            format=stream.format, layout="mono", rate=rate, frame_size=stream.frame_size or 1024
+            format=stream.format,
+            layout="mono",
+            rate=sample_rate,
+            frame_size=stream.frame_size or 1024,
         )
         frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
-        frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
+        frame.sample_rate, frame.pts, frame.time_base = sample_rate, 0, Fraction(1, sample_rate)
         for piece in [*resampler.resample(frame), *resampler.resample(None)]:
             container.mux(stream.encode(piece))
         container.mux(stream.encode(None))

@@ -63,10 +63,10 @@ def test_clips_are_the_samples_of_the_track(
 def test_mono_and_another_rate_are_those_of_the_reader(track: Path) -> None:
     from deepmusic.audio import load
 
-    heard = load(track, rate=16_000)
-    (clip,), _ = cut_clips(track, lambda d: [(1.0, 2.0)], rate=16_000, mono=True)
+    heard = load(track, sample_rate=16_000)
+    (clip,), _ = cut_clips(track, lambda d: [(1.0, 2.0)], sample_rate=16_000, mono=True)
     np.testing.assert_allclose(clip.samples[:, 0], heard.samples[16_000:48_000], atol=1e-6)
-    (clip,), _ = cut_clips(track, lambda d: [(1.0, 2.0)], rate=16_000)
+    (clip,), _ = cut_clips(track, lambda d: [(1.0, 2.0)], sample_rate=16_000)
     assert clip.samples.shape == (32_000, 2)
     np.testing.assert_allclose(clip.samples.mean(axis=1), heard.samples[16_000:48_000], atol=1e-6)
 
@@ -85,8 +85,8 @@ def test_lossless_formats_lose_only_what_16_bits_cannot_hold(
     form: str, music: NDArray[np.float32]
 ) -> None:
     content = encode(music, RATE, form)  # type: ignore[arg-type]
-    back, rate = soundfile.read(io.BytesIO(content), dtype="float32")
-    assert rate == RATE
+    back, sample_rate = soundfile.read(io.BytesIO(content), dtype="float32")
+    assert sample_rate == RATE
     np.testing.assert_allclose(back, music, atol=1 / 32768)
 
 
@@ -97,8 +97,8 @@ def test_the_same_sound_gives_the_same_bytes(
     first = encode(music, RATE, form)  # type: ignore[arg-type]
     soundfile.write(io.BytesIO(), music[:1000], RATE, format="OGG")  # moves its random numbers on
     assert encode(music, RATE, form) == first  # type: ignore[arg-type]
-    back, rate = soundfile.read(io.BytesIO(first), dtype="float32")
-    assert (rate, len(back)) == (RATE, len(music))
+    back, sample_rate = soundfile.read(io.BytesIO(first), dtype="float32")
+    assert (sample_rate, len(back)) == (RATE, len(music))
 
 
 def test_the_checksum_of_ogg_pages_is_that_of_libsndfile(music: NDArray[np.float32]) -> None:
@@ -127,11 +127,14 @@ def test_an_ogg_with_another_serial_number_decodes_to_the_same_sound(
 
 
 @pytest.mark.parametrize(
-    ("form", "rate", "channels"), [("mp3", 96_000, 2), ("mp3", 44_100, 3), ("flac", 44_100, 9)]
+    ("form", "sample_rate", "channels"),
+    [("mp3", 96_000, 2), ("mp3", 44_100, 3), ("flac", 44_100, 9)],
 )
-def test_what_does_not_fit_into_a_format_is_said(form: str, rate: int, channels: int) -> None:
+def test_what_does_not_fit_into_a_format_is_said(
+    form: str, sample_rate: int, channels: int
+) -> None:
     with pytest.raises(AudioError) as refusal:
-        encode(np.zeros((1000, channels), np.float32), rate, form)  # type: ignore[arg-type]
+        encode(np.zeros((1000, channels), np.float32), sample_rate, form)  # type: ignore[arg-type]
     assert refusal.value.code == "not_in_format"
 
 

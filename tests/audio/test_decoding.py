@@ -30,9 +30,11 @@ def code_of(source: object) -> str:
     return caught.value.code
 
 
-def wav_bytes(samples: NDArray[np.float32], rate: int = RATE, subtype: str = "FLOAT") -> bytes:
+def wav_bytes(
+    samples: NDArray[np.float32], sample_rate: int = RATE, subtype: str = "FLOAT"
+) -> bytes:
     file = io.BytesIO()
-    soundfile.write(file, samples, rate, format="WAV", subtype=subtype)
+    soundfile.write(file, samples, sample_rate, format="WAV", subtype=subtype)
     return file.getvalue()
 
 
@@ -58,10 +60,10 @@ def test_formats_of_libsndfile(extension: str, tmp_path: Path) -> None:
     path = tmp_path / f"song.{extension}"
     subtype = "OPUS" if extension == "opus" else None
     kind = "OGG" if extension == "opus" else extension.upper()
-    rate = 48000 if extension == "opus" else 44100
-    soundfile.write(path, tone(3, rate), rate, format=kind, subtype=subtype)
+    sample_rate = 48000 if extension == "opus" else 44100
+    soundfile.write(path, tone(3, sample_rate), sample_rate, format=kind, subtype=subtype)
     with open_audio(path) as stream:
-        assert stream.source_rate == rate
+        assert stream.source_rate == sample_rate
         samples = np.concatenate(list(stream))
         assert stream.decoder == "libsndfile"
         assert stream.warning is None
@@ -72,13 +74,13 @@ def test_formats_of_libsndfile(extension: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "codec", "picture"), FFMPEG)
 def test_formats_of_ffmpeg(name: str, codec: str, picture: str | None, tmp_path: Path) -> None:
-    rate = 48000 if codec == "libopus" else 44100
-    write_with_ffmpeg(tmp_path / name, tone(3, rate), rate, codec, picture=picture)
+    sample_rate = 48000 if codec == "libopus" else 44100
+    write_with_ffmpeg(tmp_path / name, tone(3, sample_rate), sample_rate, codec, picture=picture)
     with open_audio(tmp_path / name) as stream:
         samples = np.concatenate(list(stream))
         assert stream.decoder == "ffmpeg"
         assert stream.warning is None
-        assert (stream.source_rate, stream.channels) == (rate, 1)
+        assert (stream.source_rate, stream.channels) == (sample_rate, 1)
     assert len(samples) == pytest.approx(3 * RATE, abs=0.1 * RATE)
     assert loudest_hz(samples, RATE) == pytest.approx(440, abs=0.5)
     assert np.sqrt(np.mean(samples**2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.03)
@@ -171,7 +173,7 @@ def test_longest_length_is_kept_and_named() -> None:
     assert load(io.BytesIO(data), max_seconds=5.0).warning is None
 
 
-@pytest.mark.parametrize("options", [{"rate": 0}, {"max_seconds": 0}, {"seconds": -1}])
+@pytest.mark.parametrize("options", [{"sample_rate": 0}, {"max_seconds": 0}, {"seconds": -1}])
 def test_options_out_of_range(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="got"):
         load(io.BytesIO(wav_bytes(tone(1, RATE))), **options)  # type: ignore[arg-type]

@@ -24,16 +24,16 @@ RATE = 16000
 
 
 @lru_cache(maxsize=64)
-def music(seconds: float, seed: int, rate: int = RATE) -> NDArray[np.float32]:
+def music(seconds: float, seed: int, sample_rate: int = RATE) -> NDArray[np.float32]:
     """Notes that begin and fade at random, with a little noise."""
     rng = np.random.default_rng(seed)
-    sound = 0.003 * rng.standard_normal(round(seconds * rate))
+    sound = 0.003 * rng.standard_normal(round(seconds * sample_rate))
     for start_s in np.arange(0, seconds - 0.1, 0.2):
-        length = round(min(rng.uniform(0.3, 1.5), seconds - start_s) * rate)
-        time = np.arange(length) / rate
+        length = round(min(rng.uniform(0.3, 1.5), seconds - start_s) * sample_rate)
+        time = np.arange(length) / sample_rate
         hz = 110 * 2 ** (rng.integers(0, 36) / 12)
         tones = sum(np.sin(2 * np.pi * hz * k * time) / k for k in range(1, 6))
-        start = round(start_s * rate)
+        start = round(start_s * sample_rate)
         sound[start : start + length] += rng.uniform(0.05, 0.15) * tones * np.exp(-3 * time)
     sound = sound.astype(np.float32)
     sound.setflags(write=False)
@@ -49,10 +49,10 @@ def unlike(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> float:
     return float(np.unpackbits((one ^ other)[told].view(np.uint8)).mean())
 
 
-@pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 48000, 96000])
-def test_the_same_sound_at_any_rate(rate: int) -> None:
+@pytest.mark.parametrize("sample_rate", [8000, 16000, 22050, 44100, 48000, 96000])
+def test_the_same_sound_at_any_rate(sample_rate: int) -> None:
     sound = music(12, 1, 48000)
-    here = acoustic_fingerprint(soxr.resample(sound, 48000, rate), rate)
+    here = acoustic_fingerprint(soxr.resample(sound, 48000, sample_rate), sample_rate)
     there = acoustic_fingerprint(sound, 48000)
     assert abs(len(here) - len(there)) <= 1
     assert unlike(here, there) < 0.1
@@ -78,9 +78,9 @@ def test_codes_keep_time() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.sampled_from([1000, 4500, 11025, 44100, 192000]), st.data())
-def test_blocks_make_no_difference(rate: int, data: st.DataObject) -> None:
-    sound = music(3, 5, rate)
-    stream = FingerprintStream(rate)
+def test_blocks_make_no_difference(sample_rate: int, data: st.DataObject) -> None:
+    sound = music(3, 5, sample_rate)
+    stream = FingerprintStream(sample_rate)
     place = 0
     while place < len(sound):
         size = data.draw(st.integers(0, len(sound)))
@@ -88,7 +88,7 @@ def test_blocks_make_no_difference(rate: int, data: st.DataObject) -> None:
         place += size or 1000
         if not size:
             stream.add(sound[place - 1000 : place])
-    np.testing.assert_array_equal(stream.finish(), acoustic_fingerprint(sound, rate))
+    np.testing.assert_array_equal(stream.finish(), acoustic_fingerprint(sound, sample_rate))
 
 
 def test_what_tells_nothing_has_no_code() -> None:
@@ -108,10 +108,12 @@ def test_what_is_no_recording_is_refused() -> None:
         FingerprintStream(999)
 
 
-def metered(sound: NDArray[np.float32], codec: str = "pcm_s16", rate: int = 1000) -> LevelMeter:
+def metered(
+    sound: NDArray[np.float32], codec: str = "pcm_s16", sample_rate: int = 1000
+) -> LevelMeter:
     meter = LevelMeter()
-    for start in range(0, len(sound), rate):
-        meter.add(sound[start : start + rate], rate, codec)
+    for start in range(0, len(sound), sample_rate):
+        meter.add(sound[start : start + sample_rate], sample_rate, codec)
     return meter
 
 
@@ -156,8 +158,8 @@ def test_what_is_no_number_is_silence() -> None:
     assert (meter.peak, meter.offset) == (0.5, pytest.approx(0.0005))
 
 
-def write(path: Path, sound: NDArray[np.float32], rate: int = RATE) -> Path:
-    soundfile.write(path, sound, rate)
+def write(path: Path, sound: NDArray[np.float32], sample_rate: int = RATE) -> Path:
+    soundfile.write(path, sound, sample_rate)
     return path
 
 
@@ -167,7 +169,12 @@ def test_hearing_a_file(tmp_path: Path) -> None:
     heard = hear_file(path, algorithm="sha1")
     data = path.read_bytes()
     assert (heard.code, heard.error, heard.warning, heard.faults) == ("", "", "", ())
-    assert (heard.rate, heard.channels, heard.container, heard.codec) == (RATE, 2, "wav", "pcm_s16")
+    assert (heard.sample_rate, heard.channels, heard.container, heard.codec) == (
+        RATE,
+        2,
+        "wav",
+        "pcm_s16",
+    )
     assert heard.duration_s == pytest.approx(6, abs=1e-4)
     assert heard.header_s == pytest.approx(6, abs=1e-4)
     assert heard.mono_share < 1e-4

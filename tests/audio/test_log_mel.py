@@ -15,21 +15,21 @@ from deepmusic.errors import ShapeError
 
 CONFIGS = [
     LogMelConfig(),
-    LogMelConfig(rate=44100, fft_size=4096, hop_samples=1000, mels=80, low_hz=30, high_hz=16000),
-    LogMelConfig(rate=16000, fft_size=400, hop_samples=160, mels=40, floor_db=-80),
-    LogMelConfig(rate=8000, fft_size=256, hop_samples=256, mels=5),  # windows side by side
+    LogMelConfig(sample_rate=44100, n_fft=4096, hop_length=1000, n_mels=80, f_min=30, f_max=16000),
+    LogMelConfig(sample_rate=16000, n_fft=400, hop_length=160, n_mels=40, floor_db=-80),
+    LogMelConfig(sample_rate=8000, n_fft=256, hop_length=256, n_mels=5),  # windows side by side
 ]
 
 
 def by_librosa(samples: NDArray[np.float32], config: LogMelConfig) -> NDArray[np.float32]:
     power = librosa.feature.melspectrogram(
         y=samples,
-        sr=config.rate,
-        n_fft=config.fft_size,
-        hop_length=config.hop_samples,
-        n_mels=config.mels,
-        fmin=config.low_hz,
-        fmax=config.high_hz,
+        sr=config.sample_rate,
+        n_fft=config.n_fft,
+        hop_length=config.hop_length,
+        n_mels=config.n_mels,
+        fmin=config.f_min,
+        fmax=config.f_max,
     )
     decibels: NDArray[np.float32] = librosa.power_to_db(
         power, amin=10 ** (config.floor_db / 10), top_db=None
@@ -45,11 +45,11 @@ def noise(seed: int, length: int, loudness: float = 0.3) -> NDArray[np.float32]:
 @pytest.mark.parametrize("config", CONFIGS)
 def test_filters_equal_those_of_librosa(config: LogMelConfig) -> None:
     expected = librosa.filters.mel(
-        sr=config.rate,
-        n_fft=config.fft_size,
-        n_mels=config.mels,
-        fmin=config.low_hz,
-        fmax=config.high_hz,
+        sr=config.sample_rate,
+        n_fft=config.n_fft,
+        n_mels=config.n_mels,
+        fmin=config.f_min,
+        fmax=config.f_max,
     )
     np.testing.assert_allclose(mel_filters(config), expected, rtol=1e-5, atol=1e-8)
 
@@ -79,7 +79,7 @@ def test_noise_equals_librosa(
 ) -> None:
     samples = noise(seed, length, loudness)
     ours = log_mel(samples, config)
-    assert ours.shape == (config.mels, config.frames(length))
+    assert ours.shape == (config.n_mels, config.frames(length))
     assert (ours >= config.floor_db - 1e-4).all()
     if length:  # librosa refuses an empty signal; ours gives one silent frame
         np.testing.assert_allclose(ours, by_librosa(samples, config), rtol=0, atol=1e-3)
@@ -145,14 +145,14 @@ def test_torch_twin_agrees(shared_data: Path) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"rate": 0},
-        {"hop_samples": 0},
-        {"hop_samples": 2049},
-        {"mels": 0},
-        {"fft_size": 2047},
-        {"low_hz": -1},
-        {"low_hz": 5000, "high_hz": 4000},
-        {"high_hz": 11026},
+        {"sample_rate": 0},
+        {"hop_length": 0},
+        {"hop_length": 2049},
+        {"n_mels": 0},
+        {"n_fft": 2047},
+        {"f_min": -1},
+        {"f_min": 5000, "f_max": 4000},
+        {"f_max": 11026},
     ],
 )
 def test_settings_out_of_range(fields: dict[str, float]) -> None:

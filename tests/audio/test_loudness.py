@@ -14,15 +14,19 @@ from deepmusic.audio.loudness import integrated_loudness, k_weighting, true_peak
 RATES = (44_100, 48_000)
 
 
-def sine(level_dbfs: float, seconds: float, rate: int, hz: float = 1000.0) -> NDArray[np.float64]:
+def sine(
+    level_dbfs: float, seconds: float, sample_rate: int, hz: float = 1000.0
+) -> NDArray[np.float64]:
     return 10 ** (level_dbfs / 20) * np.sin(
-        2 * np.pi * hz * np.arange(round(seconds * rate)) / rate
+        2 * np.pi * hz * np.arange(round(seconds * sample_rate)) / sample_rate
     )
 
 
-def stereo(*parts: tuple[float, float], rate: int, hz: float = 1000.0) -> NDArray[np.float32]:
+def stereo(
+    *parts: tuple[float, float], sample_rate: int, hz: float = 1000.0
+) -> NDArray[np.float32]:
     """Parts of (level, seconds), the same in both channels."""
-    one = np.concatenate([sine(level, seconds, rate, hz) for level, seconds in parts])
+    one = np.concatenate([sine(level, seconds, sample_rate, hz) for level, seconds in parts])
     return np.stack([one, one], axis=1).astype(np.float32)
 
 
@@ -64,19 +68,19 @@ def test_coefficients_at_48_khz_are_those_of_the_standard() -> None:
         np.testing.assert_allclose(section[[0, 1, 2, 4, 5]], printed, atol=2e-8)
 
 
-@pytest.mark.parametrize("rate", [16_000, 22_050, 44_100, 96_000])
-def test_the_weighting_is_the_same_curve_at_every_rate(rate: int) -> None:
+@pytest.mark.parametrize("sample_rate", [16_000, 22_050, 44_100, 96_000])
+def test_the_weighting_is_the_same_curve_at_every_rate(sample_rate: int) -> None:
     from scipy.signal import sosfreqz
 
     hz = np.array([20.0, 50.0, 100.0, 500.0, 1000.0])
     curves = [
         20 * np.log10(np.abs(sosfreqz(k_weighting(r), 2 * np.pi * hz / r)[1]))
-        for r in (rate, 48_000)
+        for r in (sample_rate, 48_000)
     ]
     np.testing.assert_allclose(curves[0], curves[1], atol=0.05)
 
 
-@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("sample_rate", RATES)
 @pytest.mark.parametrize(
     ("parts", "lufs"),
     [
@@ -88,20 +92,20 @@ def test_the_weighting_is_the_same_curve_at_every_rate(rate: int) -> None:
     ],
 )
 def test_the_signals_of_ebu_tech_3341(
-    parts: list[tuple[float, float]], lufs: float, rate: int
+    parts: list[tuple[float, float]], lufs: float, sample_rate: int
 ) -> None:
-    measured = integrated_loudness(stereo(*parts, rate=rate), rate)
+    measured = integrated_loudness(stereo(*parts, sample_rate=sample_rate), sample_rate)
     assert measured == pytest.approx(lufs, abs=0.1)
 
 
-@pytest.mark.parametrize("rate", RATES)
-def test_five_channels_count_by_their_place(rate: int) -> None:
+@pytest.mark.parametrize("sample_rate", RATES)
+def test_five_channels_count_by_their_place(sample_rate: int) -> None:
     # case 6: left and right -28, centre -24, surrounds -30 dBFS give -23 LUFS
     levels = (-28, -28, -24, -30, -30)
-    sound = np.stack([sine(level, 20, rate) for level in levels], axis=1)
-    assert integrated_loudness(sound, rate) == pytest.approx(-23.0, abs=0.1)
-    with_effects = np.insert(sound, 3, sine(0, 20, rate), axis=1)  # low-frequency effects
-    assert integrated_loudness(with_effects, rate) == integrated_loudness(sound, rate)
+    sound = np.stack([sine(level, 20, sample_rate) for level in levels], axis=1)
+    assert integrated_loudness(sound, sample_rate) == pytest.approx(-23.0, abs=0.1)
+    with_effects = np.insert(sound, 3, sine(0, 20, sample_rate), axis=1)  # low-frequency effects
+    assert integrated_loudness(with_effects, sample_rate) == integrated_loudness(sound, sample_rate)
 
 
 def test_mono_is_one_loudspeaker(rng: np.random.Generator) -> None:
@@ -121,26 +125,28 @@ def test_the_slow_twin_agrees_on_music_like_noise(channels: int, rng: np.random.
     assert integrated_loudness(sound, 48_000) == pytest.approx(slow_loudness(sound), abs=1e-4)
 
 
-@pytest.mark.parametrize("rate", [22_050, 44_100, 48_000])
-def test_ffmpeg_agrees(rate: int, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("sample_rate", [22_050, 44_100, 48_000])
+def test_ffmpeg_agrees(sample_rate: int, rng: np.random.Generator) -> None:
     if not hasattr(av.AudioFrame, "metadata"):
         pytest.skip("this version of PyAV hands no results of filters out")
-    level = np.repeat(rng.uniform(0.001, 0.3, 40), rate // 4)[:, None]
+    level = np.repeat(rng.uniform(0.001, 0.3, 40), sample_rate // 4)[:, None]
     sound = (level * rng.standard_normal((len(level), 2))).astype(np.float32)
-    assert integrated_loudness(sound, rate) == pytest.approx(ffmpeg_loudness(sound, rate), abs=0.06)
+    assert integrated_loudness(sound, sample_rate) == pytest.approx(
+        ffmpeg_loudness(sound, sample_rate), abs=0.06
+    )
 
 
-def ffmpeg_loudness(sound: NDArray[np.float32], rate: int) -> float:
+def ffmpeg_loudness(sound: NDArray[np.float32], sample_rate: int) -> float:
     graph = av.filter.Graph()
     source = graph.add_abuffer(
-        sample_rate=rate, format="flt", layout="stereo", time_base=Fraction(1, rate)
+        sample_rate=sample_rate, format="flt", layout="stereo", time_base=Fraction(1, sample_rate)
     )
     meter, sink = graph.add("ebur128", "metadata=1:framelog=quiet"), graph.add("abuffersink")
     source.link_to(meter)
     meter.link_to(sink)
     graph.configure()
     frame = av.AudioFrame.from_ndarray(sound.reshape(1, -1), format="flt", layout="stereo")
-    frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
+    frame.sample_rate, frame.pts, frame.time_base = sample_rate, 0, Fraction(1, sample_rate)
     graph.push(frame)
     graph.push(None)
     last = ""
@@ -153,23 +159,23 @@ def ffmpeg_loudness(sound: NDArray[np.float32], rate: int) -> float:
 
 @pytest.mark.parametrize("seconds", [0.0, 0.1, 0.39])
 def test_less_than_a_block_has_no_loudness(seconds: float) -> None:
-    assert integrated_loudness(stereo((-20, seconds), rate=44_100), 44_100) is None
+    assert integrated_loudness(stereo((-20, seconds), sample_rate=44_100), 44_100) is None
 
 
-@pytest.mark.parametrize("rate", [11_025, 22_050, 44_100])
-def test_one_block_is_enough(rate: int) -> None:
-    measured = integrated_loudness(stereo((-20, 0.4), rate=rate), rate)
+@pytest.mark.parametrize("sample_rate", [11_025, 22_050, 44_100])
+def test_one_block_is_enough(sample_rate: int) -> None:
+    measured = integrated_loudness(stereo((-20, 0.4), sample_rate=sample_rate), sample_rate)
     assert measured == pytest.approx(-20.0, abs=0.1)
 
 
 def test_silence_has_no_loudness() -> None:
     assert integrated_loudness(np.zeros((48_000, 2), np.float32), 48_000) is None
-    assert integrated_loudness(stereo((-80, 2), rate=48_000), 48_000) is None
+    assert integrated_loudness(stereo((-80, 2), sample_rate=48_000), 48_000) is None
 
 
 def test_rates_below_the_filter_are_measured_all_the_same() -> None:
-    assert integrated_loudness(stereo((-20, 3), rate=4_000, hz=500), 4_000) == pytest.approx(
-        integrated_loudness(stereo((-20, 3), rate=48_000, hz=500), 48_000), abs=0.1
+    assert integrated_loudness(stereo((-20, 3), sample_rate=4_000, hz=500), 4_000) == pytest.approx(
+        integrated_loudness(stereo((-20, 3), sample_rate=48_000, hz=500), 48_000), abs=0.1
     )
     with pytest.raises(ValueError, match="16000"):
         k_weighting(4_000)
@@ -179,19 +185,21 @@ def test_rates_below_the_filter_are_measured_all_the_same() -> None:
     ("divisor", "degrees", "level"),
     [(4, 0, 0.5), (4, 45, 0.5), (6, 60, 0.5), (8, 67.5, 0.5), (4, 45, 1.41)],  # cases 15 to 19
 )
-@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("sample_rate", RATES)
 def test_the_true_peaks_of_ebu_tech_3341(
-    divisor: int, degrees: float, level: float, rate: int
+    divisor: int, degrees: float, level: float, sample_rate: int
 ) -> None:
-    phase = 2 * np.pi * np.arange(rate) / divisor + np.radians(degrees)
-    fade = np.minimum(1, np.minimum(np.arange(rate), np.arange(rate)[::-1]) / (rate / 10))
-    decibels = 20 * np.log10(true_peak((level * fade * np.sin(phase)).astype("f4"), rate))
+    phase = 2 * np.pi * np.arange(sample_rate) / divisor + np.radians(degrees)
+    fade = np.minimum(
+        1, np.minimum(np.arange(sample_rate), np.arange(sample_rate)[::-1]) / (sample_rate / 10)
+    )
+    decibels = 20 * np.log10(true_peak((level * fade * np.sin(phase)).astype("f4"), sample_rate))
     assert -0.4 <= decibels - 20 * np.log10(level) <= 0.2
 
 
 def test_a_true_peak_is_no_less_than_a_sample() -> None:
     click = np.zeros((1000, 2), np.float32)
     click[500, 1] = -0.75
-    for rate in (22_050, 96_000, 192_000):
-        assert true_peak(click, rate) >= 0.75
+    for sample_rate in (22_050, 96_000, 192_000):
+        assert true_peak(click, sample_rate) >= 0.75
     assert true_peak(np.zeros((0, 2), np.float32), 44_100) == 0.0

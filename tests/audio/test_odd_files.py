@@ -30,7 +30,7 @@ for path in json.load(sys.stdin):
         with open_audio(path) as stream:
             samples = sum(len(block) for block in stream)
         outcomes[path] = {
-            "seconds": stream.duration_s, "samples": samples, "rate": stream.source_rate,
+            "seconds": stream.duration_s, "samples": samples, "sample_rate": stream.source_rate,
             "channels": stream.channels, "decoder": stream.decoder, "warning": stream.warning,
         }
     except AudioError as error:
@@ -148,7 +148,7 @@ def test_odd_file(name: str, decoded: dict[str, Any]) -> None:
         assert DAMAGED[name] < outcome["seconds"] <= float(row["seconds"])
     elif (expectation == "verdict" or name in HEARD) and row["seconds"]:
         assert outcome["seconds"] == pytest.approx(float(row["seconds"]), abs=0.2)
-    if row["rate"]:
-        assert outcome["rate"] == int(row["rate"])
+    if row["sample_rate"]:
+        assert outcome["sample_rate"] == int(row["sample_rate"])
     if row["channels"]:
         assert outcome["channels"] == int(row["channels"])

@@ -20,20 +20,20 @@ RATE = 22050
 GENRES = ("chords", "clicks")
 
 
-def chords(seed: int, seconds: float = 8.0, rate: int = RATE) -> NDArray[np.float32]:
+def chords(seed: int, seconds: float = 8.0, sample_rate: int = RATE) -> NDArray[np.float32]:
     """Low triads of sines that swell and fade, a new one every half second."""
     rng = np.random.default_rng([0, seed])
-    time = np.arange(round(seconds * rate)) / rate
+    time = np.arange(round(seconds * sample_rate)) / sample_rate
     root = rng.uniform(80, 160, size=int(2 * seconds) + 1)[(2 * time).astype(int)]
     swell = 0.6 + 0.4 * np.sin(np.pi * (2 * time % 1))
-    sound = sum(np.sin(2 * np.pi * np.cumsum(root * k) / rate) for k in (1, 1.25, 1.5))
+    sound = sum(np.sin(2 * np.pi * np.cumsum(root * k) / sample_rate) for k in (1, 1.25, 1.5))
     return (0.15 * swell * sound).astype(np.float32)
 
 
-def clicks(seed: int, seconds: float = 8.0, rate: int = RATE) -> NDArray[np.float32]:
+def clicks(seed: int, seconds: float = 8.0, sample_rate: int = RATE) -> NDArray[np.float32]:
     """Bursts of noise, four to eight a second."""
     rng = np.random.default_rng([1, seed])
-    time = np.arange(round(seconds * rate)) / rate
+    time = np.arange(round(seconds * sample_rate)) / sample_rate
     decay = np.exp(-60 * (time * rng.uniform(4, 8) % 1))
     return (0.3 * decay * rng.normal(size=len(time))).astype(np.float32)
 

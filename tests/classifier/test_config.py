@@ -23,10 +23,16 @@ TWO = ("a", "b")
     bands=st.sampled_from([16, 32, 64, 128]),
     routing=st.sampled_from(ROUTINGS),
     dropout=st.floats(0, 0.99),
-    rate=st.sampled_from([16000, 22050, 44100]),
+    sample_rate=st.sampled_from([16000, 22050, 44100]),
 )
 def test_json_and_back(
-    genres: list[str], segment: int, hop: int, bands: int, routing: str, dropout: float, rate: int
+    genres: list[str],
+    segment: int,
+    hop: int,
+    bands: int,
+    routing: str,
+    dropout: float,
+    sample_rate: int,
 ) -> None:
     config = ClassifierConfig(
         genres=tuple(genres),
@@ -35,7 +41,7 @@ def test_json_and_back(
         bands=bands,
         routing=routing,
         dropout=dropout,
-        log_mel=LogMelConfig(rate=rate),
+        log_mel=LogMelConfig(sample_rate=sample_rate),
         channels=(1, 2, 3),
     )
     assert ClassifierConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
@@ -43,7 +49,7 @@ def test_json_and_back(
 
 def test_seconds_of_a_segment() -> None:
     assert ClassifierConfig(genres=TWO).segment_s == pytest.approx(258 * 512 / 22050)
-    slow = LogMelConfig(rate=16000, hop_samples=160)
+    slow = LogMelConfig(sample_rate=16000, hop_length=160)
     assert ClassifierConfig(genres=TWO, log_mel=slow).segment_s == pytest.approx(2.58)
 
 
@@ -95,7 +101,7 @@ def test_wrong_settings_are_refused(changes: dict[str, Any], named: str) -> None
         {"genres": None},
         {"channels": [1, 2]},
         {"channels": 3},
-        {"log_mel": {"rate": 0}},
+        {"log_mel": {"sample_rate": 0}},
         {"log_mel": {"unknown": 1}},
         {"members": "many"},
         {"from_the_future": 1},

@@ -23,8 +23,8 @@ from deepmusic.errors import AudioError, DeepMusicError
 ONE_SEGMENT = 127 * 512 / RATE  # seconds that give the 128 frames of one segment
 
 
-def write(path: Path, samples: Any, rate: int = RATE) -> Path:
-    soundfile.write(path, samples, rate, subtype="FLOAT")
+def write(path: Path, samples: Any, sample_rate: int = RATE) -> Path:
+    soundfile.write(path, samples, sample_rate, subtype="FLOAT")
     return path
 
 

@@ -31,9 +31,9 @@ from deepmusic.training import save_weights
 from deepmusic.training.weights import load_arrays
 
 
-def wav(sound: np.ndarray, rate: int = RATE) -> io.BytesIO:
+def wav(sound: np.ndarray, sample_rate: int = RATE) -> io.BytesIO:
     file = io.BytesIO()
-    soundfile.write(file, sound, rate, format="WAV", subtype="FLOAT")
+    soundfile.write(file, sound, sample_rate, format="WAV", subtype="FLOAT")
     file.seek(0)
     return file
 
@@ -133,12 +133,12 @@ def test_unsure_names_no_genre() -> None:
     assert not Verdict("x", error="Bad.").is_unsure
 
 
-@pytest.mark.parametrize("rate", [8000, 11025, 44100, 48000, 192000])
-def test_any_rate(classifier: Classifier, rate: int) -> None:
-    verdict = classifier.classify(wav(chords(1, 4.0, rate), rate))
+@pytest.mark.parametrize("sample_rate", [8000, 11025, 44100, 48000, 192000])
+def test_any_rate(classifier: Classifier, sample_rate: int) -> None:
+    verdict = classifier.classify(wav(chords(1, 4.0, sample_rate), sample_rate))
     assert verdict.duration_s == pytest.approx(4.0, abs=0.01)
     assert np.isfinite(numbers(verdict)).all()
-    if rate >= 2 * RATE:  # the chord is far below either limit: it sounds the same
+    if sample_rate >= 2 * RATE:  # the chord is far below either limit: it sounds the same
         theirs = classifier.classify(wav(chords(1, 4.0)))
         assert verdict.top[0].probability == pytest.approx(theirs.top[0].probability, abs=0.05)
 
@@ -459,7 +459,7 @@ def test_hearing_leaves_no_gradients_and_no_training_mode() -> None:
 
 
 def test_loaded_sound_and_file_agree(classifier: Classifier, sound_file: Path) -> None:
-    spectrogram = log_mel(load(sound_file, rate=RATE).samples)
+    spectrogram = log_mel(load(sound_file, sample_rate=RATE).samples)
     expected = classifier.hear_spectrogram(spectrogram)
     verdict = classifier.classify(sound_file)
     best = GenreProbability(classifier.genres[int(expected.argmax())], float(expected.max()))

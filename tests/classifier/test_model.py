@@ -15,7 +15,7 @@ from deepmusic.errors import ShapeError
 
 def noise(count: int, config: ClassifierConfig, *, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    shape = (count, config.log_mel.mels, config.segment_frames)
+    shape = (count, config.log_mel.n_mels, config.segment_frames)
     return -40 + 15 * torch.randn(shape, generator=generator)
 
 

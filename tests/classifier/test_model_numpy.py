@@ -143,10 +143,10 @@ def test_routing_that_is_not_known_here_is_not_claimed() -> None:
     assert {"dynamic", "uniform", "none"} == ROUTING
 
 
-@pytest.mark.parametrize("mels", [32, 64, 128])
+@pytest.mark.parametrize("n_mels", [32, 64, 128])
 @pytest.mark.parametrize("frames", [65, 96, 257])
-def test_textures_equal_those_in_torch(mels: int, frames: int) -> None:
-    batch = segments(257)[:, :mels, :frames]
+def test_textures_equal_those_in_torch(n_mels: int, frames: int) -> None:
+    batch = segments(257)[:, :n_mels, :frames]
     ours = texture(np.ascontiguousarray(batch))
     theirs = in_torch.texture(torch.from_numpy(batch)).numpy()
     assert ours.shape == (len(batch), TEXTURE_SIZE)

@@ -85,7 +85,7 @@ def test_each_track_is_decoded_once(
     store.fill(dataset, workers=1)
     assert {path.name for path in opened} == {"broken.mp3", "silent.wav"}
     # other settings are another spectrogram
-    other = replace(tiny_config(), log_mel=LogMelConfig(hop_samples=256))
+    other = replace(tiny_config(), log_mel=LogMelConfig(hop_length=256))
     opened.clear()
     SpectrogramStore(tmp_path / "store", other).fill(dataset, workers=1)
     assert len(opened) == 5

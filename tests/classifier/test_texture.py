@@ -16,8 +16,8 @@ from deepmusic.errors import ShapeError
 
 
 def slow_texture(segment: NDArray[np.floating]) -> NDArray[np.float64]:
-    """What the docstring says, for one segment ``(mels, frames)``."""
-    mels = len(segment)
+    """What the docstring says, for one segment ``(n_mels, frames)``."""
+    n_mels = len(segment)
     level = np.maximum(segment.astype(np.float64) - segment.max(), -80)
     cepstrum = scipy.fft.dct(level, type=2, norm="ortho", axis=0)[:20]
     timbre = [
@@ -33,7 +33,7 @@ def slow_texture(segment: NDArray[np.floating]) -> NDArray[np.float64]:
     between = np.corrcoef(cepstrum)
     correlation = [between[i, j] for i in range(20) for j in range(i + 1, 20)]
     movement = []
-    width = mels // 32
+    width = n_mels // 32
     for lag in LAGS:
         for band in range(32):
             power = (10 ** (level[band * width : (band + 1) * width] / 10)).sum(axis=0)
@@ -43,12 +43,12 @@ def slow_texture(segment: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.concatenate([*timbre, correlation, movement])
 
 
-@pytest.mark.parametrize("mels", [32, 64, 128])
+@pytest.mark.parametrize("n_mels", [32, 64, 128])
 @pytest.mark.parametrize("frames", [65, 96, 257])
-def test_equals_a_slow_loop(mels: int, frames: int) -> None:
-    rng = np.random.default_rng(mels + frames)
-    drift = np.cumsum(rng.normal(size=(3, mels, frames)), axis=2)
-    segments = (-30 + drift + 6 * rng.gamma(1.0, size=(3, mels, frames))).astype(np.float32)
+def test_equals_a_slow_loop(n_mels: int, frames: int) -> None:
+    rng = np.random.default_rng(n_mels + frames)
+    drift = np.cumsum(rng.normal(size=(3, n_mels, frames)), axis=2)
+    segments = (-30 + drift + 6 * rng.gamma(1.0, size=(3, n_mels, frames))).astype(np.float32)
     ours = texture(torch.from_numpy(segments)).double().numpy()
     theirs = np.stack([slow_texture(segment) for segment in segments])
     # the small numbers that keep silence finite are all that differs

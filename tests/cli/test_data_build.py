@@ -80,14 +80,14 @@ def test_going_on_where_it_was_and_other_settings(music: Path, tmp_path: Path) -
     "options",
     [
         ["--format", "copy", "--loudness", "-23"],
-        ["--format", "copy", "--rate", "22050"],
+        ["--format", "copy", "--sample-rate", "22050"],
         ["--format", "copy", "--mono"],
         ["--clips", "3", "--start", "10"],
         ["--min-seconds", "31"],
         ["--seconds", "0"],
         ["--loudness", "5"],
-        ["--rate", "12"],
-        ["--format", "mp3", "--rate", "96000"],
+        ["--sample-rate", "12"],
+        ["--format", "mp3", "--sample-rate", "96000"],
     ],
 )
 def test_options_that_contradict(options: list[str], music: Path, tmp_path: Path) -> None:

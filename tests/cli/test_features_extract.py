@@ -22,11 +22,11 @@ COMMAND = [sys.executable, "-m", "deepmusic", "features", "extract"]
 LONGEST_S = 60.0
 
 
-def write_tone(path: Path, hz: float, *, seconds: float = 0.5, rate: int = 22050) -> Path:
-    time = np.arange(round(seconds * rate)) / rate
+def write_tone(path: Path, hz: float, *, seconds: float = 0.5, sample_rate: int = 22050) -> Path:
+    time = np.arange(round(seconds * sample_rate)) / sample_rate
     sound = np.sin(2 * np.pi * hz * time) * (0.3 + 0.1 * np.sin(20 * time))
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, sound, rate)
+    soundfile.write(path, sound, sample_rate)
     return path
 
 
@@ -73,14 +73,14 @@ def test_bad_files_get_a_reason_and_the_rest_goes_on(
     call: Call, tones: Path, tmp_path: Path
 ) -> None:
     (tones / "0.wav").write_text("no sound")
-    write_tone(tones / "low.wav", 300, rate=8000)
+    write_tone(tones / "low.wav", 300, sample_rate=8000)
     output = tmp_path / "t.parquet"
     done = call("features", "extract", tones, tmp_path / "nowhere", "-o", output)
     assert done.status == 1
     lines = done.error.splitlines()
     assert any("'" in line and "nowhere" in line for line in lines)
     assert any(
-        "8000 samples a second, too few for chroma_cens, chroma_cqt, tonnetz" in line
+        "8000 samples per second, too few for chroma_cens, chroma_cqt, tonnetz" in line
         for line in lines
     )
     assert lines[-1].endswith("4 of 6 tracks, recipe fma, exact.")
@@ -184,7 +184,7 @@ def test_a_stop_at_any_time_costs_the_tracks_in_flight_alone(
 ) -> None:
     music, output = tmp_path / "music", tmp_path / "t.parquet"
     for track in range(40):
-        write_tone(music / f"{track:02d}.wav", 200 + 10 * track, seconds=3, rate=44100)
+        write_tone(music / f"{track:02d}.wav", 200 + 10 * track, seconds=3, sample_rate=44100)
     command = [*COMMAND, str(music), "-o", str(output), "--workers", str(workers)]
     process = subprocess.Popen(
         command,

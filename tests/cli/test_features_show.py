@@ -23,11 +23,11 @@ RATE = 22050
 NAMES = ["/".join(column) for column in COLUMNS]
 
 
-def write(path: Path, seconds: float = 4, rate: int = RATE) -> None:
-    t = np.arange(round(seconds * rate)) / rate
+def write(path: Path, seconds: float = 4, sample_rate: int = RATE) -> None:
+    t = np.arange(round(seconds * sample_rate)) / sample_rate
     noise = np.random.default_rng(8).normal(size=len(t)) * np.exp(-20 * (t % 0.5))
     sound = (0.3 * np.sin(2 * np.pi * 440 * t) + 0.2 * noise).astype(np.float32)
-    soundfile.write(path, sound, rate, subtype="FLOAT", format="WAV")
+    soundfile.write(path, sound, sample_rate, subtype="FLOAT", format="WAV")
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +59,9 @@ def test_text_and_picture(song: Path, folder: Path) -> None:
     assert (folder / "my song-features.png").read_bytes().startswith(b"\x89PNG")
     lines = result.stdout.splitlines()
     assert lines[0] == str(song)
-    assert lines[1].startswith("4 s; 22,050 samples a second; about 117 beats a minute; recipe fma")
+    assert lines[1].startswith(
+        "4 s; 22,050 samples per second; about 117 beats a minute; recipe fma"
+    )
     blocks = result.stdout.split("\n\n")[1:]
     assert [block.split()[0] for block in blocks] == list(ROWS)
     for block, rows in zip(blocks, ROWS.values(), strict=True):
@@ -84,7 +86,7 @@ def test_json_holds_every_value(song: Path) -> None:
         "version": 1,
         "from_s": 0,
         "duration_s": 4,
-        "rate": RATE,
+        "sample_rate": RATE,
         "warning": None,
     }
     assert list(values) == NAMES
@@ -105,7 +107,7 @@ def test_csv_and_a_part(song: Path) -> None:
 
 def test_a_low_rate_has_missing_values(tmp_path: Path) -> None:
     path = tmp_path / "music" / "low.wav"
-    write(path, rate=8000)
+    write(path, sample_rate=8000)
     missing = {
         name for name in NAMES if name.split("/")[0] in ("chroma_cqt", "chroma_cens", "tonnetz")
     }
@@ -215,16 +217,16 @@ def test_a_real_clip(shared_data: Path, folder: Path) -> None:
     result = invoke(shared_data / "emotify" / "pop" / "88.mp3", "--format", "json")
     told = json.loads(result.stdout)
     assert (result.exit_code, result.stdout.count("null")) == (0, 1)  # of the warning
-    assert (told["rate"], told["duration_s"]) == (44100, pytest.approx(30, abs=0.1))
+    assert (told["sample_rate"], told["duration_s"]) == (44100, pytest.approx(30, abs=0.1))
     assert None not in told["values"].values()
     assert os.listdir(folder) == ["88-features.png"]
 
 
 def test_json_says_null_where_there_is_no_number(tmp_path: Path) -> None:
     path = tmp_path / "music" / "low.wav"
-    write(path, 0.1, rate=8000)
+    write(path, 0.1, sample_rate=8000)
     told = json.loads(invoke(path, "--format", "json").stdout)
     assert told["tempo_bpm"] is None
     assert told["values"]["chroma_cqt/mean/01"] is None
-    # A at 440 Hz, taken for 22,050 samples a second: 1,213 Hz, a D sharp
+    # A at 440 Hz, taken for 22,050 samples per second: 1,213 Hz, a D sharp
     assert told["values"]["chroma_stft/max/04"] == 1

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 RATE = 8000
 
 
-def sound(seconds: float, seed: int, *, channels: int = 1, rate: int = RATE) -> NDArray[np.float32]:
+def sound(
+    seconds: float, seed: int, *, channels: int = 1, sample_rate: int = RATE
+) -> NDArray[np.float32]:
     rng = np.random.default_rng(seed)
-    return (0.1 * rng.standard_normal((round(seconds * rate), channels))).astype("f4")
+    return (0.1 * rng.standard_normal((round(seconds * sample_rate), channels))).astype("f4")
 
 
 def write_track(
@@ -28,15 +30,15 @@ def write_track(
     seed: int = 0,
     *,
     channels: int = 1,
-    rate: int = RATE,
+    sample_rate: int = RATE,
     **tags: str,
 ) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = path.suffix[1:].upper()
-    with soundfile.SoundFile(path, "w", rate, channels, format=kind) as file:
+    with soundfile.SoundFile(path, "w", sample_rate, channels, format=kind) as file:
         for name, value in tags.items():
             setattr(file, name, value)
-        file.write(sound(seconds, seed, channels=channels, rate=rate))
+        file.write(sound(seconds, seed, channels=channels, sample_rate=sample_rate))
     return path
 
 

@@ -463,17 +463,19 @@ def write_audio(
     return write_checksums(folder)
 
 
-def mp3(seed: int, seconds: float, *, rate: int = 44100) -> bytes:
+def mp3(seed: int, seconds: float, *, sample_rate: int = 44100) -> bytes:
     """A tone in some noise, another for each seed."""
     import numpy as np
     import soundfile
 
     draw = np.random.default_rng(seed)
-    times = np.arange(max(1, round(seconds * rate))) / rate
+    times = np.arange(max(1, round(seconds * sample_rate))) / sample_rate
     tone = 0.3 * np.sin(2 * np.pi * draw.uniform(100, 2000) * times + draw.uniform(0, 6))
     sound = tone + 0.05 * draw.standard_normal(len(times))
     file = io.BytesIO()
-    soundfile.write(file, sound.astype(np.float32), rate, format="MP3", subtype="MPEG_LAYER_III")
+    soundfile.write(
+        file, sound.astype(np.float32), sample_rate, format="MP3", subtype="MPEG_LAYER_III"
+    )
     return file.getvalue()
 
 

@@ -70,7 +70,11 @@ def test_the_middle_of_each_track_with_its_tags(music: Path, tmp_path: Path) -> 
     assert [one[name] for name in ("path", "genre", "artist", "album", "title")] == [
         "rock/one.flac", "rock", "Ann", "First", "One",
     ]  # fmt: skip
-    assert (one["start_s"], one["duration_s"], one["rate"]) == ("0.250000", "0.500000", "8000")
+    assert (one["start_s"], one["duration_s"], one["sample_rate"]) == (
+        "0.250000",
+        "0.500000",
+        "8000",
+    )
     assert (one["gain_db"], one["channels"], one["warning"]) == ("0.00", "1", "")
     assert table["rock/two.flac"]["date"] == "1999"
     assert table["rock/two.flac"]["channels"] == "2"
@@ -83,9 +87,9 @@ def test_the_middle_of_each_track_with_its_tags(music: Path, tmp_path: Path) -> 
         assert hashlib.sha256(content).hexdigest() == row["sha256"]
         source = (music / row["source"]).read_bytes()
         assert hashlib.sha256(source).hexdigest() == row["source_sha256"]
-        measured, rate = soundfile.read(output / row["path"], dtype="float32")
+        measured, sample_rate = soundfile.read(output / row["path"], dtype="float32")
         assert float(row["loudness_lufs"]) == pytest.approx(
-            integrated_loudness(measured, rate), abs=0.02
+            integrated_loudness(measured, sample_rate), abs=0.02
         )
 
 
@@ -142,7 +146,7 @@ def test_a_flat_folder_takes_genres_from_table_and_tags(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_every_format_at_another_rate_in_mono(form: str, music: Path, tmp_path: Path) -> None:
-    build(music, tmp_path / "out", format=form, rate=16_000, mono=True)
+    build(music, tmp_path / "out", format=form, sample_rate=16_000, mono=True)
     for row in rows(tmp_path / "out"):
         assert row["path"].endswith(f".{form}")
         info = soundfile.info(tmp_path / "out" / row["path"])
@@ -152,8 +156,8 @@ def test_every_format_at_another_rate_in_mono(form: str, music: Path, tmp_path: 
 
 def test_mp3_frames_are_copied(tmp_path: Path) -> None:
     root = tmp_path / "in"
-    write_track(root / "rock/a.mp3", 6.0, 1, rate=44_100)
-    write_track(root / "rock/b.flac", 6.0, 2, rate=44_100)
+    write_track(root / "rock/a.mp3", 6.0, 1, sample_rate=44_100)
+    write_track(root / "rock/b.flac", 6.0, 2, sample_rate=44_100)
     built = build(root, tmp_path / "out", format="copy", seconds=2.0)
     assert built["rock/b.flac"].code == "not_mp3"
     (row,) = rows(tmp_path / "out")
@@ -165,8 +169,8 @@ def test_mp3_frames_are_copied(tmp_path: Path) -> None:
 
 def test_loudness_is_as_asked_unless_peaks_forbid_it(tmp_path: Path) -> None:
     root = tmp_path / "in"
-    write_track(root / "rock/noise.wav", 2.0, 1, rate=44_100)
-    spiky = 0.001 * sound(2.0, 2, rate=44_100)
+    write_track(root / "rock/noise.wav", 2.0, 1, sample_rate=44_100)
+    spiky = 0.001 * sound(2.0, 2, sample_rate=44_100)
     spiky[[22_050, 44_100]] = 0.5
     soundfile.write(root / "rock/spiky.wav", spiky, 44_100, subtype="FLOAT")
     soundfile.write(root / "rock/silent.wav", 0 * spiky, 44_100)
@@ -602,9 +606,9 @@ def test_files_of_other_people_are_left_alone(music: Path, tmp_path: Path) -> No
     [
         {"seconds": 0.0}, {"seconds": 1e9}, {"seconds": float("nan")}, {"clips": 0},
         {"clips": 2, "start": 3.0}, {"start": -1.0}, {"start": float("nan")}, {"start": "end"},
-        {"min_seconds": 31.0}, {"min_seconds": -1.0}, {"format": "aac"}, {"rate": 10},
-        {"format": "mp3", "rate": 96_000}, {"loudness": 3.0}, {"loudness": float("nan")},
-        {"format": "copy", "mono": True}, {"format": "copy", "rate": 8000},
+        {"min_seconds": 31.0}, {"min_seconds": -1.0}, {"format": "aac"}, {"sample_rate": 10},
+        {"format": "mp3", "sample_rate": 96_000}, {"loudness": 3.0}, {"loudness": float("nan")},
+        {"format": "copy", "mono": True}, {"format": "copy", "sample_rate": 8000},
         {"format": "copy", "loudness": -23.0},
     ],
 )  # fmt: skip
@@ -614,8 +618,8 @@ def test_options_that_make_no_sense(options: dict[str, Any]) -> None:
 
 
 def test_a_rate_that_a_format_lacks_is_a_reason(tmp_path: Path) -> None:
-    write_track(tmp_path / "in/rock/a.wav", rate=96_000)
-    write_track(tmp_path / "in/rock/b.wav", rate=44_100)
+    write_track(tmp_path / "in/rock/a.wav", sample_rate=96_000)
+    write_track(tmp_path / "in/rock/b.wav", sample_rate=44_100)
     built = build(tmp_path / "in", tmp_path / "out", format="mp3")
     assert built["rock/a.wav"].code == "not_in_format"
     assert built["rock/b.wav"].clips
@@ -730,9 +734,16 @@ def test_real_music_is_built_and_its_loudness_is_right(shared_data: Path, tmp_pa
         folder = tmp_path / "in" / f"genre{place % 2}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / path.name).write_bytes(path.read_bytes())
-    build(tmp_path / "in", tmp_path / "out", seconds=5.0, loudness=-23.0, mono=True, rate=22_050)
+    build(
+        tmp_path / "in",
+        tmp_path / "out",
+        seconds=5.0,
+        loudness=-23.0,
+        mono=True,
+        sample_rate=22_050,
+    )
     for row in rows(tmp_path / "out"):
-        clip, rate = soundfile.read(tmp_path / "out" / row["path"], dtype="float32")
-        assert (rate, clip.ndim) == (22_050, 1)
-        assert integrated_loudness(clip, rate) == pytest.approx(-23.0, abs=0.05)
+        clip, sample_rate = soundfile.read(tmp_path / "out" / row["path"], dtype="float32")
+        assert (sample_rate, clip.ndim) == (22_050, 1)
+        assert integrated_loudness(clip, sample_rate) == pytest.approx(-23.0, abs=0.05)
         assert row["artist"]

@@ -37,9 +37,9 @@ from deepmusic.errors import DataError, RequestError
 ODD = Path(__file__).resolve().parents[3] / "shared" / "data" / "odd"
 
 
-def write(path: Path, sound: NDArray[Any], rate: int = RATE, **options: Any) -> str:
+def write(path: Path, sound: NDArray[Any], sample_rate: int = RATE, **options: Any) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, sound, rate, **options)
+    soundfile.write(path, sound, sample_rate, **options)
     return str(path)
 
 
@@ -60,7 +60,7 @@ def test_a_file_in_good_order_has_no_findings(tmp_path: Path) -> None:
 
 def faulty(kind: str) -> tuple[NDArray[Any], int, dict[str, Any]]:
     sound = music(6, 1).astype(float)
-    rate, options = RATE, {}
+    sample_rate, options = RATE, {}
     if kind == "silent":
         sound *= 0
     elif kind == "mostly_silent":
@@ -72,7 +72,7 @@ def faulty(kind: str) -> tuple[NDArray[Any], int, dict[str, Any]]:
     elif kind == "channels_cancel":
         sound = np.stack([sound, -sound], axis=1)
     elif kind == "low_rate":
-        rate = 8000
+        sample_rate = 8000
     elif kind == "short":
         sound = sound[: 2 * RATE]
     elif kind == "not_finite_samples":
@@ -81,7 +81,7 @@ def faulty(kind: str) -> tuple[NDArray[Any], int, dict[str, Any]]:
     elif kind == "not_finite":
         sound[:] = np.nan
         options = {"subtype": "FLOAT"}
-    return sound, rate, options
+    return sound, sample_rate, options
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,8 @@ def faulty(kind: str) -> tuple[NDArray[Any], int, dict[str, Any]]:
     ],
 )
 def test_each_fault_of_a_sound_has_its_code(tmp_path: Path, kind: str) -> None:
-    sound, rate, options = faulty(kind)
-    (file,) = check_files([write(tmp_path / "a.wav", sound, rate, **options)]).files
+    sound, sample_rate, options = faulty(kind)
+    (file,) = check_files([write(tmp_path / "a.wav", sound, sample_rate, **options)]).files
     assert codes(file) == [kind]
     assert file.status == ("note" if kind in NOTES else "fault")
     assert file.findings[0].message.endswith(".")

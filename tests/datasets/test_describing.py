@@ -113,9 +113,9 @@ def test_nothing_is_a_sentence() -> None:
 def test_headers_and_decoding_give_lengths(tmp_path: Path) -> None:
     write_gtzan(tmp_path, names=["pop.00001", "rock.00001"], folder="a", broken=())
     root = tmp_path / "a"
-    for n, (extension, rate) in enumerate([("wav", 8000), ("flac", 22050), ("ogg", 44100)]):
-        sound = 0.1 * np.random.default_rng(n).standard_normal(rate * (n + 1))
-        soundfile.write(root / "pop" / f"{n}.{extension}", sound, rate)
+    for n, (extension, sample_rate) in enumerate([("wav", 8000), ("flac", 22050), ("ogg", 44100)]):
+        sound = 0.1 * np.random.default_rng(n).standard_normal(sample_rate * (n + 1))
+        soundfile.write(root / "pop" / f"{n}.{extension}", sound, sample_rate)
     (root / "rock" / "bad.mp3").write_bytes(b"no sound at all" * 100)
     dataset = scan_folder(root)
     told: list[tuple[int, int]] = []

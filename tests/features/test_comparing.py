@@ -391,10 +391,12 @@ def test_an_assumed_rate(factor: float) -> None:
     b = made()
     a = scaled(b, where(IN_HZ, SCALED), factor)
     comparison = found(a, b)
-    assert explained_by(comparison) == {"rate": set(IN_HZ)}
+    assert explained_by(comparison) == {"sample_rate": set(IN_HZ)}
     assert comparison.causes[0].evidence.startswith("A knows it" if factor > 1 else "B knows it")
     told = disturbed(a, where(["chroma_stft", "spectral_contrast"]), 0.1)
-    assert explained_by(found(told, b)) == {"rate": {*IN_HZ, "chroma_stft", "spectral_contrast"}}
+    assert explained_by(found(told, b)) == {
+        "sample_rate": {*IN_HZ, "chroma_stft", "spectral_contrast"}
+    }
 
 
 def test_rates_that_are_known_must_fit() -> None:
@@ -402,9 +404,9 @@ def test_rates_that_are_known_must_fit() -> None:
     rates = [44100, 48000, 22050] * (TRACKS // 3)
     factors = np.array(rates)[:, None] / 22050
     a = np.where(where(IN_HZ, SCALED), b * factors, b).astype(np.float32)
-    assert explained_by(found(a, b, rate=rates)) == {"rate": set(IN_HZ)}
-    assert explained_by(found(a, b, rate=[None] * TRACKS)) == {"rate": set(IN_HZ)}
-    assert codes(found(a, b, rate=[44100] * TRACKS)) == set()
+    assert explained_by(found(a, b, sample_rate=rates)) == {"sample_rate": set(IN_HZ)}
+    assert explained_by(found(a, b, sample_rate=[None] * TRACKS)) == {"sample_rate": set(IN_HZ)}
+    assert codes(found(a, b, sample_rate=[44100] * TRACKS)) == set()
 
 
 @pytest.mark.parametrize(
@@ -619,14 +621,14 @@ def test_the_published_table_is_known_by_its_numbers() -> None:
 # Real features
 
 
-def chord(pitches: Sequence[int], seed: int, rate: int = 44100) -> NDArray[np.float32]:
+def chord(pitches: Sequence[int], seed: int, sample_rate: int = 44100) -> NDArray[np.float32]:
     """Five seconds: a chord of MIDI pitches that moves a fourth up in the middle, and noise."""
-    time = np.arange(5 * rate) / rate
+    time = np.arange(5 * sample_rate) / sample_rate
     sound = 0.002 * np.random.default_rng(seed).normal(size=len(time))
     for pitch in pitches:
         for harmonic in range(1, 6):
             hz = harmonic * 440 * 2 ** ((pitch - 69 + 5 * (time > 2.5)) / 12)
-            sound += np.sin(2 * np.pi * np.cumsum(hz) / rate) / harmonic
+            sound += np.sin(2 * np.pi * np.cumsum(hz) / sample_rate) / harmonic
     sound *= np.exp(-2 * (time % 0.5)) / np.abs(sound).max()
     return sound.astype(np.float32)
 
@@ -654,6 +656,6 @@ def test_real_sound_by_two_versions_of_the_script(recipes: dict[str, FeatureTabl
 
 def test_real_sound_by_the_corrected_recipe(recipes: dict[str, FeatureTable]) -> None:
     comparison = compare(recipes["fma-corrected"], recipes["fma"])
-    assert {"rate", "window", "tonnetz_source"} <= codes(comparison)
+    assert {"sample_rate", "window", "tonnetz_source"} <= codes(comparison)
     assert comparison.expectation is not None
     assert comparison.expectation.verdict(comparison.differing, codes(comparison)) == "So it is."

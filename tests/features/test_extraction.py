@@ -44,11 +44,11 @@ def same(rows: list[TrackFeatures], others: list[TrackFeatures]) -> bool:
 
 
 def test_a_row_holds_the_features_at_the_files_own_rate(tmp_path: Path) -> None:
-    path = write_tone(tmp_path / "a.wav", rate=44100, seconds=1.5)
+    path = write_tone(tmp_path / "a.wav", sample_rate=44100, seconds=1.5)
     row = extract_file(path, FMA)
-    sound = load(path, rate=44100).samples
+    sound = load(path, sample_rate=44100).samples
     np.testing.assert_array_equal(row.columns, feature_columns(feature_rows(sound, 44100)))
-    assert (row.code, row.error, row.warning, row.rate) == ("", "", "", 44100)
+    assert (row.code, row.error, row.warning, row.sample_rate) == ("", "", "", 44100)
     assert row.duration_s == pytest.approx(1.5)
     assert (row.size, row.mtime_ns) == (path.stat().st_size, path.stat().st_mtime_ns)
 
@@ -56,7 +56,7 @@ def test_a_row_holds_the_features_at_the_files_own_rate(tmp_path: Path) -> None:
 def test_a_long_track_is_computed_in_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = write_tone(tmp_path / "a.flac", rate=44100, seconds=6)
+    path = write_tone(tmp_path / "a.flac", sample_rate=44100, seconds=6)
     whole = extract_file(path, FMA)
     monkeypatch.setattr(extraction_module, "_KEPT_S", 2.0)
     pieces = extract_file(path, FMA)
@@ -83,7 +83,7 @@ def test_a_reason_stands_for_what_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_too_low_a_rate_is_said(tmp_path: Path) -> None:
-    row = extract_file(write_tone(tmp_path / "a.wav", rate=8000), FMA)
+    row = extract_file(write_tone(tmp_path / "a.wav", sample_rate=8000), FMA)
     assert row.code == "low_rate"
     assert row.is_done
     assert "8000" in row.error
@@ -189,7 +189,7 @@ def test_a_dask_worker_that_is_killed_costs_no_row(tmp_path: Path, dask_address:
 
 def test_a_cluster_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
-    monkeypatch.setattr("deepmusic.parallel._ANSWER_S", 0.3)
+    monkeypatch.setattr("deepmusic.parallel._CONNECT_TIMEOUT_S", 0.3)
     with pytest.raises(
         DeepMusicError, match=r"No Dask scheduler answers at 'tcp://127\.0\.0\.1:9'"
     ):
@@ -225,7 +225,7 @@ def test_many_channels_and_high_rates(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read in /proc")
 def test_a_long_track_is_streamed_in_bounded_memory(tmp_path: Path) -> None:
     path = tmp_path / "long.flac"
-    second = write_tone(tmp_path / "a.wav", seconds=1, rate=44100)
+    second = write_tone(tmp_path / "a.wav", seconds=1, sample_rate=44100)
     with soundfile.SoundFile(path, "w", samplerate=44100, channels=1) as file:
         sound, _ = soundfile.read(second, dtype="int16")
         for _ in range(20 * 60):

@@ -33,39 +33,41 @@ OF_SOUNDS = {
 CQT_TOLERANCE = 2e-6
 
 
-def sound(rate: int, samples: int, detuned: float = 0.0, seed: int = 0) -> NDArray[np.float32]:
+def sound(
+    sample_rate: int, samples: int, detuned: float = 0.0, seed: int = 0
+) -> NDArray[np.float32]:
     """A few detuned chords with noise, 60 dB below and more."""
     random = np.random.default_rng(seed)
-    time = np.arange(samples) / rate
+    time = np.arange(samples) / sample_rate
     total = 1e-3 * random.standard_normal(samples)
     for pitch in random.integers(45, 84, 6):
         total += np.sin(2 * np.pi * 440 * 2 ** ((pitch + detuned - 69) / 12) * time + pitch)
     return (0.1 * total * (0.6 + 0.4 * np.sin(9 * time))).astype(np.float32)
 
 
-def beats(bpm: float, rate: int = 22050, seconds: float = 12.0) -> NDArray[np.float32]:
+def beats(bpm: float, sample_rate: int = 22050, seconds: float = 12.0) -> NDArray[np.float32]:
     """Bursts of noise over a quiet tone."""
-    total = sound(rate, round(seconds * rate), seed=1) / 10
-    burst = np.random.default_rng(3).normal(size=rate // 10)
-    burst *= np.exp(-np.arange(len(burst)) / (0.02 * rate))
+    total = sound(sample_rate, round(seconds * sample_rate), seed=1) / 10
+    burst = np.random.default_rng(3).normal(size=sample_rate // 10)
+    burst *= np.exp(-np.arange(len(burst)) / (0.02 * sample_rate))
     for start in np.arange(0.2, seconds - 0.2, 60 / bpm):
-        place = round(start * rate)
+        place = round(start * sample_rate)
         total[place : place + len(burst)] += 0.3 * burst
     return total
 
 
-def peaks_of(y: NDArray[np.float32], rate: int, power: int = 1) -> PeakFinder:
+def peaks_of(y: NDArray[np.float32], sample_rate: int, power: int = 1) -> PeakFinder:
     """What the CPU tells a tuning from."""
-    peaks = PeakFinder(rate, FFT_SIZE)
+    peaks = PeakFinder(sample_rate, FFT_SIZE)
     for spectra in magnitudes([y]):
         peaks.add(spectra**power, (spectra**power).max(axis=0))
     return peaks
 
 
-def check(name: str, batch: NDArray[np.float32], rate: int, **options: Any) -> None:
+def check(name: str, batch: NDArray[np.float32], sample_rate: int, **options: Any) -> None:
     """All sounds of a batch ``(b, n)`` are as the function of that name has each alone."""
-    found = getattr(batches, name)(torch.from_numpy(batch), rate, **options).numpy()
-    alone = np.stack([getattr(features, name)(one, rate, **options) for one in batch])
+    found = getattr(batches, name)(torch.from_numpy(batch), sample_rate, **options).numpy()
+    alone = np.stack([getattr(features, name)(one, sample_rate, **options) for one in batch])
     assert found.shape == alone.shape
     assert found.dtype == alone.dtype
     tolerance = OF_SOUNDS[name]
@@ -75,15 +77,17 @@ def check(name: str, batch: NDArray[np.float32], rate: int, **options: Any) -> N
 
 
 @pytest.mark.parametrize("name", OF_SOUNDS)
-@pytest.mark.parametrize("rate", [16000, 22050, 44100])
-def test_a_batch_is_each_sound_alone(name: str, rate: int) -> None:
+@pytest.mark.parametrize("sample_rate", [16000, 22050, 44100])
+def test_a_batch_is_each_sound_alone(name: str, sample_rate: int) -> None:
     tunings = (0.21, -0.4, 0.45)
-    batch = np.stack([sound(rate, 2 * rate, cents, seed) for seed, cents in enumerate(tunings)])
-    batch[2, rate:] = 0
+    batch = np.stack(
+        [sound(sample_rate, 2 * sample_rate, cents, seed) for seed, cents in enumerate(tunings)]
+    )
+    batch[2, sample_rate:] = 0
     if name != "chroma_cqt":
-        check(name, batch, rate)
+        check(name, batch, sample_rate)
     else:  # in silence after sound, a chroma is that of rounding
-        check(name, batch[:2], rate)
+        check(name, batch[:2], sample_rate)
 
 
 @pytest.mark.parametrize("name", OF_SOUNDS)
@@ -98,22 +102,26 @@ rates = st.sampled_from([8820, 11025, 16000, 22050, 32000, 44100, 48000])
 
 @pytest.mark.parametrize("name", [name for name in OF_SOUNDS if name != "estimate_tuning"])
 @settings(max_examples=12, deadline=None)
-@given(samples=lengths, rate=rates, batch=st.integers(1, 3), seed=st.integers(0, 1000))
-def test_any_length(name: str, samples: int, rate: int, batch: int, seed: int) -> None:
-    sounds = [sound(rate, samples, 0.1 * number, seed + number) for number in range(batch)]
+@given(samples=lengths, sample_rate=rates, batch=st.integers(1, 3), seed=st.integers(0, 1000))
+def test_any_length(name: str, samples: int, sample_rate: int, batch: int, seed: int) -> None:
+    sounds = [sound(sample_rate, samples, 0.1 * number, seed + number) for number in range(batch)]
     # where a dozen peaks vote, a rounding may elect another tuning
     power = 2 if name == "chroma_stft" else 1
-    tunings = torch.tensor([peaks_of(y, rate, power).tuning() for y in sounds], dtype=torch.float64)
+    tunings = torch.tensor(
+        [peaks_of(y, sample_rate, power).tuning() for y in sounds], dtype=torch.float64
+    )
     with mock.patch.object(batches, "_tunings", return_value=tunings):
-        check(name, np.stack(sounds), rate)
+        check(name, np.stack(sounds), sample_rate)
 
 
 @settings(max_examples=25, deadline=None)
-@given(samples=st.integers(300, 12000), rate=rates, seed=st.integers(0, 1000))
-def test_a_tuning_has_most_votes_but_for_rounding(samples: int, rate: int, seed: int) -> None:
-    y = sound(rate, samples, seed / 1000 - 0.5, seed)
-    found = float(batches.estimate_tuning(torch.from_numpy(y)[None], rate))
-    peaks = peaks_of(y, rate)
+@given(samples=st.integers(300, 12000), sample_rate=rates, seed=st.integers(0, 1000))
+def test_a_tuning_has_most_votes_but_for_rounding(
+    samples: int, sample_rate: int, seed: int
+) -> None:
+    y = sound(sample_rate, samples, seed / 1000 - 0.5, seed)
+    found = float(batches.estimate_tuning(torch.from_numpy(y)[None], sample_rate))
+    peaks = peaks_of(y, sample_rate)
     pitch, height = peaks._pitch[: peaks._count], peaks._height[: peaks._count]
     votes = 12 * np.log2(pitch[height >= np.median(height)] / LOWEST_A_HZ)
     most = np.bincount(np.floor((votes % 1) * 100).astype(int)).max()
@@ -121,29 +129,31 @@ def test_a_tuning_has_most_votes_but_for_rounding(samples: int, rate: int, seed:
 
 
 @settings(max_examples=15, deadline=None)
-@given(rate=st.integers(8500, 200000), tuned=st.floats(-0.5, 0.49), samples=st.integers(1, 9000))
-def test_constant_q_of_any_rate(rate: int, tuned: float, samples: int) -> None:
-    check("cqt", sound(rate, samples)[None], rate, tuned=tuned)
+@given(
+    sample_rate=st.integers(8500, 200000), tuned=st.floats(-0.5, 0.49), samples=st.integers(1, 9000)
+)
+def test_constant_q_of_any_rate(sample_rate: int, tuned: float, samples: int) -> None:
+    check("cqt", sound(sample_rate, samples)[None], sample_rate, tuned=tuned)
 
 
 def test_tunings_whose_filters_have_other_lengths_go_into_one_batch() -> None:
-    rate, tunings = 15500, [0.49, -0.5, 0.49, 0.0]
-    lengths = {tuple(len(f) for _, f in octave_filters(rate, tuned)[1]) for tuned in tunings}
+    sample_rate, tunings = 15500, [0.49, -0.5, 0.49, 0.0]
+    lengths = {tuple(len(f) for _, f in octave_filters(sample_rate, tuned)[1]) for tuned in tunings}
     assert len(lengths) > 1
-    batch = np.stack([sound(rate, 9000, tuned, 5) for tuned in tunings])
-    found = batches.cqt(torch.from_numpy(batch), rate, tuned=torch.tensor(tunings))
+    batch = np.stack([sound(sample_rate, 9000, tuned, 5) for tuned in tunings])
+    found = batches.cqt(torch.from_numpy(batch), sample_rate, tuned=torch.tensor(tunings))
     for one, alone, tuned in zip(found, batch, tunings, strict=True):
-        expected = features.cqt(alone, rate, tuned=tuned)
+        expected = features.cqt(alone, sample_rate, tuned=tuned)
         np.testing.assert_allclose(one, expected, atol=CQT_TOLERANCE * expected.max())
 
 
-@pytest.mark.parametrize("rate", [88200, 96000, 192000])
+@pytest.mark.parametrize("sample_rate", [88200, 96000, 192000])
 @pytest.mark.parametrize("samples", [200, 4095, 90001])
-def test_constant_q_of_high_rates(rate: int, samples: int) -> None:
+def test_constant_q_of_high_rates(sample_rate: int, samples: int) -> None:
     # soxr takes the first samples otherwise than the rest
-    check("cqt", sound(rate, samples)[None], rate, tuned=0.0)
+    check("cqt", sound(sample_rate, samples)[None], sample_rate, tuned=0.0)
     # soxr has no sample where there is less than half of one
-    check("cqt", np.ones((1, 1), np.float32), rate, tuned=0.0)
+    check("cqt", np.ones((1, 1), np.float32), sample_rate, tuned=0.0)
 
 
 @pytest.mark.parametrize("name", OF_SOUNDS)
@@ -194,10 +204,10 @@ def test_no_setting_of_torch_takes_digits_and_nothing_is_recorded(name: str) -> 
 def test_options_are_the_cpus() -> None:
     y = sound(22050, 22050)
     batch = torch.from_numpy(y)[None]
-    assert batches.log_mel_spectrogram(batch, mels=64).shape == (1, 64, 44)
+    assert batches.log_mel_spectrogram(batch, n_mels=64).shape == (1, 64, 44)
     np.testing.assert_allclose(
-        batches.mfcc(batch, coefficients=13, mels=40)[0],
-        features.mfcc(y, coefficients=13, mels=40),
+        batches.mfcc(batch, coefficients=13, n_mels=40)[0],
+        features.mfcc(y, coefficients=13, n_mels=40),
         atol=1e-3,
     )
     np.testing.assert_allclose(
@@ -206,9 +216,9 @@ def test_options_are_the_cpus() -> None:
 
 
 def test_onsets_tempogram_and_tempo() -> None:
-    rate = 22050
-    sounds = [beats(90), beats(128), np.zeros(12 * rate, np.float32), beats(150)]
-    mel_db = np.stack([log_mel(one, LogMelConfig(rate=rate)) for one in sounds])
+    sample_rate = 22050
+    sounds = [beats(90), beats(128), np.zeros(12 * sample_rate, np.float32), beats(150)]
+    mel_db = np.stack([log_mel(one, LogMelConfig(sample_rate=sample_rate)) for one in sounds])
     onsets = batches.onset_strength(torch.from_numpy(mel_db))
     expected = np.stack([features.onset_strength(one) for one in mel_db])
     np.testing.assert_allclose(onsets, expected, rtol=0, atol=1e-4)
@@ -216,9 +226,9 @@ def test_onsets_tempogram_and_tempo() -> None:
     alone = np.stack([features.tempogram(one) for one in expected])
     assert repeats.dtype == torch.float64
     np.testing.assert_allclose(repeats, alone, rtol=0, atol=1e-6)
-    tempos = batches.tempo(onsets, rate)
+    tempos = batches.tempo(onsets, sample_rate)
     assert tempos.isnan().tolist() == [False, False, True, False]
-    np.testing.assert_array_equal(tempos, [features.tempo(one, rate) for one in expected])
+    np.testing.assert_array_equal(tempos, [features.tempo(one, sample_rate) for one in expected])
 
 
 @pytest.mark.parametrize("window", [384, 383, 50, 3, 2])
@@ -274,9 +284,9 @@ def test_wrong_rows_are_refused() -> None:
 
 def test_rates_too_low_for_the_constant_q() -> None:
     y = torch.zeros(2, 9000)
-    with pytest.raises(RequestError, match=r"8000 samples a second are too few.* sound 0 "):
+    with pytest.raises(RequestError, match=r"8000 samples per second are too few.* sound 0 "):
         batches.cqt(y, 8000)
-    with pytest.raises(RequestError, match="8000 samples a second are too few"):
+    with pytest.raises(RequestError, match="8000 samples per second are too few"):
         batches.chroma_cqt(y, 8000)
     assert batches.chroma_stft(y, 8000).shape == (2, 12, 18)
     # high enough for one tuning, not for the other

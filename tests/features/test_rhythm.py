@@ -23,44 +23,48 @@ from deepmusic.features.rhythm import (
 )
 
 
-def beats(bpm: float, *, rate: int, seconds: float = 12.0) -> NDArray[np.float32]:
+def beats(bpm: float, *, sample_rate: int, seconds: float = 12.0) -> NDArray[np.float32]:
     """Bursts of noise over a quiet tone."""
     rng = np.random.default_rng(3)
-    sound = 0.05 * np.sin(2 * np.pi * 330 * np.arange(round(seconds * rate)) / rate)
-    burst = rng.normal(size=rate // 10) * np.exp(-np.arange(rate // 10) / (0.02 * rate))
+    sound = 0.05 * np.sin(2 * np.pi * 330 * np.arange(round(seconds * sample_rate)) / sample_rate)
+    burst = rng.normal(size=sample_rate // 10) * np.exp(
+        -np.arange(sample_rate // 10) / (0.02 * sample_rate)
+    )
     for start in np.arange(0.2, seconds - 0.2, 60 / bpm):
-        place = round(start * rate)
+        place = round(start * sample_rate)
         sound[place : place + len(burst)] += 0.3 * burst
     return sound.astype(np.float32)
 
 
-def onsets_of(sound: NDArray[np.float32], rate: int) -> NDArray[np.floating]:
-    return onset_strength(log_mel(sound, LogMelConfig(rate=rate)))
+def onsets_of(sound: NDArray[np.float32], sample_rate: int) -> NDArray[np.floating]:
+    return onset_strength(log_mel(sound, LogMelConfig(sample_rate=sample_rate)))
 
 
-def check_beside_librosa(sound: NDArray[np.float32], rate: int) -> None:
-    onsets = onsets_of(sound, rate)
-    expected = librosa.onset.onset_strength(y=sound, sr=rate)
+def check_beside_librosa(sound: NDArray[np.float32], sample_rate: int) -> None:
+    onsets = onsets_of(sound, sample_rate)
+    expected = librosa.onset.onset_strength(y=sound, sr=sample_rate)
     assert onsets.shape == expected.shape
     np.testing.assert_allclose(onsets, expected, atol=1e-4)  # dB
-    repeats = librosa.feature.tempogram(y=sound, sr=rate)
+    repeats = librosa.feature.tempogram(y=sound, sr=sample_rate)
     np.testing.assert_allclose(tempogram(onsets), repeats, atol=1e-5)
-    assert tempo(onsets, rate) == librosa.feature.tempo(y=sound, sr=rate)[0]
+    assert tempo(onsets, sample_rate) == librosa.feature.tempo(y=sound, sr=sample_rate)[0]
 
 
-@pytest.mark.parametrize(("bpm", "rate"), [(90, 22050), (128, 44100), (150, 8000), (60, 22050)])
-def test_beats_beside_librosa(bpm: float, rate: int) -> None:
-    sound = beats(bpm, rate=rate)
-    check_beside_librosa(sound, rate)
+@pytest.mark.parametrize(
+    ("bpm", "sample_rate"), [(90, 22050), (128, 44100), (150, 8000), (60, 22050)]
+)
+def test_beats_beside_librosa(bpm: float, sample_rate: int) -> None:
+    sound = beats(bpm, sample_rate=sample_rate)
+    check_beside_librosa(sound, sample_rate)
     # lags are whole frames: at 150 beats and 8 kHz one more or less is 24 beats
-    frames = 60 / bpm * rate / 512
-    found = tempo(onsets_of(sound, rate), rate)
-    assert min(abs(60 / found * rate / 512 * k - frames) for k in (0.5, 1, 2)) <= 1
+    frames = 60 / bpm * sample_rate / 512
+    found = tempo(onsets_of(sound, sample_rate), sample_rate)
+    assert min(abs(60 / found * sample_rate / 512 * k - frames) for k in (0.5, 1, 2)) <= 1
 
 
 def test_a_real_clip_beside_librosa(shared_data: Path) -> None:
-    heard = load(shared_data / "emotify" / "electronic" / "1.mp3", rate=22050, seconds=15)
-    check_beside_librosa(heard.samples, heard.rate)
+    heard = load(shared_data / "emotify" / "electronic" / "1.mp3", sample_rate=22050, seconds=15)
+    check_beside_librosa(heard.samples, heard.sample_rate)
 
 
 @pytest.mark.parametrize("window", [384, 383, 50, 2])

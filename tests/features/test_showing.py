@@ -31,10 +31,10 @@ from deepmusic.features.showing import (
 RATE = 22050
 
 
-def song(seconds: float, rate: int = RATE) -> NDArray[np.float32]:
+def song(seconds: float, sample_rate: int = RATE) -> NDArray[np.float32]:
     """Two beats a second, and a tone that climbs."""
     rng = np.random.default_rng(5)
-    t = np.arange(max(1, round(seconds * rate))) / rate
+    t = np.arange(max(1, round(seconds * sample_rate))) / sample_rate
     tone = 0.3 * np.sin(2 * np.pi * (220 + 10 * t) * t)
     noise = 0.3 * rng.normal(size=len(t)) * np.exp(-20 * (t % 0.5))
     return (tone + noise).astype(np.float32)
@@ -51,7 +51,7 @@ def test_an_excerpt_is_a_part_of_the_file(file: Path) -> None:
     sound = song(6)
     whole = read_excerpt(file)
     np.testing.assert_array_equal(whole.samples, sound)
-    assert (whole.rate, whole.start_s, whole.is_cut, whole.warning) == (RATE, 0, False, None)
+    assert (whole.sample_rate, whole.start_s, whole.is_cut, whole.warning) == (RATE, 0, False, None)
     part = read_excerpt(file, start_s=1.5, seconds=2)
     np.testing.assert_array_equal(part.samples, sound[33075:77175])
     assert (part.start_s, part.is_cut) == (1.5, False)
@@ -86,7 +86,7 @@ def test_a_portrait_tells_the_518_and_the_tempo(recipe: str) -> None:
     portrait = portray(Excerpt(sound, RATE), recipe)
     expected = feature_columns(feature_rows(sound, RATE, recipe))
     np.testing.assert_array_equal(portrait.columns, expected)
-    onsets = onset_strength(log_mel(sound, LogMelConfig(rate=RATE)))
+    onsets = onset_strength(log_mel(sound, LogMelConfig(sample_rate=RATE)))
     assert portrait.tempo_bpm == tempo(onsets, RATE)
     assert portrait.tempo_bpm == pytest.approx(120, abs=3)
     assert portrait.duration_s == 6
@@ -101,7 +101,7 @@ def test_long_sound_is_told_alike_and_thinned(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(showing, "_KEPT_SAMPLES", 0)
     np.testing.assert_array_equal(portray(excerpt).columns, portrait.columns)
 
-    mel_db = log_mel(sound, LogMelConfig(rate=RATE))  # 4,307 frames: five to a column
+    mel_db = log_mel(sound, LogMelConfig(sample_rate=RATE))  # 4,307 frames: five to a column
     assert portrait.log_mel.shape == (128, 862)
     np.testing.assert_allclose(portrait.log_mel[:, 7], mel_db[:, 35:40].mean(axis=1), rtol=1e-5)
     np.testing.assert_allclose(portrait.log_mel[:, -1], mel_db[:, 4305:].mean(axis=1), rtol=1e-5)
@@ -137,10 +137,10 @@ def test_a_low_rate_leaves_features_out() -> None:
 
 def test_frequencies_are_told_for_22050_samples_unless_corrected() -> None:
     """In the picture they are true: what a portrait tells over the share."""
-    rate = 44100
-    tone = np.sin(2 * np.pi * 5000 * np.arange(rate) / rate).astype(np.float32)
+    sample_rate = 44100
+    tone = np.sin(2 * np.pi * 5000 * np.arange(sample_rate) / sample_rate).astype(np.float32)
     for recipe, share in (("fma", 0.5), ("fma-corrected", 1.0)):
-        portrait = portray(Excerpt(tone, rate), recipe)
+        portrait = portray(Excerpt(tone, sample_rate), recipe)
         assert assumed_share(portrait) == share
         median = np.median(portrait.rows["spectral_centroid"])
         assert median / share == pytest.approx(5000, rel=0.01)
@@ -157,7 +157,7 @@ def drawn(portrait: showing.Portrait, path: Path, **texts: str) -> NDArray[np.fl
 
 
 @pytest.mark.parametrize(
-    ("seconds", "rate", "start_s"),
+    ("seconds", "sample_rate", "start_s"),
     [
         (0.1, 44100, 0),
         (1e-9, 44100, 3),
@@ -166,9 +166,11 @@ def drawn(portrait: showing.Portrait, path: Path, **texts: str) -> NDArray[np.fl
         (2, 192000, 0),
     ],
 )
-def test_a_picture_of_any_sound(seconds: float, rate: int, start_s: float, tmp_path: Path) -> None:
-    excerpt = Excerpt(song(seconds, rate), rate, start_s)
-    recipe = "fma-corrected" if rate == 8000 else "fma"
+def test_a_picture_of_any_sound(
+    seconds: float, sample_rate: int, start_s: float, tmp_path: Path
+) -> None:
+    excerpt = Excerpt(song(seconds, sample_rate), sample_rate, start_s)
+    recipe = "fma-corrected" if sample_rate == 8000 else "fma"
     drawn(portray(excerpt, recipe), tmp_path / "picture.png", title="song", note="a note")
 
 

@@ -19,10 +19,10 @@ from deepmusic.features import (
 )
 
 
-def sound(rate: int, seconds: float = 3, detuned: float = 0.21, seed: int = 0) -> NDArray:
+def sound(sample_rate: int, seconds: float = 3, detuned: float = 0.21, seed: int = 0) -> NDArray:
     """A few detuned chords with noise, 60 dB below and more."""
     random = np.random.default_rng(seed)
-    time = np.arange(round(rate * seconds)) / rate
+    time = np.arange(round(sample_rate * seconds)) / sample_rate
     total = 1e-3 * random.standard_normal(len(time))
     for pitch in random.integers(45, 84, 6):
         total += np.sin(2 * np.pi * 440 * 2 ** ((pitch + detuned - 69) / 12) * time + pitch)
@@ -30,11 +30,11 @@ def sound(rate: int, seconds: float = 3, detuned: float = 0.21, seed: int = 0) -
 
 
 @pytest.mark.parametrize(("is_fast", "tolerance_db"), [(False, 1e-4), (True, 5e-3)])
-@pytest.mark.parametrize("rate", [16000, 22050, 44100])
-def test_log_mel_is_that_of_librosa(rate: int, is_fast: bool, tolerance_db: float) -> None:
-    y = sound(rate)
-    expected = librosa.power_to_db(librosa.feature.melspectrogram(y=y, sr=rate))
-    found = log_mel_spectrogram(y, rate, is_fast=is_fast)
+@pytest.mark.parametrize("sample_rate", [16000, 22050, 44100])
+def test_log_mel_is_that_of_librosa(sample_rate: int, is_fast: bool, tolerance_db: float) -> None:
+    y = sound(sample_rate)
+    expected = librosa.power_to_db(librosa.feature.melspectrogram(y=y, sr=sample_rate))
+    found = log_mel_spectrogram(y, sample_rate, is_fast=is_fast)
     np.testing.assert_allclose(found, expected, atol=tolerance_db)
 
 
@@ -47,20 +47,24 @@ def test_log_mel_of_a_low_passed_sound(is_fast: bool, tolerance_db: float) -> No
     np.testing.assert_allclose(found, expected, atol=tolerance_db)
 
 
-@pytest.mark.parametrize("rate", [22050, 44100])
-def test_mfcc_chroma_and_constant_q(rate: int) -> None:
-    y = sound(rate)
-    assert estimate_tuning(y, rate) == librosa.estimate_tuning(y=y, sr=rate)
+@pytest.mark.parametrize("sample_rate", [22050, 44100])
+def test_mfcc_chroma_and_constant_q(sample_rate: int) -> None:
+    y = sound(sample_rate)
+    assert estimate_tuning(y, sample_rate) == librosa.estimate_tuning(y=y, sr=sample_rate)
     np.testing.assert_allclose(
-        mfcc(y, rate, coefficients=13), librosa.feature.mfcc(y=y, sr=rate, n_mfcc=13), atol=2e-3
+        mfcc(y, sample_rate, coefficients=13),
+        librosa.feature.mfcc(y=y, sr=sample_rate, n_mfcc=13),
+        atol=2e-3,
     )
-    theirs = np.abs(librosa.cqt(y, sr=rate, tuning=None))
-    np.testing.assert_allclose(cqt(y, rate), theirs, atol=1e-6 * theirs.max())
+    theirs = np.abs(librosa.cqt(y, sr=sample_rate, tuning=None))
+    np.testing.assert_allclose(cqt(y, sample_rate), theirs, atol=1e-6 * theirs.max())
     np.testing.assert_allclose(
-        chroma_cqt(y, rate), librosa.feature.chroma_cqt(C=theirs, bins_per_octave=12), atol=1e-5
+        chroma_cqt(y, sample_rate),
+        librosa.feature.chroma_cqt(C=theirs, bins_per_octave=12),
+        atol=1e-5,
     )
     np.testing.assert_allclose(
-        chroma_stft(y, rate), librosa.feature.chroma_stft(y=y, sr=rate), atol=1e-5
+        chroma_stft(y, sample_rate), librosa.feature.chroma_stft(y=y, sr=sample_rate), atol=1e-5
     )
 
 
@@ -77,5 +81,5 @@ def test_silence_and_low_rates() -> None:
     assert estimate_tuning(silent) == 0
     assert not chroma_stft(silent).any()
     assert not cqt(silent).any()
-    with pytest.raises(RequestError, match="8000 samples a second are too few"):
+    with pytest.raises(RequestError, match="8000 samples per second are too few"):
         cqt(silent, 8000)

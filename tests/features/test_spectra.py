@@ -62,12 +62,14 @@ def test_what_is_faint_beside_what_is_loud_is_exact() -> None:
 
 
 @pytest.mark.parametrize("frames", [1, 15, 16, 17, 64])
-@pytest.mark.parametrize("rate", [22050.0, 44100.0])
-def test_contrast_is_the_mean_of_the_loudest_and_the_faintest(frames: int, rate: float) -> None:
+@pytest.mark.parametrize("sample_rate", [22050.0, 44100.0])
+def test_contrast_is_the_mean_of_the_loudest_and_the_faintest(
+    frames: int, sample_rate: float
+) -> None:
     spectra = np.random.default_rng(frames).exponential(size=(1025, frames)).astype(np.float32)
-    found = contrast_ends(spectra, rate)
+    found = contrast_ends(spectra, sample_rate)
     assert found.shape == (14, frames)
-    hz = np.fft.rfftfreq(2048, 1 / rate)
+    hz = np.fft.rfftfreq(2048, 1 / sample_rate)
     edges = [0, *(200 * 2.0 ** np.arange(7))]
     for band in range(7):
         inside = np.flatnonzero((hz >= edges[band]) & (hz <= edges[band + 1]))

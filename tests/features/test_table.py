@@ -30,7 +30,7 @@ def full() -> FeatureTable:
         "code": ["too_short", "", ""],
         "error": ["It is short.", "", ""],
         "duration_s": [None, 29.98, 30.5],
-        "rate": [None, 44100, 48000],
+        "sample_rate": [None, 44100, 48000],
     }
     return FeatureTable(facts, columns, "fma", 1, {"genre": ["rock", "hip, hop", ""]})
 

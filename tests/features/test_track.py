@@ -25,10 +25,10 @@ from deepmusic.features.track import families_of
 Sound = NDArray[np.float32]
 
 
-def music(seconds: float, rate: int, seed: int = 0) -> Sound:
+def music(seconds: float, sample_rate: int, seed: int = 0) -> Sound:
     """Chords that change, detuned, with a beat of noise: something of everything."""
     random = np.random.default_rng(seed)
-    time = np.arange(round(seconds * rate)) / rate
+    time = np.arange(round(seconds * sample_rate)) / sample_rate
     sound = np.zeros(len(time))
     for start in np.arange(0, seconds, 0.7):
         since = time - start
@@ -36,15 +36,18 @@ def music(seconds: float, rate: int, seed: int = 0) -> Sound:
         for pitch in random.choice(np.arange(40, 80), 3, replace=False):
             hz = 440 * 2 ** ((pitch + 0.17 - 69) / 12)
             for overtone in (1, 2, 3):
-                if overtone * hz < rate / 2:
+                if overtone * hz < sample_rate / 2:
                     sound += fades * np.sin(2 * np.pi * overtone * hz * time) / overtone
         sound += 0.1 * fades**8 * random.standard_normal(len(time))
     return (0.2 * sound).astype(np.float32)
 
 
-def check(sound: Sound, rate: int, recipe: str) -> None:
+def check(sound: Sound, sample_rate: int, recipe: str) -> None:
     """Rows and columns are librosa's: those of float32 to its rounding, all of them to 1e-4."""
-    ours, theirs = feature_rows(sound, rate, recipe), librosa_rows(sound, rate, recipe)
+    ours, theirs = (
+        feature_rows(sound, sample_rate, recipe),
+        librosa_rows(sound, sample_rate, recipe),
+    )
     for name, rows in theirs.items():
         assert ours[name].shape == rows.shape == (ROWS[name], 1 + len(sound) // 512)
         scale = max(float(np.abs(rows).max()), 1e-6)
@@ -56,14 +59,14 @@ def check(sound: Sound, rate: int, recipe: str) -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("rate", [22050, 44100, 48000])
-def test_features_are_those_of_librosa(recipe: str, rate: int) -> None:
-    check(music(4, rate), rate, recipe)
+@pytest.mark.parametrize("sample_rate", [22050, 44100, 48000])
+def test_features_are_those_of_librosa(recipe: str, sample_rate: int) -> None:
+    check(music(4, sample_rate), sample_rate, recipe)
 
 
-@pytest.mark.parametrize("rate", [11025, 16000, 32000, 96000, 192000])
-def test_other_rates(rate: int) -> None:
-    check(music(2, rate, seed=rate), rate, "fma")
+@pytest.mark.parametrize("sample_rate", [11025, 16000, 32000, 96000, 192000])
+def test_other_rates(sample_rate: int) -> None:
+    check(music(2, sample_rate, seed=sample_rate), sample_rate, "fma")
 
 
 @pytest.mark.parametrize("samples", [512, 700, 1023, 1024, 2047, 2048, 2049, 5000, 22050 + 511])
@@ -82,11 +85,11 @@ def test_quantised_features_equal_librosas() -> None:
     assert same.mean() > 0.99
 
 
-@pytest.mark.parametrize("rate", [16000, 22050, 44100, 48000, 96000])
-def test_fast_is_nearly_exact_and_only_the_constant_q_differs(rate: int) -> None:
-    sound = music(6, rate, seed=rate)
-    exact = feature_rows(sound, rate)
-    fast = feature_rows(sound, rate, recipe_named("fma", is_fast=True))
+@pytest.mark.parametrize("sample_rate", [16000, 22050, 44100, 48000, 96000])
+def test_fast_is_nearly_exact_and_only_the_constant_q_differs(sample_rate: int) -> None:
+    sound = music(6, sample_rate, seed=sample_rate)
+    exact = feature_rows(sound, sample_rate)
+    fast = feature_rows(sound, sample_rate, recipe_named("fma", is_fast=True))
     assert fast.keys() == exact.keys()
     for name, rows in exact.items():
         if name in {"chroma_cqt", "chroma_cens", "tonnetz"}:
@@ -102,7 +105,7 @@ def test_fast_is_nearly_exact_and_only_the_constant_q_differs(rate: int) -> None
 def test_a_real_clip_is_within_the_promise(shared_data: Path) -> None:
     table = []
     for name in ("classical/1", "electronic/16", "pop/3", "rock/55"):
-        audio = load(shared_data / "emotify" / f"{name}.mp3", rate=44100)
+        audio = load(shared_data / "emotify" / f"{name}.mp3", sample_rate=44100)
         rows = librosa_rows(audio.samples, 44100, "fma")
         ours = feature_columns(feature_rows(audio.samples, 44100))
         table.append((ours, librosa_columns(rows)))
@@ -157,8 +160,8 @@ def test_too_low_a_rate_leaves_out_what_needs_more() -> None:
 @settings(max_examples=12, deadline=None)
 @given(st.data())
 def test_a_long_track_read_twice_in_pieces_gives_the_same(data: st.DataObject) -> None:
-    rate = data.draw(st.sampled_from([22050, 44100, 96000]))
-    sound = music(2, rate, seed=5)[: data.draw(st.integers(1, 2 * rate))]
+    sample_rate = data.draw(st.sampled_from([22050, 44100, 96000]))
+    sound = music(2, sample_rate, seed=5)[: data.draw(st.integers(1, 2 * sample_rate))]
     cuts = sorted(data.draw(st.lists(st.integers(0, len(sound)), max_size=5)))
     calls = 0
 
@@ -168,8 +171,8 @@ def test_a_long_track_read_twice_in_pieces_gives_the_same(data: st.DataObject) -
         yield from (part for part in np.split(sound, cuts) if len(part))
 
     recipe = RECIPES[data.draw(st.sampled_from(sorted(RECIPES)))]
-    whole = feature_rows(sound, rate, recipe)
-    pieces = dict(families_of(blocks, rate, recipe, keeps=False))
+    whole = feature_rows(sound, sample_rate, recipe)
+    pieces = dict(families_of(blocks, sample_rate, recipe, keeps=False))
     assert calls == 2
     assert set(pieces) == set(whole)
     for name, rows in whole.items():

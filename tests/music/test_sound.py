@@ -60,7 +60,7 @@ def test_every_program_has_a_timbre_and_every_timbre_a_program() -> None:
 
 @pytest.mark.parametrize("name", sound.TIMBRES)
 def test_each_instrument_sounds_in_tune_without_clicks_and_dies_away(name: str) -> None:
-    samples = render(one_note(program=FIRST_PROGRAM[name]), rate=RATE)
+    samples = render(one_note(program=FIRST_PROGRAM[name]), sample_rate=RATE)
     assert samples.shape == (int((2 + sound.TAIL_S) * RATE), 2)
     assert samples.dtype == np.float32
     assert np.isfinite(samples).all()
@@ -80,7 +80,7 @@ def test_each_instrument_sounds_in_tune_without_clicks_and_dies_away(name: str) 
 @pytest.mark.parametrize("name", sound.TIMBRES)
 def test_louder_is_louder_and_brighter(name: str) -> None:
     soft, loud = (
-        render(one_note(velocity=velocity, beats=1, program=FIRST_PROGRAM[name]), rate=RATE)
+        render(one_note(velocity=velocity, beats=1, program=FIRST_PROGRAM[name]), sample_rate=RATE)
         for velocity in (40, 110)
     )
     assert rms(loud) > 2.5 * rms(soft)
@@ -88,23 +88,26 @@ def test_louder_is_louder_and_brighter(name: str) -> None:
 
 
 def test_velocities_that_share_a_brightness_differ_in_loudness() -> None:
-    levels = [rms(render(one_note(velocity=v, beats=1), rate=RATE)) for v in range(60, 70)]
+    levels = [rms(render(one_note(velocity=v, beats=1), sample_rate=RATE)) for v in range(60, 70)]
     assert all(np.diff(levels) > 0)
 
 
 @pytest.mark.parametrize("pitch", [0, 21, 108, 127])
 @pytest.mark.parametrize("rate", [8000, 96000])
-def test_no_partial_is_folded_back(pitch: int, rate: int) -> None:
+def test_no_partial_is_folded_back(pitch: int, sample_rate: int) -> None:
     for program in (0, 12, 48, 73):
-        samples = render(one_note(pitch, beats=1, program=program), rate=rate)
+        samples = render(one_note(pitch, beats=1, program=program), sample_rate=sample_rate)
         assert np.isfinite(samples).all()
         assert np.abs(samples).max() <= 1
-        assert samples.any() or 440 * 2 ** ((pitch - 69) / 12) > sound._BAND * rate
+        assert samples.any() or 440 * 2 ** ((pitch - 69) / 12) > sound._BAND * sample_rate
     # the lowest partial of a high note is the lowest thing that sounds
     if pitch == 108:
-        power = np.abs(np.fft.rfft(render(one_note(pitch, program=19), rate=rate)[:, 0])) ** 2
-        below = int(0.9 * 4186 / rate * len(power) * 2)
-        if rate > 2 * 4186 / sound._BAND:
+        power = (
+            np.abs(np.fft.rfft(render(one_note(pitch, program=19), sample_rate=sample_rate)[:, 0]))
+            ** 2
+        )
+        below = int(0.9 * 4186 / sample_rate * len(power) * 2)
+        if sample_rate > 2 * 4186 / sound._BAND:
             assert power[:below].sum() < 1e-3 * power.sum()
 
 
@@ -112,12 +115,12 @@ def test_the_same_score_gives_the_same_samples() -> None:
     notes = tuple(Note(i * 240, 300, 50 + i, 60 + i, i % 3) for i in range(12))
     parts = (Part(program=48), Part(program=0), Part(is_drum=True))
     score = Score(480, notes, parts=parts)
-    np.testing.assert_array_equal(render(score, rate=RATE), render(score, rate=RATE))
+    np.testing.assert_array_equal(render(score, sample_rate=RATE), render(score, sample_rate=RATE))
 
 
 def test_many_loud_notes_do_not_clip_and_keep_their_form() -> None:
     notes = tuple(Note(0, 960, pitch, 127) for pitch in range(30, 90))
-    crowd = render(Score(480, notes, parts=(Part(program=19),)), rate=RATE)
+    crowd = render(Score(480, notes, parts=(Part(program=19),)), sample_rate=RATE)
     assert np.abs(crowd).max() == pytest.approx(sound._PEAK, abs=1e-3)
     # turned down, not cut off: few samples are near the peak
     assert np.mean(np.abs(crowd) > 0.97) < 1e-3
@@ -126,34 +129,34 @@ def test_many_loud_notes_do_not_clip_and_keep_their_form() -> None:
 def test_a_short_note_is_heard() -> None:
     for name in sound.TIMBRES:
         score = Score(480, (Note(0, 1, 60, 1),), parts=(Part(program=FIRST_PROGRAM[name]),))
-        assert np.abs(render(score, rate=RATE)).max() > 1e-5
+        assert np.abs(render(score, sample_rate=RATE)).max() > 1e-5
 
 
 def test_notes_begin_when_they_should() -> None:
     score = Score(480, (Note(960, 480, 60),), tempos=(Tempo(0, 250_000), Tempo(480, 750_000)))
-    samples = render(score, rate=RATE)
+    samples = render(score, sample_rate=RATE)
     assert np.abs(samples[: RATE - 1]).max() < 1e-6  # the room is made by transforms, which round
     assert np.abs(samples[RATE : RATE + RATE // 50]).max() > 0.01
 
 
 def test_a_note_longer_than_a_block_goes_on_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
     score = one_note(57, beats=12, program=48)
-    whole = render(score, rate=RATE)
+    whole = render(score, sample_rate=RATE)
     monkeypatch.setattr(sound, "_BLOCK", 10_000)
-    np.testing.assert_array_equal(render(score, rate=RATE), whole)
+    np.testing.assert_array_equal(render(score, sample_rate=RATE), whole)
 
 
 def test_parts_sit_at_different_places_and_a_room_is_around_them() -> None:
     parts = tuple(Part(program=73) for _ in range(3))
 
     def balance(part: int) -> float:
-        samples = render(Score(480, (Note(0, 960, 64, 90, part),), parts=parts), rate=RATE)
+        samples = render(Score(480, (Note(0, 960, 64, 90, part),), parts=parts), sample_rate=RATE)
         left, right = (rms(samples[:RATE, side]) for side in (0, 1))
         return left / right
 
     left, middle, right = (balance(part) for part in range(3))
     assert left > 1.5 > 1.25 > middle > 0.8 > 0.67 > right
-    samples = render(one_note(64, beats=1, program=19), rate=RATE)
+    samples = render(one_note(64, beats=1, program=19), sample_rate=RATE)
     after = samples[int(0.8 * RATE) : int(1.2 * RATE)]  # the note and its release are over
     assert rms(after) > 1e-4
     assert abs(np.corrcoef(after.T)[0, 1]) < 0.9  # the room answers otherwise on either side
@@ -161,21 +164,22 @@ def test_parts_sit_at_different_places_and_a_room_is_around_them() -> None:
 
 def test_drums_are_drums() -> None:
     kick, snare, hat = (
-        render(one_note(pitch, is_drum=True), rate=RATE)[: RATE // 2, 0] for pitch in (36, 38, 42)
+        render(one_note(pitch, is_drum=True), sample_rate=RATE)[: RATE // 2, 0]
+        for pitch in (36, 38, 42)
     )
     assert centroid(kick) < 300 < 1000 < centroid(snare) < centroid(hat)
-    crash = render(one_note(49, is_drum=True), rate=RATE)
+    crash = render(one_note(49, is_drum=True), sample_rate=RATE)
     assert rms(crash[RATE // 2 : RATE, 0]) > 5 * rms(hat[RATE // 4 :])  # it rings on
-    piano = render(one_note(36), rate=RATE)[: RATE // 2, 0]
+    piano = render(one_note(36), sample_rate=RATE)[: RATE // 2, 0]
     assert abs(np.corrcoef(kick, piano)[0, 1]) < 0.5
     for pitch in range(128):
-        samples = render(one_note(pitch, beats=1, is_drum=True), rate=RATE)
+        samples = render(one_note(pitch, beats=1, is_drum=True), sample_rate=RATE)
         assert 0.005 < np.abs(samples).max() <= 1
 
 
 def test_a_score_without_notes_is_silent() -> None:
-    assert render(Score(480, ()), rate=RATE).shape == (0, 2)
-    silence = render(Score(480, (), end=960), rate=RATE)
+    assert render(Score(480, ()), sample_rate=RATE).shape == (0, 2)
+    silence = render(Score(480, (), end=960), sample_rate=RATE)
     assert silence.shape == (RATE, 2)
     assert not silence.any()
 
@@ -185,20 +189,20 @@ def test_what_is_too_long_or_at_an_impossible_rate_is_refused() -> None:
     with pytest.raises(ScoreError, match=r"lasts 13\.9 hours; sound is made of up to 3") as caught:
         render(long)
     assert caught.value.code == "too_long"
-    for rate in (0, 7999, 192_001):
+    for sample_rate in (0, 7999, 192_001):
         with pytest.raises(ValueError, match="the rate is 8,000 to 192,000"):
-            render(one_note(), rate=rate)
+            render(one_note(), sample_rate=sample_rate)
 
 
 def test_a_wav_file_holds_what_is_rendered(tmp_path: Path) -> None:
     score = one_note(beats=1)
-    write_wav(score, tmp_path / "a.wav", rate=RATE)
+    write_wav(score, tmp_path / "a.wav", sample_rate=RATE)
     with wave.open(str(tmp_path / "a.wav")) as file:
         assert file.getparams()[:4] == (2, 2, RATE, 3 * RATE)
         samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, 2)
-    np.testing.assert_allclose(samples / 32767, render(score, rate=RATE), atol=0.51 / 32767)
+    np.testing.assert_allclose(samples / 32767, render(score, sample_rate=RATE), atol=0.51 / 32767)
     with pytest.raises(DeepMusicError, match="its folder does not exist"):
-        write_wav(score, tmp_path / "none" / "a.wav", rate=RATE)
+        write_wav(score, tmp_path / "none" / "a.wav", sample_rate=RATE)
 
 
 # ---- SoundFonts
@@ -248,15 +252,15 @@ def font(tmp_path: Path) -> Path:
 
 def test_a_soundfont_plays_a_score(font: Path) -> None:
     score = one_note(69, beats=4)
-    samples = render(score, rate=RATE, soundfont=font)
-    assert samples.shape == render(score, rate=RATE).shape
+    samples = render(score, sample_rate=RATE, soundfont=font)
+    assert samples.shape == render(score, sample_rate=RATE).shape
     assert samples.dtype == np.float32
     assert 0 < np.abs(samples).max() <= 1
     assert abs(cents_from(441, samples[RATE // 2 : RATE * 3 // 2, 0])) < 5
     assert rms(samples[-RATE // 2 :]) < 0.01 * rms(samples[:RATE])
     crowd = Score(480, tuple(Note(0, 960, pitch, 127) for pitch in range(40, 100)))
-    assert np.abs(render(crowd, rate=RATE, soundfont=font)).max() <= 1
-    assert not render(Score(480, (), end=480), rate=RATE, soundfont=font).any()
+    assert np.abs(render(crowd, sample_rate=RATE, soundfont=font)).max() <= 1
+    assert not render(Score(480, (), end=480), sample_rate=RATE, soundfont=font).any()
 
 
 def test_a_soundfont_that_is_none_or_damaged_leaves_no_file(
@@ -281,7 +285,7 @@ def test_a_soundfont_that_is_none_or_damaged_leaves_no_file(
         if content is not None:
             path.write_bytes(content)
         with pytest.raises(DeepMusicError, match=message) as caught:
-            write_wav(one_note(), tmp_path / "out.wav", rate=RATE, soundfont=path)
+            write_wav(one_note(), tmp_path / "out.wav", sample_rate=RATE, soundfont=path)
         assert f"{name}.sf2" in str(caught.value)
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "out.wav").exists()

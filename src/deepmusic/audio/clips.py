@@ -49,20 +49,20 @@ class Clip:
 
     Args:
         samples: ``(n, channels)`` float32, full scale at 1.
-        rate: samples a second.
+        sample_rate: samples per second.
         start_s: where it begins in the track, in seconds.
         content: the coded file, where nothing was coded anew; else None.
     """
 
     samples: NDArray[np.float32]
-    rate: int
+    sample_rate: int
     start_s: float
     content: bytes | None = None
 
     @property
     def duration_s(self) -> float:
         """Seconds of sound."""
-        return len(self.samples) / self.rate
+        return len(self.samples) / self.sample_rate
 
 
 class _ChannelStream:
@@ -77,21 +77,21 @@ class _ChannelStream:
         source: Source,
         *,
         mono: bool = False,
-        rate: int | None,
+        sample_rate: int | None,
         max_seconds: float = _LONGEST_S,
     ) -> None:
         self._is_mono = mono
         self._waiting: list[tuple[NDArray[np.float32], int]] = []  # decoded, not given out yet
         if mono:
-            self._stream = open_audio(source, rate=rate, max_seconds=max_seconds)
+            self._stream = open_audio(source, sample_rate=sample_rate, max_seconds=max_seconds)
         else:
             self._stream = open_audio(
                 source,
-                rate=None,
+                sample_rate=None,
                 max_seconds=max_seconds,
-                on_block=lambda block, rate, _: self._waiting.append((block, rate)),
+                on_block=lambda block, sample_rate, _: self._waiting.append((block, sample_rate)),
             )
-        self.rate = rate or self._stream.rate
+        self.sample_rate = sample_rate or self._stream.sample_rate
 
     def __enter__(self) -> Self:
         return self
@@ -116,14 +116,16 @@ class _ChannelStream:
             return
         channels = current = 0
         resampler: soxr.ResampleStream | None = None
-        for block, rate in self._decoded():
+        for block, sample_rate in self._decoded():
             channels = channels or block.shape[1]
-            if rate != current:
+            if sample_rate != current:
                 if resampler is not None:
                     yield from _rest(resampler, channels)
-                current, resampler = rate, None
-                if rate != self.rate:
-                    resampler = soxr.ResampleStream(rate, self.rate, channels, "float32", "HQ")
+                current, resampler = sample_rate, None
+                if sample_rate != self.sample_rate:
+                    resampler = soxr.ResampleStream(
+                        sample_rate, self.sample_rate, channels, "float32", "HQ"
+                    )
             sound = _clean(_with_channels(block, channels))
             if resampler is not None:
                 sound = resampler.resample_chunk(sound)
@@ -154,7 +156,7 @@ def cut_clips(
     path: str | os.PathLike[str],
     cut: Cut,
     *,
-    rate: int | None = None,
+    sample_rate: int | None = None,
     mono: bool = False,
     max_seconds: float = _LONGEST_S,
 ) -> tuple[list[Clip], str | None]:
@@ -166,7 +168,7 @@ def cut_clips(
     Args:
         path: of the track.
         cut: where to cut, once the track's length is known; nothing beyond its end is taken.
-        rate: samples a second wanted; None keeps those of the track.
+        sample_rate: samples per second wanted; None keeps those of the track.
         mono: whether the mean of all channels is taken.
         max_seconds: as in :func:`~deepmusic.audio.open_audio`.
 
@@ -179,34 +181,39 @@ def cut_clips(
     """
     kept: list[NDArray[np.float32]] = []
     length = 0
-    with _ChannelStream(path, mono=mono, rate=rate, max_seconds=max_seconds) as stream:
+    with _ChannelStream(
+        path, mono=mono, sample_rate=sample_rate, max_seconds=max_seconds
+    ) as stream:
         for block in stream:
             length += len(block)
             kept.append(block)
             if length * block.shape[1] > _KEPT_SAMPLES:
                 kept.clear()
-        rate, warning = stream.rate, stream.warning
+        sample_rate, warning = stream.sample_rate, stream.warning
     spans = []
-    for start_s, seconds in cut(length / rate):
-        first = min(max(0, round(start_s * rate)), length)
-        spans.append((first, min(length, first + round(seconds * rate))))
+    for start_s, seconds in cut(length / sample_rate):
+        first = min(max(0, round(start_s * sample_rate)), length)
+        spans.append((first, min(length, first + round(seconds * sample_rate))))
     held = sum(len(block) for block in kept) == length
     if held:
         sound = np.concatenate(kept)
         pieces = [sound[first:last] for first, last in spans]
     else:
         kept.clear()
-        with _ChannelStream(path, mono=mono, rate=rate, max_seconds=max_seconds) as stream:
+        with _ChannelStream(
+            path, mono=mono, sample_rate=sample_rate, max_seconds=max_seconds
+        ) as stream:
             pieces = _pick(stream, spans)
     if [len(piece) for piece in pieces] != [last - first for first, last in spans]:
         raise AudioError(f"{name_of(path)} was changed while it was read.", code="changed")
     clips = [
-        Clip(piece, rate, first / rate) for piece, (first, _) in zip(pieces, spans, strict=True)
+        Clip(piece, sample_rate, first / sample_rate)
+        for piece, (first, _) in zip(pieces, spans, strict=True)
     ]
     return clips, warning
 
 
-def encode(samples: NDArray[np.float32], rate: int, form: ClipFormat) -> bytes:
+def encode(samples: NDArray[np.float32], sample_rate: int, form: ClipFormat) -> bytes:
     """The bytes of a sound file; the same samples give the same bytes with the same libraries.
 
     FLAC and WAV hold 16 bits, Ogg Vorbis and mp3 have the quality that libsndfile takes by
@@ -215,7 +222,7 @@ def encode(samples: NDArray[np.float32], rate: int, form: ClipFormat) -> bytes:
 
     Args:
         samples: ``(n, channels)``, full scale at 1.
-        rate: samples a second.
+        sample_rate: samples per second.
         form: the format.
 
     Raises:
@@ -225,26 +232,26 @@ def encode(samples: NDArray[np.float32], rate: int, form: ClipFormat) -> bytes:
 
     name = form.upper() if form != "ogg" else "Ogg Vorbis"
     channels = samples.shape[1]
-    if form == "mp3" and rate not in MP3_RATES_HZ:
+    if form == "mp3" and sample_rate not in MP3_RATES_HZ:
         raise AudioError(
-            f"An mp3 cannot have {rate} samples a second; give a rate such as 44100.",
+            f"An mp3 cannot have {sample_rate} samples per second; give a rate such as 44100.",
             code="not_in_format",
         )
     if channels > _MOST_CHANNELS[form] or (form == "wav" and 2 * samples.size > _WAV_BYTES):
         raise AudioError(
-            f"{channels} channels of {len(samples) / rate:.0f} s do not fit into {name}; mix them "
-            "to mono, or choose another format.",
+            f"{channels} channels of {len(samples) / sample_rate:.0f} s do not fit into {name}; "
+            "mix them to mono, or choose another format.",
             code="not_in_format",
         )
     kind, coding = _CODINGS[form]
     buffer = io.BytesIO()
     try:
-        with soundfile.SoundFile(buffer, "w", rate, channels, coding, format=kind) as file:
+        with soundfile.SoundFile(buffer, "w", sample_rate, channels, coding, format=kind) as file:
             file.write(samples)
     except (soundfile.SoundFileError, ValueError, AssertionError) as error:
         raise AudioError(
-            f"{rate} samples a second in {channels} channels cannot be written as {name}; choose "
-            "another rate or format.",
+            f"{sample_rate} samples per second in {channels} channels cannot be written as {name}; "
+            "choose another rate or format.",
             code="not_in_format",
         ) from error
     content = buffer.getvalue()
@@ -281,9 +288,9 @@ def copy_clips(path: str | os.PathLike[str], cut: Cut) -> list[Clip]:
         for first, last in spans:
             with open_container(file) as container:
                 content = _frames(container, path, first, last)
-            with _ChannelStream(io.BytesIO(content), rate=None) as stream:
+            with _ChannelStream(io.BytesIO(content), sample_rate=None) as stream:
                 sound = np.concatenate(list(stream))
-            clips.append(Clip(sound, stream.rate, first * frame_s, content))
+            clips.append(Clip(sound, stream.sample_rate, first * frame_s, content))
         return clips
     finally:
         if is_ours:

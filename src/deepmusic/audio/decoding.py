@@ -43,7 +43,7 @@ class AudioStream:
     one thread at a time; different streams may run in different threads.
 
     Attributes:
-        rate: samples a second of the blocks; that of the file's start where none was asked for.
+        sample_rate: of the blocks in Hz; the file's own, at its start, where none was given.
         source_rate, channels: of the file, at its start.
         decoder: ``"libsndfile"`` or ``"ffmpeg"``: which one gave the latest block.
         container, codec: short names such as ``"wav"`` and ``"pcm_s16"``, by that decoder.
@@ -60,12 +60,12 @@ class AudioStream:
         self,
         source: Source,
         *,
-        rate: int | None,
+        sample_rate: int | None,
         max_seconds: float,
         block_s: float = 1.0,
         on_block: OnBlock | None = None,
     ) -> None:
-        self.rate = rate or 0  # until the first block tells
+        self.sample_rate = sample_rate or 0  # until the first block tells
         self.source_rate = 0
         self.channels = 0
         self.decoder = ""
@@ -123,15 +123,17 @@ class AudioStream:
         """Mono blocks at the wanted rate, checks at the end included."""
         resampler: soxr.ResampleStream | None = None
         current = 0
-        for mono, rate in self._capped():
-            self.rate = self.rate or rate
-            if rate != current:
+        for mono, sample_rate in self._capped():
+            self.sample_rate = self.sample_rate or sample_rate
+            if sample_rate != current:
                 if resampler is not None:
                     yield from _not_empty(resampler.resample_chunk(_NOTHING, last=True))
-                current = rate
+                current = sample_rate
                 resampler = None
-                if rate != self.rate:
-                    resampler = soxr.ResampleStream(rate, self.rate, 1, "float32", quality="HQ")
+                if sample_rate != self.sample_rate:
+                    resampler = soxr.ResampleStream(
+                        sample_rate, self.sample_rate, 1, "float32", quality="HQ"
+                    )
             yield from _not_empty(mono if resampler is None else resampler.resample_chunk(mono))
         if resampler is not None:
             yield from _not_empty(resampler.resample_chunk(_NOTHING, last=True))
@@ -141,21 +143,21 @@ class AudioStream:
 
     def _capped(self) -> Iterator[tuple[NDArray[np.float32], int]]:
         """Clean mono blocks and their rate, up to the longest length that is read."""
-        for block, rate in self._decoded():
-            room = round((self._max_seconds - self.duration_s) * rate)
+        for block, sample_rate in self._decoded():
+            room = round((self._max_seconds - self.duration_s) * sample_rate)
             if room <= 0:
                 self._note("too_long", "longer files are heard in part")
                 return
             block = block[:room]
             if self._on_block is not None:
-                self._on_block(block, rate, self.codec)
+                self._on_block(block, sample_rate, self.codec)
             mono, nonsense = _clean(_to_mono(block))
             self._samples += len(mono)
             self._nonsense += nonsense
-            self.duration_s += len(mono) / rate
+            self.duration_s += len(mono) / sample_rate
             if not self.source_rate:
-                self.source_rate, self.channels = rate, block.shape[1]
-            yield mono, rate
+                self.source_rate, self.channels = sample_rate, block.shape[1]
+            yield mono, sample_rate
 
     def _decoded(self) -> Iterator[tuple[NDArray[np.float32], int]]:
         """Blocks ``(n, channels)`` as the decoders give them, and their rate."""
@@ -167,16 +169,16 @@ class AudioStream:
             refusal = error
         else:
             try:
-                if _is_rate(reader.rate):
+                if _is_rate(reader.sample_rate):
                     self._name(reader)
                     for block in reader.blocks(self._block_s):
-                        yield block, reader.rate
+                        yield block, reader.sample_rate
                     came_short = reader.came_short() or not self.duration_s
                     self.promised_s = reader.promised_s()
                     if reader.is_cut_off():
                         self._note("cut_off", "its end is missing")
                 else:
-                    refusal = self._bad_rate(reader.rate)
+                    refusal = self._bad_rate(reader.sample_rate)
             finally:
                 reader.close()
         if came_short:
@@ -197,11 +199,11 @@ class AudioStream:
                 return
             raise self._no_sound(refusal, error) from error
         try:
-            for block, rate in reader.blocks(skip_s=before_s):
-                if not _is_rate(rate):
-                    raise self._bad_rate(rate)
+            for block, sample_rate in reader.blocks(skip_s=before_s):
+                if not _is_rate(sample_rate):
+                    raise self._bad_rate(sample_rate)
                 self._name(reader)
-                yield block, rate
+                yield block, sample_rate
             if reader.failed:
                 self._note("damaged", "the rest cannot be decoded")
             elif reader.damaged:
@@ -251,10 +253,10 @@ class AudioStream:
             self.warning = f"{heard} of sound was heard: {'; '.join(self._reasons)}."
             self.faults = tuple(dict.fromkeys(self._faults))
 
-    def _bad_rate(self, rate: int) -> AudioError:
+    def _bad_rate(self, sample_rate: int) -> AudioError:
         return AudioError(
-            f"{self._shown} claims {rate:,} samples a second, which no music has; its header is "
-            "damaged.",
+            f"{self._shown} claims {sample_rate:,} samples per second, which no music has; its "
+            "header is damaged.",
             code="bad_rate",
         )
 
@@ -283,7 +285,7 @@ class AudioStream:
 def open_audio(
     source: Source,
     *,
-    rate: int | None = 22050,
+    sample_rate: int | None = 22050,
     max_seconds: float = 6 * 3600.0,
     block_s: float = 1.0,
     on_block: OnBlock | None = None,
@@ -292,7 +294,7 @@ def open_audio(
 
     Args:
         source: a path, or a binary file object that can seek (read from its start, left open).
-        rate: samples a second of the blocks; None takes the rate of the file's start.
+        sample_rate: samples per second of the blocks; None takes the rate of the file's start.
         max_seconds: more sound than this is not read, and the warning says so.
         block_s: about how many seconds of sound come at a time, at most; many channels or a high
             rate make it fewer, and FFmpeg's blocks are shorter.
@@ -311,16 +313,16 @@ def open_audio(
             ``bad_rate``. While
             iterating also ``too_short``, ``not_finite`` (every sample is NaN or infinite) and
             ``no_sound``.
-        ValueError: ``rate``, ``max_seconds`` or ``block_s`` is out of range.
+        ValueError: ``sample_rate``, ``max_seconds`` or ``block_s`` is out of range.
     """
-    if rate is not None and not _is_rate(rate):
-        raise ValueError(f"rate is {RATES_HZ[0]} to {RATES_HZ[1]} Hz; got {rate}")
+    if sample_rate is not None and not _is_rate(sample_rate):
+        raise ValueError(f"rate is {RATES_HZ[0]} to {RATES_HZ[1]} Hz; got {sample_rate}")
     if not max_seconds > 0:
         raise ValueError(f"max_seconds is above 0; got {max_seconds}")
     if not block_s > 0:
         raise ValueError(f"block_s is above 0; got {block_s}")
     return AudioStream(
-        source, rate=rate, max_seconds=max_seconds, block_s=block_s, on_block=on_block
+        source, sample_rate=sample_rate, max_seconds=max_seconds, block_s=block_s, on_block=on_block
     )
 
 
@@ -332,8 +334,8 @@ def _not_empty(block: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
         yield block
 
 
-def _is_rate(rate: int) -> bool:
-    return RATES_HZ[0] <= rate <= RATES_HZ[1]
+def _is_rate(sample_rate: int) -> bool:
+    return RATES_HZ[0] <= sample_rate <= RATES_HZ[1]
 
 
 def _to_mono(block: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -75,7 +75,7 @@ class FfmpegReader:
             self._container.close()
             raise AudioError("FFmpeg has no decoder for its sound", code="unknown_codec")
         self._stream.codec_context.thread_count = 1  # whoever wants more runs several files
-        self.rate = int(self._stream.rate or 0)
+        self.sample_rate = int(self._stream.sample_rate or 0)
         self.channels = int(self._stream.channels or 0)
         self.container = self._container.format.name.split(",")[0]
         coding = self._stream.codec_context.codec.canonical_name
@@ -97,16 +97,16 @@ class FfmpegReader:
         now_s, kind, held = 0.0, (0, 0), 0
         for frame in self._frames():
             samples = _as_float(frame)  # (channels, n)
-            rate = frame.sample_rate
+            sample_rate = frame.sample_rate
             length = samples.shape[1]
-            dropped = min(length, max(0, round((skip_s - now_s) * rate)))
-            now_s += length / rate
+            dropped = min(length, max(0, round((skip_s - now_s) * sample_rate)))
+            now_s += length / sample_rate
             if dropped == length:
                 continue
-            if kind != (rate, len(samples)) or held >= rate:
+            if kind != (sample_rate, len(samples)) or held >= sample_rate:
                 if waiting:
                     yield np.concatenate(waiting, axis=1).T, kind[0]
-                waiting, kind, held = [], (rate, len(samples)), 0
+                waiting, kind, held = [], (sample_rate, len(samples)), 0
             waiting.append(samples[:, dropped:])
             held += length - dropped
         if waiting:

@@ -38,12 +38,12 @@ _STEADY = 0.1  # neper; a band whose level changes less is steady
 _LEAST_CHANGES = 12  # bands of 32 that must not be steady
 
 
-def acoustic_fingerprint(samples: NDArray[np.float32], rate: int) -> NDArray[np.uint32]:
+def acoustic_fingerprint(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.uint32]:
     """The fingerprint of a recording.
 
     Args:
         samples: mono, ``(n,)``, finite; full scale at 1.
-        rate: samples a second, from 1000; below 2,700 Hz the upper bands are lost.
+        sample_rate: samples per second, from 1000; below 2,700 Hz the upper bands are lost.
 
     Returns:
         ``(codes,)`` uint32, :data:`CODES_A_SECOND` of them for each second beyond the first half;
@@ -51,9 +51,9 @@ def acoustic_fingerprint(samples: NDArray[np.float32], rate: int) -> NDArray[np.
 
     Raises:
         ShapeError: ``samples`` has another shape.
-        ValueError: ``rate`` is out of range.
+        ValueError: ``sample_rate`` is out of range.
     """
-    stream = FingerprintStream(rate)
+    stream = FingerprintStream(sample_rate)
     stream.add(samples)
     return stream.finish()
 
@@ -63,7 +63,7 @@ class _Plan(NamedTuple):
 
     step: int  # samples to one of the lower rate
     filter: NDArray[np.float32]  # low-pass, as long as two samples of the lower rate, (2, step)
-    rate: float  # the lower rate
+    sample_rate: float  # the lower rate
     window: NDArray[np.float32]
     first: int  # bin of use
     # share of each bin from there on in each band, real and imaginary part, (2 * bins, bands)
@@ -71,9 +71,9 @@ class _Plan(NamedTuple):
 
 
 @lru_cache(maxsize=16)
-def _plan(rate: int) -> _Plan:
-    step = max(1, rate // _LEAST_RATE)
-    low = rate / step
+def _plan(sample_rate: int) -> _Plan:
+    step = max(1, sample_rate // _LEAST_RATE)
+    low = sample_rate / step
     # The filter is short, and what it lets pass from above the bands is weak in music. What it
     # dampens within them is dampened always, and growth does not see it.
     taps = np.hamming(2 * step) * np.sinc((np.arange(2 * step) - (2 * step - 1) / 2) / step)
@@ -106,21 +106,21 @@ class FingerprintStream:
     Four bytes are kept for each code. How the recording is cut into blocks makes no difference.
 
     Args:
-        rate: samples a second, from 1000.
+        sample_rate: samples per second, from 1000.
 
     Raises:
-        ValueError: ``rate`` is out of range.
+        ValueError: ``sample_rate`` is out of range.
     """
 
-    def __init__(self, rate: int) -> None:
-        if rate < 1000:
-            raise ValueError(f"rate is 1000 Hz or more; got {rate}")
-        plan = self._plan = _plan(rate)
+    def __init__(self, sample_rate: int) -> None:
+        if sample_rate < 1000:
+            raise ValueError(f"rate is 1000 Hz or more; got {sample_rate}")
+        plan = self._plan = _plan(sample_rate)
         # Buffers live as long as the stream: fresh memory for each block costs more than the sums.
         self._row = np.zeros(0, np.float32)  # samples that do not make one of the lower rate yet
         self._before = np.float32(0)  # what the first half of the filter makes of the row before
         seconds = _BATCH / CODES_A_SECOND + _PIECE_S + 2
-        self._low = np.zeros(round(plan.rate * seconds), np.float32)
+        self._low = np.zeros(round(plan.sample_rate * seconds), np.float32)
         self._views = sliding_window_view(self._low, len(plan.window))
         self._low_start, self._low_end = 0, 0  # places in the recording
         self._frames = 0  # spectra so far
@@ -138,7 +138,7 @@ class FingerprintStream:
         """
         if samples.ndim != 1:
             raise ShapeError(f"samples are mono, (n,); got an array of shape {samples.shape}")
-        piece = int(_PIECE_S * self._plan.rate) * self._plan.step
+        piece = int(_PIECE_S * self._plan.sample_rate) * self._plan.step
         for start in range(0, len(samples), piece):
             self._add(samples[start : start + piece])
 
@@ -182,12 +182,12 @@ class FingerprintStream:
         """Turn what is held into codes, if it is enough for ``least`` spectra."""
         plan = self._plan
         while True:
-            room = (self._low_end - len(plan.window)) / plan.rate * CODES_A_SECOND
+            room = (self._low_end - len(plan.window)) / plan.sample_rate * CODES_A_SECOND
             ready = min(_BATCH, int(np.floor(room)) + 1 - self._frames)
             if ready < least or ready < 1:
                 return
             places = np.arange(self._frames, self._frames + ready + 1)
-            starts = (places * plan.rate / CODES_A_SECOND).astype(np.int64) - self._low_start
+            starts = (places * plan.sample_rate / CODES_A_SECOND).astype(np.int64) - self._low_start
             windowed = self._windowed[:ready]
             np.multiply(self._views[starts[:-1]], plan.window, out=windowed)
             # SciPy's is quicker, but takes longer to import than it saves in a hundred files

@@ -50,7 +50,7 @@ class Heard:
         size, mtime_ns: of the file; -1 where it cannot be read.
         duration_s: seconds of sound.
         header_s: seconds that the header promises; None where it is only a guess.
-        rate, channels: of the file, at its start.
+        sample_rate, channels: of the file, at its start.
         container, codec, decoder: as in :class:`deepmusic.audio.AudioStream`.
         faults: codes of sound that was lost, as in :class:`deepmusic.audio.AudioStream`.
         warning: one sentence about them.
@@ -73,7 +73,7 @@ class Heard:
     mtime_ns: int = -1
     duration_s: float = 0.0
     header_s: float | None = None
-    rate: int = 0
+    sample_rate: int = 0
     channels: int = 0
     container: str = ""
     codec: str = ""
@@ -218,9 +218,9 @@ def _listen(found: Heard, max_seconds: float) -> Heard:
     meter = LevelMeter()
     energy = 0.0
     with open_audio(
-        found.path, rate=None, max_seconds=max_seconds, block_s=_BLOCK_S, on_block=meter.add
+        found.path, sample_rate=None, max_seconds=max_seconds, block_s=_BLOCK_S, on_block=meter.add
     ) as stream:
-        fingerprint = FingerprintStream(stream.rate)
+        fingerprint = FingerprintStream(stream.sample_rate)
         for block in stream:
             fingerprint.add(block)
             if stream.channels > 1:
@@ -231,7 +231,7 @@ def _listen(found: Heard, max_seconds: float) -> Heard:
             found,
             duration_s=round(stream.duration_s, 6),
             header_s=stream.promised_s,
-            rate=stream.source_rate,
+            sample_rate=stream.source_rate,
             channels=stream.channels,
             container=stream.container,
             codec=stream.codec,

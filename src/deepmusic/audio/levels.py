@@ -47,7 +47,7 @@ class LevelMeter:
         self._silent = 0
         self._zero = 0
 
-    def add(self, block: NDArray[np.float32], rate: int, codec: str) -> None:
+    def add(self, block: NDArray[np.float32], sample_rate: int, codec: str) -> None:
         """Take a block ``(n, channels)``, its rate in Hz and its codec."""
         length, channels = block.shape
         if not length:
@@ -55,7 +55,7 @@ class LevelMeter:
         if channels > len(self._sums):
             self._sums = np.pad(self._sums, (0, channels - len(self._sums)))
         full_scale = np.float32(_FULL_SCALE.get(codec, _FULL_SCALE_16))
-        frame = max(1, rate // _FRAMES_A_SECOND)
+        frame = max(1, sample_rate // _FRAMES_A_SECOND)
         whole = length - length % frame
         for start, end in ((0, whole), (whole, length)):
             if end > start:

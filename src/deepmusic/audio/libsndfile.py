@@ -75,7 +75,7 @@ class SndfileReader:
                 self._sound = _BlockFile(target, closefd=False)
         except (soundfile.SoundFileError, ValueError, TypeError, OSError) as error:
             raise AudioError(f"libsndfile does not read it: {error}", code="not_audio") from error
-        self.rate = int(self._sound.samplerate)
+        self.sample_rate = int(self._sound.samplerate)
         self.channels = int(self._sound.channels)
         self.container = str(self._sound.format).lower()
         coding = str(self._sound.subtype).lower()
@@ -86,7 +86,7 @@ class SndfileReader:
 
     def blocks(self, block_s: float = 1.0) -> Iterator[NDArray[np.float32]]:
         """Blocks ``(n, channels)`` of about so many seconds, float32, up to the end or an error."""
-        frames = max(1, int(min(block_s * self.rate, _BLOCK_SAMPLES // self.channels)))
+        frames = max(1, int(min(block_s * self.sample_rate, _BLOCK_SAMPLES // self.channels)))
         while True:
             try:
                 with quiet_c_stderr():
@@ -103,7 +103,7 @@ class SndfileReader:
         """Seconds that the header promises; None where the number is only a guess."""
         if self._sound.format == "MP3" and not self._has_frame_count():
             return None
-        seconds = float(self._sound.frames) / self.rate
+        seconds = float(self._sound.frames) / self.sample_rate
         return seconds if seconds < _UNKNOWN_S else None
 
     def came_short(self) -> bool:

@@ -18,15 +18,15 @@ class Audio:
 
     Args:
         samples: ``(n,)`` float32, mono.
-        rate: samples a second.
+        sample_rate: samples per second.
         duration_s: seconds of ``samples``.
-        source_rate: samples a second in the file (at its start).
+        source_rate: samples per second in the file (at its start).
         channels: channels in the file (at its start).
         warning: how much was heard and why not more, when sound was lost; None as a rule.
     """
 
     samples: NDArray[np.float32]
-    rate: int
+    sample_rate: int
     duration_s: float
     source_rate: int
     channels: int
@@ -36,7 +36,7 @@ class Audio:
 def load(
     source: Source,
     *,
-    rate: int = 22050,
+    sample_rate: int = 22050,
     offset_s: float = 0.0,
     seconds: float | None = None,
     max_seconds: float = 6 * 3600.0,
@@ -45,7 +45,7 @@ def load(
 
     Args:
         source: a path, or a binary file object that can seek.
-        rate: samples a second wanted.
+        sample_rate: samples per second wanted.
         offset_s: seconds to leave out at the start.
         seconds: seconds to read at most; None reads to the end.
         max_seconds: as in :func:`open_audio`.
@@ -61,11 +61,11 @@ def load(
     """
     if offset_s < 0 or (seconds is not None and seconds <= 0):
         raise ValueError(f"offset_s >= 0 and seconds > 0 must hold; got {offset_s}, {seconds}")
-    first = round(offset_s * rate)
-    last = None if seconds is None else first + round(seconds * rate)
+    first = round(offset_s * sample_rate)
+    last = None if seconds is None else first + round(seconds * sample_rate)
     kept: list[NDArray[np.float32]] = []
     position = 0
-    with open_audio(source, rate=rate, max_seconds=max_seconds) as stream:
+    with open_audio(source, sample_rate=sample_rate, max_seconds=max_seconds) as stream:
         for block in stream:
             begin = max(0, first - position)
             end = len(block) if last is None else last - position
@@ -82,8 +82,8 @@ def load(
             )
         return Audio(
             samples=samples,
-            rate=rate,
-            duration_s=len(samples) / rate,
+            sample_rate=sample_rate,
+            duration_s=len(samples) / sample_rate,
             source_rate=stream.source_rate,
             channels=stream.channels,
             warning=stream.warning,

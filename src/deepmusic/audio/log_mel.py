@@ -27,11 +27,11 @@ class LogMelConfig:
     """How sound becomes a log-mel spectrogram.
 
     Args:
-        rate: samples a second.
-        fft_size: samples of a window, even.
-        hop_samples: samples from one frame to the next, at most ``fft_size``.
-        mels: number of mel filters.
-        low_hz, high_hz: lower end of the first and upper end of the last filter; None means half
+        sample_rate: samples per second.
+        n_fft: samples of a window, even.
+        hop_length: samples from one frame to the next, at most ``n_fft``.
+        n_mels: number of mel filters.
+        f_min, high_hz: lower end of the first and upper end of the last filter; None means half
             the rate.
         floor_db: no value is lower than this (dB of power, 0 dB is a power of 1).
 
@@ -39,40 +39,40 @@ class LogMelConfig:
         ValueError: a field is out of range.
     """
 
-    rate: int = 22050
-    fft_size: int = 2048
-    hop_samples: int = 512
-    mels: int = 128
-    low_hz: float = 0.0
-    high_hz: float | None = None
+    sample_rate: int = 22050
+    n_fft: int = 2048
+    hop_length: int = 512
+    n_mels: int = 128
+    f_min: float = 0.0
+    f_max: float | None = None
     floor_db: float = -100.0
 
     def __post_init__(self) -> None:
-        if min(self.rate, self.hop_samples, self.mels) < 1:
+        if min(self.sample_rate, self.hop_length, self.n_mels) < 1:
             raise ValueError("rate, hop_samples and mels are at least 1")
-        if self.fft_size < 2 or self.fft_size % 2:
-            raise ValueError(f"fft_size is even and at least 2; got {self.fft_size}")
-        if self.hop_samples > self.fft_size:
-            raise ValueError(f"hop_samples is at most fft_size; got {self.hop_samples}")
-        if not 0 <= self.low_hz < self.top_hz <= self.rate / 2:
+        if self.n_fft < 2 or self.n_fft % 2:
+            raise ValueError(f"fft_size is even and at least 2; got {self.n_fft}")
+        if self.hop_length > self.n_fft:
+            raise ValueError(f"hop_samples is at most fft_size; got {self.hop_length}")
+        if not 0 <= self.f_min < self.top_hz <= self.sample_rate / 2:
             raise ValueError(
-                f"0 <= low_hz < high_hz <= {self.rate / 2:g} (half the rate) must hold; "
-                f"got {self.low_hz:g} and {self.top_hz:g}"
+                f"0 <= low_hz < high_hz <= {self.sample_rate / 2:g} (half the rate) must hold; "
+                f"got {self.f_min:g} and {self.top_hz:g}"
             )
 
     @property
     def top_hz(self) -> float:
         """Upper end of the last filter in Hz."""
-        return self.rate / 2 if self.high_hz is None else self.high_hz
+        return self.sample_rate / 2 if self.f_max is None else self.f_max
 
     @property
     def frames_per_second(self) -> float:
         """Frames a second."""
-        return self.rate / self.hop_samples
+        return self.sample_rate / self.hop_length
 
     def frames(self, samples: int) -> int:
         """Frames that so many samples give."""
-        return 1 + samples // self.hop_samples
+        return 1 + samples // self.hop_length
 
 
 def _hz_to_mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -92,9 +92,9 @@ def mel_filters(config: LogMelConfig) -> NDArray[np.float32]:
 
     Slaney, Auditory Toolbox, 1998; equal to ``librosa.filters.mel``.
     """
-    bins = np.linspace(0, config.rate / 2, config.fft_size // 2 + 1)
-    ends = _hz_to_mel(np.array([config.low_hz, config.top_hz]))
-    edges = _mel_to_hz(np.linspace(ends[0], ends[1], config.mels + 2))
+    bins = np.linspace(0, config.sample_rate / 2, config.n_fft // 2 + 1)
+    ends = _hz_to_mel(np.array([config.f_min, config.top_hz]))
+    edges = _mel_to_hz(np.linspace(ends[0], ends[1], config.n_mels + 2))
     slopes = edges[:, None] - bins  # (mels + 2, bins)
     widths = np.diff(edges)[:, None]
     rising = -slopes[:-2] / widths[:-1]
@@ -119,7 +119,7 @@ def mel_power(
     Args:
         power: ``(frames, fft_size // 2 + 1)``.
         config: whose filters to take.
-        out: ``(frames, mels)``, where the result is written.
+        out: ``(frames, n_mels)``, where the result is written.
     """
     for band, bins, weights in _banded(config):
         np.matmul(power[:, bins], weights, out=out[:, band])
@@ -131,8 +131,8 @@ def _banded(config: LogMelConfig) -> list[tuple[slice, slice, NDArray[np.float32
     """The filters in groups: which mels, which bins they reach over, weights (bins, mels)."""
     weights = mel_filters(config)
     groups = []
-    for mels in np.array_split(np.arange(config.mels), min(_BANDS, config.mels)):
-        band = slice(int(mels[0]), int(mels[-1]) + 1)
+    for n_mels in np.array_split(np.arange(config.n_mels), min(_BANDS, config.n_mels)):
+        band = slice(int(n_mels[0]), int(n_mels[-1]) + 1)
         reached = np.flatnonzero(weights[band].any(axis=0))
         bins = slice(int(reached[0]), int(reached[-1]) + 1) if len(reached) else slice(0, 1)
         groups.append((band, bins, np.ascontiguousarray(weights[band, bins].T)))
@@ -140,15 +140,15 @@ def _banded(config: LogMelConfig) -> list[tuple[slice, slice, NDArray[np.float32
 
 
 def _frames_in_db(padded: NDArray[np.float32], config: LogMelConfig) -> NDArray[np.float32]:
-    """All complete frames of a signal that is padded already: ``(mels, frames)``."""
-    size, hop = config.fft_size, config.hop_samples
+    """All complete frames of a signal that is padded already: ``(n_mels, frames)``."""
+    size, hop = config.n_fft, config.hop_length
     count = max(0, 1 + (len(padded) - size) // hop)
-    result = np.empty((config.mels, count), np.float32)
+    result = np.empty((config.n_mels, count), np.float32)
     if count == 0:
         return result
     windows = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
     window = _window(size)
-    mel = np.empty((_BLOCK_FRAMES, config.mels), np.float32)
+    mel = np.empty((_BLOCK_FRAMES, config.n_mels), np.float32)
     floor = np.float32(10 ** (config.floor_db / 10))
     for start in range(0, count, _BLOCK_FRAMES):
         framed = windows[start : min(start + _BLOCK_FRAMES, count)] * window  # (frames, size)
@@ -185,7 +185,7 @@ def log_mel(
         ShapeError: samples are not one-dimensional.
     """
     config = config or LogMelConfig()
-    return _frames_in_db(np.pad(_checked(samples), config.fft_size // 2), config)
+    return _frames_in_db(np.pad(_checked(samples), config.n_fft // 2), config)
 
 
 class LogMelStream:
@@ -197,12 +197,12 @@ class LogMelStream:
 
     def __init__(self, config: LogMelConfig | None = None) -> None:
         self._config = config or LogMelConfig()
-        self._half = self._config.fft_size // 2
+        self._half = self._config.n_fft // 2
         self._waiting = np.zeros(self._half, np.float32)
 
     def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Take ``(n,)`` more samples; the ``(mels, k)`` frames that are complete with them."""
-        hop = self._config.hop_samples
+        hop = self._config.hop_length
         waiting = np.concatenate([self._waiting, _checked(samples)])
         frames = _frames_in_db(waiting, self._config)
         self._waiting = waiting[frames.shape[1] * hop :]

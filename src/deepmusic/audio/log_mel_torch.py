@@ -29,12 +29,12 @@ def log_mel_batch(samples: Tensor, config: LogMelConfig | None = None) -> Tensor
         raise ShapeError(f"samples are floating (b, n); got {samples.dtype} {tuple(samples.shape)}")
     config = config or LogMelConfig()
     window = torch.hann_window(
-        config.fft_size, periodic=True, dtype=samples.dtype, device=samples.device
+        config.n_fft, periodic=True, dtype=samples.dtype, device=samples.device
     )
     spectrum = torch.stft(
         samples,
-        config.fft_size,
-        config.hop_samples,
+        config.n_fft,
+        config.hop_length,
         window=window,
         center=True,
         pad_mode="constant",

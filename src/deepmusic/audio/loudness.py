@@ -36,11 +36,11 @@ _WEIGHTS = {
 
 
 @lru_cache(maxsize=8)
-def k_weighting(rate: int) -> NDArray[np.float64]:
+def k_weighting(sample_rate: int) -> NDArray[np.float64]:
     """The filter that stands for the head and the ear.
 
     Args:
-        rate: samples a second, at least 16,000.
+        sample_rate: samples per second, at least 16,000.
 
     Returns:
         ``(2, 6)`` second-order sections, as SciPy's ``sosfilt`` takes them.
@@ -48,9 +48,9 @@ def k_weighting(rate: int) -> NDArray[np.float64]:
     Raises:
         ValueError: the rate is lower.
     """
-    if rate < _LOWEST_RATE_HZ:
-        raise ValueError(f"rate is {_LOWEST_RATE_HZ} Hz or more; got {rate}")
-    k = np.tan(np.pi * _SHELF_HZ / rate)
+    if sample_rate < _LOWEST_RATE_HZ:
+        raise ValueError(f"rate is {_LOWEST_RATE_HZ} Hz or more; got {sample_rate}")
+    k = np.tan(np.pi * _SHELF_HZ / sample_rate)
     high = 10 ** (_SHELF_DB / 20)
     band = high**0.4996667741545416
     a0 = 1 + k / _SHELF_Q + k * k
@@ -62,7 +62,7 @@ def k_weighting(rate: int) -> NDArray[np.float64]:
         2 * (k * k - 1) / a0,
         (1 - k / _SHELF_Q + k * k) / a0,
     ]
-    k, ordinary = (np.tan(np.pi * _HIGHPASS_HZ / hz) for hz in (rate, _ORDINARY_RATE_HZ))
+    k, ordinary = (np.tan(np.pi * _HIGHPASS_HZ / hz) for hz in (sample_rate, _ORDINARY_RATE_HZ))
     a0 = 1 + k / _HIGHPASS_Q + k * k
     # The standard leaves the numerator at (1, -2, 1), which lifts all by 0.04 dB at 48 kHz, and
     # would by 0.25 dB at 8 kHz: it is scaled to the same lift at every rate.
@@ -78,7 +78,7 @@ def k_weighting(rate: int) -> NDArray[np.float64]:
     return np.array([shelf, highpass])
 
 
-def integrated_loudness(samples: NDArray[np.floating], rate: int) -> float | None:
+def integrated_loudness(samples: NDArray[np.floating], sample_rate: int) -> float | None:
     """The loudness of a whole recording, quiet passages left out (ITU-R BS.1770-4).
 
     Channels count as the standard has it: a mono file is measured as one loudspeaker, 3 LU below
@@ -87,7 +87,7 @@ def integrated_loudness(samples: NDArray[np.floating], rate: int) -> float | Non
 
     Args:
         samples: ``(n,)`` or ``(n, channels)``, full scale at 1.
-        rate: samples a second.
+        sample_rate: samples per second.
 
     Returns:
         LUFS; None for less than 0.4 s and for silence (all below -70 LUFS).
@@ -101,22 +101,22 @@ def integrated_loudness(samples: NDArray[np.floating], rate: int) -> float | Non
     from scipy.signal import sosfilt
 
     samples = samples[:, None] if samples.ndim == 1 else samples
-    if rate < _LOWEST_RATE_HZ:
+    if sample_rate < _LOWEST_RATE_HZ:
         import soxr
 
-        samples = soxr.resample(samples, rate, _ORDINARY_RATE_HZ)
-        rate = _ORDINARY_RATE_HZ
+        samples = soxr.resample(samples, sample_rate, _ORDINARY_RATE_HZ)
+        sample_rate = _ORDINARY_RATE_HZ
     # rounded as a whole, so that a quarter of a block need not be a whole number of samples
-    blocks = int((len(samples) / rate - _BLOCK_S) / _STEP_S + 1e-9) + 1
-    if len(samples) < round(_BLOCK_S * rate):
+    blocks = int((len(samples) / sample_rate - _BLOCK_S) / _STEP_S + 1e-9) + 1
+    if len(samples) < round(_BLOCK_S * sample_rate):
         return None
-    first = np.round(np.arange(blocks) * _STEP_S * rate).astype(np.int64)
-    last = np.minimum(first + round(_BLOCK_S * rate), len(samples))
+    first = np.round(np.arange(blocks) * _STEP_S * sample_rate).astype(np.int64)
+    last = np.minimum(first + round(_BLOCK_S * sample_rate), len(samples))
     channels = samples.shape[1]
     power = np.zeros(blocks)  # of each block, all channels together
     for channel, weight in enumerate(_WEIGHTS.get(channels, (1.0,) * channels)):
         if weight:
-            heard = sosfilt(k_weighting(rate), samples[:, channel].astype(np.float64))
+            heard = sosfilt(k_weighting(sample_rate), samples[:, channel].astype(np.float64))
             energy = np.concatenate([[0.0], np.cumsum(heard * heard)])
             power += weight * (energy[last] - energy[first]) / (last - first)
     power = power[power > _power(_SILENCE_LUFS)]
@@ -126,13 +126,12 @@ def integrated_loudness(samples: NDArray[np.floating], rate: int) -> float | Non
     return _lufs(power.mean())
 
 
-def true_peak(samples: NDArray[np.floating], rate: int) -> float:
+def true_peak(samples: NDArray[np.floating], sample_rate: int) -> float:
     """The greatest amplitude of the waveform between the samples, too (BS.1770-4, annex 2).
 
     Args:
         samples: ``(n,)`` or ``(n, channels)``, full scale at 1.
-        rate: samples a second; below 96 kHz they are looked at four times as densely, below
-            192 kHz twice.
+        sample_rate: in Hz; below 96 kHz the signal is oversampled four times, below 192 kHz twice.
 
     Returns:
         0 or more; 1 is full scale.
@@ -140,11 +139,11 @@ def true_peak(samples: NDArray[np.floating], rate: int) -> float:
     if not samples.size:
         return 0.0
     peak = float(np.abs(samples).max())
-    times = 4 if rate < 96_000 else 2 if rate < 192_000 else 1
+    times = 4 if sample_rate < 96_000 else 2 if sample_rate < 192_000 else 1
     if times > 1 and peak > 0:
         import soxr
 
-        denser = soxr.resample(samples, rate, times * rate, quality="HQ")
+        denser = soxr.resample(samples, sample_rate, times * sample_rate, quality="HQ")
         peak = max(peak, float(np.abs(denser).max(initial=0.0)))
     return peak
 

@@ -39,7 +39,7 @@ def wrap(log_mel: NDArray[np.float32], length: int) -> NDArray[np.float32]:
     """A spectrogram repeated from its start until it has ``length`` frames.
 
     Args:
-        log_mel: ``(mels, frames)``, at least one frame; returned as it is when long enough.
+        log_mel: ``(n_mels, frames)``, at least one frame; returned as it is when long enough.
         length: frames wanted.
 
     Returns:
@@ -49,7 +49,7 @@ def wrap(log_mel: NDArray[np.float32], length: int) -> NDArray[np.float32]:
         ShapeError: there is no frame to repeat.
     """
     if log_mel.ndim != 2 or log_mel.shape[1] == 0:
-        raise ShapeError(f"wrap needs (mels, frames) with a frame in it; got {log_mel.shape}")
+        raise ShapeError(f"wrap needs (n_mels, frames) with a frame in it; got {log_mel.shape}")
     frames = log_mel.shape[1]
     if frames >= length:
         return log_mel

@@ -71,8 +71,8 @@ class ClassifierConfig:
             raise ValueError(f"a classifier needs two different genres or more; got {self.genres}")
         if self.routing not in ROUTINGS:
             raise ValueError(f"routing is one of {', '.join(ROUTINGS)}; got {self.routing!r}")
-        if self.log_mel.mels % self.bands:
-            raise ValueError(f"bands must divide {self.log_mel.mels} mels; got {self.bands}")
+        if self.log_mel.n_mels % self.bands:
+            raise ValueError(f"bands must divide {self.log_mel.n_mels} mels; got {self.bands}")
         if not 1 <= self.hop_frames <= self.segment_frames or self.segment_frames < 96:
             raise ValueError("segments have 96 frames or more, and 1 <= hop <= segment")
         if (

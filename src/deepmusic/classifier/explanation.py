@@ -87,7 +87,7 @@ class Explanation:
     def band_hz(self) -> NDArray[np.float64]:
         """``(f,)``, centre of each band."""
         weights = mel_filters(self.log_mel).astype(np.float64)
-        hz = np.linspace(0, self.log_mel.rate / 2, weights.shape[1])
+        hz = np.linspace(0, self.log_mel.sample_rate / 2, weights.shape[1])
         centres = weights @ hz / np.maximum(weights.sum(axis=1), 1e-12)
         result: NDArray[np.float64] = centres.reshape(len(self.image), -1).mean(axis=1)
         return result

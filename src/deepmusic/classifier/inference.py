@@ -172,7 +172,7 @@ class Classifier:
         """Probabilities ``(genres,)`` of a track.
 
         Args:
-            log_mel: ``(mels, frames)``, at least one segment long.
+            log_mel: ``(n_mels, frames)``, at least one segment long.
         """
         length = self.config.segment_frames
         starts = segment_starts(log_mel.shape[1], length=length, hop=self.config.hop_frames)
@@ -242,7 +242,9 @@ class Classifier:
         starts: list[int] = []
         scores, lengths = [], []
         loudest = -np.inf
-        with open_audio(source, rate=self.config.log_mel.rate, max_seconds=max_seconds) as audio:
+        with open_audio(
+            source, sample_rate=self.config.log_mel.sample_rate, max_seconds=max_seconds
+        ) as audio:
             for batch in _batched(self._segments(audio)):
                 segments = np.stack([segment for _, segment in batch])
                 loudest = max(loudest, float(segments.max()))

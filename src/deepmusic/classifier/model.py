@@ -75,12 +75,12 @@ def views(log_mel: Tensor, config: ClassifierConfig) -> Views:
     Raises:
         ShapeError: segments of another shape.
     """
-    mels = config.log_mel.mels
-    if log_mel.ndim != 3 or log_mel.shape[1] != mels or log_mel.shape[2] < 96:
+    n_mels = config.log_mel.n_mels
+    if log_mel.ndim != 3 or log_mel.shape[1] != n_mels or log_mel.shape[2] < 96:
         raise ShapeError(
-            f"segments have shape (batch, {mels}, 96 frames or more); got {tuple(log_mel.shape)}"
+            f"segments have shape (batch, {n_mels}, 96 frames or more); got {tuple(log_mel.shape)}"
         )
-    mels_a_band = mels // config.bands
+    mels_a_band = n_mels // config.bands
     image = F.avg_pool2d(log_mel.unsqueeze(1), (mels_a_band, config.frame_step)).squeeze(1)
     return Views(image, texture(log_mel) if config.texture_capsules else image.new_zeros(0))
 

@@ -65,12 +65,12 @@ class NumpyCommittee:
         Raises:
             ShapeError: segments of another shape.
         """
-        mels = self.config.log_mel.mels
-        if log_mel.ndim != 3 or log_mel.shape[1] != mels or log_mel.shape[2] < 96:
+        n_mels = self.config.log_mel.n_mels
+        if log_mel.ndim != 3 or log_mel.shape[1] != n_mels or log_mel.shape[2] < 96:
             raise ShapeError(
-                f"segments have shape (batch, {mels}, 96 frames or more); got {log_mel.shape}"
+                f"segments have shape (batch, {n_mels}, 96 frames or more); got {log_mel.shape}"
             )
-        image = _image(log_mel, mels // self.config.bands, self.config.frame_step)
+        image = _image(log_mel, n_mels // self.config.bands, self.config.frame_step)
         statistics = texture(log_mel) if self.config.texture_capsules else None
         heard = [member(image, statistics) for member in self._members]
         return (
@@ -216,10 +216,10 @@ class _Member:
         return votes.reshape(textures, -1, genres, out).transpose(1, 2, 0, 3)
 
 
-def _image(log_mel: Floats, mels: int, frames: int) -> Floats:
+def _image(log_mel: Floats, n_mels: int, frames: int) -> Floats:
     """Means of so many neighbouring mels and frames; frames at the end may be left out."""
     length = log_mel.shape[2] // frames * frames
-    parts = [log_mel[:, m::mels, t:length:frames] for m in range(mels) for t in range(frames)]
+    parts = [log_mel[:, m::n_mels, t:length:frames] for m in range(n_mels) for t in range(frames)]
     total: Floats = parts[0].copy()
     for part in parts[1:]:
         total += part

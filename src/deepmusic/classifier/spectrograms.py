@@ -28,14 +28,14 @@ _SILENT_DB = 10.0  # above the floor; the loudest cell of what counts as silence
 
 
 def is_silent(log_mel: NDArray[np.floating], config: LogMelConfig) -> bool:
-    """Whether nothing in a spectrogram ``(mels, frames)`` rises above the floor."""
+    """Whether nothing in a spectrogram ``(n_mels, frames)`` rises above the floor."""
     return bool(log_mel.max() < config.floor_db + _SILENT_DB)
 
 
 def whole_spectrogram(
     source: str | os.PathLike[str] | BinaryIO, config: LogMelConfig, *, max_seconds: float
 ) -> NDArray[np.float32]:
-    """The beginning of a track as one spectrogram ``(mels, frames)`` in dB.
+    """The beginning of a track as one spectrogram ``(n_mels, frames)`` in dB.
 
     Args:
         source: a path, or a binary file object that can seek.
@@ -48,7 +48,7 @@ def whole_spectrogram(
     from deepmusic.audio import open_audio  # with its libraries, for whoever hears
 
     stream = LogMelStream(config)
-    with open_audio(source, rate=config.rate, max_seconds=max_seconds) as audio:
+    with open_audio(source, sample_rate=config.sample_rate, max_seconds=max_seconds) as audio:
         parts = [stream.push(block) for block in audio]
     return np.concatenate([*parts, stream.flush()], axis=1)
 
@@ -76,7 +76,7 @@ class SpectrogramStore:
         return self.folder / f"{track.content_hash[:32]}-{self._mark}.npy"
 
     def load(self, track: Track) -> NDArray[np.float16]:
-        """A track's spectrogram ``(mels, frames)`` in dB, mapped from disk.
+        """A track's spectrogram ``(n_mels, frames)`` in dB, mapped from disk.
 
         It is never shorter than a segment: a short track is repeated.
         """

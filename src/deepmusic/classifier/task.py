@@ -95,7 +95,7 @@ class ClassifierTask:
 
     Args:
         config: of the network.
-        train, validation: spectrograms ``(mels, frames)`` and labels.
+        train, validation: spectrograms ``(n_mels, frames)`` and labels.
         seed: of the weights, the segments and the augmentation.
         augmentation: how segments are varied.
         metadata: what is saved beside the weights, besides the configuration.
@@ -244,7 +244,7 @@ class ClassifierTask:
 def segment_textures(
     spectrogram: NDArray[np.floating], config: ClassifierConfig
 ) -> NDArray[np.float32]:
-    """Textures ``(n, s)`` of segments of a track ``(mels, frames)``, one beginning each second."""
+    """Textures ``(n, s)`` of segments of a track ``(n_mels, frames)``, one starting each second."""
     length = config.segment_frames
     starts = segment_starts(spectrogram.shape[1], length=length, hop=_texture_hop(config))
     parts = []

@@ -89,10 +89,10 @@ def _bands(power: Tensor) -> Tensor:
     return power.reshape(len(power), BANDS, -1, power.shape[2]).sum(dim=2)
 
 
-def _dct(mels: int) -> Tensor:
-    """The first rows of the orthonormal DCT-II, ``(coefficients, mels)``."""
+def _dct(n_mels: int) -> Tensor:
+    """The first rows of the orthonormal DCT-II, ``(coefficients, n_mels)``."""
     k = torch.arange(COEFFICIENTS, dtype=torch.float64).unsqueeze(1)
-    n = torch.arange(mels, dtype=torch.float64)
-    rows = torch.cos(math.pi / mels * (n + 0.5) * k) * math.sqrt(2 / mels)
+    n = torch.arange(n_mels, dtype=torch.float64)
+    rows = torch.cos(math.pi / n_mels * (n + 0.5) * k) * math.sqrt(2 / n_mels)
     rows[0] /= math.sqrt(2)
     return rows.float()

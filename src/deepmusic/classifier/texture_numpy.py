@@ -26,10 +26,10 @@ def texture(log_mel: NDArray[np.float32]) -> NDArray[np.float32]:
     Returns:
         ``(b, 554)``, finite for any finite input.
     """
-    batch, mels, frames = log_mel.shape
+    batch, n_mels, frames = log_mel.shape
     level = log_mel - log_mel.max(axis=(1, 2), keepdims=True)
     np.maximum(level, -RANGE_DB, out=level)
-    cepstrum = _dct(mels) @ level  # (b, c, t)
+    cepstrum = _dct(n_mels) @ level  # (b, c, t)
     mean = cepstrum.mean(axis=2)
     centred = cepstrum - mean[:, :, None]
     deviation = np.sqrt(np.square(centred).mean(axis=2) + np.float32(1e-4))
@@ -59,10 +59,10 @@ def texture(log_mel: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 @lru_cache(maxsize=4)
-def _dct(mels: int) -> NDArray[np.float32]:
-    """The first rows of the orthonormal DCT-II, ``(coefficients, mels)``."""
+def _dct(n_mels: int) -> NDArray[np.float32]:
+    """The first rows of the orthonormal DCT-II, ``(coefficients, n_mels)``."""
     k = np.arange(COEFFICIENTS)[:, None]
-    rows = np.cos(np.pi / mels * (np.arange(mels) + 0.5) * k) * np.sqrt(2 / mels)
+    rows = np.cos(np.pi / n_mels * (np.arange(n_mels) + 0.5) * k) * np.sqrt(2 / n_mels)
     rows[0] /= np.sqrt(2)
     result: NDArray[np.float32] = rows.astype(np.float32)
     return result

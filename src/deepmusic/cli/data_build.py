@@ -64,7 +64,9 @@ def _start(ctx: click.Context, param: click.Parameter, value: str) -> float | st
     help="copy: the frames of an mp3, not coded anew.",
 )
 @click.option("--mono", is_flag=True, help="Mix all channels into one.")
-@click.option("--rate", metavar="HZ", type=int, help="Samples a second.  [default: the track's]")
+@click.option(
+    "--sample-rate", metavar="HZ", type=int, help="Samples a second.  [default: the track's]"
+)
 @click.option(
     "--loudness",
     metavar="LUFS",
@@ -95,7 +97,7 @@ def build(
     clips: int,
     min_seconds: float,
     mono: bool,
-    rate: int | None,
+    sample_rate: int | None,
     loudness: float | None,
 ) -> None:
     """Make a data set from the full-length tracks in DIR/GENRE/* or DIR/*.
@@ -113,7 +115,7 @@ def build(
         min_seconds=min_seconds,
         format=form,
         mono=mono,
-        rate=rate,
+        sample_rate=sample_rate,
         loudness=loudness,
     )
     try:

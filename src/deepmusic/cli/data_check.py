@@ -160,4 +160,4 @@ def _facts(file: CheckedFile) -> str:
         return "no sound"
     channels = {1: "mono", 2: "stereo"}.get(heard.channels, f"{heard.channels} channels")
     coding = heard.codec if heard.codec == heard.container else f"{heard.container} {heard.codec}"
-    return f"{heard.duration_s:.2f} s, {heard.rate:,} Hz, {channels}, {coding}"
+    return f"{heard.duration_s:.2f} s, {heard.sample_rate:,} Hz, {channels}, {coding}"

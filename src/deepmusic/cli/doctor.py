@@ -163,7 +163,7 @@ def _format(label: str, is_essential: bool, library: str, container: str, codec:
         from deepmusic.audio import open_audio
 
         with open_audio(sound) as stream:
-            heard_s = sum(len(block) for block in stream) / stream.rate
+            heard_s = sum(len(block) for block in stream) / stream.sample_rate
             decoder = stream.decoder
         if abs(heard_s - _SECONDS) > 0.15:
             raise ValueError(f"{heard_s:.2f} s came out of {_SECONDS} s")

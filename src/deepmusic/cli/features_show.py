@@ -149,7 +149,10 @@ def _notes(excerpt: Excerpt, portrait: Portrait) -> list[str]:
     """What is shown of the track and how, for the line under the title."""
     which = "the first " if excerpt.is_cut and not excerpt.start_s else ""
     start = f" from {_time(excerpt.start_s)} on" if excerpt.start_s else ""
-    notes = [f"{which}{_time(portrait.duration_s)}{start}", f"{portrait.rate:,} samples a second"]
+    notes = [
+        f"{which}{_time(portrait.duration_s)}{start}",
+        f"{portrait.sample_rate:,} samples per second",
+    ]
     if portrait.tempo_bpm is not None:
         notes.append(f"about {portrait.tempo_bpm:.0f} beats a minute")
     if not portrait.waveform.any():
@@ -173,7 +176,7 @@ def _text(file: str, excerpt: Excerpt, portrait: Portrait) -> Iterator[str]:
     share = assumed_share(portrait)
     if share != 1:
         yield (
-            "This recipe takes all sound for 22,050 samples a second: true frequencies are "
+            "This recipe takes all sound for 22,050 samples per second: true frequencies are "
             f"{1 / share:.3g} times what the Hz below say.\n"
         )
     values = dict(zip(COLUMNS, portrait.columns.tolist(), strict=True))
@@ -216,7 +219,7 @@ def _json(file: str, excerpt: Excerpt, portrait: Portrait) -> Iterator[str]:
         "version": portrait.recipe.version,
         "from_s": excerpt.start_s,
         "duration_s": portrait.duration_s,
-        "rate": portrait.rate,
+        "sample_rate": portrait.sample_rate,
         "tempo_bpm": portrait.tempo_bpm,
         "warning": excerpt.warning,
         "values": {name: float(v) if v else None for name, v in _values(portrait)},

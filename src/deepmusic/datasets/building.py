@@ -52,7 +52,7 @@ COLUMNS = (
     "source_sha256",
     "start_s",
     "duration_s",
-    "rate",
+    "sample_rate",
     "channels",
     "loudness_lufs",
     "gain_db",
@@ -366,7 +366,7 @@ def _readme(
         + (f", dropped below {config.min_seconds:g} s" if config.min_seconds else ""),
         "format": "mp3 frames, copied" if config.format == "copy" else config.format,
         "channels": "mixed to mono" if config.mono else "as in the track",
-        "samples a second": str(config.rate or "as in the track"),
+        "samples per second": str(config.sample_rate or "as in the track"),
         "loudness": "as in the track"
         if config.loudness is None
         else f"{config.loudness:g} LUFS (ITU-R BS.1770-4), less where the true peak would "

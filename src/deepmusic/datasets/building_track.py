@@ -35,7 +35,7 @@ class BuildConfig:
         format: ``flac``, ``wav``, ``ogg`` (Vorbis), ``mp3``, or ``copy``: the frames of an mp3 as
             they are.
         mono: whether the mean of all channels is taken.
-        rate: samples a second; None keeps that of each track.
+        sample_rate: samples per second; None keeps that of each track.
         loudness: LUFS of each clip (BS.1770-4); None leaves it as it is. Where the gain would
             lift the true peak above -1 dBTP, it is smaller.
 
@@ -49,7 +49,7 @@ class BuildConfig:
     min_seconds: float = 0.0
     format: BuildFormat = "flac"
     mono: bool = False
-    rate: int | None = None
+    sample_rate: int | None = None
     loudness: float | None = None
 
     def __post_init__(self) -> None:
@@ -73,15 +73,18 @@ class BuildConfig:
             raise RequestError(f"A clip starts at 0 seconds or later; got {self.start:g}.")
         elif self.clips > 1:
             raise RequestError("Several clips of a track cannot all start at one second.")
-        if self.rate is not None and not 1000 <= self.rate <= 384_000:
-            raise RequestError(f"Rates are 1000 to 384000 samples a second; got {self.rate}.")
-        if self.format == "mp3" and self.rate not in (None, *MP3_RATES_HZ):
+        if self.sample_rate is not None and not 1000 <= self.sample_rate <= 384_000:
             raise RequestError(
-                f"An mp3 has {', '.join(map(str, MP3_RATES_HZ))} samples a second; got {self.rate}."
+                f"Rates are 1000 to 384000 samples per second; got {self.sample_rate}."
+            )
+        if self.format == "mp3" and self.sample_rate not in (None, *MP3_RATES_HZ):
+            raise RequestError(
+                f"An mp3 has {', '.join(map(str, MP3_RATES_HZ))} samples per second; "
+                f"got {self.sample_rate}."
             )
         if self.loudness is not None and not -70 <= self.loudness <= 0:
             raise RequestError(f"Loudness is -70 to 0 LUFS; got {self.loudness:g}.")
-        if self.format == "copy" and (self.mono or self.rate or self.loudness is not None):
+        if self.format == "copy" and (self.mono or self.sample_rate or self.loudness is not None):
             raise RequestError(
                 "Copied frames keep their channels, rate and loudness: mono, rate and loudness "
                 "need another format than copy."
@@ -100,7 +103,7 @@ class BuiltClip:
     Args:
         path: below the data set's folder, with forward slashes.
         start_s, duration_s: seconds, of the track and of the clip.
-        rate: samples a second.
+        sample_rate: samples per second.
         channels: how many.
         loudness_lufs: of what was coded, by BS.1770-4; empty for silence and below 0.4 s.
         gain_db: by which the sound was multiplied.
@@ -110,7 +113,7 @@ class BuiltClip:
     path: str
     start_s: str
     duration_s: str
-    rate: str
+    sample_rate: str
     channels: str
     loudness_lufs: str
     gain_db: str
@@ -282,7 +285,7 @@ def _cut(source: Path, config: BuildConfig, seed: str) -> tuple[Sequence[Any], s
 
     if config.format == "copy":
         return copy_clips(source, cut), None
-    return cut_clips(source, cut, rate=config.rate, mono=config.mono)
+    return cut_clips(source, cut, sample_rate=config.sample_rate, mono=config.mono)
 
 
 def spans(duration_s: float, config: BuildConfig, seed: str) -> list[tuple[float, float]]:
@@ -317,11 +320,11 @@ def _finished(clip: Any, config: BuildConfig) -> tuple[bytes, dict[str, str]]:
     from deepmusic.audio.loudness import integrated_loudness, true_peak
 
     samples = clip.samples
-    loudness = integrated_loudness(samples, clip.rate)
+    loudness = integrated_loudness(samples, clip.sample_rate)
     gain_db = 0.0
     if config.loudness is not None and loudness is not None:
         gain_db = config.loudness - loudness
-        gain_db = min(gain_db, 20 * log10(CEILING / true_peak(samples, clip.rate)))
+        gain_db = min(gain_db, 20 * log10(CEILING / true_peak(samples, clip.sample_rate)))
         gain_db = floor(100 * gain_db) / 100  # the table tells the gain as it was used
         samples = samples * samples.dtype.type(10 ** (gain_db / 20))
         loudness += gain_db
@@ -329,11 +332,11 @@ def _finished(clip: Any, config: BuildConfig) -> tuple[bytes, dict[str, str]]:
         content = clip.content
     else:
         assert config.format != "copy"
-        content = encode(samples, clip.rate, config.format)
+        content = encode(samples, clip.sample_rate, config.format)
     return content, {
         "start_s": f"{clip.start_s:.6f}",
         "duration_s": f"{clip.duration_s:.6f}",
-        "rate": str(clip.rate),
+        "sample_rate": str(clip.sample_rate),
         "channels": str(samples.shape[1]),
         "loudness_lufs": "" if loudness is None else f"{loudness:.2f}",
         "gain_db": f"{gain_db:.2f}",

@@ -48,7 +48,7 @@ NOTES = {
     "clipped": "at least 0.5 % of the samples stand at full scale, three or more in a row",
     "dc_offset": "the mean of a channel is 0.02 or more away from 0",
     "channels_cancel": "next to nothing is left when the channels are mixed to mono",
-    "low_rate": "less than 16,000 samples a second: what is above 8 kHz is missing",
+    "low_rate": "less than 16,000 samples per second: what is above 8 kHz is missing",
     "short": "less than 5 s of sound",
     "longer_than_header": "there is more sound than the header promises",
     "too_long": "only the first part was heard",
@@ -65,7 +65,7 @@ _SHORT_S = 5.0
 _PADDING_S = 0.25  # a header that misses by less counts without the coder's padding
 _DIGESTS = {32: "md5", 40: "sha1", 64: "sha256"}
 _COLUMNS = (
-    "path", "status", "codes", "messages", "duration_s", "header_s", "rate", "channels",
+    "path", "status", "codes", "messages", "duration_s", "header_s", "sample_rate", "channels",
     "container", "codec", "decoder", "peak", "offset", "silent_share", "zero_share",
     "clipped_share", "mono_share", "size", "sha256", "sound_group", "genre", "artist", "album",
     "parts",
@@ -314,7 +314,7 @@ def write_report(path: str | os.PathLike[str], report: CheckReport) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    numbers = dict.fromkeys(("rate", "channels", "size"), pa.int64())
+    numbers = dict.fromkeys(("sample_rate", "channels", "size"), pa.int64())
     numbers |= dict.fromkeys((name for name in _COLUMNS if name.endswith("_s")), pa.float64())
     numbers |= dict.fromkeys(("peak", "offset"), pa.float64())
     numbers |= dict.fromkeys((n for n in _COLUMNS if n.endswith("_share")), pa.float64())
@@ -362,8 +362,8 @@ def _alone(heard: Heard) -> list[Finding]:
     if heard.mono_share < _CANCELLED:
         said = "The channels cancel each other: in mono next to nothing is left."
         found.append(Finding("channels_cancel", said))
-    if heard.rate < _LOW_RATE:
-        found.append(Finding("low_rate", f"It has only {heard.rate:,} samples a second."))
+    if heard.sample_rate < _LOW_RATE:
+        found.append(Finding("low_rate", f"It has only {heard.sample_rate:,} samples per second."))
     if heard.duration_s < _SHORT_S:
         found.append(Finding("short", f"There are only {heard.duration_s:.2g} s of sound."))
     return found

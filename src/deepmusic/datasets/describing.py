@@ -446,7 +446,7 @@ def _decoded(path: str) -> Duration:
     from deepmusic.audio import open_audio
 
     try:
-        with open_audio(path, rate=None) as stream:
+        with open_audio(path, sample_rate=None) as stream:
             for _ in stream:
                 pass
             return Duration(path, stream.duration_s)

@@ -214,7 +214,7 @@ def _unreadable(root: Path, tracks: Sequence[Track], workers: int | None) -> Ite
 
     def trial(track: Track) -> Problem | None:
         try:
-            open_audio(root / track.path, rate=None).close()
+            open_audio(root / track.path, sample_rate=None).close()
         except AudioError as error:
             return Problem(track.path, error.code, str(error))
         return None

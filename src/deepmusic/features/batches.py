@@ -81,22 +81,22 @@ def _powers(sound: Tensor) -> Iterator[Tensor]:
         yield spectra.square()
 
 
-def _mel_db(sound: Tensor, rate: int, mels: int) -> Tensor:
+def _mel_db(sound: Tensor, sample_rate: int, n_mels: int) -> Tensor:
     """Power in mel bands in dB, no more than 80 dB below the loudest, ``(b, mels, frames)``."""
-    filters = _on(sound.device, mel_filters(LogMelConfig(rate=rate, mels=mels))).T
+    filters = _on(sound.device, mel_filters(LogMelConfig(sample_rate=sample_rate, n_mels=n_mels))).T
     parts = [(power.double() @ filters).float().transpose(1, 2) for power in _powers(sound)]
     loud = 10 * torch.cat(parts, dim=2).clamp(min=1e-10).log10()
     return loud.maximum(loud.amax((1, 2), keepdim=True) - TOP_DB)
 
 
 @torch.no_grad()
-def log_mel_spectrogram(samples: Tensor, rate: int = 22050, *, mels: int = 128) -> Tensor:
+def log_mel_spectrogram(samples: Tensor, sample_rate: int = 22050, *, n_mels: int = 128) -> Tensor:
     """Power in mel bands in dB, no more than 80 dB below the loudest of its sound.
 
     Args:
         samples: ``(b, n)``, floating.
-        rate: samples a second.
-        mels: bands, up to half the rate.
+        sample_rate: samples per second.
+        n_mels: bands, up to half the rate.
 
     Returns:
         ``(b, mels, 1 + n // 512)`` float32, as :func:`deepmusic.features.log_mel_spectrogram` to
@@ -106,12 +106,12 @@ def log_mel_spectrogram(samples: Tensor, rate: int = 22050, *, mels: int = 128) 
         ShapeError: samples are not ``(b, n)``.
         RequestError: the device has no double precision.
     """
-    return _mel_db(_sound(samples), rate, mels)
+    return _mel_db(_sound(samples), sample_rate, n_mels)
 
 
 @torch.no_grad()
 def mfcc(
-    samples: Tensor, rate: int = 22050, *, coefficients: int = 20, mels: int = 128
+    samples: Tensor, sample_rate: int = 22050, *, coefficients: int = 20, n_mels: int = 128
 ) -> Tensor:  # fmt: skip
     """Mel-frequency cepstral coefficients, ``(b, coefficients, 1 + n // 512)``.
 
@@ -119,26 +119,26 @@ def mfcc(
 
     Args:
         samples: ``(b, n)``, floating.
-        rate: samples a second.
-        coefficients: how many, at most ``mels``.
-        mels: bands that they are made from.
+        sample_rate: samples per second.
+        coefficients: how many, at most ``n_mels``.
+        n_mels: bands that they are made from.
 
     Raises:
         ShapeError: samples are not ``(b, n)``.
         RequestError: the device has no double precision.
     """
-    loud = _mel_db(_sound(samples), rate, mels)
-    transform = scipy.fft.dct(np.eye(mels), axis=0, norm="ortho")[:coefficients]
+    loud = _mel_db(_sound(samples), sample_rate, n_mels)
+    transform = scipy.fft.dct(np.eye(n_mels), axis=0, norm="ortho")[:coefficients]
     return (_on(samples.device, transform) @ loud.double()).float()
 
 
 @torch.no_grad()
-def estimate_tuning(samples: Tensor, rate: int = 22050) -> Tensor:
+def estimate_tuning(samples: Tensor, sample_rate: int = 22050) -> Tensor:
     """By how many semitones each sound is out of tune with A = 440 Hz, in [-0.5, 0.5).
 
     Args:
         samples: ``(b, n)``, floating.
-        rate: samples a second.
+        sample_rate: samples per second.
 
     Returns:
         ``(b,)`` float64, as :func:`deepmusic.features.estimate_tuning`. Where two hundredths of a
@@ -148,15 +148,15 @@ def estimate_tuning(samples: Tensor, rate: int = 22050) -> Tensor:
         ShapeError: samples are not ``(b, n)``.
         RequestError: the device has no double precision.
     """
-    return _tunings(_magnitudes(_sound(samples)), rate)
+    return _tunings(_magnitudes(_sound(samples)), sample_rate)
 
 
-def _tunings(spectra: Iterable[Tensor], rate: float) -> Tensor:
+def _tunings(spectra: Iterable[Tensor], sample_rate: float) -> Tensor:
     """What :class:`~deepmusic.features.tuning.PeakFinder` tells of each sound's spectra."""
     found = []
     for part in spectra:
         batch = len(part)
-        found.append(_peaks(part, rate))
+        found.append(_peaks(part, sample_rate))
     item, pitch, height = (torch.cat(parts) for parts in zip(*found, strict=True))
     # of each sound the peaks by height, to find the one in the middle, or two
     order = height.argsort()
@@ -179,9 +179,9 @@ def _tunings(spectra: Iterable[Tensor], rate: float) -> Tensor:
     return torch.where(counts > 0, edges[fullest], 0.0)
 
 
-def _peaks(spectra: Tensor, rate: float) -> tuple[Tensor, Tensor, Tensor]:
+def _peaks(spectra: Tensor, sample_rate: float) -> tuple[Tensor, Tensor, Tensor]:
     """Of all peaks in ``(b, frames, 1025)``: whose, pitch in Hz and height, ``(peaks,)`` each."""
-    bins = peak_bins(rate, FFT_SIZE)
+    bins = peak_bins(sample_rate, FFT_SIZE)
     below, here, above = (
         spectra[:, :, bins.start + step : bins.stop + step] for step in (-1, 0, 1)
     )
@@ -192,7 +192,7 @@ def _peaks(spectra: Tensor, rate: float) -> tuple[Tensor, Tensor, Tensor]:
     bend = (high + low).double() - 2 * mid.double()
     slope = (high - low).double() / 2
     shift = torch.where(slope.abs() < bend.abs(), -slope / bend, 0.0).float()
-    pitch = (bins.start + place + shift.double()) * rate / FFT_SIZE
+    pitch = (bins.start + place + shift.double()) * sample_rate / FFT_SIZE
     return item, pitch.float(), mid + 0.5 * ((high - low) / 2) * shift
 
 
@@ -203,14 +203,14 @@ def _loudest_one(rows: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def chroma_stft(samples: Tensor, rate: int = 22050) -> Tensor:
+def chroma_stft(samples: Tensor, sample_rate: int = 22050) -> Tensor:
     """Pitch classes from spectra of power, C first, the loudest 1.
 
     Spectra are computed twice, for the tuning and for the chroma, and never kept.
 
     Args:
         samples: ``(b, n)``, floating.
-        rate: samples a second.
+        sample_rate: samples per second.
 
     Returns:
         ``(b, 12, 1 + n // 512)`` float32, as :func:`deepmusic.features.chroma_stft` to 1e-5.
@@ -220,20 +220,22 @@ def chroma_stft(samples: Tensor, rate: int = 22050) -> Tensor:
         RequestError: the device has no double precision.
     """
     sound = _sound(samples)
-    tunings = _tunings(_powers(sound), rate).tolist()
-    by_tuning = {tuning: chroma_filters(rate, tuning).T for tuning in set(tunings)}
+    tunings = _tunings(_powers(sound), sample_rate).tolist()
+    by_tuning = {tuning: chroma_filters(sample_rate, tuning).T for tuning in set(tunings)}
     filters = _on(sound.device, np.stack([by_tuning[tuning] for tuning in tunings]))
     parts = [(power.double() @ filters).float().transpose(1, 2) for power in _powers(sound)]
     return _loudest_one(torch.cat(parts, dim=2))
 
 
 @torch.no_grad()
-def cqt(samples: Tensor, rate: int = 22050, *, tuned: float | Tensor | None = None) -> Tensor:
+def cqt(
+    samples: Tensor, sample_rate: int = 22050, *, tuned: float | Tensor | None = None
+) -> Tensor:
     """Magnitude of the constant-Q transform: 7 octaves of 12 bins from C1.
 
     Args:
         samples: ``(b, n)``, floating.
-        rate: samples a second.
+        sample_rate: samples per second.
         tuned: semitones that the sounds are out of tune: one number, or ``(b,)``; None measures
             it of each.
 
@@ -249,32 +251,32 @@ def cqt(samples: Tensor, rate: int = 22050, *, tuned: float | Tensor | None = No
     """
     sound = _sound(samples)
     if tuned is None:
-        tuned = estimate_tuning(sound, rate)
+        tuned = estimate_tuning(sound, sample_rate)
     measured = torch.as_tensor(tuned, dtype=torch.float64)
     if measured.shape not in ((), (len(sound),)):
         raise ShapeError(f"tuned is one number or {len(sound)}; got {tuple(measured.shape)}")
     tunings = measured.expand(len(sound)).tolist()
     alike: dict[tuple[int, ...], list[int]] = {}
     for number, tuning in enumerate(tunings):
-        if highest_hz(tuning) > rate / 2:
+        if highest_hz(tuning) > sample_rate / 2:
             raise RequestError(
-                f"{rate} samples a second are too few for the constant-Q transform of sound "
-                f"{number} of the batch; it needs {2 * highest_hz(tuning):.0f}."
+                f"{sample_rate} samples per second are too few for the constant-Q transform of "
+                f"sound {number} of the batch; it needs {2 * highest_hz(tuning):.0f}."
             )
-        factor, octaves = octave_filters(rate, tuning)
+        factor, octaves = octave_filters(sample_rate, tuning)
         shape = (factor, *(len(filters) for _, filters in octaves))
         alike.setdefault(shape, []).append(number)
     parts = [
-        _cqt_alike(sound[numbers], rate, [tunings[number] for number in numbers])
+        _cqt_alike(sound[numbers], sample_rate, [tunings[number] for number in numbers])
         for numbers in alike.values()
     ]
     found = torch.cat([part[:, :, : min(part.shape[2] for part in parts)] for part in parts])
     return found[np.argsort(np.concatenate(list(alike.values())))]
 
 
-def _cqt_alike(sound: Tensor, rate: float, tunings: Sequence[float]) -> Tensor:
+def _cqt_alike(sound: Tensor, sample_rate: float, tunings: Sequence[float]) -> Tensor:
     """Constant-Q magnitudes of sounds whose filters have the same shapes."""
-    plans = [octave_filters(rate, tuning) for tuning in tunings]
+    plans = [octave_filters(sample_rate, tuning) for tuning in tunings]
     factor = plans[0][0]
     found: list[Tensor] = []
     for octave in zip(*(octaves for _, octaves in plans), strict=True):
@@ -323,12 +325,12 @@ def _halving_matrix(factor: int) -> NDArray[np.float64]:
 
 
 @torch.no_grad()
-def chroma_cqt(samples: Tensor, rate: int = 22050) -> Tensor:
+def chroma_cqt(samples: Tensor, sample_rate: int = 22050) -> Tensor:
     """Pitch classes from the constant-Q transform, C first, the loudest 1.
 
     Args:
         samples: ``(b, n)``, floating.
-        rate: samples a second.
+        sample_rate: samples per second.
 
     Returns:
         ``(b, 12, frames)`` float32, as :func:`deepmusic.features.chroma_cqt` to 1e-4 in
@@ -340,7 +342,7 @@ def chroma_cqt(samples: Tensor, rate: int = 22050) -> Tensor:
         RequestError: as in :func:`cqt`.
     """
     folds = _on(samples.device, fold_filters(BINS, 12))
-    return _loudest_one((folds @ cqt(samples, rate).double()).float())
+    return _loudest_one((folds @ cqt(samples, sample_rate).double()).float())
 
 
 @torch.no_grad()
@@ -410,12 +412,12 @@ def _tempogram_blocks(onsets: Tensor, window_frames: int) -> Iterator[Tensor]:
 
 
 @torch.no_grad()
-def tempo(onsets: Tensor, rate: float) -> Tensor:
+def tempo(onsets: Tensor, sample_rate: float) -> Tensor:
     """The tempo of each track, as one number; half or twice of it is often as good an answer.
 
     Args:
         onsets: ``(b, frames)``, floating, as :func:`onset_strength` gives them.
-        rate: samples a second of the sound.
+        sample_rate: samples per second of the sound.
 
     Returns:
         ``(b,)`` float64, beats a minute, as :func:`deepmusic.features.tempo`; NaN where there is
@@ -426,8 +428,8 @@ def tempo(onsets: Tensor, rate: float) -> Tensor:
         ValueError: the rate is so low that 8 s make less than two frames.
         RequestError: the device has no double precision.
     """
-    lags = tempo_window(rate)
+    lags = tempo_window(sample_rate)
     total = sum(block.sum(dim=1) for block in _tempogram_blocks(onsets, lags))
     repeats = (torch.as_tensor(total) / onsets.shape[1]).cpu().numpy()
-    bpm = [likeliest_bpm(row, rate) for row in repeats]
+    bpm = [likeliest_bpm(row, sample_rate) for row in repeats]
     return torch.tensor(bpm, dtype=torch.float64, device=onsets.device)

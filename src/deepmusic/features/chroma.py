@@ -37,14 +37,14 @@ def normalised(rows: NDArray[np.float32], order: float) -> NDArray[np.float32]:
     return result
 
 
-def chroma_filters(rate: float, tuning: float) -> NDArray[np.float32]:
+def chroma_filters(sample_rate: float, tuning: float) -> NDArray[np.float32]:
     """From spectra to pitch classes, ``(12, 1025)``: Gaussians around octaves of each class.
 
     Args:
-        rate: samples a second that the bins are taken to stand for.
+        sample_rate: samples per second that the bins are taken to stand for.
         tuning: semitones above A = 440 Hz.
     """
-    hz = np.linspace(0, rate, FFT_SIZE, endpoint=False)[1:]
+    hz = np.linspace(0, sample_rate, FFT_SIZE, endpoint=False)[1:]
     lowest_a = 440.0 * 2.0 ** (tuning / CLASSES) / 16
     height = CLASSES * np.log2(hz / lowest_a)
     # the first bin stands for 0 Hz: an octave and a half below the next

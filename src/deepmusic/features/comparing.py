@@ -502,7 +502,7 @@ def _explanations(
         causes.append(_missing(a, b, lone))
     seen = _Evidence(x, y, np.where(lone, np.float32(np.nan), left), tolerance)
     done = np.zeros(len(COLUMNS), np.bool_)
-    if any(cause.code == "rate" for cause in causes):
+    if any(cause.code == "sample_rate" for cause in causes):
         done |= _where(_TOLD_RATE)
     patterns, still = _patterns(seen, a, b, done)
     causes += patterns
@@ -605,18 +605,18 @@ def _rate(
     if not rows.any() or same.mean() < 0.8 or np.mean(np.abs(ratio[rows]) > 0.02) < 0.1:
         return None
     true = np.log(np.array(_RATES) / _ASSUMED_RATE)
-    rate = _known_rates(facts_a, facts_b)
+    sample_rate = _known_rates(facts_a, facts_b)
     for sign in (1.0, -1.0):
         nearest = true[np.abs(sign * ratio[:, None] - true).argmin(axis=1)]
-        if rate is not None:
-            nearest = np.where(np.isnan(rate), nearest, np.log(rate / _ASSUMED_RATE))
+        if sample_rate is not None:
+            nearest = np.where(np.isnan(sample_rate), nearest, np.log(sample_rate / _ASSUMED_RATE))
         fits = np.abs(sign * ratio - nearest)[rows] <= 0.01
         # rates below 22,050 Hz are rare: without them the direction is told
-        if fits.mean() >= 0.9 and (rate is not None or np.median(nearest[rows]) >= 0):
+        if fits.mean() >= 0.9 and (sample_rate is not None or np.median(nearest[rows]) >= 0):
             factors = np.ones(a.shape)
             factors[:, scaled] = np.exp(sign * nearest)[:, None]
             cause = Cause(
-                "rate",
+                "sample_rate",
                 "one table takes all sound for 22,050 Hz, the other knows its rate",
                 f"{'A' if sign > 0 else 'B'} knows it: all in Hz has one ratio, "
                 f"{np.exp(np.median(ratio[rows])):.4g} in the middle track",
@@ -628,8 +628,8 @@ def _rate(
 
 def _known_rates(a: FeatureTable, b: FeatureTable) -> NDArray[np.float64] | None:
     for table in (a, b):
-        if "rate" in table.facts:
-            rates = np.array([_number(rate) for rate in table.facts["rate"]])
+        if "sample_rate" in table.facts:
+            rates = np.array([_number(sample_rate) for sample_rate in table.facts["sample_rate"]])
             if np.isfinite(rates).any():
                 return np.where(rates > 0, rates, np.nan)
     return None

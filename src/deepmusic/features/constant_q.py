@@ -61,9 +61,9 @@ def highest_hz(tuning: float) -> float:
     return float(np.max(hz * widths))
 
 
-def _wavelet(length: float, hz: float, rate: float) -> NDArray[np.complex128]:
+def _wavelet(length: float, hz: float, sample_rate: float) -> NDArray[np.complex128]:
     """A filter in time, its absolute values adding up to one."""
-    angle = np.arange(-length // 2, length // 2, dtype=float) * 2 * np.pi * hz / rate
+    angle = np.arange(-length // 2, length // 2, dtype=float) * 2 * np.pi * hz / sample_rate
     wave = np.cos(angle) + 1j * np.sin(angle)
     wave *= hann(len(wave))
     total = float(np.sum(np.abs(wave)))
@@ -76,49 +76,49 @@ class _Octave:
 
     Args:
         hop: samples from frame to frame, at this octave's rate.
-        fft_size: samples of a window.
+        n_fft: samples of a window.
         bins: of the window's spectrum, those that the filters reach.
         filters: ``(12, len(bins))`` complex64, sparse.
         scale: ``(12, 1)``, the root of the filters' lengths.
     """
 
     hop: int
-    fft_size: int
+    n_fft: int
     bins: slice
     filters: csr_matrix
     scale: NDArray[np.float64]
 
 
 @lru_cache(maxsize=128)
-def _octaves(rate: float, tuning: float) -> tuple[int, tuple[_Octave, ...]]:
+def _octaves(sample_rate: float, tuning: float) -> tuple[int, tuple[_Octave, ...]]:
     """By how much sound is decimated first, and the octaves from the highest down."""
     hz = _frequencies(tuning)
     alpha = _relative_bandwidths(hz)
-    spare = int(np.ceil(np.log2(rate / 2 / highest_hz(tuning))) - 1) - 1
+    spare = int(np.ceil(np.log2(sample_rate / 2 / highest_hz(tuning))) - 1) - 1
     hop_twos = (HOP & -HOP).bit_length() - 1
     early = min(max(0, spare), max(0, hop_twos - _OCTAVES + 1))
-    top_rate, hop = rate / 2**early, HOP // 2**early
+    top_rate, hop = sample_rate / 2**early, HOP // 2**early
     lengths = 1 / alpha * top_rate / hz
     octaves = []
     for number in range(_OCTAVES):
         chosen = slice(BINS - _PER_OCTAVE * (number + 1), BINS - _PER_OCTAVE * number)
         own_rate = top_rate / 2**number
         octave = _filters(own_rate, hz[chosen], alpha[chosen], np.sqrt(top_rate / own_rate))
-        fft_size, bins, filters = octave
+        n_fft, bins, filters = octave
         scale = np.sqrt(lengths[chosen])[:, None]
-        octaves.append(_Octave(hop // 2**number, fft_size, bins, filters, scale))
+        octaves.append(_Octave(hop // 2**number, n_fft, bins, filters, scale))
     return 2**early, tuple(octaves)
 
 
 def _filters(
-    rate: float, hz: NDArray[np.float64], alpha: NDArray[np.float64], gain: float
+    sample_rate: float, hz: NDArray[np.float64], alpha: NDArray[np.float64], gain: float
 ) -> tuple[int, slice, csr_matrix]:
     """Spectra of an octave's filters: size of the window, bins, and the filters on them."""
-    lengths = 1 / alpha * rate / hz
+    lengths = 1 / alpha * sample_rate / hz
     size = int(2.0 ** np.ceil(np.log2(max(lengths))))
     waves = np.zeros((len(hz), size), np.complex64)
     for row, length, centre in zip(waves, lengths, hz, strict=True):
-        wave = _wavelet(float(length), float(centre), rate)
+        wave = _wavelet(float(length), float(centre), sample_rate)
         first = (size - len(wave)) // 2
         row[first : first + len(wave)] = wave
     waves *= lengths[:, None] / float(size)
@@ -253,13 +253,13 @@ def _by_samples(
 
 
 @lru_cache(maxsize=128)
-def _filters_in_time(rate: float, tuning: float) -> tuple[NDArray[np.float32], ...]:
+def _filters_in_time(sample_rate: float, tuning: float) -> tuple[NDArray[np.float32], ...]:
     """Of each octave ``(samples, 24)``: the real parts of twelve filters, then the imaginary."""
     found = []
-    for octave in _octaves(rate, tuning)[1]:
+    for octave in _octaves(sample_rate, tuning)[1]:
         spectra = octave.filters.toarray().astype(np.complex128) / octave.scale
         bins = np.arange(octave.bins.start, octave.bins.stop)
-        turns = np.outer(bins, np.arange(octave.fft_size)) / octave.fft_size
+        turns = np.outer(bins, np.arange(octave.n_fft)) / octave.n_fft
         filters = spectra @ np.exp(-2j * np.pi * turns)
         parts = np.concatenate([filters.real, filters.imag])
         found.append(np.ascontiguousarray(parts.T, np.float32))
@@ -267,7 +267,7 @@ def _filters_in_time(rate: float, tuning: float) -> tuple[NDArray[np.float32], .
 
 
 def octave_filters(
-    rate: float, tuning: float
+    sample_rate: float, tuning: float
 ) -> tuple[int, tuple[tuple[int, NDArray[np.float32]], ...]]:
     """What the transform is made of, for whoever computes it elsewhere.
 
@@ -276,32 +276,34 @@ def octave_filters(
         sound of half the rate of the one before, the samples from frame to frame and the filters
         ``(samples, 24)``: the real parts of twelve, then the imaginary ones.
     """
-    first, octaves = _octaves(rate, tuning)
+    first, octaves = _octaves(sample_rate, tuning)
     hops = [octave.hop for octave in octaves]
-    return first, tuple(zip(hops, _filters_in_time(rate, tuning), strict=True))
+    return first, tuple(zip(hops, _filters_in_time(sample_rate, tuning), strict=True))
 
 
 class ConstantQ:
     """Constant-Q magnitudes of sound that arrives in blocks.
 
     Args:
-        rate: samples a second, at least twice :func:`highest_hz`.
+        sample_rate: samples per second, at least twice :func:`highest_hz`.
         tuning: semitones above A = 440 Hz.
         is_exact: whether values are librosa's bit by bit.
     """
 
-    def __init__(self, rate: float, tuning: float, *, is_exact: bool = True) -> None:
-        first, octaves = _octaves(rate, tuning)
-        highest = highest_hz(tuning) / (rate / first / 2)
+    def __init__(self, sample_rate: float, tuning: float, *, is_exact: bool = True) -> None:
+        first, octaves = _octaves(sample_rate, tuning)
+        highest = highest_hz(tuning) / (sample_rate / first / 2)
         self._first: list[_Halving | HalfBand] = [_Halving(first)] if first > 1 else []
         magnitudes: list[_Magnitudes] = [partial(_by_spectra, octave) for octave in octaves]
         if not is_exact:
             twos = range(first.bit_length() - 1)
             self._first = [HalfBand(highest / 2**number) for number in reversed(twos)]
-            magnitudes = [partial(_by_samples, one) for one in _filters_in_time(rate, tuning)]
+            magnitudes = [
+                partial(_by_samples, one) for one in _filters_in_time(sample_rate, tuning)
+            ]
         self._halvings = [_Halving(2) for _ in octaves[1:]]
         self._responses = [
-            _Response(octave.hop, octave.fft_size, respond)
+            _Response(octave.hop, octave.n_fft, respond)
             for octave, respond in zip(octaves, magnitudes, strict=True)
         ]
         self._waiting = [np.empty((_PER_OCTAVE, 0), np.float32) for _ in octaves]

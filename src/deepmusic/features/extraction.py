@@ -44,7 +44,7 @@ class TrackFeatures:
         error: one sentence about the code.
         warning: one sentence about sound that was lost; empty as a rule.
         duration_s: seconds of sound; 0 where there is none.
-        rate: samples a second.
+        sample_rate: samples per second.
         size, mtime_ns: of the file, by which a change is noticed; -1 where it cannot be read.
     """
 
@@ -54,7 +54,7 @@ class TrackFeatures:
     error: str = ""
     warning: str = ""
     duration_s: float = 0.0
-    rate: int = 0
+    sample_rate: int = 0
     size: int = -1
     mtime_ns: int = -1
 
@@ -91,28 +91,28 @@ def extract_file(
 def _with_features(found: TrackFeatures, recipe: Recipe, max_seconds: float) -> TrackFeatures:
     parts: list[NDArray[np.float32]] = []
     samples = 0
-    with open_audio(found.path, rate=None, max_seconds=max_seconds) as stream:
+    with open_audio(found.path, sample_rate=None, max_seconds=max_seconds) as stream:
         for block in stream:
             parts.append(block)
             samples += len(block)
-            if samples > _KEPT_S * stream.rate:
+            if samples > _KEPT_S * stream.sample_rate:
                 break
-        rate, is_short = stream.rate, samples <= _KEPT_S * stream.rate
+        sample_rate, is_short = stream.sample_rate, samples <= _KEPT_S * stream.sample_rate
         duration_s, warning = stream.duration_s, stream.warning
     if is_short:
         sound = np.concatenate(parts)
-        columns = columns_of(families_of(lambda: [sound], rate, recipe, keeps=True))
+        columns = columns_of(families_of(lambda: [sound], sample_rate, recipe, keeps=True))
     else:
         parts.clear()
         heard = _Heard(found.path, max_seconds)
-        columns = columns_of(families_of(heard.blocks, rate, recipe, keeps=False))
+        columns = columns_of(families_of(heard.blocks, sample_rate, recipe, keeps=False))
         duration_s, warning = heard.duration_s, heard.warning
     found = replace(
         found,
         columns=columns,
         warning=warning or "",
         duration_s=duration_s,
-        rate=rate,
+        sample_rate=sample_rate,
     )
     missing = np.isnan(columns)
     if not missing.any():
@@ -121,7 +121,8 @@ def _with_features(found: TrackFeatures, recipe: Recipe, max_seconds: float) -> 
     return replace(
         found,
         code="low_rate",
-        error=f"{found.path!r} has {rate} samples a second, too few for {', '.join(lacking)}.",
+        error=f"{found.path!r} has {sample_rate} samples per second, too few for "
+        f"{', '.join(lacking)}.",
     )
 
 
@@ -134,7 +135,7 @@ class _Heard:
         self.warning: str | None = None
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
-        with open_audio(self._path, rate=None, max_seconds=self._max_seconds) as stream:
+        with open_audio(self._path, sample_rate=None, max_seconds=self._max_seconds) as stream:
             yield from stream
             self.duration_s, self.warning = stream.duration_s, stream.warning
 

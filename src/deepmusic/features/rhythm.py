@@ -32,7 +32,7 @@ def onset_strength(mel_db: NDArray[np.floating]) -> NDArray[np.floating]:
     """How much louder than a frame before each frame is: the mean rise of its bands.
 
     Args:
-        mel_db: ``(mels, frames)`` in dB, as :func:`deepmusic.audio.log_mel` gives it: frames of
+        mel_db: ``(n_mels, frames)`` in dB, as :func:`deepmusic.audio.log_mel` gives it: frames of
             2048 samples every 512.
 
     Returns:
@@ -43,7 +43,7 @@ def onset_strength(mel_db: NDArray[np.floating]) -> NDArray[np.floating]:
         ShapeError: the array has another number of axes, or no band or frame.
     """
     if mel_db.ndim != 2 or not mel_db.size:
-        raise ShapeError(f"mel_db has bands and frames, (mels, frames); got {mel_db.shape}")
+        raise ShapeError(f"mel_db has bands and frames, (n_mels, frames); got {mel_db.shape}")
     heard = np.maximum(mel_db, mel_db.max() - RANGE_DB)
     rise = np.maximum(np.diff(heard, axis=1), 0).mean(axis=0)
     late = 1 + FFT_SIZE // (2 * HOP)
@@ -95,17 +95,17 @@ def tempogram_blocks(
         yield (found / greatest).T
 
 
-def tempo_window(rate: float) -> int:
-    """Frames of the window that a tempo is told from, 8 s, for so many samples a second."""
-    return int(_WINDOW_S * rate) // HOP
+def tempo_window(sample_rate: float) -> int:
+    """Frames of the window that a tempo is told from, 8 s, for so many samples per second."""
+    return int(_WINDOW_S * sample_rate) // HOP
 
 
-def tempo(onsets: NDArray[np.floating], rate: float) -> float:
+def tempo(onsets: NDArray[np.floating], sample_rate: float) -> float:
     """The tempo of a track, as one number; half or twice of it is often as good an answer.
 
     Args:
         onsets: ``(frames,)``, as :func:`onset_strength` gives them.
-        rate: samples a second of the sound.
+        sample_rate: samples per second of the sound.
 
     Returns:
         Beats a minute, below 320; NaN where there is no onset (librosa says 120 or so there). Any
@@ -115,18 +115,18 @@ def tempo(onsets: NDArray[np.floating], rate: float) -> float:
         ShapeError: onsets are not one-dimensional, or there are none.
         ValueError: the rate is so low that 8 s make less than two frames.
     """
-    total = np.zeros(tempo_window(rate))
+    total = np.zeros(tempo_window(sample_rate))
     for block in tempogram_blocks(onsets, window_frames=len(total)):
         total += block.sum(axis=1)
-    return likeliest_bpm(total / len(onsets), rate)
+    return likeliest_bpm(total / len(onsets), sample_rate)
 
 
-def likeliest_bpm(repeats: NDArray[np.floating], rate: float) -> float:
+def likeliest_bpm(repeats: NDArray[np.floating], sample_rate: float) -> float:
     """The tempo that an autocorrelation suggests, rather a usual one than an odd one.
 
     Args:
         repeats: ``(lags,)`` from lag 0, the mean over time of a tempogram.
-        rate: samples a second of the sound.
+        sample_rate: samples per second of the sound.
 
     Returns:
         Beats a minute, below 320; NaN where nothing repeats.
@@ -138,7 +138,7 @@ def likeliest_bpm(repeats: NDArray[np.floating], rate: float) -> float:
         raise ValueError(f"a tempo needs two lags or more; got {len(repeats)}")
     if not repeats.any():
         return float("nan")
-    bpm = 60.0 * rate / (HOP * np.arange(1.0, len(repeats)))
+    bpm = 60.0 * sample_rate / (HOP * np.arange(1.0, len(repeats)))
     likely = -0.5 * np.log2(bpm / _USUAL_BPM) ** 2
     if (bpm < HIGHEST_BPM).any():
         likely[bpm >= HIGHEST_BPM] = -np.inf

@@ -57,14 +57,14 @@ class Excerpt:
 
     Args:
         samples: ``(n,)`` float32, mono.
-        rate: samples a second.
+        sample_rate: samples per second.
         start_s: where in the file it begins, in seconds.
         is_cut: whether it ends for no other reason than that more would be too long.
         warning: how much was heard and why not more, when sound was lost; None as a rule.
     """
 
     samples: NDArray[np.float32]
-    rate: int
+    sample_rate: int
     start_s: float = 0.0
     is_cut: bool = False
     warning: str | None = None
@@ -75,7 +75,7 @@ class Portrait:
     """What is told from an excerpt, the pictures of it thinned to be drawn.
 
     Args:
-        rate, start_s: of the :class:`Excerpt`.
+        sample_rate, start_s: of the :class:`Excerpt`.
         duration_s: seconds of it.
         recipe: by which the features were made.
         rows: features over time, ``(rows, frames)`` each; what the rate is too low for is missing.
@@ -87,7 +87,7 @@ class Portrait:
             windows of 8 s, means of neighbouring frames.
     """
 
-    rate: int
+    sample_rate: int
     start_s: float
     duration_s: float
     recipe: Recipe
@@ -128,9 +128,9 @@ def read_excerpt(
     kept: list[NDArray[np.float32]] = []
     position = 0
     # a second more than is wanted tells whether there is more
-    with open_audio(source, rate=None, max_seconds=start_s + wanted_s + 1) as stream:
-        first = round(start_s * stream.rate)
-        last = first + max(1, round(wanted_s * stream.rate))
+    with open_audio(source, sample_rate=None, max_seconds=start_s + wanted_s + 1) as stream:
+        first = round(start_s * stream.sample_rate)
+        last = first + max(1, round(wanted_s * stream.sample_rate))
         for block in stream:
             part = block[max(0, first - position) : max(0, last - position)]
             if len(part):
@@ -146,7 +146,7 @@ def read_excerpt(
             )
         is_cut = position > last and (seconds is None or seconds > most_s)
         warning = None if position > last else stream.warning
-        return Excerpt(np.concatenate(kept), stream.rate, start_s, is_cut, warning)
+        return Excerpt(np.concatenate(kept), stream.sample_rate, start_s, is_cut, warning)
 
 
 def portray(excerpt: Excerpt, recipe: Recipe | str = "fma") -> Portrait:
@@ -160,16 +160,16 @@ def portray(excerpt: Excerpt, recipe: Recipe | str = "fma") -> Portrait:
         RequestError: there is no such recipe.
     """
     recipe = recipe_named(recipe) if isinstance(recipe, str) else recipe
-    samples, rate = excerpt.samples, excerpt.rate
+    samples, sample_rate = excerpt.samples, excerpt.sample_rate
     is_short = len(samples) <= _KEPT_SAMPLES
-    rows = dict(families_of(lambda: _blocks(samples), rate, recipe, keeps=is_short))
-    mel_db = _log_mel(samples, rate)
-    repeats, bpm = _repeats(onset_strength(mel_db), rate)
-    has_tempo = math.isfinite(bpm) and len(samples) >= _TEMPO_FROM_S * rate
+    rows = dict(families_of(lambda: _blocks(samples), sample_rate, recipe, keeps=is_short))
+    mel_db = _log_mel(samples, sample_rate)
+    repeats, bpm = _repeats(onset_strength(mel_db), sample_rate)
+    has_tempo = math.isfinite(bpm) and len(samples) >= _TEMPO_FROM_S * sample_rate
     return Portrait(
-        rate=rate,
+        sample_rate=sample_rate,
         start_s=excerpt.start_s,
-        duration_s=len(samples) / rate,
+        duration_s=len(samples) / sample_rate,
         recipe=recipe,
         rows=rows,
         columns=feature_columns(rows),
@@ -182,7 +182,7 @@ def portray(excerpt: Excerpt, recipe: Recipe | str = "fma") -> Portrait:
 
 def assumed_share(portrait: Portrait) -> float:
     """What share of the true frequencies a portrait's features give; 1 for a corrected recipe."""
-    return 1.0 if portrait.recipe.is_corrected else _ASSUMED_RATE / portrait.rate
+    return 1.0 if portrait.recipe.is_corrected else _ASSUMED_RATE / portrait.sample_rate
 
 
 def _blocks(samples: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
@@ -190,15 +190,15 @@ def _blocks(samples: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
         yield samples[start : start + _BLOCK_SAMPLES]
 
 
-def _log_mel(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
-    stream = LogMelStream(LogMelConfig(rate=rate, fft_size=FFT_SIZE, hop_samples=HOP))
+def _log_mel(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
+    stream = LogMelStream(LogMelConfig(sample_rate=sample_rate, n_fft=FFT_SIZE, hop_length=HOP))
     parts = [stream.push(block) for block in _blocks(samples)]
     return np.concatenate([*parts, stream.flush()], axis=1)
 
 
-def _repeats(onsets: NDArray[np.floating], rate: int) -> tuple[NDArray[np.floating], float]:
+def _repeats(onsets: NDArray[np.floating], sample_rate: int) -> tuple[NDArray[np.floating], float]:
     """A thinned tempogram, and the tempo of all of it."""
-    window = max(2, tempo_window(rate))
+    window = max(2, tempo_window(sample_rate))
     together = _together(len(onsets))
     total = np.zeros(window)
     parts = []
@@ -207,7 +207,7 @@ def _repeats(onsets: NDArray[np.floating], rate: int) -> tuple[NDArray[np.floati
     for block in tempogram_blocks(onsets, window_frames=window, block_frames=size):
         total += block.sum(axis=1)
         parts.append(_means(block, together))
-    return np.concatenate(parts, axis=1), likeliest_bpm(total / len(onsets), rate)
+    return np.concatenate(parts, axis=1), likeliest_bpm(total / len(onsets), sample_rate)
 
 
 def _waveform(samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -314,13 +314,13 @@ def _draw_waveform(portrait: Portrait, axes: Axes, bar: Axes) -> None:
 
 def _draw_log_mel(portrait: Portrait, axes: Axes, bar: Axes) -> None:
     _head(axes, "Log-mel spectrogram, 128 bands", "frequency (kHz)")
-    config = LogMelConfig(rate=portrait.rate)
+    config = LogMelConfig(sample_rate=portrait.sample_rate)
     # silence is dark, and not as bright as its loudest
     top = max(float(portrait.log_mel.max()), config.floor_db + _RANGE_DB)
     image = _draw_image(portrait, axes, portrait.log_mel, "magma", top - _RANGE_DB, top)
     _draw_bar(axes, image, bar, "power (dB)")
     filters = mel_filters(config)
-    centres = filters @ np.fft.rfftfreq(FFT_SIZE, 1 / config.rate)
+    centres = filters @ np.fft.rfftfreq(FFT_SIZE, 1 / config.sample_rate)
     # at high rates the lowest filters fall between two bins and are empty
     centres = np.maximum.accumulate(centres / np.maximum(filters.sum(axis=1), 1e-12))
     hz = [hz for hz in (32000, 16000, 8000, 4000, 2000, 1000, 500, 250) if hz < centres[-1]]
@@ -333,7 +333,10 @@ def _draw_log_mel(portrait: Portrait, axes: Axes, bar: Axes) -> None:
 def _draw_chroma(portrait: Portrait, axes: Axes, bar: Axes) -> None:
     _head(axes, "Chroma of the constant-Q transform", "pitch class")
     if "chroma_cqt" not in portrait.rows:
-        _say(axes, f"none: it needs some 16,780 samples a second, and here are {portrait.rate:,}")
+        _say(
+            axes,
+            f"none: it needs some 16,780 samples per second, and here are {portrait.sample_rate:,}",
+        )
         return
     chroma = _thinned(portrait.rows["chroma_cqt"])
     image = _draw_image(portrait, axes, chroma, "cividis", 0, 1)
@@ -362,7 +365,7 @@ def _draw_tempogram(portrait: Portrait, axes: Axes, bar: Axes) -> None:
         return
     # even steps of a logarithmic scale, between whole lags
     octaves = np.linspace(np.log2(_LOWEST_BPM), np.log2(HIGHEST_BPM), 160)
-    lags = 60 * portrait.rate / HOP / 2**octaves
+    lags = 60 * portrait.sample_rate / HOP / 2**octaves
     below = np.clip(lags.astype(int), 0, len(portrait.tempogram) - 2)
     part = np.clip(lags - below, 0, 1)[:, None]
     shown = (1 - part) * portrait.tempogram[below] + part * portrait.tempogram[below + 1]
@@ -405,13 +408,16 @@ def _draw_shape(portrait: Portrait, axes: Axes, bar: Axes) -> None:
 def _draw_contrast(portrait: Portrait, axes: Axes, bar: Axes) -> None:
     _head(axes, "Spectral contrast: peaks above valleys, band by band", "frequency (kHz)")
     if "spectral_contrast" not in portrait.rows:
-        _say(axes, f"none: it needs above 12,800 samples a second, and here are {portrait.rate:,}")
+        _say(
+            axes,
+            f"none: it needs more than 12,800 samples per second, not {portrait.sample_rate:,}",
+        )
         return
     contrast = _thinned(portrait.rows["spectral_contrast"])
     image = _draw_image(portrait, axes, contrast, "viridis", 0, max(float(contrast.max()), 1.0))
     _draw_bar(axes, image, bar, "dB")
     khz = np.array([0, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4]) / assumed_share(portrait)
-    edges = [*khz, portrait.rate / 2000]
+    edges = [*khz, portrait.sample_rate / 2000]
     axes.set_yticks(np.arange(8) - 0.5, [f"{f:.2g}" if f < 1 else f"{f:.3g}" for f in edges])
 
 
@@ -432,7 +438,7 @@ def _column_times(portrait: Portrait, frames: int) -> NDArray[np.float64]:
     """Seconds of the start, of the middles of the columns of so many frames, and of the end."""
     together = _together(frames)
     first = np.arange(0, frames, together)
-    middle = (np.minimum(first + together, frames) - 1 + first) / 2 * HOP / portrait.rate
+    middle = (np.minimum(first + together, frames) - 1 + first) / 2 * HOP / portrait.sample_rate
     return portrait.start_s + np.concatenate([[0], middle, [portrait.duration_s]])
 
 
@@ -445,8 +451,8 @@ def _draw_image(
     most: float,
 ) -> Any:
     """Rows from below, columns from the start; a frame stands in the middle of its hop."""
-    frames = 1 + round(portrait.duration_s * portrait.rate) // HOP
-    hop_s = HOP / portrait.rate
+    frames = 1 + round(portrait.duration_s * portrait.sample_rate) // HOP
+    hop_s = HOP / portrait.sample_rate
     # the last window hears what comes after its hop: up to the end nothing stays white
     shown = np.pad(values, ((0, 0), (0, 1)), mode="edge")
     left = portrait.start_s - hop_s / 2

@@ -34,17 +34,17 @@ HIGHEST_BAND_HZ = _LOWEST_BAND_HZ * 2 ** (CONTRAST_BANDS - 2)
 """Where the highest band of the contrast begins: at most half the rate."""
 
 
-def _bin_hz(rate: float) -> NDArray[np.float64]:
-    return np.asarray(np.fft.rfftfreq(FFT_SIZE, 1 / rate), np.float64)
+def _bin_hz(sample_rate: float) -> NDArray[np.float64]:
+    return np.asarray(np.fft.rfftfreq(FFT_SIZE, 1 / sample_rate), np.float64)
 
 
 def centroid_and_bandwidth(
-    spectra: NDArray[np.float32], rate: float
+    spectra: NDArray[np.float32], sample_rate: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Centre and spread of each spectrum in Hz, ``(frames,)`` each; 0 where all is silent."""
     frames = spectra.shape[1]
     moments = np.empty((3, frames + -frames % DOUBLES))
-    _moments(_padded(spectra, DOUBLES), _bin_hz(rate), *moments)
+    _moments(_padded(spectra, DOUBLES), _bin_hz(sample_rate), *moments)
     total, first, second = moments[:, :frames]
     total = np.where(total < np.finfo(np.float32).tiny, 1.0, total)
     centre = first / total
@@ -81,11 +81,11 @@ def _moments(
         store(second, frame, sum_2)
 
 
-def rolloff(spectra: NDArray[np.float32], rate: float) -> NDArray[np.float64]:
+def rolloff(spectra: NDArray[np.float32], sample_rate: float) -> NDArray[np.float64]:
     """Frequency in Hz below which 85 % of each spectrum lie, ``(frames,)``."""
     bins = np.zeros(spectra.shape[1], np.int32)
     _rolled_off(spectra, np.float32(_ROLLED_OFF), bins)
-    return np.asarray(_bin_hz(rate)[bins])
+    return np.asarray(_bin_hz(sample_rate)[bins])
 
 
 @compiled
@@ -126,8 +126,8 @@ class _Band:
 
 
 @lru_cache(maxsize=8)
-def _bands(rate: float) -> tuple[_Band, ...]:
-    hz = np.fft.rfftfreq(FFT_SIZE, 1 / rate)
+def _bands(sample_rate: float) -> tuple[_Band, ...]:
+    hz = np.fft.rfftfreq(FFT_SIZE, 1 / sample_rate)
     edges = np.concatenate([[0], _LOWEST_BAND_HZ * 2.0 ** np.arange(CONTRAST_BANDS)])
     bands = []
     for number, (low, high) in enumerate(pairwise(edges)):
@@ -141,12 +141,12 @@ def _bands(rate: float) -> tuple[_Band, ...]:
     return tuple(bands)
 
 
-def contrast_ends(spectra: NDArray[np.float32], rate: float) -> NDArray[np.float32]:
+def contrast_ends(spectra: NDArray[np.float32], sample_rate: float) -> NDArray[np.float32]:
     """Mean of the loudest and of the faintest bins of each band.
 
     Args:
         spectra: of magnitude or of power.
-        rate: samples a second that the bins are taken to stand for; half of it is at least
+        sample_rate: samples per second that the bins are taken to stand for; half of it is at least
             :data:`HIGHEST_BAND_HZ`.
 
     Returns:
@@ -155,7 +155,7 @@ def contrast_ends(spectra: NDArray[np.float32], rate: float) -> NDArray[np.float
     frames = spectra.shape[1]
     spectra = _padded(spectra, FLOATS)
     found = np.empty((2 * CONTRAST_BANDS, spectra.shape[1]), np.float32)
-    for number, band in enumerate(_bands(rate)):
+    for number, band in enumerate(_bands(sample_rate)):
         ends = found[number], found[CONTRAST_BANDS + number]
         _mean_ends(spectra[band.bins], band.count, *ends)
     return found[:, :frames]

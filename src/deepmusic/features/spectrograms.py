@@ -25,7 +25,7 @@ Sound = NDArray[np.float32]
 
 
 def log_mel_spectrogram(
-    samples: Sound, rate: int = 22050, *, mels: int = 128, is_fast: bool = False
+    samples: Sound, sample_rate: int = 22050, *, n_mels: int = 128, is_fast: bool = False
 ) -> Sound:
     """Power in mel bands in dB, no more than 80 dB below the loudest.
 
@@ -33,15 +33,15 @@ def log_mel_spectrogram(
 
     Args:
         samples: ``(n,)`` mono.
-        rate: samples a second.
-        mels: bands, up to half the rate.
+        sample_rate: samples per second.
+        n_mels: bands, up to half the rate.
         is_fast: whether the transform is in single precision: music is then within 1e-3 dB of
             librosa's, pure tones within 5e-3 near the cut.
 
     Returns:
         ``(mels, 1 + n // 512)``.
     """
-    power = _mel_power(samples, rate, mels, is_double=not is_fast)
+    power = _mel_power(samples, sample_rate, n_mels, is_double=not is_fast)
     np.maximum(power, np.float32(1e-10), out=power)
     np.log10(power, out=power)
     power *= 10
@@ -49,11 +49,11 @@ def log_mel_spectrogram(
     return np.ascontiguousarray(power.T)
 
 
-def _mel_power(samples: Sound, rate: int, mels: int, *, is_double: bool = True) -> Sound:
-    """Power in mel bands, ``(frames, mels)``."""
-    config = LogMelConfig(rate=rate, mels=mels)
+def _mel_power(samples: Sound, sample_rate: int, n_mels: int, *, is_double: bool = True) -> Sound:
+    """Power in mel bands, ``(frames, n_mels)``."""
+    config = LogMelConfig(sample_rate=sample_rate, n_mels=n_mels)
     sound = np.ascontiguousarray(samples, np.float32)
-    result = np.empty((1 + len(sound) // HOP, mels), np.float32)
+    result = np.empty((1 + len(sound) // HOP, n_mels), np.float32)
     done = 0
     for spectra in magnitudes([sound], is_double=is_double):
         here = result[done : done + spectra.shape[1]]
@@ -63,51 +63,53 @@ def _mel_power(samples: Sound, rate: int, mels: int, *, is_double: bool = True) 
     return result
 
 
-def mfcc(samples: Sound, rate: int = 22050, *, coefficients: int = 20, mels: int = 128) -> Sound:
+def mfcc(
+    samples: Sound, sample_rate: int = 22050, *, coefficients: int = 20, n_mels: int = 128
+) -> Sound:
     """Mel-frequency cepstral coefficients, ``(coefficients, 1 + n // 512)``.
 
     Args:
         samples: ``(n,)`` mono.
-        rate: samples a second.
-        coefficients: how many, at most ``mels``.
-        mels: bands that they are made from.
+        sample_rate: samples per second.
+        coefficients: how many, at most ``n_mels``.
+        n_mels: bands that they are made from.
     """
-    power = _mel_power(samples, rate, mels)
+    power = _mel_power(samples, sample_rate, n_mels)
     loud = decibels(power, float(power.max()))
     transformed = scipy.fft.dct(loud, axis=1, type=2, norm="ortho")
     return np.ascontiguousarray(transformed[:, :coefficients].T, np.float32)
 
 
-def estimate_tuning(samples: Sound, rate: int = 22050) -> float:
+def estimate_tuning(samples: Sound, sample_rate: int = 22050) -> float:
     """By how many semitones sound is out of tune with A = 440 Hz, in [-0.5, 0.5)."""
-    peaks = PeakFinder(rate, FFT_SIZE)
+    peaks = PeakFinder(sample_rate, FFT_SIZE)
     for spectra in magnitudes([np.ascontiguousarray(samples, np.float32)]):
         peaks.add(spectra, spectra.max(axis=0))
     return peaks.tuning()
 
 
-def cqt(samples: Sound, rate: int = 22050, *, tuned: float | None = None) -> Sound:
+def cqt(samples: Sound, sample_rate: int = 22050, *, tuned: float | None = None) -> Sound:
     """Magnitude of the constant-Q transform: 7 octaves of 12 bins from C1, ``(84, frames)``.
 
     Args:
         samples: ``(n,)`` mono.
-        rate: samples a second.
+        sample_rate: samples per second.
         tuned: semitones that the sound is out of tune; None measures it.
 
     Raises:
         RequestError: the rate is too low, which is so below 8,390 Hz or so.
     """
-    tuned = estimate_tuning(samples, rate) if tuned is None else tuned
-    if highest_hz(tuned) > rate / 2:
+    tuned = estimate_tuning(samples, sample_rate) if tuned is None else tuned
+    if highest_hz(tuned) > sample_rate / 2:
         raise RequestError(
-            f"{rate} samples a second are too few for the constant-Q transform; it needs "
+            f"{sample_rate} samples per second are too few for the constant-Q transform; it needs "
             f"{2 * highest_hz(tuned):.0f}."
         )
     sound = np.ascontiguousarray(samples, np.float32)
-    return ConstantQ(rate, tuned).push(sound, is_last=True)
+    return ConstantQ(sample_rate, tuned).push(sound, is_last=True)
 
 
-def chroma_cqt(samples: Sound, rate: int = 22050) -> Sound:
+def chroma_cqt(samples: Sound, sample_rate: int = 22050) -> Sound:
     """Pitch classes from the constant-Q transform, C first, the loudest 1, ``(12, frames)``.
 
     Of bins of a semitone each; librosa's default is three bins to the semitone.
@@ -115,15 +117,15 @@ def chroma_cqt(samples: Sound, rate: int = 22050) -> Sound:
     Raises:
         RequestError: as in :func:`cqt`.
     """
-    return normalised(fold_filters(BINS, 12) @ cqt(samples, rate), np.inf)
+    return normalised(fold_filters(BINS, 12) @ cqt(samples, sample_rate), np.inf)
 
 
-def chroma_stft(samples: Sound, rate: int = 22050) -> Sound:
+def chroma_stft(samples: Sound, sample_rate: int = 22050) -> Sound:
     """Pitch classes from spectra of power, C first, the loudest 1, ``(12, 1 + n // 512)``."""
-    peaks, parts = PeakFinder(rate, FFT_SIZE), []
+    peaks, parts = PeakFinder(sample_rate, FFT_SIZE), []
     for spectra in magnitudes([np.ascontiguousarray(samples, np.float32)]):
         power = spectra * spectra
         peaks.add(power, power.max(axis=0))
         parts.append(power)
     power = np.concatenate(parts, axis=1)
-    return normalised(chroma_filters(rate, peaks.tuning()) @ power, np.inf)
+    return normalised(chroma_filters(sample_rate, peaks.tuning()) @ power, np.inf)

@@ -30,7 +30,7 @@ _FACTS = {
     "error": pa.string(),
     "warning": pa.string(),
     "duration_s": pa.float64(),
-    "rate": pa.int32(),
+    "sample_rate": pa.int32(),
     "size": pa.int64(),
     "mtime_ns": pa.int64(),
 }

@@ -78,13 +78,13 @@ class _Writer:
 
 
 def feature_rows(
-    samples: NDArray[np.float32], rate: int, recipe: Recipe | str = "fma"
+    samples: NDArray[np.float32], sample_rate: int, recipe: Recipe | str = "fma"
 ) -> dict[str, NDArray[np.floating]]:
     """Features over time of sound in memory.
 
     Args:
         samples: ``(n,)`` mono, at least one; float64 is rounded to float32.
-        rate: samples a second.
+        sample_rate: samples per second.
         recipe: a version of the recipe, or its name.
 
     Returns:
@@ -102,7 +102,7 @@ def feature_rows(
     if not np.isfinite(sound).all():
         raise ValueError("samples must be finite numbers")
     chosen = recipe_named(recipe) if isinstance(recipe, str) else recipe
-    return dict(families_of(lambda: [sound], rate, chosen, keeps=True))
+    return dict(families_of(lambda: [sound], sample_rate, chosen, keeps=True))
 
 
 def feature_columns(rows: Rows) -> NDArray[np.float32]:
@@ -126,7 +126,7 @@ def columns_of(families: Iterable[tuple[str, NDArray[np.floating]]]) -> NDArray[
 
 
 def families_of(
-    blocks: Blocks, rate: int, recipe: Recipe, *, keeps: bool
+    blocks: Blocks, sample_rate: int, recipe: Recipe, *, keeps: bool
 ) -> Iterator[tuple[str, NDArray[np.floating]]]:
     """Name and rows of each feature, as in :func:`feature_rows`, one after another.
 
@@ -134,22 +134,22 @@ def families_of(
 
     Args:
         blocks: the samples, finite.
-        rate: samples a second.
+        sample_rate: samples per second.
         recipe: a version of the recipe.
         keeps: whether spectra are kept in memory, 4.6 kB a frame; otherwise ``blocks`` is called
             twice.
     """
-    mel = LogMelConfig(rate=rate, fft_size=FFT_SIZE, hop_samples=HOP, mels=_MELS)
-    told = float(rate) if recipe.is_corrected else _ASSUMED_RATE
-    survey = _survey(blocks, rate, told, mel, keeps=keeps)
+    mel = LogMelConfig(sample_rate=sample_rate, n_fft=FFT_SIZE, hop_length=HOP, n_mels=_MELS)
+    told = float(sample_rate) if recipe.is_corrected else _ASSUMED_RATE
+    survey = _survey(blocks, sample_rate, told, mel, keeps=keeps)
     frames = 1 + survey.samples // HOP
     chroma = None
-    if highest_hz(survey.tuning) <= rate / 2:
-        chroma = _PitchClasses(rate, survey.tuning, recipe, frames)
+    if highest_hz(survey.tuning) <= sample_rate / 2:
+        chroma = _PitchClasses(sample_rate, survey.tuning, recipe, frames)
     spectral = _Spectral(survey, told, recipe, frames)
     if survey.kept is not None:
-        for spectra, mels in survey.kept:
-            spectral.add(spectra, mels)
+        for spectra, n_mels in survey.kept:
+            spectral.add(spectra, n_mels)
         survey.kept = None
         if chroma is not None:
             for block in blocks():
@@ -169,9 +169,11 @@ def families_of(
     yield from spectral.families()
 
 
-def _survey(blocks: Blocks, rate: int, told: float, mel: LogMelConfig, *, keeps: bool) -> _Survey:
+def _survey(
+    blocks: Blocks, sample_rate: int, told: float, mel: LogMelConfig, *, keeps: bool
+) -> _Survey:
     survey = _Survey(kept=[] if keeps else None)
-    peaks, peaks_assumed = PeakFinder(rate, FFT_SIZE), PeakFinder(told, FFT_SIZE)
+    peaks, peaks_assumed = PeakFinder(sample_rate, FFT_SIZE), PeakFinder(told, FFT_SIZE)
 
     def counted() -> Iterator[NDArray[np.float32]]:
         for block in blocks():
@@ -185,10 +187,10 @@ def _survey(blocks: Blocks, rate: int, told: float, mel: LogMelConfig, *, keeps:
         greatest = spectra.max(axis=0)
         peaks.add(spectra, greatest)
         peaks_assumed.add(power, greatest * greatest)
-        mels = _mels(power, mel)
-        survey.loudest_mel = max(survey.loudest_mel, float(mels.max()))
+        n_mels = _mels(power, mel)
+        survey.loudest_mel = max(survey.loudest_mel, float(n_mels.max()))
         if survey.kept is not None:
-            survey.kept.append((spectra, mels))
+            survey.kept.append((spectra, n_mels))
     survey.tuning, survey.tuning_assumed = peaks.tuning(), peaks_assumed.tuning()
     return survey
 
@@ -206,9 +208,9 @@ def _mels(power: NDArray[np.float32], mel: LogMelConfig) -> NDArray[np.float32]:
 class _PitchClasses:
     """Constant-Q chroma of a track, of any loudness."""
 
-    def __init__(self, rate: int, tuning: float, recipe: Recipe, frames: int) -> None:
+    def __init__(self, sample_rate: int, tuning: float, recipe: Recipe, frames: int) -> None:
         self._recipe = recipe
-        self._transform = ConstantQ(rate, tuning, is_exact=not recipe.is_fast)
+        self._transform = ConstantQ(sample_rate, tuning, is_exact=not recipe.is_fast)
         self._fold = fold_filters(CONSTANT_Q_BINS, recipe.chroma_bins)
         self._written = _Writer(CLASSES, frames)
 
@@ -248,13 +250,13 @@ class _Spectral:
         self._mfcc = _Writer(_MFCC, frames)
         self._ends = _Writer(2 * CONTRAST_BANDS, frames if self._has_contrast else 0)
 
-    def add(self, spectra: NDArray[np.float32], mels: NDArray[np.float32]) -> None:
+    def add(self, spectra: NDArray[np.float32], n_mels: NDArray[np.float32]) -> None:
         power = self._power = np.multiply(spectra, spectra, out=_room(self._power, spectra))
         centre, width = centroid_and_bandwidth(spectra, self._told)
         shape = [rms(power), width, centre, rolloff(spectra, self._told)]
         self._shape.add(np.array(shape, np.float32))
         self._chroma.add(self._filters @ power)
-        self._mfcc.add(self._cosines @ decibels(mels, self._loudest_mel).T)
+        self._mfcc.add(self._cosines @ decibels(n_mels, self._loudest_mel).T)
         if self._has_contrast:
             told = power if self._recipe.is_corrected else spectra
             self._ends.add(contrast_ends(told, self._told))

@@ -24,10 +24,10 @@ VOTE_EDGES = np.linspace(-0.5, 0.5, _BINS_PER_SEMITONE + 1)
 """Ends of the bins that peaks vote for, in semitones."""
 
 
-def peak_bins(rate: float, fft_size: int) -> range:
+def peak_bins(sample_rate: float, n_fft: int) -> range:
     """The bins of a spectrum where peaks are looked for; each has two neighbours."""
-    bin_hz = np.fft.rfftfreq(fft_size, 1 / rate)
-    inside = np.flatnonzero((bin_hz >= _LOW_HZ) & (bin_hz < min(_HIGH_HZ, rate / 2)))
+    bin_hz = np.fft.rfftfreq(n_fft, 1 / sample_rate)
+    inside = np.flatnonzero((bin_hz >= _LOW_HZ) & (bin_hz < min(_HIGH_HZ, sample_rate / 2)))
     inside = inside[(inside > 0) & (inside < len(bin_hz) - 1)]
     return range(int(inside[0]), int(inside[-1]) + 1) if len(inside) else range(1, 1)
 
@@ -36,14 +36,14 @@ class PeakFinder:
     """Collects the peaks of spectra, block by block.
 
     Args:
-        rate: samples a second that the bins are taken to stand for.
-        fft_size: samples of a window.
+        sample_rate: samples per second that the bins are taken to stand for.
+        n_fft: samples of a window.
     """
 
-    def __init__(self, rate: float, fft_size: int) -> None:
-        bins = peak_bins(rate, fft_size)
+    def __init__(self, sample_rate: float, n_fft: int) -> None:
+        bins = peak_bins(sample_rate, n_fft)
         self._first, self._last = bins.start, bins.stop - 1
-        self._rate, self._fft_size = float(rate), fft_size
+        self._rate, self._fft_size = float(sample_rate), n_fft
         self._pitch = np.empty(1 << 15, np.float32)
         self._height = np.empty_like(self._pitch)
         self._count = 0
@@ -81,8 +81,8 @@ def _peaks(
     least: NDArray[np.float32],
     first: int,
     last: int,
-    rate: float,
-    fft_size: int,
+    sample_rate: float,
+    n_fft: int,
     pitch: NDArray[np.float32],
     height: NDArray[np.float32],
 ) -> int:
@@ -101,7 +101,7 @@ def _peaks(
                     shift = np.float32(-slope / bend)
                 tilt = (high - low) / np.float32(2)
                 height[count] = mid + np.float32(0.5) * tilt * shift
-                pitch[count] = (place + np.float64(shift)) * rate / fft_size
+                pitch[count] = (place + np.float64(shift)) * sample_rate / n_fft
                 count += 1
     return count
 

@@ -190,7 +190,7 @@ _DRUMS = {
 
 
 def render(
-    score: Score, *, rate: int = 44100, soundfont: str | os.PathLike[str] | None = None
+    score: Score, *, sample_rate: int = 44100, soundfont: str | os.PathLike[str] | None = None
 ) -> Samples:
     """The sound of a score.
 
@@ -200,7 +200,7 @@ def render(
 
     Args:
         score: of at most three hours.
-        rate: samples a second, 8,000 to 192,000.
+        sample_rate: samples per second, 8,000 to 192,000.
         soundfont: an ``.sf2`` or ``.sf3`` file to play it with; see :func:`find_soundfont`.
 
     Returns:
@@ -217,8 +217,10 @@ def render(
         >>> sound.shape, sound.dtype
         ((132300, 2), dtype('float32'))
     """
-    if not RATES[0] <= rate <= RATES[1]:
-        raise ValueError(f"the rate is {RATES[0]:,} to {RATES[1]:,} samples a second; got {rate}")
+    if not RATES[0] <= sample_rate <= RATES[1]:
+        raise ValueError(
+            f"the rate is {RATES[0]:,} to {RATES[1]:,} samples per second; got {sample_rate}"
+        )
     if score.seconds > LONGEST_S:
         raise ScoreError(
             f"The score lasts {score.seconds / 3600:.1f} hours; sound is made of up to "
@@ -227,13 +229,13 @@ def render(
         )
     font = None if soundfont is None else checked_soundfont(soundfont)
     if not score.notes:
-        return np.zeros((math.ceil(score.seconds * rate), 2), np.float32)
+        return np.zeros((math.ceil(score.seconds * sample_rate), 2), np.float32)
     if font is None:
-        mix = _mixed(score, rate)
-        _add_room(mix, rate)
+        mix = _mixed(score, sample_rate)
+        _add_room(mix, sample_rate)
     else:
-        mix = _played(score, rate, font)
-    _fade_out(mix, rate)
+        mix = _played(score, sample_rate, font)
+    _fade_out(mix, sample_rate)
     return _turned_down(mix).T
 
 
@@ -241,7 +243,7 @@ def write_wav(
     score: Score,
     path: str | os.PathLike[str],
     *,
-    rate: int = 44100,
+    sample_rate: int = 44100,
     soundfont: str | os.PathLike[str] | None = None,
 ) -> None:
     """Write the sound of a score as a WAV file of 16 bits in stereo, whole or not at all.
@@ -249,7 +251,7 @@ def write_wav(
     Args:
         score: of at most three hours.
         path: the file; its folder must exist. What is there is replaced.
-        rate: samples a second, 8,000 to 192,000.
+        sample_rate: samples per second, 8,000 to 192,000.
         soundfont: as in :func:`render`.
 
     Raises:
@@ -257,12 +259,12 @@ def write_wav(
         DeepMusicError: the SoundFont is missing or damaged, or the file cannot be written.
         ValueError: the rate is out of range.
     """
-    sound = render(score, rate=rate, soundfont=soundfont)
+    sound = render(score, sample_rate=sample_rate, soundfont=soundfont)
     # Not through soundfile: its callbacks print a full disk instead of raising it.
     with write_atomically(path, "wb") as file, wave.open(file, "wb") as out:
         out.setnchannels(2)
         out.setsampwidth(2)
-        out.setframerate(rate)
+        out.setframerate(sample_rate)
         out.setnframes(len(sound))
         for start in range(0, len(sound), _BLOCK):
             block = np.rint(sound[start : start + _BLOCK] * 32767)
@@ -314,13 +316,13 @@ def checked_soundfont(path: str | os.PathLike[str]) -> str:
     return os.fspath(path)
 
 
-def _played(score: Score, rate: int, font: str) -> Samples:
+def _played(score: Score, sample_rate: int, font: str) -> Samples:
     """``(2, samples)``: the sound of a SoundFont.
 
     In a process of its own: symusic 0.5.9 checks no more than the outline of a SoundFont, and a
     damaged one crashes the process that plays it, or keeps it busy for ever.
     """
-    call = f"from {__name__} import _play; _play({font!r}, {rate})"
+    call = f"from {__name__} import _play; _play({font!r}, {sample_rate})"
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-c", call],
@@ -334,13 +336,13 @@ def _played(score: Score, rate: int, font: str) -> Samples:
             f"The SoundFont {font!r} cannot be played; it is damaged, or of an unknown kind."
         ) from error
     sound = np.frombuffer(done.stdout, np.float32).reshape(2, -1)
-    mix = np.zeros((2, math.ceil((score.seconds + TAIL_S) * rate)), np.float32)
+    mix = np.zeros((2, math.ceil((score.seconds + TAIL_S) * sample_rate)), np.float32)
     count = min(mix.shape[1], sound.shape[1])
     mix[:, :count] = np.nan_to_num(sound[:, :count])
     return mix
 
 
-def _play(font: str, rate: int) -> None:
+def _play(font: str, sample_rate: int) -> None:
     """Play the MIDI file on standard input; write ``(2, samples)`` float32 to standard output."""
     from symusic.core import NoteTick, ScoreTick, Synthesizer, TempoTick
 
@@ -349,7 +351,7 @@ def _play(font: str, rate: int) -> None:
     end, beat = events.end(), events.ticks_per_quarter
     events.tempos.append(TempoTick(end, mspq=500_000))
     events.tracks[0].notes.append(NoteTick(end + math.ceil(2 * TAIL_S) * beat, beat, 0, 0))
-    sound = np.asarray(Synthesizer(font, rate, 1).render(events, True), np.float32)
+    sound = np.asarray(Synthesizer(font, sample_rate, 1).render(events, True), np.float32)
     sys.stdout.buffer.write(np.ascontiguousarray(sound).tobytes())
 
 
@@ -368,8 +370,8 @@ def _blocks(mix: Samples) -> Iterator[tuple[int, Samples]]:
         yield start, mix[:, start : start + _BLOCK]
 
 
-def _fade_out(mix: Samples, rate: int) -> None:
-    count = min(int(_FADE_S * rate), mix.shape[1])
+def _fade_out(mix: Samples, sample_rate: int) -> None:
+    count = min(int(_FADE_S * sample_rate), mix.shape[1])
     mix[:, mix.shape[1] - count :] *= _ramp(count)[::-1]
 
 
@@ -426,28 +428,32 @@ class _Tone:
         return np.concatenate([first, np.resize(self.samples, count - len(first))])
 
 
-def _mixed(score: Score, rate: int) -> Samples:
+def _mixed(score: Score, sample_rate: int) -> Samples:
     """``(2, samples)``: all notes of a score, dry."""
-    mix = np.zeros((2, math.ceil((score.seconds + TAIL_S) * rate)), np.float32)
-    for (name, pitch, shade), events in _events(score, rate).items():
+    mix = np.zeros((2, math.ceil((score.seconds + TAIL_S) * sample_rate)), np.float32)
+    for (name, pitch, shade), events in _events(score, sample_rate).items():
         if name == "drum":
-            tone = _drum_tone(pitch, rate)
+            tone = _drum_tone(pitch, sample_rate)
         else:
             longest = max(event.held for event in events)
-            tone = _tone(name, pitch, (shade + 0.5) / _SHADES, rate, longest)
+            tone = _tone(name, pitch, (shade + 0.5) / _SHADES, sample_rate, longest)
         for event in events:
             _add(mix, tone, event)
     return mix
 
 
-def _events(score: Score, rate: int) -> dict[tuple[str, int, int], list[_Event]]:
+def _events(score: Score, sample_rate: int) -> dict[tuple[str, int, int], list[_Event]]:
     """The notes by instrument, pitch and brightness."""
     times = score.arrays
-    starts = np.rint(score.seconds_at(times.onset) * rate).astype(np.int64).tolist()
-    ends = np.rint(score.seconds_at(times.onset + times.duration) * rate).astype(np.int64).tolist()
+    starts = np.rint(score.seconds_at(times.onset) * sample_rate).astype(np.int64).tolist()
+    ends = (
+        np.rint(score.seconds_at(times.onset + times.duration) * sample_rate)
+        .astype(np.int64)
+        .tolist()
+    )
     names = ["drum" if part.is_drum else timbre_name(part.program) for part in score.parts]
     places = _places(score)
-    shortest = int(_SHORTEST_S * rate)
+    shortest = int(_SHORTEST_S * sample_rate)
     groups: dict[tuple[str, int, int], list[_Event]] = {}
     for note, start, end in zip(score.notes, starts, ends, strict=True):
         shade = 0 if names[note.part] == "drum" else note.velocity * _SHADES // 128
@@ -510,23 +516,23 @@ def _shaped(tone: _Tone, offset: int, event: _Event, at: int, count: int) -> Sam
 # ---- instruments
 
 
-def _tone(name: str, pitch: int, shade: float, rate: int, longest: int) -> _Tone:
+def _tone(name: str, pitch: int, shade: float, sample_rate: int, longest: int) -> _Tone:
     """The notes of one instrument, pitch and brightness, held for up to ``longest`` samples."""
     timbre = TIMBRES[name]
     frequency = 440.0 * 2 ** ((pitch - 69) / 12)
-    release = _ramp(int(timbre.release_s * rate))[::-1]
-    attack = _ramp(int(timbre.attack_s * rate))
+    release = _ramp(int(timbre.release_s * sample_rate))[::-1]
+    attack = _ramp(int(timbre.attack_s * sample_rate))
     if timbre.ring_s:
-        samples = _struck(timbre, frequency, shade, rate, longest + len(release))
+        samples = _struck(timbre, frequency, shade, sample_rate, longest + len(release))
     else:
-        samples = _held(timbre, frequency, shade, rate)
+        samples = _held(timbre, frequency, shade, sample_rate)
     # the ear takes high notes of equal power for louder
     samples *= np.float32(timbre.level * min(1.2, (440 / frequency) ** 0.15))
     return _Tone(samples, timbre.ring_s == 0, timbre.spread_cents > _WIDE_CENTS, attack, release)
 
 
 def _partials(
-    timbre: Timbre, frequency: float, shade: float, rate: int, most: int
+    timbre: Timbre, frequency: float, shade: float, sample_rate: int, most: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Frequencies in Hz and amplitudes of the partials below the highest that a rate holds.
 
@@ -539,7 +545,7 @@ def _partials(
         frequencies = frequency * np.array(timbre.ratios)
     else:
         frequencies = frequency * order * np.sqrt(1 + timbre.stretch * (order**2 - 1))
-    below = frequencies < _BAND * rate
+    below = frequencies < _BAND * sample_rate
     order, frequencies = order[below], frequencies[below]
     amplitudes = order**-timbre.slope
     amplitudes[1::2] *= timbre.even
@@ -558,14 +564,14 @@ def _partials(
     return frequencies, amplitudes / math.sqrt(power) if power else amplitudes
 
 
-def _struck(timbre: Timbre, frequency: float, shade: float, rate: int, most: int) -> Samples:
+def _struck(timbre: Timbre, frequency: float, shade: float, sample_rate: int, most: int) -> Samples:
     """``(n,)``, at most ``most``: decaying partials, until nothing is heard any more."""
-    frequencies, amplitudes = _partials(timbre, frequency, shade, rate, 28)
+    frequencies, amplitudes = _partials(timbre, frequency, shade, sample_rate, 28)
     # high notes and high partials die sooner; a string first falls fast and then rings on
     ring_s = timbre.ring_s * (261.6 / frequency) ** 0.6
     ring_s = min(max(ring_s, 0.25), 2 * timbre.ring_s)
     falls = 6.91 / ring_s * (1 + 0.22 * np.sqrt(np.arange(len(frequencies))))
-    count = min(most, math.ceil(1.1 * ring_s * rate))
+    count = min(most, math.ceil(1.1 * ring_s * sample_rate))
     phases = np.pi * np.arange(len(frequencies)) ** 2 / 9  # spread, that peaks are low
     tone = _decaying(
         np.concatenate([frequencies, frequencies * 1.0004]),
@@ -573,13 +579,13 @@ def _struck(timbre: Timbre, frequency: float, shade: float, rate: int, most: int
         np.concatenate([3.0 * falls, falls]),
         np.tile(phases, 2),
         count,
-        rate,
+        sample_rate,
     )
     if timbre.knock:
-        length = min(count, int(0.03 * rate))
-        noise = _noise(length, (120, 2500 * (0.4 + shade)), rate, round(frequency))
-        tone[:length] += noise * _falling(length, 0.03, rate) * np.float32(timbre.knock)
-    closing = min(count, int(0.01 * rate))
+        length = min(count, int(0.03 * sample_rate))
+        noise = _noise(length, (120, 2500 * (0.4 + shade)), sample_rate, round(frequency))
+        tone[:length] += noise * _falling(length, 0.03, sample_rate) * np.float32(timbre.knock)
+    closing = min(count, int(0.01 * sample_rate))
     tone[count - closing :] *= _ramp(closing)[::-1]
     return tone * np.float32(1.4)  # mean power of a sine is a half
 
@@ -590,7 +596,7 @@ def _decaying(
     falls: NDArray[np.float64],
     phases: NDArray[np.float64],
     count: int,
-    rate: int,
+    sample_rate: int,
 ) -> Samples:
     """A sum of sines that each fall by e in ``1 / falls`` seconds; ``(count,)``.
 
@@ -599,7 +605,7 @@ def _decaying(
     """
     columns = max(1, math.isqrt(count))
     rows = -(-count // columns)
-    turns = (2j * np.pi * frequencies - falls) / rate
+    turns = (2j * np.pi * frequencies - falls) / sample_rate
     near = np.exp(np.outer(turns, np.arange(columns)) + 1j * phases[:, None]) * amplitudes[:, None]
     far = np.exp(np.outer(np.arange(rows) * columns, turns))
     left = np.concatenate([far.real, far.imag], axis=1).astype(np.float32)
@@ -608,11 +614,11 @@ def _decaying(
     return sines
 
 
-def _held(timbre: Timbre, frequency: float, shade: float, rate: int) -> Samples:
+def _held(timbre: Timbre, frequency: float, shade: float, sample_rate: int) -> Samples:
     """A loop ``(n,)`` in which the fundamental fits a whole number of times."""
     is_wide = timbre.spread_cents > _WIDE_CENTS
-    periods, count = _loop_size(frequency, rate, _WIDE_LOOP_S if is_wide else _LOOP_S)
-    frequencies, amplitudes = _partials(timbre, frequency, shade, rate, 80)
+    periods, count = _loop_size(frequency, sample_rate, _WIDE_LOOP_S if is_wide else _LOOP_S)
+    frequencies, amplitudes = _partials(timbre, frequency, shade, sample_rate, 80)
     centres = np.rint(frequencies / frequency).astype(np.int64) * periods
     generator = np.random.default_rng([_SEED, periods, len(centres)])
     spectrum = np.zeros(count // 2 + 1, np.complex64)
@@ -622,12 +628,12 @@ def _held(timbre: Timbre, frequency: float, shade: float, rate: int) -> Samples:
     else:
         spectrum[centres] = amplitudes * np.exp(2j * np.pi * generator.random(len(centres)))
     if timbre.breath:
-        low, high = (int(hz / rate * count) for hz in (300, min(7000, _BAND * rate)))
+        low, high = (int(hz / sample_rate * count) for hz in (300, min(7000, _BAND * sample_rate)))
         noise = generator.standard_normal((2, high - low), np.float32)
         noise *= np.sqrt(low / np.arange(low, high)) * (timbre.breath / math.sqrt(high - low))
         spectrum[low:high] += noise[0] + 1j * noise[1]
     loop = np.fft.irfft(spectrum, count).astype(np.float32) * np.float32(count / math.sqrt(2))
-    return _swung(loop, timbre.vibrato_cents, rate) if timbre.vibrato_cents else loop
+    return _swung(loop, timbre.vibrato_cents, sample_rate) if timbre.vibrato_cents else loop
 
 
 def _draw_players(
@@ -647,11 +653,11 @@ def _draw_players(
     spectrum[centre - reach : centre + reach + 1] += bell * turns
 
 
-def _loop_size(frequency: float, rate: int, least_s: float) -> tuple[int, int]:
+def _loop_size(frequency: float, sample_rate: int, least_s: float) -> tuple[int, int]:
     """Periods in a loop, and its samples: the first quick number that is in tune, or the best."""
-    counts = _quick_sizes(math.ceil(least_s * rate))
-    periods = np.rint(counts * (frequency / rate))
-    cents = 1200 * np.abs(np.log2(periods * rate / (frequency * counts)))
+    counts = _quick_sizes(math.ceil(least_s * sample_rate))
+    periods = np.rint(counts * (frequency / sample_rate))
+    cents = 1200 * np.abs(np.log2(periods * sample_rate / (frequency * counts)))
     good = np.flatnonzero(cents < _IN_TUNE_CENTS)
     best = int(good[0]) if len(good) else int(cents.argmin())
     return int(periods[best]), int(counts[best])
@@ -669,10 +675,10 @@ def _quick_sizes(least: int) -> NDArray[np.int64]:
     return products[products >= least]
 
 
-def _swung(loop: Samples, cents: float, rate: int) -> Samples:
+def _swung(loop: Samples, cents: float, sample_rate: int) -> Samples:
     """The loop with vibrato: played a little ahead and behind in turn."""
     count = len(loop)
-    swings = max(1, round(5.3 * count / rate))
+    swings = max(1, round(5.3 * count / sample_rate))
     reach = (2 ** (cents / 1200) - 1) * count / (2 * np.pi * swings)
     places = np.arange(count, dtype=np.float64)
     places += reach * (1 + np.sin((2 * np.pi * swings / count) * places))
@@ -687,36 +693,36 @@ def _swung(loop: Samples, cents: float, rate: int) -> Samples:
 # ---- drums
 
 
-def _drum_tone(pitch: int, rate: int) -> _Tone:
+def _drum_tone(pitch: int, sample_rate: int) -> _Tone:
     """A drum: it rings for as long as it does, whenever the note ends."""
     drum = _DRUMS.get(pitch, _BLOCK_OF_WOOD)
-    count = int(1.1 * drum.ring_s * rate)
-    fall = _falling(count, drum.ring_s, rate)
-    seconds = np.arange(count) / rate
+    count = int(1.1 * drum.ring_s * sample_rate)
+    fall = _falling(count, drum.ring_s, sample_rate)
+    seconds = np.arange(count) / sample_rate
     tone = np.zeros(count)
     for frequency in drum.tones:
-        if frequency < _BAND * rate:
+        if frequency < _BAND * sample_rate:
             # the tone sinks to its end within some hundredths of a second
             turns = frequency * (seconds + (drum.sink - 1) * 0.03 * (1 - np.exp(-seconds / 0.03)))
             tone += np.sin(2 * np.pi * turns) * (1 - drum.noise) / len(drum.tones)
     sound = tone.astype(np.float32)
     if drum.noise:
-        noise = _noise(count, drum.band, rate, pitch)
+        noise = _noise(count, drum.band, sample_rate, pitch)
         sound += noise * np.float32(0.35 * drum.noise)
     sound *= fall * np.float32(drum.level)
-    return _Tone(sound, False, False, _ramp(int(0.001 * rate)), np.ones(count, np.float32))
+    return _Tone(sound, False, False, _ramp(int(0.001 * sample_rate)), np.ones(count, np.float32))
 
 
-def _falling(count: int, ring_s: float, rate: int) -> Samples:
+def _falling(count: int, ring_s: float, sample_rate: int) -> Samples:
     """Gains that fall by 60 dB in ``ring_s`` seconds, and reach 0 at the end."""
-    gains: Samples = np.exp(np.arange(count) * (-6.91 / (ring_s * rate))).astype(np.float32)
+    gains: Samples = np.exp(np.arange(count) * (-6.91 / (ring_s * sample_rate))).astype(np.float32)
     return gains - gains[-1] if count else gains
 
 
-def _noise(count: int, band: tuple[float, float], rate: int, seed: int) -> Samples:
+def _noise(count: int, band: tuple[float, float], sample_rate: int, seed: int) -> Samples:
     """Noise ``(count,)`` between two frequencies in Hz, of power 1."""
     size = 2 ** math.ceil(math.log2(max(count, 64)))
-    low, high = (min(hz, _BAND * rate) / rate * size for hz in band)
+    low, high = (min(hz, _BAND * sample_rate) / sample_rate * size for hz in band)
     generator = np.random.default_rng([_SEED, seed])
     bins = np.arange(size // 2 + 1)
     shape = 1 / np.sqrt((1 + (low / np.maximum(bins, 1)) ** 6) * (1 + (bins / max(high, 1)) ** 8))
@@ -735,14 +741,14 @@ _ROOM_LEVEL = 0.16
 _ROOM_FFT = 2**16
 
 
-def _add_room(mix: Samples, rate: int) -> None:
+def _add_room(mix: Samples, sample_rate: int) -> None:
     """Add a soft reverberation to ``(2, samples)``.
 
     The room answers the sum of left and right with noise that dies away, other left than right.
     It has little treble, so that every second sample is enough for it.
     """
-    answers = np.fft.rfft(_room(rate / 2), _ROOM_FFT).astype(np.complex64)
-    step = _ROOM_FFT - math.ceil(_ROOM_S * rate / 2)  # samples of half the rate at a time
+    answers = np.fft.rfft(_room(sample_rate / 2), _ROOM_FFT).astype(np.complex64)
+    step = _ROOM_FFT - math.ceil(_ROOM_S * sample_rate / 2)  # samples of half the rate at a time
     ringing = np.zeros((2, _ROOM_FFT), np.float32)
     for start in range(0, mix.shape[1], 2 * step):
         dry = mix[:, start : start + 2 * step]
@@ -757,12 +763,12 @@ def _add_room(mix: Samples, rate: int) -> None:
         ringing = np.concatenate([ringing[:, step:], np.zeros((2, step), np.float32)], axis=1)
 
 
-def _room(rate: float) -> Samples:
+def _room(sample_rate: float) -> Samples:
     """What a room answers to a click, ``(2, samples)``."""
-    count = math.ceil(_ROOM_S * rate)
-    late = int(0.012 * rate)  # the walls are some metres away
-    sides = [_noise(count, (150, 3500), int(rate), seed) for seed in (1, 2)]
-    answer: Samples = np.stack(sides) * _falling(count, _ROOM_S, int(rate))
+    count = math.ceil(_ROOM_S * sample_rate)
+    late = int(0.012 * sample_rate)  # the walls are some metres away
+    sides = [_noise(count, (150, 3500), int(sample_rate), seed) for seed in (1, 2)]
+    answer: Samples = np.stack(sides) * _falling(count, _ROOM_S, int(sample_rate))
     answer[:, :late] = 0
     answer *= np.float32(_ROOM_LEVEL) / np.sqrt(np.square(answer).sum(axis=1, keepdims=True))
     return answer

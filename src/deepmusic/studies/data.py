@@ -50,7 +50,7 @@ class StudyData:
         columns: ``(tracks, 518)``, in the order of ``dataset.tracks`` and of
             :data:`deepmusic.features.COLUMNS`; NaN where there is no value, never infinite. None
             where no model asked for them.
-        spectrograms: gives the log-mel spectrogram ``(mels, frames)`` in dB of the track at an
+        spectrograms: gives the log-mel spectrogram ``(n_mels, frames)`` in dB of the track at an
             index of ``dataset.tracks``, as
             :class:`~deepmusic.classifier.spectrograms.SpectrogramStore` keeps it with the
             default settings. None likewise.

@@ -37,7 +37,7 @@ LONGEST_S = 60.0
 _SMOOTH = (1.5, 4.0)  # bands and frames, as the picture of an explanation smooths
 
 Score = Callable[[NDArray[np.float32]], float]
-"""Takes a spectrogram ``(mels, frames)`` and gives the probability of the genre."""
+"""Takes a spectrogram ``(n_mels, frames)`` and gives the probability of the genre."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def hide(spectrogram: NDArray[np.floating], mask: NDArray[np.bool_]) -> NDArray[
     """A spectrogram with some cells filled by the mean of their mel band over the track.
 
     Args:
-        spectrogram: ``(mels, frames)`` in dB.
+        spectrogram: ``(n_mels, frames)`` in dB.
         mask: ``(bands, frames)``; a band is several neighbouring mels.
     """
     image = np.array(spectrogram, np.float32)
@@ -153,9 +153,9 @@ def occlude(
 
     Args:
         score: gives the probability of the explained genre.
-        spectrogram: ``(mels, frames)`` in dB.
+        spectrogram: ``(n_mels, frames)`` in dB.
         evidence: ``(bands, frames)``, what each cell adds for the genre; ``bands`` divides
-            ``mels``.
+            ``n_mels``.
         share: of the cells to hide, in (0, 1).
         draws: how many other places are tried.
         seed: of these places.
@@ -270,7 +270,7 @@ def rebuild(
 
     Args:
         run: folder of a training of :func:`deepmusic.classifier.training.train_committee`.
-        spectrogram: ``(mels, frames)`` in dB, at least a segment.
+        spectrogram: ``(n_mels, frames)`` in dB, at least a segment.
         genre: whose capsule.
         member: which network.
 
