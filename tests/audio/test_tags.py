@@ -45,7 +45,7 @@ def sound(path: Path, **tags: str) -> Path:
         resampler = av.AudioResampler(
             format=stream.codec_context.format,
             layout="mono",
-            sample_rate=RATE,
+            rate=RATE,
             frame_size=stream.codec_context.frame_size or 1024,
         )
         pcm = (samples * 32767).astype(np.int16)[None]
