@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deepmusic.cli.data_place import (
-    counted,
+from deepmusic.cli.data_options import (
+    dataset_options,
+    file_progress,
     has_failures,
-    load_place,
-    place_options,
-    tell_troubles,
+    load_with_progress,
+    report_problems,
 )
 from deepmusic.cli.output import printable
 
@@ -30,7 +30,7 @@ _LARGE_GROUP = 0.1
 
 
 @click.command(no_args_is_help=True)
-@place_options
+@dataset_options
 @click.option(
     "-o",
     "--output",
@@ -55,7 +55,7 @@ _LARGE_GROUP = 0.1
     "--folds",
     metavar="K",
     type=click.IntRange(min=2),
-    help="K folds for cross-validation in place of one split.",
+    help="K folds for cross-validation instead of one split.",
 )
 @click.option("--seed", metavar="N", type=click.IntRange(min=0), help="Another one, another draw.")
 @click.option(
@@ -89,7 +89,7 @@ _LARGE_GROUP = 0.1
 def split(
     ctx: click.Context,
     *,
-    place: str,
+    data: str,
     kind: str | None,
     table: str | None,
     subset: str,
@@ -104,9 +104,9 @@ def split(
     cache: str | None,
     workers: int,
 ) -> None:
-    """Divide the data set in PLACE for training, validation and test, and write it as JSON.
+    """Divide the data set in DATA for training, validation and test, and write it as JSON.
 
-    PLACE is a folder DIR/GENRE/*, with or without tracks.csv, a CSV, GTZAN or FMA. By default no
+    DATA is a folder DIR/GENRE/*, with or without tracks.csv, a CSV, GTZAN or FMA. By default no
     artist, album, copy or near copy stands on two sides, and each part has its share of each genre.
     The parts are listed on standard output. Exit status: 0 all well, 1 some files could not be used
     or no such split exists, 2 wrong usage.
@@ -120,11 +120,11 @@ def split(
             "--seed out."
         )
     _refuse_output(output)
-    loaded = load_place(place, kind, table, subset, audio)
+    loaded = load_with_progress(data, kind, table, subset, audio)
     dataset = loaded.dataset
     if protocol == "grouped" and listens:
         dataset = _heard(dataset, cache or f"{output}.fingerprints", workers)
-    tell_troubles(dataset)
+    report_problems(dataset)
     made = _made(loaded, dataset, protocol, test, validation, folds, seed or 0)
 
     from deepmusic.datasets.splits import write_splits
@@ -141,7 +141,7 @@ def split(
 
 
 def _refuse_output(output: str) -> None:
-    """Say before the work that its outcome has no place."""
+    """Say before the work if the output path cannot be written."""
     if Path(output).is_dir():
         raise click.UsageError(f"-o: {output} is a folder; name a file.")
     if not Path(output).absolute().parent.is_dir():
@@ -152,7 +152,7 @@ def _heard(dataset: FolderDataset, cache: str, workers: int) -> FolderDataset:
     """The same tracks with near copies found by their sound."""
     from deepmusic.datasets.duplicates import with_duplicates
 
-    with counted() as on_progress:
+    with file_progress() as on_progress:
         return with_duplicates(dataset, workers=workers, cache=cache, on_progress=on_progress)
 
 

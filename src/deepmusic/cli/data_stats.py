@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from deepmusic.cli.data_place import (
-    counted,
+from deepmusic.cli.data_options import (
+    dataset_options,
+    file_progress,
     has_failures,
-    load_place,
-    place_options,
-    tell_troubles,
+    load_with_progress,
+    report_problems,
 )
 from deepmusic.cli.output import printable
 from deepmusic.errors import DataError
@@ -36,9 +36,11 @@ _SOURCES = {
 
 
 @click.command(no_args_is_help=True)
-@place_options
+@dataset_options
 @click.option(
-    "--decode", is_flag=True, help="Decode every file for its true length, in place of its header."
+    "--decode",
+    is_flag=True,
+    help="Decode every file for its true length instead of trusting its header.",
 )
 @click.option(
     "--cache",
@@ -66,7 +68,7 @@ _SOURCES = {
 def stats(
     ctx: click.Context,
     *,
-    place: str,
+    data: str,
     kind: str | None,
     table: str | None,
     subset: str,
@@ -77,23 +79,23 @@ def stats(
     form: Literal["text", "json", "csv"],
     pictures: str | None,
 ) -> None:
-    """Say what the data set in PLACE is made of: genres, artists, albums, lengths.
+    """Say what the data set in DATA is made of: genres, artists, albums, lengths.
 
-    PLACE is a folder DIR/GENRE/*, with or without tracks.csv, a CSV, GTZAN or FMA. FMA is counted
+    DATA is a folder DIR/GENRE/*, with or without tracks.csv, a CSV, GTZAN or FMA. FMA is counted
     from its tables, so that its sound need not be there; its genres are shown as a tree. Exit
     status: 0 all well, 1 some files could not be used, 2 wrong usage.
     """
     if cache is not None and not decode:
         raise click.UsageError("--cache keeps the lengths that --decode measures; give both.")
-    if _is_fma(place, kind):
+    if _is_fma(data, kind):
         if decode or audio is not None or table is not None:
             raise click.UsageError(
                 "FMA is counted from its tables; leave --decode, --audio and --table out."
             )
-        found, failures = _of_tables(place, subset), 0
+        found, failures = _of_tables(data, subset), 0
     else:
-        loaded = load_place(place, kind, table, subset, audio)
-        tell_troubles(loaded.dataset)
+        loaded = load_with_progress(data, kind, table, subset, audio)
+        report_problems(loaded.dataset)
         found, failures = _of_files(loaded, decode=decode, cache=cache, workers=workers)
         failures += has_failures(loaded)
     for text in {"text": _text, "json": _json, "csv": _csv}[form](found):
@@ -106,22 +108,22 @@ def stats(
     ctx.exit(1 if failures else 0)
 
 
-def _is_fma(place: str, kind: str | None) -> bool:
+def _is_fma(data: str, kind: str | None) -> bool:
     from deepmusic.datasets.loading import kind_of
 
-    return kind == "fma" or (kind is None and kind_of(place)[0] == "fma")
+    return kind == "fma" or (kind is None and kind_of(data)[0] == "fma")
 
 
-def _of_tables(place: str, subset: str) -> Description:
+def _of_tables(data: str, subset: str) -> Description:
     """FMA by its tables alone."""
     from deepmusic.datasets.describing import describe_fma
     from deepmusic.datasets.fma import read_fma
 
-    fma = read_fma(place)
+    fma = read_fma(data)
     found = describe_fma(fma.subset(subset), fma.tree, name=f"FMA {subset}")
     for note in fma.notes:
         click.echo(printable(note), err=True)
-    click.echo(printable(f"{place} is taken for FMA; its subset {subset} is counted."), err=True)
+    click.echo(printable(f"{data} is taken for FMA; its subset {subset} is counted."), err=True)
     return found
 
 
@@ -132,7 +134,7 @@ def _of_files(
     from deepmusic.datasets.describing import describe, measure_durations
 
     dataset = loaded.dataset
-    with counted() as on_progress:
+    with file_progress() as on_progress:
         measured = measure_durations(
             dataset, decode=decode, workers=workers, cache=cache, on_progress=on_progress
         )

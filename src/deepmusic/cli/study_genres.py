@@ -196,7 +196,7 @@ def genres(
     _write(data, plan, results, study, MODELS, failures, loaded.about, explains=True)
     if status.skipped:
         click.echo(f"{status.skipped} jobs were not begun in time; run again for them.", err=True)
-    from deepmusic.cli.data_place import has_failures
+    from deepmusic.cli.data_options import has_failures
 
     has_problems = has_failures(loaded) or len(data.dataset.tracks) < len(loaded.dataset.tracks)
     ctx.exit(1 if failures or has_problems else 0)
@@ -244,11 +244,11 @@ def _data(
     dask: str | None,
     options: tuple[Any, str | None, str, str | None],
 ) -> tuple[LoadedDataset, StudyData]:
-    from deepmusic.cli.data_place import counted, load_place, tell_troubles
+    from deepmusic.cli.data_options import file_progress, load_with_progress, report_problems
     from deepmusic.studies.data import load_study_data
     from deepmusic.studies.models import MODELS
 
-    loaded = load_place(place, *options)
+    loaded = load_with_progress(place, *options)
     kinds = {MODELS[name].kind for name in config.models}
     needs: list[Need] = ["columns"] if kinds & {"features", "hybrid"} else []
     needs += ["spectrograms"] if kinds - {"features"} else []
@@ -258,7 +258,11 @@ def _data(
         reason = (error.strerror or str(error)).lower()
         raise click.UsageError(f"--out: {study} cannot be made: {reason}.") from error
     shown = ""
-    with counted() as tell_copies, counted() as tell_features, counted() as tell_spectrograms:
+    with (
+        file_progress() as tell_copies,
+        file_progress() as tell_features,
+        file_progress() as tell_spectrograms,
+    ):
         tellers = {
             "copies": tell_copies,
             "features": tell_features,
@@ -282,7 +286,7 @@ def _data(
             dask=dask,
             on_progress=on_progress,
         )
-    tell_troubles(data.dataset)
+    report_problems(data.dataset)
     return loaded, data
 
 
@@ -297,11 +301,11 @@ def _write(
     *,
     explains: bool,
 ) -> None:
-    from deepmusic.cli.data_place import counted
+    from deepmusic.cli.data_options import file_progress
     from deepmusic.studies.report_files import write_report
     from deepmusic.studies.report_text import leak_table, model_table
 
-    with counted() as tell:
+    with file_progress() as tell:
         report = write_report(
             data,
             plan,
