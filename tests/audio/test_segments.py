@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 
-from deepmusic.audio import SegmentStream, segment_starts, wrap
+from deepmusic.audio import SegmentStream, segment_batches, segment_starts, wrap
 from deepmusic.errors import ShapeError
 
 lengths_and_hops = st.integers(1, 20).flatmap(
@@ -36,6 +36,16 @@ def test_segments_cover_every_frame_and_end_at_the_last(
     covered = {frame for start in starts for frame in range(start, start + length)}
     assert covered >= set(range(frames))
     assert max(covered) == max(frames, length) - 1
+
+
+def test_batches_hold_all_segments_in_order() -> None:
+    whole = ramp(11).astype(np.float16)
+    batches = list(segment_batches(whole, length=4, hop=2, batch_size=3))
+    assert [starts for starts, _ in batches] == [[0, 2, 4], [6, 7]]
+    for starts, segments in batches:
+        assert segments.dtype == np.float32
+        for start, segment in zip(starts, segments, strict=True):
+            np.testing.assert_array_equal(segment, whole[:, start : start + 4])
 
 
 @given(blocks=st.lists(st.integers(0, 40), max_size=15), shape=lengths_and_hops)

@@ -11,4 +11,9 @@ from .log_mel import (
     log_mel as log_mel,
     mel_filters as mel_filters,
 )
-from .segments import SegmentStream as SegmentStream, segment_starts as segment_starts, wrap as wrap
+from .segments import (
+    SegmentStream as SegmentStream,
+    segment_batches as segment_batches,
+    segment_starts as segment_starts,
+    wrap as wrap,
+)

@@ -56,6 +56,27 @@ def wrap(log_mel: NDArray[np.float32], length: int) -> NDArray[np.float32]:
     return np.tile(log_mel, (1, -(-length // frames)))[:, :length]
 
 
+def segment_batches(
+    log_mel: NDArray[np.floating], *, length: int, hop: int, batch_size: int = 64
+) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+    """Cut a spectrogram into the segments of :func:`segment_starts`, several at a time.
+
+    Args:
+        log_mel: ``(n_mels, frames)`` with at least ``length`` frames (see :func:`wrap`).
+        length: frames of a segment.
+        hop: frames from one segment to the next, 1 to ``length``.
+        batch_size: segments in a batch, at most.
+
+    Yields:
+        The first frame of each segment, and the segments ``(n, n_mels, length)`` in float32.
+    """
+    starts = segment_starts(log_mel.shape[1], length=length, hop=hop)
+    for first in range(0, len(starts), batch_size):
+        batch = starts[first : first + batch_size]
+        segments = np.stack([log_mel[:, start : start + length] for start in batch])
+        yield batch, segments.astype(np.float32, copy=False)
+
+
 class SegmentStream:
     """Segments of a spectrogram that arrives in blocks; never holds more than it must.
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deepmusic.audio import LogMelConfig, segment_starts, wrap
+from deepmusic.audio import LogMelConfig, segment_batches, wrap
 from deepmusic.audio.log_mel import mel_filters
 from deepmusic.classifier.inference import Classifier
 from deepmusic.classifier.model import CapsuleClassifier, Views, views
@@ -121,7 +121,6 @@ def explain(
         )
     heard = _spectrogram(source, config.log_mel, max_seconds)
     whole = wrap(heard, config.segment_frames)
-    starts = segment_starts(whole.shape[1], length=config.segment_frames, hop=config.hop_frames)
     if genre is None:
         genre = config.genres[int(np.argmax(classifier.hear_spectrogram(whole)))]
     winner = config.genres.index(genre)
@@ -131,12 +130,15 @@ def explain(
     evidence = np.zeros((config.bands, frames), np.float32)
     votes = np.zeros((len(config.genres), frames), np.float32)
     parts: dict[str, float] = {}
-    for batch in _batches(starts):
-        segments = np.stack([whole[:, s : s + config.segment_frames] for s in batch])
+    count = 0
+    for batch, segments in segment_batches(
+        whole, length=config.segment_frames, hop=config.hop_frames, batch_size=_AT_ONCE
+    ):
         seen = views(torch.from_numpy(segments).to(classifier.device), config)
         found = _of_segments(classifier, seen, winner)
+        count += len(batch)
         for name, values in found.parts.items():
-            parts[name] = parts.get(name, 0.0) + float(values.sum()) / len(starts)
+            parts[name] = parts.get(name, 0.0) + float(values.sum())
         for row, start in enumerate(batch):
             # an image may leave out the last frames of its segment, which make no column
             place = slice(start, start + step * seen.image.shape[2])
@@ -152,7 +154,7 @@ def explain(
         heard.reshape(config.bands, -1, kept).mean(axis=1),
         (evidence / covered)[:, :kept] if has_places else None,
         (votes / covered)[:, :kept] if has_places else None,
-        parts,
+        {name: value / count for name, value in parts.items()},
         config.log_mel,
     )
 
@@ -236,11 +238,6 @@ def _spectrogram(
     if is_silent(log_mel, config):
         raise AudioError("The explained part is silent: there is nothing to hear.", code="silent")
     return log_mel
-
-
-def _batches(starts: Sequence[int]) -> Iterator[Sequence[int]]:
-    for first in range(0, len(starts), _AT_ONCE):
-        yield starts[first : first + _AT_ONCE]
 
 
 def draw_explanation(

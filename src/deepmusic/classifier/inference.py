@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.audio import LogMelStream, SegmentStream, segment_starts
+from deepmusic.audio import LogMelStream, SegmentStream, segment_batches
 from deepmusic.classifier.calibration import Calibration, probabilities
 from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.classifier.device import find_device
@@ -174,13 +174,12 @@ class Classifier:
         Args:
             log_mel: ``(n_mels, frames)``, at least one segment long.
         """
-        length = self.config.segment_frames
-        starts = segment_starts(log_mel.shape[1], length=length, hop=self.config.hop_frames)
+        config = self.config
         scores = [
-            self.hear_segments(
-                np.stack([log_mel[:, s : s + length] for s in starts[i : i + _AT_ONCE]])
-            )[0]
-            for i in range(0, len(starts), _AT_ONCE)
+            self.hear_segments(segments)[0]
+            for _, segments in segment_batches(
+                log_mel, length=config.segment_frames, hop=config.hop_frames, batch_size=_AT_ONCE
+            )
         ]
         return probabilities(np.concatenate(scores).mean(axis=0), self.calibration)
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deepmusic.audio import segment_starts
+from deepmusic.audio import segment_batches
 from deepmusic.capsules import coupling_entropy, dead_share, margin_loss, reconstruction_loss
 from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.classifier.model import CapsuleClassifier, Heard, ImageNetwork, Views, views
@@ -235,25 +235,18 @@ class ClassifierTask:
     def _cut(self, whole: NDArray[np.float16]) -> Tensor:
         """Segments side by side, ``(n, mels, frames)``: overlap would double the time."""
         length = self.config.segment_frames
-        starts = segment_starts(whole.shape[1], length=length, hop=length)
-        return torch.from_numpy(
-            np.stack([whole[:, s : s + length] for s in starts]).astype(np.float32)
-        )
+        batches = segment_batches(whole, length=length, hop=length)
+        return torch.from_numpy(np.concatenate([segments for _, segments in batches]))
 
 
 def segment_textures(
     spectrogram: NDArray[np.floating], config: ClassifierConfig
 ) -> NDArray[np.float32]:
     """Textures ``(n, s)`` of segments of a track ``(n_mels, frames)``, one starting each second."""
-    length = config.segment_frames
-    starts = segment_starts(spectrogram.shape[1], length=length, hop=_texture_hop(config))
-    parts = []
-    for first in range(0, len(starts), _AT_ONCE):
-        segments = np.stack(
-            [spectrogram[:, s : s + length] for s in starts[first : first + _AT_ONCE]]
-        )
-        parts.append(texture(torch.from_numpy(segments.astype(np.float32))).numpy())
-    return np.concatenate(parts)
+    batches = segment_batches(
+        spectrogram, length=config.segment_frames, hop=_texture_hop(config), batch_size=_AT_ONCE
+    )
+    return np.concatenate([texture(torch.from_numpy(segments)).numpy() for _, segments in batches])
 
 
 def _texture_hop(config: ClassifierConfig) -> int:
