@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
 EXAMPLE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -29,3 +30,18 @@ def test_examples_run(page: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     if page == "capsules.md":
         assert float(done.stdout.split("%")[0]) > 80
+
+
+def test_the_page_of_commands_is_what_help_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    from write_commands import PAGE, page
+
+    assert PAGE.read_text(encoding="utf-8") == page(), "run: python scripts/write_commands.py"
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    pages = [str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")]
+    assert [page for page in pages if f" {page}\n" not in navigation] == []
+    for name in re.findall(r"\]\((docs/[\w/-]+\.md)\)", (ROOT / "CONTRIBUTING.md").read_text()):
+        assert (ROOT / name).is_file(), name
