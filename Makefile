@@ -1,18 +1,18 @@
-# make demo FILE=song.mp3   sets everything up the first time, then says the genre of a recording and
-#                           composes a tune in every style, into tunes/
+# make demo FILE=song.mp3   sets everything up the first time, then classifies a recording and composes
+#                           a tune in every style, into tunes/
 # make test | lint | docs   likewise, with what each of them needs
 # make test-fast            the tests that take under a minute; test-data: those of ../shared/data
-# make clean                removes all that was made here, and .venv
-# Another Python: make PYTHON=python3.12 demo
+# make clean                removes everything made here, and .venv
+# With another Python: make PYTHON=python3.12 demo
 
 PYTHON ?= python3
 VENV := .venv
 IN_VENV := $(VENV)/bin/
 
-# FILE goes to the shell by the environment, as it was typed: spaces, quotes and dollars are safe
+# FILE is passed through the environment as typed: spaces, quotes and dollars are safe
 export DEMO_FILE := $(value FILE)
 unexport FILE
-# one thread a process: the tests run in processes of their own
+# one thread per process, as the tests run in several
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -21,18 +21,18 @@ EXTRAS_demo :=
 EXTRAS_test := [test]
 EXTRAS_lint := [lint]
 EXTRAS_docs := [docs]
-# What the one without a GPU is tested with; with a GPU pip chooses the torch that fits
+# Without a GPU, the tested CPU build; with one, pip chooses the torch that fits
 CPU_TORCH := torch==2.13.0
 
 .PHONY: demo test test-fast test-data lint docs clean
-# two pips must not write to one .venv
+# two pips must not write to one .venv at once
 .NOTPARALLEL:
 
 demo: $(VENV)/.ready-demo
 	@if [ -z "$$DEMO_FILE" ]; then \
 		DEMO_FILE=.cache/demo.flac; \
 		[ -f "$$DEMO_FILE" ] || $(IN_VENV)python scripts/make_demo_clip.py "$$DEMO_FILE" || exit 1; \
-		echo "No FILE given, so the built-in tune is heard; yours: make demo FILE=song.mp3"; \
+		echo "No FILE given: classifying the built-in tune; for yours: make demo FILE=song.mp3"; \
 	fi; \
 	$(IN_VENV)deepmusic classify -- "$$DEMO_FILE"
 	@mkdir -p tunes
@@ -62,10 +62,10 @@ docs: $(VENV)/.ready-docs
 clean:
 	rm -rf $(VENV) tunes .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis site dist
 
-# The stamp is newer than all that says what to install: the second call installs nothing.
+# The stamp is newer than everything that says what to install, so a second call installs nothing.
 $(VENV)/.ready-%: pyproject.toml constraints.txt src/deepmusic/version.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-		echo "DeepMusic needs Python 3.11 or newer, and $(PYTHON) is none:" \
+		echo "DeepMusic needs Python 3.11 or newer, and $(PYTHON) is not:" \
 			"install one, or name it as in: make PYTHON=python3.12 $*" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
 		echo "$(PYTHON) lacks its venv module; on Debian and Ubuntu:" \

@@ -105,7 +105,14 @@ def main() -> None:
             "study genres": ["study", "genres", "--data", str(data), "--out", "study"],
         }
         commands["train classifier"] += ["--epochs", "1"]
-        commands["study genres"] += ["--models", "svc-linear,logistic", "--folds", "2", "--seeds", "1"]
+        commands["study genres"] += [
+            "--models",
+            "svc-linear,logistic",
+            "--folds",
+            "2",
+            "--seeds",
+            "1",
+        ]
         result = {}
         for command, arguments in commands.items():
             modules = entered_by(arguments, folder)

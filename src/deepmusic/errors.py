@@ -1,26 +1,26 @@
-"""Every error that DeepMusic raises on purpose; each message is one sentence for a person.
+"""Every error that DeepMusic raises on purpose; each message is one sentence for the user.
 
-A message says what was wrong, where, and what to do. Commands print it as it is, without a
-traceback, and go on with the rest of the work.
+A message says what is wrong, where, and what to do. Commands print it without a traceback and go on
+with the rest of the work.
 """
 
 from __future__ import annotations
 
 
 class DeepMusicError(Exception):
-    """Parent of all errors that DeepMusic raises on purpose."""
+    """Base class of all errors that DeepMusic raises on purpose."""
 
 
 class ShapeError(DeepMusicError, ValueError):
-    """An array or tensor has another shape, type or size than the function takes."""
+    """An array or tensor has a shape, type or size that the function does not accept."""
 
 
 class ReasonError(DeepMusicError):
-    """Something given cannot be used, for a reason that has a code.
+    """An input cannot be used, for a reason that has a code.
 
     Args:
-        message: one sentence for a person.
-        code: a short reason that programs can test for, such as ``"missing"``.
+        message: one sentence for the user.
+        code: a short reason for programs, such as ``"missing"``.
     """
 
     def __init__(self, message: str, *, code: str = "unreadable") -> None:
@@ -29,30 +29,27 @@ class ReasonError(DeepMusicError):
 
 
 class AudioError(ReasonError):
-    """No sound could be had from a file; a code is such as ``"not_audio"``."""
+    """A file could not be decoded as audio; ``code`` is such as ``"not_audio"``."""
 
 
 class ScoreError(ReasonError):
-    """No notes could be had from a file, or a score cannot be put where it should go.
-
-    A code is such as ``"not_midi"``.
-    """
+    """A file could not be read as a score, or a score cannot be written; ``code`` says why."""
 
 
 class DataError(DeepMusicError):
-    """A data set, a table or a folder cannot be used as it is."""
+    """A data set, table or folder cannot be used as it is."""
 
 
 class CheckpointError(DeepMusicError):
-    """A saved model or run is missing, damaged, foreign or of another version."""
+    """A saved model or run is missing, damaged, foreign or from another version."""
 
 
 class RequestError(DeepMusicError):
-    """What was asked of a composer is impossible, or contradicts itself; the message says so."""
+    """A request is impossible or contradicts itself; the message says how."""
 
 
 class CopyingError(DeepMusicError):
-    """Nothing that a composer wrote may be kept: all of it copies what it was trained on."""
+    """Every tune that was composed copies too much of the training music."""
 
 
 def os_reason(error: OSError) -> str:
@@ -61,12 +58,12 @@ def os_reason(error: OSError) -> str:
 
 
 def reason_of(error: Exception, shown: str, failed: str) -> tuple[str, str]:
-    """A code and one sentence for what went wrong with one sound file of many.
+    """A code and one sentence for what went wrong with one audio file of many.
 
     Args:
-        error: whatever was raised.
-        shown: the file, as the sentence names it.
-        failed: what did not come about, such as ``"has no features"``.
+        error: the exception that was raised.
+        shown: the file's name in the sentence.
+        failed: what failed, such as ``"has no features"``.
     """
     if isinstance(error, AudioError):
         return error.code, str(error)
@@ -76,5 +73,5 @@ def reason_of(error: Exception, shown: str, failed: str) -> tuple[str, str]:
         return "memory", f"{shown!r} needs more memory than there is."
     if isinstance(error, OSError):
         return "unreadable", f"{shown!r} cannot be read: {os_reason(error)}."
-    said = " ".join(f"{type(error).__name__}: {error}".split())
-    return "unexpected", f"{shown!r} {failed}: unexpected {said}."
+    message = " ".join(f"{type(error).__name__}: {error}".split())
+    return "unexpected", f"{shown!r} {failed}: unexpected {message}."

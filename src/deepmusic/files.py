@@ -1,8 +1,7 @@
-"""Opening regular files alone, and writing so that a final name never holds half a file.
+"""Open regular files only, and write files atomically.
 
-A file is written beside its final name, brought to the disk, and renamed over it in one step.
-Whoever opens the final name, at whatever moment the writer is killed or the disk fills, finds the
-old content or the new one.
+A file is written beside its final name, flushed to disk, and renamed over it in one step: whenever
+the writer is killed or the disk fills, the final name holds the old content or the new one.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from typing import IO, Any, BinaryIO, Literal, TextIO, overload
 
 from deepmusic.errors import DeepMusicError, ReasonError
 
-# What the person can do about it, where there is something to do.
+# What the user can do about it.
 _REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space and run again",
     errno.EDQUOT: "the disk quota is used up; free some space and run again",
@@ -29,23 +28,23 @@ _REMEDIES = {
     errno.EPERM: "this folder may not be written; choose another or change its permissions",
     errno.ENOENT: "its folder does not exist; make it first",
 }
-# Inside the caller's block only these are surely about our file; others may come from his reading.
+# Inside the caller's block only these are certainly about our file, not one that the caller reads.
 _WHILE_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def open_regular(
     path: str | os.PathLike[str], *, shown: str, noun: str, error: type[ReasonError]
 ) -> FileIO:
-    """Open a regular file for reading, unbuffered; nothing else is opened.
+    """Open a regular file for reading, unbuffered; pipes, devices and folders are refused.
 
     Args:
         path: of the file.
-        shown: how messages name it.
+        shown: its name in messages.
         noun: what it should be, such as "sound file".
-        error: of which class a refusal is.
+        error: the class of error to raise.
 
     Raises:
-        ReasonError: of that class, with the code ``directory``, ``not_a_file``, ``missing``,
+        ReasonError: an instance of ``error`` with the code ``directory``, ``not_a_file``, ``missing``,
             ``permission`` or ``unreadable``.
     """
     try:
@@ -78,19 +77,19 @@ def write_atomically(
 def write_atomically(
     path: str | os.PathLike[str], mode: Literal["w", "wb"] = "w"
 ) -> AbstractContextManager[Any]:
-    """Open a file that appears under its name only when all of it is written.
+    """Open a file that appears under its final name only when it is complete.
 
     If the block raises, nothing changes under ``path`` and the temporary file beside it is
-    removed. A new file gets the permissions a plain ``open`` would give it, an existing one keeps
-    its own, and a link stays a link. Text is UTF-8 and line ends are written as they are, so the
-    ``csv`` module can be used on it.
+    removed. A new file gets the permissions that ``open`` would give it, an existing one keeps its
+    own, and a symbolic link stays a link. Text is UTF-8 without newline translation, as the ``csv``
+    module needs it.
 
     Args:
         path: the final name; its folder must exist.
         mode: ``"w"`` for text or ``"wb"`` for bytes.
 
     Returns:
-        A context manager that gives the open file.
+        A context manager that yields the open file.
 
     Raises:
         DeepMusicError: the file cannot be written, such as on a full disk.
@@ -143,8 +142,8 @@ def _writing(path: Path, mode: str) -> Iterator[IO[Any]]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk, so that a rename outlives a power cut."""
-    if os.name == "nt":  # Windows opens no folders, and needs none of this
+    """Flush the names in a folder to disk, so that a rename survives a power cut."""
+    if os.name == "nt":  # Windows cannot open folders
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
