@@ -15,8 +15,8 @@ from deepmusic.cli import deepmusic
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "commands.md"
 OPENING = """# Commands
 
-Written by `scripts/write_commands.py` from `--help`. Exit status of every command: 0 all well, 1 some
-inputs failed, 2 wrong usage, 130 interrupted.
+Written by `scripts/write_commands.py` from `--help`. Exit status of every command: 0 all well, 1
+some inputs failed, 2 wrong usage, 130 interrupted.
 """
 
 

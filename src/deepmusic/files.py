@@ -44,8 +44,8 @@ def open_regular(
         error: the class of error to raise.
 
     Raises:
-        ReasonError: an instance of ``error`` with the code ``directory``, ``not_a_file``, ``missing``,
-            ``permission`` or ``unreadable``.
+        ReasonError: an instance of ``error`` with the code ``directory``, ``not_a_file``,
+            ``missing``, ``permission`` or ``unreadable``.
     """
     try:
         mode = os.stat(path).st_mode  # before opening: opening a FIFO waits for a writer
