@@ -261,8 +261,8 @@ def scale(data: Path) -> dict[str, Any]:
 
 PEAK = """
 import sys
-from deepmusic.audio.heard import hear_file
-heard = hear_file(sys.argv[1])
+from deepmusic.audio.scan import scan_file
+heard = scan_file(sys.argv[1])
 assert not heard.code, heard.error
 status = open("/proc/self/status").read().splitlines()
 peak = next(line for line in status if line.startswith("VmHWM")).split()[1]

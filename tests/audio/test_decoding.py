@@ -132,7 +132,7 @@ def test_mono_is_the_mean_of_the_channels(channels: int, rng: np.random.Generato
 def test_planar_and_packed_frames_of_ffmpeg_keep_their_channels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deepmusic.audio.decoding.SndfileReader", _refuse)
+    monkeypatch.setattr("deepmusic.audio.decode.SndfileReader", _refuse)
     chord = np.stack([tone(2, RATE, hz=440), tone(2, RATE, hz=700)], axis=1)
     for kind in ("WAV", "FLAC", "OGG"):  # packed floats or integers, planar floats
         path = tmp_path / f"song.{kind.lower()}"
@@ -169,7 +169,7 @@ def test_longest_length_is_kept_and_named() -> None:
     cut = load(io.BytesIO(data), max_seconds=2.5)
     assert cut.duration_s == 2.5
     assert cut.warning is not None
-    assert cut.warning.startswith("2.5 s of sound was heard")
+    assert cut.warning.startswith("2.5 s of sound was decoded")
     assert load(io.BytesIO(data), max_seconds=5.0).warning is None
 
 
@@ -360,7 +360,7 @@ def test_a_file_cut_in_half_is_named_with_what_was_heard(
         audio = load(path)
         assert 1 < audio.duration_s < 7, path.name
         assert audio.warning is not None, path.name
-        assert audio.warning.startswith(f"{audio.duration_s:.1f} s of sound was heard")
+        assert audio.warning.startswith(f"{audio.duration_s:.1f} s of sound was decoded")
 
 
 def test_tags_and_pictures_after_the_sound_cost_no_second_decoding(tmp_path: Path) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +15,9 @@ import soxr
 from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 
-from deepmusic.audio.fingerprint import CODES_A_SECOND, FingerprintStream, acoustic_fingerprint
-from deepmusic.audio.heard import Heard, hear_file, hear_files
-from deepmusic.audio.levels import LevelMeter
+from deepmusic.audio import scan
+from deepmusic.audio.fingerprint import CODES_PER_SECOND, FingerprintStream, acoustic_fingerprint
+from deepmusic.audio.scan import LevelMeter, scan_file, scan_files
 from deepmusic.errors import DataError, ShapeError
 
 RATE = 16000
@@ -70,10 +70,10 @@ def test_gain_and_noise_change_few_bits() -> None:
 def test_codes_keep_time() -> None:
     sound = music(20, 4)
     whole = acoustic_fingerprint(sound, RATE)
-    assert abs(len(whole) - CODES_A_SECOND * 20) < CODES_A_SECOND
+    assert abs(len(whole) - CODES_PER_SECOND * 20) < CODES_PER_SECOND
     later = acoustic_fingerprint(sound[5 * RATE :], RATE)
-    assert unlike(whole[5 * CODES_A_SECOND :], later) < 0.05
-    assert unlike(whole[4 * CODES_A_SECOND :], later) > 0.35
+    assert unlike(whole[5 * CODES_PER_SECOND :], later) < 0.05
+    assert unlike(whole[4 * CODES_PER_SECOND :], later) > 0.35
 
 
 @settings(max_examples=20, deadline=None)
@@ -108,28 +108,29 @@ def test_what_is_no_recording_is_refused() -> None:
         FingerprintStream(999)
 
 
-def metered(
+def levels(
     sound: NDArray[np.float32], codec: str = "pcm_s16", sample_rate: int = 1000
-) -> LevelMeter:
+) -> dict[str, float]:
     meter = LevelMeter()
     for start in range(0, len(sound), sample_rate):
         meter.add(sound[start : start + sample_rate], sample_rate, codec)
-    return meter
+    return meter.levels(float(np.square(np.nan_to_num(sound.mean(axis=1), posinf=0)).sum()))
 
 
 def test_levels_by_hand() -> None:
     sound = np.zeros((2000, 2), np.float32)
     sound[500:1000, 0] = 0.5
     sound[0:500, 1] = -0.25 + 0.0004 * np.tile([1, -1], 250)
-    meter = metered(sound)
-    assert meter.frames == 2000
-    assert meter.peak == pytest.approx(0.5)
-    assert meter.offset == pytest.approx(0.125)
-    assert meter.mean_square == pytest.approx((500 * 0.25 + 500 * 0.0625) / 4000, rel=1e-3)
-    assert meter.zero_share == 0.5
-    assert meter.silent_share == 1  # a constant is no sound, nor is -68 dB
-    assert metered(sound + 0.01 * np.tile([[1], [-1]], (1000, 1))).silent_share == 0
-    assert meter.clipped_share == 0
+    measured = levels(sound)
+    assert measured == {
+        "peak": pytest.approx(0.5),
+        "offset": pytest.approx(0.125),
+        "silent_share": 1,  # a constant is inaudible, and so is -68 dB
+        "zero_share": 0.5,
+        "clipped_share": 0,
+        "mono_share": pytest.approx(0.5),  # never more than one channel at a time
+    }
+    assert levels(sound + 0.01 * np.tile([[1], [-1]], (1000, 1)))["silent_share"] == 0
 
 
 @pytest.mark.parametrize(
@@ -148,14 +149,14 @@ def test_levels_by_hand() -> None:
 def test_clipping_is_a_run_at_full_scale(values: list[float], codec: str, clipped: int) -> None:
     sound = np.zeros((100, 1), np.float32)
     sound[10:14, 0] = values
-    assert metered(sound, codec).clipped_share == pytest.approx(clipped / 100)
+    assert levels(sound, codec)["clipped_share"] == pytest.approx(clipped / 100)
 
 
-def test_what_is_no_number_is_silence() -> None:
+def test_nan_and_infinite_samples_count_as_silence() -> None:
     sound = np.zeros((1000, 1), np.float32)
     sound[3], sound[500], sound[700] = np.nan, np.inf, 0.5
-    meter = metered(sound)
-    assert (meter.peak, meter.offset) == (0.5, pytest.approx(0.0005))
+    measured = levels(sound)
+    assert (measured["peak"], measured["offset"]) == (0.5, pytest.approx(0.0005))
 
 
 def write(path: Path, sound: NDArray[np.float32], sample_rate: int = RATE) -> Path:
@@ -163,24 +164,20 @@ def write(path: Path, sound: NDArray[np.float32], sample_rate: int = RATE) -> Pa
     return path
 
 
-def test_hearing_a_file(tmp_path: Path) -> None:
+def test_scan_of_a_file(tmp_path: Path) -> None:
     sound = music(6, 6)
     path = write(tmp_path / "a.wav", np.stack([sound, -sound], axis=1))
-    heard = hear_file(path, algorithm="sha1")
+    scan = scan_file(path, algorithm="sha1")
     data = path.read_bytes()
-    assert (heard.code, heard.error, heard.warning, heard.faults) == ("", "", "", ())
-    assert (heard.sample_rate, heard.channels, heard.container, heard.codec) == (
-        RATE,
-        2,
-        "wav",
-        "pcm_s16",
-    )
-    assert heard.duration_s == pytest.approx(6, abs=1e-4)
-    assert heard.header_s == pytest.approx(6, abs=1e-4)
-    assert heard.mono_share < 1e-4
-    assert heard.sha256 == hashlib.sha256(data).hexdigest()
-    assert heard.digest == hashlib.sha1(data).hexdigest()
-    mono = hear_file(write(tmp_path / "b.wav", sound))
+    assert (scan.code, scan.error, scan.warning, scan.faults) == ("", "", "", ())
+    assert (scan.sample_rate, scan.channels) == (RATE, 2)
+    assert (scan.container, scan.codec) == ("wav", "pcm_s16")
+    assert scan.duration_s == pytest.approx(6, abs=1e-4)
+    assert scan.header_s == pytest.approx(6, abs=1e-4)
+    assert scan.mono_share < 1e-4
+    assert scan.sha256 == hashlib.sha256(data).hexdigest()
+    assert scan.checksum == hashlib.sha1(data).hexdigest()
+    mono = scan_file(write(tmp_path / "b.wav", sound))
     assert mono.mono_share == 1
     assert unlike(mono.fingerprint, acoustic_fingerprint(sound, RATE)) < 0.02
 
@@ -188,54 +185,47 @@ def test_hearing_a_file(tmp_path: Path) -> None:
 def test_damage_has_codes(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", music(6, 7))
     path.write_bytes(path.read_bytes()[:-100_000])
-    heard = hear_file(path)
-    assert heard.faults == ("cut_off",)
-    assert heard.warning.startswith("2.9 s of sound was heard")
-    assert hear_file(tmp_path / "none.wav").code == "missing"
+    scan = scan_file(path)
+    assert scan.faults == ("cut_off",)
+    assert scan.warning.startswith("2.9 s of sound was decoded")
+    assert scan_file(tmp_path / "none.wav").code == "missing"
 
 
-def test_a_second_run_hears_only_what_is_new(tmp_path: Path) -> None:
+def scans(paths: list[str], **options: Any) -> dict[str, dict[str, Any]]:
+    """The fields of each scan by path."""
+    found = {scan.path: asdict(scan) for scan in scan_files(paths, **options)}
+    for fields in found.values():
+        fields["fingerprint"] = fields["fingerprint"].tolist()
+    return found
+
+
+def test_a_second_run_decodes_only_new_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cache = tmp_path / "cache"
     paths = [str(write(tmp_path / f"{n}.wav", music(2, n))) for n in range(3)]
     (tmp_path / "bad.wav").write_bytes(b"no sound")
     paths.append(str(tmp_path / "bad.wav"))
-    first = {heard.path: heard for heard in hear_files(paths, cache=cache)}
-    assert [first[path].code for path in paths] == ["", "", "", "not_audio"]
-    size = cache.stat().st_size
+    first = scans(paths, cache=cache)
+    assert [first[path]["code"] for path in paths] == ["", "", "", "not_audio"]
     # one is moved, one is changed, one stays
     (tmp_path / "0.wav").rename(tmp_path / "moved.wav")
     paths[0] = str(tmp_path / "moved.wav")
     write(tmp_path / "1.wav", music(3, 9))
-    second = {heard.path: heard for heard in hear_files(paths, cache=cache)}
-    lines = cache.read_bytes()[size:].splitlines()
-    assert [json.loads(line)["path"] for line in lines] == [paths[1]]
-    fresh = {heard.path: heard for heard in hear_files(paths)}
-    for path in paths:
-        assert same(second[path], fresh[path])
+    fresh = scans(paths)
+    decoded: list[str] = []
+    measure = scan._measure
+    monkeypatch.setattr(
+        scan, "_measure", lambda path, limit: decoded.append(path) or measure(path, limit)
+    )
+    assert scans(paths, cache=cache) == fresh
+    assert decoded == [paths[1], paths[3]]
+    with pytest.raises(DataError, match="other settings"):
+        scans(paths, cache=cache, max_seconds=5)
 
 
-def same(one: Heard, other: Heard) -> bool:
-    np.testing.assert_array_equal(one.fingerprint, other.fingerprint)
-    assert asdict(one) | {"fingerprint": 0} == asdict(other) | {"fingerprint": 0}
-    return True
-
-
-def test_records_changed_by_other_hands_are_passed_over(tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
+def test_a_cached_scan_without_the_checksum_is_repeated(tmp_path: Path) -> None:
     path = str(write(tmp_path / "a.wav", music(2, 1)))
-    (good,) = hear_files([path], cache=cache)
-    header, record = cache.read_text().splitlines()
-    broken = json.dumps(json.loads(record) | {"fingerprint": "?", "peak": 9.0})
-    cache.write_text("\n".join([header, broken, "{}", "null", record[:50]]) + "\n")
-    (again,) = hear_files([path], cache=cache)
-    assert same(good, again)
-    with pytest.raises(DataError, match="holds rows of"):
-        list(hear_files([path], cache=cache, max_seconds=5))
-
-
-def test_a_checksum_that_was_not_taken_is_taken(tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
-    path = str(write(tmp_path / "a.wav", music(2, 1)))
-    (first,) = hear_files([path], cache=cache)
-    (second,) = hear_files([path], cache=cache, algorithm="md5")
-    assert (first.digest, len(second.digest)) == ("", 32)
+    (first,) = scans([path], cache=tmp_path / "cache").values()
+    (second,) = scans([path], cache=tmp_path / "cache", algorithm="md5").values()
+    assert (first["checksum"], len(second["checksum"])) == ("", 32)

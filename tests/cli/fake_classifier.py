@@ -52,7 +52,7 @@ class FakeClassifier:
                 SegmentVerdict(start, start + 3.0, listed, (0.1, 0.2, 0.3))
                 for start in (0.0, 1.5, 3.0)
             ),
-            warning="1.0 s of sound was heard." if word == "lost" else None,
+            warning="1.0 s of sound was decoded." if word == "lost" else None,
         )
 
 

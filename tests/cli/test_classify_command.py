@@ -111,7 +111,7 @@ def test_lost_sound_is_named(fake: FakeClassifier, tmp_path: Path) -> None:
     (tmp_path / "x.mp3").write_text("lost")
     result = invoke(tmp_path / "x.mp3", "--format", "json")
     assert result.exit_code == 0
-    assert "x.mp3: 1.0 s of sound was heard." in result.stderr
+    assert "x.mp3: 1.0 s of sound was decoded." in result.stderr
 
 
 def test_pictures(fake: FakeClassifier, library: Path, tmp_path: Path) -> None:

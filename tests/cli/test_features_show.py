@@ -195,7 +195,7 @@ def test_sound_that_was_lost_is_told(song: Path, tmp_path: Path) -> None:
     result = invoke(damaged, "--format", "json")
     assert result.exit_code == 0
     warning = json.loads(result.stdout)["warning"]
-    assert "of sound was heard" in warning
+    assert "of sound was decoded" in warning
     assert f"{damaged}: {warning}" in result.stderr
 
 

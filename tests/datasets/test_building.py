@@ -255,7 +255,7 @@ def test_the_decoded_length_counts_not_the_claimed_one(tmp_path: Path) -> None:
     build(tmp_path / "in", tmp_path / "out")
     (row,) = rows(tmp_path / "out")
     assert float(row["start_s"]) == pytest.approx(0.75, abs=0.01)
-    assert "of sound was heard" in row["warning"]
+    assert "of sound was decoded" in row["warning"]
 
 
 # Clips of one track stay together

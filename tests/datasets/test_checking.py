@@ -22,7 +22,7 @@ from sounds import PEAK_MB
 from test_fingerprint import RATE, music
 
 from deepmusic.audio import NotAudio
-from deepmusic.audio.heard import hear_file
+from deepmusic.audio.scan import scan_file
 from deepmusic.datasets import Fold, Folds, scan_folder, write_splits
 from deepmusic.datasets.checking import (
     FAULTS,
@@ -307,6 +307,6 @@ def test_every_odd_file_gets_a_row(shared_data: Path) -> None:
 def test_many_channels_are_heard_in_blocks(tmp_path: Path) -> None:
     sound = np.repeat(music(6, 1)[:, None], 8, axis=1)
     sound[:, 5] *= 4
-    heard = hear_file(write(tmp_path / "a.flac", sound))
+    heard = scan_file(write(tmp_path / "a.flac", sound))
     assert heard.channels == 8
     assert heard.peak == pytest.approx(min(1.0, float(np.abs(sound).max())), abs=1e-3)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "audio"))
 from test_fingerprint import RATE, music
 
-from deepmusic.audio.fingerprint import CODES_A_SECOND, acoustic_fingerprint
+from deepmusic.audio.fingerprint import CODES_PER_SECOND, acoustic_fingerprint
 from deepmusic.datasets import duplicates, group_tracks, scan_folder
 from deepmusic.datasets.duplicates import near_duplicates, sound_matches, with_duplicates
 
@@ -29,7 +29,7 @@ def noise(seconds: float, seed: int) -> NDArray[np.float32]:
 
 
 def test_both_know_how_many_codes_a_second_has() -> None:
-    assert duplicates._CODES_A_SECOND == CODES_A_SECOND
+    assert duplicates._CODES_PER_S == CODES_PER_SECOND
 
 
 @pytest.mark.parametrize("lost_s", [0.0, 1 / 16, 0.2, 3.3, 10.0])
@@ -39,7 +39,7 @@ def test_a_softer_noisy_copy_that_begins_later(lost_s: float) -> None:
     copy = copy[: round((25 - lost_s) * RATE)]
     (match,) = sound_matches([*prints(music(25, 2), sound), *prints(music(25, 3), copy)])
     assert (match.first, match.second) == (1, 3)
-    assert match.shift_s == pytest.approx(lost_s, abs=1.5 / CODES_A_SECOND)
+    assert match.shift_s == pytest.approx(lost_s, abs=1.5 / CODES_PER_SECOND)
     assert match.share > 0.9
     assert match.shared_s == pytest.approx(25 - lost_s, abs=2)
 
@@ -145,9 +145,9 @@ def test_a_data_set_knows_its_copies(folder: Path) -> None:
 def test_a_second_run_hears_nothing(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache = tmp_path / "cache.journal"
+    cache = tmp_path / "cache.db"
     (folder / "jazz" / "bad.wav").unlink()
     dataset = scan_folder(folder)
     first = with_duplicates(dataset, cache=cache, workers=2)
-    monkeypatch.setattr("deepmusic.audio.heard._listen", lambda *_: 1 / 0)
+    monkeypatch.setattr("deepmusic.audio.scan._measure", lambda *_: 1 / 0)
     assert with_duplicates(dataset, cache=cache) == first

@@ -1,11 +1,15 @@
-from .decoding import AudioStream as AudioStream, open_audio as open_audio
-from .finding import (
+from .decode import (
+    Audio as Audio,
+    AudioStream as AudioStream,
+    load as load,
+    open_audio as open_audio,
+)
+from .find import (
     AUDIO_EXTENSIONS as AUDIO_EXTENSIONS,
     NotAudio as NotAudio,
     find_audio as find_audio,
 )
-from .loading import Audio as Audio, load as load
-from .log_mel import (
+from .mel import (
     LogMelConfig as LogMelConfig,
     LogMelStream as LogMelStream,
     log_mel as log_mel,

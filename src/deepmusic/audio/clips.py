@@ -15,7 +15,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from deepmusic.audio.decoding import open_audio
+from deepmusic.audio.decode import open_audio
 from deepmusic.audio.sources import Source, name_of, open_source
 from deepmusic.errors import AudioError
 

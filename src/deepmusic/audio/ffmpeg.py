@@ -112,7 +112,7 @@ class FfmpegReader:
         if waiting:
             yield np.concatenate(waiting, axis=1).T, kind[0]
 
-    def promised_s(self) -> float | None:
+    def header_s(self) -> float | None:
         """Seconds that the container promises; None where the number is only a guess."""
         if _GUESSING.intersection(self._container.format.name.split(",")):
             return None

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from deepmusic.errors import ShapeError
 
-CODES_A_SECOND = 8
+CODES_PER_SECOND = 8
 """Codes a second of sound, whatever the sample rate."""
 
 _LEAST_RATE = 3100  # of all recordings before their spectra are taken
@@ -46,7 +46,7 @@ def acoustic_fingerprint(samples: NDArray[np.float32], sample_rate: int) -> NDAr
         sample_rate: samples per second, from 1000; below 2,700 Hz the upper bands are lost.
 
     Returns:
-        ``(codes,)`` uint32, :data:`CODES_A_SECOND` of them for each second beyond the first half;
+        ``(codes,)`` uint32, :data:`CODES_PER_SECOND` of them for each second beyond the first half;
         0 where there is nothing to tell.
 
     Raises:
@@ -119,7 +119,7 @@ class FingerprintStream:
         # Buffers live as long as the stream: fresh memory for each block costs more than the sums.
         self._row = np.zeros(0, np.float32)  # samples that do not make one of the lower rate yet
         self._before = np.float32(0)  # what the first half of the filter makes of the row before
-        seconds = _BATCH / CODES_A_SECOND + _PIECE_S + 2
+        seconds = _BATCH / CODES_PER_SECOND + _PIECE_S + 2
         self._low = np.zeros(round(plan.sample_rate * seconds), np.float32)
         self._views = sliding_window_view(self._low, len(plan.window))
         self._low_start, self._low_end = 0, 0  # places in the recording
@@ -182,12 +182,14 @@ class FingerprintStream:
         """Turn what is held into codes, if it is enough for ``least`` spectra."""
         plan = self._plan
         while True:
-            room = (self._low_end - len(plan.window)) / plan.sample_rate * CODES_A_SECOND
+            room = (self._low_end - len(plan.window)) / plan.sample_rate * CODES_PER_SECOND
             ready = min(_BATCH, int(np.floor(room)) + 1 - self._frames)
             if ready < least or ready < 1:
                 return
             places = np.arange(self._frames, self._frames + ready + 1)
-            starts = (places * plan.sample_rate / CODES_A_SECOND).astype(np.int64) - self._low_start
+            starts = (places * plan.sample_rate / CODES_PER_SECOND).astype(
+                np.int64
+            ) - self._low_start
             windowed = self._windowed[:ready]
             np.multiply(self._views[starts[:-1]], plan.window, out=windowed)
             # SciPy's is quicker, but takes longer to import than it saves in a hundred files

@@ -99,7 +99,7 @@ class SndfileReader:
             if len(block) < frames:
                 return
 
-    def promised_s(self) -> float | None:
+    def header_s(self) -> float | None:
         """Seconds that the header promises; None where the number is only a guess."""
         if self._sound.format == "MP3" and not self._has_frame_count():
             return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from deepmusic.audio.log_mel import LogMelConfig, mel_filters
+from deepmusic.audio.mel import LogMelConfig, mel_filters
 from deepmusic.errors import ShapeError
 
 

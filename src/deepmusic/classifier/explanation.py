@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deepmusic.audio import LogMelConfig, segment_batches, wrap
-from deepmusic.audio.log_mel import mel_filters
+from deepmusic.audio.mel import mel_filters
 from deepmusic.classifier.inference import Classifier
 from deepmusic.classifier.model import CapsuleClassifier, Views, views
 from deepmusic.classifier.spectrograms import is_silent, whole_spectrogram

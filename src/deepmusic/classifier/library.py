@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Protocol
 
-from deepmusic.audio.finding import find_audio
+from deepmusic.audio.find import find_audio
 from deepmusic.classifier.results import ResultsFile, content_hash
 from deepmusic.classifier.verdict import Verdict
 from deepmusic.classifier.workers import Workers

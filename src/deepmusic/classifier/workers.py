@@ -221,7 +221,7 @@ def serve(hear: Callable[..., Verdict]) -> NoReturn:
     threading.Thread(target=_take, args=(requests,), daemon=True).start()
     try:
         # while the caller reads the model
-        import deepmusic.audio.decoding
+        import deepmusic.audio.decode
         import deepmusic.classifier.inference  # noqa: F401
 
         classifier = requests.get()

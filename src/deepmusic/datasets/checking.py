@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from deepmusic.audio import AUDIO_EXTENSIONS, NotAudio
-from deepmusic.audio.heard import LONGEST_S, Heard, hear_files
+from deepmusic.audio.scan import MAX_SECONDS, AudioScan, scan_files
 from deepmusic.datasets.artists import group_tracks
 from deepmusic.datasets.duplicates import SoundMatch, grouped, sound_matches
 from deepmusic.datasets.folder import FolderDataset, Track
@@ -106,7 +106,7 @@ class CheckedFile:
 
     path: str
     findings: tuple[Finding, ...]
-    heard: Heard
+    heard: AudioScan
     sound_group: str | None = None
     track: Track | None = None
     parts: tuple[str, ...] = ()
@@ -178,8 +178,8 @@ def check_files(
     cache: str | os.PathLike[str] | None = None,
     workers: int = 1,
     dask: str | None = None,
-    max_seconds: float = LONGEST_S,
-    on_heard: Callable[[Heard], object] | None = None,
+    max_seconds: float = MAX_SECONDS,
+    on_heard: Callable[[AudioScan], object] | None = None,
 ) -> CheckReport:
     """Decode every file and report what is wrong, with the file and with the whole.
 
@@ -191,7 +191,7 @@ def check_files(
             sound may stand in two parts of a fold.
         checksums: a table of lines ``CHECKSUM  PATH`` (MD5, SHA-1 or SHA-256; paths from the
             table's folder), such as FMA's ``checksums``.
-        cache: a journal to keep what is heard in; a second run hears only new and changed files.
+        cache: a store of scans; a second run scans only new and changed files.
         workers: processes on this machine; one does all in this process.
         dask: address of the scheduler of a Dask cluster whose workers see the same files, instead.
         max_seconds: no more than this of a file is heard.
@@ -219,14 +219,14 @@ def check_files(
     sums = None if checksums is None else _read_checksums(Path(checksums))
     parts = {} if splits is None else _read_parts(Path(splits))
     heard = {
-        entry.path: Heard(entry.path, code=entry.code, error=entry.error)
+        entry.path: AudioScan(entry.path, code=entry.code, error=entry.error)
         for entry in order
         if isinstance(entry, NotAudio)
     }
     if on_heard is not None:
         for broken_one in heard.values():
             on_heard(broken_one)
-    for found in hear_files(
+    for found in scan_files(
         [entry for entry in order if isinstance(entry, str)],
         hashes={path: track.content_hash for path, track in tracks.items()} if tracks else None,
         cache=cache,
@@ -247,7 +247,7 @@ def check_files(
     if sums is not None:
         for path, finding in sums.findings([heard[path] for path in paths]):
             found_of.setdefault(path, []).append(finding)
-            heard.setdefault(path, Heard(path))
+            heard.setdefault(path, AudioScan(path))
     tracks = {path: replace(track, sound_group=groups.get(path)) for path, track in tracks.items()}
     for path, finding in _conflicts(tracks, groups):
         found_of[path].append(finding)
@@ -339,7 +339,7 @@ def _place(entry: str | NotAudio) -> str:
     return entry if isinstance(entry, str) else entry.path
 
 
-def _alone(heard: Heard) -> list[Finding]:
+def _alone(heard: AudioScan) -> list[Finding]:
     """What is to be said about a file whatever the others are."""
     if heard.code:
         return [Finding(heard.code, heard.error)]
@@ -376,7 +376,7 @@ class _Copies:
         heard: each file.
     """
 
-    def __init__(self, heard: Sequence[Heard]) -> None:
+    def __init__(self, heard: Sequence[AudioScan]) -> None:
         self._of_bytes: dict[str, list[str]] = {}
         for one in heard:
             if one.sha256:
@@ -519,7 +519,7 @@ class _Checksums:
     algorithm: str
     of_path: dict[str, str]
 
-    def findings(self, heard: Sequence[Heard]) -> Iterator[tuple[str, Finding]]:
+    def findings(self, heard: Sequence[AudioScan]) -> Iterator[tuple[str, Finding]]:
         """What is to be said of each file, and of those that are not there."""
         absolute = {os.path.abspath(one.path): one for one in heard}
         for place, one in absolute.items():
@@ -527,8 +527,8 @@ class _Checksums:
             if wanted is None:
                 if not one.code:
                     yield one.path, Finding("unlisted", f"{self.table} does not name it.")
-            elif one.digest and one.digest != wanted:
-                said = f"Its {self.algorithm} is {one.digest}, not {wanted} as {self.table} says."
+            elif one.checksum and one.checksum != wanted:
+                said = f"Its {self.algorithm} is {one.checksum}, not {wanted} as {self.table} says."
                 yield one.path, Finding("checksum", said)
         folders = {os.path.dirname(place) for place in absolute}
         for place in sorted(self.of_path.keys() - absolute.keys()):

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.audio.heard import hear_files
+from deepmusic.audio.scan import scan_files
 from deepmusic.datasets.folder import FolderDataset
 
 LEAST_SHARED_S = 5.0
@@ -26,7 +26,7 @@ LEAST_SHARE = 0.5
 
 Fingerprint = NDArray[np.uint32]
 
-_CODES_A_SECOND = 8  # of deepmusic.audio.fingerprint, which is not loaded without need
+_CODES_PER_S = 8  # of deepmusic.audio.fingerprint, which is not loaded without need
 _KEY_BITS = (20, 26)
 """Codes meet in the index if so many of their bits agree: the more the more codes there are, so
 that a code meets about one stranger, however many recordings there are."""
@@ -116,7 +116,7 @@ def sound_matches(fingerprints: Sequence[Fingerprint]) -> list[SoundMatch]:
         if match is not None:
             shift, shared, share = match
             matches.append(
-                SoundMatch(first, second, shift / _CODES_A_SECOND, shared / _CODES_A_SECOND, share)
+                SoundMatch(first, second, shift / _CODES_PER_S, shared / _CODES_PER_S, share)
             )
     return matches
 
@@ -234,7 +234,7 @@ def _compare(
             best, most = around, count
     shared = int(np.count_nonzero(covered))
     share = shared / max(1, int(np.count_nonzero(shorter)))
-    if shared < LEAST_SHARED_S * _CODES_A_SECOND or share < LEAST_SHARE:
+    if shared < LEAST_SHARED_S * _CODES_PER_S or share < LEAST_SHARE:
         return None
     return best, shared, share
 
@@ -308,7 +308,7 @@ def with_duplicates(
     Args:
         dataset: its tracks.
         workers: processes on this machine; one does all in this process.
-        cache: a journal to keep what is heard in, so that a second run hears only what is new;
+        cache: a store of scans, so that a second run scans only what is new;
             made if it does not exist. None keeps nothing.
         on_progress: called in this thread with the recordings heard and those there are.
 
@@ -323,7 +323,7 @@ def with_duplicates(
     hashes = {path: content for content, path in of_hash.items()}
     heard: dict[str, Fingerprint] = {}
     for done, found in enumerate(
-        hear_files(hashes, hashes=hashes, cache=cache, workers=workers), start=1
+        scan_files(hashes, hashes=hashes, cache=cache, workers=workers), start=1
     ):
         if not found.code:
             heard[found.sha256] = found.fingerprint

@@ -10,7 +10,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from deepmusic.audio import LogMelConfig
-from deepmusic.audio.log_mel import mel_power
+from deepmusic.audio.mel import mel_power
 from deepmusic.errors import RequestError
 from deepmusic.features.chroma import chroma_filters, fold_filters, normalised
 from deepmusic.features.constant_q import BINS, ConstantQ, highest_hz

@@ -15,7 +15,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from deepmusic.audio import LogMelConfig
-from deepmusic.audio.log_mel import mel_power
+from deepmusic.audio.mel import mel_power
 from deepmusic.errors import AudioError
 from deepmusic.features.chroma import (
     CLASSES,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.audio.heard import VERSION
+from deepmusic.audio.scan import VERSION
 from deepmusic.datasets.duplicates import with_duplicates
 from deepmusic.datasets.folder import FolderDataset, Problem, Track
 from deepmusic.datasets.loading import LoadedDataset, load_dataset

@@ -1,0 +1,403 @@
+"""Decodes any sound file to mono float32 blocks at one sample rate, in bounded memory.
+
+libsndfile reads first. Where it refuses a file, fails in mid-stream or leaves bytes unread, FFmpeg
+decodes the file from its start and continues where libsndfile stopped: no sound is delivered
+twice, and intact files cost nothing extra. The length that a header claims is never allocated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from deepmusic.audio.libsndfile import SndfileReader
+from deepmusic.audio.sources import Source, name_of, open_source
+from deepmusic.errors import AudioError
+
+if TYPE_CHECKING:
+    from deepmusic.audio.ffmpeg import FfmpegReader
+
+RATES_HZ = (1000, 3_072_000)
+"""Credible sample rates: less cannot hold music, the upper end is raw DSD."""
+
+SHORTEST_S = 0.02
+"""A file with less sound than this is refused."""
+
+_LARGEST = 2.0**32  # beyond any integer stored as float; squares and sums stay finite in float32
+_PADDING_S = 0.25  # a header that promises this much more is encoder padding
+_EMPTY = np.empty(0, np.float32)
+
+OnBlock = Callable[[NDArray[np.float32], int, str], object]
+"""Takes a block as it was decoded, ``(n, channels)``, its rate in Hz and its codec."""
+
+
+@dataclass(frozen=True)
+class Audio:
+    """Sound in memory.
+
+    Args:
+        samples: ``(n,)`` float32, mono.
+        sample_rate: samples per second.
+        duration_s: seconds of ``samples``.
+        source_rate: samples per second in the file (at its start).
+        channels: channels in the file (at its start).
+        warning: how much was decoded and why not more, when sound was lost; usually None.
+    """
+
+    samples: NDArray[np.float32]
+    sample_rate: int
+    duration_s: float
+    source_rate: int
+    channels: int
+    warning: str | None = None
+
+
+class AudioStream:
+    """Mono blocks of about a second; made by :func:`open_audio`.
+
+    Iterate once, inside a ``with`` block or to the end: both close the file. Each stream belongs to
+    one thread at a time; different streams may run in different threads.
+
+    Attributes:
+        sample_rate: of the blocks in Hz; the file's own, at its start, where none was requested.
+        source_rate, channels: of the file, at its start.
+        decoder: ``"libsndfile"`` or ``"ffmpeg"``: which one decoded the latest block.
+        container, codec: short names such as ``"wav"`` and ``"pcm_s16"``, by that decoder.
+        duration_s: seconds of sound decoded so far.
+        warning: one sentence on how much was decoded when sound was lost, damaged or cut off;
+            valid once the blocks are exhausted.
+        faults: codes of what the warning says: ``header_length`` (the header promises more),
+            ``cut_off`` (the end is missing), ``damaged`` (parts cannot be decoded),
+            ``not_finite_samples`` and ``too_long`` (more than ``max_seconds``).
+        header_s: seconds that the header promises; None where it is only a guess.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        sample_rate: int | None,
+        max_seconds: float,
+        block_s: float,
+        on_block: OnBlock | None,
+    ) -> None:
+        self.sample_rate = sample_rate or 0  # until the first block is decoded
+        self.source_rate = self.channels = 0
+        self.decoder = self.container = self.codec = ""
+        self.duration_s = 0.0
+        self.warning: str | None = None
+        self.faults: tuple[str, ...] = ()
+        self.header_s: float | None = None
+        self._max_seconds = max_seconds
+        self._name = name_of(source)
+        self._block_s = block_s
+        self._on_block = on_block
+        self._lost: dict[str, str] = {}  # fault -> why less was decoded than there seems to be
+        self._samples = 0
+        self._invalid = 0  # samples that are NaN, infinite or absurdly large
+        self._file, self._is_ours = open_source(source)
+        self._generator = self._resampled()
+        try:
+            # Decode the first block now, so that a file without sound is refused on opening.
+            first = next(self._generator, _EMPTY)
+        except BaseException:
+            self.close()
+            raise
+        self._blocks = chain([first] if len(first) else [], self._generator)
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        return self
+
+    def __next__(self) -> NDArray[np.float32]:
+        return next(self._blocks)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop decoding and close the file, unless the caller opened it."""
+        self._generator.close()
+        self._blocks = chain()
+        if self._is_ours:
+            self._file.close()
+
+    def _resampled(self) -> Generator[NDArray[np.float32], None, None]:
+        """Mono blocks at the requested rate; checks at the end."""
+        resampler: soxr.ResampleStream | None = None
+        current = 0
+        for mono, rate in chain(self._mono(), [(_EMPTY, 0)]):  # the last pair flushes
+            if rate != current:
+                if resampler is not None:
+                    tail = resampler.resample_chunk(_EMPTY, last=True)
+                    if len(tail):
+                        yield tail
+                current = rate
+                self.sample_rate = self.sample_rate or rate
+                resampler = None
+                if rate not in (0, self.sample_rate):
+                    resampler = soxr.ResampleStream(
+                        rate, self.sample_rate, 1, "float32", quality="HQ"
+                    )
+            block = mono if resampler is None else resampler.resample_chunk(mono)
+            if len(block):
+                yield block
+        self._conclude()
+        if self._is_ours:
+            self._file.close()
+
+    def _mono(self) -> Iterator[tuple[NDArray[np.float32], int]]:
+        """Finite mono blocks and their rate, up to ``max_seconds``."""
+        for block, rate in self._decoded():
+            room = round((self._max_seconds - self.duration_s) * rate)
+            if room <= 0:
+                self._lost["too_long"] = "longer files are decoded only up to here"
+                return
+            block = block[:room]
+            if self._on_block is not None:
+                self._on_block(block, rate, self.codec)
+            if not self.source_rate:
+                self.source_rate, self.channels = rate, block.shape[1]
+            mono = _to_mono(block)
+            if not (mono.min() >= -_LARGEST and mono.max() <= _LARGEST):  # also if there is a NaN
+                valid = np.abs(mono) <= _LARGEST
+                mono = np.where(valid, mono, np.float32(0))
+                self._invalid += len(mono) - int(np.count_nonzero(valid))
+            self._samples += len(mono)
+            self.duration_s += len(mono) / rate
+            yield mono, rate
+
+    def _decoded(self) -> Iterator[tuple[NDArray[np.float32], int]]:
+        """Blocks ``(n, channels)`` and their rate."""
+        refusal: AudioError | None = None
+        try:
+            reader = SndfileReader(self._file)
+        except AudioError as error:
+            refusal = error
+        else:
+            with closing(reader):
+                if _is_rate(reader.sample_rate):
+                    self._name_format(reader)
+                    for block in reader.blocks(self._block_s):
+                        yield block, reader.sample_rate
+                    self.header_s = reader.header_s()
+                    if reader.is_cut_off():
+                        self._lost["cut_off"] = "its end is missing"
+                    if self.duration_s and not reader.came_short():
+                        return
+                else:
+                    refusal = self._bad_rate(reader.sample_rate)
+        yield from self._decoded_by_ffmpeg(refusal)
+
+    def _decoded_by_ffmpeg(
+        self, refusal: AudioError | None
+    ) -> Iterator[tuple[NDArray[np.float32], int]]:
+        """The sound that follows what libsndfile decoded."""
+        from deepmusic.audio.ffmpeg import FfmpegReader  # most files never need it
+
+        try:
+            reader = FfmpegReader(self._file)
+        except AudioError as error:
+            if self.duration_s:
+                self._lost["damaged"] = "the rest cannot be decoded"
+                return
+            raise self._no_sound(refusal, error) from error
+        with closing(reader):
+            for block, rate in reader.blocks(skip_s=self.duration_s):
+                if not _is_rate(rate):
+                    raise self._bad_rate(rate)
+                self._name_format(reader)
+                yield block, rate
+            if reader.failed:
+                self._lost["damaged"] = "the rest cannot be decoded"
+            elif reader.damaged:
+                self._lost["damaged"] = "damaged parts were left out"
+            if refusal is not None and self.header_s is None:
+                self.header_s = reader.header_s()
+
+    def _name_format(self, reader: SndfileReader | FfmpegReader) -> None:
+        self.decoder, self.container, self.codec = reader.name, reader.container, reader.codec
+
+    def _conclude(self) -> None:
+        """Refuse a file without sound, and describe what was lost."""
+        if not self._samples:
+            raise AudioError(
+                f"{self._name} holds no sound that can be decoded: it is empty inside, damaged or "
+                "in an unknown coding.",
+                code="no_sound",
+            )
+        if self._invalid == self._samples:
+            raise AudioError(
+                f"{self._name} holds no sound: every sample is NaN, infinite or absurdly large.",
+                code="not_finite",
+            )
+        if self.duration_s < SHORTEST_S:
+            raise AudioError(
+                f"{self._name} is too short: {self.duration_s * 1000:.3g} ms of sound.",
+                code="too_short",
+            )
+        if self.header_s is not None and self.header_s - self.duration_s > _PADDING_S:
+            promise = f"its header promises {_in_words(self.header_s)}"
+            self._lost = {"header_length": promise, **self._lost}
+        if self._invalid:
+            self._lost["not_finite_samples"] = (
+                f"{self._invalid} samples that were NaN, infinite or absurdly large were silenced"
+            )
+        if self._lost:
+            reasons = "; ".join(self._lost.values())
+            self.warning = f"{_in_words(self.duration_s)} of sound was decoded: {reasons}."
+            self.faults = tuple(self._lost)
+
+    def _bad_rate(self, rate: int) -> AudioError:
+        return AudioError(
+            f"{self._name} claims {rate:,} samples per second, which no music has; its header is "
+            "damaged.",
+            code="bad_rate",
+        )
+
+    def _no_sound(self, first: AudioError | None, second: AudioError) -> AudioError:
+        """Why neither decoder could open the file."""
+        if first is not None and first.code == "bad_rate":
+            return first
+        code, reason = second.code, "is not a sound file that libsndfile or FFmpeg can read"
+        if code == "no_sound_track":
+            reason = "has no sound track"
+        elif code == "unknown_codec":
+            reason = "is in a coding that neither libsndfile nor FFmpeg supports"
+        elif first is None:
+            code, reason = "no_sound", "has the header of a sound file and no sound after it"
+        return AudioError(f"{self._name} {reason}.", code=code)
+
+
+def open_audio(
+    source: Source,
+    *,
+    sample_rate: int | None = 22050,
+    max_seconds: float = 6 * 3600.0,
+    block_s: float = 1.0,
+    on_block: OnBlock | None = None,
+) -> AudioStream:
+    """Open a sound file, or the sound of a video, as a stream of mono blocks.
+
+    Args:
+        source: a path, or a binary file object that can seek (read from its start, left open).
+        sample_rate: samples per second of the blocks; None keeps the rate of the file's start.
+        max_seconds: more sound than this is not read, and the warning says so.
+        block_s: about how many seconds per block, at most; many channels or a high rate make
+            blocks shorter, and so does FFmpeg.
+        on_block: called with each block as it was decoded, float32 ``(n, channels)``, full scale
+            at 1, its rate and its codec, before the channels are mixed; it must not change the
+            block. It gets the first block before this function returns.
+
+    Returns:
+        An iterator of float32 arrays ``(n,)``, to be used in a ``with`` block.
+
+    Raises:
+        AudioError: there is no sound; ``code`` is one of ``missing``, ``directory``,
+            ``not_a_file`` (a pipe, a device), ``permission``, ``unreadable``, ``not_seekable``,
+            ``empty``, ``not_audio``, ``no_sound_track``, ``unknown_codec``, ``no_sound``,
+            ``bad_rate``; while iterating also ``too_short``, ``not_finite`` (every sample is NaN or
+            infinite) and ``no_sound``.
+        ValueError: ``sample_rate``, ``max_seconds`` or ``block_s`` is out of range.
+
+    Example:
+        >>> with open_audio("song.mp3") as stream:  # doctest: +SKIP
+        ...     peak = max(float(abs(block).max()) for block in stream)
+    """
+    if sample_rate is not None and not _is_rate(sample_rate):
+        raise ValueError(f"sample_rate is {RATES_HZ[0]} to {RATES_HZ[1]} Hz; got {sample_rate}")
+    if not max_seconds > 0:
+        raise ValueError(f"max_seconds is above 0; got {max_seconds}")
+    if not block_s > 0:
+        raise ValueError(f"block_s is above 0; got {block_s}")
+    return AudioStream(
+        source, sample_rate=sample_rate, max_seconds=max_seconds, block_s=block_s, on_block=on_block
+    )
+
+
+def load(
+    source: Source,
+    *,
+    sample_rate: int = 22050,
+    offset_s: float = 0.0,
+    seconds: float | None = None,
+    max_seconds: float = 6 * 3600.0,
+) -> Audio:
+    """Read a sound file, or a part of it, into memory as mono float32.
+
+    Args:
+        source: a path, or a binary file object that can seek.
+        sample_rate: samples per second of the result.
+        offset_s: seconds to skip at the start.
+        seconds: seconds to read at most; None reads to the end.
+        max_seconds: as in :func:`open_audio`.
+
+    Returns:
+        The samples and facts on the file. An hour takes 318 MB at the default rate: for long files
+        prefer :func:`open_audio`.
+
+    Raises:
+        AudioError: as in :func:`open_audio`; ``too_short`` if nothing is left after ``offset_s``.
+        ValueError: a number is out of range.
+    """
+    if offset_s < 0 or (seconds is not None and seconds <= 0):
+        raise ValueError(f"offset_s >= 0 and seconds > 0 must hold; got {offset_s}, {seconds}")
+    first = round(offset_s * sample_rate)
+    last = None if seconds is None else first + round(seconds * sample_rate)
+    kept: list[NDArray[np.float32]] = []
+    position = 0
+    with open_audio(source, sample_rate=sample_rate, max_seconds=max_seconds) as stream:
+        for block in stream:
+            end = len(block) if last is None else last - position
+            kept.append(block[max(0, first - position) : end])
+            position += len(block)
+            if last is not None and position >= last:
+                break
+        samples = np.concatenate(kept)
+        if not len(samples):
+            raise AudioError(
+                f"{name_of(source)} ends before {offset_s:g} s: it has only "
+                f"{stream.duration_s:.1f} s of sound.",
+                code="too_short",
+            )
+        return Audio(
+            samples=samples,
+            sample_rate=sample_rate,
+            duration_s=len(samples) / sample_rate,
+            source_rate=stream.source_rate,
+            channels=stream.channels,
+            warning=stream.warning,
+        )
+
+
+def _is_rate(sample_rate: int) -> bool:
+    return RATES_HZ[0] <= sample_rate <= RATES_HZ[1]
+
+
+def _to_mono(block: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean of the channels of ``(n, channels)``."""
+    # summed one channel at a time: NumPy's mean over a short last axis is ten times slower
+    channels = block.shape[1]
+    if channels == 1:
+        return np.ascontiguousarray(block[:, 0])
+    with np.errstate(over="ignore", invalid="ignore"):
+        mono = block[:, 0] + block[:, 1]
+        for channel in range(2, channels):
+            mono += block[:, channel]
+        mono *= np.float32(1 / channels)
+    return mono
+
+
+def _in_words(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

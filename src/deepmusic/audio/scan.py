@@ -1,0 +1,349 @@
+"""One decoding pass over a file: duration, levels, faults, hash and acoustic fingerprint.
+
+Levels are measured before the channels are mixed: the mean of two channels hides clipping, and
+channels of opposite phase cancel. Scans can be kept in a :class:`~deepmusic.store.Store`, so that a
+second run, a renamed file or a run that was killed costs nothing twice.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepmusic.errors import AudioError, reason_of
+from deepmusic.files import open_regular
+from deepmusic.parallel import map_files
+from deepmusic.store import Store
+
+VERSION = 2
+"""Of the measures and of the fingerprint; scans of another version are not reused."""
+
+MAX_SECONDS = 6 * 3600.0
+"""The longest part of a file that is decoded by default."""
+
+SILENCE_DB = -60.0
+"""A 50 ms frame is silent if the RMS of its loudest channel, offset removed, is below, in dBFS."""
+
+CLIPPED_RUN = 3
+"""Shortest run of samples at full scale that counts as clipping: a peak may touch it once."""
+
+_BLOCK_S = 3.0  # long blocks amortize the cost per call
+_FRAMES_PER_SECOND = 20
+_SILENT = 10 ** (SILENCE_DB / 10)
+# The largest value of a coding, a little less than 1; elsewhere that of 16 bits.
+_FULL_SCALE = {
+    "pcm_u8": 127 / 128,
+    "pcm_s8": 127 / 128,
+    "pcm_mulaw": 32124 / 32768,
+    "pcm_alaw": 32256 / 32768,
+}
+_FULL_SCALE_16 = 32767 / 32768
+_LARGEST = 2.0**32  # as in decode.py; squares stay finite
+
+
+@dataclass(frozen=True, eq=False)
+class AudioScan:
+    """What one decoding pass measured.
+
+    Args:
+        path: the file.
+        code: empty if there is sound; else why there is none: a code of
+            :func:`deepmusic.audio.open_audio`, ``memory``, ``unexpected`` or ``worker_died``.
+        error: one sentence about the code.
+        sha256: of the file.
+        checksum: another checksum of the file where one was requested, in hexadecimal.
+        size, mtime_ns: of the file; -1 where it cannot be read.
+        duration_s: seconds of sound.
+        header_s: seconds that the header promises; None where it is only a guess.
+        sample_rate, channels: of the file, at its start.
+        container, codec, decoder: as in :class:`deepmusic.audio.AudioStream`.
+        faults: codes of lost or damaged sound, as in :class:`deepmusic.audio.AudioStream`.
+        warning: one sentence about the faults.
+        peak: largest absolute sample; full scale is 1, and lossy codings exceed it.
+        offset: mean of the channel whose mean is farthest from 0.
+        silent_share: share of the time below -60 dBFS in all channels.
+        zero_share: share of the time, in frames of 50 ms, in which every sample is 0.
+        clipped_share: share of samples at full scale, three or more in a row.
+        mono_share: energy of the mean of the channels divided by their mean energy: 1 where they
+            are equal, 0 where they cancel.
+        fingerprint: by :func:`deepmusic.audio.fingerprint.acoustic_fingerprint`.
+    """
+
+    path: str
+    code: str = ""
+    error: str = ""
+    sha256: str = ""
+    checksum: str = ""
+    size: int = -1
+    mtime_ns: int = -1
+    duration_s: float = 0.0
+    header_s: float | None = None
+    sample_rate: int = 0
+    channels: int = 0
+    container: str = ""
+    codec: str = ""
+    decoder: str = ""
+    faults: tuple[str, ...] = ()
+    warning: str = ""
+    peak: float = 0.0
+    offset: float = 0.0
+    silent_share: float = 0.0
+    zero_share: float = 0.0
+    clipped_share: float = 0.0
+    mono_share: float = 1.0
+    fingerprint: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
+
+
+def scan_file(
+    path: str | os.PathLike[str],
+    *,
+    with_hash: bool = True,
+    algorithm: str | None = None,
+    max_seconds: float = MAX_SECONDS,
+) -> AudioScan:
+    """Scan one file; raises nothing, since ``code`` and ``error`` say why there is no sound.
+
+    Args:
+        path: a sound file, or a video.
+        with_hash: whether to take its SHA-256.
+        algorithm: another checksum to take, such as ``"sha1"``.
+        max_seconds: longer files are decoded up to here; the warning says so.
+    """
+    name = os.fspath(path)
+    scan = AudioScan(name)
+    try:
+        status = os.stat(name)
+        scan = replace(scan, size=status.st_size, mtime_ns=status.st_mtime_ns)
+    except (OSError, ValueError):
+        pass  # opening says why
+    try:
+        scan = replace(scan, **_measure(name, max_seconds))
+        sha256 = _digest(name, "sha256") if with_hash else ""
+        return replace(scan, sha256=sha256, checksum=_digest(name, algorithm) if algorithm else "")
+    except Exception as error:  # a bug that one file triggers must not stop the others
+        code, message = reason_of(error, name, "was not scanned")
+        return replace(scan, code=code, error=message)
+
+
+def scan_files(
+    paths: Iterable[str],
+    *,
+    hashes: Mapping[str, str] | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    workers: int = 1,
+    dask: str | None = None,
+    algorithm: str | None = None,
+    max_seconds: float = MAX_SECONDS,
+) -> Iterator[AudioScan]:
+    """Scan many files and yield the results as they complete; cached ones are not decoded again.
+
+    A cached scan is used if the path, size and mtime of a file are unchanged, or its content is.
+
+    Args:
+        paths: of sound files; each is scanned once.
+        hashes: SHA-256 of each path, if already computed.
+        cache: a :class:`~deepmusic.store.Store` of scans; None keeps nothing.
+        workers: processes on this machine; with 1 everything runs in this process.
+        dask: address of a Dask scheduler whose workers are used instead.
+        algorithm: as in :func:`scan_file`.
+        max_seconds: as in :func:`scan_file`.
+
+    Yields:
+        One result per path, in any order.
+
+    Raises:
+        DataError: the cache is something else, or cannot be written.
+        DeepMusicError: the cluster cannot be reached.
+    """
+    settings = {"version": VERSION, "max_seconds": max_seconds}
+    pending = list(dict.fromkeys(paths))
+    with nullcontext() if cache is None else Store(cache, "audio scans", settings) as store:
+        if store is not None:
+            cached = _Cached(store)
+            paths, pending = pending, []
+            for path in paths:
+                scan = cached.find(path, (hashes or {}).get(path), algorithm)
+                if scan is None:
+                    pending.append(path)
+                else:
+                    yield scan
+        function = partial(
+            scan_file, with_hash=hashes is None, algorithm=algorithm, max_seconds=max_seconds
+        )
+        for scan in map_files(function, pending, _crashed, workers=workers, dask=dask):
+            if hashes is not None:
+                scan = replace(scan, sha256=hashes[scan.path])
+            if store is not None and not scan.code:
+                codes = base64.b64encode(scan.fingerprint.astype("<u4").tobytes()).decode()
+                store.put(_key(scan.path), {**asdict(scan), "fingerprint": codes})
+            yield scan
+
+
+class _Cached:
+    """The scans in a store, by path and by content."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._by_hash: dict[str, str] = {}
+        self._sizes: set[int] = set()
+        for key, record in store.items():
+            self._by_hash[record["sha256"]] = key
+            self._sizes.add(record["size"])
+
+    def find(self, path: str, sha256: str | None, algorithm: str | None) -> AudioScan | None:
+        """The scan of a file as it is now, if there is one."""
+        try:
+            status = os.stat(path)
+            state = {"path": path, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+            record = self._store.get(_key(path))
+            if sha256 is not None or record is None or not state.items() <= record.items():
+                if sha256 is None and status.st_size not in self._sizes:
+                    return None  # of another size than all others: new content
+                key = self._by_hash.get(sha256 or _digest(path, "sha256"))
+                record = self._store.get(key) if key else None
+        except (AudioError, OSError, ValueError):
+            return None
+        if record is None:
+            return None
+        if algorithm and len(record["checksum"]) != 2 * hashlib.new(algorithm).digest_size:
+            return None
+        codes = np.frombuffer(base64.b64decode(record["fingerprint"]), "<u4").astype(np.uint32)
+        return AudioScan(
+            **{**record, **state, "faults": tuple(record["faults"]), "fingerprint": codes}
+        )
+
+
+def _key(path: str) -> str:
+    return os.fsencode(path).hex()  # a path need not be valid text
+
+
+def _crashed(path: str) -> AudioScan:
+    return AudioScan(path, code="worker_died", error=f"{path!r} crashed its worker process twice.")
+
+
+def _digest(path: str, algorithm: str) -> str:
+    with open_regular(path, shown=repr(path), noun="sound file", error=AudioError) as file:
+        return hashlib.file_digest(
+            file, lambda: hashlib.new(algorithm, usedforsecurity=False)
+        ).hexdigest()
+
+
+def _measure(path: str, max_seconds: float) -> dict[str, Any]:
+    """Decode a file once; fields of :class:`AudioScan`."""
+    from deepmusic.audio import open_audio
+    from deepmusic.audio.fingerprint import FingerprintStream
+
+    meter = LevelMeter()
+    mono_energy = 0.0
+    with open_audio(
+        path, sample_rate=None, max_seconds=max_seconds, block_s=_BLOCK_S, on_block=meter.add
+    ) as stream:
+        fingerprint = FingerprintStream(stream.sample_rate)
+        for block in stream:
+            fingerprint.add(block)
+            if stream.channels > 1:
+                mono_energy += float(np.dot(block, block))
+        return {
+            "duration_s": round(stream.duration_s, 6),
+            "header_s": stream.header_s,
+            "sample_rate": stream.source_rate,
+            "channels": stream.channels,
+            "container": stream.container,
+            "codec": stream.codec,
+            "decoder": stream.decoder,
+            "faults": stream.faults,
+            "warning": stream.warning or "",
+            **meter.levels(mono_energy if stream.channels > 1 else None),
+            "fingerprint": fingerprint.finish(),
+        }
+
+
+class LevelMeter:
+    """Levels of a recording; give its ``add`` to :func:`~deepmusic.audio.open_audio`."""
+
+    def __init__(self) -> None:
+        self._frames = 0  # samples per channel
+        self._samples = 0  # of all channels together
+        self._peak = 0.0
+        self._energy = 0.0
+        self._sums = np.zeros(0)  # by channel
+        self._clipped = 0
+        self._silent = 0
+        self._zero = 0
+
+    def add(self, block: NDArray[np.float32], sample_rate: int, codec: str) -> None:
+        """Take a block ``(n, channels)``, its rate in Hz and its codec."""
+        length, channels = block.shape
+        if channels > len(self._sums):
+            self._sums = np.pad(self._sums, (0, channels - len(self._sums)))
+        full_scale = np.float32(_FULL_SCALE.get(codec, _FULL_SCALE_16))
+        frame = max(1, sample_rate // _FRAMES_PER_SECOND)
+        whole = length - length % frame
+        for start, end in ((0, whole), (whole, length)):
+            if end > start:
+                self._add_frames(block[start:end], min(frame, end - start), full_scale)
+        self._frames += length
+        self._samples += length * channels
+
+    def levels(self, mono_energy: float | None = None) -> dict[str, float]:
+        """The level fields of :class:`AudioScan`.
+
+        Args:
+            mono_energy: sum of the squared mean of the channels; None for one channel.
+        """
+        frames, samples = max(1, self._frames), max(1, self._samples)
+        is_mono = mono_energy is None or not self._energy
+        mean_square = self._energy / samples
+        return {
+            "peak": self._peak,
+            "offset": float(np.abs(self._sums).max(initial=0.0)) / frames,
+            "silent_share": self._silent / frames,
+            "zero_share": self._zero / frames,
+            "clipped_share": self._clipped / samples,
+            "mono_share": 1.0 if is_mono else (mono_energy or 0.0) / frames / mean_square,
+        }
+
+    def _add_frames(self, block: NDArray[np.float32], frame: int, full_scale: np.float32) -> None:
+        """Measure a block that is a whole number of frames."""
+        ones = np.ones(frame, np.float32)
+        loudest = np.zeros(len(block) // frame)
+        is_zero = np.ones(len(loudest), bool)
+        for channel in range(block.shape[1]):
+            samples = np.ascontiguousarray(block[:, channel])
+            peak = max(float(samples.max()), -float(samples.min()))
+            if not peak <= _LARGEST:  # the decoder silences these samples, too
+                samples = np.where(np.abs(samples) <= _LARGEST, samples, np.float32(0))
+                peak = float(np.abs(samples).max())
+            self._peak = max(self._peak, peak)
+            if peak == 0:
+                continue
+            if peak >= full_scale:
+                self._clipped += _clipped(samples, full_scale)
+            framed = samples.reshape(-1, frame)
+            totals = (framed @ ones).astype(np.float64)
+            # row by row: BLAS is faster at that than einsum
+            energies = np.matmul(framed[:, None, :], framed[:, :, None]).ravel().astype(np.float64)
+            self._sums[channel] += totals.sum()
+            self._energy += energies.sum()
+            is_zero &= energies == 0
+            np.maximum(loudest, energies / frame - (totals / frame) ** 2, out=loudest)
+        self._silent += frame * int(np.count_nonzero(loudest < _SILENT))
+        self._zero += frame * int(np.count_nonzero(is_zero))
+
+
+def _clipped(samples: NDArray[np.float32], full_scale: np.float32) -> int:
+    """Samples at either end of the scale in runs of :data:`CLIPPED_RUN` or more."""
+    indices = np.flatnonzero(np.abs(samples) >= full_scale)
+    signs = samples[indices] > 0
+    breaks = np.flatnonzero((np.diff(indices) != 1) | (signs[1:] != signs[:-1])) + 1
+    runs = np.diff(np.concatenate([[0], breaks, [len(indices)]]))
+    return int(runs[runs >= CLIPPED_RUN].sum())
