@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from deepmusic.audio import open_audio
 from deepmusic.audio.fingerprint import acoustic_fingerprint
 from deepmusic.datasets import scan_folder
-from deepmusic.datasets.duplicates import sound_matches
+from deepmusic.datasets.near_duplicates import sound_matches
 from deepmusic.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,7 +12,7 @@ from deepmusic.cli.output import printable
 
 if TYPE_CHECKING:
     from deepmusic.datasets import FolderDataset
-    from deepmusic.datasets.checking import CheckedFile, CheckReport
+    from deepmusic.datasets.check import CheckedFile, CheckReport
 
 
 @click.command(no_args_is_help=True)
@@ -94,7 +94,7 @@ def check(
 
     from deepmusic.audio import find_audio
     from deepmusic.cli.progress import display
-    from deepmusic.datasets.checking import check_files, report_ending, write_report
+    from deepmusic.datasets.check import check_files, report_ending, write_report
     from deepmusic.datasets.table import TABLE_NAME
 
     if output is not None:

@@ -150,7 +150,7 @@ def _refuse_output(output: str) -> None:
 
 def _heard(dataset: FolderDataset, cache: str, workers: int) -> FolderDataset:
     """The same tracks with near copies found by their sound."""
-    from deepmusic.datasets.duplicates import with_duplicates
+    from deepmusic.datasets.near_duplicates import with_duplicates
 
     with file_progress() as on_progress:
         return with_duplicates(dataset, workers=workers, cache=cache, on_progress=on_progress)

@@ -21,8 +21,8 @@ from deepmusic.cli.output import printable
 from deepmusic.errors import DataError
 
 if TYPE_CHECKING:
-    from deepmusic.datasets.describing import Description, DurationSummary
     from deepmusic.datasets.loading import LoadedDataset
+    from deepmusic.datasets.stats import DatasetStatistics, DurationSummary
 
 _COLUMNS = (
     "genre", "tracks", "share", "artists", "albums", "unknown_artists", "largest_artist",
@@ -101,9 +101,9 @@ def stats(
     for text in {"text": _text, "json": _json, "csv": _csv}[form](found):
         click.echo(text, nl=False)
     if pictures is not None:
-        from deepmusic.datasets.describing_pictures import draw_description
+        from deepmusic.datasets.stats_plot import plot_statistics
 
-        for path in draw_description(found, pictures):
+        for path in plot_statistics(found, pictures):
             click.echo(printable(f"drawn: {path}"), err=True)
     ctx.exit(1 if failures else 0)
 
@@ -114,13 +114,13 @@ def _is_fma(data: str, kind: str | None) -> bool:
     return kind == "fma" or (kind is None and kind_of(data)[0] == "fma")
 
 
-def _of_tables(data: str, subset: str) -> Description:
+def _of_tables(data: str, subset: str) -> DatasetStatistics:
     """FMA by its tables alone."""
-    from deepmusic.datasets.describing import describe_fma
     from deepmusic.datasets.fma import read_fma
+    from deepmusic.datasets.stats import fma_statistics
 
     fma = read_fma(data)
-    found = describe_fma(fma.subset(subset), fma.tree, name=f"FMA {subset}")
+    found = fma_statistics(fma.subset(subset), fma.tree, name=f"FMA {subset}")
     for note in fma.notes:
         click.echo(printable(note), err=True)
     click.echo(printable(f"{data} is taken for FMA; its subset {subset} is counted."), err=True)
@@ -129,9 +129,9 @@ def _of_tables(data: str, subset: str) -> Description:
 
 def _of_files(
     loaded: LoadedDataset, *, decode: bool, cache: str | None, workers: int
-) -> tuple[Description, int]:
+) -> tuple[DatasetStatistics, int]:
     """What files are made of, and how many have no length."""
-    from deepmusic.datasets.describing import describe, measure_durations
+    from deepmusic.datasets.stats import dataset_statistics, measure_durations
 
     dataset = loaded.dataset
     with file_progress() as on_progress:
@@ -145,7 +145,7 @@ def _of_files(
         split = loaded.official_split()
     except DataError:  # there is none, or a part of it is not here
         split = None
-    found = describe(
+    found = dataset_statistics(
         dataset,
         name="GTZAN" if loaded.kind == "gtzan" else None,
         durations={d.path: d.seconds for d in measured if d.seconds is not None},
@@ -155,7 +155,7 @@ def _of_files(
     return found, len(failed)
 
 
-def _text(found: Description) -> Iterator[str]:
+def _text(found: DatasetStatistics) -> Iterator[str]:
     yield f"{printable(found.name)}: {_counted(found)}\n\n"
     width = max([len("genre"), *(len(printable(genre.genre)) for genre in found.genres)])
     width = min(width, 32)
@@ -200,7 +200,7 @@ def _text(found: Description) -> Iterator[str]:
             yield f"{node.tracks:>6,}  {'  ' * (node.depth - 1)}{printable(node.title)}\n"
 
 
-def _counted(found: Description) -> str:
+def _counted(found: DatasetStatistics) -> str:
     said = [f"{found.tracks:,} tracks", f"{len(found.genres)} genres"]
     said.append(f"{found.artists:,} artists" if found.artists else "no artist known")
     if found.albums:
@@ -223,11 +223,11 @@ def _lengths(found: DurationSummary | None) -> str:
     )
 
 
-def _json(found: Description) -> Iterator[str]:
+def _json(found: DatasetStatistics) -> Iterator[str]:
     yield json.dumps(found.to_dict(), indent=1) + "\n"
 
 
-def _csv(found: Description) -> Iterator[str]:
+def _csv(found: DatasetStatistics) -> Iterator[str]:
     """One row a genre."""
     buffer = io.StringIO()
     rows = csv.writer(buffer, lineterminator="\r\n")

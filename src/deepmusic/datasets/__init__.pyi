@@ -13,19 +13,12 @@ from .building_track import (
     BuiltTrack as BuiltTrack,
 )
 from .catalogue import CATALOGUE as CATALOGUE, DataFile as DataFile, fetch as fetch
-from .checking import (
+from .check import (
     CheckedFile as CheckedFile,
     CheckReport as CheckReport,
     check_files as check_files,
     write_report as write_report,
 )
-from .describing import (
-    Description as Description,
-    describe as describe,
-    describe_fma as describe_fma,
-)
-from .describing_pictures import draw_description as draw_description
-from .duplicates import near_duplicates as near_duplicates, with_duplicates as with_duplicates
 from .fma import (
     Fma as Fma,
     GenreLabels as GenreLabels,
@@ -44,6 +37,7 @@ from .folder import (
 from .genre_tree import Genre as Genre, GenreTree as GenreTree
 from .gtzan import fault_filtered_split as fault_filtered_split, read_gtzan as read_gtzan
 from .loading import LoadedDataset as LoadedDataset, load_dataset as load_dataset
+from .near_duplicates import with_duplicates as with_duplicates
 from .remote_zip import RemoteZip as RemoteZip
 from .splits import (
     Fold as Fold,
@@ -56,6 +50,12 @@ from .splits import (
     read_splits as read_splits,
     write_splits as write_splits,
 )
+from .stats import (
+    DatasetStatistics as DatasetStatistics,
+    dataset_statistics as dataset_statistics,
+    fma_statistics as fma_statistics,
+)
+from .stats_plot import plot_statistics as plot_statistics
 from .symbolic import (
     SYMBOLIC as SYMBOLIC,
     Piece as Piece,

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.audio.scan import VERSION
-from deepmusic.datasets.duplicates import with_duplicates
 from deepmusic.datasets.folder import FolderDataset, Problem, Track
 from deepmusic.datasets.loading import LoadedDataset, load_dataset
+from deepmusic.datasets.near_duplicates import with_duplicates
 from deepmusic.errors import DataError
 from deepmusic.files import write_atomically
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deepmusic.datasets.describing import Description, GenreSummary
+from deepmusic.datasets.stats import DatasetStatistics, GenreSummary
 from deepmusic.files import write_atomically
 
 if TYPE_CHECKING:
@@ -34,14 +34,14 @@ _SOURCES = {
 _CLASSES = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
-def draw_description(description: Description, folder: str | os.PathLike[str]) -> list[Path]:
+def plot_statistics(description: DatasetStatistics, folder: str | os.PathLike[str]) -> list[Path]:
     """Draw what there is.
 
     The pictures are ``genres.png``, ``artists.png``, ``tracks-per-artist.png``, ``durations.png``
     and, where there is a tree of genres, ``tree.png``.
 
     Args:
-        description: as :func:`~deepmusic.datasets.describing.describe` gives it.
+        description: as :func:`~deepmusic.datasets.stats.dataset_statistics` gives it.
         folder: where the pictures go; made if need be. Pictures of these names are replaced.
 
     Returns:
@@ -52,7 +52,7 @@ def draw_description(description: Description, folder: str | os.PathLike[str]) -
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    draws: dict[str, tuple[bool, Callable[[Description], Figure]]] = {
+    draws: dict[str, tuple[bool, Callable[[DatasetStatistics], Figure]]] = {
         "genres": (bool(description.genres), _draw_genres),
         "artists": (bool(description.genres and description.artists), _draw_artists),
         "tracks-per-artist": (bool(description.artists), _draw_tracks_per_artist),
@@ -87,13 +87,15 @@ def _shown(name: str, longest: int = _LONGEST_NAME) -> str:
     return clean if len(clean) <= longest else clean[: longest - 1] + "…"
 
 
-def _bar_places(description: Description) -> tuple[tuple[GenreSummary, ...], Figure]:
+def _bar_places(description: DatasetStatistics) -> tuple[tuple[GenreSummary, ...], Figure]:
     """The genres that get a bar, and a figure as tall as they need."""
     genres = description.genres[:_MOST_BARS]
     return genres, _figure(8, 1.3 + 0.26 * max(len(genres), 3))
 
 
-def _finish_bars(axes: Axes, genres: Sequence[GenreSummary], description: Description) -> None:
+def _finish_bars(
+    axes: Axes, genres: Sequence[GenreSummary], description: DatasetStatistics
+) -> None:
     names = axes.set_yticks(range(len(genres)), [_shown(genre.genre) for genre in genres])
     for tick in names:
         tick.label1.set_parse_math(False)
@@ -107,11 +109,11 @@ def _finish_bars(axes: Axes, genres: Sequence[GenreSummary], description: Descri
         )
 
 
-def _title(axes: Axes, description: Description, what: str) -> None:
+def _title(axes: Axes, description: DatasetStatistics, what: str) -> None:
     axes.set_title(f"{_shown(description.name, 40)}: {what}", parse_math=False, fontsize=12)
 
 
-def _draw_genres(description: Description) -> Figure:
+def _draw_genres(description: DatasetStatistics) -> Figure:
     genres, figure = _bar_places(description)
     axes = figure.add_subplot()
     counts = [genre.tracks for genre in genres]
@@ -126,7 +128,7 @@ def _draw_genres(description: Description) -> Figure:
     return figure
 
 
-def _draw_artists(description: Description) -> Figure:
+def _draw_artists(description: DatasetStatistics) -> Figure:
     """Artists of each genre, and how much of it the largest of them has."""
     genres, figure = _bar_places(description)
     left, right = figure.subplots(1, 2, sharey=True, gridspec_kw={"width_ratios": (3, 2)})
@@ -152,7 +154,7 @@ def _draw_artists(description: Description) -> Figure:
     return figure
 
 
-def _draw_tracks_per_artist(description: Description) -> Figure:
+def _draw_tracks_per_artist(description: DatasetStatistics) -> Figure:
     figure = _figure(8, 4.2)
     axes = figure.add_subplot()
     classes = list(_classes(description.tracks_per_artist))
@@ -180,7 +182,7 @@ def _classes(counts: Sequence[int]) -> Iterator[tuple[str, int]]:
         below = end
 
 
-def _draw_durations(description: Description) -> Figure:
+def _draw_durations(description: DatasetStatistics) -> Figure:
     from matplotlib.ticker import FuncFormatter, MultipleLocator, NullFormatter
 
     figure = _figure(8, 4.2)
@@ -234,7 +236,7 @@ def _time(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d} h"
 
 
-def _draw_tree(description: Description) -> Figure:
+def _draw_tree(description: DatasetStatistics) -> Figure:
     """Indented bars, several columns of them, in which each genre has its line."""
     from matplotlib import colormaps
 

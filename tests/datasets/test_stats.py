@@ -19,9 +19,9 @@ from miniature_fma import make_miniature
 from miniature_gtzan import write_gtzan
 
 from deepmusic.datasets import Fold, FolderDataset, Track, scan_folder
-from deepmusic.datasets.describing import describe, describe_fma, measure_durations
-from deepmusic.datasets.describing_pictures import draw_description
 from deepmusic.datasets.fma import read_fma
+from deepmusic.datasets.stats import dataset_statistics, fma_statistics, measure_durations
+from deepmusic.datasets.stats_plot import plot_statistics
 from deepmusic.errors import DataError
 
 
@@ -52,7 +52,7 @@ def test_counts_agree_with_a_slow_count(tracks: list[Track], data: st.DataObject
         for track in tracks
         if data.draw(st.integers(0, 4))
     }
-    found = describe(dataset_of(*tracks), durations=seconds, duration_source="header")
+    found = dataset_statistics(dataset_of(*tracks), durations=seconds, duration_source="header")
     counts = Counter(track.genre for track in tracks)
     assert {genre.genre: genre.tracks for genre in found.genres} == counts
     assert [g.tracks for g in found.genres] == sorted(counts.values(), reverse=True)
@@ -89,25 +89,25 @@ def test_the_same_title_by_others_is_another_album() -> None:
         replace(one, path="a/3", album="greatest hits"),
         replace(one, path="a/4", album=None),
     ]
-    assert describe(dataset_of(*tracks)).albums == 2
+    assert dataset_statistics(dataset_of(*tracks)).albums == 2
 
 
 def test_the_majority_is_that_of_training_and_judged_on_the_test() -> None:
     genres = ["rock"] * 3 + ["jazz"] * 5
     dataset = dataset_of(*(Track(f"a/{n}", g, None, None, str(n)) for n, g in enumerate(genres)))
-    found = describe(dataset, split=Fold((0, 1, 3), (4,), (2, 5, 6, 7)))
+    found = dataset_statistics(dataset, split=Fold((0, 1, 3), (4,), (2, 5, 6, 7)))
     assert (found.majority_genre, found.majority_accuracy, found.majority_part) == (
         "rock",
         0.25,
         "test",
     )
-    found = describe(dataset)
+    found = dataset_statistics(dataset)
     assert (found.majority_genre, found.majority_part) == ("jazz", "all")
 
 
 def test_nothing_is_a_sentence() -> None:
     with pytest.raises(DataError, match="nothing to count"):
-        describe(FolderDataset(Path("music"), (), ()))
+        dataset_statistics(FolderDataset(Path("music"), (), ()))
 
 
 def test_headers_and_decoding_give_lengths(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_what_was_decoded_is_not_decoded_again(tmp_path: Path) -> None:
 def test_fma_is_described_by_its_tables_alone(tmp_path: Path) -> None:
     mini = make_miniature(tmp_path, audio=False)
     fma = read_fma(tmp_path)
-    found = describe_fma(fma.subset("full"), fma.tree, name="FMA full")
+    found = fma_statistics(fma.subset("full"), fma.tree, name="FMA full")
     assert found.tracks == len(mini.rows)
     assert found.without_genre == sum(not row.genre_top for row in mini.rows)
     assert {genre.genre: genre.tracks for genre in found.genres} == Counter(
@@ -186,7 +186,7 @@ def test_fma_is_described_by_its_tables_alone(tmp_path: Path) -> None:
     for node in found.tree:
         assert node.depth == depth[node.parent] + 1
         depth[node.id] = node.depth
-    small = describe_fma(fma.subset("small"), fma.tree)
+    small = fma_statistics(fma.subset("small"), fma.tree)
     assert small.tracks == 24
     assert len(small.genres) == 8
 
@@ -200,13 +200,13 @@ def png_size(path: Path) -> tuple[int, int]:
 def test_pictures_are_drawn_of_what_there_is(tmp_path: Path) -> None:
     make_miniature(tmp_path, audio=False)
     fma = read_fma(tmp_path)
-    found = describe_fma(fma.subset("full"), fma.tree)
+    found = fma_statistics(fma.subset("full"), fma.tree)
     names = ["genres", "artists", "tracks-per-artist", "durations", "tree"]
-    drawn = draw_description(found, tmp_path / "pictures" / "new")
+    drawn = plot_statistics(found, tmp_path / "pictures" / "new")
     assert [path.name for path in drawn] == [f"{name}.png" for name in names]
     assert all(min(png_size(path)) > 200 for path in drawn)
-    bare = describe(dataset_of(Track("a/1", "a", None, None, "1")))
-    drawn = draw_description(bare, tmp_path / "bare")
+    bare = dataset_statistics(dataset_of(Track("a/1", "a", None, None, "1")))
+    drawn = plot_statistics(bare, tmp_path / "bare")
     assert [path.name for path in drawn] == ["genres.png"]
 
 
@@ -220,14 +220,14 @@ def test_pictures_of_odd_names_and_lengths(
         for n in range(max(len(lengths), 6))
     ]
     durations = {track.path: length for track, length in zip(tracks, lengths, strict=False)}
-    found = describe(
+    found = dataset_statistics(
         dataset_of(*tracks), durations=durations, duration_source="decoded", name="$\n"
     )
-    assert len(draw_description(found, tmp_path)) == 4
+    assert len(plot_statistics(found, tmp_path)) == 4
     assert not recwarn.list
 
 
 def test_many_genres_and_artists_make_no_endless_picture(tmp_path: Path) -> None:
     tracks = [Track(f"a/{n}", f"genre {n}", f"Name{n % 1500}", None, str(n)) for n in range(3000)]
-    drawn = draw_description(describe(dataset_of(*tracks)), tmp_path)
+    drawn = plot_statistics(dataset_statistics(dataset_of(*tracks)), tmp_path)
     assert all(max(png_size(path)) < 3000 for path in drawn)

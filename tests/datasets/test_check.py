@@ -24,7 +24,7 @@ from test_fingerprint import RATE, music
 from deepmusic.audio import NotAudio
 from deepmusic.audio.scan import scan_file
 from deepmusic.datasets import Fold, Folds, scan_folder, write_splits
-from deepmusic.datasets.checking import (
+from deepmusic.datasets.check import (
     FAULTS,
     NOTES,
     CheckedFile,
@@ -269,7 +269,7 @@ CHECK_ODD = (
     + """
 import json, sys
 from deepmusic.audio import find_audio
-from deepmusic.datasets.checking import check_files
+from deepmusic.datasets.check import check_files
 
 report = check_files(find_audio(sys.argv[1:]))
 rows = [file.to_dict() for file in report.files]

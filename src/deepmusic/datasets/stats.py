@@ -88,7 +88,7 @@ class TreeNode:
 
 
 @dataclass(frozen=True)
-class Description:
+class DatasetStatistics:
     """What a data set is made of.
 
     Args:
@@ -151,14 +151,14 @@ class _Item:
     part: str = ""
 
 
-def describe(
+def dataset_statistics(
     dataset: FolderDataset,
     *,
     name: str | None = None,
     durations: Mapping[str, float] | None = None,
     duration_source: str = "",
     split: Fold | None = None,
-) -> Description:
+) -> DatasetStatistics:
     """Count what a data set is made of.
 
     Args:
@@ -201,7 +201,9 @@ def _album(track: Track) -> Hashable | None:
     return track.album.casefold(), artist_members(track.artist) or str(Path(track.path).parent)
 
 
-def describe_fma(tracks: pd.DataFrame, tree: GenreTree, *, name: str = "FMA") -> Description:
+def fma_statistics(
+    tracks: pd.DataFrame, tree: GenreTree, *, name: str = "FMA"
+) -> DatasetStatistics:
     """Count what FMA, or a part of it, is made of, from its tables alone.
 
     Args:
@@ -264,7 +266,7 @@ def _described(
     *,
     tree: tuple[TreeNode, ...] = (),
     copies: int = 0,
-) -> Description:
+) -> DatasetStatistics:
     if not items:
         raise DataError(f"{name} has no tracks; there is nothing to count.")
     by_genre: dict[str, list[_Item]] = {}
@@ -274,7 +276,7 @@ def _described(
     genre, accuracy, part = _majority(items)
     artists = Counter(item.artist for item in items if item.artist is not None)
     known = tuple(item.duration_s for item in items if item.duration_s is not None)
-    return Description(
+    return DatasetStatistics(
         name=name,
         tracks=len(items),
         without_genre=sum(item.genre is None for item in items),

@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "audio"))
 from test_fingerprint import RATE, music
 
 from deepmusic.audio.fingerprint import CODES_PER_SECOND, acoustic_fingerprint
-from deepmusic.datasets import duplicates, group_tracks, scan_folder
-from deepmusic.datasets.duplicates import near_duplicates, sound_matches, with_duplicates
+from deepmusic.datasets import group_tracks, near_duplicates as module, scan_folder
+from deepmusic.datasets.near_duplicates import near_duplicates, sound_matches, with_duplicates
 
 
 def prints(*sounds: NDArray[np.float32]) -> list[NDArray[np.uint32]]:
@@ -29,7 +29,7 @@ def noise(seconds: float, seed: int) -> NDArray[np.float32]:
 
 
 def test_both_know_how_many_codes_a_second_has() -> None:
-    assert duplicates._CODES_PER_S == CODES_PER_SECOND
+    assert module._CODES_PER_S == CODES_PER_SECOND
 
 
 @pytest.mark.parametrize("lost_s", [0.0, 1 / 16, 0.2, 3.3, 10.0])
