@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.datasets.folder import FolderDataset, fingerprint, scan_folder
+from deepmusic.datasets.folder import FolderDataset, dataset_digest, scan_folder
 from deepmusic.datasets.splits import Fold, make_folds
 from deepmusic.files import write_atomically
 from deepmusic.studies.baselines import FEATURE_MODELS, count_parameters
@@ -113,7 +113,7 @@ MODELS: dict[str, Model] = {
 
 def fold_mark(dataset: FolderDataset, fold: Fold) -> str:
     """Names a fold by its content: results of other data or other folds are not mixed up."""
-    content = [fingerprint(dataset), fold.train, fold.validation, fold.test]
+    content = [dataset_digest(dataset), fold.train, fold.validation, fold.test]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 

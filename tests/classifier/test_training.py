@@ -22,7 +22,7 @@ from deepmusic.classifier.inference import Classifier
 from deepmusic.classifier.spectrograms import SpectrogramStore
 from deepmusic.classifier.task import ClassifierTask
 from deepmusic.classifier.training import Trained, train_classifier, train_committee
-from deepmusic.datasets import fingerprint, make_folds, make_split, scan_folder, write_splits
+from deepmusic.datasets import dataset_digest, make_folds, make_split, scan_folder, write_splits
 from deepmusic.errors import CheckpointError, DataError, DeepMusicError
 from deepmusic.training import Progress, TrainingConfig, load_weights, read_history
 
@@ -96,7 +96,7 @@ def test_what_is_written(trained: tuple[Trained, list[Any]]) -> None:
 def test_the_file_is_the_classifier(trained: tuple[Trained, list[Any]], music: Path) -> None:
     result = trained[0]
     loaded = Classifier.load(result.run, device="cpu")
-    assert loaded.fingerprint == result.classifier.fingerprint
+    assert loaded.dataset_digest == result.classifier.fingerprint
     assert loaded.genres == ("chords", "clicks")
     assert loaded.card == json.loads(json.dumps(result.classifier.card))
     assert loaded.card["trained_on"] == 32 - result.metrics["test"]["tracks"]
@@ -331,7 +331,7 @@ def test_without_a_test_part(music: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert len(list(cache.iterdir())) == 32
     assert result.classifier.card["trained_on"] == 32
     kept = scan_folder(music)
-    assert result.classifier.card["data"] != fingerprint(kept)  # less the silent and the broken
+    assert result.classifier.card["data"] != dataset_digest(kept)  # less the silent and the broken
 
 
 def test_few_artists_make_fewer_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,7 +123,7 @@ def test_the_official_split_of_gtzan(tmp_path: Path) -> None:
     result = invoke(tmp_path, "-o", tmp_path / "g.json", "--protocol", "official")
     assert result.exit_code == 1  # for the clip that cannot be read
     assert "jazz/jazz.00054.wav" in result.stderr
-    assert "taken for GTZAN" in result.stderr
+    assert "loaded as GTZAN" in result.stderr
     dataset = read_gtzan(tmp_path)
     found = read_splits(tmp_path / "g.json", dataset)
     assert (found.folds, found.protocol) == ((fault_filtered_split(dataset),), "official")
@@ -148,13 +148,13 @@ def test_the_official_split_of_fma_and_its_known_faults(tmp_path: Path) -> None:
 def test_a_csv_and_a_forced_kind(music: Path, tmp_path: Path) -> None:
     result = invoke(music / "tracks.csv", "-o", tmp_path / "c.json", "--no-fingerprint")
     assert result.exit_code == 0
-    assert "taken for a table" in result.stderr
+    assert "loaded as a table" in result.stderr
     assert len(parts_of(tmp_path / "c.json")) == 13
     write_gtzan(tmp_path / "g", names=[f"{g}.{n:05}" for g in ("pop", "jazz") for n in range(5)])
     result = invoke(
         tmp_path / "g/genres", "--as", "folder", "-o", tmp_path / "c.json", "--no-fingerprint"
     )
-    assert "is taken for a folder of genres, as was asked" in result.stderr
+    assert "is loaded as a folder of genres, as requested" in result.stderr
     assert "official" not in result.stderr
 
 

@@ -33,8 +33,8 @@ from miniature_fma import (
 )
 from pandas.testing import assert_frame_equal
 
-from deepmusic.datasets.artists import group_tracks
 from deepmusic.datasets.fma import BAD_CLIPS, Fma, read_fma, track_path
+from deepmusic.datasets.groups import group_tracks
 from deepmusic.errors import DataError
 from deepmusic.features import COLUMNS
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
-from miniature_fma import ROOTS, made_tree, write_genres
+from miniature_fma import ROOTS, read_tree, write_genres
 
 from deepmusic.datasets.genre_tree import Genre, GenreTree
 from deepmusic.errors import DataError
@@ -73,7 +73,7 @@ def test_the_real_tree() -> None:
 
 
 def test_a_tree_of_that_shape_without_the_real_one(tmp_path: Path) -> None:
-    write_genres(tmp_path / "genres.csv", made_tree())
+    write_genres(tmp_path / "genres.csv", read_tree())
     tree = GenreTree.read(tmp_path / "genres.csv")
     assert tree.depth_counts() == {1: 16, 2: 106, 3: 37, 4: 3, 5: 1}
 
@@ -81,7 +81,7 @@ def test_a_tree_of_that_shape_without_the_real_one(tmp_path: Path) -> None:
 def test_frame_and_file_give_one_tree(tmp_path: Path) -> None:
     import pandas as pd
 
-    write_genres(tmp_path / "genres.csv", made_tree())
+    write_genres(tmp_path / "genres.csv", read_tree())
     frame = pd.read_csv(tmp_path / "genres.csv", index_col=0)
     assert list(GenreTree.from_frame(frame)) == list(GenreTree.read(tmp_path / "genres.csv"))
     with pytest.raises(DataError, match="'parent' is missing"):

@@ -22,7 +22,7 @@ from deepmusic.datasets import (
     scan_folder,
     write_splits,
 )
-from deepmusic.datasets.splits import random_folds, random_split, torn_groups
+from deepmusic.datasets.splits import leaking_groups, random_folds, random_split
 from deepmusic.errors import DataError
 
 PARTS = ("train", "validation", "test")
@@ -166,7 +166,7 @@ def test_nothing_that_tracks_share_stands_on_two_sides(
                     assert artist_members(first.artist) or artist_members(second.artist)
                     same_folder = Path(first.path).parent == Path(second.path).parent
                     assert not same_folder or len(Path(first.path).parent.parts) < 2
-        assert torn_groups(fold, group_tracks(made)) == []
+        assert leaking_groups(fold, group_tracks(made)) == []
 
 
 @settings(max_examples=30, deadline=None)
@@ -194,7 +194,7 @@ def test_random_folds_are_even_by_genre_alone(
             assert abs(of_genre[2] - total / folds) < 1
             assert abs(of_genre[1] - 0.25 * (total - of_genre[2])) <= 1
             assert min(of_genre) >= 1
-    assert torn_groups(made[0], group_tracks(dataset.tracks)) == [0]
+    assert leaking_groups(made[0], group_tracks(dataset.tracks)) == [0]
     shuffled = list(dataset.tracks)
     shuffler.shuffle(shuffled)
     other = replace(dataset, tracks=tuple(shuffled))

@@ -20,7 +20,7 @@ from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.classifier.spectrograms import SpectrogramStore
 from deepmusic.datasets import FolderDataset, scan_folder
 from deepmusic.datasets.folder import Track
-from deepmusic.datasets.loading import LoadedDataset
+from deepmusic.datasets.load import LoadedDataset
 from deepmusic.errors import DataError
 from deepmusic.features import COLUMNS, FeatureTable, write_features
 from deepmusic.studies.data import (

@@ -22,18 +22,18 @@ from deepmusic.classifier.model import CapsuleClassifier, Committee
 from deepmusic.classifier.spectrograms import SpectrogramStore, without
 from deepmusic.classifier.task import Augmentation, ClassifierTask, segment_textures
 from deepmusic.datasets import (
+    Fold,
     FolderDataset,
     Folds,
     Problem,
-    Split,
-    fingerprint,
+    dataset_digest,
     group_tracks,
     make_folds,
     make_split,
     read_splits,
     write_splits,
 )
-from deepmusic.datasets.loading import load_dataset
+from deepmusic.datasets.load import load_dataset
 from deepmusic.errors import CheckpointError, DataError
 from deepmusic.files import write_atomically
 from deepmusic.training import Progress, TrainingConfig, draw_history, fit
@@ -160,7 +160,7 @@ def train_classifier(
         committee.eval(),
         calibration,
         card={
-            "data": fingerprint(dataset),
+            "data": dataset_digest(dataset),
             "tracks": len(dataset.tracks),
             "artists": len(set(group_tracks(dataset.tracks))),
             "trained_on": len(known),
@@ -197,7 +197,7 @@ def _fold_of(
     def of(left: FolderDataset) -> Folds:
         sides = [side.get(track.path) for track in left.tracks]
         chosen = (tuple(i for i, s in enumerate(sides) if s == part) for part in parts)
-        return Folds((Split(*chosen),), found.seed, found.protocol)
+        return Folds((Fold(*chosen),), found.seed, found.protocol)
 
     return of
 
@@ -267,7 +267,7 @@ def train_committee(
             pick(part.validation),
             seed=seed,
             augmentation=augmentation,
-            metadata={"data": fingerprint(subset), "member": number},
+            metadata={"data": dataset_digest(subset), "member": number},
             textures=None
             if textures is None or network.config.place_types
             else ([textures[i] for i in part.train], [textures[i] for i in part.validation]),
@@ -306,7 +306,7 @@ class _Network(NamedTuple):
     """One network to train."""
 
     config: ClassifierConfig
-    part: Split
+    part: Fold
     folder: str
     stops: bool  # whether validation may stop it early
     speaks: bool  # whether it is of the committee
@@ -321,7 +321,7 @@ def _networks(config: ClassifierConfig, parts: Folds, tracks: int) -> list[_Netw
     learn from: that calibrates. Without light networks the members' own parts do.
     """
     full, light = config.networks[: config.members], config.networks[config.members :]
-    everything = Split((*range(tracks),), (*range(tracks),), ())
+    everything = Fold((*range(tracks),), (*range(tracks),), ())
     networks = [
         _Network(c, part, f"members/{n}", True, True, not light)
         for n, (c, part) in enumerate(zip(full, parts.folds, strict=False))
@@ -346,7 +346,7 @@ def _parts(dataset: FolderDataset, most: int, seed: int) -> Folds:
     for parts in range(most, 1, -1):
         with suppress(DataError):
             folds = make_folds(dataset, folds=parts, seed=seed)
-            shares = [Split(tuple(sorted((*f.train, *f.validation))), f.test, ()) for f in folds]
+            shares = [Fold(tuple(sorted((*f.train, *f.validation))), f.test, ()) for f in folds]
             return Folds(tuple(shares), seed)
     return Folds((make_split(dataset, test=0, validation=1 / _PARTS, seed=seed),), seed)
 

@@ -14,7 +14,7 @@ from deepmusic.cli.progress import display
 
 if TYPE_CHECKING:
     from deepmusic.datasets.folder import FolderDataset
-    from deepmusic.datasets.loading import LoadedDataset
+    from deepmusic.datasets.load import LoadedDataset
 
 _MAX_LINES = 10
 """Problems printed per reason; a subset of FMA may have fifty thousand."""
@@ -56,7 +56,7 @@ def load_with_progress(
     data: str, kind: Any, table: str | None, subset: str, audio: str | None
 ) -> LoadedDataset:
     """Load a data set, showing progress, and print how it was read."""
-    from deepmusic.datasets.loading import load_dataset
+    from deepmusic.datasets.load import load_dataset
 
     with file_progress() as on_progress:
         loaded = load_dataset(

@@ -20,7 +20,7 @@ from deepmusic.cli.output import printable
 
 if TYPE_CHECKING:
     from deepmusic.datasets.folder import FolderDataset, Track
-    from deepmusic.datasets.loading import LoadedDataset
+    from deepmusic.datasets.load import LoadedDataset
     from deepmusic.datasets.splits import Folds, Protocol
 
 _PARTS = ("train", "validation", "test")
@@ -207,7 +207,7 @@ def _table(made: Folds, dataset: FolderDataset) -> Iterator[str]:
 
 
 def _cell(tracks: Sequence[Track]) -> str:
-    from deepmusic.datasets.artists import artist_members
+    from deepmusic.datasets.groups import artist_members
 
     artists = {members for track in tracks if (members := artist_members(track.artist))}
     return f"  {len(tracks):>7}{len(artists) or '-':>9}"
@@ -217,7 +217,7 @@ def _joined(dataset: FolderDataset) -> Iterator[str]:
     """What keeps tracks together."""
     from collections import Counter
 
-    from deepmusic.datasets.artists import group_tracks, shared_by
+    from deepmusic.datasets.groups import group_tracks, shared_attributes
 
     sizes = Counter(group_tracks(dataset.tracks))
     yield ""
@@ -225,7 +225,9 @@ def _joined(dataset: FolderDataset) -> Iterator[str]:
         f"{len(dataset.tracks)} tracks belong to {len(sizes)} groups; the largest has "
         f"{max(sizes.values())}."
     )
-    shared = {kind: found for kind, found in shared_by(dataset.tracks).items() if found.things}
+    shared = {
+        kind: found for kind, found in shared_attributes(dataset.tracks).items() if found.things
+    }
     if shared:
         yield "shared        things   tracks"
     for kind, found in shared.items():
@@ -237,11 +239,11 @@ def _warnings(
 ) -> Iterator[str]:
     from collections import Counter
 
-    from deepmusic.datasets.artists import group_tracks
-    from deepmusic.datasets.splits import torn_groups
+    from deepmusic.datasets.groups import group_tracks
+    from deepmusic.datasets.splits import leaking_groups
 
     groups = group_tracks(dataset.tracks)
-    torn = max(len(torn_groups(fold, groups)) for fold in made)
+    torn = max(len(leaking_groups(fold, groups)) for fold in made)
     if made.protocol == "random":
         yield (
             "Warning: a random split leaks: the same artists and copies are learned from and "

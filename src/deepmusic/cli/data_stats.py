@@ -21,7 +21,7 @@ from deepmusic.cli.output import printable
 from deepmusic.errors import DataError
 
 if TYPE_CHECKING:
-    from deepmusic.datasets.loading import LoadedDataset
+    from deepmusic.datasets.load import LoadedDataset
     from deepmusic.datasets.stats import DatasetStatistics, DurationSummary
 
 _COLUMNS = (
@@ -109,9 +109,9 @@ def stats(
 
 
 def _is_fma(data: str, kind: str | None) -> bool:
-    from deepmusic.datasets.loading import kind_of
+    from deepmusic.datasets.load import detect_kind
 
-    return kind == "fma" or (kind is None and kind_of(data)[0] == "fma")
+    return kind == "fma" or (kind is None and detect_kind(data) == "fma")
 
 
 def _of_tables(data: str, subset: str) -> DatasetStatistics:

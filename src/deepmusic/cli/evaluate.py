@@ -159,7 +159,7 @@ def _heard(
     from deepmusic.classifier.evaluation import measure
     from deepmusic.classifier.library import classify_library
     from deepmusic.cli.progress import display
-    from deepmusic.datasets.loading import load_dataset
+    from deepmusic.datasets.load import load_dataset
 
     dataset = load_dataset(data, table=tracks).dataset
     protocol, dataset = (None, dataset) if every else _test_part(Path(run), dataset)

@@ -16,7 +16,7 @@ from deepmusic.cli.progress import EVERY_S
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from deepmusic.datasets.loading import LoadedDataset
+    from deepmusic.datasets.load import LoadedDataset
     from deepmusic.datasets.splits import Protocol
     from deepmusic.studies.data import Need, StudyData
     from deepmusic.studies.jobs import Outcome, Plan, Results, StudyConfig

@@ -1,5 +1,4 @@
 from .archives import unpack as unpack
-from .artists import artist_members as artist_members, group_tracks as group_tracks
 from .audio_archives import (
     AUDIO_ARCHIVES as AUDIO_ARCHIVES,
     AudioArchive as AudioArchive,
@@ -29,20 +28,19 @@ from .folder import (
     FolderDataset as FolderDataset,
     Problem as Problem,
     Track as Track,
-    content_hash as content_hash,
-    fingerprint as fingerprint,
+    dataset_digest as dataset_digest,
     scan_folder as scan_folder,
     scan_table as scan_table,
 )
 from .genre_tree import Genre as Genre, GenreTree as GenreTree
+from .groups import artist_members as artist_members, group_tracks as group_tracks
 from .gtzan import fault_filtered_split as fault_filtered_split, read_gtzan as read_gtzan
-from .loading import LoadedDataset as LoadedDataset, load_dataset as load_dataset
+from .load import LoadedDataset as LoadedDataset, load_dataset as load_dataset
 from .near_duplicates import with_duplicates as with_duplicates
 from .remote_zip import RemoteZip as RemoteZip
 from .splits import (
     Fold as Fold,
     Folds as Folds,
-    Split as Split,
     make_folds as make_folds,
     make_split as make_split,
     random_folds as random_folds,

@@ -19,8 +19,8 @@ from typing import Any
 
 from deepmusic.audio import AUDIO_EXTENSIONS, NotAudio
 from deepmusic.audio.scan import MAX_SECONDS, AudioScan, scan_files
-from deepmusic.datasets.artists import group_tracks
 from deepmusic.datasets.folder import FolderDataset, Track
+from deepmusic.datasets.groups import group_tracks
 from deepmusic.datasets.near_duplicates import SoundMatch, grouped, sound_matches
 from deepmusic.errors import DataError, RequestError
 from deepmusic.files import write_atomically

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.datasets.artists import artist_members
 from deepmusic.datasets.fma_clips import BAD_CLIPS, BadClip
 from deepmusic.datasets.fma_files import CHECKSUMS, hash_files, read_checksums, track_path
-from deepmusic.datasets.fma_forms import SPLITS
+from deepmusic.datasets.fma_schema import SPLITS
 from deepmusic.datasets.fma_tables import Tables, find_tables
 from deepmusic.datasets.folder import FolderDataset, Problem, Track
 from deepmusic.datasets.genre_tree import GenreTree
+from deepmusic.datasets.groups import artist_members
 from deepmusic.datasets.splits import Fold
 from deepmusic.errors import DataError
 

@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepmusic.datasets.fma_forms import Form
+from deepmusic.datasets.fma_schema import Form
 from deepmusic.files import write_atomically
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from deepmusic.datasets.fma_files import CHECKSUMS, file_checksum
-from deepmusic.datasets.fma_forms import FORMS, Form
 from deepmusic.datasets.fma_parquet import read_kept, write_kept
+from deepmusic.datasets.fma_schema import FORMS, Form
 from deepmusic.errors import DataError, DeepMusicError
 
 if TYPE_CHECKING:
@@ -195,6 +195,26 @@ class Tables:
                         "unpack fma_metadata.zip again, or, if you changed it yourself, remove "
                         "its line there."
                     )
+
+
+def find_fma(path: str | os.PathLike[str]) -> Path | None:
+    """The folder or the archive of FMA's tables, at or below a path; None where there is none.
+
+    Your own table is also called ``tracks.csv``: that of FMA begins with two lines of groups and
+    names.
+    """
+    path = Path(path)
+    for folder in (path, path / "fma_metadata"):
+        try:
+            with open(folder / "tracks.csv", encoding="utf-8", errors="replace") as file:
+                if file.readline(4096).startswith(",album,"):
+                    return folder
+        except (OSError, ValueError):
+            continue
+    for archive in (path, path / "fma_metadata.zip"):
+        if archive.name == "fma_metadata.zip" and archive.is_file():
+            return archive
+    return None
 
 
 def find_tables(root: Path, cache: Path | None = None) -> Tables:

@@ -231,7 +231,7 @@ def _collected(
             problems.append(found)
     if not tracks:
         raise DataError(_nothing(root, problems))
-    notes += doubts(tracks, candidates)
+    notes += dataset_notes(tracks, candidates)
     return FolderDataset(
         root=root,
         tracks=tuple(sorted(tracks, key=lambda track: track.path)),
@@ -241,20 +241,8 @@ def _collected(
     )
 
 
-def content_hash(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a regular file in hexadecimal, in bounded memory.
-
-    Raises:
-        DataError: the file is not regular, cannot be read or is larger than 16 GiB.
-    """
-    found = _hash(Path(path), str(path))
-    if isinstance(found, Problem):
-        raise DataError(found.message)
-    return found
-
-
-def fingerprint(dataset: FolderDataset) -> str:
-    """One hash of the paths, genres and contents of all tracks, whatever their order."""
+def dataset_digest(dataset: FolderDataset) -> str:
+    """A SHA-256 over paths, genres and contents of all tracks, independent of their order."""
     digest = hashlib.sha256()
     for track in sorted(dataset.tracks, key=lambda track: track.path):
         entry = (track.path, track.genre, track.content_hash)
@@ -396,7 +384,7 @@ def _nothing(root: Path, problems: Sequence[Problem]) -> str:
     return f"{root} holds no sound files; put them into one folder a genre, such as {example}."
 
 
-def doubts(tracks: Sequence[Track], candidates: Sequence[str]) -> Iterator[str]:
+def dataset_notes(tracks: Sequence[Track], candidates: Sequence[str]) -> Iterator[str]:
     """Sentences on what may not be as it should in tracks that were found among candidates."""
     unknown = [track for track in tracks if track.artist is None]
     if unknown:

@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from shlex import quote
 from types import MappingProxyType
 
-from deepmusic.datasets.folder import FolderDataset, Problem, Track, doubts, scan_folder
+from deepmusic.datasets.folder import FolderDataset, Problem, Track, dataset_notes, scan_folder
 from deepmusic.datasets.splits import Fold
 from deepmusic.errors import AudioError, DataError
 
@@ -139,14 +139,14 @@ def read_gtzan(
     # what was said of all files is said anew of the clips that are left
     paths = [track.path for track in found.tracks]
     paths += [problem.path for problem in found.problems]
-    replaced = set(doubts(found.tracks, paths))
+    replaced = set(dataset_notes(found.tracks, paths))
     others = [note for note in found.notes if note not in replaced]
     return replace(
         found,
         tracks=tuple(tracks),
         genres=tuple(sorted(genres)),
         problems=tuple(sorted(problems, key=lambda problem: (problem.path, problem.code))),
-        notes=(*others, *doubts(tracks, paths), *_what_is_missing(tracks)),
+        notes=(*others, *dataset_notes(tracks, paths), *_what_is_missing(tracks)),
     )
 
 

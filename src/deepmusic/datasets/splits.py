@@ -1,6 +1,6 @@
 """Splits and folds in which no artist, album or copy stands on two sides, and two other kinds.
 
-Tracks are grouped (:func:`~deepmusic.datasets.artists.group_tracks`), and whole groups are dealt
+Tracks are grouped (:func:`~deepmusic.datasets.groups.group_tracks`), and whole groups are dealt
 out so that every part has about its share of every genre, by scikit-learn's StratifiedGroupKFold.
 
 The other kinds are the splits that the makers of a data set published, and random ones, which leak:
@@ -22,8 +22,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.datasets.artists import group_tracks
-from deepmusic.datasets.folder import FolderDataset, fingerprint
+from deepmusic.datasets.folder import FolderDataset, dataset_digest
+from deepmusic.datasets.groups import group_tracks
 from deepmusic.errors import DataError
 from deepmusic.files import write_atomically
 
@@ -59,10 +59,6 @@ class Fold:
     train: tuple[int, ...]
     validation: tuple[int, ...]
     test: tuple[int, ...]
-
-
-Split = Fold
-"""A single division is called a split; it is the same thing."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +129,7 @@ def make_folds(
 
 def make_split(
     dataset: FolderDataset, *, test: float = 0.2, validation: float = 0.2, seed: int = 0
-) -> Split:
+) -> Fold:
     """Divide a data set once, stratified by genre and grouped by artist.
 
     The same tracks and seed give the same split, whatever the order of the tracks.
@@ -221,12 +217,12 @@ def random_split(
     return Folds((made,), seed, "random")
 
 
-def torn_groups(fold: Fold, groups: Sequence[int]) -> list[int]:
+def leaking_groups(fold: Fold, groups: Sequence[int]) -> list[int]:
     """The groups that stand in more than one part of a fold: its leaks, as far as is known.
 
     Args:
         fold: a division.
-        groups: of each track, by :func:`~deepmusic.datasets.artists.group_tracks`.
+        groups: of each track, by :func:`~deepmusic.datasets.groups.group_tracks`.
 
     Returns:
         Numbers of groups, ascending; none for a fold that is sound.
@@ -262,10 +258,10 @@ def write_splits(path: str | os.PathLike[str], folds: Folds, dataset: FolderData
         "format": _FORMAT,
         "version": _VERSION,
         "protocol": folds.protocol,
-        "leaks": folds.protocol == "random" or any(torn_groups(fold, groups) for fold in folds),
+        "leaks": folds.protocol == "random" or any(leaking_groups(fold, groups) for fold in folds),
         "seed": folds.seed,
         "folds": len(folds),
-        "fingerprint": fingerprint(dataset),
+        "fingerprint": dataset_digest(dataset),
         "genres": list(dataset.genres),
         "group_sizes": [size for _, size in sorted(Counter(groups).items())],
     }
@@ -308,7 +304,7 @@ def read_splits(path: str | os.PathLike[str], dataset: FolderDataset) -> Folds:
         raise DataError(f"The splits {path} cannot be read: {reason}.") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"The splits {path} are damaged; make them anew.") from error
-    if known != fingerprint(dataset):
+    if known != dataset_digest(dataset):
         paths = {track.path for track in dataset.tracks}
         raise DataError(
             f"The data in {dataset.root} are not those that {path} divides: "
@@ -324,7 +320,7 @@ def read_splits(path: str | os.PathLike[str], dataset: FolderDataset) -> Folds:
     ]
     groups = group_tracks(dataset.tracks)
     for fold in folds if protocol == "grouped" else ():
-        for torn in torn_groups(fold, groups):
+        for torn in leaking_groups(fold, groups):
             raise DataError(
                 f"In the splits {path} an artist, album or copy stands on two sides "
                 f"({dataset.tracks[groups.index(torn)].path!r} is one of the tracks), by what is "

@@ -1,6 +1,6 @@
 """What a data set is made of, in numbers: genres, artists, albums, lengths, and a tree of genres.
 
-Everything is counted from what :func:`~deepmusic.datasets.loading.load_dataset` found, or, for FMA,
+Everything is counted from what :func:`~deepmusic.datasets.load.load_dataset` found, or, for FMA,
 from its tables alone: no audio is needed for those.
 """
 
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deepmusic.datasets.artists import artist_members
 from deepmusic.datasets.folder import FolderDataset, Track
 from deepmusic.datasets.genre_tree import GenreTree
+from deepmusic.datasets.groups import artist_members
 from deepmusic.datasets.splits import Fold
 from deepmusic.errors import AudioError, DataError
 from deepmusic.journal import Journal

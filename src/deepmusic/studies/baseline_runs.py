@@ -14,17 +14,17 @@ import numpy as np
 
 from deepmusic.classifier.evaluation import draw_confusion, measure
 from deepmusic.datasets import (
+    Fold,
     FolderDataset,
     Folds,
     Problem,
-    Split,
-    fingerprint,
+    dataset_digest,
     group_tracks,
     make_split,
     read_splits,
     write_splits,
 )
-from deepmusic.datasets.loading import load_dataset
+from deepmusic.datasets.load import load_dataset
 from deepmusic.datasets.splits import Protocol
 from deepmusic.errors import CheckpointError, DataError, RequestError
 from deepmusic.features.recipe import RECIPES, Recipe, recipe_named
@@ -173,7 +173,7 @@ def train_baseline(
 def _trained(
     model: TableModel,
     study: StudyData,
-    split: Split,
+    split: Fold,
     seed: int,
     recipe: Recipe,
 ) -> tuple[FittedTable, dict[str, Any]]:
@@ -201,7 +201,7 @@ def _trained(
     if fitted.validation:
         metrics["validation"] = fitted.validation
     card = {
-        "data": fingerprint(dataset),
+        "data": dataset_digest(dataset),
         "tracks": len(dataset.tracks),
         "artists": len(set(group_tracks(dataset.tracks))),
         "trained_on": len(known),
@@ -256,7 +256,7 @@ def _of_those_left(folds: Folds, whole: FolderDataset, left: FolderDataset) -> F
         tuple(place[path] for i in part if (path := whole.tracks[i].path) in place)
         for part in parts
     )
-    return Folds((Split(*chosen),), folds.seed, folds.protocol)
+    return Folds((Fold(*chosen),), folds.seed, folds.protocol)
 
 
 def _plain(value: Any) -> Any:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from deepmusic.audio.scan import VERSION
 from deepmusic.datasets.folder import FolderDataset, Problem, Track
-from deepmusic.datasets.loading import LoadedDataset, load_dataset
+from deepmusic.datasets.load import LoadedDataset, load_dataset
 from deepmusic.datasets.near_duplicates import with_duplicates
 from deepmusic.errors import DataError
 from deepmusic.files import write_atomically
@@ -104,7 +104,7 @@ def load_study_data(
     """Load a data set with its feature columns and spectrograms, computing what is missing.
 
     Args:
-        place: where the data set lies, as :func:`deepmusic.datasets.loading.load_dataset` takes
+        place: where the data set lies, as :func:`deepmusic.datasets.load.load_dataset` takes
             it, or one that it has loaded (of another kind or subset, with another table).
         cache: folder for feature tables and spectrograms; made if missing.
         needs: which of ``"columns"`` and ``"spectrograms"`` are wanted.

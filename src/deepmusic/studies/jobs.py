@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.datasets.artists import group_tracks
-from deepmusic.datasets.folder import FolderDataset, fingerprint
+from deepmusic.datasets.folder import FolderDataset, dataset_digest
+from deepmusic.datasets.groups import group_tracks
 from deepmusic.datasets.splits import Fold, Protocol, make_folds, random_folds
 from deepmusic.errors import DataError, DeepMusicError, RequestError
 from deepmusic.files import write_atomically
@@ -184,7 +184,7 @@ def plan_study(
         DataError: the data cannot be divided so; the sentence says why.
     """
     dataset = data.dataset
-    found = fingerprint(dataset)
+    found = dataset_digest(dataset)
     columns = "" if data.columns is None else _digest(np.ascontiguousarray(data.columns).tobytes())
     folds: dict[str, Fold] = {}
     jobs: list[Job] = []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from deepmusic.datasets.artists import group_tracks
+from deepmusic.datasets.groups import group_tracks
 from deepmusic.studies.comparison import Score, heard, score
 from deepmusic.studies.jobs import (
     QUICK,

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deepmusic.datasets.artists import group_tracks
+from deepmusic.datasets.groups import group_tracks
 from deepmusic.errors import DeepMusicError
 from deepmusic.files import write_atomically
 from deepmusic.studies.data import StudyData

@@ -25,7 +25,7 @@ from deepmusic.classifier.calibration import Calibration, fit_calibration, proba
 from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.classifier.model import Heard, ImageNetwork, views
 from deepmusic.classifier.task import Augmentation, ClassifierTask, track_scores
-from deepmusic.datasets import Fold, fingerprint
+from deepmusic.datasets import Fold, dataset_digest
 from deepmusic.errors import CheckpointError, DataError
 from deepmusic.files import write_atomically
 from deepmusic.studies.segment_networks import (
@@ -265,7 +265,7 @@ def one_thread() -> Iterator[None]:
 def _mark(data: StudyData, fold: Fold) -> str:
     """Names data and fold: a run of others is not gone on with."""
     content: Mapping[str, Any] = {
-        "data": fingerprint(data.dataset),
+        "data": dataset_digest(data.dataset),
         "fold": [fold.train, fold.validation],
     }
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

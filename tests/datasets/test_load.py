@@ -13,8 +13,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from miniature_fma import make_miniature
 from miniature_gtzan import write_archive, write_gtzan
 
+from deepmusic.datasets.fma_tables import find_fma
 from deepmusic.datasets.gtzan import fault_filtered_split
-from deepmusic.datasets.loading import find_fma, kind_of, load_dataset
+from deepmusic.datasets.load import detect_kind, load_dataset
 from deepmusic.errors import DataError
 
 
@@ -40,7 +41,7 @@ def test_ones_own_folder_with_and_without_a_table(tmp_path: Path) -> None:
     other.write_text("path,artist\nrock/1.mp3,Cid\n")
     loaded = load_dataset(tmp_path, table=other)
     assert [t.artist for t in loaded.dataset.tracks if t.path == "rock/1.mp3"] == ["Cid"]
-    with pytest.raises(DataError, match="one's own music, which has no official split"):
+    with pytest.raises(DataError, match="has no official split"):
         loaded.official_split()
 
 
@@ -62,7 +63,7 @@ def test_gtzan_and_its_official_split(tmp_path: Path) -> None:
     write_gtzan(tmp_path, folder="Data/genres_original")
     loaded = load_dataset(tmp_path)
     assert loaded.kind == "gtzan"
-    assert "taken for GTZAN, since its clips are in" in loaded.about
+    assert "loaded as GTZAN, since its clips are in" in loaded.about
     assert loaded.official_split() == fault_filtered_split(loaded.dataset)
     forced = load_dataset(tmp_path / "Data" / "genres_original", kind="folder")
     assert forced.kind == "folder"
@@ -73,7 +74,7 @@ def test_fma_and_its_official_split(tmp_path: Path) -> None:
     mini = make_miniature(tmp_path, zips=True)
     loaded = load_dataset(tmp_path)
     assert (loaded.kind, loaded.fma is not None) == ("fma", True)
-    assert "Its subset small is taken." in loaded.about
+    assert "Its subset small is used." in loaded.about
     paths = [track.path for track in loaded.dataset.tracks]
     assert paths == sorted(mini.checksums)
     fold = loaded.official_split()
@@ -92,13 +93,13 @@ def test_tables_of_fma_are_told_from_ones_own(tmp_path: Path) -> None:
     archive = mini.metadata_zip
     assert archive is not None
     assert find_fma(tmp_path / "fma") == find_fma(metadata) == metadata
-    assert kind_of(archive)[0] == "fma"
+    assert detect_kind(archive) == "fma"
     shutil.rmtree(metadata)
     assert find_fma(tmp_path / "fma") == archive
     own_folder(tmp_path / "own")
     (tmp_path / "own" / "tracks.csv").write_text("path,album,artist\nrock/1.mp3,One,Ann\n")
     assert find_fma(tmp_path / "own") is None
-    assert kind_of(tmp_path / "own")[0] == "folder"
+    assert detect_kind(tmp_path / "own") == "folder"
 
 
 def test_archives_and_missing_places_are_a_sentence(tmp_path: Path) -> None:

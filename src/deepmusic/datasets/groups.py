@@ -127,7 +127,7 @@ class Shared(NamedTuple):
     tracks: int
 
 
-def shared_by(tracks: Sequence[Track]) -> dict[str, Shared]:
+def shared_attributes(tracks: Sequence[Track]) -> dict[str, Shared]:
     """Why tracks belong together: what they share, by kind.
 
     Args:
