@@ -92,7 +92,7 @@ def measure_cpu(model: str, data: Path, rounds: int = 5) -> Figures:
                 stages: dict[str, Callable[[], object]] = {
                     "decoding": lambda path=path: load(path),
                     "log-mel": lambda samples=samples: log_mel(samples),
-                    "networks": lambda seen=spectrogram: classifier.hear_spectrogram(seen),
+                    "networks": lambda seen=spectrogram: classifier.predict_spectrogram(seen),
                     "all": lambda path=path: classifier.classify(path),
                 }
                 for stage, run in stages.items():
@@ -253,14 +253,14 @@ def main() -> int:
     known = json.loads(options.json.read_text()) if options.json.exists() else {"parts": {}}
     model = load_model(options.model, device="cpu")
     # figures of another model are not kept
-    parts = known["parts"] if known.get("model") == model.fingerprint else {}
+    parts = known["parts"] if known.get("model") == model.digest else {}
     for name in (part for part in PARTS if part in wanted):
         load_before = os.getloadavg()[0]  # of the last minute: above 0.5 others were at work
         figures = PARTS[name](options.model, options.data)
         parts[name] = {"figures": figures, "load_before": round(load_before, 2)}
         print(table(figures), flush=True)
     record = {
-        "model": model.fingerprint,
+        "model": model.digest,
         "is_shipped": options.model == "classifier",
         "machine": machine(),
         "parts": {name: parts[name] for name in PARTS if name in parts},

@@ -39,7 +39,7 @@ from fma_features import load_table
 from job_results import append_result, read_results
 
 
-class Heard(NamedTuple):
+class NetworkOutput(NamedTuple):
     """What a model makes of a fold's test tracks, in their order."""
 
     probabilities: NDArray[np.floating]  # (tracks, genres), genres as in dataset.genres
@@ -48,35 +48,37 @@ class Heard(NamedTuple):
 
 
 # dataset, fold, seed, an empty folder to work in -> what was heard
-Model = Callable[[FolderDataset, Fold, int, Path], Heard]
+Model = Callable[[FolderDataset, Fold, int, Path], NetworkOutput]
 
 
-def hear_features(name: str, dataset: FolderDataset, fold: Fold, seed: int, work: Path) -> Heard:
+def hear_features(
+    name: str, dataset: FolderDataset, fold: Fold, seed: int, work: Path
+) -> NetworkOutput:
     """A scikit-learn model on the 518 columns of FMA."""
     by_path = load_table(dataset.root)
     columns = np.stack([by_path[track.path] for track in dataset.tracks])
     known = [*fold.train, *fold.validation]
     model = FEATURE_MODELS[name](seed).fit(columns[known], np.array(dataset.labels)[known])
-    return Heard(model.predict_proba(columns[list(fold.test)]), count_parameters(model))
+    return NetworkOutput(model.predict_proba(columns[list(fold.test)]), count_parameters(model))
 
 
 def hear_network(
     variant: dict[str, Any], dataset: FolderDataset, fold: Fold, seed: int, work: Path
-) -> Heard:
-    """A committee as `deepmusic train classifier` trains it, with some settings changed."""
+) -> NetworkOutput:
+    """A ensemble as `deepmusic train classifier` trains it, with some settings changed."""
     import torch
 
     from deepmusic.classifier.config import ClassifierConfig
     from deepmusic.classifier.inference import Classifier
     from deepmusic.classifier.spectrograms import SpectrogramStore
-    from deepmusic.classifier.training import DEFAULT_TRAINING, train_committee
+    from deepmusic.classifier.training import DEFAULT_TRAINING, train_ensemble
 
     torch.set_num_threads(1)
     config = ClassifierConfig(genres=dataset.genres, **variant)
     store = SpectrogramStore(Path(".cache/spectrograms"), config)
     if problems := store.fill(dataset):
         raise ValueError(problems[0].message)
-    committee, calibration, _ = train_committee(
+    ensemble, calibration, _ = train_ensemble(
         dataset,
         [*fold.train, *fold.validation],
         store,
@@ -85,19 +87,19 @@ def hear_network(
         training=replace(DEFAULT_TRAINING, seed=seed, device="cpu"),
         resume=True,
     )
-    classifier = Classifier(committee, calibration, device="cpu")
-    heard = [classifier.hear_spectrogram(store.load(dataset.tracks[i])) for i in fold.test]
-    parameters = sum(p.numel() for p in committee.parameters())
-    return Heard(np.stack(heard), parameters, calibration.threshold)
+    classifier = Classifier(ensemble, calibration, device="cpu")
+    heard = [classifier.predict_spectrogram(store.load(dataset.tracks[i])) for i in fold.test]
+    parameters = sum(p.numel() for p in ensemble.parameters())
+    return NetworkOutput(np.stack(heard), parameters, calibration.threshold)
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "capsules": {},
-    "capsules-members": {"texture_members": 0},
-    "cnn": {"members": 3, "routing": "none", "texture_capsules": 0, "texture_members": 0},
-    "capsules-texture": {"members": 3, "place_types": 0, "texture_members": 0},
+    "capsules-networks": {"texture_networks": 0},
+    "cnn": {"networks": 3, "routing": "none", "texture_capsules": 0, "texture_networks": 0},
+    "capsules-texture": {"networks": 3, "position_types": 0, "texture_networks": 0},
     "cnn-texture": {"routing": "none"},
-    "capsules-place": {"texture_capsules": 0, "texture_members": 0},
+    "capsules-place": {"texture_capsules": 0, "texture_networks": 0},
     "capsules-uniform": {"routing": "uniform"},
 }
 """Networks by name: what differs from the classifier that is shipped."""

@@ -31,7 +31,7 @@ MEASURED = Path("docs/measured/genres.jsonl")
 
 CARD = """# The shipped genre classifier
 
-A committee of {members} capsule networks, {parameters:,} parameters, {size_mb:.1f} MB. It is a
+A ensemble of {networks} capsule networks, {parameters:,} parameters, {size_mb:.1f} MB. It is a
 hybrid: {full} with capsules on a convolutional image of each moment and on statistics of the
 segment's log-mel frames, routed together; {light} with capsules on the statistics alone.
 It tells {genres}, and says *unsure* below {threshold:.0%}.
@@ -88,8 +88,8 @@ def main() -> int:
         test=0,
         cache=".cache/spectrograms",
         resume=arguments.run.exists(),
-        on_progress=lambda member, members, progress: (
-            print(f"member {member}/{members} {progress.record}", file=sys.stderr)
+        on_progress=lambda network, networks, progress: (
+            print(f"network {network}/{networks} {progress.record}", file=sys.stderr)
             if progress.record
             else None
         ),
@@ -120,10 +120,10 @@ def main() -> int:
         return float(np.mean(values))
 
     text = CARD.format(
-        members=len(classifier.config.networks),
-        full=classifier.config.members,
-        light=classifier.config.texture_members,
-        parameters=sum(p.numel() for p in classifier.committee.parameters()),
+        networks=len(classifier.config.network_configs),
+        full=classifier.config.networks,
+        light=classifier.config.texture_networks,
+        parameters=sum(p.numel() for p in classifier.ensemble.parameters()),
         size_mb=weights.stat().st_size / 1e6,
         genres=", ".join(classifier.genres),
         count=len(classifier.genres),
@@ -132,7 +132,7 @@ def main() -> int:
         artists=classifier.card["artists"],
         seed=classifier.card["training"]["seed"],
         fingerprint=classifier.card["data"],
-        weights=classifier.fingerprint,
+        weights=classifier.digest,
         seeds=len(figures),
         accuracy=np.mean(accuracies),
         accuracy_sd=np.std(accuracies, ddof=1),

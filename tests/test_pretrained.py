@@ -81,7 +81,7 @@ def test_what_it_is(classifier: Classifier) -> None:
 def test_a_run_and_a_file_are_loaded_alike(classifier: Classifier, tmp_path: Path) -> None:
     shutil.copy(WEIGHTS, tmp_path / "model.safetensors")
     for source in (tmp_path, tmp_path / "model.safetensors", str(tmp_path), WEIGHTS):
-        assert deepmusic.load(source, device="cpu").fingerprint == classifier.fingerprint
+        assert deepmusic.load(source, device="cpu").digest == classifier.digest
 
 
 @shipped

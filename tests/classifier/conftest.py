@@ -13,7 +13,7 @@ from deepmusic.classifier.inference import Classifier
 
 @pytest.fixture(scope="session")
 def classifier() -> Classifier:
-    """Two untrained members: what they say is arbitrary, and always the same."""
+    """Two untrained networks: what they say is arbitrary, and always the same."""
     return tiny_classifier()
 
 

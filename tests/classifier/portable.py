@@ -15,8 +15,8 @@ from deepmusic.errors import AudioError
 class Portable:
     """Says in which process it heard the file, or how that ended."""
 
-    fingerprint = "portable"
-    is_portable = True
+    digest = "portable"
+    is_picklable = True
 
     def classify(self, source: str, *, max_seconds: float) -> Verdict:
         command, _, rest = Path(source).read_text().partition(" ")

@@ -14,7 +14,7 @@ from deepmusic.audio import log_mel
 from deepmusic.classifier.calibration import Calibration
 from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.classifier.inference import Classifier
-from deepmusic.classifier.model import Committee, Views, views
+from deepmusic.classifier.model import Ensemble, Views, views
 
 RATE = 22050
 GENRES = ("chords", "clicks")
@@ -68,11 +68,11 @@ def tiny_config(**changes: Any) -> ClassifierConfig:
         "genres": GENRES,
         "segment_frames": 128,
         "hop_frames": 64,
-        "members": 1,
-        "texture_members": 0,
+        "networks": 1,
+        "texture_networks": 0,
         "bands": 32,
         "channels": (4, 8, 8),
-        "place_types": 4,
+        "position_types": 4,
         "texture_capsules": 4,
         "pose_dim": 4,
         "genre_dim": 8,
@@ -80,24 +80,24 @@ def tiny_config(**changes: Any) -> ClassifierConfig:
     return ClassifierConfig(**(settings | changes))
 
 
-def tiny_committee(config: ClassifierConfig, *, seed: int = 0) -> Committee:
+def tiny_ensemble(config: ClassifierConfig, *, seed: int = 0) -> Ensemble:
     """Untrained networks, scaled to the synthetic genres, that disagree about them."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        committee = Committee(config)
-        for parameter in committee.parameters():
+        ensemble = Ensemble(config)
+        for parameter in ensemble.parameters():
             if parameter.ndim > 1:
                 parameter.data *= 2
     segments = torch.stack(
         [torch.from_numpy(s[:, :128].astype(np.float32)) for s in spectrograms(4)[0]]
     )
     seen = views(segments[:, :, : config.segment_frames], config)
-    for member in committee.members:
-        member.fit_scales(Views(*seen))
-    return committee.eval()
+    for network in ensemble.networks:
+        network.fit_scales(Views(*seen))
+    return ensemble.eval()
 
 
 def tiny_classifier(**changes: Any) -> Classifier:
-    calibration = Calibration(sharpness=2.0, threshold=0.0, tracks=10)
-    committee = tiny_committee(tiny_config(**({"members": 2} | changes)))
-    return Classifier(committee, calibration, card={"data": "synthetic"}, device="cpu")
+    calibration = Calibration(inverse_temperature=2.0, threshold=0.0, tracks=10)
+    ensemble = tiny_ensemble(tiny_config(**({"networks": 2} | changes)))
+    return Classifier(ensemble, calibration, card={"data": "synthetic"}, device="cpu")

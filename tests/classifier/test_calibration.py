@@ -23,32 +23,35 @@ scores = arrays.arrays(
 
 
 def drawn(
-    tracks: int, genres: int, sharpness: float, seed: int
+    tracks: int, genres: int, inverse_temperature: float, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Log scores, and labels drawn from their softmax at the sharpness."""
+    """Log scores, and labels drawn from their softmax at the inverse_temperature."""
     rng = np.random.default_rng(seed)
-    log_scores = rng.normal(size=(tracks, genres)) / sharpness * 1.5
-    heard = np.exp(log_scores * sharpness)
+    log_scores = rng.normal(size=(tracks, genres)) / inverse_temperature * 1.5
+    heard = np.exp(log_scores * inverse_temperature)
     heard /= heard.sum(axis=1, keepdims=True)
     labels = (rng.random((tracks, 1)) > heard.cumsum(axis=1)).sum(axis=1)
     return log_scores, labels
 
 
-@pytest.mark.parametrize("sharpness", [0.2, 1.0, 5.0])
+@pytest.mark.parametrize("inverse_temperature", [0.2, 1.0, 5.0])
 @pytest.mark.parametrize("genres", [2, 4])
-def test_finds_the_sharpness_again(sharpness: float, genres: int) -> None:
-    log_scores, labels = drawn(4000, genres, sharpness, seed=genres)
+def test_finds_the_sharpness_again(inverse_temperature: float, genres: int) -> None:
+    log_scores, labels = drawn(4000, genres, inverse_temperature, seed=genres)
     found = fit_calibration(log_scores, labels)
-    assert found.sharpness == pytest.approx(sharpness, rel=0.1)
+    assert found.inverse_temperature == pytest.approx(inverse_temperature, rel=0.1)
     assert found.tracks == 4000
     heard = probabilities(log_scores, found)
     assert calibration_error(heard, labels) < 0.03
-    assert calibration_error(probabilities(log_scores, Calibration(8 * sharpness)), labels) > 0.1
+    assert (
+        calibration_error(probabilities(log_scores, Calibration(8 * inverse_temperature)), labels)
+        > 0.1
+    )
 
 
 @given(scores, st.floats(0.03, 30))
-def test_order_and_sum(log_scores: NDArray[np.float64], sharpness: float) -> None:
-    heard = probabilities(log_scores, Calibration(sharpness=sharpness))
+def test_order_and_sum(log_scores: NDArray[np.float64], inverse_temperature: float) -> None:
+    heard = probabilities(log_scores, Calibration(inverse_temperature=inverse_temperature))
     np.testing.assert_allclose(heard.sum(axis=-1), 1)
     assert np.isfinite(heard).all()
     for row, shares in zip(log_scores, heard, strict=True):
@@ -57,9 +60,9 @@ def test_order_and_sum(log_scores: NDArray[np.float64], sharpness: float) -> Non
                 if row[i] > row[j]:
                     assert shares[i] >= shares[j]
     np.testing.assert_allclose(
-        probabilities(log_scores[0], Calibration(sharpness=sharpness)), heard[0]
+        probabilities(log_scores[0], Calibration(inverse_temperature=inverse_temperature)), heard[0]
     )
-    shifted = probabilities(log_scores + 7, Calibration(sharpness=sharpness))
+    shifted = probabilities(log_scores + 7, Calibration(inverse_temperature=inverse_temperature))
     np.testing.assert_allclose(shifted, heard, rtol=1e-6, atol=1e-12)
 
 
@@ -102,8 +105,8 @@ def test_no_errors_mean_no_silence() -> None:
     log_scores = np.log(np.array([[0.6, 0.4]] * 5 + [[0.3, 0.7]] * 5))
     found = fit_calibration(log_scores, np.array([0] * 5 + [1] * 5))
     assert found.threshold == 0
-    assert np.isfinite(found.sharpness)
-    assert found.sharpness < 31
+    assert np.isfinite(found.inverse_temperature)
+    assert found.inverse_temperature < 31
 
 
 def test_the_threshold_lies_between_tracks() -> None:

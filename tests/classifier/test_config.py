@@ -53,12 +53,12 @@ def test_seconds_of_a_segment() -> None:
     assert ClassifierConfig(genres=TWO, log_mel=slow).segment_s == pytest.approx(2.58)
 
 
-def test_networks_of_the_committee() -> None:
-    config = ClassifierConfig(genres=TWO, members=2, texture_members=3)
-    assert config.networks[:2] == (config, config)
-    assert [network.place_types for network in config.networks] == [16, 16, 0, 0, 0]
-    assert {network.texture_capsules for network in config.networks} == {32}
-    assert ClassifierConfig(genres=TWO, members=1, texture_members=0).networks[1:] == ()
+def test_networks_of_the_ensemble() -> None:
+    config = ClassifierConfig(genres=TWO, networks=2, texture_networks=3)
+    assert config.network_configs[:2] == (config, config)
+    assert [network.position_types for network in config.network_configs] == [16, 16, 0, 0, 0]
+    assert {network.texture_capsules for network in config.network_configs} == {32}
+    assert ClassifierConfig(genres=TWO, networks=1, texture_networks=0).network_configs[1:] == ()
 
 
 @pytest.mark.parametrize(
@@ -71,12 +71,12 @@ def test_networks_of_the_committee() -> None:
         ({"segment_frames": 95, "hop_frames": 40}, "segments"),
         ({"hop_frames": 0}, "hop"),
         ({"hop_frames": 259}, "hop"),
-        ({"place_types": 0, "texture_capsules": 0}, "capsules"),
-        ({"place_types": -1}, "capsules"),
+        ({"position_types": 0, "texture_capsules": 0}, "capsules"),
+        ({"position_types": -1}, "capsules"),
         ({"texture_capsules": -1}, "capsules"),
-        ({"members": 0}, "members"),
-        ({"texture_members": -1}, "texture members"),
-        ({"texture_members": 1, "texture_capsules": 0}, "texture members"),
+        ({"networks": 0}, "networks"),
+        ({"texture_networks": -1}, "texture networks"),
+        ({"texture_networks": 1, "texture_capsules": 0}, "texture networks"),
         ({"frame_step": 0}, "sizes"),
         ({"pose_dim": 0}, "sizes"),
         ({"genre_dim": 0}, "sizes"),
@@ -103,7 +103,7 @@ def test_wrong_settings_are_refused(changes: dict[str, Any], named: str) -> None
         {"channels": 3},
         {"log_mel": {"sample_rate": 0}},
         {"log_mel": {"unknown": 1}},
-        {"members": "many"},
+        {"networks": "many"},
         {"from_the_future": 1},
     ],
 )

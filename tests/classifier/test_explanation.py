@@ -38,25 +38,25 @@ def seen_in(classifier: Classifier, samples: Any) -> Views:
     return views(segment, classifier.config)
 
 
-def members(classifier: Classifier) -> list[CapsuleClassifier]:
-    return [m for m in classifier.committee.members if isinstance(m, CapsuleClassifier)]
+def networks(classifier: Classifier) -> list[CapsuleClassifier]:
+    return [m for m in classifier.ensemble.networks if isinstance(m, CapsuleClassifier)]
 
 
-def pose_length(member: CapsuleClassifier, seen: Views, genre: int) -> Tensor:
+def pose_length(network: CapsuleClassifier, seen: Views, genre: int) -> Tensor:
     """Length of the genre's pose before the squash, by undoing the squash."""
-    length = member(seen).lengths[0, genre]
+    length = network(seen).lengths[0, genre]
     return torch.sqrt(length / (1 - length))
 
 
-@pytest.mark.parametrize("texture_members", [0, 2])
-def test_parts_add_up_to_the_votes(texture_members: int, one_segment: Path) -> None:
-    classifier = tiny_classifier(texture_members=texture_members)
+@pytest.mark.parametrize("texture_networks", [0, 2])
+def test_parts_add_up_to_the_votes(texture_networks: int, one_segment: Path) -> None:
+    classifier = tiny_classifier(texture_networks=texture_networks)
     explanation = explain(classifier, one_segment, genre="clicks")
     seen = seen_in(classifier, soundfile.read(one_segment, dtype="float32")[0])
     with torch.no_grad():
-        votes = [member(seen).votes[0, :, 1].sum().item() for member in members(classifier)]
+        votes = [network(seen).votes[0, :, 1].sum().item() for network in networks(classifier)]
     assert sum(explanation.parts.values()) == pytest.approx(np.mean(votes), abs=1e-5)
-    assert list(explanation.parts) == ["places", "timbre", "correlation", "movement", "offset"]
+    assert list(explanation.parts) == ["positions", "timbre", "correlation", "movement", "offset"]
 
 
 def test_votes_of_the_moments_are_those_of_a_slow_loop(
@@ -66,29 +66,29 @@ def test_votes_of_the_moments_are_those_of_a_slow_loop(
     seen = seen_in(classifier, soundfile.read(one_segment, dtype="float32")[0])
     config = classifier.config
     expected = np.zeros((2, 128))
-    for member in members(classifier):
-        heard = member(seen)
-        if not member.config.place_types:
+    for network in networks(classifier):
+        heard = network(seen)
+        if not network.config.position_types:
             continue
         for genre in range(2):
             for frame in range(128):
                 moment = min(frame // config.frame_step // 16, 128 // config.frame_step // 16 - 1)
-                for kind in range(config.place_types):
-                    vote = heard.votes[0, moment * config.place_types + kind, genre].item()
-                    expected[genre, frame] += vote / len(members(classifier))
+                for kind in range(config.position_types):
+                    vote = heard.votes[0, moment * config.position_types + kind, genre].item()
+                    expected[genre, frame] += vote / len(networks(classifier))
     assert explanation.votes is not None
     np.testing.assert_allclose(explanation.votes, expected, atol=1e-6)
 
 
 def test_evidence_is_what_the_pose_gains_by_small_changes(tmp_path: Path) -> None:
     # one pass of routing: couplings do not follow the change, as in the explanation
-    classifier = tiny_classifier(iterations=1, members=1, texture_members=0)
+    classifier = tiny_classifier(iterations=1, networks=1, texture_networks=0)
     samples = clicks(2, ONE_SEGMENT)
     # noise between the clicks: at equal values pooling has no gradient to compare with
     samples += np.random.default_rng(0).normal(0, 0.003, len(samples)).astype(np.float32)
     explanation = explain(classifier, write(tmp_path / "s.wav", samples), genre="chords")
-    (member,) = members(classifier)
-    member.double()
+    (network,) = networks(classifier)
+    network.double()
     seen = Views(*(view.double() for view in seen_in(classifier, samples)))
     assert explanation.evidence is not None
     step = classifier.config.frame_step
@@ -98,10 +98,10 @@ def test_evidence_is_what_the_pose_gains_by_small_changes(tmp_path: Path) -> Non
             for start in range(0, 128 // step, 16):
                 where = slice(start, start + 16)
                 change = torch.zeros_like(seen.image)
-                deviation = seen.image - member.image_mean.unsqueeze(1)
+                deviation = seen.image - network.image_mean.unsqueeze(1)
                 change[:, bands, where] = 1e-4 * deviation[:, bands, where]
-                up = pose_length(member, seen._replace(image=seen.image + change), 0)
-                down = pose_length(member, seen._replace(image=seen.image - change), 0)
+                up = pose_length(network, seen._replace(image=seen.image + change), 0)
+                down = pose_length(network, seen._replace(image=seen.image - change), 0)
                 expected.append((up - down).item() / 2e-4)
                 frames = slice(start * step, (start + 16) * step)
                 found.append(explanation.evidence[bands, frames].sum())
@@ -110,27 +110,27 @@ def test_evidence_is_what_the_pose_gains_by_small_changes(tmp_path: Path) -> Non
 
 
 def test_the_split_of_the_textures_is_exact(tmp_path: Path) -> None:
-    classifier = tiny_classifier(members=1, texture_members=0, place_types=0)
-    (member,) = members(classifier)
-    assert member.reader is not None
+    classifier = tiny_classifier(networks=1, texture_networks=0, position_types=0)
+    (network,) = networks(classifier)
+    assert network.reader is not None
     samples = chords(4, ONE_SEGMENT)
     path = write(tmp_path / "s.wav", samples)
     assert explain(classifier, path).parts["offset"] == pytest.approx(0, abs=1e-5)
     with torch.no_grad():
-        member.reader.bias += 0.3
+        network.reader.bias += 0.3
         seen = seen_in(classifier, samples)
-        deviation = (seen.texture - member.texture_mean) / member.texture_std
+        deviation = (seen.texture - network.texture_mean) / network.texture_std
         # the explanation stays just inside the network's cut at 8 deviations; so does this
         deviation = deviation.clamp(-7.999, 7.999)
-        seen = Views(seen.image, member.texture_mean + deviation * member.texture_std)
-        heard = member(seen)
+        seen = Views(seen.image, network.texture_mean + deviation * network.texture_std)
+        heard = network(seen)
         # what the rectifier cuts off says nothing, nor does its bias
-        bias = member.reader.bias * (member.reader(deviation)[0] > 0)
+        bias = network.reader.bias * (network.reader(deviation)[0] > 0)
         direction = F.normalize(heard.poses[0, 0], dim=0)
         offset = sum(
             heard.coupling[0, child, 0]
             * (bias[4 * child : 4 * child + 4] @ weight[:, 0] @ direction)
-            for child, weight in enumerate(member.genres.texture_weight)  # type: ignore[arg-type]
+            for child, weight in enumerate(network.genres.texture_weight)  # type: ignore[arg-type]
         )
     parts = explain(classifier, path, genre="chords").parts
     assert parts["offset"] == pytest.approx(float(offset), abs=1e-5)
@@ -181,10 +181,10 @@ def test_what_cannot_be_explained_is_said(
 
 
 def test_the_model_is_left_as_it_was(classifier: Classifier, sound_file: Path) -> None:
-    before = classifier.fingerprint
+    before = classifier.digest
     explain(classifier, sound_file)
-    assert classifier.fingerprint == before
-    assert all(parameter.grad is None for parameter in classifier.committee.parameters())
+    assert classifier.digest == before
+    assert all(parameter.grad is None for parameter in classifier.ensemble.parameters())
 
 
 def test_bands_are_named_by_their_frequency(classifier: Classifier, sound_file: Path) -> None:
@@ -198,10 +198,10 @@ def test_bands_are_named_by_their_frequency(classifier: Classifier, sound_file: 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"texture_members": 0},
-        {"texture_members": 2},
-        {"place_types": 0},
-        {"texture_capsules": 0, "texture_members": 0},
+        {"texture_networks": 0},
+        {"texture_networks": 2},
+        {"position_types": 0},
+        {"texture_capsules": 0, "texture_networks": 0},
     ],
     ids=str,
 )
@@ -210,7 +210,7 @@ def test_every_kind_of_model_can_be_drawn(
 ) -> None:
     explanation = explain(tiny_classifier(**changes), sound_file)
     assert (explanation.evidence is None) == (explanation.votes is None)
-    assert (explanation.evidence is None) == ("places" not in explanation.parts)
+    assert (explanation.evidence is None) == ("positions" not in explanation.parts)
     path = tmp_path / "picture.png"
     draw_explanation(explanation, path, "a $title$ \x1b[1m with \udcff and ü " + "long " * 40)
     content = path.read_bytes()
@@ -231,7 +231,7 @@ def test_a_picture_shows_where_the_evidence_was(tmp_path: Path) -> None:
             image=np.full((32, 300), -60, np.float32),
             evidence=evidence,
             votes=np.ones((2, 300), np.float32),
-            parts={"places": sign},
+            parts={"positions": sign},
             log_mel=tiny_classifier().config.log_mel,
         )
         draw_explanation(explanation, tmp_path / "p.png")

@@ -24,7 +24,7 @@ from deepmusic.audio import load, log_mel, wrap
 from deepmusic.classifier import inference
 from deepmusic.classifier.calibration import Calibration
 from deepmusic.classifier.inference import Classifier
-from deepmusic.classifier.model import Committee
+from deepmusic.classifier.model import Ensemble
 from deepmusic.classifier.verdict import GenreProbability, Verdict
 from deepmusic.errors import AudioError, CheckpointError, DeepMusicError
 from deepmusic.training import save_weights
@@ -55,7 +55,7 @@ def test_streamed_equals_whole(classifier: Classifier, samples: int) -> None:
     streamed = classifier.classify(wav(sound))
     whole = wrap(log_mel(sound), classifier.config.segment_frames)
     expected = dict(
-        zip(classifier.genres, classifier.hear_spectrogram(whole).tolist(), strict=True)
+        zip(classifier.genres, classifier.predict_spectrogram(whole).tolist(), strict=True)
     )
     assert {e.genre: e.probability for e in streamed.top} == pytest.approx(expected, abs=1e-5)
     assert streamed.duration_s == pytest.approx(samples / RATE, abs=1e-3)
@@ -88,14 +88,14 @@ def test_what_a_verdict_says(classifier: Classifier, sound_file: Path) -> None:
 def test_a_track_is_the_mean_of_its_segments() -> None:
     classifier = tiny_classifier()
     verdict = classifier.classify(wav(chords(2)))
-    sharpness = classifier.calibration.sharpness
+    inverse_temperature = classifier.calibration.inverse_temperature
     rows = np.log([[e.probability for e in s.probabilities] for s in verdict.segments])
-    # segments carry calibrated shares: log shares are log scores times sharpness, up to a shift
+    # log probabilities of segments are log scores over the temperature, up to a shift
     scores = rows.mean(axis=0)
     expected = np.exp(scores) / np.exp(scores).sum()
     top = {entry.genre: entry.probability for entry in verdict.top}
     assert [top[genre] for genre in classifier.genres] == pytest.approx(expected, abs=1e-6)
-    assert sharpness == 2.0
+    assert inverse_temperature == 2.0
     assert len({tuple(row) for row in rows.tolist()}) > 1
 
 
@@ -124,7 +124,7 @@ def test_unsure_names_no_genre() -> None:
     assert not sure.is_unsure
     assert sure.confidence is not None
     for threshold, says in ((sure.confidence, True), (np.nextafter(sure.confidence, 2), False)):
-        classifier.calibration = Calibration(sharpness=2.0, threshold=threshold)
+        classifier.calibration = Calibration(inverse_temperature=2.0, threshold=threshold)
         verdict = classifier.classify(wav(chords(2)))
         assert verdict.is_unsure != says
         assert verdict.genre == (sure.genre if says else None)
@@ -267,7 +267,7 @@ def test_saved_and_loaded(classifier: Classifier, sound_file: Path, tmp_path: Pa
     classifier.save(path)
     for source in (path, str(path), path.parent):
         again = Classifier.load(source, device="cpu")
-        assert again.fingerprint == classifier.fingerprint
+        assert again.digest == classifier.digest
         assert again.config == classifier.config
         assert again.calibration == classifier.calibration
         assert again.card == classifier.card
@@ -277,11 +277,11 @@ def test_saved_and_loaded(classifier: Classifier, sound_file: Path, tmp_path: Pa
         assert [e.genre for e in ours.top] == [e.genre for e in theirs.top]
         segments = log_mel(chords(3))[None, :, :128]
         for mine, other in zip(
-            again.hear_segments(segments), classifier.hear_segments(segments), strict=True
+            again.predict_segments(segments), classifier.predict_segments(segments), strict=True
         ):
             np.testing.assert_allclose(mine, other, atol=1e-4)
-        state = classifier.committee.state_dict()
-        assert all(torch.equal(t, state[n]) for n, t in again.committee.state_dict().items())
+        state = classifier.ensemble.state_dict()
+        assert all(torch.equal(t, state[n]) for n, t in again.ensemble.state_dict().items())
     assert [p.name for p in path.parent.iterdir()] == ["model.safetensors"]
 
 
@@ -308,8 +308,8 @@ classifier = Classifier.load(sys.argv[1], device="cpu")
 classifier.classify(sys.argv[2])
 heavy = {"torch", "scipy", "sklearn", "matplotlib", "av"} & set(sys.modules)
 assert not heavy, heavy
-print(classifier.fingerprint)
-classifier.committee
+print(classifier.digest)
+classifier.ensemble
 assert "torch" in sys.modules
 """
     done = subprocess.run(
@@ -318,7 +318,7 @@ assert "torch" in sys.modules
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == classifier.fingerprint
+    assert done.stdout.strip() == classifier.digest
 
 
 def test_a_routing_that_numpy_lacks_is_heard_in_torch(
@@ -327,28 +327,28 @@ def test_a_routing_that_numpy_lacks_is_heard_in_torch(
     classifier.save(tmp_path / "model.safetensors")
     monkeypatch.setattr(inference, "ROUTING", frozenset({"none"}))
     loaded = Classifier.load(tmp_path, device="cpu")
-    assert not loaded.is_portable
+    assert not loaded.is_picklable
     segments = log_mel(chords(3))[None, :, :128]
     for ours, theirs in zip(
-        loaded.hear_segments(segments), classifier.hear_segments(segments), strict=True
+        loaded.predict_segments(segments), classifier.predict_segments(segments), strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
-    assert loaded.fingerprint == classifier.fingerprint
+    assert loaded.digest == classifier.digest
 
 
 def test_the_fingerprint_is_of_all_that_decides() -> None:
     classifier = tiny_classifier()
-    seen = {classifier.fingerprint}
-    assert tiny_classifier().fingerprint in seen
-    classifier.calibration = Calibration(sharpness=2.0, threshold=0.5)
-    assert classifier.fingerprint not in seen
+    seen = {classifier.digest}
+    assert tiny_classifier().digest in seen
+    classifier.calibration = Calibration(inverse_temperature=2.0, threshold=0.5)
+    assert classifier.digest not in seen
     classifier = tiny_classifier()
-    next(classifier.committee.parameters()).data.view(-1)[0] += 1e-6
-    assert classifier.fingerprint not in seen
+    next(classifier.ensemble.parameters()).data.view(-1)[0] += 1e-6
+    assert classifier.digest not in seen
     classifier = tiny_classifier()
-    next(classifier.committee.buffers()).view(-1)[0] += 1e-3
-    assert classifier.fingerprint not in seen
-    assert tiny_classifier(genres=("a", "b")).fingerprint not in seen
+    next(classifier.ensemble.buffers()).view(-1)[0] += 1e-3
+    assert classifier.digest not in seen
+    assert tiny_classifier(genres=("a", "b")).digest not in seen
 
 
 def refusal(path: Path) -> str:
@@ -389,7 +389,7 @@ def test_damaged_files_are_refused(classifier: Classifier, tmp_path: Path) -> No
 
 def test_foreign_models_are_refused(classifier: Classifier, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    weights = classifier.committee.state_dict()
+    weights = classifier.ensemble.state_dict()
     metadata: dict[str, Any] = {
         "kind": "genre classifier",
         "config": classifier.config.to_dict(),
@@ -397,7 +397,7 @@ def test_foreign_models_are_refused(classifier: Classifier, tmp_path: Path) -> N
     }
     save_weights(path, weights, metadata)
     assert Classifier.load(path, device="cpu").card == {}
-    other = tiny_config(members=2, texture_capsules=5).to_dict()
+    other = tiny_config(networks=2, texture_capsules=5).to_dict()
     for changes, expected in (
         ({"kind": "composer"}, "no genre classifier"),
         ({"kind": None}, "no genre classifier"),
@@ -406,9 +406,9 @@ def test_foreign_models_are_refused(classifier: Classifier, tmp_path: Path) -> N
         ({"config": {}}, "configuration"),
         ({"config": classifier.config.to_dict() | {"genres": ["one"]}}, "configuration"),
         ({"config": other}, "another model"),
-        ({"config": classifier.config.to_dict() | {"members": 1}}, "another model"),
-        ({"config": classifier.config.to_dict() | {"members": 3}}, "another model"),
-        ({"config": classifier.config.to_dict() | {"texture_members": 1}}, "another model"),
+        ({"config": classifier.config.to_dict() | {"networks": 1}}, "another model"),
+        ({"config": classifier.config.to_dict() | {"networks": 3}}, "another model"),
+        ({"config": classifier.config.to_dict() | {"texture_networks": 1}}, "another model"),
     ):
         save_weights(path, weights, metadata | changes)
         assert expected in refusal(path), changes
@@ -440,27 +440,27 @@ def test_a_full_disk_leaves_the_old_model(
                 tiny_classifier(genres=("a", "b")).save(path)
         assert [p.name for p in tmp_path.iterdir()] == there
         classifier.save(path)
-    assert Classifier.load(path, device="cpu").fingerprint == classifier.fingerprint
+    assert Classifier.load(path, device="cpu").digest == classifier.digest
 
 
 def test_a_device_that_is_not_there_is_named() -> None:
     for name in ("cuda:77", "abacus"):
         with pytest.raises(DeepMusicError, match=name):
-            Classifier(Committee(tiny_config()), Calibration(), device=name)
+            Classifier(Ensemble(tiny_config()), Calibration(), device=name)
 
 
 def test_hearing_leaves_no_gradients_and_no_training_mode() -> None:
-    committee = Committee(tiny_config()).train()
-    classifier = Classifier(committee, Calibration(), device="cpu")
-    assert not committee.training
-    log_scores, lengths = classifier.hear_segments(np.zeros((3, 128, 128), np.float32))
+    ensemble = Ensemble(tiny_config()).train()
+    classifier = Classifier(ensemble, Calibration(), device="cpu")
+    assert not ensemble.training
+    log_scores, lengths = classifier.predict_segments(np.zeros((3, 128, 128), np.float32))
     assert log_scores.shape == lengths.shape == (3, 2)
     assert log_scores.dtype == np.float32
 
 
 def test_loaded_sound_and_file_agree(classifier: Classifier, sound_file: Path) -> None:
     spectrogram = log_mel(load(sound_file, sample_rate=RATE).samples)
-    expected = classifier.hear_spectrogram(spectrogram)
+    expected = classifier.predict_spectrogram(spectrogram)
     verdict = classifier.classify(sound_file)
     best = GenreProbability(classifier.genres[int(expected.argmax())], float(expected.max()))
     assert verdict.top[0].genre == best.genre

@@ -19,7 +19,7 @@ ROCK = GenreProbability("rock", 1.0)
 class Echo:
     """Says the file's content as its genre."""
 
-    fingerprint = "echo"
+    digest = "echo"
 
     def __init__(self) -> None:
         self.heard: list[str] = []
@@ -133,7 +133,7 @@ def test_results_are_found_by_content(tmp_path: Path) -> None:
 
     def run(classifier: Echo, *, segments: bool = False, max_seconds: float = 9.0) -> list[Verdict]:
         with ResultsFile(
-            tmp_path / "kept", model=classifier.fingerprint, max_seconds=max_seconds
+            tmp_path / "kept", model=classifier.digest, max_seconds=max_seconds
         ) as results:
             return list(
                 classify_library(
@@ -161,7 +161,7 @@ def test_results_are_found_by_content(tmp_path: Path) -> None:
     run(other_length, max_seconds=5.0)
     assert other_length.heard == [entries[0], entries[2]]
     other_model = Echo()
-    other_model.fingerprint = "another"
+    other_model.digest = "another"
     run(other_model)
     assert other_model.heard == [entries[0], entries[2]]
 

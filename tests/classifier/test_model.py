@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from synthetic import tiny_committee, tiny_config
+from synthetic import tiny_config, tiny_ensemble
 
 from deepmusic.classifier.config import ROUTINGS, ClassifierConfig
-from deepmusic.classifier.model import CapsuleClassifier, Committee, Heard, views
+from deepmusic.classifier.model import CapsuleClassifier, Ensemble, NetworkOutput, views
 from deepmusic.errors import ShapeError
 
 
@@ -20,13 +20,13 @@ def noise(count: int, config: ClassifierConfig, *, seed: int = 0) -> torch.Tenso
 
 
 def network(**changes: Any) -> CapsuleClassifier:
-    member = tiny_committee(tiny_config(**changes)).members[0]
-    assert isinstance(member, CapsuleClassifier)
-    return member
+    network = tiny_ensemble(tiny_config(**changes)).networks[0]
+    assert isinstance(network, CapsuleClassifier)
+    return network
 
 
-def assert_close(one: Heard, other: Heard) -> None:
-    for name, left, right in zip(Heard._fields, one, other, strict=True):
+def assert_close(one: NetworkOutput, other: NetworkOutput) -> None:
+    for name, left, right in zip(NetworkOutput._fields, one, other, strict=True):
         if left is None:
             assert right is None
         else:
@@ -44,15 +44,15 @@ def test_a_segment_does_not_hear_its_batch(routing: str) -> None:
         alone = net(
             views(segments[index : index + 1], net.config), rebuild=torch.tensor([index % 2])
         )
-        one = Heard(*(None if t is None else t[index : index + 1] for t in together))
+        one = NetworkOutput(*(None if t is None else t[index : index + 1] for t in together))
         assert_close(alone, one)
     turned = net(views(segments.flip(0), net.config), rebuild=torch.tensor([0, 1, 0, 1, 0]))
-    assert_close(turned, Heard(*(None if t is None else t.flip(0) for t in together)))
+    assert_close(turned, NetworkOutput(*(None if t is None else t.flip(0) for t in together)))
 
 
 SIZES: list[dict[str, Any]] = [
     {},
-    {"place_types": 0},
+    {"position_types": 0},
     {"texture_capsules": 0},
     {"genres": tuple("abcdefg"), "bands": 64, "channels": (3, 5, 7)},
     {"segment_frames": 96, "bands": 16},
@@ -82,12 +82,12 @@ def test_shapes(changes: dict[str, Any], routing: str, batch: int) -> None:
     assert (heard.lengths < 1).all()
     assert heard.poses.shape == (batch, genres, config.genre_dim)
     moments = config.segment_frames // config.frame_step
-    places = ((moments + 1) // 2) // 8 if config.place_types else 0
-    children = places * config.place_types + config.texture_capsules
+    places = ((moments + 1) // 2) // 8 if config.position_types else 0
+    children = places * config.position_types + config.texture_capsules
     assert heard.coupling.shape == heard.votes.shape == (batch, children, genres)
     assert heard.children.shape == (batch, children)
     torch.testing.assert_close(heard.coupling.sum(dim=2), torch.ones(batch, children))
-    if config.reconstruction and config.place_types:
+    if config.reconstruction and config.position_types:
         assert heard.rebuilt is not None
         assert heard.rebuilt.shape == (batch, config.bands, 16)
         seen = views(noise(batch, config), config)
@@ -191,14 +191,14 @@ def test_dropout_is_for_training() -> None:
     assert not torch.allclose(net(seen).lengths, net(seen).lengths)
 
 
-def test_a_committee_is_the_mean_of_its_members() -> None:
-    config = tiny_config(members=1, texture_members=2)
-    committee = tiny_committee(config)
+def test_a_ensemble_is_the_mean_of_its_networks() -> None:
+    config = tiny_config(networks=1, texture_networks=2)
+    ensemble = tiny_ensemble(config)
     segments = noise(4, config)
-    log_scores, lengths = committee(segments)
-    heard = [member(views(segments, config)) for member in committee.members]
+    log_scores, lengths = ensemble(segments)
+    heard = [network(views(segments, config)) for network in ensemble.networks]
     assert len(heard) == 3
-    assert [member.places is None for member in committee.members] == [False, True, True]
+    assert [network.positions is None for network in ensemble.networks] == [False, True, True]
     torch.testing.assert_close(log_scores, sum(h.log_scores for h in heard) / 3)
     torch.testing.assert_close(lengths, sum(h.lengths for h in heard) / 3)
     assert not torch.allclose(heard[0].lengths, heard[1].lengths)
@@ -206,12 +206,12 @@ def test_a_committee_is_the_mean_of_its_members() -> None:
 
 @pytest.mark.parametrize("shape", [(128, 128), (1, 64, 128), (1, 128, 95), (1, 1, 128, 128)])
 def test_wrong_shapes_are_named(shape: tuple[int, ...]) -> None:
-    committee = Committee(tiny_config()).eval()
+    ensemble = Ensemble(tiny_config()).eval()
     with pytest.raises(ShapeError, match=r"segments have shape .*got \(" + str(shape[0])):
-        committee(torch.zeros(shape))
+        ensemble(torch.zeros(shape))
 
 
 def test_the_shipped_size_fits() -> None:
-    committee = Committee(ClassifierConfig(genres=("a", "b", "c", "d"), reconstruction=0.0))
-    held = sum(t.numel() * t.element_size() for t in committee.state_dict().values())
+    ensemble = Ensemble(ClassifierConfig(genres=("a", "b", "c", "d"), reconstruction=0.0))
+    held = sum(t.numel() * t.element_size() for t in ensemble.state_dict().values())
     assert held < 4_000_000

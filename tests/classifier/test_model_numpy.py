@@ -1,4 +1,4 @@
-"""The forward pass in NumPy, held to the committee in PyTorch."""
+"""The forward pass in NumPy, held to the ensemble in PyTorch."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from synthetic import chords, clicks, tiny_committee, tiny_config
+from synthetic import chords, clicks, tiny_config, tiny_ensemble
 
 from deepmusic.audio import log_mel
 from deepmusic.classifier import texture as in_torch
 from deepmusic.classifier.config import ClassifierConfig
-from deepmusic.classifier.model import Committee
-from deepmusic.classifier.model_numpy import ROUTING, NumpyCommittee, weight_shapes
+from deepmusic.classifier.model import Ensemble
+from deepmusic.classifier.model_numpy import ROUTING, NumpyEnsemble, weight_shapes
 from deepmusic.classifier.texture_numpy import TEXTURE_SIZE, texture
 from deepmusic.errors import ShapeError
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "both": {},
     "places only": {"texture_capsules": 0},
-    "textures only": {"place_types": 0},
-    "a mixed committee": {"members": 2, "texture_members": 2},
+    "textures only": {"position_types": 0},
+    "a mixed ensemble": {"networks": 2, "texture_networks": 2},
     "uniform": {"routing": "uniform"},
     "one pass": {"iterations": 1},
     "five passes": {"iterations": 5},
     "plain": {"routing": "none"},
     "plain, image only": {"routing": "none", "texture_capsules": 0},
-    "plain, textures only": {"routing": "none", "place_types": 0},
+    "plain, textures only": {"routing": "none", "position_types": 0},
     "without a decoder": {"reconstruction": 0.0},
     "odd sizes": {
         "genres": ("a", "b", "c"),
@@ -37,7 +37,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "bands": 64,
         "frame_step": 1,
         "channels": (3, 5, 7),
-        "place_types": 3,
+        "position_types": 3,
         "pose_dim": 3,
         "genre_dim": 5,
     },
@@ -46,11 +46,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "segment_frames": 258,
         "bands": 64,
         "channels": (16, 32, 64),
-        "place_types": 16,
+        "position_types": 16,
         "texture_capsules": 32,
         "pose_dim": 8,
         "genre_dim": 16,
-        "texture_members": 3,
+        "texture_networks": 3,
     },
 }
 configs = pytest.mark.parametrize("changes", CONFIGS.values(), ids=CONFIGS)
@@ -74,30 +74,30 @@ def segments(frames: int) -> NDArray[np.float32]:
     return np.stack(kinds).astype(np.float32)
 
 
-def twin(committee: Committee) -> NumpyCommittee:
-    weights = {name: tensor.numpy() for name, tensor in committee.state_dict().items()}
-    return NumpyCommittee(committee.config, weights)
+def twin(ensemble: Ensemble) -> NumpyEnsemble:
+    weights = {name: tensor.numpy() for name, tensor in ensemble.state_dict().items()}
+    return NumpyEnsemble(ensemble.config, weights)
 
 
-def shaken(config: ClassifierConfig) -> Committee:
+def shaken(config: ClassifierConfig) -> Ensemble:
     """With a batch norm that does something, as after training."""
-    committee = tiny_committee(config)
+    ensemble = tiny_ensemble(config)
     rng = torch.Generator().manual_seed(1)
-    for module in committee.modules():
+    for module in ensemble.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             for tensor in (module.running_mean, module.running_var, module.weight, module.bias):
                 tensor.data += torch.rand(tensor.shape, generator=rng)
-    return committee
+    return ensemble
 
 
 @configs
-def test_equals_the_committee_in_torch(changes: dict[str, Any]) -> None:
+def test_equals_the_ensemble_in_torch(changes: dict[str, Any]) -> None:
     config = tiny_config(**changes)
-    committee = shaken(config)
+    ensemble = shaken(config)
     batch = segments(config.segment_frames)
     with torch.inference_mode():
-        expected = [tensor.numpy() for tensor in committee(torch.from_numpy(batch))]
-    log_scores, lengths = twin(committee)(batch)
+        expected = [tensor.numpy() for tensor in ensemble(torch.from_numpy(batch))]
+    log_scores, lengths = twin(ensemble)(batch)
     np.testing.assert_allclose(log_scores, expected[0], atol=1e-4, rtol=1e-6)
     np.testing.assert_allclose(lengths, expected[1], atol=1e-4)
     assert log_scores.dtype == lengths.dtype == np.float32
@@ -108,34 +108,34 @@ def test_equals_the_committee_in_torch(changes: dict[str, Any]) -> None:
 @configs
 def test_names_and_shapes_are_those_of_the_state(changes: dict[str, Any]) -> None:
     config = tiny_config(**changes)
-    state = Committee(config).state_dict()
+    state = Ensemble(config).state_dict()
     assert weight_shapes(config) == {name: tuple(t.shape) for name, t in state.items()}
 
 
 def test_a_segment_is_heard_alike_in_any_company() -> None:
-    committee = twin(shaken(tiny_config(texture_members=1)))
+    ensemble = twin(shaken(tiny_config(texture_networks=1)))
     batch = segments(128)
-    together, _ = committee(batch)
-    alone = [committee(segment[None])[0][0] for segment in batch]
+    together, _ = ensemble(batch)
+    alone = [ensemble(segment[None])[0][0] for segment in batch]
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
 def test_pickled_it_hears_the_same() -> None:
-    committee = twin(shaken(tiny_config()))
-    again = pickle.loads(pickle.dumps(committee))
+    ensemble = twin(shaken(tiny_config()))
+    again = pickle.loads(pickle.dumps(ensemble))
     batch = segments(128)
-    for ours, theirs in zip(committee(batch), again(batch), strict=True):
+    for ours, theirs in zip(ensemble(batch), again(batch), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("shape", [(128, 128), (1, 64, 128), (1, 128, 95), (1, 1, 128, 128)])
 def test_wrong_shapes_are_refused(shape: tuple[int, ...]) -> None:
-    committee = tiny_committee(tiny_config())
+    ensemble = tiny_ensemble(tiny_config())
     batch = np.zeros(shape, np.float32)
     with pytest.raises(ShapeError) as ours:
-        twin(committee)(batch)
+        twin(ensemble)(batch)
     with pytest.raises(ShapeError) as theirs:
-        committee(torch.from_numpy(batch))
+        ensemble(torch.from_numpy(batch))
     assert str(ours.value) == str(theirs.value)
 
 

@@ -99,7 +99,7 @@ def test_weights_follow_from_the_seed(routing: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"place_types": 0}, {"texture_capsules": 0}, {"routing": "none"}], ids=str
+    "changes", [{}, {"position_types": 0}, {"texture_capsules": 0}, {"routing": "none"}], ids=str
 )
 def test_the_loss_falls_on_one_batch(changes: dict[str, Any]) -> None:
     calm = {"dropout": 0.0, "texture_dropout": 0.0, "capsule_dropout": 0.0}
@@ -132,10 +132,10 @@ def test_the_reconstruction_weighs_as_much_as_it_says() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"channels": (16, 32, 64), "place_types": 16, "texture_capsules": 32},
+        {"channels": (16, 32, 64), "position_types": 16, "texture_capsules": 32},
         {"texture_capsules": 0},
         {"routing": "none"},
-        {"place_types": 0, "texture_capsules": 32},
+        {"position_types": 0, "texture_capsules": 32},
     ],
     ids=["all", "places", "plain", "textures"],
 )
@@ -279,7 +279,7 @@ def test_validation_scores_are_means_over_segments(changes: dict[str, Any]) -> N
 
 
 def test_a_light_network_learns_and_is_validated_on_textures_each_second() -> None:
-    task = make_task(place_types=0)
+    task = make_task(position_types=0)
     rows = segment_textures(TRAIN[0][3], task.config)
     whole = torch.from_numpy(TRAIN[0][3].astype(np.float32))
     starts = segment_starts(whole.shape[1], length=128, hop=round(22050 / 512))
@@ -298,10 +298,10 @@ def test_a_light_network_learns_and_is_validated_on_textures_each_second() -> No
 
 
 def test_textures_that_are_known_are_not_computed_again() -> None:
-    config = tiny_config(place_types=0)
+    config = tiny_config(position_types=0)
     known = tuple([segment_textures(w, config) for w in side[0]] for side in (TRAIN, VALIDATION))
     task = ClassifierTask(config, TRAIN, VALIDATION, seed=0, textures=known)
-    other = make_task(place_types=0)
+    other = make_task(position_types=0)
     assert torch.equal(task.dataset[2, 5][0], other.dataset[2, 5][0])
     for name, value in other.model.state_dict().items():
         assert torch.equal(value, task.model.state_dict()[name]), name
@@ -311,6 +311,6 @@ def test_textures_that_are_known_are_not_computed_again() -> None:
 
 
 def test_what_is_saved_beside_the_weights() -> None:
-    task = ClassifierTask(tiny_config(), TRAIN, VALIDATION, seed=0, metadata={"member": 3})
-    assert task.metadata == {"member": 3, "classifier": tiny_config().to_dict()}
+    task = ClassifierTask(tiny_config(), TRAIN, VALIDATION, seed=0, metadata={"network": 3})
+    assert task.metadata == {"network": 3, "classifier": tiny_config().to_dict()}
     assert task.monitor in task.validate(task.model.eval())

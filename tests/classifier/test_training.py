@@ -21,7 +21,7 @@ from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.classifier.inference import Classifier
 from deepmusic.classifier.spectrograms import SpectrogramStore
 from deepmusic.classifier.task import ClassifierTask
-from deepmusic.classifier.training import Trained, train_classifier, train_committee
+from deepmusic.classifier.training import Trained, train_classifier, train_ensemble
 from deepmusic.datasets import dataset_digest, make_folds, make_split, scan_folder, write_splits
 from deepmusic.errors import CheckpointError, DataError, DeepMusicError
 from deepmusic.training import Progress, TrainingConfig, load_weights, read_history
@@ -51,14 +51,14 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(music: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trained, list[Any]]:
-    """A whole run with two members and a light one, made small, or this would take minutes."""
+    """A whole run with two networks and a light one, made small, or this would take minutes."""
     said: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "ClassifierConfig", small)
         result = train_classifier(
             music,
             tmp_path_factory.mktemp("runs") / "run",
-            members=2,
+            networks=2,
             training=QUICK,
             on_progress=lambda *args: said.append(args),
             on_spectrogram=lambda *args: said.append(args),
@@ -66,21 +66,22 @@ def trained(music: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trai
     return result, said
 
 
-def small(*, genres: tuple[str, ...], members: int) -> ClassifierConfig:
-    return tiny_config(genres=genres, members=members, texture_members=1)
+def small(*, genres: tuple[str, ...], networks: int) -> ClassifierConfig:
+    return tiny_config(genres=genres, networks=networks, texture_networks=1)
 
 
 def test_what_is_written(trained: tuple[Trained, list[Any]]) -> None:
     run = trained[0].run
     names = {path.name for path in run.iterdir()}
     assert names == {
-        "accuracy.png", "config.json", "confusion.png", "judges", "judges.json", "loss.png",
-        "members", "members.json", "metrics.json", "model.safetensors", "spectrograms",
+        "accuracy.png", "config.json", "confusion.png", "calibration", "calibration.json",
+        "loss.png", "networks", "networks.json", "metrics.json", "model.safetensors",
+        "spectrograms",
         "splits.json",
     }  # fmt: skip
-    judges = [f"judges/{number}" for number in range(judge_count(run))]
-    assert sorted(p.name for p in (run / "judges").iterdir()) == [j[-1] for j in judges]
-    for name in ("members/0", "members/1", "members/2", *judges):
+    calibration = [f"calibration/{number}" for number in range(judge_count(run))]
+    assert sorted(p.name for p in (run / "calibration").iterdir()) == [j[-1] for j in calibration]
+    for name in ("networks/0", "networks/1", "networks/2", *calibration):
         network = run / name
         assert len(read_history(network)) == QUICK.epochs
         assert (network / "best" / "weights.safetensors").exists()
@@ -89,14 +90,14 @@ def test_what_is_written(trained: tuple[Trained, list[Any]]) -> None:
     config = ClassifierConfig.from_dict(json.loads((run / "config.json").read_text()))
     # what is shipped goes without the decoders, which have done their part
     assert replace(config, reconstruction=0.0) == trained[0].classifier.config
-    assert not any("decoder" in name for name in trained[0].classifier.committee.state_dict())
+    assert not any("decoder" in name for name in trained[0].classifier.ensemble.state_dict())
     assert len(list((run / "spectrograms").iterdir())) == 32
 
 
 def test_the_file_is_the_classifier(trained: tuple[Trained, list[Any]], music: Path) -> None:
     result = trained[0]
     loaded = Classifier.load(result.run, device="cpu")
-    assert loaded.dataset_digest == result.classifier.fingerprint
+    assert loaded.digest == result.classifier.digest
     assert loaded.genres == ("chords", "clicks")
     assert loaded.card == json.loads(json.dumps(result.classifier.card))
     assert loaded.card["trained_on"] == 32 - result.metrics["test"]["tracks"]
@@ -110,7 +111,7 @@ def parts(path: Path) -> dict[str, list[str]]:
 
 
 def judge_count(run: Path) -> int:
-    return len(next(iter(parts(run / "judges.json").values())))
+    return len(next(iter(parts(run / "calibration.json").values())))
 
 
 def artists(music: Path) -> dict[str, str]:
@@ -132,25 +133,31 @@ def test_no_artist_stands_on_two_sides(trained: tuple[Trained, list[Any]], music
     assert tested
     assert not tested & (heard("train") | heard("validation"))
 
-    members = parts(run / "members.json")
-    assert members.keys() == {path for path, (side,) in whole.items() if side != "test"}
+    networks = parts(run / "networks.json")
+    assert networks.keys() == {path for path, (side,) in whole.items() if side != "test"}
     judged = []
     for number in range(2):
-        learned = {artist[path] for path, sides in members.items() if sides[number] == "train"}
-        judge = {artist[path] for path, sides in members.items() if sides[number] == "validation"}
+        learned = {artist[path] for path, sides in networks.items() if sides[number] == "train"}
+        judge = {artist[path] for path, sides in networks.items() if sides[number] == "validation"}
         assert judge
         assert not judge & learned
         assert not tested & (judge | learned)
-        assert len({path.split("/")[0] for path, s in members.items() if s[number] != "train"}) == 2
+        assert (
+            len({path.split("/")[0] for path, s in networks.items() if s[number] != "train"}) == 2
+        )
         judged.append(judge)
     assert not judged[0] & judged[1]  # each is validated on a part of its own
-    judges = parts(run / "judges.json")
-    assert judges.keys() == members.keys()
-    for sides in judges.values():  # each track is judged once, by one that did not learn from it
+    calibration = parts(run / "calibration.json")
+    assert calibration.keys() == networks.keys()
+    for (
+        sides
+    ) in calibration.values():  # each track is judged once, by one that did not learn from it
         assert sides.count("validation") == 1
     for number in range(judge_count(run)):
-        learned = {artist[path] for path, sides in judges.items() if sides[number] == "train"}
-        judge = {artist[path] for path, sides in judges.items() if sides[number] == "validation"}
+        learned = {artist[path] for path, sides in calibration.items() if sides[number] == "train"}
+        judge = {
+            artist[path] for path, sides in calibration.items() if sides[number] == "validation"
+        }
         assert judge
         assert not judge & learned
 
@@ -171,7 +178,7 @@ def test_members_are_shown_the_tracks_of_their_part(
     monkeypatch.setattr(module, "ClassifierConfig", small)
     monkeypatch.setattr(module, "ClassifierTask", Noted)
     training = replace(QUICK, epochs=1, seed=3)
-    result = train_classifier(music, tmp_path / "run", members=2, training=training)
+    result = train_classifier(music, tmp_path / "run", networks=2, training=training)
     dataset = scan_folder(music)
     sound = {
         track.path: log_mel(soundfile.read(music / track.path, dtype="float32")[0])
@@ -179,14 +186,14 @@ def test_members_are_shown_the_tracks_of_their_part(
         if track.path.endswith(".wav")
     }
     marks = {path: wrap(s, 128).astype(np.float16)[:, :20].tobytes() for path, s in sound.items()}
-    members = parts(result.run / "members.json")
-    judges = parts(result.run / "judges.json")
+    networks = parts(result.run / "networks.json")
+    calibration = parts(result.run / "calibration.json")
     count = judge_count(result.run)
     assert [seed for *_, seed in shown] == [300 + number for number in range(3 + count)]
     # the light one learns from all tracks but the test's
-    assert shown[2][0] == shown[2][1] == {marks[path] for path in members}
-    for dealt, networks in ((members, shown[:2]), (judges, shown[3:])):
-        for number, (train, validation, _) in enumerate(networks):
+    assert shown[2][0] == shown[2][1] == {marks[path] for path in networks}
+    for dealt, trainings in ((networks, shown[:2]), (calibration, shown[3:])):
+        for number, (train, validation, _) in enumerate(trainings):
             for side, seen in (("train", train), ("validation", validation)):
                 assert seen == {marks[p] for p, sides in dealt.items() if sides[number] == side}
 
@@ -194,7 +201,7 @@ def test_members_are_shown_the_tracks_of_their_part(
 def test_figures(trained: tuple[Trained, list[Any]]) -> None:
     metrics = trained[0].metrics
     assert metrics.keys() == {"validation", "calibration", "test"}
-    judged = len(parts(trained[0].run / "judges.json"))  # every track that is not of the test
+    judged = len(parts(trained[0].run / "calibration.json"))  # every track that is not of the test
     assert metrics["validation"]["tracks"] == metrics["calibration"]["tracks"] == judged
     for side in ("validation", "test"):
         assert metrics[side]["genres"] == ["chords", "clicks"]
@@ -234,18 +241,18 @@ def test_problems_and_progress_are_told(trained: tuple[Trained, list[Any]]) -> N
     assert sum(progress.record is not None for *_, progress in steps) == networks * QUICK.epochs
 
 
-def committee_of(
+def ensemble_of(
     music: Path, tmp_path: Path, name: str, seed: int
 ) -> tuple[dict[str, torch.Tensor], Calibration]:
     dataset = scan_folder(music)
     dataset = replace(
         dataset, tracks=tuple(t for t in dataset.tracks if t.path[-5:] not in {"e.mp3", "t.wav"})
     )
-    config = small(genres=dataset.genres, members=2)
+    config = small(genres=dataset.genres, networks=2)
     store = SpectrogramStore(tmp_path / "store", config)
     assert store.fill(dataset) == []
     torch.rand(seed + 3)  # what others drew before makes no difference
-    committee, calibration, _ = train_committee(
+    ensemble, calibration, _ = train_ensemble(
         dataset,
         make_split(dataset, seed=1).train,
         store,
@@ -253,19 +260,19 @@ def committee_of(
         tmp_path / name,
         training=replace(QUICK, seed=seed),
     )
-    return committee.state_dict(), calibration
+    return ensemble.state_dict(), calibration
 
 
 def test_the_same_seed_gives_the_same_weights(music: Path, tmp_path: Path) -> None:
-    one, its = committee_of(music, tmp_path, "one", 0)
-    other, their = committee_of(music, tmp_path, "other", 0)
-    third, _ = committee_of(music, tmp_path, "third", 1)
+    one, its = ensemble_of(music, tmp_path, "one", 0)
+    other, their = ensemble_of(music, tmp_path, "other", 0)
+    third, _ = ensemble_of(music, tmp_path, "third", 1)
     assert its == their
     for name in one:
         assert torch.equal(one[name], other[name]), name
     assert any(not torch.equal(one[name], third[name]) for name in one)
     first, second = (
-        {k.split(".", 2)[2]: v for k, v in one.items() if k.startswith(f"members.{number}.")}
+        {k.split(".", 2)[2]: v for k, v in one.items() if k.startswith(f"networks.{number}.")}
         for number in range(2)
     )
     assert any(not torch.equal(first[name], second[name]) for name in first)
@@ -281,17 +288,17 @@ def test_calibrated_on_what_was_not_learned(
         return fit_calibration(scores, labels)
 
     monkeypatch.setattr(module, "fit_calibration", noted)
-    committee_of(music, tmp_path, "run", 0)
+    ensemble_of(music, tmp_path, "run", 0)
     ((scores, labels),) = given
     dataset = scan_folder(music)
-    light = small(genres=dataset.genres, members=2).networks[-1]
+    light = small(genres=dataset.genres, networks=2).network_configs[-1]
     store = SpectrogramStore(tmp_path / "store", light)
     tracks = {track.path: track for track in dataset.tracks}
     run = tmp_path / "run"
     place = 0
     for number in range(judge_count(run)):
-        own, _ = load_weights(run / "judges" / str(number) / "best" / "weights.safetensors")
-        for path, sides in sorted(parts(run / "judges.json").items()):
+        own, _ = load_weights(run / "calibration" / str(number) / "best" / "weights.safetensors")
+        for path, sides in sorted(parts(run / "calibration.json").items()):
             if sides[number] != "validation":
                 continue
             label = dataset.genres.index(tracks[path].genre)
@@ -308,14 +315,16 @@ def test_calibrated_on_what_was_not_learned(
 def test_without_light_networks_the_members_calibrate(
     music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def places_only(*, genres: tuple[str, ...], members: int) -> ClassifierConfig:
-        return tiny_config(genres=genres, members=members, texture_members=0, texture_capsules=0)
+    def places_only(*, genres: tuple[str, ...], networks: int) -> ClassifierConfig:
+        return tiny_config(genres=genres, networks=networks, texture_networks=0, texture_capsules=0)
 
     monkeypatch.setattr(module, "ClassifierConfig", places_only)
-    result = train_classifier(music, tmp_path / "run", members=2, training=replace(QUICK, epochs=1))
-    assert not (result.run / "judges.json").exists()
-    members = parts(result.run / "members.json")
-    judged = sum(sides.count("validation") for sides in members.values())
+    result = train_classifier(
+        music, tmp_path / "run", networks=2, training=replace(QUICK, epochs=1)
+    )
+    assert not (result.run / "calibration.json").exists()
+    networks = parts(result.run / "networks.json")
+    judged = sum(sides.count("validation") for sides in networks.values())
     assert result.metrics["calibration"]["tracks"] == judged
 
 
@@ -323,7 +332,7 @@ def test_without_a_test_part(music: Path, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "ClassifierConfig", small)
     cache = tmp_path / "cache"
     result = train_classifier(
-        music, tmp_path / "run", test=0, members=1, training=replace(QUICK, epochs=1), cache=cache
+        music, tmp_path / "run", test=0, networks=1, training=replace(QUICK, epochs=1), cache=cache
     )
     assert "test" not in result.metrics
     assert not (result.run / "confusion.png").exists()
@@ -334,16 +343,16 @@ def test_without_a_test_part(music: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert result.classifier.card["data"] != dataset_digest(kept)  # less the silent and the broken
 
 
-def test_few_artists_make_fewer_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_artists_make_fewer_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ClassifierConfig", small)
     root = write_folder(tmp_path / "music", artists=3, seconds=3.0, each=1)
     training = replace(QUICK, epochs=1)
-    result = train_classifier(root, tmp_path / "run", test=0, members=5, training=training)
-    assert 1 <= result.classifier.config.members <= 3
+    result = train_classifier(root, tmp_path / "run", test=0, networks=5, training=training)
+    assert 1 <= result.classifier.config.networks <= 3
     loaded = Classifier.load(result.run, device="cpu")
     assert loaded.config == result.classifier.config
-    members = parts(result.run / "members.json")
-    assert {len(sides) for sides in members.values()} == {loaded.config.members}
+    networks = parts(result.run / "networks.json")
+    assert {len(sides) for sides in networks.values()} == {loaded.config.networks}
 
 
 def refused(data: Path, run: Path, **options: Any) -> str:
@@ -398,7 +407,7 @@ def test_a_run_is_not_overwritten(
     before = (run / "model.safetensors").read_bytes()
     monkeypatch.setattr(module, "ClassifierConfig", small)
     with pytest.raises(CheckpointError, match=r"resume.*\.$"):
-        train_classifier(music, run, members=2, training=QUICK)
+        train_classifier(music, run, networks=2, training=QUICK)
     assert (run / "model.safetensors").read_bytes() == before
 
 
@@ -412,8 +421,8 @@ def test_copies_count_as_one_artist(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for seed in range(3):
         training = replace(QUICK, epochs=1, seed=seed)
         run = tmp_path / f"run{seed}"
-        train_classifier(root, run, members=2, training=training, cache=tmp_path / "cache")
-        for file in ("splits.json", "members.json"):
+        train_classifier(root, run, networks=2, training=training, cache=tmp_path / "cache")
+        for file in ("splits.json", "networks.json"):
             sides = parts(run / file)
             assert sides.get("chords/0.wav") == sides.get("chords/copied.wav")
 
@@ -426,7 +435,7 @@ def test_the_shipped_size_trains(tmp_path: Path) -> None:
         genres=("chords", "clicks"), reconstruction=0.0
     )
     assert (result.run / "model.safetensors").stat().st_size < 4_000_000
-    records = read_history(result.run / "members" / "0")
+    records = read_history(result.run / "networks" / "0")
     assert all(np.isfinite(record["validation"]["loss"]) for record in records)
 
 

@@ -118,16 +118,16 @@ def test_no_process_to_be_had_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 def test_a_classifier_in_torch_stays_in_its_process(tmp_path: Path, sound_file: Path) -> None:
     in_torch = tiny_classifier()
-    assert not in_torch.is_portable
+    assert not in_torch.is_picklable
     with pytest.raises(TypeError, match="pickled"):
         Workers(1).give(in_torch)
     in_torch.save(tmp_path / "model.safetensors")
     loaded = Classifier.load(tmp_path, device="cpu")
-    assert loaded.is_portable
+    assert loaded.is_picklable
     paths = [str(sound_file)] * 3
     apart = list(classify_library(paths, loaded, jobs=2, segments=True))
     assert apart == list(classify_library(paths, loaded, segments=True))
-    assert loaded.committee is not None  # in torch now, too: that is left behind
+    assert loaded.ensemble is not None  # in torch now, too: that is left behind
     assert list(classify_library(paths, loaded, jobs=2, segments=True)) == apart
     assert len(list(classify_library(paths, in_torch, jobs=2))) == 3
 

@@ -21,7 +21,7 @@ class FakeClassifier:
     """Reads its verdict off the first word of the file: a genre, ``unsure`` or how to fail."""
 
     genres = GENRES
-    fingerprint = "fake-1"
+    digest = "fake-1"
 
     def __init__(self) -> None:
         self.heard: list[str] = []

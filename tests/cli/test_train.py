@@ -41,13 +41,13 @@ def content(run: Path) -> tuple[dict[str, bytes], object]:
 
 def networks_of(run: Path) -> int:
     """How many were trained: those that speak, and those that only judge."""
-    judges = json.loads((run / "judges.json").read_text())["tracks"][0]["parts"]
-    return len(Classifier.load(run).committee.members) + len(judges)
+    calibration = json.loads((run / "calibration.json").read_text())["tracks"][0]["parts"]
+    return len(Classifier.load(run).ensemble.networks) + len(calibration)
 
 
 def test_a_run_is_trained_shown_and_usable(music: Path, tmp_path: Path, call: Call) -> None:
     run = tmp_path / "run"
-    done = call("train", "classifier", "--data", music, "--out", run, *QUICK, "--members", "2")
+    done = call("train", "classifier", "--data", music, "--out", run, *QUICK, "--networks", "2")
     assert done.status == 0, done.error
     metrics = json.loads((run / "metrics.json").read_text())
     assert f"On {metrics['test']['tracks']} test tracks" in done.output
@@ -124,7 +124,7 @@ def test_wrong_usage(music: Path, call: Call) -> None:
     for wrong in (
         [],
         ["--data", str(music), "--test", "0.9"],
-        ["--data", str(music), "--members", "0"],
+        ["--data", str(music), "--networks", "0"],
         ["--data", str(music), "--device", "abacus"],
     ):
         done = call("train", "classifier", *wrong)
@@ -137,7 +137,7 @@ def test_members_default_to_the_library_s() -> None:
 
     parameters = inspect.signature(train_classifier).parameters
     for option in command.params:
-        if option.name in ("members", "test"):
+        if option.name in ("networks", "test"):
             assert option.default == parameters[option.name].default
 
 
@@ -255,7 +255,7 @@ def test_all_odd_files_in_a_training_folder(shared_data: Path, tmp_path: Path) -
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
 def test_kill_9_and_resume_give_the_very_model_of_a_whole_run(music: Path, tmp_path: Path) -> None:
-    options = ["--data", music, "--members", "2", "--epochs", "3", "--test", "0.25"]
+    options = ["--data", music, "--networks", "2", "--epochs", "3", "--test", "0.25"]
 
     def start(name: str, *more: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -289,7 +289,7 @@ def test_kill_9_and_resume_give_the_very_model_of_a_whole_run(music: Path, tmp_p
     _, error = last.communicate(timeout=300)
     assert last.returncode == 0, error
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
-    for name in ("splits.json", "members.json", "metrics.json"):
+    for name in ("splits.json", "networks.json", "metrics.json"):
         killed, expected = tmp_path / "killed" / name, tmp_path / "whole" / name
         assert killed.read_bytes() == expected.read_bytes(), name
     assert not list((tmp_path / "killed").rglob(".*.tmp"))

@@ -197,7 +197,7 @@ def test_python_is_told_how_to_load_a_run(trained_run: Path, music: Path) -> Non
     verdict = classifier.classify(music / "clicks/0.wav", name="a click", max_seconds=3.0)
     assert (verdict.path, verdict.top[0].genre) == ("a click", "clicks")
     assert verdict.duration_s == 3.0
-    assert classifier.fingerprint == TableClassifier.load(trained_run).fingerprint
+    assert classifier.digest == TableClassifier.load(trained_run).digest
 
 
 def test_a_run_is_evaluated(call: Call, trained_run: Path, music: Path) -> None:

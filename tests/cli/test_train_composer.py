@@ -329,7 +329,7 @@ def test_wrong_usage(midis: Path, tmp_path: Path, call: Call) -> None:
         ["--data", midis, "--excerpts", "0"],
         ["--data", midis, "--learning-rate", "0"],
         ["--data", midis, "--device", "abacus"],
-        ["--data", midis, "--members", "2"],  # an option of the classifier
+        ["--data", midis, "--networks", "2"],  # an option of the classifier
     ):
         done = call("train", "composer", *wrong, *(["--out", tmp_path / "run"] if wrong else []))
         assert (done.status, done.output) == (2, ""), wrong

@@ -16,7 +16,7 @@ from deepmusic.cli import main
 
 __all__ = ["QUICK", "Call", "Done", "call_main", "write_folder"]
 
-QUICK = ["--members", "1", "--epochs", "2", "--test", "0.25"]
+QUICK = ["--networks", "1", "--epochs", "2", "--test", "0.25"]
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ CONFIG = ComposerConfig(
     passage_steps=32, place_types=8, place_dim=8, pose_dim=4, dropout=0.0,
 )  # fmt: skip
 TRAINING = TrainingConfig(
-    epochs=3, batch_size=8, learning_rate=0.006, average_decay=0.8, device="cpu",
+    epochs=3, batch_size=8, learning_rate=0.006, ema_decay=0.8, device="cpu",
 )  # fmt: skip
 
 

@@ -137,7 +137,7 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> StudyData:
 
 
 def test_tracks_are_explained_by_the_fold_that_has_not_learned_from_them(heard: StudyData) -> None:
-    one, two = tiny_classifier(), tiny_classifier(members=1)
+    one, two = tiny_classifier(), tiny_classifier(networks=1)
     seen: list[tuple[int, int]] = []
     found, problems = explain_tracks(
         heard, [(one, (0, 2)), (two, (1, 3))], on_progress=lambda *args: seen.append(args)
@@ -149,7 +149,7 @@ def test_tracks_are_explained_by_the_fold_that_has_not_learned_from_them(heard: 
     assert heard.spectrograms is not None
     for explained, place in zip(found, (0, 2, 1, 3), strict=True):
         classifier = (one, two)[explained.fold]
-        rows = classifier.hear_spectrogram(np.asarray(heard.spectrograms(place), np.float32))
+        rows = classifier.predict_spectrogram(np.asarray(heard.spectrograms(place), np.float32))
         assert explained.genre == classifier.genres[int(rows.argmax())]
         assert explained.probability == pytest.approx(rows.max(), abs=1e-6)
     assert seen[-1] == (4, 4)
@@ -158,7 +158,7 @@ def test_tracks_are_explained_by_the_fold_that_has_not_learned_from_them(heard: 
 
 
 def test_a_model_without_place_capsules_is_said_to_have_none(heard: StudyData) -> None:
-    found, problems = explain_tracks(heard, [(tiny_classifier(place_types=0), (0,))])
+    found, problems = explain_tracks(heard, [(tiny_classifier(position_types=0), (0,))])
     assert found == []
     assert "no place capsules" in problems[0]
 
@@ -183,7 +183,7 @@ def test_a_trained_network_rebuilds_and_one_without_decoder_does_not(
     assert heard.spectrograms is not None
     config = tiny_config()
     model = CapsuleClassifier(config).eval()
-    path = best_path(tmp_path / "members" / "0")
+    path = best_path(tmp_path / "networks" / "0")
     path.parent.mkdir(parents=True)
     save_weights(path, model.state_dict(), {})
     import json

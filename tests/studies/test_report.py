@@ -311,12 +311,12 @@ def test_judges_and_networks_without_validation_are_no_part_of_the_curves(
 ) -> None:
     from deepmusic.studies.report_pictures import _histories
 
-    for name in ("members/0", "members/1", "judges/0"):
+    for name in ("networks/0", "networks/1", "calibration/0"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "history.jsonl").write_text(json.dumps({"train": {"loss": 1}}) + "\n")
-    (tmp_path / "config.json").write_text('{"members": 2}')
+    (tmp_path / "config.json").write_text('{"networks": 2}')
     assert len(list(_histories([tmp_path]))) == 2
-    (tmp_path / "config.json").write_text('{"members": 1}')
+    (tmp_path / "config.json").write_text('{"networks": 1}')
     assert len(list(_histories([tmp_path]))) == 1
     folder, (_, plan, _, _) = study
     job = plan.main(["cnn"])[0]

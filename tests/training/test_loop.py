@@ -80,7 +80,7 @@ def test_it_learns_and_leaves_a_whole_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("decay", [None, 0.7])
 def test_the_weights_are_those_of_a_loop_written_out(tmp_path: Path, decay: float | None) -> None:
-    options = config(average_decay=decay, epochs=4, clip_norm=0.5, weight_decay=0.3)
+    options = config(ema_decay=decay, epochs=4, clip_norm=0.5, weight_decay=0.3)
     # One batch an epoch: its order only rounds differently. No norm: the gradient of a bias before
     # one is zero but for rounding, which Adam would blow up to full steps.
     task = TinyTask(6, dropout=0.0, norm=False)
@@ -190,7 +190,7 @@ def test_global_settings_and_random_states_are_left_as_they_were(tmp_path: Path)
 
 def test_bf16_trains_and_leaves_a_plain_float32_model(tmp_path: Path) -> None:
     task = TinyTask()
-    result = fit(task, config(precision="bf16", average_decay=0.9), tmp_path / "run")
+    result = fit(task, config(precision="bf16", ema_decay=0.9), tmp_path / "run")
     assert result.setting == "cpu, bf16, batches of 8"
     assert {p.dtype for p in task.model.parameters()} == {torch.float32}
     fresh = TinyTask().model.eval()
@@ -212,8 +212,8 @@ def test_a_compiled_model_learns_the_same(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(torch.nn.Module, "compile", watched)
     plain, compiled = TinyTask(dropout=0), TinyTask(dropout=0)
-    fit(plain, config(average_decay=0.9), tmp_path / "plain")
-    result = fit(compiled, config(average_decay=0.9, compiled=True), tmp_path / "compiled")
+    fit(plain, config(ema_decay=0.9), tmp_path / "plain")
+    result = fit(compiled, config(ema_decay=0.9, compiled=True), tmp_path / "compiled")
     assert calls == [{}]
     assert result.setting == "cpu, float32, compiled, batches of 8"
     for name, weights in plain.model.state_dict().items():
@@ -222,7 +222,7 @@ def test_a_compiled_model_learns_the_same(tmp_path: Path, monkeypatch: pytest.Mo
     points = torch.randn(5, 4)
     assert torch.equal(copied(points), compiled.model(points))
     # how it is computed may change when a run is resumed
-    fit(compiled, config(average_decay=0.9), tmp_path / "compiled", resume=True)
+    fit(compiled, config(ema_decay=0.9), tmp_path / "compiled", resume=True)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -239,7 +239,7 @@ def test_a_missing_device_is_said(tmp_path: Path) -> None:
         {"learning_rate": 0},
         {"learning_rate": float("nan")},
         {"warmup": 1},
-        {"average_decay": 1.0},
+        {"ema_decay": 1.0},
         {"patience": 0},
         {"clip_norm": -1},
         {"schedule": "steps"},
@@ -252,7 +252,7 @@ def test_settings_out_of_range_are_named(options: dict[str, Any]) -> None:
 
 
 def test_settings_return_from_json_and_unknown_ones_are_refused() -> None:
-    settings = TrainingConfig(patience=3, average_decay=0.99, clip_norm=None)
+    settings = TrainingConfig(patience=3, ema_decay=0.99, clip_norm=None)
     assert TrainingConfig.from_dict(settings.to_dict()) == settings
     with pytest.raises(DeepMusicError, match="no setting named lr"):
         TrainingConfig.from_dict({"lr": 1})

@@ -33,7 +33,7 @@ OPTIONS: dict[str, Any] = {
     "epochs": 6,
     "batch_size": 8,
     "learning_rate": 0.02,
-    "average_decay": 0.9,
+    "ema_decay": 0.9,
     "device": "cpu",
     "checkpoint_minutes": 0,
 }
@@ -203,7 +203,7 @@ def test_best_weights_lost_to_a_kill_come_from_the_checkpoint(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("options", "named"),
-    [({"learning_rate": 0.1}, "learning_rate"), ({"average_decay": None}, "average_decay")],
+    [({"learning_rate": 0.1}, "learning_rate"), ({"ema_decay": None}, "ema_decay")],
 )
 def test_other_settings_are_refused(whole: Path, options: dict[str, Any], named: str) -> None:
     with pytest.raises(CheckpointError, match=f"trained with another {named}"):

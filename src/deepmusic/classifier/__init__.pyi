@@ -12,7 +12,7 @@ from .explanation import (
 )
 from .inference import Classifier as Classifier
 from .library import classify_library as classify_library, walk_audio as walk_audio
-from .model import CapsuleClassifier as CapsuleClassifier, Committee as Committee
+from .model import CapsuleClassifier as CapsuleClassifier, Ensemble as Ensemble
 from .results import ResultsFile as ResultsFile
 from .timeline import draw_timeline as draw_timeline, text_timeline as text_timeline
 from .training import Trained as Trained, train_classifier as train_classifier

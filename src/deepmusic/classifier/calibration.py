@@ -18,13 +18,13 @@ class Calibration:
     """How a model's scores become a verdict.
 
     Args:
-        sharpness: what log scores are multiplied by before the softmax; the inverse of a
+        inverse_temperature: what log scores are multiplied by before the softmax; the inverse of a
             temperature (Guo et al., On calibration of modern neural networks, 2017).
         threshold: a track whose likeliest genre is less probable than this is *unsure*.
         tracks: how many tracks both were fitted on.
     """
 
-    sharpness: float = 1.0
+    inverse_temperature: float = 1.0
     threshold: float = 0.0
     tracks: int = 0
 
@@ -35,7 +35,7 @@ class Calibration:
 
 def probabilities(log_scores: Scores, calibration: Calibration) -> NDArray[np.float64]:
     """Calibrated probabilities ``(..., genres)`` of log scores of the same shape."""
-    scaled = np.asarray(log_scores, np.float64) * calibration.sharpness
+    scaled = np.asarray(log_scores, np.float64) * calibration.inverse_temperature
     scaled -= scaled.max(axis=-1, keepdims=True)
     shares = np.exp(scaled)
     result: NDArray[np.float64] = shares / shares.sum(axis=-1, keepdims=True)
@@ -43,7 +43,7 @@ def probabilities(log_scores: Scores, calibration: Calibration) -> NDArray[np.fl
 
 
 def fit_calibration(log_scores: Scores, labels: NDArray[np.integer]) -> Calibration:
-    """Fit the sharpness by maximum likelihood, and the threshold, on validation tracks.
+    """Fit the inverse_temperature by maximum likelihood, and the threshold, on validation tracks.
 
     The threshold weighs a wrong genre as heavy as a right one is worth: it maximises right less
     wrong answers, with *unsure* counting nothing. Where several do, the lowest is taken: the model
@@ -65,14 +65,14 @@ def fit_calibration(log_scores: Scores, labels: NDArray[np.integer]) -> Calibrat
 
     rows = np.arange(len(labels))
 
-    def surprise(log_sharpness: float) -> float:
-        sharp = Calibration(sharpness=float(np.exp(log_sharpness)))
+    def surprise(log_inverse_temperature: float) -> float:
+        sharp = Calibration(inverse_temperature=float(np.exp(log_inverse_temperature)))
         return float(-np.log(probabilities(log_scores, sharp)[rows, labels] + 1e-12).mean())
 
     # between a thirtieth and thirty: without errors on few tracks the optimum runs to infinity
     fitted = minimize_scalar(surprise, bounds=(-3.4, 3.4), method="bounded")
-    sharpness = float(np.exp(fitted.x))
-    heard = probabilities(log_scores, Calibration(sharpness=sharpness))
+    inverse_temperature = float(np.exp(fitted.x))
+    heard = probabilities(log_scores, Calibration(inverse_temperature=inverse_temperature))
     confidence = heard.max(axis=1)
     right = heard.argmax(axis=1) == labels
     candidates = np.concatenate([[0.0], np.unique(confidence)])
@@ -80,7 +80,7 @@ def fit_calibration(log_scores: Scores, labels: NDArray[np.integer]) -> Calibrat
     best = int(np.argmax(gains))
     # half-way to the next lower track: the threshold should not depend on one track's last digit
     threshold = (candidates[best] + candidates[best - 1]) / 2 if best > 0 else 0.0
-    return Calibration(sharpness, float(threshold), len(labels))
+    return Calibration(inverse_temperature, float(threshold), len(labels))
 
 
 def calibration_error(heard: Scores, labels: NDArray[np.integer], *, bins: int = 10) -> float:

@@ -23,13 +23,13 @@ class ClassifierConfig:
         log_mel: how sound becomes a spectrogram.
         segment_frames: frames of a segment (258 frames of 512 samples are 6 s).
         hop_frames: frames from one segment to the next when a track is heard.
-        members: networks that are trained apart, each validated on other tracks, and averaged.
-        texture_members: further networks in the average, with texture capsules alone, that learn
+        networks: networks that are trained apart, each validated on other tracks, and averaged.
+        texture_networks: further networks in the average, with texture capsules alone, that learn
             from all tracks for a fixed time.
         bands: rows of the image that the stem sees; a divisor of ``log_mel.mels``.
         frame_step: frames that are averaged into one column of the image.
         channels: channels of the three convolutions of the stem.
-        place_types: place capsules at each moment; 0 leaves the stem out.
+        position_types: place capsules at each moment; 0 leaves the stem out.
         texture_capsules: capsules that read the statistics of the segment; 0 leaves them out.
         pose_dim: numbers in the pose of a child capsule.
         genre_dim: numbers in the pose of a genre capsule.
@@ -50,12 +50,12 @@ class ClassifierConfig:
     log_mel: LogMelConfig = field(default_factory=LogMelConfig)
     segment_frames: int = 258
     hop_frames: int = 129
-    members: int = 1
-    texture_members: int = 4
+    networks: int = 1
+    texture_networks: int = 4
     bands: int = 64
     frame_step: int = 2
     channels: tuple[int, int, int] = (16, 32, 64)
-    place_types: int = 16
+    position_types: int = 16
     texture_capsules: int = 32
     pose_dim: int = 8
     genre_dim: int = 16
@@ -76,14 +76,14 @@ class ClassifierConfig:
         if not 1 <= self.hop_frames <= self.segment_frames or self.segment_frames < 96:
             raise ValueError("segments have 96 frames or more, and 1 <= hop <= segment")
         if (
-            self.place_types < 0
+            self.position_types < 0
             or self.texture_capsules < 0
-            or not (self.place_types or self.texture_capsules)
+            or not (self.position_types or self.texture_capsules)
         ):
             raise ValueError("a classifier needs place capsules, texture capsules, or both")
         if (
             min(
-                self.members,
+                self.networks,
                 self.frame_step,
                 self.pose_dim,
                 self.genre_dim,
@@ -92,20 +92,20 @@ class ClassifierConfig:
             )
             < 1
         ):
-            raise ValueError("members, sizes, channels and iterations are at least 1")
-        if self.texture_members < 0 or (self.texture_members and not self.texture_capsules):
-            raise ValueError("texture members need texture capsules")
+            raise ValueError("networks, sizes, channels and iterations are at least 1")
+        if self.texture_networks < 0 or (self.texture_networks and not self.texture_capsules):
+            raise ValueError("texture networks need texture capsules")
         for name in ("dropout", "texture_dropout", "capsule_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} lies in [0, 1); got {getattr(self, name)}")
 
     @property
-    def networks(self) -> tuple[ClassifierConfig, ...]:
-        """The configuration of each network of the committee, members first."""
-        if not self.texture_members:
-            return (self,) * self.members
-        light = replace(self, place_types=0)
-        return (self,) * self.members + (light,) * self.texture_members
+    def network_configs(self) -> tuple[ClassifierConfig, ...]:
+        """The configuration of each network of the ensemble, networks first."""
+        if not self.texture_networks:
+            return (self,) * self.networks
+        light = replace(self, position_types=0)
+        return (self,) * self.networks + (light,) * self.texture_networks
 
     @property
     def segment_s(self) -> float:

@@ -1,8 +1,8 @@
 """What spoke for a genre: which moments, which frequencies, which statistics of the sound.
 
-All of it is read off the committee's own votes. A child capsule's vote for a genre is what it adds
+All of it is read off the ensemble's own votes. A child capsule's vote for a genre is what it adds
 to the length of that genre's pose before the squash: coupling times the child's prediction, taken
-along the pose. Votes are means over the members. Three things are shown:
+along the pose. Votes are means over the networks. Three things are shown:
 
 *Over time*: the votes of the place capsules, moment by moment (16 columns of the image, 0.74 s with
 the default settings), for every genre, as they are.
@@ -64,8 +64,8 @@ class Explanation:
             spoke against. None for a model without place capsules.
         votes: ``(o, t)``, sum of the place capsules' votes at the moment around each frame; None
             likewise.
-        parts: what adds up to the sum of the genre's votes, in the mean over segments and members:
-            ``"places"`` and, for a model with texture capsules, ``"timbre"``, ``"correlation"``,
+        parts: what adds up to the sum of the genre's votes, in the mean over segments and networks:
+            ``"positions"`` and, for a model with texture capsules, ``"timbre"``, ``"correlation"``,
             ``"movement"`` and ``"offset"``.
         log_mel: settings of the image's frames and mels.
     """
@@ -122,7 +122,7 @@ def explain(
     heard = _spectrogram(source, config.log_mel, max_seconds)
     whole = wrap(heard, config.segment_frames)
     if genre is None:
-        genre = config.genres[int(np.argmax(classifier.hear_spectrogram(whole)))]
+        genre = config.genres[int(np.argmax(classifier.predict_spectrogram(whole)))]
     winner = config.genres.index(genre)
 
     frames, step = whole.shape[1], config.frame_step
@@ -147,7 +147,7 @@ def explain(
             votes[:, place] += np.repeat(found.votes[row], step, axis=1)
     covered = covered.clip(min=1)
     kept = heard.shape[1]  # a track shorter than a segment was repeated
-    has_places = config.place_types > 0
+    has_places = config.position_types > 0
     return Explanation(
         genre,
         config.genres,
@@ -169,14 +169,14 @@ class _Found:
 
 
 def _of_segments(classifier: Classifier, seen: Views, winner: int) -> _Found:
-    """The means over the members."""
+    """The means over the networks."""
     found = [
-        _of_member(member, seen, winner)
-        for member in classifier.committee.members
-        if isinstance(member, CapsuleClassifier)
+        _of_network(network, seen, winner)
+        for network in classifier.ensemble.networks
+        if isinstance(network, CapsuleClassifier)
     ]
     names = list(dict.fromkeys(name for f in found for name in f.parts))
-    # a member without a part has nothing to say there
+    # a network without a part has nothing to say there
     parts = {name: [f.parts[name] for f in found if name in f.parts] for name in names}
     return _Found(
         np.mean([f.evidence for f in found], axis=0),
@@ -185,23 +185,25 @@ def _of_segments(classifier: Classifier, seen: Views, winner: int) -> _Found:
     )
 
 
-def _of_member(member: CapsuleClassifier, seen: Views, winner: int) -> _Found:
-    config = member.config
+def _of_network(network: CapsuleClassifier, seen: Views, winner: int) -> _Found:
+    config = network.config
     deviation = seen.texture
     if config.texture_capsules:
         # the network cuts off at 8 deviations, and no gradient passes what is cut off
-        deviation = ((seen.texture - member.texture_mean) / member.texture_std).clamp(-7.999, 7.999)
-        seen = Views(seen.image, member.texture_mean + deviation * member.texture_std)
+        deviation = ((seen.texture - network.texture_mean) / network.texture_std).clamp(
+            -7.999, 7.999
+        )
+        seen = Views(seen.image, network.texture_mean + deviation * network.texture_std)
     # no parameter takes part: the gradients of a model that others use stay untouched
     with torch.enable_grad():
         inputs = Views(*(view.detach().requires_grad_() for view in seen))
-        heard = member(inputs)
+        heard = network(inputs)
         assert heard.votes is not None
         direction = F.normalize(heard.poses[:, winner], dim=-1)  # (b, h)
         # With the bias this is the length of the pose before the squash. Turning the direction in
         # which a vector is measured does not change its length to first order, so the gradient is
         # the one with the direction held fast, as the couplings are.
-        total = heard.votes[:, :, winner].sum() + (direction @ member.genres.bias[winner]).sum()
+        total = heard.votes[:, :, winner].sum() + (direction @ network.genres.bias[winner]).sum()
         to_image, to_texture = torch.autograd.grad(total, inputs, allow_unused=True)
     votes = heard.votes.detach()
     textures = config.texture_capsules
@@ -210,15 +212,15 @@ def _of_member(member: CapsuleClassifier, seen: Views, winner: int) -> _Found:
     length = seen.image.shape[2]
     over_time = votes.new_zeros(len(votes), votes.shape[2], length)
     evidence = torch.zeros_like(seen.image)
-    if config.place_types:
-        parts["places"] = places[:, :, winner].sum(dim=1)
-        moments = places.unflatten(1, (-1, config.place_types)).sum(dim=2)  # (b, p, o)
+    if config.position_types:
+        parts["positions"] = places[:, :, winner].sum(dim=1)
+        moments = places.unflatten(1, (-1, config.position_types)).sum(dim=2)  # (b, p, o)
         spread = moments.transpose(1, 2).repeat_interleave(_MOMENT_COLUMNS, dim=2)[..., :length]
         # columns that are too few for a moment of their own go with the last one
         over_time = F.pad(spread, (0, length - spread.shape[2]), mode="replicate")
-        evidence = to_image * (seen.image - member.image_mean.unsqueeze(1))
+        evidence = to_image * (seen.image - network.image_mean.unsqueeze(1))
     if textures:
-        shares = to_texture * member.texture_std * deviation  # (b, statistics)
+        shares = to_texture * network.texture_std * deviation  # (b, statistics)
         families = torch.split(shares, list(TEXTURE_FAMILIES.values()), dim=1)
         for name, family in zip(TEXTURE_FAMILIES, families, strict=True):
             parts[name] = family.sum(dim=1)

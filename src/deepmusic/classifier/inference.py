@@ -16,14 +16,14 @@ from deepmusic.audio import LogMelStream, SegmentStream, segment_batches
 from deepmusic.classifier.calibration import Calibration, probabilities
 from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.classifier.device import find_device
-from deepmusic.classifier.model_numpy import ROUTING, NumpyCommittee, weight_shapes
+from deepmusic.classifier.model_numpy import ROUTING, NumpyEnsemble, weight_shapes
 from deepmusic.classifier.spectrograms import is_silent
 from deepmusic.classifier.verdict import GenreProbability, SegmentVerdict, Verdict
 from deepmusic.errors import AudioError, CheckpointError
 from deepmusic.training.weights import load_arrays, refuse_other_shapes
 
 if TYPE_CHECKING:
-    from deepmusic.classifier.model import Committee
+    from deepmusic.classifier.model import Ensemble
 
 _AT_ONCE = 16  # segments that are heard together: enough to be fast, little to hold
 _KIND = "genre classifier"
@@ -45,16 +45,16 @@ class Segments:
 
 
 class Classifier:
-    """A trained committee and its calibration; safe to use from several threads.
+    """A trained ensemble and its calibration; safe to use from several threads.
 
     On the CPU :meth:`load` gives one that hears in NumPy, without PyTorch; on a GPU, and where it
-    is made of a committee in PyTorch, it hears with that.
+    is made of a ensemble in PyTorch, it hears with that.
 
     Args:
-        committee: the networks, in PyTorch or in NumPy.
+        ensemble: the networks, in PyTorch or in NumPy.
         calibration: how scores become a verdict.
         card: what is known of the training, in JSON types; saved with the weights.
-        device: of a committee in PyTorch; ``"auto"`` takes a GPU where there is one.
+        device: of a ensemble in PyTorch; ``"auto"`` takes a GPU where there is one.
 
     Raises:
         DeepMusicError: the device is not there.
@@ -62,38 +62,38 @@ class Classifier:
 
     def __init__(
         self,
-        committee: Committee | NumpyCommittee,
+        ensemble: Ensemble | NumpyEnsemble,
         calibration: Calibration,
         *,
         card: Mapping[str, Any] | None = None,
         device: str = "auto",
     ) -> None:
-        self._in_numpy: NumpyCommittee | None = None
-        self._in_torch: Committee | None = None
-        if isinstance(committee, NumpyCommittee):
+        self._in_numpy: NumpyEnsemble | None = None
+        self._in_torch: Ensemble | None = None
+        if isinstance(ensemble, NumpyEnsemble):
             self.device = "cpu"
-            self._in_numpy = committee
+            self._in_numpy = ensemble
         else:
             self.device = find_device(device)
-            self._in_torch = committee.to(self.device).eval()
+            self._in_torch = ensemble.to(self.device).eval()
         self.calibration = calibration
         self.card = dict(card or {})
-        self.config = committee.config
+        self.config = ensemble.config
         self.genres = self.config.genres
 
     @property
-    def committee(self) -> Committee:
+    def ensemble(self) -> Ensemble:
         """The networks in PyTorch, for what needs gradients.
 
         Of a classifier that hears in NumPy this is a copy, made when it is first asked for.
         """
         if self._in_torch is None:
             assert self._in_numpy is not None
-            self._in_torch = _committee_in_torch(self.config, self._in_numpy.weights).eval()
+            self._in_torch = _ensemble_in_torch(self.config, self._in_numpy.weights).eval()
         return self._in_torch
 
     @property
-    def is_portable(self) -> bool:
+    def is_picklable(self) -> bool:
         """Whether it can be pickled and hear in other processes; one in PyTorch stays here."""
         return self._in_numpy is not None
 
@@ -103,7 +103,7 @@ class Classifier:
         return self.__dict__ | {"_in_torch": None}
 
     @property
-    def fingerprint(self) -> str:
+    def digest(self) -> str:
         """A hash of all that decides a verdict."""
         digest = hashlib.sha256(repr((self.config, self.calibration)).encode())
         for name, array in sorted(self._weights().items()):
@@ -155,7 +155,7 @@ class Classifier:
             warning=warning,
         )
 
-    def hear_segments(
+    def predict_segments(
         self, log_mel: NDArray[np.floating]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Log scores and lengths, both ``(n, genres)``, of segments ``(n, mels, frames)``."""
@@ -165,10 +165,10 @@ class Classifier:
         import torch
 
         with torch.inference_mode():
-            log_scores, lengths = self.committee(torch.from_numpy(segments).to(self.device))
+            log_scores, lengths = self.ensemble(torch.from_numpy(segments).to(self.device))
             return log_scores.float().cpu().numpy(), lengths.float().cpu().numpy()
 
-    def hear_spectrogram(self, log_mel: NDArray[np.floating]) -> NDArray[np.float64]:
+    def predict_spectrogram(self, log_mel: NDArray[np.floating]) -> NDArray[np.float64]:
         """Probabilities ``(genres,)`` of a track.
 
         Args:
@@ -176,7 +176,7 @@ class Classifier:
         """
         config = self.config
         scores = [
-            self.hear_segments(segments)[0]
+            self.predict_segments(segments)[0]
             for _, segments in segment_batches(
                 log_mel, length=config.segment_frames, hop=config.hop_frames, batch_size=_AT_ONCE
             )
@@ -197,7 +197,7 @@ class Classifier:
         }
         from deepmusic.training.checkpoints import save_weights
 
-        save_weights(path, self.committee.state_dict(), metadata)
+        save_weights(path, self.ensemble.state_dict(), metadata)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, device: str = "auto") -> Classifier:
@@ -220,16 +220,16 @@ class Classifier:
         card = metadata.get("card", {})
         device = find_device(device)
         if device != "cpu" or config.routing not in ROUTING:
-            committee = _committee_in_torch(config, weights, source=file)
-            return cls(committee, calibration, card=card, device=device)
+            ensemble = _ensemble_in_torch(config, weights, source=file)
+            return cls(ensemble, calibration, card=card, device=device)
         shapes = {name: array.shape for name, array in weights.items()}
         refuse_other_shapes(weight_shapes(config), shapes, source=file)
-        return cls(NumpyCommittee(config, weights), calibration, card=card)
+        return cls(NumpyEnsemble(config, weights), calibration, card=card)
 
     def _weights(self) -> Mapping[str, NDArray[Any]]:
         if self._in_numpy is not None:
             return self._in_numpy.weights
-        state = self.committee.state_dict()
+        state = self.ensemble.state_dict()
         return {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
 
     def _hear(
@@ -247,7 +247,7 @@ class Classifier:
             for batch in _batched(self._segments(audio)):
                 segments = np.stack([segment for _, segment in batch])
                 loudest = max(loudest, float(segments.max()))
-                heard = self.hear_segments(segments)
+                heard = self.predict_segments(segments)
                 starts += [start for start, _ in batch]
                 scores.append(heard[0])
                 lengths.append(heard[1])
@@ -288,20 +288,20 @@ def _batched(
         yield batch
 
 
-def _committee_in_torch(
+def _ensemble_in_torch(
     config: ClassifierConfig,
     weights: Mapping[str, NDArray[Any]],
     *,
     source: str | os.PathLike[str] = "",
-) -> Committee:
-    """The committee in PyTorch, on the CPU, with weights that a file ``source`` held."""
+) -> Ensemble:
+    """The ensemble in PyTorch, on the CPU, with weights that a file ``source`` held."""
     import torch
 
-    from deepmusic.classifier.model import Committee
+    from deepmusic.classifier.model import Ensemble
     from deepmusic.training.checkpoints import fill_model
 
-    committee = Committee(config)
+    ensemble = Ensemble(config)
     # copies: the arrays may not be written to, and PyTorch minds
     tensors = {name: torch.from_numpy(array.copy()) for name, array in weights.items()}
-    fill_model(committee, tensors, source=source)
-    return committee
+    fill_model(ensemble, tensors, source=source)
+    return ensemble

@@ -25,11 +25,11 @@ _AHEAD = 64  # tracks a thread may be ahead of the output, which keeps the order
 class TrackClassifier(Protocol):
     """What this module needs of a classifier; it must be safe to use from several threads.
 
-    One with a true attribute ``is_portable`` can be pickled, and jobs then run in processes.
+    One with a true attribute ``is_picklable`` can be pickled, and jobs then run in processes.
     """
 
     @property
-    def fingerprint(self) -> str:
+    def digest(self) -> str:
         """A hash of all that decides a verdict."""
 
     def classify(self, source: str, *, max_seconds: float) -> Verdict:
@@ -87,7 +87,7 @@ def classify_library(
 
     with ExitStack() as stack:
         hearing: TrackClassifier = classifier
-        if jobs > 1 and getattr(classifier, "is_portable", False):
+        if jobs > 1 and getattr(classifier, "is_picklable", False):
             hearing = processes = workers or stack.enter_context(Workers(jobs))
             processes.give(classifier)
 

@@ -45,7 +45,7 @@ class Views(NamedTuple):
     texture: Tensor
 
 
-class Heard(NamedTuple):
+class NetworkOutput(NamedTuple):
     """What a network says of segments.
 
     Attributes:
@@ -103,7 +103,7 @@ class ImageNetwork(nn.Module):
         self.register_buffer("image_mean", torch.zeros(config.bands))
         self.register_buffer("image_std", torch.ones(config.bands))
 
-    def forward(self, seen: Views, *, rebuild: Tensor | None = None) -> Heard:
+    def forward(self, seen: Views, *, rebuild: Tensor | None = None) -> NetworkOutput:
         """Hear segments; see :class:`CapsuleClassifier`."""
         raise NotImplementedError
 
@@ -123,7 +123,7 @@ class ImageNetwork(nn.Module):
 
 
 class CapsuleClassifier(ImageNetwork):
-    """One network of the committee.
+    """One network of the ensemble.
 
     Args:
         config: sizes and choices.
@@ -138,30 +138,30 @@ class CapsuleClassifier(ImageNetwork):
         self.register_buffer("texture_mean", torch.zeros(texture_size()))
         self.register_buffer("texture_std", torch.ones(texture_size()))
         self.stem = (
-            convolutional_stem(config.channels, config.dropout) if config.place_types else None
+            convolutional_stem(config.channels, config.dropout) if config.position_types else None
         )
         self.texture_dropout = nn.Dropout(config.texture_dropout)
-        self.linear = self.places = self.reader = self.decoder = None
+        self.linear = self.positions = self.reader = self.decoder = None
         if config.routing == "none":
-            width = config.channels[-1] * height if config.place_types else 0
+            width = config.channels[-1] * height if config.position_types else 0
             width += texture_size() if config.texture_capsules else 0
             self.linear = nn.Linear(width, genres)
             return
-        if config.place_types:
-            self.places = PrimaryCapsules(
-                config.channels[-1], config.place_types, dim, kernel_size=(height, 1)
+        if config.position_types:
+            self.positions = PrimaryCapsules(
+                config.channels[-1], config.position_types, dim, kernel_size=(height, 1)
             )
         if config.texture_capsules:
             self.reader = nn.Linear(texture_size(), config.texture_capsules * dim)
             nn.init.normal_(self.reader.weight, std=0.02)
             nn.init.zeros_(self.reader.bias)
         self.genres = GenreCapsules(config)
-        if config.reconstruction and config.place_types:
+        if config.reconstruction and config.position_types:
             self.decoder = MaskedDecoder(
                 genres, config.genre_dim, (config.bands, SKETCH_FRAMES), hidden=(64,)
             )
 
-    def forward(self, seen: Views, *, rebuild: Tensor | None = None) -> Heard:
+    def forward(self, seen: Views, *, rebuild: Tensor | None = None) -> NetworkOutput:
         """Hear segments.
 
         Args:
@@ -179,8 +179,8 @@ class CapsuleClassifier(ImageNetwork):
         if self.linear is not None:
             pooled = [] if moments is None else [moments.mean(dim=3).flatten(1)]
             logits = self.linear(torch.cat([*pooled, *_given(statistics)], dim=1))
-            return Heard(F.log_softmax(logits, dim=1), logits.softmax(dim=1))
-        places = None if moments is None or self.places is None else self.places(moments)
+            return NetworkOutput(F.log_softmax(logits, dim=1), logits.softmax(dim=1))
+        places = None if moments is None or self.positions is None else self.positions(moments)
         textures = None
         if self.reader is not None and statistics is not None:
             # Without the rectifier all is linear up to the squash, and the length of a linear map
@@ -193,7 +193,7 @@ class CapsuleClassifier(ImageNetwork):
         children = [capsule_length(c).flatten(1) for c in (places, textures) if c is not None]
         # votes along the direction the parent took: what each child adds to its length
         direction = F.normalize(record.poses, dim=-1).unsqueeze(1)  # (b, 1, o, h)
-        return Heard(
+        return NetworkOutput(
             log_scores=(share / share.sum(dim=1, keepdim=True)).log(),
             lengths=record.activations,
             poses=record.poses,
@@ -241,7 +241,7 @@ class GenreCapsules(nn.Module):
             std = genres / (children * out) ** 0.5
             return nn.Parameter(torch.randn(children, dim, genres, out) * std / 2)
 
-        self.place_weight = weight(config.place_types)
+        self.position_weight = weight(config.position_types)
         self.texture_weight = weight(config.texture_capsules)
         # no two genres begin alike, so that routing has something to prefer
         self.bias = nn.Parameter(0.02 * torch.randn(genres, out))
@@ -251,9 +251,9 @@ class GenreCapsules(nn.Module):
     ) -> tuple[RoutingRecord, Tensor]:
         """Route ``(b, p, i, d)`` and ``(b, i, d)`` together; give the record and the votes."""
         votes = []
-        if places is not None and self.place_weight is not None:
+        if places is not None and self.position_weight is not None:
             # the mean over places: a longer segment does not outvote the textures
-            cast = torch.einsum("bpid,idoh->bpioh", places, self.place_weight)
+            cast = torch.einsum("bpid,idoh->bpioh", places, self.position_weight)
             votes.append((cast / places.shape[1]).flatten(1, 2))
         if textures is not None and self.texture_weight is not None:
             votes.append(torch.einsum("bid,idoh->bioh", textures, self.texture_weight))
@@ -262,22 +262,22 @@ class GenreCapsules(nn.Module):
         return record, cast
 
 
-class Committee(nn.Module):
+class Ensemble(nn.Module):
     """Networks that were trained apart and speak with one voice.
 
     Args:
-        config: ``config.networks`` says which and how many.
+        config: ``config.network_configs`` says which and how many.
     """
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
         self.config = config
-        self.members = nn.ModuleList(map(CapsuleClassifier, config.networks))
+        self.networks = nn.ModuleList(map(CapsuleClassifier, config.network_configs))
 
     def forward(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
         """Mean log scores and mean lengths, both ``(b, o)``, of segments ``(b, m, t)``."""
         seen = views(log_mel, self.config)
-        heard = [member(seen) for member in self.members]
+        heard = [network(seen) for network in self.networks]
         log_scores = torch.stack([h.log_scores for h in heard]).mean(dim=0)
         return log_scores, torch.stack([h.lengths for h in heard]).mean(dim=0)
 

@@ -1,6 +1,6 @@
-"""The committee's forward pass in NumPy: to import PyTorch takes longer than to hear a track.
+"""The ensemble's forward pass in NumPy: to import PyTorch takes longer than to hear a track.
 
-From the same weights it gives what :class:`deepmusic.classifier.model.Committee` gives after
+From the same weights it gives what :class:`deepmusic.classifier.model.Ensemble` gives after
 training, up to rounding; tests hold the two together. Axes: b segments, m mels, f bands, t frames,
 p places (moments), i children, d their pose, o genres, h their pose. Feature maps are
 ``(channels, b, rows, columns)``: so a convolution is one product of its weights and the patches.
@@ -26,8 +26,8 @@ _SHORTEST = np.float32(1e-3)  # as in the model
 _KERNELS = ((0, 1, 5, 2), (4, 5, 3, 1), (8, 9, 3, 1))  # layer, its batch norm, size, stride
 
 
-class NumpyCommittee:
-    """The networks of a committee, ready to hear; safe to use from several threads.
+class NumpyEnsemble:
+    """The networks of a ensemble, ready to hear; safe to use from several threads.
 
     Args:
         config: with a routing that is in :data:`ROUTING`.
@@ -41,21 +41,21 @@ class NumpyCommittee:
             name: np.asarray(array, np.float32 if array.dtype.kind == "f" else np.int64)
             for name, array in weights.items()
         }
-        self._members = [
-            _Member(
+        self._networks = [
+            _Network(
                 network,
                 {
-                    name.removeprefix(f"members.{index}."): array
+                    name.removeprefix(f"networks.{index}."): array
                     for name, array in self.weights.items()
-                    if name.startswith(f"members.{index}.")
+                    if name.startswith(f"networks.{index}.")
                 },
             )
-            for index, network in enumerate(config.networks)
+            for index, network in enumerate(config.network_configs)
         ]
 
     def __reduce__(self) -> tuple[Any, ...]:
         # what is derived from the weights is made again in the other process
-        return NumpyCommittee, (self.config, self.weights)
+        return NumpyEnsemble, (self.config, self.weights)
 
     def __call__(
         self, log_mel: NDArray[np.float32]
@@ -72,7 +72,7 @@ class NumpyCommittee:
             )
         image = _image(log_mel, n_mels // self.config.bands, self.config.frame_step)
         statistics = texture(log_mel) if self.config.texture_capsules else None
-        heard = [member(image, statistics) for member in self._members]
+        heard = [network(image, statistics) for network in self._networks]
         return (
             np.mean([log_scores for log_scores, _ in heard], axis=0, dtype=np.float32),
             np.mean([lengths for _, lengths in heard], axis=0, dtype=np.float32),
@@ -80,13 +80,13 @@ class NumpyCommittee:
 
 
 def weight_shapes(config: ClassifierConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every array in the state of a committee with a routing of :data:`ROUTING`.
+    """Name and shape of every array in the state of a ensemble with a routing of :data:`ROUTING`.
 
-    They are those of ``Committee(config).state_dict()``.
+    They are those of ``Ensemble(config).state_dict()``.
     """
     return {
-        f"members.{index}.{name}": shape
-        for index, network in enumerate(config.networks)
+        f"networks.{index}.{name}": shape
+        for index, network in enumerate(config.network_configs)
         for name, shape in _member_shapes(network).items()
     }
 
@@ -98,7 +98,7 @@ def _member_shapes(config: ClassifierConfig) -> dict[str, tuple[int, ...]]:
         config.genre_dim,
         config.channels,
     )
-    types, textures = config.place_types, config.texture_capsules
+    types, textures = config.position_types, config.texture_capsules
     rows = max((config.bands + 1) // 2 // 8, 1)  # of the stem's feature map
     shapes: dict[str, tuple[int, ...]] = {
         "image_mean": (config.bands,),
@@ -118,9 +118,9 @@ def _member_shapes(config: ClassifierConfig) -> dict[str, tuple[int, ...]]:
         wide = (channels[-1] * rows if types else 0) + (TEXTURE_SIZE if textures else 0)
         return shapes | {"linear.weight": (genres, wide), "linear.bias": (genres,)}
     if types:
-        shapes["places.conv.weight"] = (types * dim, channels[-1], rows, 1)
-        shapes["places.conv.bias"] = (types * dim,)
-        shapes["genres.place_weight"] = (types, dim, genres, out)
+        shapes["positions.conv.weight"] = (types * dim, channels[-1], rows, 1)
+        shapes["positions.conv.bias"] = (types * dim,)
+        shapes["genres.position_weight"] = (types, dim, genres, out)
     if textures:
         shapes["reader.weight"] = (textures * dim, TEXTURE_SIZE)
         shapes["reader.bias"] = (textures * dim,)
@@ -134,14 +134,14 @@ def _member_shapes(config: ClassifierConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-class _Member:
+class _Network:
     """One network: :class:`deepmusic.classifier.model.CapsuleClassifier` after training."""
 
     def __init__(self, config: ClassifierConfig, weights: Mapping[str, NDArray[Any]]) -> None:
         self._config = config
         self._weights = weights
         self._stem = []
-        for layer, norm, size, stride in _KERNELS if config.place_types else ():
+        for layer, norm, size, stride in _KERNELS if config.position_types else ():
             variance = weights[f"stem.{norm}.running_var"]
             # batch norm is folded into the convolution before it
             scale = weights[f"stem.{norm}.weight"] / np.sqrt(variance + np.float32(1e-5))
@@ -196,10 +196,10 @@ class _Member:
         """``(b, o, p * i, h)``, already divided by the number of places."""
         weights = self._weights
         batch, places = moments.shape[1], moments.shape[3]
-        weight = weights["genres.place_weight"]  # (i, d, o, h)
+        weight = weights["genres.position_weight"]  # (i, d, o, h)
         types, dim, genres, out = weight.shape
-        cast = _convolved(moments, weights["places.conv.weight"], 1, 0)  # (i * d, b, 1, p)
-        cast += weights["places.conv.bias"][:, None, None, None]
+        cast = _convolved(moments, weights["positions.conv.weight"], 1, 0)  # (i * d, b, 1, p)
+        cast += weights["positions.conv.bias"][:, None, None, None]
         poses = _squash(cast.reshape(types, dim, -1).transpose(0, 2, 1))  # (i, b * p, d)
         votes = poses @ (weight.reshape(types, dim, -1) / np.float32(places))
         votes = votes.reshape(types, batch, places, genres, out)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from deepmusic.audio import segment_batches
 from deepmusic.capsules import coupling_entropy, dead_share, margin_loss, reconstruction_loss
 from deepmusic.classifier.config import ClassifierConfig
-from deepmusic.classifier.model import CapsuleClassifier, Heard, ImageNetwork, Views, views
+from deepmusic.classifier.model import CapsuleClassifier, ImageNetwork, NetworkOutput, Views, views
 from deepmusic.classifier.texture import texture
 
 _AT_ONCE = 64  # segments that are heard together
@@ -91,7 +91,7 @@ class SegmentTextures:
 
 
 class ClassifierTask:
-    """One member of the committee, as :func:`deepmusic.training.fit` trains it.
+    """One network of the ensemble, as :func:`deepmusic.training.fit` trains it.
 
     Args:
         config: of the network.
@@ -127,7 +127,7 @@ class ClassifierTask:
             torch.manual_seed(seed)
             self.model: nn.Module = network(config)
         self.dataset: Segments | SegmentTextures
-        if config.place_types:
+        if config.position_types:
             self.dataset = Segments(
                 *train,
                 frames=config.segment_frames,
@@ -143,7 +143,7 @@ class ClassifierTask:
             self.dataset = SegmentTextures(learned, train[1], seed=seed)
             self._fit_scales([self._seen(torch.from_numpy(rows)) for rows in learned])
         # cut and pooled once: every epoch validates on the same segments, which do not overlap
-        if config.place_types:
+        if config.position_types:
             self._heard = [views(segments, config) for segments in map(self._cut, validation[0])]
         else:
             apart = math.ceil(config.segment_frames / _texture_hop(config))
@@ -166,10 +166,10 @@ class ClassifierTask:
         whole = seen.image
         targets = F.one_hot(labels, len(self.config.genres)).to(segments.dtype)
         seen, targets = _mixed(seen, targets, self.augmentation.mixup)
-        if self.config.place_types:
+        if self.config.position_types:
             masked = _masked(seen.image, network.image_mean, self.augmentation.mask_share)
             seen = Views(masked, seen.texture)
-        heard = model(seen, rebuild=labels if self.config.place_types else None)
+        heard = model(seen, rebuild=labels if self.config.position_types else None)
         loss = self.genre_loss(heard, targets)
         with torch.no_grad():
             right = heard.log_scores.argmax(dim=1) == targets.argmax(dim=1)
@@ -183,7 +183,7 @@ class ClassifierTask:
             loss = loss + self.config.reconstruction * error
         return loss, measures
 
-    def genre_loss(self, heard: Heard, targets: Tensor) -> Tensor:
+    def genre_loss(self, heard: NetworkOutput, targets: Tensor) -> Tensor:
         """How far from the genres' shares ``(b, genres)`` is what was heard; a scalar."""
         if heard.poses is None:
             return -(targets * heard.log_scores).sum(dim=1).mean()
@@ -223,7 +223,7 @@ class ClassifierTask:
 
     def _seen(self, segments: Tensor) -> Views:
         """What the network sees of a batch of the data set."""
-        if self.config.place_types:
+        if self.config.position_types:
             return views(segments, self.config)
         return Views(segments.new_zeros(len(segments), self.config.bands, 0), segments)
 

@@ -1,4 +1,4 @@
-"""From a folder of music to a classifier: splits, members, calibration, one file of weights."""
+"""From a folder of music to a classifier: splits, networks, calibration, one file of weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from deepmusic.classifier.calibration import Calibration, fit_calibration, proba
 from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.classifier.evaluation import draw_confusion, measure
 from deepmusic.classifier.inference import Classifier
-from deepmusic.classifier.model import CapsuleClassifier, Committee
+from deepmusic.classifier.model import Ensemble
 from deepmusic.classifier.spectrograms import SpectrogramStore, without
 from deepmusic.classifier.task import Augmentation, ClassifierTask, segment_textures
 from deepmusic.datasets import (
@@ -53,7 +53,7 @@ DEFAULT_TRAINING = TrainingConfig(
 _PARTS = 5
 
 OnProgress = Callable[[int, int, Progress], None]
-"""Takes the member (from 1), members in all, and where its training is."""
+"""Takes the network (from 1), networks in all, and where its training is."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def train_classifier(
     test: float = 0.2,
     splits: str | os.PathLike[str] | None = None,
     fold: int = 0,
-    members: int = 1,
+    networks: int = 1,
     training: TrainingConfig = DEFAULT_TRAINING,
     cache: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -93,11 +93,11 @@ def train_classifier(
     """Train a genre classifier on ``DATA/GENRE/*``.
 
     The tracks are divided by artist: a share is held out for the test, the rest is dealt into
-    parts, and each member learns from all parts but one, on which it is validated. Some lighter
+    parts, and each network learns from all parts but one, on which it is validated. Some lighter
     networks that read textures alone then learn from all of them, and others of their kind, each
-    from all parts but one, judge what such networks make of tracks that they did not learn from:
-    that calibrates. The run folder receives ``config.json``, ``splits.json`` (the test),
-    ``members.json`` and ``judges.json`` (who validates on what), ``members/N/`` and ``judges/N/``
+    from all parts but one, score the tracks that they did not learn from: that calibrates. The run
+    folder receives ``config.json``, ``splits.json`` (the test), ``networks.json`` and
+    ``calibration.json`` (which is validated on what), ``networks/N/`` and ``calibration/N/``
     (one training each), ``model.safetensors``, ``metrics.json``, ``accuracy.png``, ``loss.png``
     and, with a test, ``confusion.png``.
 
@@ -109,7 +109,7 @@ def train_classifier(
         test: share of tracks held out for the test; 0 for none.
         splits: file of splits of these data; its test part is held out instead.
         fold: which of them, from 0.
-        members: networks to train and average.
+        networks: networks to train and average.
         training: settings of each network's training.
         cache: folder for the spectrograms; None takes one inside the run.
         resume: go on with a run that was interrupted.
@@ -128,7 +128,7 @@ def train_classifier(
     _make_folder(run, resume=resume)
     dataset = load_dataset(data, table=table).dataset
     given = None if splits is None else _fold_of(splits, fold, dataset)
-    config = ClassifierConfig(genres=_two_or_more(dataset), members=members)
+    config = ClassifierConfig(genres=_two_or_more(dataset), networks=networks)
     store = SpectrogramStore(run / "spectrograms" if cache is None else Path(cache), config)
     dataset = without(dataset, store.fill(dataset, on_progress=on_spectrogram))
     config = replace(config, genres=_two_or_more(dataset))
@@ -146,7 +146,7 @@ def train_classifier(
         )
     if _is_main():
         write_splits(kept, divided, dataset)
-    committee, calibration, metrics = train_committee(
+    ensemble, calibration, metrics = train_ensemble(
         dataset,
         known,
         store,
@@ -157,7 +157,7 @@ def train_classifier(
         on_progress=on_progress,
     )
     classifier = Classifier(
-        committee.eval(),
+        ensemble.eval(),
         calibration,
         card={
             "data": dataset_digest(dataset),
@@ -170,7 +170,7 @@ def train_classifier(
     )
     if split.test:
         heard = np.stack(
-            [classifier.hear_spectrogram(store.load(dataset.tracks[i])) for i in split.test]
+            [classifier.predict_spectrogram(store.load(dataset.tracks[i])) for i in split.test]
         )
         truth = np.array(dataset.labels)[list(split.test)]
         metrics["test"] = measure(heard, truth, config.genres, threshold=calibration.threshold)
@@ -202,7 +202,7 @@ def _fold_of(
     return of
 
 
-def train_committee(
+def train_ensemble(
     dataset: FolderDataset,
     known: Sequence[int],
     store: SpectrogramStore,
@@ -213,14 +213,14 @@ def train_committee(
     augmentation: Augmentation | None = None,
     resume: bool = False,
     on_progress: OnProgress | None = None,
-) -> tuple[Committee, Calibration, dict[str, Any]]:
-    """Train all members on some tracks of a data set, and calibrate them.
+) -> tuple[Ensemble, Calibration, dict[str, Any]]:
+    """Train all networks on some tracks of a data set, and calibrate them.
 
     Args:
         dataset: all tracks.
         known: places in ``dataset.tracks`` of those to learn from.
         store: holds their spectrograms.
-        config: of each network; there are fewer members where a genre has too few artists.
+        config: of each network; there are fewer networks where a genre has too few artists.
         run: folder of the run.
         training: settings of each network; network n takes the seed ``100 * seed + n``.
         augmentation: how segments are varied; None takes the defaults.
@@ -228,29 +228,31 @@ def train_committee(
         on_progress: called after every step.
 
     Returns:
-        The committee without its decoders, its calibration on tracks that the scoring network had
+        The ensemble without its decoders, its calibration on tracks that the scoring network had
         not learned from, and the figures of single networks on these tracks.
 
     Raises:
         DataError: the tracks cannot be divided by artist.
     """
     subset = replace(dataset, tracks=tuple(dataset.tracks[i] for i in known))
-    parts = _parts(subset, max(config.members, _PARTS), training.seed)
-    config = replace(config, members=min(config.members, len(parts)))
+    parts = _parts(subset, max(config.networks, _PARTS), training.seed)
+    config = replace(config, networks=min(config.networks, len(parts)))
     networks = _networks(config, parts, len(subset.tracks))
     if _is_main():
         run.mkdir(parents=True, exist_ok=True)
         _write_json(run / "config.json", config.to_dict())
-        write_splits(run / "members.json", Folds(parts.folds[: config.members], parts.seed), subset)
-        if config.texture_members:
-            write_splits(run / "judges.json", parts, subset)
+        write_splits(
+            run / "networks.json", Folds(parts.folds[: config.networks], parts.seed), subset
+        )
+        if config.texture_networks:
+            write_splits(run / "calibration.json", parts, subset)
     spectrograms = [store.load(track) for track in subset.tracks]
     labels = subset.labels
     textures = None
-    if config.texture_members:  # once for all networks that read nothing else
+    if config.texture_networks:  # once for all networks that read nothing else
         textures = [segment_textures(spectrogram, config) for spectrogram in spectrograms]
     # the decoders have done their part when the training ends
-    committee = Committee(replace(config, reconstruction=0.0))
+    ensemble = Ensemble(replace(config, reconstruction=0.0))
     scores: list[NDArray[np.float32]] = []
     truth: list[int] = []
     histories = []
@@ -267,9 +269,9 @@ def train_committee(
             pick(part.validation),
             seed=seed,
             augmentation=augmentation,
-            metadata={"data": dataset_digest(subset), "member": number},
+            metadata={"data": dataset_digest(subset), "network": number},
             textures=None
-            if textures is None or network.config.place_types
+            if textures is None or network.config.position_types
             else ([textures[i] for i in part.train], [textures[i] for i in part.validation]),
         )
         folder = run / network.folder
@@ -286,10 +288,9 @@ def train_committee(
             scores.append(task.validation_scores(task.model).numpy())
             truth.extend(labels[i] for i in part.validation)
         if network.speaks:
-            member = committee.members[number]
-            assert isinstance(member, CapsuleClassifier)
+            kept = ensemble.networks[number]
             trained = task.model.state_dict()
-            member.load_state_dict({name: trained[name] for name in member.state_dict()})
+            kept.load_state_dict({name: trained[name] for name in kept.state_dict()})
     calibration = fit_calibration(np.concatenate(scores), np.array(truth))
     if _is_main():
         draw_history(_mean_history(histories), run)
@@ -299,7 +300,7 @@ def train_committee(
         config.genres,
         threshold=calibration.threshold,
     )
-    return committee, calibration, {"validation": figures, "calibration": calibration.to_dict()}
+    return ensemble, calibration, {"validation": figures, "calibration": calibration.to_dict()}
 
 
 class _Network(NamedTuple):
@@ -309,30 +310,33 @@ class _Network(NamedTuple):
     part: Fold
     folder: str
     stops: bool  # whether validation may stop it early
-    speaks: bool  # whether it is of the committee
+    speaks: bool  # whether it is of the ensemble
     calibrates: bool  # whether its scores on tracks that it did not learn from calibrate
 
 
 def _networks(config: ClassifierConfig, parts: Folds, tracks: int) -> list[_Network]:
-    """All networks of a training, in the order of the committee, then those that only judge.
+    """All networks of a training, in the order of the ensemble, then those that only judge.
 
     A light network learns from all tracks for a fixed time, as it has none left to be validated
-    on. Light judges, one for each part, say what such networks make of tracks that they did not
-    learn from: that calibrates. Without light networks the members' own parts do.
+    on. Further light networks, one for each part, score tracks that they did not learn from: that
+    calibrates. Without light networks the full ones do.
     """
-    full, light = config.networks[: config.members], config.networks[config.members :]
+    full, light = (
+        config.network_configs[: config.networks],
+        config.network_configs[config.networks :],
+    )
     everything = Fold((*range(tracks),), (*range(tracks),), ())
     networks = [
-        _Network(c, part, f"members/{n}", True, True, not light)
+        _Network(c, part, f"networks/{n}", True, True, not light)
         for n, (c, part) in enumerate(zip(full, parts.folds, strict=False))
     ]
     networks += [
-        _Network(c, everything, f"members/{n}", False, True, False)
+        _Network(c, everything, f"networks/{n}", False, True, False)
         for n, c in enumerate(light, start=len(full))
     ]
     if light:
         networks += [
-            _Network(light[0], part, f"judges/{n}", True, False, True)
+            _Network(light[0], part, f"calibration/{n}", True, False, True)
             for n, part in enumerate(parts.folds)
         ]
     return networks

@@ -58,7 +58,7 @@ class Workers:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self.fingerprint = ""
+        self.digest = ""
         self._all = [_Worker() for _ in range(count)]
         # the last that was used comes first: few files start few processes
         self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
@@ -82,7 +82,7 @@ class Workers:
         Args:
             classifier: one that can be pickled.
         """
-        self.fingerprint = classifier.fingerprint
+        self.digest = classifier.digest
         self._classifier = pickle.dumps(classifier, pickle.HIGHEST_PROTOCOL)
 
     def classify(self, source: str, *, max_seconds: float) -> Verdict:

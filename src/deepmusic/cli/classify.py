@@ -166,7 +166,7 @@ def classify(
         results = None
         if results_path is not None and classifier is not None:
             results = stack.enter_context(
-                ResultsFile(results_path, model=classifier.fingerprint, max_seconds=max_seconds)
+                ResultsFile(results_path, model=classifier.digest, max_seconds=max_seconds)
             )
         shown = stack.enter_context(display(len(entries)))
         write = stack.enter_context(

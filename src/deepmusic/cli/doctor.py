@@ -248,7 +248,7 @@ def _model() -> Check:
     from deepmusic.pretrained import load
 
     classifier = load("classifier", device="cpu")
-    detail = f"{', '.join(classifier.genres)} (fingerprint {classifier.fingerprint[:16]})"
+    detail = f"{', '.join(classifier.genres)} (digest {classifier.digest[:16]})"
     return Check("model", "classifier", "ok", detail)
 
 
@@ -261,7 +261,7 @@ def _composer() -> Check:
     composer = load_composer("composer")
     request = Request(style={composer.styles[0]: 1.0}, bars=4, seed=0, candidates=1)
     render(composer.compose(request).score)
-    detail = f"{', '.join(composer.styles)} (fingerprint {composer.digest})"
+    detail = f"{', '.join(composer.styles)} (digest {composer.digest})"
     return Check("model", "composer", "ok", detail)
 
 

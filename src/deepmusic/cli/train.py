@@ -70,7 +70,7 @@ train.add_command(baseline)
     help="Which fold of --splits, from 0.",
 )
 @click.option(
-    "--members",
+    "--networks",
     metavar="N",
     type=click.IntRange(min=1),
     default=1,
@@ -117,7 +117,7 @@ def classifier(
     test: float,
     splits: str | None,
     fold: int,
-    members: int,
+    networks: int,
     cache: str | None,
     resume: bool,
     device: Literal["auto", "cpu", "cuda", "mps"],
@@ -159,7 +159,7 @@ def classifier(
                 test=test,
                 splits=splits,
                 fold=fold,
-                members=members,
+                networks=networks,
                 training=training,
                 cache=cache,
                 resume=resume,
@@ -322,7 +322,7 @@ class _Watch(AbstractContextManager["_Watch"]):
         self._stack = ExitStack()
         self._advance: Callable[[], None] | None = None
         self._show: Callable[[Progress], None] | None = None
-        self._member = 0
+        self._network = 0
         self._begun = 0.0
 
     def __exit__(self, *_: object) -> None:
@@ -337,19 +337,19 @@ class _Watch(AbstractContextManager["_Watch"]):
         if done == total:
             self._stack.close()
 
-    def on_progress(self, member: int, members: int, progress: Progress) -> None:
+    def on_progress(self, network: int, networks: int, progress: Progress) -> None:
         """Take where the training of a network, from 1, is."""
         from deepmusic.training import show_progress
 
         if self._show is None:
             self._stack.close()
             self._show = self._stack.enter_context(show_progress())
-        if member != self._member:
-            self._member, self._begun = member, time.monotonic()
-            click.echo(f"Network {member} of {members}", err=True)
+        if network != self._network:
+            self._network, self._begun = network, time.monotonic()
+            click.echo(f"Network {network} of {networks}", err=True)
         # the networks to come are taken to need as long as this one
         this_s = time.monotonic() - self._begun + progress.seconds_left
-        left_s = progress.seconds_left + (members - member) * this_s
+        left_s = progress.seconds_left + (networks - network) * this_s
         self._show(replace(progress, seconds_left=left_s))
 
 

@@ -34,7 +34,7 @@ DEFAULT_TRAINING = TrainingConfig(
     clip_norm=1.0,
     warmup=0.02,
     patience=4,
-    average_decay=0.998,
+    ema_decay=0.998,
 )
 """What the shipped composer was trained with."""
 

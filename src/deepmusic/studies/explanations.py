@@ -226,7 +226,7 @@ def _explained(data: StudyData, classifier: Classifier, place: int, fold: int) -
     winner = config.genres.index(explanation.genre)
 
     def score(log_mel: NDArray[np.float32]) -> float:
-        return float(classifier.hear_spectrogram(log_mel)[winner])
+        return float(classifier.predict_spectrogram(log_mel)[winner])
 
     probability, marked, random = occlude(score, spectrogram, evidence, seed=place)
     return Explained(track.path, explanation.genre, track.genre, probability, marked, random, fold)
@@ -269,7 +269,7 @@ def rebuild(
     Of a track's segments, the one is taken in which that capsule is longest.
 
     Args:
-        run: folder of a training of :func:`deepmusic.classifier.training.train_committee`.
+        run: folder of a training of :func:`deepmusic.classifier.training.train_ensemble`.
         spectrogram: ``(n_mels, frames)`` in dB, at least a segment.
         genre: whose capsule.
         member: which network.
@@ -285,13 +285,13 @@ def rebuild(
     from deepmusic.training.checkpoints import fill_model, load_weights
     from deepmusic.training.run import best_path
 
-    path = best_path(run / "members" / str(member))
+    path = best_path(run / "networks" / str(member))
     try:
         values = json.loads((run / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     config = ClassifierConfig.from_dict(values)
-    model = CapsuleClassifier(config.networks[member])
+    model = CapsuleClassifier(config.network_configs[member])
     if model.decoder is None or not path.exists() or genre not in config.genres:
         return None
     fill_model(model, load_weights(path)[0], source=path)
@@ -337,7 +337,7 @@ def genre_poses(
         raise DataError("There are no capsules, or no spectrograms, to make a map of.")
     config = classifier.config
     length = config.segment_frames
-    model = classifier.committee.members[0]
+    model = classifier.ensemble.networks[0]
     rows = []
     with torch.inference_mode():
         for place in places:

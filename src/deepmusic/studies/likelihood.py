@@ -44,7 +44,7 @@ class _Settings(NamedTuple):
     dropout: float
     input_dropout: float = 0.0
     batch_size: int = 16
-    average_decay: float = 0.99
+    ema_decay: float = 0.99
 
 
 _SETTINGS = {
@@ -53,7 +53,7 @@ _SETTINGS = {
     "musedata": _Settings(10, 0.3),
     "piano-midi": _Settings(24, 0.4, 0.1),
     # small batches for many steps: moved by chance, few pieces are many
-    CHORALES: _Settings(80, 0.2, batch_size=4, average_decay=0.998),
+    CHORALES: _Settings(80, 0.2, batch_size=4, ema_decay=0.998),
 }
 _HOP = 16  # steps after which the capsule memory hears the past again
 _MOST_SHIFT = 6
@@ -119,7 +119,7 @@ def measure_composer(
         learning_rate=2e-3,
         weight_decay=0.01,
         warmup=0.02,
-        average_decay=chosen.average_decay,
+        ema_decay=chosen.ema_decay,
         patience=max(chosen.epochs // 4, 3),
         seed=seed,
         device="cpu",

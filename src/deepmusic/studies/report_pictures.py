@@ -393,13 +393,13 @@ def _is_validated(parts: tuple[str, ...], folder: Path) -> bool:
 
     Judges only calibrate others, and the light networks learn from all tracks that they have.
     """
-    if parts[0] == "judges":
+    if parts[0] == "calibration":
         return False
-    if parts[0] != "members":
+    if parts[0] != "networks":
         return True
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        return int(parts[1]) < int(config["members"])
+        return int(parts[1]) < int(config["networks"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

@@ -90,7 +90,7 @@ class FittedCommittee:
     @property
     def parameters(self) -> int:
         """How many numbers its networks have learned."""
-        return sum(parameter.numel() for parameter in self.classifier.committee.parameters())
+        return sum(parameter.numel() for parameter in self.classifier.ensemble.parameters())
 
     def predict_proba(self, data: StudyData, places: Sequence[int]) -> NDArray[np.float64]:
         """Probabilities ``(len(places), genres)`` of tracks; rows add up to 1.
@@ -107,7 +107,7 @@ class FittedCommittee:
                 f"{', '.join(data.genres)}."
             )
         with one_thread():
-            heard = [self.classifier.hear_spectrogram(s) for s in spectrograms_of(data, places)]
+            heard = [self.classifier.predict_spectrogram(s) for s in spectrograms_of(data, places)]
         return np.array(heard).reshape(-1, len(genres))
 
     def save(self, folder: Path) -> None:
@@ -141,11 +141,11 @@ def fit_committee(data: StudyData, fold: Fold, seed: int, work: Path) -> FittedC
     """
     from deepmusic.classifier.config import ClassifierConfig
     from deepmusic.classifier.inference import Classifier
-    from deepmusic.classifier.training import DEFAULT_TRAINING, train_committee
+    from deepmusic.classifier.training import DEFAULT_TRAINING, train_ensemble
     from deepmusic.studies.segment_training import one_thread
 
     with one_thread():
-        committee, calibration, _ = train_committee(
+        committee, calibration, _ = train_ensemble(
             data.dataset,
             [*fold.train, *fold.validation],
             cast("SpectrogramStore", _Spectrograms(data)),  # of which only `load` is asked

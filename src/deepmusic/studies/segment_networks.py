@@ -25,7 +25,13 @@ from deepmusic.capsules import (
     init_to_length,
 )
 from deepmusic.classifier.config import ClassifierConfig
-from deepmusic.classifier.model import Heard, ImageNetwork, Views, convolutional_stem, stem_rows
+from deepmusic.classifier.model import (
+    ImageNetwork,
+    NetworkOutput,
+    Views,
+    convolutional_stem,
+    stem_rows,
+)
 from deepmusic.errors import RequestError, ShapeError
 
 _SHORTEST = 1e-3  # a length below this counts as this: one mute segment must not decide a track
@@ -36,10 +42,10 @@ _HALVINGS = 24  # steps of the search for a width
 class _PlainNetwork(ImageNetwork):
     """A network that gives logits; its scores are their softmax."""
 
-    def forward(self, seen: Views, *, rebuild: Tensor | None = None) -> Heard:
+    def forward(self, seen: Views, *, rebuild: Tensor | None = None) -> NetworkOutput:
         """Hear segments; it rebuilds nothing."""
         logits = self.logits(self.scale(seen.image))
-        return Heard(F.log_softmax(logits, dim=1), logits.softmax(dim=1))
+        return NetworkOutput(F.log_softmax(logits, dim=1), logits.softmax(dim=1))
 
     def logits(self, image: Tensor) -> Tensor:
         """Logits ``(b, o)`` of scaled images ``(b, f, t)``."""
@@ -222,7 +228,7 @@ class CapsuleNetwork(ImageNetwork):
     ) -> None:
         super().__init__(config)
         self.routing = routing
-        types = _scaled(config.place_types, scale)
+        types = _scaled(config.position_types, scale)
         self.stem = convolutional_stem(config.channels, config.dropout)
         self.places = PrimaryCapsules(
             config.channels[-1],
@@ -241,7 +247,7 @@ class CapsuleNetwork(ImageNetwork):
         """Whether activations are logistic, and the loss is the cross-entropy of their logits."""
         return self.routing in ("em", "inverted_attention", "variational")
 
-    def forward(self, seen: Views, *, rebuild: Tensor | None = None) -> Heard:
+    def forward(self, seen: Views, *, rebuild: Tensor | None = None) -> NetworkOutput:
         """Hear segments; it rebuilds nothing."""
         places = self.places(self.stem(_channels_last(self.scale(seen.image))))  # (b, p, i, d)
         record = self.genres(places)
@@ -254,7 +260,7 @@ class CapsuleNetwork(ImageNetwork):
         coupling = record.coupling
         if "prior" in self.genres.learned:  # added to the couplings, and no share of a child
             coupling = coupling - self.genres.learned["prior"]
-        return Heard(
+        return NetworkOutput(
             log_scores=log_scores,
             lengths=record.activations,
             poses=record.poses,
@@ -355,7 +361,7 @@ def parameter_table(genres: int) -> str:
     config = ClassifierConfig(
         genres=tuple(f"genre {number}" for number in range(genres)),
         texture_capsules=0,
-        texture_members=0,
+        texture_networks=0,
     )
     wanted = _size(_YARDSTICK, config, 1.0)
     rows = [f"| network | parameters | beside `{_YARDSTICK}` |", "| --- | --- | --- |"]

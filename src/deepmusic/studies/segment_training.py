@@ -23,7 +23,7 @@ from torch import Tensor
 from deepmusic.audio import segment_starts
 from deepmusic.classifier.calibration import Calibration, fit_calibration, probabilities
 from deepmusic.classifier.config import ClassifierConfig
-from deepmusic.classifier.model import Heard, ImageNetwork, views
+from deepmusic.classifier.model import ImageNetwork, NetworkOutput, views
 from deepmusic.classifier.task import Augmentation, ClassifierTask, track_scores
 from deepmusic.datasets import Fold, dataset_digest
 from deepmusic.errors import CheckpointError, DataError
@@ -62,7 +62,7 @@ _AT_ONCE = 64  # segments that are heard together
 class SegmentTask(ClassifierTask):
     """A network of the study, as :func:`deepmusic.training.fit` trains it."""
 
-    def genre_loss(self, heard: Heard, targets: Tensor) -> Tensor:
+    def genre_loss(self, heard: NetworkOutput, targets: Tensor) -> Tensor:
         """Margin loss of lengths; cross-entropy for all whose scores come from logits."""
         if isinstance(self.model, CapsuleNetwork) and not self.model.by_logit:
             return super().genre_loss(heard, targets)
@@ -129,7 +129,7 @@ class FittedNetwork:
 
 def study_config(genres: tuple[str, ...]) -> ClassifierConfig:
     """What all networks of the study hear: the classifier's segments and stem, no textures."""
-    return ClassifierConfig(genres=genres, texture_capsules=0, texture_members=0, reconstruction=0)
+    return ClassifierConfig(genres=genres, texture_capsules=0, texture_networks=0, reconstruction=0)
 
 
 def fit_network(

@@ -26,16 +26,16 @@ class TableClassifier:
 
     Args:
         model: the model; its recipe is known.
-        fingerprint: a hash of all that decides a verdict.
+        digest: a hash of all that decides a verdict.
 
     Raises:
         CheckpointError: the model does not say of which recipe its features are.
     """
 
-    is_portable = True
-    hears_over_time = False
+    is_picklable = True
+    has_segments = False
 
-    def __init__(self, model: FittedTable, *, fingerprint: str = "") -> None:
+    def __init__(self, model: FittedTable, *, digest: str = "") -> None:
         if model.recipe is None:
             raise CheckpointError(
                 f"{model.name} does not say of which recipe its features are, so that none can be "
@@ -45,7 +45,7 @@ class TableClassifier:
         self.recipe: Recipe = model.recipe
         self.genres = model.genres
         self.calibration = model.calibration
-        self.fingerprint = fingerprint
+        self.digest = digest
 
     @classmethod
     def load(cls, run: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> TableClassifier:
@@ -64,7 +64,7 @@ class TableClassifier:
         model = FittedTable.load(folder, trusted=trusted)
         # the hash of the weights is in it
         about = (folder / "model.json").read_bytes()
-        return cls(model, fingerprint=hashlib.sha256(about).hexdigest())
+        return cls(model, digest=hashlib.sha256(about).hexdigest())
 
     def classify(
         self,

@@ -172,8 +172,8 @@ def refuse_foreign(
     Raises:
         CheckpointError: names the first thing that differs.
     """
-    now = {**json.loads(json.dumps(metadata)), **config.outcome()}
-    then = {**checkpoint.metadata, **TrainingConfig.from_dict(checkpoint.config).outcome()}
+    now = {**json.loads(json.dumps(metadata)), **config.resume_key()}
+    then = {**checkpoint.metadata, **TrainingConfig.from_dict(checkpoint.config).resume_key()}
     for name in sorted(now.keys() | then.keys()):
         if now.get(name) != then.get(name):
             raise CheckpointError(

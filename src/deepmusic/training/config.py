@@ -31,7 +31,7 @@ class TrainingConfig:
         warmup: share of all steps, in [0, 1), in which the learning rate rises from zero.
         schedule: how the learning rate falls to zero afterwards, or ``"constant"``.
         patience: stop after so many epochs without a better validation, or None to go on.
-        average_decay: decay in (0, 1) of the moving average of the weights, which is then what
+        ema_decay: decay in (0, 1) of the moving average of the weights, which is then what
             is validated and kept as best; None for the weights themselves.
         seed: of the order of items and of all randomness inside the loss.
         device: ``"auto"`` is a GPU where there is one.
@@ -54,7 +54,7 @@ class TrainingConfig:
     warmup: float = 0.05
     schedule: Schedule = "cosine"
     patience: int | None = None
-    average_decay: float | None = None
+    ema_decay: float | None = None
     seed: int = 0
     device: Device = "auto"
     precision: Precision = "auto"
@@ -75,9 +75,9 @@ class TrainingConfig:
         _within("checkpoint_minutes", self.checkpoint_minutes, self.checkpoint_minutes >= 0, "≥ 0")
         if self.clip_norm is not None:
             _within("clip_norm", self.clip_norm, self.clip_norm > 0, "above 0, or None")
-        if self.average_decay is not None:
-            decay = self.average_decay
-            _within("average_decay", decay, 0 < decay < 1, "between 0 and 1, or None")
+        if self.ema_decay is not None:
+            decay = self.ema_decay
+            _within("ema_decay", decay, 0 < decay < 1, "between 0 and 1, or None")
         _one_of("schedule", self.schedule, get_args(Schedule))
         _one_of("device", self.device, get_args(Device))
         _one_of("precision", self.precision, get_args(Precision))
@@ -98,7 +98,7 @@ class TrainingConfig:
             raise DeepMusicError(f"Training has no setting named {', '.join(unknown)}.")
         return cls(**values)
 
-    def outcome(self) -> dict[str, Any]:
+    def resume_key(self) -> dict[str, Any]:
         """The settings on which the trained weights depend."""
         return {name: value for name, value in asdict(self).items() if name not in _FREE_ON_RESUME}
 

@@ -242,8 +242,8 @@ def _step(
             f"rate ({config.learning_rate:g}) or look for broken values in the data."
         )
     state.optimizer.step()
-    if state.average is not None and config.average_decay:
-        update_average(state.average, state.model, decay=config.average_decay, step=state.step)
+    if state.average is not None and config.ema_decay:
+        update_average(state.average, state.model, decay=config.ema_decay, step=state.step)
     return sums, rate
 
 

@@ -134,7 +134,7 @@ def start_run(
     elif main and path.exists():
         raise CheckpointError(f"{run} already holds a run; resume it, or choose another folder.")
 
-    average = copy.deepcopy(task.model).to(accelerator.device) if config.average_decay else None
+    average = copy.deepcopy(task.model).to(accelerator.device) if config.ema_decay else None
     if config.compiled:  # after the copy, which is not to be compiled
         task.model.compile()
     optimizer = torch.optim.AdamW(parameter_groups(task.model, config.weight_decay), lr=0.0)
