@@ -36,8 +36,8 @@ from deepmusic.composer.training import encoded_sides
 from deepmusic.datasets import SymbolicDataset, load_styles
 from deepmusic.files import write_atomically
 from deepmusic.music import Grid, estimate_key, midi_bytes, render, score_to_grid
-from deepmusic.music.statistics import MusicStatistics, distance, statistics
 from deepmusic.pretrained import load_composer
+from music_statistics import MusicStatistics, distance, statistics
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "docs" / "measured" / "composing.json"

@@ -12,8 +12,7 @@ import time
 
 import numpy as np
 
-from deepmusic.music import Note, Part, Score, Tempo
-from deepmusic.music.sound import render
+from deepmusic.music import Note, Part, Score, Tempo, render
 
 BARS = 32
 TICKS = 480

@@ -48,12 +48,12 @@ def transposed(grid: Grid, semitones: int) -> Grid:
 
 
 def excerpt(grid: Grid, start: int, stop: int) -> Grid:
-    roll = grid.roll(lowest=0, keys=128)
+    roll = grid.roll(lowest=0, pitches=128)
     return Grid.from_roll(roll[start:stop], steps_per_beat=grid.steps_per_beat, lowest=0)
 
 
 def joined(*grids: Grid) -> Grid:
-    rolls = [grid.roll(lowest=0, keys=128) for grid in grids]
+    rolls = [grid.roll(lowest=0, pitches=128) for grid in grids]
     return Grid.from_roll(np.concatenate(rolls), steps_per_beat=4, lowest=0)
 
 
@@ -69,7 +69,7 @@ def random_piece(seed: int, chords: int = 40) -> Grid:
 
 
 def sets(grid: Grid) -> list[set[int]]:
-    return [set(np.flatnonzero(row).tolist()) for row in grid.roll(lowest=0, keys=128)]
+    return [set(np.flatnonzero(row).tolist()) for row in grid.roll(lowest=0, pitches=128)]
 
 
 def chords_in(passage: list[set[int]]) -> int:

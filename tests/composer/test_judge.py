@@ -67,10 +67,7 @@ def piece(request: pytest.FixtureRequest) -> Grid:
 def merged(grid: Grid) -> Grid:
     """All in one part."""
     return Grid.from_roll(
-        grid.roll(lowest=0, keys=128),
-        grid.onset_roll(lowest=0, keys=128),
-        steps_per_beat=grid.steps_per_beat,
-        lowest=0,
+        grid.roll(lowest=0, pitches=128), steps_per_beat=grid.steps_per_beat, lowest=0
     )
 
 

@@ -76,7 +76,7 @@ def test_voices_of_chorales_stay_apart_and_repeats_are_held(tmp_path: Path) -> N
         (3, 0, 2, 48), (3, 3, 1, 48),
     ]  # fmt: skip
     sounding = [sorted(p for p in step if p >= 0) for step in steps]
-    roll = grid.roll(lowest=0, keys=128)
+    roll = grid.roll(lowest=0, pitches=128)
     assert [np.flatnonzero(row).tolist() for row in roll] == sounding
 
 

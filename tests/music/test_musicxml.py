@@ -190,7 +190,7 @@ def test_pitches_are_spelled_by_the_key(sharps: int, is_minor: bool, names: str)
 
 
 def cut(bar: int, start: int, stop: int) -> Iterator[int]:
-    return (piece[1] - piece[0] for piece, _ in _values(bar, start, stop))
+    return (end - begin for begin, end, _ in _values(bar, start, stop))
 
 
 def test_stretches_are_cut_into_few_values() -> None:
@@ -208,7 +208,7 @@ def test_what_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.Monk
     path = tmp_path / "a.musicxml"
     cases = {
         "no_notes": (Score(480, ()), "holds no note"),
-        "off_grid": (Score(480, (Note(1, 480, 60),)), r"put the score on a grid first"),
+        "off_grid": (Score(480, (Note(1, 480, 60),)), r"quantise the score first"),
         "too_long": (Score(1, (Note(4 * 4096, 1, 60),)), "more than 4,096 bars"),
     }
     for code, (score, message) in cases.items():
@@ -216,7 +216,9 @@ def test_what_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.Monk
             write_musicxml(score, path)
         assert caught.value.code == code
     monkeypatch.setitem(sys.modules, "partitura", None)
-    with pytest.raises(DeepMusicError, match=r"pip install 'deepmusic\[musicxml\]'") as missing:
+    with pytest.raises(
+        DeepMusicError, match=r"pip install 'deepmusic-capsules\[musicxml\]'"
+    ) as missing:
         write_musicxml(TRIO, path)
     assert "\n" not in str(missing.value)
     assert not list(tmp_path.iterdir())

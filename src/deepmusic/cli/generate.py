@@ -164,7 +164,7 @@ class _Form:
             DeepMusicError: it is missing or none.
         """
         from deepmusic.music import find_soundfont
-        from deepmusic.music.sound import checked_soundfont
+        from deepmusic.music.soundfont import checked_soundfont
 
         font = (soundfont or find_soundfont()) if wav else None
         return cls(wav, None if font is None else checked_soundfont(font), picture, musicxml)

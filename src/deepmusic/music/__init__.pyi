@@ -1,26 +1,23 @@
-from .grid import (
-    Frames as Frames,
-    Grid as Grid,
-    grid_to_score as grid_to_score,
-    score_to_grid as score_to_grid,
-)
-from .keys import Key as Key, estimate_key as estimate_key
-from .metre import Bars as Bars, bars_of as bars_of, with_estimated_bars as with_estimated_bars
+from .bars import Bars as Bars, bars_of as bars_of, with_estimated_bars as with_estimated_bars
+from .grid import Frames as Frames, Grid as Grid
+from .key import Key as Key, estimate_key as estimate_key
 from .midi import midi_bytes as midi_bytes, read_midi as read_midi, write_midi as write_midi
 from .musicxml import write_musicxml as write_musicxml
 from .piano_roll import draw_piano_roll as draw_piano_roll
 from .quantisation import (
     QuantisationLoss as QuantisationLoss,
     aligned as aligned,
+    grid_to_score as grid_to_score,
     quantisation_loss as quantisation_loss,
+    score_to_grid as score_to_grid,
 )
 from .score import (
     KeySignature as KeySignature,
     Note as Note,
-    NoteArrays as NoteArrays,
     Part as Part,
     Score as Score,
     Tempo as Tempo,
     TimeSignature as TimeSignature,
 )
-from .sound import find_soundfont as find_soundfont, render as render, write_wav as write_wav
+from .soundfont import find_soundfont as find_soundfont
+from .synth import render as render, write_wav as write_wav

@@ -1,8 +1,7 @@
 """Scores from MIDI files and to MIDI files, through symusic.
 
-symusic reads the events. Around it stands what it leaves to its caller: the header is checked and
-made to tell the truth (how many tracks there are, how long they are), notes that are never
-released are found, and what no score can hold is repaired or left out, with a warning.
+symusic parses the events. Wrong lengths and counts in a file crash it, so the chunks are checked
+and put together again first; notes without a note-off, which it drops, are recovered.
 """
 
 from __future__ import annotations
@@ -10,10 +9,9 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from io import BufferedReader
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +25,7 @@ from symusic.core import (
     TrackTick,
 )
 
-from deepmusic.errors import ScoreError
+from deepmusic.errors import ScoreError, os_reason
 from deepmusic.files import open_regular, write_atomically
 from deepmusic.music.score import (
     LAST_TICK,
@@ -41,142 +39,119 @@ from deepmusic.music.score import (
 )
 
 MidiSource = str | os.PathLike[str] | bytes | BinaryIO
-"""A path, the content of a file, or a binary file object."""
 
+# Larger files are refused: a symphony takes less than 1 MB, and every note takes memory.
 MAX_BYTES = 32 * 2**20
-"""Larger files are refused; a symphony takes less than one megabyte."""
-
 MAX_NOTES = 1_000_000
-"""Files with more notes are refused: they are no music, and each note takes memory."""
-
 MAX_PARTS = 4096
-"""Files with more tracks, or more parts, are refused as well."""
 
-_END = "end"  # the marker that keeps rests after the last note
-_LONGEST_REST = 2**28 - 1  # what four bytes of a delta time hold, and more are not allowed
+_END = "end"  # text of the marker that keeps rests after the last note
+_LONGEST_DELTA = 2**28 - 1  # the longest delta time, in four bytes
 _LONGEST_NAME = 200  # characters of the name of a part
 _END_OF_TRACK = b"\xff\x2f\x00"
-_FAR = b"\xff\xff\xff\x7f"  # a rest of the greatest length
-# Partial events at the place where a file was cut are at most so long: a delta time and a message.
-_PARTIAL_BYTES = 8
 
 
 def read_midi(source: MidiSource) -> Score:
     """Read a MIDI file (formats 0 to 2, also inside RIFF).
 
-    A part is what one track plays on one channel with one program; tracks without a note are none.
-    Left out, as a score has no place for them: pedals and other controllers, pitch bends, lyrics,
-    system-exclusive messages. Repaired, with a warning: notes without length (one tick), notes
-    that are never released (one beat, or up to the next note of the same pitch), tracks cut short
-    (read as far as they go), impossible tempi, metres and keys (left out).
+    A part is what one track plays on one channel with one program; tracks without notes are
+    skipped. Controllers, pitch bends, lyrics and system-exclusive messages are ignored. Repaired,
+    with a warning: notes of zero length (one tick), notes without a note-off (one beat, or up to
+    the next note of the same pitch), impossible tempos and signatures (left out).
 
     Args:
-        source: a path, bytes, or a binary file object, which is read from where it stands.
+        source: a path, bytes, or a binary file object, read from its current position.
 
     Returns:
         A score with at least one note. Its ``warnings`` say what was repaired.
 
     Raises:
-        ScoreError: there is no score to be had; ``code`` is one of ``missing``, ``directory``,
+        ScoreError: the file cannot be used; ``code`` is one of ``missing``, ``directory``,
             ``not_a_file`` (a pipe, a device), ``permission``, ``unreadable``, ``too_large``,
-            ``empty``, ``not_midi``, ``truncated``, ``damaged``, ``zero_ticks`` (no ticks a beat),
-            ``no_beats`` (time in video frames), ``too_long``, ``no_notes``.
-        TypeError: the source is none of these.
+            ``empty``, ``not_midi``, ``truncated``, ``damaged``, ``zero_ticks`` (no ticks per
+            beat), ``no_beats`` (time in video frames), ``too_long``, ``no_notes``.
+        TypeError: the source is of another type.
     """
-    shown, data = _content(source)
+    name, data = _content(source)
     if not data:
-        raise ScoreError(f"{shown} is empty (0 bytes); copy or download it again.", code="empty")
-    chunks, warnings = _walk(shown, data)
-    parsed, chunks = _parsed(shown, chunks)
-    if chunks.is_cut:
+        raise ScoreError(f"{name} is empty (0 bytes); copy or download it again.", code="empty")
+    file, warnings = _split_chunks(name, data)
+    try:
+        parsed = _parse(file)
+    except Exception as error:  # symusic raises RuntimeError and whatever C++ throws
+        if file.is_cut:
+            message = f"{name} is cut off; copy or download it again."
+            raise ScoreError(message, code="truncated") from error
+        raise ScoreError(f"{name} is damaged: its events are invalid.", code="damaged") from error
+    if file.is_cut:
         warnings.append("Its end is missing; what comes before was read.")
-    changes = len(parsed.tempos) + len(parsed.time_signatures) + len(parsed.key_signatures)
-    _check_count(shown, parsed.note_num(), "notes", MAX_NOTES)
-    _check_count(shown, changes, "changes of tempo, metre and key", MAX_NOTES)
+    _check_count(name, parsed.note_num(), "notes", MAX_NOTES)
     lines = _lines(parsed)
-    _check_count(shown, len(lines), "parts", MAX_PARTS)
-    if any(_outside(line) for line in lines):
-        raise ScoreError(
-            f"{shown} lasts more than {LAST_TICK:,} ticks, longer than can be counted.",
-            code="too_long",
-        )
-    lines, unreleased = _with_unreleased(chunks, lines)
+    _check_count(name, len(lines), "parts", MAX_PARTS)
+    if any(map(_has_overflow, lines)):
+        raise ScoreError(f"{name} lasts more than {LAST_TICK:,} ticks.", code="too_long")
+    lines, unreleased = _with_unreleased(file, lines)
     if unreleased:
         warnings.append(
-            f"{_counted(unreleased, 'note')} never released: such a note ends after a beat, or "
-            "where its pitch is struck again."
+            f"{_count(unreleased, 'note')} never released: such a note ends after a beat, or where "
+            "its pitch begins again."
         )
     if not lines:
-        raise ScoreError(f"{shown} holds no note that sounds.", code="no_notes")
+        raise ScoreError(f"{name} holds no note that sounds.", code="no_notes")
     empty = sum(int(np.count_nonzero(line.duration == 0)) for line in lines)
     if empty:
-        warnings.append(f"{_counted(empty, 'note')} without length: such a note lasts one tick.")
+        warnings.append(f"{_count(empty, 'note')} without length: such a note lasts one tick.")
     notes = [
         Note(onset, max(duration, 1), pitch, velocity, index)
         for index, line in enumerate(lines)
         for onset, duration, pitch, velocity in zip(
-            line.onset.tolist(),
-            line.duration.tolist(),
-            line.pitch.tolist(),
-            line.velocity.tolist(),
-            strict=True,
+            *(column.tolist() for column in line[1:]), strict=True
         )
     ]
-    ends = [mark.time for mark in parsed.markers if mark.text == _END]
+    tempos = [(t.time, t.mspq) for t in parsed.tempos]
+    signatures = [(t.time, t.numerator, t.denominator) for t in parsed.time_signatures]
+    keys = [(k.time, k.key, k.tonality) for k in parsed.key_signatures]
+    ends = [marker.time for marker in parsed.markers if marker.text == _END]
     return Score(
-        ticks_per_beat=chunks.ticks_per_beat,
+        ticks_per_beat=file.ticks_per_beat,
         notes=tuple(notes),
         parts=tuple(line.part for line in lines),
-        tempos=_possible("tempo", Tempo, [(t.time, t.mspq) for t in parsed.tempos], warnings),
-        time_signatures=_possible(
-            "time signature",
-            TimeSignature,
-            [(t.time, t.numerator, t.denominator) for t in parsed.time_signatures],
-            warnings,
-        ),
-        key_signatures=_possible(
-            "key signature",
-            _key,
-            [(k.time, k.key, k.tonality) for k in parsed.key_signatures],
-            warnings,
-        ),
+        tempos=_valid("tempo", Tempo, tempos, warnings),
+        time_signatures=_valid("time signature", TimeSignature, signatures, warnings),
+        key_signatures=_valid("key signature", _key_signature, keys, warnings),
         end=max([0, *(end for end in ends if end <= LAST_TICK)]),
         warnings=tuple(warnings),
     )
 
 
 def midi_bytes(score: Score) -> bytes:
-    """A score as the content of a MIDI file of format 1: the same score, the same bytes.
+    """Encode a score as a MIDI file of format 1; equal scores give equal bytes.
 
-    Tempo, metre and key stand first, each part is a track with its name and program, drums are on
+    Tempos and signatures come first, each part is a track with its name and program, drums are on
     channel 10, and at one tick notes end before notes begin. A marker "end" keeps rests after the
-    last note. Reading gives the score back, with two exceptions that lie in MIDI: a part without a
-    note is gone; and of notes of one pitch in one part of which one lies within the other, the
-    first to begin is the first to end.
+    last note. Reading gives the score back, but for two limits of MIDI: parts without notes are
+    dropped; and of two notes of one pitch and part, one within the other, the first to begin is
+    the first to end.
 
     Raises:
-        ScoreError: ``no_notes``, or ``too_long`` (2²⁸ ticks; fewer ticks a beat would do).
+        ScoreError: ``no_notes``, or ``too_long`` (2²⁸ ticks; fewer ticks per beat would do).
     """
     if not score.notes:
         raise ScoreError("The score holds no note, so no file is made of it.", code="no_notes")
-    changed = [
-        changes[-1].time
-        for changes in (score.tempos, score.time_signatures, score.key_signatures)
-        if changes
-    ]
-    last = max(score.end, *changed)
-    if last > _LONGEST_REST:
+    lists = (score.tempos, score.time_signatures, score.key_signatures)
+    last = max(score.end, *(changes[-1].time for changes in lists if changes))
+    if last > _LONGEST_DELTA:
         raise ScoreError(
-            f"The score lasts {last:,} ticks; MIDI files are written up to {_LONGEST_REST:,}: use "
-            "fewer ticks a beat.",
+            f"The score lasts {last:,} ticks; MIDI files are written up to {_LONGEST_DELTA:,}: use "
+            "fewer ticks per beat.",
             code="too_long",
         )
     out = ScoreTick(score.ticks_per_beat)
     for tempo in score.tempos:
         out.tempos.append(TempoTick(tempo.time, mspq=tempo.us_per_beat))
-    for metre in score.time_signatures:
+    for signature in score.time_signatures:
         out.time_signatures.append(
-            TimeSignatureTick(metre.time, metre.numerator, metre.denominator)
+            TimeSignatureTick(signature.time, signature.numerator, signature.denominator)
         )
     for key in score.key_signatures:
         out.key_signatures.append(KeySignatureTick(key.time, key.sharps, int(key.is_minor)))
@@ -193,11 +168,7 @@ def midi_bytes(score: Score) -> bytes:
 
 
 def write_midi(score: Score, path: str | os.PathLike[str]) -> None:
-    """Write a score to a MIDI file, whole or not at all, as :func:`midi_bytes` makes it.
-
-    Args:
-        score: with at least one note.
-        path: the file; its folder must exist. What is there is replaced.
+    """Write a score to a MIDI file, atomically, as :func:`midi_bytes` encodes it.
 
     Raises:
         ScoreError: ``no_notes`` or ``too_long``.
@@ -208,27 +179,118 @@ def write_midi(score: Score, path: str | os.PathLike[str]) -> None:
         file.write(content)
 
 
+def _content(source: MidiSource) -> tuple[str, bytes]:
+    """The display name of a source, and its content."""
+    data: object = None
+    try:
+        if isinstance(source, bytes):
+            name, data = "The MIDI data", source
+        elif isinstance(source, str | os.PathLike):
+            name = repr(os.fspath(source))
+            opened = open_regular(source, shown=name, noun="MIDI file", error=ScoreError)
+            with BufferedReader(opened) as file:
+                data = file.read(MAX_BYTES + 1)
+        elif hasattr(source, "read"):
+            path = getattr(source, "name", None)
+            name = repr(path) if isinstance(path, str) else "The file object"
+            data = source.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ScoreError(
+            f"{name} cannot be read: {os_reason(error)}.", code="unreadable"
+        ) from error
+    if not isinstance(data, bytes):
+        raise TypeError(
+            f"MIDI is read from a path, bytes or a binary file object; got {type(source).__name__}"
+        )
+    if len(data) > MAX_BYTES:
+        raise ScoreError(f"{name} is larger than {MAX_BYTES // 2**20} MB.", code="too_large")
+    return name, data
+
+
 @dataclass(frozen=True)
-class _Chunks:
-    """What a file is made of; ``is_cut`` when the last track was promised to be longer."""
+class _MidiFile:
+    """The chunks of a file; ``is_cut`` when its last track should be longer."""
 
     format: int
     ticks_per_beat: int
     tracks: tuple[bytes, ...]
     is_cut: bool
 
-    def joined(self) -> bytes:
-        """A file with a header that tells the truth."""
-        header = struct.pack(
-            ">4sIHHH", b"MThd", 6, self.format, len(self.tracks), self.ticks_per_beat
+
+def _split_chunks(name: str, data: bytes) -> tuple[_MidiFile, list[str]]:
+    """The header and tracks of a file, whatever the header claims about them, and warnings."""
+    data = _without_riff(data)
+    if not data.startswith(b"MThd"):
+        raise ScoreError(f"{name} is not a MIDI file.", code="not_midi")
+    if len(data) < 14:
+        raise ScoreError(f"{name} is cut off inside its header.", code="truncated")
+    header_bytes, kind, claimed, division = struct.unpack(">IHHH", data[4:14])
+    if kind > 2:
+        raise ScoreError(f"{name} claims MIDI format {kind}, which does not exist.", code="damaged")
+    if division & 0x8000:
+        raise ScoreError(
+            f"{name} counts time in video frames (SMPTE), so it has no beats.", code="no_beats"
         )
-        chunks = (struct.pack(">4sI", b"MTrk", len(track)) + track for track in self.tracks)
-        return b"".join([header, *chunks])
+    if division == 0:
+        raise ScoreError(f"{name} has 0 ticks per beat, so no durations.", code="zero_ticks")
+    tracks: list[bytes] = []
+    is_cut = False
+    offset = 8 + max(header_bytes, 6)
+    while offset + 8 <= len(data):
+        kind_of_chunk, length = struct.unpack(">4sI", data[offset : offset + 8])
+        is_cut = offset + 8 + length > len(data)
+        if kind_of_chunk == b"MTrk":
+            tracks.append(data[offset + 8 : offset + 8 + length])
+        elif is_cut:  # not a chunk at all
+            is_cut = False
+            break
+        offset += 8 + length
+    _check_count(name, len(tracks), "tracks", MAX_PARTS)
+    warnings = []
+    if offset < len(data):
+        warnings.append(f"After the last track {_count(len(data) - offset, 'byte')} ignored.")
+    if len(tracks) > claimed:
+        warnings.append(f"The header claims {claimed} tracks; all {len(tracks)} were read.")
+    if kind == 2 and len(tracks) > 1:
+        warnings.append(
+            f"Its {len(tracks)} sequences are independent (format 2); they were read as parts of "
+            "one piece."
+        )
+    return _MidiFile(kind, division, tuple(tracks), is_cut), warnings
 
 
-@dataclass(frozen=True)
-class _Line:
-    """The notes of one part as columns, int64; symusic has 8 bits for pitch and velocity."""
+def _check_count(name: str, count: int, noun: str, limit: int) -> None:
+    if count > limit:
+        raise ScoreError(
+            f"{name} holds {count:,} {noun}; the limit is {limit:,}.", code="too_large"
+        )
+
+
+def _without_riff(data: bytes) -> bytes:
+    """What is inside RIFF, where a file begins as such."""
+    if data[:4] != b"RIFF" or data[8:12] != b"RMID":
+        return data
+    offset = 12
+    while offset + 8 <= len(data):
+        name, length = struct.unpack("<4sI", data[offset : offset + 8])
+        if name == b"data":
+            return data[offset + 8 : offset + 8 + length]
+        offset += 8 + length + length % 2
+    return data
+
+
+def _parse(file: _MidiFile) -> ScoreTick:
+    """Parse a file with a correct header.
+
+    Data bytes above 127 are replaced by 127: symusic 0.5.9 would write beyond its tables.
+    """
+    header = struct.pack(">4sIHHH", b"MThd", 6, file.format, len(file.tracks), file.ticks_per_beat)
+    chunks = (struct.pack(">4sI", b"MTrk", len(track)) + track for track in file.tracks)
+    return ScoreTick.from_midi(b"".join([header, *chunks]), True)
+
+
+class _Line(NamedTuple):
+    """The notes of one part as columns ``(n,)``."""
 
     part: Part
     onset: NDArray[np.int64]
@@ -237,155 +299,21 @@ class _Line:
     velocity: NDArray[np.int64]
 
 
-def _content(source: MidiSource) -> tuple[str, bytes]:
-    """How the source is named in messages, and what is in it."""
-    data: bytes | None = None
-    if isinstance(source, bytes):
-        shown, data = "The MIDI data", source
-    elif isinstance(source, str | os.PathLike):
-        shown = repr(os.fspath(source))
-        opened = open_regular(source, shown=shown, noun="MIDI file", error=ScoreError)
-        with BufferedReader(opened) as file:  # which reads on until it has all
-            data = _read(file, shown)
-    elif hasattr(source, "read"):
-        name = getattr(source, "name", None)
-        shown = repr(name) if isinstance(name, str) else "The file object"
-        data = _read(source, shown)
-    if not isinstance(data, bytes):
-        raise TypeError(
-            f"MIDI is read from a path, bytes or a binary file object; got {type(source).__name__}"
-        )
-    if len(data) > MAX_BYTES:
-        raise ScoreError(
-            f"{shown} is larger than {MAX_BYTES // 2**20} MB, which no piece of music needs.",
-            code="too_large",
-        )
-    return shown, data
-
-
-def _read(file: BinaryIO, shown: str) -> bytes:
-    try:
-        return file.read(MAX_BYTES + 1)
-    except OSError as error:
-        reason = (error.strerror or "unknown error").lower()
-        raise ScoreError(f"{shown} cannot be read: {reason}.", code="unreadable") from error
-
-
-def _walk(shown: str, data: bytes) -> tuple[_Chunks, list[str]]:
-    """The header and the tracks of a file, whatever the header says of them, and warnings."""
-    data = _unwrapped(data)
-    if not data.startswith(b"MThd"):
-        raise ScoreError(f"{shown} is no MIDI file.", code="not_midi")
-    if len(data) < 14:
-        raise ScoreError(f"{shown} is cut off inside its header.", code="truncated")
-    header_bytes, kind, promised, division = struct.unpack(">IHHH", data[4:14])
-    if kind > 2:
-        raise ScoreError(
-            f"{shown} says that it is of MIDI format {kind}, which does not exist.", code="damaged"
-        )
-    if division & 0x8000:
-        raise ScoreError(
-            f"{shown} counts time in video frames (SMPTE) and so has no beats.", code="no_beats"
-        )
-    if division == 0:
-        raise ScoreError(
-            f"{shown} has 0 ticks a beat, so that no length can be told.", code="zero_ticks"
-        )
-    tracks: list[bytes] = []
-    warnings: list[str] = []
-    is_cut = False
-    place = 8 + max(header_bytes, 6)
-    while place + 8 <= len(data):
-        name, length = struct.unpack(">4sI", data[place : place + 8])
-        is_cut = place + 8 + length > len(data)
-        if name == b"MTrk":
-            tracks.append(data[place + 8 : place + 8 + length])
-        elif is_cut:  # no chunk at all
-            is_cut = False
-            break
-        place += 8 + length
-    _check_count(shown, len(tracks), "tracks", MAX_PARTS)
-    if place < len(data):
-        warnings.append(f"After the last track {_counted(len(data) - place, 'byte')} passed over.")
-    if len(tracks) > promised:
-        warnings.append(
-            f"The header promises {_counted(promised, 'track', verb=False)}; all "
-            f"{len(tracks)} were read."
-        )
-    if kind == 2 and len(tracks) > 1:
-        warnings.append(
-            f"Its {len(tracks)} sequences are independent (format 2); they were read as parts of "
-            "one piece."
-        )
-    return _Chunks(kind, division, tuple(tracks), is_cut), warnings
-
-
-def _check_count(shown: str, count: int, noun: str, most: int) -> None:
-    if count > most:
-        raise ScoreError(
-            f"{shown} holds {count:,} {noun}; with more than {most:,} it is not read.",
-            code="too_large",
-        )
-
-
-def _unwrapped(data: bytes) -> bytes:
-    """What is inside RIFF, where a file begins as such."""
-    if data[:4] != b"RIFF" or data[8:12] != b"RMID":
-        return data
-    place = 12
-    while place + 8 <= len(data):
-        name, length = struct.unpack("<4sI", data[place : place + 8])
-        if name == b"data":
-            return data[place + 8 : place + 8 + length]
-        place += 8 + length + length % 2
-    return data
-
-
-def _parsed(shown: str, chunks: _Chunks) -> tuple[ScoreTick, _Chunks]:
-    """The events, and the chunks that were read: those of a file cut off end with an event."""
-    last = chunks.tracks[-1] if chunks.tracks else b""
-    for dropped in range(_PARTIAL_BYTES + 1 if chunks.is_cut else 1):
-        whole = (*chunks.tracks[:-1], last[: len(last) - dropped]) if dropped else chunks.tracks
-        tried = replace(chunks, tracks=whole)
-        with suppress(Exception):  # symusic raises RuntimeError, and what C++ throws
-            return _events(tried), tried
-    if chunks.is_cut:
-        raise ScoreError(f"{shown} is cut off, and what is left cannot be read.", code="truncated")
-    raise ScoreError(
-        f"{shown} is a damaged MIDI file: its events make no sense from some place on.",
-        code="damaged",
-    )
-
-
-def _events(chunks: _Chunks) -> ScoreTick:
-    # Sanitised: symusic 0.5.9 writes beyond its tables for a data byte above 127, and so crashes
-    # the process. Now they count as 127. It crashes on wrong chunk lengths as well: see _walk.
-    return ScoreTick.from_midi(chunks.joined(), True)
-
-
 def _lines(parsed: ScoreTick) -> list[_Line]:
     """The tracks that have notes."""
     lines = []
     for track in parsed.tracks:
-        if not track.notes:
-            continue
-        columns = track.notes.numpy()
-        name = "".join(character for character in track.name if character.isprintable())
-        name = name[:_LONGEST_NAME]
-        lines.append(
-            _Line(
-                Part(name, track.program, track.is_drum),
-                *(
-                    columns[key].astype(np.int64)
-                    for key in ("time", "duration", "pitch", "velocity")
-                ),
-            )
-        )
+        if track.notes:
+            table = track.notes.numpy()
+            names = ("time", "duration", "pitch", "velocity")
+            name = "".join(filter(str.isprintable, track.name))[:_LONGEST_NAME]
+            columns = (table[name].astype(np.int64) for name in names)
+            lines.append(_Line(Part(name, track.program, track.is_drum), *columns))
     return lines
 
 
-def _outside(line: _Line) -> bool:
-    """Whether ticks have run over: symusic counts in 32 bits, and begins again below zero."""
+def _has_overflow(line: _Line) -> bool:
+    """Whether ticks have overflowed: symusic counts in 32 bits."""
     return bool(
         line.onset.min() < 0
         or line.duration.min() < 0
@@ -393,102 +321,83 @@ def _outside(line: _Line) -> bool:
     )
 
 
-def _with_unreleased(chunks: _Chunks, lines: list[_Line]) -> tuple[list[_Line], int]:
-    """The parts with the notes that symusic drops since nothing ends them, and how many these are.
-
-    The file is read once more with the release of every key of every channel appended to every
-    track, after the longest rest there is: what lasts so long was never released.
-    """
-    found = sum(len(line.onset) for line in lines)
-    ends = [int((line.onset + line.duration).max()) for line in lines]
-    longest = max((int(line.duration.max()) for line in lines), default=0)
-    if max(ends, default=0) + _LONGEST_REST > LAST_TICK or longest >= _LONGEST_REST:
-        return lines, 0  # no room to tell them by their length; such files are no music
-    best, most = lines, found
-    for copies in (1, 8, 64, 512):  # a key may be struck several times without a release
-        if copies > 1 and len(chunks.tracks) * copies * len(_ALL_RELEASED) > MAX_BYTES:
-            break
-        appended = tuple(_released(track, copies) for track in chunks.tracks)
-        try:
-            again = _lines(_events(replace(chunks, tracks=appended)))
-        except Exception:  # as in _parsed
-            break
-        count = sum(len(line.onset) for line in again)
-        if count <= most or count > MAX_NOTES or any(map(_outside, again)):
-            break
-        best, most = again, count
-    if best is lines:
-        return lines, 0
-    return [_shortened(line, chunks.ticks_per_beat) for line in best], most - found
-
-
-_ALL_RELEASED = b"".join(
-    # the first release needs its status byte, the others follow it (running status)
-    bytes([0, 0x80 | channel, 0, 0]) + b"".join(bytes([0, key, 0]) for key in range(1, 128))
+# A note-off of every pitch on every channel; after the first the status byte is implied.
+_ALL_NOTES_OFF = b"".join(
+    bytes([0, 0x80 | channel, 0, 0]) + b"".join(bytes([0, pitch, 0]) for pitch in range(1, 128))
     for channel in range(16)
 )
+_REPEATS = 8  # a pitch may have several onsets without a note-off
 
 
-def _released(track: bytes, copies: int) -> bytes:
-    """A track with the release of everything after its end and a long rest."""
-    # the rest before the end of track stays, and something without effect follows it
-    body = track.removesuffix(_END_OF_TRACK)
-    body += b"\x80\x00\x00" if len(body) < len(track) else b""
-    return body + _FAR + _ALL_RELEASED[1:] + _ALL_RELEASED * (copies - 1) + b"\x00" + _END_OF_TRACK
+def _with_unreleased(file: _MidiFile, lines: list[_Line]) -> tuple[list[_Line], int]:
+    """The parts with the notes that symusic drops as they have no note-off, and their number.
 
-
-def _shortened(line: _Line, ticks_per_beat: int) -> _Line:
-    """A part in which notes of the longest length end after a beat, or at the next of the pitch.
-
-    A note still ends no sooner than one of its pitch that began before it, as in all MIDI.
+    The file is parsed again with note-offs of all pitches appended to each track, after the
+    longest rest there is: notes that last so long were never released.
     """
-    order = np.lexsort((line.duration, line.onset, line.pitch))
-    onsets, pitches = line.onset[order].tolist(), line.pitch[order].tolist()
-    ends = (line.onset + line.duration)[order].tolist()
-    following = len(order)  # the place in the order of the next onset of the pitch
-    next_onset = [0] * following
-    for place in reversed(range(len(order))):
-        is_last = place + 1 == len(order) or pitches[place + 1] != pitches[place]
-        if is_last or onsets[place + 1] != onsets[place]:
-            following = place + 1
-        beat = onsets[place] + ticks_per_beat
-        is_there = following < len(order) and pitches[following] == pitches[place]
-        next_onset[place] = min(beat, onsets[following]) if is_there else beat
-    latest = pitch = -1
-    for place in range(len(order)):
-        if pitches[place] != pitch:
-            latest, pitch = -1, pitches[place]
-        if ends[place] - onsets[place] >= _LONGEST_REST:
-            ends[place] = max(next_onset[place], latest)
-        latest = max(latest, ends[place])
-    duration = np.empty_like(line.duration)
-    duration[order] = np.array(ends) - line.onset[order]
-    return replace(line, duration=duration)
+    longest = max((int(line.duration.max()) for line in lines), default=0)
+    last = max((int((line.onset + line.duration).max()) for line in lines), default=0)
+    appended = len(file.tracks) * _REPEATS * len(_ALL_NOTES_OFF)
+    if longest >= _LONGEST_DELTA or last + _LONGEST_DELTA > LAST_TICK or appended > MAX_BYTES:
+        return lines, 0
+    tracks = tuple(_with_note_offs(track) for track in file.tracks)
+    try:
+        again = _lines(_parse(replace(file, tracks=tracks)))
+    except Exception:  # as in read_midi
+        return lines, 0
+    total = sum(len(line.onset) for line in again)
+    unreleased = total - sum(len(line.onset) for line in lines)
+    if unreleased <= 0 or total > MAX_NOTES or any(map(_has_overflow, again)):
+        return lines, 0
+    return [_released(line, file.ticks_per_beat) for line in again], unreleased
 
 
-def _possible(
-    kind: str, make: Callable[..., Change], found: Iterable[tuple[int, ...]], warnings: list[str]
+def _with_note_offs(track: bytes) -> bytes:
+    body = track.removesuffix(_END_OF_TRACK)
+    # the delta time of the removed event stays, so an event without effect follows it
+    body += b"\x80\x00\x00" if len(body) < len(track) else b""
+    longest_delta = b"\xff\xff\xff\x7f"
+    return body + longest_delta + (_ALL_NOTES_OFF * _REPEATS)[1:] + b"\x00" + _END_OF_TRACK
+
+
+def _released(line: _Line, ticks_per_beat: int) -> _Line:
+    """A part whose unreleased notes end after a beat, or at the next onset of their pitch.
+
+    As in all MIDI, a note ends no sooner than one of its pitch that began before it.
+    """
+    is_endless = line.duration >= _LONGEST_DELTA
+    end = np.where(is_endless, 0, line.onset + line.duration)
+    order = np.argsort(line.onset, kind="stable")
+    for index in order[is_endless[order]]:
+        onset = line.onset[index]
+        is_same = line.pitch == line.pitch[index]
+        next_onset = line.onset[is_same & (line.onset > onset)].min(initial=onset + ticks_per_beat)
+        end[index] = end[is_same & (line.onset <= onset)].max(initial=next_onset)
+    return line._replace(duration=end - line.onset)
+
+
+def _valid(
+    kind: str, make: Callable[..., Change], rows: Iterable[tuple[int, ...]], warnings: list[str]
 ) -> tuple[Change, ...]:
-    """The changes that can be, with a warning about the others."""
-    good: list[Change] = []
-    bad = 0
-    for numbers in found:
+    """The changes that are valid, with a warning about the others."""
+    valid: list[Change] = []
+    invalid = 0
+    for numbers in rows:
         try:
-            good.append(make(*numbers))
+            valid.append(make(*numbers))
         except ValueError:
-            bad += 1
-    if bad:
-        warnings.append(f"{_counted(bad, f'impossible {kind}')} left out.")
-    return tuple(good)
+            invalid += 1
+    if invalid:
+        warnings.append(f"{_count(invalid, f'impossible {kind}')} left out.")
+    return tuple(valid)
 
 
-def _key(time: int, sharps: int, tonality: int) -> KeySignature:
+def _key_signature(time: int, sharps: int, tonality: int) -> KeySignature:
     if tonality not in (0, 1):
         raise ValueError(f"a key is major (0) or minor (1); got {tonality}")
     return KeySignature(time, sharps, tonality == 1)
 
 
-def _counted(count: int, noun: str, *, verb: bool = True) -> str:
+def _count(count: int, noun: str) -> str:
     """Such as "1 note was" and "3 notes were"."""
-    plural = noun if count == 1 else f"{noun}s"
-    return f"{count:,} {plural}" + ((" was" if count == 1 else " were") if verb else "")
+    return f"{count:,} {noun} was" if count == 1 else f"{count:,} {noun}s were"

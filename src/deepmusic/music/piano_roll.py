@@ -1,47 +1,38 @@
-"""A score as a picture: notes as bars over time, coloured by part, some bars a row."""
+"""A score as a picture: notes as bars over time, coloured by part, sixteen bars per row."""
 
 from __future__ import annotations
 
-import math
 import os
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.files import write_atomically
-from deepmusic.music.metre import Bar, bars
+from deepmusic.music.bars import Bar, iter_bars
 from deepmusic.music.score import Score
+from deepmusic.plotting import format_time, legend_label, new_figure, plain_text, save_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_BARS = 256
+MAX_BARS = 256
 """No more bars are drawn; the picture says so."""
 
-BARS_A_ROW = 16
-"""So many bars stand beside each other; the next ones go below."""
+BARS_PER_ROW = 16
 
-# Okabe and Ito's colours, which colour-blind people tell apart; yellow, faint on white, is last
-COLOURS = (
+# the palette of Okabe and Ito, safe for colour blindness; yellow, faint on white, is last
+COLORS = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442",
 )  # fmt: skip
 
 _WIDTH_IN = 12.0
-_LEFT_IN, _RIGHT_IN = 1.0, 0.25
-_ROW_GAP_IN = 0.75  # seconds above a row, bars below it
-_PITCH_IN = 0.042  # height of a semitone
-_LANE = 2.6  # semitones that the lane of a drum takes: its name must fit
-_TITLE_IN, _LEGEND_LINE_IN = 0.45, 0.24
-_LEGEND_COLUMNS = 6
-_MOST_NAMED = 18  # parts in the legend
-_LONGEST_NAME, _LONGEST_TITLE = 18, 100  # characters
-_DPI = 110
+_SEMITONE_IN = 0.042
+_LANE = 2.6  # height of a drum's lane in semitones, to fit its name
+_MAX_LEGEND = 18  # parts
+_LONGEST_NAME = 18
 
 _DRUM_NAMES = {
     35: "kick", 36: "kick", 37: "stick", 38: "snare", 39: "clap", 40: "snare", 41: "low tom",
@@ -51,12 +42,11 @@ _DRUM_NAMES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Lanes:
-    """Heights of notes: pitches stand for themselves, drums have lanes below them.
+class _Lanes(NamedTuple):
+    """Heights of notes: pitches at their number, drums in lanes below them.
 
     Args:
-        lowest, highest: pitches that are shown; ``highest < lowest`` when all notes are drums.
+        lowest, highest: the pitches drawn; ``highest < lowest`` when all notes are drums.
         drums: drum pitches, from the lowest lane up.
     """
 
@@ -76,79 +66,58 @@ class _Lanes:
         """The middle of the lane of a drum."""
         return self.bottom + _LANE * (0.5 + self.drums.index(drum))
 
-    def ticks(self) -> tuple[list[float], list[str]]:
-        """Heights and names: every C, and every drum."""
+    def ticks(self) -> dict[float, str]:
+        """Labels by height: every C, and every drum."""
         octaves = [pitch for pitch in range(self.lowest, self.highest + 1) if pitch % 12 == 0]
-        heights = [float(pitch) for pitch in octaves] + [self.height(drum) for drum in self.drums]
-        names = [f"C{pitch // 12 - 1}" for pitch in octaves]
-        return heights, names + [_DRUM_NAMES.get(drum, f"drum {drum}") for drum in self.drums]
+        return {float(pitch): f"C{pitch // 12 - 1}" for pitch in octaves} | {
+            self.height(drum): _DRUM_NAMES.get(drum, f"drum {drum}") for drum in self.drums
+        }
 
 
 def draw_piano_roll(score: Score, path: str | os.PathLike[str], *, title: str = "") -> None:
     """Draw a score as a PNG picture.
 
-    Notes are coloured by part, and fainter the softer they are. Sixteen bars make a row, numbered
-    below; above stands the time in minutes and seconds. Drums have lanes of their own under the
-    pitches. Up to 256 bars are drawn; where there are more, the title says so.
+    Notes are coloured by part, softer ones fainter. Bars are numbered below each row, with the
+    time above it. Drums have lanes of their own under the pitches. Up to 256 bars are drawn.
 
     Args:
         score: with or without notes.
         path: the picture to write; a file of that name is replaced.
-        title: what stands above, as it is (no mathematics, no markup).
+        title: stands above; it is not read as mathematics.
 
     Raises:
         DeepMusicError: the picture cannot be written.
     """
-    # the object interface: pyplot would keep every figure and choose a window system
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    shown = list(islice(bars(score), MOST_BARS + 1))
-    is_cut = shown[-1].start < score.end
-    rows = [shown[first : first + BARS_A_ROW + 1] for first in range(0, len(shown) - 1, BARS_A_ROW)]
+    bars = list(islice(iter_bars(score), MAX_BARS + 1))
+    rows = [bars[i : i + BARS_PER_ROW + 1] for i in range(0, len(bars) - 1, BARS_PER_ROW)]
     lanes = _lanes(score)
-    row_in = max(0.9, (lanes.top - lanes.bottom) * _PITCH_IN)
-    names = _part_names(score)
-    legend_in = _LEGEND_LINE_IN * math.ceil(len(names) / _LEGEND_COLUMNS) if len(names) > 1 else 0
-    height_in = _TITLE_IN + len(rows) * (row_in + _ROW_GAP_IN) + legend_in + 0.1
-    figure = Figure(figsize=(_WIDTH_IN, height_in))
-    FigureCanvasAgg(figure)
-    rectangles, colours = _rectangles(score, lanes)
+    row_in = 0.72 + max(0.9, (lanes.top - lanes.bottom) * _SEMITONE_IN)
+    figure = new_figure(_WIDTH_IN, 0.6 + len(rows) * row_in)
+    corners, colors = _rectangles(score, lanes)
     longest = max(float(row[-1].start - row[0].start) for row in rows)
-    for index, row in enumerate(rows):
-        top_in = _TITLE_IN + index * (row_in + _ROW_GAP_IN) + 0.25
-        axes = figure.add_axes(
-            (
-                _LEFT_IN / _WIDTH_IN,
-                1 - (top_in + row_in) / height_in,
-                1 - (_LEFT_IN + _RIGHT_IN) / _WIDTH_IN,
-                row_in / height_in,
-            )
-        )
+    for index, (axes, row) in enumerate(
+        zip(figure.subplots(len(rows), squeeze=False)[:, 0], rows, strict=True)
+    ):
         axes.set_xlim(float(row[0].start), float(row[0].start) + longest)
         axes.set_ylim(lanes.bottom, lanes.top)
-        _draw_frame(axes, score, row, index * BARS_A_ROW + 1, lanes)
-        _draw_notes(axes, row, rectangles, colours)
-    heading = _shortened(title, _LONGEST_TITLE)
-    if is_cut:
-        heading = f"{heading} (the first {MOST_BARS} bars)".strip()
-    figure.suptitle(heading, y=1 - 0.12 / height_in, va="top", parse_math=False)
-    if len(names) > 1:
-        _draw_legend(figure, names)
-    with warnings.catch_warnings(), write_atomically(path, "wb") as file:
-        warnings.filterwarnings("ignore", message="Glyph")  # a name in a script the font lacks
-        figure.savefig(file, format="png", dpi=_DPI)
+        _draw_axes(axes, score, row, index * BARS_PER_ROW + 1, lanes)
+        _draw_notes(axes, row, corners, colors)
+    if bars[-1].start < score.end:
+        title = f"{title} (the first {MAX_BARS} bars)".strip()
+    figure.suptitle(plain_text(title, 100))
+    _draw_legend(figure, score)
+    save_png(figure, path, dpi=110)
 
 
 def _lanes(score: Score) -> _Lanes:
-    """The pitches that sound, to whole octaves almost, and the drums."""
+    """The pitches that sound, at least an octave and so one C, and the drums."""
     is_drum = np.array([part.is_drum for part in score.parts], bool)[score.arrays.part]
     pitches = score.arrays.pitch[~is_drum]
     drums = tuple(sorted(set(score.arrays.pitch[is_drum].tolist())))
     if not len(pitches):
         return _Lanes(0, -1, drums) if drums else _Lanes(55, 79, ())
     lowest, highest = int(pitches.min()) - 1, int(pitches.max()) + 1
-    missing = max(0, 13 - (highest - lowest))  # an octave at least, and so one C
+    missing = max(0, 13 - (highest - lowest))
     return _Lanes(lowest - missing // 2, highest + missing - missing // 2, drums)
 
 
@@ -157,104 +126,76 @@ def _rectangles(score: Score, lanes: _Lanes) -> tuple[NDArray[np.float64], NDArr
     from matplotlib.colors import to_rgb
 
     notes = score.arrays
-    heights = notes.pitch.astype(np.float64)
+    height = notes.pitch.astype(np.float64)
     is_drum = np.array([part.is_drum for part in score.parts], bool)[notes.part]
-    heights[is_drum] = [lanes.height(drum) for drum in notes.pitch[is_drum].tolist()]
+    height[is_drum] = [lanes.height(drum) for drum in notes.pitch[is_drum].tolist()]
     start, stop = notes.onset.astype(np.float64), (notes.onset + notes.duration).astype(np.float64)
-    # drums have no length: a tick to be seen by
-    stop[is_drum] = start[is_drum] + score.ticks_per_beat / 6
+    stop[is_drum] = start[is_drum] + score.ticks_per_beat / 6  # drums have no duration
     half = np.where(is_drum, _LANE * 0.4, 0.5)
-    low, high = heights - half, heights + half
-    corners = np.stack(
-        [
-            np.stack(pair, axis=-1)
-            for pair in ((start, low), (start, high), (stop, high), (stop, low))
-        ],
-        axis=1,
-    )
-    palette = np.array([to_rgb(colour) for colour in COLOURS])
-    colours = np.empty((len(heights), 4))
-    colours[:, :3] = palette[notes.part % len(COLOURS)]
-    colours[:, 3] = 0.3 + 0.7 * notes.velocity / 127
-    return corners, colours
+    low, high = height - half, height + half
+    corners = np.array([[start, low], [start, high], [stop, high], [stop, low]])
+    palette = np.array([to_rgb(color) for color in COLORS])
+    colors = np.empty((len(height), 4))
+    colors[:, :3] = palette[notes.part % len(COLORS)]
+    colors[:, 3] = 0.3 + 0.7 * notes.velocity / 127
+    return corners.transpose(2, 0, 1), colors
 
 
-def _draw_frame(axes: Axes, score: Score, row: Sequence[Bar], first: int, lanes: _Lanes) -> None:
-    """Draw bar lines with their numbers, metres, times, and the names of pitches."""
+def _draw_axes(axes: Axes, score: Score, row: Sequence[Bar], first: int, lanes: _Lanes) -> None:
+    """Draw bar lines with their numbers, time signatures, times, and the names of pitches."""
     starts = [float(bar.start) for bar in row]
     labels = [
-        f"{number}\n{bar.metre}" if bar.metre else str(number)
-        for number, bar in enumerate(row[:-1], start=first)
+        f"{number}\n{bar.time_signature}".strip() for number, bar in enumerate(row[:-1], first)
     ]
     axes.set_xticks(starts, [*labels, ""], fontsize=8)
     axes.grid(axis="x", color="0.75", linewidth=0.8)
-    seconds = axes.secondary_xaxis("top")
-    marked = starts[:-1:4]
-    seconds.set_xticks(marked, [_clock(t) for t in score.seconds_at(marked)], fontsize=7)
-    seconds.tick_params(colors="0.4", length=2)
-    seconds.spines["top"].set_visible(False)
-    heights, names = lanes.ticks()
-    axes.set_yticks(heights, names, fontsize=7)
+    times = axes.secondary_xaxis("top")
+    every_fourth = starts[:-1:4]
+    seconds = score.seconds_at(every_fourth)
+    times.set_xticks(every_fourth, [format_time(round(s)) for s in seconds], fontsize=7)
+    times.tick_params(colors="0.4", length=2)
+    times.spines["top"].set_visible(False)
+    ticks = lanes.ticks()
+    axes.set_yticks(list(ticks), list(ticks.values()), fontsize=7)
     axes.grid(axis="y", color="0.9", linewidth=0.8)
     if lanes.drums and lanes.highest >= lanes.lowest:
         axes.axhline(lanes.lowest - 1, color="0.4", linewidth=0.8)
     axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _draw_notes(
-    axes: Axes,
-    row: Sequence[Bar],
-    corners: NDArray[np.float64],
-    colours: NDArray[np.float64],
+    axes: Axes, row: Sequence[Bar], corners: NDArray[np.float64], colors: NDArray[np.float64]
 ) -> None:
-    """Draw the notes that sound within a row, as far as they do."""
+    """Draw the notes that sound within a row, cut at its ends."""
     from matplotlib.collections import PolyCollection
 
     left, right = float(row[0].start), float(row[-1].start)
-    seen = (corners[:, 2, 0] > left) & (corners[:, 0, 0] < right)
-    inside = corners[seen]
+    is_inside = (corners[:, 2, 0] > left) & (corners[:, 0, 0] < right)
+    inside = corners[is_inside]
     inside[..., 0] = np.clip(inside[..., 0], left, right)
     axes.add_collection(
-        PolyCollection(list(inside), facecolors=colours[seen], edgecolors="white", linewidths=0.35),
+        PolyCollection(
+            list(inside), facecolors=colors[is_inside], edgecolors="white", linewidths=0.35
+        ),
         autolim=False,
     )
 
 
-def _part_names(score: Score) -> list[tuple[int, str]]:
-    """Indices and names of the parts that have notes; of very many the first."""
-    found = sorted(set(score.arrays.part.tolist()))
-    named = []
-    for index in found[:_MOST_NAMED]:
-        part = score.parts[index]
-        name = part.name or ("drums" if part.is_drum else f"part {index + 1}")
-        named.append((index, _shortened(name, _LONGEST_NAME)))
-    return named
-
-
-def _draw_legend(figure: Figure, names: Sequence[tuple[int, str]]) -> None:
+def _draw_legend(figure: Figure, score: Score) -> None:
+    """Name the parts that have notes, if there are several; of very many the first."""
     from matplotlib.patches import Patch
 
-    handles: list[Any] = [Patch(color=COLOURS[index % len(COLOURS)]) for index, _ in names]
-    legend = figure.legend(
-        handles,
-        # a leading underscore would hide the entry
-        [("\u200b" if name.startswith("_") else "") + name for _, name in names],
-        loc="lower center",
-        ncols=min(len(names), _LEGEND_COLUMNS),
+    parts = sorted(set(score.arrays.part.tolist()))
+    if len(parts) < 2:
+        return
+    handles = []
+    for index in parts[:_MAX_LEGEND]:
+        part = score.parts[index]
+        name = part.name or ("drums" if part.is_drum else f"part {index + 1}")
+        label = legend_label(plain_text(name, _LONGEST_NAME))
+        handles.append(Patch(color=COLORS[index % len(COLORS)], label=label))
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=min(len(handles), 6), fontsize=8,
         frameon=False,
-        fontsize=8,
-    )
-    for text in legend.get_texts():
-        text.set_parse_math(False)
-
-
-def _shortened(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def _clock(seconds: float) -> str:
-    """Such as "1:05"."""
-    whole = round(seconds)
-    return f"{whole // 60}:{whole % 60:02d}"
+    )  # fmt: skip

@@ -1,7 +1,7 @@
-"""A score: notes in parts, with tempi, metres and keys, in whole ticks.
+"""A score: notes in parts with tempos, time signatures and key signatures, in integer ticks.
 
-All times are whole numbers of ticks, so many to a beat, as in MIDI: nothing is rounded between a
-file and a score. A *beat* is a quarter note throughout, whatever the metre says.
+All times are whole ticks, as in MIDI, so nothing is rounded between a file and a score. A *beat*
+is a quarter note, whatever the time signature.
 """
 
 from __future__ import annotations
@@ -16,28 +16,25 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 LAST_TICK = 2**31 - 2
-"""No score is longer: symusic counts ticks in 32 bits and ends a track one tick later."""
+"""The longest score: symusic counts ticks in 32 bits and ends a track one tick later."""
 
 
-def _check(name: str, value: object, least: int, most: int) -> None:
-    # bool is an int, and True no pitch
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise ValueError(f"{name} is an integer from {least} to {most}; got {value!r}")
+def _check(name: str, value: object, low: int, high: int) -> None:
+    # bool is a subclass of int, but True is not a pitch
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ValueError(f"{name} is an integer from {low} to {high}; got {value!r}")
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One note.
+    """One note; raises ValueError where a number is out of range, as do the records below.
 
     Args:
-        onset: tick at which it is struck, from 0.
-        duration: ticks for which it sounds, at least 1.
+        onset: tick, from 0.
+        duration: ticks, at least 1.
         pitch: MIDI pitch, 0 to 127; 60 is middle C.
-        velocity: how hard it is struck, 1 to 127.
+        velocity: 1 to 127.
         part: index of its part in the score.
-
-    Raises:
-        ValueError: a number is no integer or out of range.
     """
 
     onset: int
@@ -55,21 +52,18 @@ class Note:
 
     @property
     def end(self) -> int:
-        """The first tick at which it sounds no more."""
+        """The first tick at which it no longer sounds."""
         return self.onset + self.duration
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What plays a line of notes: a MIDI track.
+    """An instrument's notes: a MIDI track.
 
     Args:
-        name: printable characters, or nothing.
+        name: printable characters; may be empty.
         program: General MIDI instrument, 0 to 127.
-        is_drum: whether the notes are drums (channel 10), whose pitches name instruments.
-
-    Raises:
-        ValueError: the name is not printable, or the program out of range.
+        is_drum: whether pitches stand for percussion instruments (channel 10).
     """
 
     name: str = ""
@@ -88,10 +82,7 @@ class Tempo:
 
     Args:
         time: ticks in a score, steps in a grid.
-        us_per_beat: microseconds a quarter note, 1 to 16,777,215, which is how MIDI keeps it.
-
-    Raises:
-        ValueError: a number is no integer or out of range.
+        us_per_beat: microseconds per quarter note, 1 to 16,777,215, as MIDI stores it.
     """
 
     time: int
@@ -103,21 +94,18 @@ class Tempo:
 
     @property
     def beats_per_minute(self) -> float:
-        """Quarter notes a minute."""
+        """Quarter notes per minute."""
         return 60e6 / self.us_per_beat
 
 
 @dataclass(frozen=True, slots=True)
 class TimeSignature:
-    """The metre from a time on.
+    """The time signature from a time on.
 
     Args:
         time: ticks in a score, steps in a grid.
         numerator: 1 to 255.
         denominator: a power of two, 1 to 128.
-
-    Raises:
-        ValueError: a number is no integer or out of range.
     """
 
     time: int
@@ -133,30 +121,27 @@ class TimeSignature:
 
     @property
     def beats_per_bar(self) -> Fraction:
-        """Quarter notes in a bar: 3 in 6/8."""
+        """Quarter notes per bar: 3 in 6/8."""
         return Fraction(4 * self.numerator, self.denominator)
 
     def bar_steps(self, steps_per_beat: int) -> int:
-        """Steps of a bar on a grid, rounded to whole ones, at least one."""
+        """Steps per bar on a grid, rounded, at least one."""
         return max(round(self.beats_per_bar * steps_per_beat), 1)
 
     @property
     def is_compound(self) -> bool:
-        """Whether eighths are counted by threes, as in 6/8."""
+        """Whether eighths are grouped in threes, as in 6/8."""
         return self.denominator == 8 and self.numerator % 3 == 0
 
 
 @dataclass(frozen=True, slots=True)
 class KeySignature:
-    """The key from a time on.
+    """The key signature from a time on.
 
     Args:
         time: ticks in a score, steps in a grid.
-        sharps: sharps, or flats when negative; -7 to 7.
+        sharps: number of sharps, or of flats when negative; -7 to 7.
         is_minor: whether the key is minor.
-
-    Raises:
-        ValueError: a number is no integer or out of range.
     """
 
     time: int
@@ -182,21 +167,20 @@ class NoteArrays(NamedTuple):
 class Score:
     """A piece of music.
 
-    What is given is brought to one form, so that equal music is equal: notes are sorted by onset,
-    pitch, part, duration and velocity; of several tempi (metres, keys) at one tick the last holds;
-    and where nothing is said of tempo or metre at the start, what MIDI means by that is written
-    down: 120 beats a minute and 4/4.
+    Fields are brought to a canonical form, so that equal music compares equal: notes are sorted by
+    onset, pitch, part, duration and velocity; of several changes at one tick the last holds; and
+    the defaults of MIDI, 120 beats per minute and 4/4, are written out.
 
     Args:
-        ticks_per_beat: ticks a quarter note, 1 to 32,767.
-        notes: the notes, in any order.
-        parts: what plays them; a note's ``part`` is an index into these.
-        tempos, time_signatures, key_signatures: changes, each from its time on, in any order.
-        end: tick at which the piece ends; it is never before the end of the last note.
-        warnings: what was repaired or left out in reading, one sentence each; no part of equality.
+        ticks_per_beat: ticks per quarter note, 1 to 32,767.
+        notes: in any order.
+        parts: a note's ``part`` is an index into these.
+        tempos, time_signatures, key_signatures: changes, in any order.
+        end: tick at which the piece ends; at least the end of the last note.
+        warnings: what was repaired or left out in reading, one sentence each; not compared.
 
     Raises:
-        ValueError: a number is out of range, or a note is of a part that does not exist.
+        ValueError: a number is out of range, or a note's part does not exist.
 
     Example:
         >>> score = Score(480, (Note(0, 480, 60), Note(480, 960, 64)))
@@ -215,18 +199,19 @@ class Score:
 
     def __post_init__(self) -> None:
         _check("ticks_per_beat", self.ticks_per_beat, 1, 32767)
-        notes = tuple(sorted(self.notes, key=_order))
-        missing = max((note.part for note in notes), default=-1)
-        if missing >= len(self.parts):
-            raise ValueError(f"a note is of part {missing}, and there are {len(self.parts)} parts")
         _check("end", self.end, 0, LAST_TICK)
+        last_part = max((note.part for note in self.notes), default=-1)
+        if last_part >= len(self.parts):
+            raise ValueError(f"a note is in part {last_part}, but there are {len(self.parts)}")
         canonical = {
-            "notes": notes,
+            "notes": tuple(
+                sorted(self.notes, key=lambda n: (n.onset, n.pitch, n.part, n.duration, n.velocity))
+            ),
             "parts": tuple(self.parts),
             "tempos": in_effect(self.tempos, Tempo(0, 500_000)),
             "time_signatures": in_effect(self.time_signatures, TimeSignature(0, 4, 4)),
             "key_signatures": in_effect(self.key_signatures),
-            "end": max(self.end, max((note.end for note in notes), default=0)),
+            "end": max(self.end, max((note.end for note in self.notes), default=0)),
             "warnings": tuple(self.warnings),
         }
         for name, value in canonical.items():
@@ -262,38 +247,14 @@ class Score:
         return float(self.seconds_at(self.end))
 
     def seconds_at(self, ticks: ArrayLike) -> NDArray[np.float64]:
-        """Seconds from the start at which ticks fall.
-
-        Args:
-            ticks: any shape, integers or floats (a place between two ticks), from 0.
-
-        Returns:
-            float64 of the same shape.
-        """
+        """Convert ticks, whole or fractional, from 0, to seconds; float64 of the same shape."""
         starts, seconds, seconds_per_tick = self._tempo_map
-        places = np.asarray(ticks, np.float64)
-        which = np.searchsorted(starts, places, side="right") - 1
+        times = np.asarray(ticks, np.float64)
+        index = np.searchsorted(starts, times, side="right") - 1
         result: NDArray[np.float64] = (
-            seconds[which] + (places - starts[which]) * seconds_per_tick[which]
+            seconds[index] + (times - starts[index]) * seconds_per_tick[index]
         )
         return result
-
-    def transposed(self, semitones: int) -> Score:
-        """The score with all notes but drums moved up, or down when negative; keys follow.
-
-        Raises:
-            ValueError: a note would leave 0 to 127.
-        """
-        drums = {index for index, part in enumerate(self.parts) if part.is_drum}
-        notes = tuple(
-            note if note.part in drums else replace(note, pitch=note.pitch + semitones)
-            for note in self.notes
-        )
-        keys = tuple(
-            replace(key, sharps=_transposed_key(key.sharps, semitones))
-            for key in self.key_signatures
-        )
-        return replace(self, notes=notes, key_signatures=keys)
 
     def notes_of(self, part: int) -> tuple[Note, ...]:
         """The notes of one part, sorted."""
@@ -301,7 +262,7 @@ class Score:
 
     @cached_property
     def arrays(self) -> NoteArrays:
-        """The notes as columns; the arrays cannot be written to."""
+        """The notes as read-only columns."""
         rows = [(n.onset, n.duration, n.pitch, n.velocity, n.part) for n in self.notes]
         table = np.array(rows, np.int64).reshape(-1, 5).T.copy()
         table.setflags(write=False)
@@ -309,7 +270,7 @@ class Score:
 
     @cached_property
     def _tempo_map(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Ticks at which a tempo begins, the seconds then, and seconds a tick from there on."""
+        """Ticks at which a tempo begins, the seconds then, and seconds per tick from there on."""
         starts = np.array([tempo.time for tempo in self.tempos], np.float64)
         per_tick = np.array([tempo.us_per_beat for tempo in self.tempos], np.float64)
         per_tick /= 1e6 * self.ticks_per_beat
@@ -321,19 +282,15 @@ Change = TypeVar("Change", Tempo, TimeSignature, KeySignature)
 
 
 def in_effect(changes: Iterable[Change], at_start: Change | None = None) -> tuple[Change, ...]:
-    """Changes by time, the last of each time, after ``at_start`` where none is at 0."""
+    """Changes by time, the last of each time, after ``at_start`` if none is at 0."""
     by_time = {} if at_start is None else {0: at_start}
     for change in sorted(changes, key=lambda change: change.time):
         by_time[change.time] = change
     return tuple(by_time.values())
 
 
-def _order(note: Note) -> tuple[int, int, int, int, int]:
-    return (note.onset, note.pitch, note.part, note.duration, note.velocity)
-
-
-def _transposed_key(sharps: int, semitones: int) -> int:
-    """Sharps of a key moved by semitones, each of which is seven fifths, as few as can be."""
-    moved = sharps + 7 * (semitones % 12)
-    nearest = (moved + 5) % 12 - 5  # -5 to 6
-    return sharps if semitones % 12 == 0 else nearest
+def shifted(changes: Iterable[Change], by: int) -> tuple[Change, ...]:
+    """Changes moved by ``by``, except those at the start, which stay there."""
+    return tuple(
+        replace(change, time=max(change.time + by, 0) if change.time else 0) for change in changes
+    )

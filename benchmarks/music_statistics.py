@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.music.grid import Grid
+from deepmusic.music import Grid
 
 _MAJOR = (0, 2, 4, 5, 7, 9, 11)
 _POINTS = 1024  # at which densities are compared

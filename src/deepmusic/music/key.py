@@ -1,4 +1,4 @@
-"""The key of a piece, by how its pitch classes are weighted."""
+"""Keys by name, and the key of a piece estimated from its pitch classes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deepmusic.music.score import KeySignature
 
 NAMES = ("C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
 
-# Temperley (1999), What's Key for Key?: how much each degree belongs, from the tonic on
+# key profiles of Temperley (1999), What's Key for Key?, from the tonic
 _MAJOR = (5.0, 2.0, 3.5, 2.0, 4.5, 4.0, 2.0, 4.5, 2.0, 3.5, 1.5, 4.0)
 _MINOR = (5.0, 2.0, 3.5, 4.5, 2.0, 4.0, 2.0, 4.5, 3.5, 2.0, 1.5, 4.0)
 
@@ -29,22 +29,22 @@ class Key(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As in ``"D minor"``."""
+        """Such as ``"D minor"``."""
         return f"{NAMES[self.tonic]} {'minor' if self.is_minor else 'major'}"
 
     @property
     def signature(self) -> KeySignature:
-        """Sharps or flats, from the start on."""
+        """As a signature that holds from the start."""
         relative = (self.tonic + 3) % 12 if self.is_minor else self.tonic
         sharps = (7 * relative) % 12
         return KeySignature(0, sharps if sharps <= 6 else sharps - 12, self.is_minor)
 
     @classmethod
     def named(cls, text: str) -> Key:
-        """The key of a name, such as ``"F# minor"``, ``"Bb"`` (major) or ``"am"``.
+        """Parse a name such as ``"F# minor"``, ``"Bb"`` (major) or ``"am"``.
 
         Raises:
-            ValueError: it is no key's name.
+            ValueError: it is not the name of a key.
         """
         words = text.strip().replace("-", " ").split()
         tonic, mode = [*words, "", ""][:2]
@@ -60,29 +60,25 @@ class Key(NamedTuple):
             or tonic[1:] not in signs
             or mode.lower() not in modes
         ):
-            raise ValueError(f"{text!r} is no key; keys are named like C, F# minor or Bb major")
+            raise ValueError(f"{text!r} is not a key; keys are named like C, F# minor or Bb major")
         return cls((letters[tonic[0].lower()] + signs[tonic[1:]]) % 12, modes[mode.lower()])
 
 
 def estimate_key(grid: Grid) -> Key:
-    """The key whose profile fits the time that each pitch class sounds (Temperley 1999).
+    """Estimate the key by correlating the duration of each pitch class with Temperley's profiles.
 
-    Args:
-        grid: the music; drums count for nothing.
-
-    Returns:
-        The likeliest key; C major where nothing sounds.
+    Drums are ignored. Music without notes is in C major.
     """
     is_drum = np.array([part.is_drum for part in grid.parts], bool)
     kept = ~is_drum[grid.part]
-    time = np.bincount(grid.pitch[kept] % 12, weights=grid.duration[kept], minlength=12)
-    if not time.any() or np.ptp(time) == 0:
+    durations = np.bincount(grid.pitch[kept] % 12, weights=grid.duration[kept], minlength=12)
+    if not durations.any() or np.ptp(durations) == 0:
         return Key(0, False)
-    # what sounds first and last is the tonic more often than not
+    # pieces tend to end on the tonic in the bass
     last = kept & (grid.onset + grid.duration >= (grid.onset + grid.duration)[kept].max())
     bass = int(grid.pitch[last].min()) % 12
     scores = {
-        Key(tonic, is_minor): float(np.corrcoef(np.roll(profile, tonic), time)[0, 1])
+        Key(tonic, is_minor): float(np.corrcoef(np.roll(profile, tonic), durations)[0, 1])
         + 0.1 * (tonic == bass)
         for is_minor, profile in ((False, _MAJOR), (True, _MINOR))
         for tonic in range(12)

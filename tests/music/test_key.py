@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deepmusic.music import Grid, Key, KeySignature, Part, estimate_key
-from deepmusic.music.keys import NAMES
+from deepmusic.music.key import NAMES
 
 ALL = [Key(tonic, is_minor) for is_minor in (False, True) for tonic in range(12)]
 # I IV V I, i iv V i: (chord, its bass)
@@ -108,7 +108,7 @@ def test_what_names_no_key_is_refused(text: str) -> None:
     if text == "A-":  # as in A major, with an empty mode
         assert Key.named(text) == Key(9, False)
         return
-    with pytest.raises(ValueError, match="is no key; keys are named like"):
+    with pytest.raises(ValueError, match="is not a key; keys are named like"):
         Key.named(text)
 
 
