@@ -38,7 +38,6 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
 from deepmusic.capsules import (
-    ROUTING,
     CapsuleLayer,
     PrimaryCapsules,
     RoutingRecord,
@@ -144,7 +143,7 @@ class CapsuleDigits(nn.Module):
         """Scale the weights to mean lengths of one half, where lengths mean presence."""
         features = self.stem(images)
         init_to_length(self.primary, features)
-        if "squash" in ROUTING[self.digits.routing].options:
+        if "squash" in self.digits.routing.options:
             init_to_length(self.digits, self.primary(features))
 
     def softmax_part(self, coupling: Tensor) -> Tensor:

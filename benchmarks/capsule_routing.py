@@ -48,6 +48,7 @@ from deepmusic.capsules import (
     margin_loss,
     squash,
 )
+from deepmusic.capsules.routing.method import Sizes
 from deepmusic.errors import ShapeError
 from deepmusic.files import write_atomically
 
@@ -209,7 +210,7 @@ def prepare(variant: Variant, case: Case, device: str) -> Job:
         )
     given: dict[str, Any] = {
         name: value.to(device).requires_grad_()
-        for name, value in method.learned((count, in_dim, case.parents, case.out_dim)).items()
+        for name, value in method.learned(Sizes(count, in_dim, case.parents, case.out_dim)).items()
     }
     leaves += given.values()
     if variant.stopped:
@@ -223,12 +224,12 @@ def prepare(variant: Variant, case: Case, device: str) -> Job:
 
     if variant.form == "plain":
         return _job(
-            lambda: method.plain(
+            lambda: method.route(
                 torch.einsum(VOTES, children, weight), passes, **given, **present()
             ),
             leaves,
         )
-    return _job(lambda: method.folded(children, weight, passes, **given, **present()), leaves)
+    return _job(lambda: method(children, weight, passes, **given, **present()), leaves)
 
 
 def _convolution(variant: Variant, case: Grid, device: str) -> Job:
@@ -450,7 +451,7 @@ def largest_difference() -> float:
             broadcast_routing(
                 children, weight.permute(3, 0, 1, 2).unsqueeze(0), stop_gradient=stopped
             ),
-            ROUTING["dynamic"].folded(children, weight, 3, stop_gradient=stopped),
+            ROUTING["dynamic"](children, weight, 3, stop_gradient=stopped),
         ):
             gradients = torch.autograd.grad(record.poses.square().sum(), [children, weight])
             found.append([record.poses.detach(), *gradients])

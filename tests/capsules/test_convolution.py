@@ -1,4 +1,4 @@
-"""Convolutional capsules and capsules over time: equal to loops over windows, any size of grid."""
+"""Convolutional capsules: equal to loops over windows, any size of grid."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from deepmusic.capsules import (
     CapsuleLayer,
     ConvCapsules,
     PrimaryCapsules,
-    TimeCapsules,
     dynamic_routing,
     squash,
 )
@@ -185,7 +184,7 @@ def test_a_network_of_primary_convolutional_and_class_capsules_learns():
     parameters = [*primary.parameters(), *middle.parameters(), *top.parameters()]
     optimiser = torch.optim.Adam(parameters, lr=0.02)
     for _ in range(60):
-        poses = middle(primary.at_places(features)).poses  # (b, y, x, 3, 6)
+        poses = middle(primary.grid(features)).poses  # (b, y, x, 3, 6)
         activations = top(poses.flatten(1, 2)).activations
         loss = (activations[torch.arange(64), labels] - 0.9).square().mean()
         loss = loss + (activations[torch.arange(64), 1 - labels] - 0.1).square().mean()
@@ -195,42 +194,12 @@ def test_a_network_of_primary_convolutional_and_class_capsules_learns():
     assert (activations.argmax(1) == labels).float().mean() > 0.95
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("hop", [1, 2])
-def test_causal_capsules_hear_nothing_later(method, hop):
-    layer = TimeCapsules(3, 4, 2, 5, window=3, hop=hop, causal=True, routing=method)
-    steps = squash(torch.randn(2, 7, 3, 4))
-    record = layer(steps)
-    assert record.poses.shape == (2, -(-7 // hop), 2, 5)
-    changed = steps.clone()
-    changed[:, 4] += 1
-    other = layer(changed)
-    same = (record.poses == other.poses).flatten(2).all(2).all(0).tolist()
-    ends = [w * hop for w in range(len(same))]  # the step at which a window ends
-    assert same == [not 4 <= end <= 6 for end in ends]
-
-
-def test_windows_of_time_are_layers_on_their_steps():
-    layer = TimeCapsules(3, 4, 2, 5, window=2, hop=2)
-    steps = torch.randn(2, 6, 3, 4)
-    record = layer(steps)
-    assert record.coupling.shape == (2, 3, 6, 2)
-    for w in range(3):
-        alone = layer.conv.layer(steps[:, 2 * w : 2 * w + 2].flatten(1, 2))
-        torch.testing.assert_close(record.poses[:, w], alone.poses, rtol=1e-4, atol=1e-5)
-    competing = TimeCapsules(3, 4, 2, 5, window=2, competition=True)(steps)
-    shared = competing.coupling[:, 0, 3:].sum(-1) + competing.coupling[:, 1, :3].sum(-1)
-    torch.testing.assert_close(shared, torch.ones(2, 3))
-
-
 @pytest.mark.parametrize("method", ["em", "self_routing", "variational"])
-def test_activations_of_windows_are_heard(method):
+def test_activations_of_windows_change_the_poses(method):
     grid = squash(torch.randn(1, 4, 4, 2, 3))
     layer = ConvCapsules(2, 3, 4, 5, kernel_size=2, routing=method)
     some = torch.rand(1, 4, 4, 2)
     assert not torch.equal(layer(grid, some).poses, layer(grid).poses)
-    over_time = TimeCapsules(2, 3, 4, 5, window=2, routing=method)
-    assert not torch.equal(over_time(grid[:, 0], some[:, 0]).poses, over_time(grid[:, 0]).poses)
 
 
 def test_one_window_over_all_is_a_layer():
@@ -264,7 +233,3 @@ def test_bad_grids_and_windows_are_refused():
     ):
         with pytest.raises(ShapeError, match="at least 1"):
             ConvCapsules(2, 3, 4, 5, **bad)
-    with pytest.raises(ShapeError, match="causal"):
-        TimeCapsules(2, 3, 4, 5, window=2, causal=True, competition=True)
-    with pytest.raises(ShapeError, match=r"\(batch, steps, 2, 3\)"):
-        TimeCapsules(2, 3, 4, 5, window=2)(torch.zeros(2, 4, 3))

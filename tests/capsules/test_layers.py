@@ -279,7 +279,7 @@ def test_a_layer_gives_what_it_learned_to_its_method(routing):
     if routing == "self_routing":
         given["children"] = children
     votes = torch.einsum("bid,ohdi->bioh", children, layer.weight)
-    expected = ROUTING[routing].plain(votes, layer.iterations, **given)
+    expected = ROUTING[routing].route(votes, layer.iterations, **given)
     for ours, theirs in zip(layer(children), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
     loss = sum((part * torch.randn_like(part)).sum() for part in layer(children))
@@ -409,7 +409,7 @@ def test_two_processes_learn_what_one_learns_from_both_halves(tmp_path):
 
 def test_the_capsules_import_torch_and_the_errors_alone():
     code = (
-        "import sys, torch; before = set(sys.modules); import deepmusic.capsules; "
+        "import sys, torch; before = set(sys.modules); from deepmusic.capsules import CapsuleLayer; "
         "print(*sorted(set(sys.modules) - before))"
     )
     loaded = subprocess.run(

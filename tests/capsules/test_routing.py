@@ -11,18 +11,18 @@ from papers import PAPERS
 
 from deepmusic.capsules import (
     ROUTING,
+    FoldedVotes,
     dynamic_routing,
-    dynamic_routing_folded,
     em_routing,
     inverted_attention_routing,
-    inverted_attention_routing_folded,
-    routing_method,
     self_attention_routing,
     self_routing,
     squash_exp,
     variational_routing,
-    window_competition,
 )
+from deepmusic.capsules.routing import as_routing
+from deepmusic.capsules.routing.competition import window_competition
+from deepmusic.capsules.routing.method import Sizes
 from deepmusic.errors import ShapeError
 
 METHODS = sorted(ROUTING)
@@ -54,7 +54,7 @@ class Case:
         self.method = method
         self.children = leaf(*where, in_dim)
         self.weight = leaf(parents, out_dim, in_dim, children)
-        sizes = children, in_dim, parents, out_dim
+        sizes = Sizes(children, in_dim, parents, out_dim)
         self.learned = {
             name: (value.double() + 0.5 * leaf(*value.shape)).detach().requires_grad_()
             for name, value in ROUTING[method].learned(sizes).items()
@@ -93,8 +93,8 @@ class Case:
         routing = ROUTING[self.method]
         iterations = routing.iterations if iterations is None else iterations
         if form == "plain":
-            return routing.plain(self.votes(), iterations, **self.given(), **options)
-        return routing.folded(self.children, self.weight, iterations, **self.learned, **options)
+            return routing.route(self.votes(), iterations, **self.given(), **options)
+        return routing(self.children, self.weight, iterations, **self.learned, **options)
 
     def to(self, dtype, size=1.0):
         """Everything in another type, the children so much larger."""
@@ -414,7 +414,7 @@ def test_half_precision_stays_near_full_precision(method, form):
 
 def test_children_of_another_width_are_routed_in_the_wider_type():
     case = Case("dynamic").to(torch.float32)
-    record = dynamic_routing_folded(case.children.bfloat16(), case.weight)
+    record = dynamic_routing(FoldedVotes(case.children.bfloat16(), case.weight))
     assert record.poses.dtype == torch.float32
 
 
@@ -422,7 +422,7 @@ def test_another_squash_can_be_given():
     case = Case("dynamic")
     record = dynamic_routing(case.votes(), 1, squash=squash_exp)
     torch.testing.assert_close(record.poses, squash_exp(case.votes().sum(1) / 3))
-    folded = dynamic_routing_folded(case.children, case.weight, 1, squash=squash_exp)
+    folded = dynamic_routing(FoldedVotes(case.children, case.weight), 1, squash=squash_exp)
     torch.testing.assert_close(folded.poses, record.poses)
 
 
@@ -440,7 +440,7 @@ def test_votes_that_agree_are_believed(method):
     votes = torch.randn(1, 6, 2, 8, generator=torch.Generator().manual_seed(0)).double()
     votes[:, :, 0] = votes[:, :1, 0] + 0.01 * votes[:, :, 0]
     given = {"prior": torch.zeros(6, 2).double()} if method == "self_attention" else {}
-    coupling = ROUTING[method].plain(votes, 3, **given).coupling
+    coupling = ROUTING[method].route(votes, 3, **given).coupling
     assert (coupling[0, :, 0] > 0.6).all()
 
 
@@ -498,7 +498,7 @@ def test_bad_votes_are_refused_by_shape(method, votes):
     for name in ("bias", "activations"):
         given.pop(name, None)
     with pytest.raises(ShapeError, match=r"\(batch, children, parents, dim\)"):
-        ROUTING[method].plain(votes, **given)
+        ROUTING[method].route(votes, **given)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -518,8 +518,8 @@ def test_bad_children_are_refused_by_the_shape_they_should_have(method, children
     given = Case(method).learned
     for name in ("bias", "activations"):
         given.pop(name, None)
-    with pytest.raises(ShapeError, match=r"\(batch, 3, 4\) or \(batch, places, 3, 4\)"):
-        ROUTING[method].folded(children, torch.zeros(2, 5, 4, 3), **given)
+    with pytest.raises(ShapeError, match=r"\(batch, 3, 4\) or \(batch, positions, 3, 4\)"):
+        ROUTING[method](children, torch.zeros(2, 5, 4, 3), **given)
 
 
 @pytest.mark.parametrize(
@@ -527,7 +527,7 @@ def test_bad_children_are_refused_by_the_shape_they_should_have(method, children
 )
 def test_bad_weights_are_refused(weight):
     with pytest.raises(ShapeError, match=r"\(parents, out_dim, in_dim, children\)"):
-        dynamic_routing_folded(torch.zeros(2, 3, 4), weight)
+        FoldedVotes(torch.zeros(2, 3, 4), weight)
 
 
 @pytest.mark.parametrize(
@@ -537,9 +537,9 @@ def test_bad_weights_are_refused(weight):
 @pytest.mark.parametrize("method", WITH_BIAS)
 def test_a_bias_that_does_not_fit_is_refused(method, bias):
     with pytest.raises(ShapeError, match=r"\(4, 5\)"):
-        ROUTING[method].plain(torch.zeros(2, 3, 4, 5), bias=bias)
+        ROUTING[method].route(torch.zeros(2, 3, 4, 5), bias=bias)
     with pytest.raises(ShapeError, match=r"\(4, 5\)"):
-        ROUTING[method].folded(torch.zeros(2, 3, 6), torch.zeros(4, 5, 6, 3), bias=bias)
+        ROUTING[method](torch.zeros(2, 3, 6), torch.zeros(4, 5, 6, 3), bias=bias)
 
 
 def test_what_is_learned_must_fit():
@@ -551,8 +551,9 @@ def test_what_is_learned_must_fit():
         lambda: variational_routing(votes, activations=torch.zeros(3, 2)),
         lambda: self_attention_routing(votes, prior=torch.zeros(4, 3)),
         lambda: inverted_attention_routing(votes, previous=torch.zeros(2, 3, 5)),
-        lambda: inverted_attention_routing_folded(
-            torch.zeros(2, 3, 6), torch.zeros(4, 5, 6, 3), previous=torch.zeros(2, 5, 4)
+        lambda: inverted_attention_routing(
+            FoldedVotes(torch.zeros(2, 3, 6), torch.zeros(4, 5, 6, 3)),
+            previous=torch.zeros(2, 5, 4),
         ),
         lambda: self_routing(
             votes,
@@ -583,7 +584,7 @@ def test_fewer_than_one_pass_is_refused(method, iterations):
 
 def test_an_unknown_method_is_a_value_error_that_lists_the_known():
     with pytest.raises(ValueError, match=", ".join(METHODS)):
-        routing_method("agreement")
+        as_routing("agreement")
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -1,12 +1,10 @@
-"""Capsule networks for PyTorch: routing, layers, losses; nothing of it knows of music.
+"""Capsule networks for PyTorch: routing, layers and losses, independent of music.
 
-::
+>>> layer = CapsuleLayer(1152, 8, 10, 16)
+>>> poses, activations, coupling = layer(torch.randn(2, 1152, 8))
+>>> loss = margin_loss(activations, torch.tensor([3, 7]))
 
-    layer = CapsuleLayer(1152, 8, 10, 16)
-    poses, activations, coupling = layer(children)  # children: (b, 1152, 8)
-    loss = margin_loss(activations, labels)
-
-Axes: b batch, p places, i children, d their pose, o parents, h their pose.
+Axes: b batch, p positions, i children, d their pose, o parents, h their pose.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Capsules that share weights over positions: on a grid of any height and width, or over time."""
+"""Convolutional capsules: weights shared over the positions of a grid of any height and width."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepmusic.capsules.layers import CapsuleLayer
-from deepmusic.capsules.routing import RoutingRecord, Squash
+from deepmusic.capsules.routing import RoutingLike
 from deepmusic.capsules.routing.competition import window_competition
+from deepmusic.capsules.routing.record import RoutingRecord, Squash
 from deepmusic.errors import ShapeError
 
 
@@ -20,7 +21,7 @@ class ConvCapsules(nn.Module):
     parents together (Hinton et al. 2018).
 
     Args:
-        in_capsules: children at each place of the grid below.
+        in_capsules: children at each position of the grid below.
         in_dim: length of a child's pose.
         out_capsules: parents at each position.
         out_dim: length of a parent's pose.
@@ -51,7 +52,7 @@ class ConvCapsules(nn.Module):
         stride: int | tuple[int, int] = 1,
         padding: int | tuple[int, int] = 0,
         competition: bool = True,
-        routing: str = "dynamic",
+        routing: RoutingLike = "dynamic",
         iterations: int | None = None,
         stop_gradient: bool = False,
         leaky: bool = False,
@@ -88,7 +89,7 @@ class ConvCapsules(nn.Module):
         return self.layer.weight
 
     def forward(self, children: Tensor, activations: Tensor | None = None) -> RoutingRecord:
-        """Route children ``(b, y, x, i, d)``, as ``PrimaryCapsules.at_places`` gives them.
+        """Route children ``(b, y, x, i, d)``, as ``PrimaryCapsules.grid`` gives them.
 
         Args:
             children: poses.
@@ -146,106 +147,6 @@ class ConvCapsules(nn.Module):
             )
         windows = padded.unfold(1, high, down).unfold(2, wide, right)  # (b, y, x, i, d, h, w)
         return windows.permute(0, 1, 2, 5, 6, 3, 4).flatten(3, 5)
-
-
-class TimeCapsules(nn.Module):
-    """Capsules over windows of time that share their weights (after Lee et al. 2020).
-
-    Args:
-        in_capsules: children at each step.
-        in_dim: length of a child's pose.
-        out_capsules: parents of each window.
-        out_dim: length of a parent's pose.
-        window: steps that a parent sees.
-        hop: steps from one window to the next.
-        causal: begin with ``window - 1`` absent steps, so that window t ends at step ``t * hop``
-            and nothing later is heard in it; windows then route by themselves, since competition
-            between windows would tell of later ones.
-        competition: whether the windows that hold a child compete for it.
-        routing: as in :class:`~deepmusic.capsules.CapsuleLayer`.
-        iterations: likewise.
-        stop_gradient: likewise.
-        leaky: likewise.
-        bias: likewise.
-        squash: likewise.
-        inverse_temperature: likewise.
-
-    Raises:
-        ShapeError: as of :class:`ConvCapsules`, or causal windows that should compete.
-    """
-
-    def __init__(
-        self,
-        in_capsules: int,
-        in_dim: int,
-        out_capsules: int,
-        out_dim: int,
-        *,
-        window: int,
-        hop: int = 1,
-        causal: bool = False,
-        competition: bool = False,
-        routing: str = "dynamic",
-        iterations: int | None = None,
-        stop_gradient: bool = False,
-        leaky: bool = False,
-        bias: bool | None = None,
-        squash: Squash | None = None,
-        inverse_temperature: float | None = None,
-    ) -> None:
-        super().__init__()
-        if causal and competition:
-            raise ShapeError("windows that compete hear of later ones: they cannot be causal")
-        self.before = window - 1 if causal else 0
-        self.conv = ConvCapsules(
-            in_capsules,
-            in_dim,
-            out_capsules,
-            out_dim,
-            kernel_size=(window, 1),
-            stride=(hop, 1),
-            competition=competition,
-            routing=routing,
-            iterations=iterations,
-            stop_gradient=stop_gradient,
-            leaky=leaky,
-            bias=bias,
-            squash=squash,
-            inverse_temperature=inverse_temperature,
-        )
-
-    @property
-    def weight(self) -> Tensor:
-        """Weights of the window, for initialisation."""
-        return self.conv.weight
-
-    def forward(self, children: Tensor, activations: Tensor | None = None) -> RoutingRecord:
-        """Route children ``(b, t, i, d)``.
-
-        Args:
-            children: poses.
-            activations: ``(b, t, i)``, for methods that weigh them; None takes lengths.
-
-        Returns:
-            Of each window w: poses ``(b, w, o, h)``, activations ``(b, w, o)``, coupling
-            ``(b, w, k, o)`` with k its steps and their children.
-
-        Raises:
-            ShapeError: children of another shape, or fewer steps than a window.
-        """
-        if children.ndim != 4:
-            raise ShapeError(
-                f"children must have shape (batch, steps, {self.conv.in_capsules}, "
-                f"{self.conv.in_dim}); got {tuple(children.shape)}"
-            )
-        layer = self.conv.layer
-        if activations is None and layer.weighs_activations:
-            activations = layer.presence(children)  # before absent steps get a length
-        if activations is not None:
-            activations = F.pad(activations, (0, 0, self.before, 0)).unsqueeze(2)
-        children = F.pad(children, (0, 0, 0, 0, self.before, 0)).unsqueeze(2)
-        record = self.conv(children, activations)
-        return RoutingRecord(*(part.squeeze(2) for part in record))
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:

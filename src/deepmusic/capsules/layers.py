@@ -11,9 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from deepmusic.capsules.initialisation import fan_in_
-from deepmusic.capsules.routing import ROUTING, RoutingRecord, Squash, routing_method
+from deepmusic.capsules.routing import ROUTING, RoutingLike, as_routing
 from deepmusic.capsules.routing.competition import Compete
-from deepmusic.capsules.routing.record import check_children, check_iterations
+from deepmusic.capsules.routing.method import Sizes
+from deepmusic.capsules.routing.record import (
+    RoutingRecord,
+    Squash,
+    check_children,
+    check_iterations,
+)
 from deepmusic.capsules.squash import capsule_length, squash
 from deepmusic.errors import ShapeError
 
@@ -21,12 +27,12 @@ from deepmusic.errors import ShapeError
 class PrimaryCapsules(nn.Module):
     """Read a feature map as capsules: a convolution, its channels grouped into poses.
 
-    Capsule k at place (y, x) is channels ``k*dim`` to ``(k+1)*dim`` of the convolution at (y, x),
-    squashed. Places run row by row: place ``y * width + x``.
+    Capsule k at position (y, x) is channels ``k*dim`` to ``(k+1)*dim`` of the convolution there,
+    squashed. Positions run row by row: position ``y * width + x``.
 
     Args:
         in_channels: channels of the feature map.
-        types: capsules at each place.
+        types: capsules at each position.
         dim: length of a pose.
         kernel_size: of the convolution, one number or (height, width).
         stride: likewise.
@@ -59,11 +65,11 @@ class PrimaryCapsules(nn.Module):
         return self.conv.weight
 
     def forward(self, features: Tensor) -> Tensor:
-        """Feature map ``(b, c, h, w)`` to capsules ``(b, places, types, dim)``."""
-        return self.at_places(features).flatten(1, 2)
+        """Feature map ``(b, c, h, w)`` to capsules ``(b, positions, types, dim)``."""
+        return self.grid(features).flatten(1, 2)
 
-    def at_places(self, features: Tensor) -> Tensor:
-        """Feature map ``(b, c, h, w)`` to capsules ``(b, y, x, types, dim)``, a grid of places.
+    def grid(self, features: Tensor) -> Tensor:
+        """Feature map ``(b, c, h, w)`` to a grid of capsules ``(b, y, x, types, dim)``.
 
         Raises:
             ShapeError: a feature map of another shape.
@@ -78,17 +84,18 @@ class PrimaryCapsules(nn.Module):
 
 
 class CapsuleLayer(nn.Module):
-    """Every child speaks to every parent through its own weights, and routing decides.
+    """Each child votes for each parent through its own weights, and routing weighs the votes.
 
-    Given children at several places, ``(b, p, i, d)``, the weights of child i are the same at
-    every place and each (place, child) routes by itself; the number of places is free.
+    Given children at several positions, ``(b, p, i, d)``, the weights of child i are the same at
+    every position and each (position, child) routes by itself; the number of positions is free.
 
     Args:
-        in_capsules: children (per place).
+        in_capsules: children (per position).
         in_dim: length of a child's pose.
         out_capsules: parents.
         out_dim: length of a parent's pose.
-        routing: a name in :data:`~deepmusic.capsules.ROUTING`.
+        routing: a name in :data:`~deepmusic.capsules.ROUTING`, a function of votes and iterations,
+            or a :class:`~deepmusic.capsules.Routing`, which has parameters to learn.
         iterations: routing passes; None takes those of the method.
         stop_gradient: treat couplings as constants in the backward pass.
         leaky: give children an extra slot to leave their vote in.
@@ -101,6 +108,12 @@ class CapsuleLayer(nn.Module):
 
     Raises:
         ShapeError: a count below one, an unknown routing, or an option that it does not take.
+
+    Example:
+        >>> layer = CapsuleLayer(32, 8, out_capsules=10, out_dim=16, routing="dynamic")
+        >>> poses, activations, coupling = layer(torch.randn(5, 32, 8))
+        >>> poses.shape, activations.shape, coupling.shape
+        (torch.Size([5, 10, 16]), torch.Size([5, 10]), torch.Size([5, 32, 10]))
     """
 
     def __init__(
@@ -110,7 +123,7 @@ class CapsuleLayer(nn.Module):
         out_capsules: int,
         out_dim: int,
         *,
-        routing: str = "dynamic",
+        routing: RoutingLike = "dynamic",
         iterations: int | None = None,
         stop_gradient: bool = False,
         leaky: bool = False,
@@ -120,7 +133,7 @@ class CapsuleLayer(nn.Module):
         residual: bool = False,
     ) -> None:
         super().__init__()
-        sizes = in_capsules, in_dim, out_capsules, out_dim
+        sizes = Sizes(in_capsules, in_dim, out_capsules, out_dim)
         _check_counts(
             in_capsules=in_capsules, in_dim=in_dim, out_capsules=out_capsules, out_dim=out_dim
         )
@@ -129,39 +142,38 @@ class CapsuleLayer(nn.Module):
                 "a residual layer has as many parents as children, with poses as long; got "
                 f"{in_capsules}x{in_dim} to {out_capsules}x{out_dim}"
             )
-        method = routing_method(routing)
-        self.routing, self.residual = routing, residual
-        self.iterations = method.iterations if iterations is None else iterations
+        self.routing, self.residual = as_routing(routing), residual
+        self.iterations = self.routing.iterations if iterations is None else iterations
         check_iterations(self.iterations)
-        asked: dict[str, Any] = {
-            "stop_gradient": stop_gradient,
-            "leaky": leaky,
+        requested: dict[str, Any] = {
+            "stop_gradient": stop_gradient or None,
+            "leaky": leaky or None,
             "squash": squash,
             "inverse_temperature": inverse_temperature,
         }
-        self.options = {
-            name: value for name, value in asked.items() if value is not None and value is not False
-        }
+        self.options = {name: value for name, value in requested.items() if value is not None}
         for name in (*self.options, *(["bias"] if bias else [])):
-            if name not in method.options:
+            if name not in self.routing.options:
                 takers = ", ".join(n for n, other in ROUTING.items() if name in other.options)
-                raise ShapeError(f"routing {routing!r} takes no {name}; these do: {takers}")
+                raise ShapeError(
+                    f"routing {self.routing.name!r} takes no {name}; these do: {takers}"
+                )
         self.weight = nn.Parameter(torch.empty(out_capsules, out_dim, in_dim, in_capsules))
-        has_bias = "bias" in method.options and bias is not False
+        has_bias = "bias" in self.routing.options and bias is not False
         self.bias = nn.Parameter(torch.zeros(out_capsules, out_dim)) if has_bias else None
         self.learned = nn.ParameterDict(
-            {name: nn.Parameter(value) for name, value in method.learned(sizes).items()}
+            {name: nn.Parameter(value) for name, value in self.routing.learned(sizes).items()}
         )
-        fan_in_(self.weight, averages=method.averages)
+        fan_in_(self.weight, averages=self.routing.averages)
 
     @property
     def weighs_activations(self) -> bool:
         """Whether the routing weighs children by how present they are."""
-        return "activations" in routing_method(self.routing).options
+        return "activations" in self.routing.options
 
     @staticmethod
     def presence(children: Tensor) -> Tensor:
-        """Activations of children ``(..., d)`` of whom nothing is said: lengths, at most one."""
+        """Default activations of children ``(..., d)``: their lengths, at most one."""
         return capsule_length(children).clamp(max=1)
 
     def forward(
@@ -180,43 +192,39 @@ class CapsuleLayer(nn.Module):
             activations: ``(b, i)`` or ``(b, p, i)``, presence of the children in [0, 1], for
                 methods that weigh them; None takes the lengths of the poses, at most one. Methods
                 that do not weigh them, where a short child has a weak vote anyway, ignore them.
-            previous: ``(b, o, h)``, poses of the parents from before, for inverted attention.
+            previous: ``(b, o, h)``, earlier poses of the parents, for inverted attention.
             iterations: passes in place of the layer's.
-            compete: in place of the softmax over parents; see
-                :func:`~deepmusic.capsules.window_competition`.
+            compete: turns logits ``(b, i, o)`` into couplings in place of the softmax over parents.
 
         Returns:
             Poses ``(b, o, h)``, activations ``(b, o)``, coupling ``(b, i, o)`` or
             ``(b, p, i, o)``.
 
         Raises:
-            ShapeError: children of another shape, or not floating.
+            ShapeError: children of another shape, or not floating, or an option that the routing
+                does not take.
         """
-        method = routing_method(self.routing)
         check_children(children, self.weight)
-        given: dict[str, Any] = {**self.options, **self.learned}
+        options: dict[str, Any] = {**self.options, **self.learned}
         if self.weighs_activations:
-            given["activations"] = self.presence(children) if activations is None else activations
-        if previous is not None:
-            if "previous" not in method.options:
-                raise ShapeError(f"routing {self.routing!r} does not go on from previous poses")
-            given["previous"] = previous
+            options["activations"] = self.presence(children) if activations is None else activations
+        for name, value in (("previous", previous), ("compete", compete)):
+            if value is not None:
+                if name not in self.routing.options:
+                    raise ShapeError(f"routing {self.routing.name!r} takes no {name}")
+                options[name] = value
         through = None
         if self.residual:
             through = children if children.ndim == 3 else children.mean(dim=1)
-        if "bias" in method.options:
+        has_bias = "bias" in self.routing.options
+        if has_bias:
             bias: Tensor | None = self.bias
             if through is not None:
                 bias = through if bias is None else through + bias
-            given["bias"] = bias
-        record = method.folded(
-            children,
-            self.weight,
-            self.iterations if iterations is None else iterations,
-            compete=compete,
-            **given,
-        )
-        if through is not None and "bias" not in method.options:
+            options["bias"] = bias
+        iterations = self.iterations if iterations is None else iterations
+        record = self.routing(children, self.weight, iterations, **options)
+        if through is not None and not has_bias:
             return record._replace(poses=record.poses + through)
         return record
 
@@ -225,7 +233,7 @@ class CapsuleLayer(nn.Module):
         parents, out_dim, in_dim, children = self.weight.shape
         return (
             f"{children}x{in_dim} -> {parents}x{out_dim}, "
-            f"routing={self.routing!r}, iterations={self.iterations}"
+            f"routing={self.routing.name}, iterations={self.iterations}"
         )
 
 
@@ -233,9 +241,9 @@ class CapsuleStack(nn.Module):
     """Capsule layers one above the other.
 
     Sequential routing finishes a layer before the next begins, with any method. Concurrent routing
-    (Tsai et al. 2020) makes one uniform pass through all layers of inverted attention, then lets
-    every layer attend at once, again and again: each to the children and from the parents that the
-    pass before left. What is high up so decides early what low layers make of their votes.
+    (Tsai et al. 2020) makes one uniform pass through all layers of inverted attention, then updates
+    all layers at once, pass after pass: each attends with the poses that the pass before left below
+    and above. High layers thus influence early what low layers make of their votes.
 
     Args:
         layers: :class:`CapsuleLayer`, each with the parents of the one before as children.
@@ -251,7 +259,7 @@ class CapsuleStack(nn.Module):
             raise ShapeError("a stack needs one layer or more")
         if concurrent < 0:
             raise ShapeError(f"concurrent passes are 0 or more; got {concurrent}")
-        others = {layer.routing for layer in layers} - {"inverted_attention"}
+        others = {x.routing.name for x in layers if "previous" not in x.routing.options}
         if concurrent and others:
             raise ShapeError(
                 f"only inverted_attention routes concurrently, not {', '.join(sorted(others))}"
@@ -282,7 +290,7 @@ class MaskedDecoder(nn.Module):
     Args:
         capsules: parents.
         dim: length of their poses.
-        out_shape: shape of what is rebuilt, without the batch.
+        out_shape: shape of the reconstruction, without the batch.
         hidden: widths of the hidden layers.
 
     Raises:

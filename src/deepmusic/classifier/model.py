@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepmusic.capsules import (
+    ROUTING,
     MaskedDecoder,
     PrimaryCapsules,
     RoutingRecord,
     capsule_length,
-    routing_method,
 )
 from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.classifier.texture import texture, texture_size
@@ -232,7 +232,7 @@ class GenreCapsules(nn.Module):
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
         genres, dim, out = len(config.genres), config.pose_dim, config.genre_dim
-        self.method = routing_method(config.routing)
+        self.route = ROUTING[config.routing].route
         self.iterations = config.iterations
 
         def weight(children: int) -> nn.Parameter | None:
@@ -258,7 +258,7 @@ class GenreCapsules(nn.Module):
         if textures is not None and self.texture_weight is not None:
             votes.append(torch.einsum("bid,idoh->bioh", textures, self.texture_weight))
         cast = torch.cat(votes, dim=1)
-        record = self.method.plain(cast, self.iterations, stop_gradient=True, bias=self.bias)
+        record = self.route(cast, self.iterations, stop_gradient=True, bias=self.bias)
         return record, cast
 
 

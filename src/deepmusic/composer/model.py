@@ -108,7 +108,7 @@ class CapsuleEncoder(nn.Module):
         count = passages.shape[1] // beat
         hidden = F.relu(self.read(passages)).transpose(1, 2)
         hidden = F.relu(self.beats(self.dropout(hidden)))[:, :, :count].unsqueeze(2)  # (b, c, 1, n)
-        children = self.primary.at_places(hidden).squeeze(1)  # (b, n, types, dim)
+        children = self.primary.grid(hidden).squeeze(1)  # (b, n, types, dim)
         is_heard = passages.reshape(len(passages), count, -1).any(dim=2)
         record = self.styles(children * is_heard[:, :, None, None])
         return Heard(record.activations, record.poses, self.manner(record.poses))

@@ -11,14 +11,10 @@ Axes: b batch, i children, o parents, h their pose.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-from deepmusic.capsules.routing.folding import cast_votes
-from deepmusic.capsules.routing.record import RoutingRecord, check_activations, check_children
 
 NARROWEST = 1e-12
 """Least variance in units of the largest vote: only rounding lies below."""
@@ -59,26 +55,3 @@ def distances(both: Tensor, centres: Tensor, precisions: Tensor) -> Tensor:
     weights = torch.cat([-2 * centres * precisions, precisions], dim=2)
     crossed = (both @ weights.unsqueeze(3)).squeeze(3)  # (b, o, i)
     return (crossed + (centres.square() * precisions).sum(dim=2, keepdim=True)).transpose(1, 2)
-
-
-def route_cast(
-    route: Callable[[Tensor, Tensor | None], RoutingRecord],
-    children: Tensor,
-    weight: Tensor,
-    activations: Tensor | None,
-) -> RoutingRecord:
-    """Build the votes of children ``(b, i, d)`` or ``(b, p, i, d)`` and route them.
-
-    Args:
-        route: takes votes ``(b, p*i, o, h)`` and activations ``(b, p*i)``.
-        children: as folded routings take them.
-        weight: ``(o, h, d, i)``.
-        activations: of the children, or None.
-    """
-    check_children(children, weight)
-    check_activations(activations, tuple(children.shape[:-1]))
-    present = None if activations is None else activations.flatten(1)
-    record = route(cast_votes(children, weight), present)
-    dtype = torch.promote_types(children.dtype, weight.dtype)
-    coupling = record.coupling.reshape(*children.shape[:-1], weight.shape[0])
-    return RoutingRecord(record.poses.to(dtype), record.activations.to(dtype), coupling.to(dtype))

@@ -4,9 +4,6 @@ For votes û_ij of child i for parent j, logits b_ij start at zero and repeatedl
 
     c_i = softmax over parents of b_i      s_j = Σ_i c_ij û_ij (+ bias_j)
     v_j = squash(s_j)                      b_ij += û_ij · v_j   (not after the last pass)
-
-:func:`dynamic_routing` is that, line by line; :func:`dynamic_routing_folded` gives the same from
-children and weights without ever building the votes.
 """
 
 from __future__ import annotations
@@ -16,27 +13,14 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from deepmusic.capsules.precision import at_least_float32
 from deepmusic.capsules.routing.competition import Compete, share
-from deepmusic.capsules.routing.folding import (
-    child_agreement,
-    child_last,
-    parent_last,
-    total_vote,
-    weighted_vote,
-)
-from deepmusic.capsules.routing.record import (
-    RoutingRecord,
-    Squash,
-    check_children,
-    check_iterations,
-    check_votes,
-)
+from deepmusic.capsules.routing.record import RoutingRecord, Squash, check_iterations
+from deepmusic.capsules.routing.votes import Votes, as_votes
 from deepmusic.capsules.squash import capsule_length, squash
 
 
 def dynamic_routing(
-    votes: Tensor,
+    votes: Tensor | Votes,
     iterations: int = 3,
     *,
     stop_gradient: bool = False,
@@ -48,7 +32,8 @@ def dynamic_routing(
     """Route votes to the parents on which they agree.
 
     Args:
-        votes: ``(b, i, o, h)``, floating: what child i says parent o looks like.
+        votes: ``(b, i, o, h)``, floating: what child i says parent o looks like; or
+            :class:`~deepmusic.capsules.FoldedVotes`.
         iterations: passes; 1 is uniform coupling.
         stop_gradient: treat the couplings as constants in the backward pass. Faster and leaner,
             and another gradient; the paper lets it flow through all passes.
@@ -58,99 +43,35 @@ def dynamic_routing(
         compete: replaces the softmax over parents (and the leaky slot), as convolutions need.
 
     Returns:
-        Poses ``(b, o, h)`` and activations ``(b, o)`` in the type of the votes, coupling
-        ``(b, i, o)``.
+        Poses ``(b, o, h)`` and activations ``(b, o)``, the lengths of the poses, in the type of
+        the votes, coupling ``(b, i, o)``.
 
     Raises:
         ShapeError: wrong rank, type or counts, or fewer than one pass.
+
+    Example:
+        >>> votes = torch.tensor([[[[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.0, -1.0]]]])
+        >>> dynamic_routing(votes).coupling[0]  # two children agree on the first parent
+        tensor([[0.6909, 0.3091],
+                [0.6909, 0.3091]])
     """
-    check_votes(votes, bias)
+    votes = as_votes(votes, bias)
     check_iterations(iterations)
-    wide = at_least_float32(votes)
-    logits = wide.new_zeros(wide.shape[:3])  # (b, i, o)
+    slots = votes.shape[3] + leaky
+    coupling: Tensor | None = None  # None: all are 1/slots, and no child need be weighted by itself
+    logits = votes.constant(0)
+
+    def parents() -> Tensor:
+        summed = votes.total() / slots if coupling is None else votes.weighted(coupling)
+        return squash(summed if bias is None else summed + bias)
+
     with torch.no_grad() if stop_gradient else nullcontext():
-        for _ in range(iterations - 1):
-            coupling = share(logits, parents=-1, leaky=leaky, compete=compete)
-            poses = _parents(coupling, wide, bias, squash)
-            logits = logits + torch.einsum("bioh,boh->bio", wide, poses)
-        coupling = share(logits, parents=-1, leaky=leaky, compete=compete)
-    poses = _parents(coupling, wide, bias, squash).to(votes.dtype)
-    return RoutingRecord(poses, capsule_length(poses), coupling.to(votes.dtype))
-
-
-def dynamic_routing_folded(
-    children: Tensor,
-    weight: Tensor,
-    iterations: int = 3,
-    *,
-    stop_gradient: bool = False,
-    leaky: bool = False,
-    bias: Tensor | None = None,
-    squash: Squash = squash,
-    compete: Compete | None = None,
-) -> RoutingRecord:
-    """Route children to parents like :func:`dynamic_routing`, without building the votes.
-
-    Args:
-        children: ``(b, i, d)``, or ``(b, p, i, d)`` where children at p places share weights.
-        weight: ``(o, h, d, i)``; the vote of child i for parent o is
-            ``einsum("bid,ohdi->bioh", children, weight)``.
-        iterations: as in :func:`dynamic_routing`.
-        stop_gradient: as in :func:`dynamic_routing`.
-        leaky: as in :func:`dynamic_routing`.
-        bias: as in :func:`dynamic_routing`.
-        squash: as in :func:`dynamic_routing`.
-        compete: as in :func:`dynamic_routing`; children at p places are ``p * i`` children.
-
-    Returns:
-        Poses ``(b, o, h)`` and activations ``(b, o)`` in the wider type of children and weight,
-        coupling ``(b, i, o)`` or ``(b, p, i, o)``.
-
-    Raises:
-        ShapeError: wrong rank, type or counts, or fewer than one pass.
-    """
-    check_children(children, weight, bias)
-    check_iterations(iterations)
-    result = torch.promote_types(children.dtype, weight.dtype)
-    has_places = children.ndim == 4
-    children, weight = child_last(children, weight)  # (b, p, d, i)
-    batch, places, _, count = children.shape
-    zero = at_least_float32(children.new_zeros(()))
-    logits = zero.expand(len(weight), batch, places, count)
-    # all logits are equal at first, and so are the couplings, unless windows compete
-    coupling = (zero + 1 / (len(weight) + leaky)).expand(logits.shape)
-    with torch.no_grad() if stop_gradient else nullcontext():
-        if compete is not None:
+        if compete is not None:  # then couplings depend on the windows from the start
             coupling = share(logits, parents=0, compete=compete)
-        for step in range(iterations - 1):
-            summed = (
-                weighted_vote(coupling, children, weight)
-                if step or compete is not None
-                else _first_sum(children, weight, leaky)
-            )
-            poses = _finish(summed, bias, squash)  # (b, o, h)
-            logits = logits + child_agreement(children, weight, poses)
+        for _ in range(iterations - 1):
+            logits = logits + votes.agreement(parents())
             coupling = share(logits, parents=0, leaky=leaky, compete=compete)
-    summed = (
-        weighted_vote(coupling, children, weight)
-        if iterations > 1 or compete is not None
-        else _first_sum(children, weight, leaky)
-    )
-    poses = _finish(summed, bias, squash).to(result)
-    coupling = parent_last(coupling, places=has_places).to(result)
-    return RoutingRecord(poses, capsule_length(poses), coupling)
-
-
-def _first_sum(children: Tensor, weight: Tensor, leaky: bool) -> Tensor:
-    """With equal couplings no child need be weighted by itself."""
-    return total_vote(children, weight) / (len(weight) + leaky)
-
-
-def _parents(coupling: Tensor, votes: Tensor, bias: Tensor | None, squash: Squash) -> Tensor:
-    return _finish(torch.einsum("bio,bioh->boh", coupling, votes), bias, squash)
-
-
-def _finish(summed: Tensor, bias: Tensor | None, squash: Squash) -> Tensor:
-    """Add the bias to sums ``(b, o, h)`` and squash, in float32 or wider."""
-    summed = at_least_float32(summed)
-    return squash(summed if bias is None else summed + bias)
+    poses = parents().to(votes.dtype)
+    if coupling is None:
+        coupling = votes.constant(1 / slots)
+    return votes.record(poses, capsule_length(poses), coupling)

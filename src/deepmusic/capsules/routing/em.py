@@ -21,8 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deepmusic.capsules.precision import at_least_float32, outside_autocast
-from deepmusic.capsules.routing.clusters import NARROWEST, distances, moments, points, route_cast
+from deepmusic.capsules.routing.clusters import NARROWEST, distances, moments, points
 from deepmusic.capsules.routing.competition import Compete, share
+from deepmusic.capsules.routing.method import Sizes
 from deepmusic.capsules.routing.record import (
     RoutingRecord,
     check_activations,
@@ -33,6 +34,11 @@ from deepmusic.capsules.routing.record import (
 
 _LEAST = 1e-12  # of a parent's mass
 _FLOOR = 5e-4  # of a variance: a parent with one child would have none
+
+
+def betas(sizes: Sizes) -> dict[str, Tensor]:
+    """The learned costs, zero at first."""
+    return {"beta_u": torch.zeros(sizes.parents), "beta_a": torch.zeros(sizes.parents)}
 
 
 @outside_autocast
@@ -104,51 +110,3 @@ def em_routing(
     poses = (means + middle) * unit
     dtype = votes.dtype
     return RoutingRecord(poses.to(dtype), evidence.sigmoid().to(dtype), coupling.to(dtype))
-
-
-def em_routing_folded(
-    children: Tensor,
-    weight: Tensor,
-    iterations: int = 3,
-    *,
-    stop_gradient: bool = False,
-    activations: Tensor | None = None,
-    beta_u: Tensor | None = None,
-    beta_a: Tensor | None = None,
-    inverse_temperature: float = 0.01,
-    compete: Compete | None = None,
-) -> RoutingRecord:
-    """Route children like :func:`em_routing`; the votes are built.
-
-    Args:
-        children: ``(b, i, d)``, or ``(b, p, i, d)`` where children at p places share weights.
-        weight: ``(o, h, d, i)``.
-        iterations: as in :func:`em_routing`.
-        stop_gradient: as in :func:`em_routing`.
-        activations: ``(b, i)`` or ``(b, p, i)``; None is one.
-        beta_u: as in :func:`em_routing`.
-        beta_a: as in :func:`em_routing`.
-        inverse_temperature: as in :func:`em_routing`.
-        compete: as in :func:`em_routing`.
-
-    Returns:
-        As :func:`em_routing`; coupling ``(b, i, o)`` or ``(b, p, i, o)``.
-
-    Raises:
-        ShapeError: wrong rank, type or counts, or fewer than one pass.
-    """
-    return route_cast(
-        lambda votes, present: em_routing(
-            votes,
-            iterations,
-            stop_gradient=stop_gradient,
-            activations=present,
-            beta_u=beta_u,
-            beta_a=beta_a,
-            inverse_temperature=inverse_temperature,
-            compete=compete,
-        ),
-        children,
-        weight,
-        activations,
-    )

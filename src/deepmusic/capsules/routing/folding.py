@@ -1,12 +1,12 @@
-"""Sums over votes that never build the votes: what the fast routings share.
+"""Sums over votes without building the votes.
 
 A vote is linear in its child, so a weighted sum of votes is the weights applied to weighted
 children, and the agreement of a vote with a parent is that of the child with the parent seen
-through the weights. Each is one matrix product a parent, and so are their gradients; they are
+through the weights. Each is one matrix product per parent, and so are their gradients; they are
 written out here, because left to itself autograd would keep a weighted copy of all children for
 every parent and pass.
 
-Axes: b batch, p places that share weights, i children, d their pose, o parents, h their pose.
+Axes: b batch, p positions that share weights, i children, d their pose, o parents, h their pose.
 Children come last, so that elementwise work runs along memory: here children are ``(b, p, d, i)``,
 couplings ``(o, b, p, i)``, weights ``(o, h, d, i)``.
 """
@@ -20,15 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_CPU_NUMBERS = 1 << 19  # weighted children held at once: 2 MB, about what a core's cache keeps
-_GPU_NUMBERS = 1 << 26  # there few launches of large products are what is fast
-
-
-def cast_votes(children: Tensor, weight: Tensor) -> Tensor:
-    """All votes, ``(b, i, o, h)`` or, of children ``(b, p, i, d)``, ``(b, p*i, o, h)``."""
-    dtype = torch.promote_types(children.dtype, weight.dtype)
-    votes = torch.einsum("...id,ohdi->...ioh", children.to(dtype), weight.to(dtype))
-    return votes if children.ndim == 3 else votes.flatten(1, 2)
+_CPU_NUMBERS = 1 << 19  # weighted children held at once: 2 MB, about the cache of a core
+_GPU_NUMBERS = 1 << 26  # a GPU is fastest with few, large products
 
 
 def child_last(children: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,12 +36,6 @@ def child_last(children: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     if torch.is_autocast_enabled(device) and dtype != torch.float64:
         dtype = torch.get_autocast_dtype(device)
     return children.to(dtype).transpose(-1, -2).contiguous(), weight.to(dtype)
-
-
-def parent_last(coupling: Tensor, *, places: bool) -> Tensor:
-    """Couplings ``(o, b, p, i)`` as ``(b, p, i, o)``; without places as ``(b, i, o)``."""
-    ordered = coupling.permute(1, 2, 3, 0)
-    return ordered if places else ordered[:, 0]
 
 
 def total_vote(children: Tensor, weight: Tensor) -> Tensor:
@@ -76,14 +63,14 @@ def child_agreement(children: Tensor, weight: Tensor, poses: Tensor) -> Tensor:
 
 
 class _WeightedVote(torch.autograd.Function):
-    """``s_o = W_o (Σ_p c_o · u)``; the weighted children are made again in the backward pass."""
+    """``s_o = W_o (Σ_p c_o · u)``; the backward pass recomputes the weighted children."""
 
     @staticmethod
     def forward(coupling: Tensor, children: Tensor, weight: Tensor) -> Tensor:
         parents, out_dim = weight.shape[:2]
         summed = children.new_empty(parents, len(children), out_dim)
-        for part, room in _parts(children, parents):
-            weighted = _weighted(coupling[part], children, room)
+        for part, buffer in _parts(children, parents):
+            weighted = _weighted(coupling[part], children, buffer)
             _into(summed[part], weighted, _seen(weight[part]).mT)
         return summed
 
@@ -100,15 +87,15 @@ class _WeightedVote(torch.autograd.Function):
 
 
 class _ChildAgreement(torch.autograd.Function):
-    """``a_o = u · (W_oᵀ v_o)``; the parents as the children see them are made again backward."""
+    """``a_o = u · (W_oᵀ v_o)``; the backward pass recomputes ``W_oᵀ v_o``."""
 
     @staticmethod
     def forward(children: Tensor, weight: Tensor, poses: Tensor) -> Tensor:
         parents = len(weight)
-        batch, places, _, count = children.shape
-        agreement = children.new_empty(parents, batch, places, count)
-        for part, room in _parts(children, parents):
-            seen = torch.bmm(poses[part], _seen(weight[part]), out=room)  # (o, b, d*i)
+        batch, positions, _, count = children.shape
+        agreement = children.new_empty(parents, batch, positions, count)
+        for part, buffer in _parts(children, parents):
+            seen = torch.bmm(poses[part], _seen(weight[part]), out=buffer)  # (o, b, d*i)
             agreement[part] = _contracted(seen, children)
         return agreement
 
@@ -120,27 +107,27 @@ class _ChildAgreement(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         children, weight, poses = ctx.saved_tensors
         # Σ g a is a weighted sum of votes with g as couplings, times the poses
-        wanted = (False, *ctx.needs_input_grad)
-        return _gradients(wanted, grads[0], children, weight, poses)[1:]
+        needed = (False, *ctx.needs_input_grad)
+        return _gradients(needed, grads[0], children, weight, poses)[1:]
 
 
 def _gradients(
-    wanted: tuple[bool, ...], coupling: Tensor, children: Tensor, weight: Tensor, poses: Tensor
+    needed: tuple[bool, ...], coupling: Tensor, children: Tensor, weight: Tensor, poses: Tensor
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of ``Σ_oi c_oi v_o · W_oi u_i`` to c, u, W and v, as far as they are wanted."""
-    to_coupling = torch.empty_like(coupling) if wanted[0] else None
-    to_children = torch.zeros_like(children) if wanted[1] else None
-    to_weight = torch.empty_like(weight) if wanted[2] else None
-    to_poses = torch.empty_like(poses) if wanted[3] else None
-    for part, room in _parts(children, len(weight)):
+    """Gradients of ``Σ_oi c_oi v_o · W_oi u_i`` to c, u, W and v, those that are needed."""
+    to_coupling = torch.empty_like(coupling) if needed[0] else None
+    to_children = torch.zeros_like(children) if needed[1] else None
+    to_weight = torch.empty_like(weight) if needed[2] else None
+    to_poses = torch.empty_like(poses) if needed[3] else None
+    for part, buffer in _parts(children, len(weight)):
         if to_weight is not None or to_poses is not None:
-            weighted = _weighted(coupling[part], children, room)
+            weighted = _weighted(coupling[part], children, buffer)
             if to_weight is not None:
                 _into(_seen(to_weight[part]), poses[part].mT, weighted)
             if to_poses is not None:
                 _into(to_poses[part], weighted, _seen(weight[part]).mT)
         if to_coupling is not None or to_children is not None:
-            seen = torch.bmm(poses[part], _seen(weight[part]), out=room)  # (o, b, d*i)
+            seen = torch.bmm(poses[part], _seen(weight[part]), out=buffer)  # (o, b, d*i)
             if to_coupling is not None:
                 to_coupling[part] = _contracted(seen, children)
             if to_children is not None:
@@ -149,20 +136,20 @@ def _gradients(
 
 
 def _parts(children: Tensor, parents: int) -> Iterator[tuple[slice, Tensor | None]]:
-    """Parents in groups whose weighted children fit the cache, and room ``(o, b, d*i)`` for them.
+    """Slices of parents whose weighted children fit the cache, and a buffer ``(o, b, d*i)``.
 
-    One piece of memory for all groups: taken anew each time it would leave holes. There is no room
-    where gradients of gradients are wanted, since autograd then has to keep what is computed, nor
+    One buffer serves all slices, so that the allocator's memory does not fragment. There is none
+    where gradients of gradients are needed, since autograd then has to keep what is computed, nor
     in a compiled graph, which plans its memory itself.
     """
     numbers = _CPU_NUMBERS if children.device.type == "cpu" else _GPU_NUMBERS
     each = min(parents, max(1, numbers // max(1, children[:, 0].numel())))
-    room = None
+    buffer = None
     if not torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        room = children.new_empty(each, len(children), children.shape[2:].numel())
+        buffer = children.new_empty(each, len(children), children.shape[2:].numel())
     for first in range(0, parents, each):
         last = min(first + each, parents)
-        yield slice(first, last), None if room is None else room[: last - first]
+        yield slice(first, last), None if buffer is None else buffer[: last - first]
 
 
 def _seen(weight: Tensor) -> Tensor:
@@ -171,15 +158,15 @@ def _seen(weight: Tensor) -> Tensor:
 
 
 def _into(target: Tensor, left: Tensor, right: Tensor) -> None:
-    """Write a product of matrices where it belongs, without a copy."""
+    """Write a matrix product into a tensor, without a copy."""
     target.baddbmm_(left, right, beta=0)
 
 
-def _weighted(coupling: Tensor, children: Tensor, room: Tensor | None) -> Tensor:
-    """Children weighted for some parents and added up over places, ``(o, b, d*i)``."""
+def _weighted(coupling: Tensor, children: Tensor, buffer: Tensor | None) -> Tensor:
+    """Children weighted for some parents and added up over positions, ``(o, b, d*i)``."""
     if children.shape[1] > 1:
         return torch.einsum("obpi,bpdi->obdi", coupling, children).flatten(2)
-    out = None if room is None else room.view(*room.shape[:2], *children.shape[2:])
+    out = None if buffer is None else buffer.view(*buffer.shape[:2], *children.shape[2:])
     return torch.mul(coupling[:, :, 0, None, :], children[:, 0], out=out).flatten(2)
 
 
@@ -196,7 +183,7 @@ def _contracted(seen: Tensor, children: Tensor) -> Tensor:
 
 
 def _add_spread(total: Tensor, coupling: Tensor, seen: Tensor) -> None:
-    """Add to ``(b, p, d, i)`` what some parents, seen as ``(o, b, d*i)``, give each child."""
+    """Add to ``(b, p, d, i)`` what some parents, as ``(o, b, d*i)``, give each child."""
     seen = seen.reshape(*seen.shape[:2], *total.shape[2:])
     if total.shape[1] > 1:
         total += torch.einsum("obpi,obdi->bpdi", coupling, seen)

@@ -22,24 +22,24 @@ from torch import Tensor
 
 from deepmusic.capsules.precision import at_least_float32
 from deepmusic.capsules.routing.competition import Compete, share
-from deepmusic.capsules.routing.folding import (
-    child_agreement,
-    child_last,
-    parent_last,
-    total_vote,
-    weighted_vote,
-)
-from deepmusic.capsules.routing.record import (
-    RoutingRecord,
-    check_children,
-    check_iterations,
-    check_shape,
-    check_votes,
-)
+from deepmusic.capsules.routing.method import Sizes
+from deepmusic.capsules.routing.record import RoutingRecord, check_iterations, check_shape
+from deepmusic.capsules.routing.votes import Votes, as_votes
+
+
+def norm_and_read_out(sizes: Sizes) -> dict[str, Tensor]:
+    """What is learned: the layer norm, and how a pose is read as presence."""
+    dim = sizes.out_dim
+    return {
+        "gain": torch.ones(dim),
+        "shift": torch.zeros(dim),
+        "read_out": torch.randn(dim) / dim**0.5,
+        "read_out_bias": torch.zeros(1),
+    }
 
 
 def inverted_attention_routing(
-    votes: Tensor,
+    votes: Tensor | Votes,
     iterations: int = 2,
     *,
     stop_gradient: bool = False,
@@ -54,7 +54,7 @@ def inverted_attention_routing(
     """Route votes by attention in which the parents compete.
 
     Args:
-        votes: ``(b, i, o, h)``, floating.
+        votes: ``(b, i, o, h)``, floating, or :class:`~deepmusic.capsules.FoldedVotes`.
         iterations: passes; 1 is uniform coupling.
         stop_gradient: treat the couplings as constants in the backward pass.
         gain: ``(h,)`` of the layer norm, learned; None is ones.
@@ -62,7 +62,7 @@ def inverted_attention_routing(
         read_out: ``(h,)``, learned: how a pose is read as presence; None is 1/√h throughout.
         read_out_bias: ``(1,)``, learned; None is zero.
         bias: ``(o, h)`` or ``(b, o, h)``, added to each parent before the layer norm.
-        previous: ``(b, o, h)``, poses of the parents from before; every pass then attends, where
+        previous: ``(b, o, h)``, earlier poses of the parents; every pass then attends, where
             without them the first is uniform.
         compete: replaces the softmax over parents, as convolutions need.
 
@@ -73,116 +73,30 @@ def inverted_attention_routing(
     Raises:
         ShapeError: wrong rank, type or counts, or fewer than one pass.
     """
-    check_votes(votes, bias)
+    votes = as_votes(votes, bias)
     check_iterations(iterations)
+    batch, _, _, parents, dim = votes.shape
     if previous is not None:
-        check_shape("previous", previous, (len(votes), *votes.shape[2:]))
-    wide = at_least_float32(votes)
-    root = math.sqrt(votes.shape[-1])
+        check_shape("previous", previous, (batch, parents, dim))
+    root = math.sqrt(dim)
     poses = None if previous is None else at_least_float32(previous)
     for step in range(iterations):
+        is_uniform = poses is None and compete is None
         with torch.no_grad() if stop_gradient else nullcontext():
-            logits = (
-                wide.new_zeros(wide.shape[:3])
-                if poses is None
-                else torch.einsum("bioh,boh->bio", wide, poses / root)
-            )
-            coupling = share(logits, parents=-1, compete=compete)
-        with torch.no_grad() if stop_gradient and step + 1 < iterations else nullcontext():
-            summed = torch.einsum("bio,bioh->boh", coupling, wide)
-            poses = _layer_norm(summed if bias is None else summed + bias, gain, shift)
-    assert poses is not None
-    return _record(poses, coupling, read_out, read_out_bias, votes.dtype)
-
-
-def inverted_attention_routing_folded(
-    children: Tensor,
-    weight: Tensor,
-    iterations: int = 2,
-    *,
-    stop_gradient: bool = False,
-    gain: Tensor | None = None,
-    shift: Tensor | None = None,
-    read_out: Tensor | None = None,
-    read_out_bias: Tensor | None = None,
-    bias: Tensor | None = None,
-    previous: Tensor | None = None,
-    compete: Compete | None = None,
-) -> RoutingRecord:
-    """Route children like :func:`inverted_attention_routing`, without building the votes.
-
-    Args:
-        children: ``(b, i, d)``, or ``(b, p, i, d)`` where children at p places share weights.
-        weight: ``(o, h, d, i)``.
-        iterations: as in :func:`inverted_attention_routing`.
-        stop_gradient: as in :func:`inverted_attention_routing`.
-        gain: as in :func:`inverted_attention_routing`.
-        shift: as in :func:`inverted_attention_routing`.
-        read_out: as in :func:`inverted_attention_routing`.
-        read_out_bias: as in :func:`inverted_attention_routing`.
-        bias: as in :func:`inverted_attention_routing`.
-        previous: as in :func:`inverted_attention_routing`.
-        compete: as in :func:`inverted_attention_routing`.
-
-    Returns:
-        As :func:`inverted_attention_routing`; coupling ``(b, i, o)`` or ``(b, p, i, o)``.
-
-    Raises:
-        ShapeError: wrong rank, type or counts, or fewer than one pass.
-    """
-    check_children(children, weight, bias)
-    check_iterations(iterations)
-    if previous is not None:
-        check_shape("previous", previous, (len(children), *weight.shape[:2]))
-    result = torch.promote_types(children.dtype, weight.dtype)
-    has_places = children.ndim == 4
-    children, weight = child_last(children, weight)  # (b, p, d, i)
-    batch, places, _, count = children.shape
-    parents, out_dim = weight.shape[:2]
-    root = math.sqrt(out_dim)
-    zero = at_least_float32(children.new_zeros(()))
-    poses = None if previous is None else at_least_float32(previous)
-    for step in range(iterations):
-        is_first = poses is None
-        with torch.no_grad() if stop_gradient else nullcontext():
-            logits = (
-                zero.expand(parents, batch, places, count)
-                if poses is None
-                else at_least_float32(child_agreement(children, weight, poses / root))
-            )
-            # equal at first, and nothing to compute, unless windows compete
+            logits = votes.constant(0) if poses is None else votes.agreement(poses / root)
             coupling = (
-                (zero + 1 / parents).expand(logits.shape)
-                if is_first and compete is None
+                votes.constant(1 / parents)
+                if is_uniform
                 else share(logits, parents=0, compete=compete)
             )
         with torch.no_grad() if stop_gradient and step + 1 < iterations else nullcontext():
-            summed = at_least_float32(
-                total_vote(children, weight) / parents
-                if is_first and compete is None
-                else weighted_vote(coupling, children, weight)
-            )
+            summed = votes.total() / parents if is_uniform else votes.weighted(coupling)
             poses = _layer_norm(summed if bias is None else summed + bias, gain, shift)
     assert poses is not None
-    coupling = parent_last(coupling, places=has_places)
-    return _record(poses, coupling, read_out, read_out_bias, result)
-
-
-def _record(
-    poses: Tensor,
-    coupling: Tensor,
-    read_out: Tensor | None,
-    read_out_bias: Tensor | None,
-    dtype: torch.dtype,
-) -> RoutingRecord:
-    evidence = (
-        poses.sum(dim=-1) / math.sqrt(poses.shape[-1])
-        if read_out is None
-        else poses @ read_out.to(poses.dtype)
-    )
+    evidence = poses.sum(dim=-1) / root if read_out is None else poses @ read_out.to(poses.dtype)
     if read_out_bias is not None:
         evidence = evidence + read_out_bias
-    return RoutingRecord(poses.to(dtype), evidence.sigmoid().to(dtype), coupling.to(dtype))
+    return votes.record(poses, evidence.sigmoid(), coupling)
 
 
 def _layer_norm(pose: Tensor, gain: Tensor | None, shift: Tensor | None) -> Tensor:

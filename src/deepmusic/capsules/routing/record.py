@@ -1,4 +1,4 @@
-"""What every routing method takes and returns, and the checks at that edge."""
+"""What every routing method returns, and the checks of what it takes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Squash = Callable[[Tensor], Tensor]
 
 
 class RoutingRecord(NamedTuple):
-    """What came of routing children i to parents o.
+    """The result of routing children i to parents o.
 
     Attributes:
         poses: ``(b, o, h)``.
         activations: ``(b, o)``, presence of each parent in [0, 1].
         coupling: ``(b, i, o)``, the share of each child that went to each parent, as used in the
             last pass; sums to 1 over o (to less where a leaky slot took some). For children at
-            p places that share weights: ``(b, p, i, o)``.
+            p positions that share weights: ``(b, p, i, o)``.
     """
 
     poses: Tensor
@@ -28,25 +28,23 @@ class RoutingRecord(NamedTuple):
     coupling: Tensor
 
 
-def check_votes(votes: Tensor, bias: Tensor | None = None) -> None:
-    """Refuse votes that are not floating ``(b, i, o, h)`` or a bias that does not fit them."""
+def check_votes(votes: Tensor) -> None:
+    """Refuse votes that are not floating ``(b, i, o, h)``."""
     if votes.ndim != 4 or 0 in votes.shape[1:] or not votes.is_floating_point():
         raise ShapeError(
             "votes must be floating with shape (batch, children, parents, dim), every count at "
             f"least 1; got {tuple(votes.shape)} of {votes.dtype}"
         )
-    batch, _, parents, out_dim = votes.shape
-    _check_bias(bias, batch, parents, out_dim)
 
 
-def check_children(children: Tensor, weight: Tensor, bias: Tensor | None = None) -> None:
+def check_children(children: Tensor, weight: Tensor) -> None:
     """Refuse children and weights that do not fit one another."""
     if weight.ndim != 4 or 0 in weight.shape or not weight.is_floating_point():
         raise ShapeError(
             "weight must be floating with shape (parents, out_dim, in_dim, children), every count "
             f"at least 1; got {tuple(weight.shape)} of {weight.dtype}"
         )
-    parents, out_dim, in_dim, count = weight.shape
+    _, _, in_dim, count = weight.shape
     if (
         children.ndim not in (3, 4)
         or children.shape[-2:] != (count, in_dim)
@@ -55,9 +53,19 @@ def check_children(children: Tensor, weight: Tensor, bias: Tensor | None = None)
     ):
         raise ShapeError(
             f"children must be floating with shape (batch, {count}, {in_dim}) or "
-            f"(batch, places, {count}, {in_dim}); got {tuple(children.shape)} of {children.dtype}"
+            f"(batch, positions, {count}, {in_dim}); got {tuple(children.shape)} of "
+            f"{children.dtype}"
         )
-    _check_bias(bias, children.shape[0], parents, out_dim)
+
+
+def check_bias(bias: Tensor, batch: int, parents: int, out_dim: int) -> None:
+    """Refuse a bias that is not floating ``(o, h)`` or ``(b, o, h)``."""
+    fits = bias.shape in {(parents, out_dim), (batch, parents, out_dim)}
+    if not fits or not bias.is_floating_point():
+        raise ShapeError(
+            f"bias must be floating with shape (parents, dim) = ({parents}, {out_dim}) or one such "
+            f"per item; got {tuple(bias.shape)} of {bias.dtype}"
+        )
 
 
 def check_activations(activations: Tensor | None, expected: tuple[int, ...]) -> None:
@@ -79,15 +87,3 @@ def check_iterations(iterations: int) -> None:
     """Refuse fewer than one routing pass."""
     if iterations < 1:
         raise ShapeError(f"iterations must be at least 1 (1 is uniform coupling); got {iterations}")
-
-
-def _check_bias(bias: Tensor | None, batch: int, parents: int, out_dim: int) -> None:
-    if bias is None:
-        return
-    if bias.shape not in {(parents, out_dim), (batch, parents, out_dim)} or (
-        not bias.is_floating_point()
-    ):
-        raise ShapeError(
-            f"bias must be floating with shape (parents, dim) = ({parents}, {out_dim}) or one such "
-            f"for each item; got {tuple(bias.shape)} of {bias.dtype}"
-        )

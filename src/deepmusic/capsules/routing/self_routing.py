@@ -16,119 +16,74 @@ from torch import Tensor
 
 from deepmusic.capsules.precision import at_least_float32
 from deepmusic.capsules.routing.competition import Compete, share
-from deepmusic.capsules.routing.folding import child_last, parent_last, weighted_vote
+from deepmusic.capsules.routing.method import Sizes
 from deepmusic.capsules.routing.record import (
     RoutingRecord,
     check_activations,
-    check_children,
     check_iterations,
     check_shape,
-    check_votes,
 )
+from deepmusic.capsules.routing.votes import FoldedVotes, Votes, as_votes
 from deepmusic.errors import ShapeError
 
-_LEAST = 1e-12  # of a sum of activations: silence is divided by this
+_LEAST = 1e-12  # added to a sum of activations, by which is divided
+
+
+def route_map(sizes: Sizes) -> dict[str, Tensor]:
+    """The learned map of each child, zero at first: all couplings are equal."""
+    return {
+        "route_weight": torch.zeros(sizes.children, sizes.in_dim, sizes.parents),
+        "route_bias": torch.zeros(sizes.children, sizes.parents),
+    }
 
 
 def self_routing(
-    votes: Tensor,
+    votes: Tensor | Votes,
     iterations: int = 1,
     *,
-    children: Tensor,
     route_weight: Tensor,
     route_bias: Tensor,
+    children: Tensor | None = None,
     activations: Tensor | None = None,
     compete: Compete | None = None,
 ) -> RoutingRecord:
     """Route votes as each child by itself decides.
 
     Args:
-        votes: ``(b, i, o, h)``, floating.
-        iterations: taken so that methods can be exchanged by name; has no effect.
-        children: ``(b, i, d)``, poses of the children.
-        route_weight: ``(i, d, o)``, learned: R.
-        route_bias: ``(i, o)``, learned: r.
-        activations: ``(b, i)``, presence of the children, not negative; None is one.
+        votes: ``(b, i, o, h)``, floating, or :class:`~deepmusic.capsules.FoldedVotes`.
+        iterations: no effect; accepted so that methods are interchangeable.
+        route_weight: ``(i, d, o)``, learned: R; the same at every position.
+        route_bias: ``(i, o)``, learned: r; the same at every position.
+        children: ``(b, i, d)``, poses of the children; folded votes hold them already.
+        activations: ``(b, p*i)``, presence of the children, not negative; None is one.
         compete: replaces the softmax over parents, as convolutions need.
 
     Returns:
         Poses ``(b, o, h)``, activations ``(b, o)``, coupling ``(b, i, o)``.
 
     Raises:
-        ShapeError: wrong rank, type or counts.
+        ShapeError: wrong rank, type or counts, or no children.
     """
-    check_votes(votes)
+    votes = as_votes(votes)
     check_iterations(iterations)
-    batch, count, parents, _ = votes.shape
-    if children.ndim != 3 or children.shape[:2] != (batch, count):
-        raise ShapeError(
-            f"children must have shape ({batch}, {count}, dim); got {tuple(children.shape)}"
-        )
-    _check_route(route_weight, route_bias, count, children.shape[2], parents)
-    check_activations(activations, (batch, count))
-    wide = at_least_float32(votes)
-    logits = torch.einsum("bid,ido->bio", at_least_float32(children), route_weight.to(wide.dtype))
-    coupling = share(logits + route_bias, parents=-1, compete=compete)
-    present = wide.new_ones(batch, count) if activations is None else at_least_float32(activations)
-    part = coupling * present.unsqueeze(2)
-    mass = part.sum(dim=1)  # (b, o)
-    poses = torch.einsum("bio,bioh->boh", part, wide) / (mass + _LEAST).unsqueeze(2)
-    woken = mass / (present.sum(dim=1, keepdim=True) + _LEAST)
-    dtype = votes.dtype
-    return RoutingRecord(poses.to(dtype), woken.to(dtype), coupling.to(dtype))
-
-
-def self_routing_folded(
-    children: Tensor,
-    weight: Tensor,
-    iterations: int = 1,
-    *,
-    route_weight: Tensor,
-    route_bias: Tensor,
-    activations: Tensor | None = None,
-    compete: Compete | None = None,
-) -> RoutingRecord:
-    """Route children like :func:`self_routing`, without building the votes.
-
-    Args:
-        children: ``(b, i, d)``, or ``(b, p, i, d)`` where children at p places share weights.
-        weight: ``(o, h, d, i)``.
-        iterations: as in :func:`self_routing`.
-        route_weight: as in :func:`self_routing`; the same at every place.
-        route_bias: as in :func:`self_routing`; the same at every place.
-        activations: ``(b, i)`` or ``(b, p, i)``; None is one.
-        compete: as in :func:`self_routing`.
-
-    Returns:
-        As :func:`self_routing`; coupling ``(b, i, o)`` or ``(b, p, i, o)``.
-
-    Raises:
-        ShapeError: wrong rank, type or counts.
-    """
-    check_children(children, weight)
-    check_iterations(iterations)
-    parents, _, in_dim, count = weight.shape
-    _check_route(route_weight, route_bias, count, in_dim, parents)
-    check_activations(activations, tuple(children.shape[:-1]))
-    result = torch.promote_types(children.dtype, weight.dtype)
-    has_places = children.ndim == 4
-    children, weight = child_last(children, weight)  # (b, p, d, i)
-    wide = at_least_float32(children)
+    batch, positions, count, parents, _ = votes.shape
+    if isinstance(votes, FoldedVotes):
+        poses = votes.children  # (b, p, d, i)
+    elif children is not None and children.ndim == 3 and children.shape[:2] == (batch, count):
+        poses = children.mT.unsqueeze(1)
+    else:
+        shape = None if children is None else tuple(children.shape)
+        raise ShapeError(f"children must have shape ({batch}, {count}, dim); got {shape}")
+    check_shape("route_weight", route_weight, (count, poses.shape[2], parents))
+    check_shape("route_bias", route_bias, (count, parents))
+    check_activations(activations, (batch, positions * count))
+    wide = at_least_float32(poses)
     logits = torch.einsum("bpdi,ido->obpi", wide, route_weight.to(wide.dtype))
     coupling = share(logits + route_bias.t()[:, None, None], parents=0, compete=compete)
-    if activations is None:
-        present = wide.new_ones(wide.shape[0], wide.shape[1], count)
-    else:
-        present = at_least_float32(activations).reshape(wide.shape[0], wide.shape[1], count)
-    part = coupling * present
+    present = wide.new_ones(()) if activations is None else at_least_float32(activations)
+    present = present.expand(batch, positions * count).reshape(batch, positions, count)
+    part = coupling * present  # (o, b, p, i)
     mass = part.sum(dim=(2, 3)).t()  # (b, o)
-    summed = at_least_float32(weighted_vote(part, children, weight))
-    poses = summed / (mass + _LEAST).unsqueeze(2)
-    woken = mass / (present.sum(dim=(1, 2)).unsqueeze(1) + _LEAST)
-    coupling = parent_last(coupling, places=has_places)
-    return RoutingRecord(poses.to(result), woken.to(result), coupling.to(result))
-
-
-def _check_route(weight: Tensor, bias: Tensor, count: int, in_dim: int, parents: int) -> None:
-    check_shape("route_weight", weight, (count, in_dim, parents))
-    check_shape("route_bias", bias, (count, parents))
+    means = votes.weighted(part) / (mass + _LEAST).unsqueeze(2)
+    active = mass / (present.sum(dim=(1, 2)).unsqueeze(1) + _LEAST)
+    return votes.record(means, active, coupling)

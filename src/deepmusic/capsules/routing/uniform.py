@@ -1,7 +1,7 @@
-"""Uniform coupling: every child speaks to all parents alike, the baseline of every routing.
+"""Uniform coupling: every child votes for all parents alike, the baseline of every routing.
 
 It is dynamic routing stopped after its first pass, and one matrix product when folded. Published
-comparisons find it hard to beat (Paik et al. 2019), so a routing should be shown beside it.
+comparisons find it hard to beat (Paik et al. 2019), so report it beside any other method.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 from torch import Tensor
 
 from deepmusic.capsules.routing.competition import Compete
-from deepmusic.capsules.routing.dynamic import dynamic_routing, dynamic_routing_folded
+from deepmusic.capsules.routing.dynamic import dynamic_routing
 from deepmusic.capsules.routing.record import RoutingRecord, Squash
+from deepmusic.capsules.routing.votes import Votes
 from deepmusic.capsules.squash import squash
 
 
 def uniform_routing(
-    votes: Tensor,
+    votes: Tensor | Votes,
     iterations: int = 1,
     *,
     stop_gradient: bool = False,
@@ -27,8 +28,8 @@ def uniform_routing(
     """Sum the votes with equal couplings.
 
     Args:
-        votes: ``(b, i, o, h)``, floating.
-        iterations: taken so that methods can be exchanged by name; has no effect.
+        votes: ``(b, i, o, h)``, floating, or :class:`~deepmusic.capsules.FoldedVotes`.
+        iterations: no effect; accepted so that methods are interchangeable.
         stop_gradient: likewise.
         leaky: leave one share of each child in an extra slot.
         bias: ``(o, h)`` or ``(b, o, h)``, added to each parent before the squash.
@@ -43,38 +44,3 @@ def uniform_routing(
     """
     del iterations, stop_gradient
     return dynamic_routing(votes, 1, leaky=leaky, bias=bias, squash=squash, compete=compete)
-
-
-def uniform_routing_folded(
-    children: Tensor,
-    weight: Tensor,
-    iterations: int = 1,
-    *,
-    stop_gradient: bool = False,
-    leaky: bool = False,
-    bias: Tensor | None = None,
-    squash: Squash = squash,
-    compete: Compete | None = None,
-) -> RoutingRecord:
-    """Sum the votes with equal couplings, in one matrix product.
-
-    Args:
-        children: ``(b, i, d)`` or ``(b, p, i, d)``.
-        weight: ``(o, h, d, i)``.
-        iterations: taken so that methods can be exchanged by name; has no effect.
-        stop_gradient: likewise.
-        leaky: as in :func:`uniform_routing`.
-        bias: as in :func:`uniform_routing`.
-        squash: as in :func:`uniform_routing`.
-        compete: as in :func:`uniform_routing`.
-
-    Returns:
-        As :func:`~deepmusic.capsules.dynamic_routing_folded`.
-
-    Raises:
-        ShapeError: wrong rank, type or counts.
-    """
-    del iterations, stop_gradient
-    return dynamic_routing_folded(
-        children, weight, 1, leaky=leaky, bias=bias, squash=squash, compete=compete
-    )

@@ -25,8 +25,9 @@ import torch
 from torch import Tensor
 
 from deepmusic.capsules.precision import at_least_float32, outside_autocast
-from deepmusic.capsules.routing.clusters import NARROWEST, distances, moments, points, route_cast
+from deepmusic.capsules.routing.clusters import NARROWEST, distances, moments, points
 from deepmusic.capsules.routing.competition import Compete, share
+from deepmusic.capsules.routing.method import Sizes
 from deepmusic.capsules.routing.record import (
     RoutingRecord,
     check_activations,
@@ -37,6 +38,12 @@ from deepmusic.capsules.routing.record import (
 
 _ALPHA, _KAPPA = 1.0, 1.0
 _LEAST = 1e-12  # of a parent's mass
+
+
+def gain_and_offset(sizes: Sizes) -> dict[str, Tensor]:
+    """What the activations learn; what the gain multiplies is about 1/o, so it starts at o."""
+    parents = sizes.parents
+    return {"gain": torch.full((parents,), float(parents)), "offset": torch.zeros(parents)}
 
 
 @outside_autocast
@@ -113,48 +120,3 @@ def variational_routing(
         evidence = evidence * gain
     dtype = votes.dtype
     return RoutingRecord((poses * unit).to(dtype), evidence.sigmoid().to(dtype), coupling.to(dtype))
-
-
-def variational_routing_folded(
-    children: Tensor,
-    weight: Tensor,
-    iterations: int = 3,
-    *,
-    stop_gradient: bool = False,
-    activations: Tensor | None = None,
-    gain: Tensor | None = None,
-    offset: Tensor | None = None,
-    compete: Compete | None = None,
-) -> RoutingRecord:
-    """Route children like :func:`variational_routing`; the votes are built.
-
-    Args:
-        children: ``(b, i, d)``, or ``(b, p, i, d)`` where children at p places share weights.
-        weight: ``(o, h, d, i)``.
-        iterations: as in :func:`variational_routing`.
-        stop_gradient: as in :func:`variational_routing`.
-        activations: ``(b, i)`` or ``(b, p, i)``; None is one.
-        gain: as in :func:`variational_routing`.
-        offset: as in :func:`variational_routing`.
-        compete: as in :func:`variational_routing`.
-
-    Returns:
-        As :func:`variational_routing`; coupling ``(b, i, o)`` or ``(b, p, i, o)``.
-
-    Raises:
-        ShapeError: wrong rank, type or counts, or fewer than one pass.
-    """
-    return route_cast(
-        lambda votes, present: variational_routing(
-            votes,
-            iterations,
-            stop_gradient=stop_gradient,
-            activations=present,
-            gain=gain,
-            offset=offset,
-            compete=compete,
-        ),
-        children,
-        weight,
-        activations,
-    )
