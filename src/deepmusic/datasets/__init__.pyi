@@ -1,9 +1,3 @@
-from .archives import unpack as unpack
-from .audio_archives import (
-    AUDIO_ARCHIVES as AUDIO_ARCHIVES,
-    AudioArchive as AudioArchive,
-    fetch_archive as fetch_archive,
-)
 from .building import build_dataset as build_dataset
 from .building_sources import find_sources as find_sources
 from .building_track import (
@@ -11,13 +5,14 @@ from .building_track import (
     BuiltClip as BuiltClip,
     BuiltTrack as BuiltTrack,
 )
-from .catalogue import CATALOGUE as CATALOGUE, DataFile as DataFile, fetch as fetch
 from .check import (
     CheckedFile as CheckedFile,
     CheckReport as CheckReport,
     check_files as check_files,
     write_report as write_report,
 )
+from .download import DownloadError as DownloadError, download_file as download_file
+from .fetch import fetch_dataset as fetch_dataset
 from .fma import (
     Fma as Fma,
     GenreLabels as GenreLabels,
@@ -37,7 +32,8 @@ from .groups import artist_members as artist_members, group_tracks as group_trac
 from .gtzan import fault_filtered_split as fault_filtered_split, read_gtzan as read_gtzan
 from .load import LoadedDataset as LoadedDataset, load_dataset as load_dataset
 from .near_duplicates import with_duplicates as with_duplicates
-from .remote_zip import RemoteZip as RemoteZip
+from .registry import REGISTRY as REGISTRY, DatasetInfo as DatasetInfo
+from .remote_zip import ZipReader as ZipReader
 from .splits import (
     Fold as Fold,
     Folds as Folds,
@@ -62,6 +58,5 @@ from .symbolic import (
     load_styles as load_styles,
     load_symbolic as load_symbolic,
 )
-from .web import DownloadError as DownloadError
-from .zip_directory import ArchiveError as ArchiveError
+from .unpack import ArchiveError as ArchiveError, unpack_archive as unpack_archive
 from .zip_writing import write_zip as write_zip

@@ -1,562 +1,378 @@
-"""Fetching one file over HTTP(S), or from this machine, so that what arrives is what was meant.
+"""Download one file over HTTP(S), resuming where an earlier call was cut off, and check it.
 
-What has come stands in ``TARGET.part``, and beside it in ``TARGET.part.json`` from where it is and
-of which version. A download that was cut off, killed or stopped goes on there; only when all of it
-is there, and has the checksum that was asked for, does it get its name.
+Until a file is complete and has the right checksum it is called ``TARGET.part``;
+``TARGET.part.json`` notes the address and the version (ETag or Last-Modified) the part is of.
 """
 
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
 import os
+import re
 import shutil
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from io import FileIO
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
-from urllib.error import HTTPError
 
-from deepmusic.datasets.web import (
-    CHUNK,
-    DownloadError,
-    LostError,
-    Patience,
-    Site,
-    byte_count,
-    content_range,
-    local_path,
-    strong_version,
-)
+import requests
+from requests.adapters import HTTPAdapter
+from rich.filesize import decimal as format_bytes
+from urllib3.exceptions import HTTPError
+from urllib3.util import Retry
+
+from deepmusic.errors import ReasonError, os_reason
 from deepmusic.files import open_regular, sync_folder
+from deepmusic.version import __version__
 
-try:
-    import fcntl
-except ImportError:  # Windows: there two downloads of one file at a time are not noticed
-    fcntl = None  # type: ignore[assignment]
+Progress = Callable[[int, int | None], object]
+"""Takes the bytes done and the total, if known."""
 
-Progress = Callable[[int, int | None], None]
-"""Takes how many bytes are there, and how many it will be if that is known."""
-
-
-_PUSHED = 32 << 20
-"""After so many bytes the system is told to write them."""
-
-
-@dataclass(frozen=True)
-class _Expected:
-    """What a file must be: its size in bytes, and digests by the name of their algorithm."""
-
-    size: int | None
-    digests: dict[str, str]
-
-    def fault(self, size: int, digests: _Digests) -> str | None:
-        """What is wrong with a file of this size and these digests."""
-        if self.size is not None and size != self.size:
-            return f"it has {size:,} bytes, not {self.size:,}"
-        for name, found in digests.hexdigests().items():
-            if found != self.digests[name]:
-                return f"its {name} is {found}, not {self.digests[name]}"
-        return None
+CHUNK = 1 << 20
+_NETWORK_CHUNK = 1 << 16  # what is lost at most when a connection is cut
+TIMEOUT_S = 30.0
+"""How long a server may be silent."""
+TRIES = 5
+"""How many requests in a row may bring nothing."""
+WAIT_S = 1.0
+"""How long to wait before the second try; doubled after each, up to a minute."""
+_BUSY = (408, 425, 429, 500, 502, 503, 504)
 
 
-class _Digests:
-    """Checksums that grow with a file, in a thread beside the reading and the writing.
+class DownloadError(ReasonError):
+    """A file could not be downloaded, copied or put where it belongs.
 
-    Args:
-        algorithms: their names.
+    Codes: ``"missing"``, ``"refused"`` (by the server, or the address is not http or https),
+    ``"unreachable"``, ``"mismatch"`` (another size or checksum), ``"exists"`` (another file has the
+    name), ``"disk"``.
     """
 
-    def __init__(self, algorithms: Iterable[str]) -> None:
-        self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
-        self._thread = ThreadPoolExecutor(1) if self._hashes else None
-        self._waiting: deque[Future[None]] = deque()
 
-    def add(self, chunk: bytes) -> None:
-        """Take the next bytes; at most two pieces are not yet hashed afterwards."""
-        if self._thread is not None:
-            self._waiting.append(self._thread.submit(self._update, chunk))
-            if len(self._waiting) > 2:
-                self._waiting.popleft().result()
-
-    def hexdigests(self) -> dict[str, str]:
-        """Each digest of all that was taken, by its name."""
-        self._finish()
-        return {name: known.hexdigest() for name, known in self._hashes.items()}
-
-    def close(self) -> None:
-        """End the thread."""
-        if self._thread is not None:
-            self._thread.shutdown()
-
-    def _update(self, chunk: bytes) -> None:
-        for known in self._hashes.values():
-            known.update(chunk)
-
-    def _finish(self) -> None:
-        while self._waiting:
-            self._waiting.popleft().result()
+class _CutError(Exception):
+    """A transfer ended before the file was complete; another request may bring the rest."""
 
 
-def download(
+def download_file(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
-    sha256: str | None = None,
-    sha1: str | None = None,
-    md5: str | None = None,
+    checksum: str | None = None,
     size: int | None = None,
     on_progress: Progress | None = None,
-    timeout_s: float = 30.0,
-    tries: int = 5,
-    wait_s: float = 1.0,
 ) -> bool:
-    """Fetch a file, going on where an earlier call was cut off.
+    """Download or copy a file, resuming where an earlier call was cut off.
 
-    A lost connection and a busy server are tried again, each time after twice the wait, unless the
-    server says how long; where nobody is to be found at the first try, that is said at once. A long
-    download survives any number of cuts as long as the tries between them bring something. Proxies
-    are those of the environment.
+    Busy servers and cut connections are tried again with growing waits. Proxies are those of the
+    environment. A part is only continued if it is of the same version of the remote file, or if
+    the checksum will tell.
 
     Args:
-        source: an address (http, https or file) or a path.
-        target: where to put it; its folder is made. A file that is there already is checked, and
-            neither fetched again nor written over.
-        sha256: checksum in hexadecimal; those that are given must be right.
-        sha1: the same.
-        md5: the same.
-        size: in bytes, if known.
-        on_progress: takes the bytes that are there and, if known, how many it will be.
-        timeout_s: how many seconds a server may say nothing.
-        tries: how many in a row may bring nothing.
-        wait_s: seconds before the second try.
+        source: an http(s) address or a local path.
+        target: the file to write; its folder is made. An existing file is checked, and neither
+            downloaded again nor overwritten.
+        checksum: ``"ALGORITHM:HEX"``, such as ``"sha256:..."``.
+        size: bytes, if known.
+        on_progress: takes the bytes done and the total, if known.
 
     Returns:
-        Whether it was fetched; False where it was there.
+        Whether it was transferred; False where it already existed.
 
     Raises:
-        DownloadError: it could not be fetched or is not what it should be. What came is kept for
-            the next call, unless it is whole and wrong.
+        DownloadError: it is not to be had or not the expected file. What was downloaded is kept
+            for the next call, unless it is complete and wrong.
 
     Example:
-        >>> from tempfile import mkdtemp
-        >>> folder = Path(mkdtemp())
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
         >>> size = (folder / "a.mid").write_bytes(b"MThd")
-        >>> download(folder / "a.mid", folder / "copy.mid", size=4)
+        >>> download_file(folder / "a.mid", folder / "copy.mid", size=4)
         True
-        >>> download(folder / "a.mid", folder / "copy.mid", size=4)
-        False
     """
-    expected = _expected(size, sha256=sha256, sha1=sha1, md5=md5)
-    open_source, origin = _opener(source, timeout_s)
     target, tell = Path(target), on_progress or (lambda done, total: None)
+    part = target.with_name(target.name + ".part")
     with disk_errors(target):
         if target.exists():
-            _refuse_another(target, expected)
-            if not _part_path(target).exists():
-                _note_path(target).unlink(missing_ok=True)  # of a call that was killed at its end
+            if fault := file_fault(target, checksum=checksum, size=size):
+                message = f"{target} already exists, but {fault}: move or delete it and run again."
+                raise DownloadError(message, code="exists")
             return False
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _Part(target, origin, expected) as part:
-            part.take_up(tell)
-            _fill(part, open_source, tell, tries, wait_s)
-            part.finish(target)
+        if is_url(source):
+            _fill(str(source), part, size, checksum is not None, tell)
+        else:
+            _copy(Path(source), part, tell)
+        finish_part(part, target, display_source(source), checksum=checksum, size=size)
+        _note_path(part).unlink(missing_ok=True)
     return True
 
 
-def check_file(
-    path: str | os.PathLike[str],
+def finish_part(
+    part: Path, target: Path, origin: str, *, checksum: str | None, size: int | None
+) -> None:
+    """Give a complete part its final name, or delete it and raise if it is not the right file."""
+    if fault := file_fault(part, checksum=checksum, size=size):
+        part.unlink()
+        _note_path(part).unlink(missing_ok=True)
+        raise DownloadError(
+            f"{origin} is not the expected file: {fault}; the download was deleted.",
+            code="mismatch",
+        )
+    os.replace(part, target)
+    sync_folder(target.parent)
+
+
+def file_fault(
+    path: Path,
     *,
-    sha256: str | None = None,
-    sha1: str | None = None,
-    md5: str | None = None,
+    checksum: str | None = None,
     size: int | None = None,
     on_progress: Progress | None = None,
-) -> None:
-    """Raise if a file of this machine is not what it should be.
-
-    Args:
-        path: of the file.
-        sha256: checksum in hexadecimal; those that are given must be right.
-        sha1: the same.
-        md5: the same.
-        size: in bytes, if known.
-        on_progress: takes the bytes that were read and how many it will be.
-
-    Raises:
-        DownloadError: ``"checksum"``, or it cannot be read.
-    """
-    shown_path, tell = str(path), on_progress or (lambda done, total: None)
-    with open_regular(path, shown=shown_path, noun="file", error=DownloadError) as file:
-        try:
-            fault = _file_fault(file, _expected(size, sha256=sha256, sha1=sha1, md5=md5), tell)
-        except OSError as error:
-            said = (error.strerror or str(error)).lower()
-            raise DownloadError(f"{path} cannot be read: {said}.", code="unreadable") from error
-    if fault is not None:
-        raise DownloadError(f"{path} is not the file that was meant: {fault}.", code="checksum")
-
-
-def _expected(size: int | None, **digests: str | None) -> _Expected:
-    return _Expected(size, {name: d.lower() for name, d in digests.items() if d is not None})
+) -> str | None:
+    """What is wrong with a file, such as ``"it has 5 bytes, not 7"``; None if nothing."""
+    actual_size = path.stat().st_size
+    if size is not None and actual_size != size:
+        return f"it has {actual_size:,} bytes, not {size:,}"
+    if checksum is not None:
+        algorithm, _, expected = checksum.lower().partition(":")
+        digest = hashlib.new(algorithm, usedforsecurity=False)
+        with open(path, "rb", buffering=0) as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+                if on_progress is not None:
+                    on_progress(file.tell(), actual_size)
+        if digest.hexdigest() != expected:
+            return f"its {algorithm} is {digest.hexdigest()}, not {expected}"
+    return None
 
 
 def part_size(target: Path) -> int:
-    """Bytes of a file that are there while it is not all there."""
-    with suppress(OSError):
-        return _part_path(target).stat().st_size
-    return 0
+    """Bytes of an unfinished download of a file."""
+    return _size(target.with_name(target.name + ".part"))
 
 
-def _push(file: int, start: int, size: int) -> None:
-    """Let the system begin to write, so that there is less to wait for at the end."""
-    if hasattr(os, "posix_fadvise"):
-        with suppress(OSError):  # it is no more than advice
-            os.posix_fadvise(file, start, size, os.POSIX_FADV_DONTNEED)
+def is_url(source: str | os.PathLike[str]) -> bool:
+    """Whether a source is an http(s) address; False for a local path.
+
+    Raises:
+        DownloadError: it is an address of another kind.
+    """
+    scheme, separator, _ = os.fspath(source).partition("://")
+    if not separator or isinstance(source, Path):
+        return False
+    if scheme.lower() not in ("http", "https"):
+        raise DownloadError(
+            f"{display_source(source)} is not supported: give an http(s) address or a local path.",
+            code="refused",
+        )
+    return True
 
 
-def _note_path(target: Path) -> Path:
-    return target.with_name(target.name + ".part.json")
-
-
-def _part_path(target: Path) -> Path:
-    return target.with_name(target.name + ".part")
+def display_source(source: str | os.PathLike[str]) -> str:
+    """A source as messages name it: an address without user, password and query."""
+    text = os.fspath(source)
+    match = re.match(r"(\w+://)(?:[^/]*@)?([^?#]*)", text)
+    return match[1] + match[2] if match else text
 
 
 @contextmanager
 def disk_errors(target: Path) -> Iterator[None]:
-    """Turn errors of the disk to one sentence; those of the network are caught where they arise."""
+    """Raise operating system errors as a DownloadError that names the target."""
     try:
         yield
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
         raise DownloadError(
-            f"{target} could not be written: {reason}; make room or choose another folder, and run "
-            "again.",
+            f"{target} could not be written: {os_reason(error)}; make room or choose another "
+            "folder, and run again.",
             code="disk",
         ) from error
 
 
-def _refuse_another(target: Path, expected: _Expected) -> None:
-    """Raise if what has the name already is not what it should be."""
-    if not target.is_file():
-        raise DownloadError(f"{target} is there already, and no file.", code="exists")
-    with target.open("rb", buffering=0) as file:
-        fault = _file_fault(file, expected, lambda done, total: None)
-    if fault is not None:
+def refuse_full_disk(folder: Path, size: int) -> None:
+    """Raise if a disk has fewer than ``size`` bytes free; the folder need not exist yet."""
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < size:
         raise DownloadError(
-            f"{target} is there already, but {fault}: move it away or delete it, and run again.",
-            code="exists",
+            f"{folder} has {format_bytes(free)} free, but {format_bytes(size)} are needed: free "
+            "some space and run again.",
+            code="disk",
         )
 
 
-def _file_fault(file: FileIO, expected: _Expected, tell: Progress) -> str | None:
-    """What is wrong with an open file."""
-    size = os.fstat(file.fileno()).st_size
-    if not expected.digests or expected.size not in (None, size):
-        return expected.fault(size, _Digests(()))
-    digests, done = _Digests(expected.digests), 0
-    try:
-        while chunk := file.read(CHUNK):
-            digests.add(chunk)
-            done += len(chunk)
-            tell(done, size)
-        return expected.fault(done, digests)
-    finally:
-        digests.close()
+def open_session() -> requests.Session:
+    """A session that tries busy servers and lost requests again."""
+    retries = Retry(
+        total=TRIES - 1,
+        connect=1,
+        status_forcelist=_BUSY,
+        backoff_factor=WAIT_S,
+        backoff_max=60,
+        retry_after_max=300,
+        raise_on_status=False,
+    )
+    session = requests.Session()
+    session.headers.update(
+        {"User-Agent": f"deepmusic/{__version__}", "Accept-Encoding": "identity"}
+    )
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(max_retries=retries))
+    return session
 
 
-def _fill(part: _Part, open_source: _OpenSource, tell: Progress, tries: int, wait_s: float) -> None:
-    """Fetch what a part lacks, over as many connections as it takes."""
-
-    def give_up(reason: str) -> DownloadError:
-        kept = f"; {byte_count(part.done)} are kept, run again to go on" if part.done else ""
-        return DownloadError(
-            f"{part.origin} could not be fetched: {reason}{kept or '; try again later'}.",
-            code="unreachable",
-        )
-
-    patience = Patience(give_up, tries=tries, wait_s=wait_s)
-    while not part.is_whole:
-        try:
-            with open_source(part) as answer:
-                patience.is_answered = True
-                part.begin(answer)
-                tell(part.done, part.total)
-                while chunk := answer.read():
-                    part.write(chunk)
-                    tell(part.done, part.total)
-            part.end()
-        except LostError as lost:
-            patience.after(lost, part.done)
+def network_reason(error: BaseException) -> str:
+    """Why a request failed, in a few words."""
+    kinds = requests.exceptions
+    if isinstance(error, kinds.SSLError):
+        return "its certificate is not trusted"
+    if isinstance(error, kinds.TooManyRedirects):
+        return "it redirects in a circle"
+    if isinstance(error, kinds.InvalidSchema | kinds.InvalidURL | UnicodeError):
+        return "it is not a valid http(s) address, or redirects to one that is not"
+    for part, reason in (
+        ("timed out", "the server does not answer"),
+        ("resolve", "its host is unknown, or there is no network"),
+        ("refused", "the server accepts no connections"),
+    ):
+        if part in str(error):
+            return reason
+    return "the connection was lost"
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """What a source gives.
-
-    Args:
-        read: gives the next bytes, none at the end.
-        start: of how many bytes the first given one comes after.
-        total: bytes of the whole file; None if the source does not say.
-        version: what changes when the file does; None if the source does not say.
-    """
-
-    read: Callable[[], bytes]
-    start: int
-    total: int | None
-    version: str | None
-
-
-_OpenSource = Callable[["_Part"], Any]
-"""Takes how far a part is; gives a context manager of an :class:`_Answer`."""
-
-
-class _Part:
-    """The file beside the target that grows until it is whole; locked while it is open."""
-
-    def __init__(self, target: Path, origin: str, expected: _Expected) -> None:
-        self.origin = origin
-        self.expected = expected
-        self.digests = _Digests(expected.digests)
-        self.done = self._pushed = 0
-        self.total = expected.size
-        self.version: str | None = None
-        self.is_whole = False
-        self._path = _part_path(target)
-        self._note = _note_path(target)
-        self._next_note = target.with_name(target.name + ".part.json.new")
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
-        self._file = open(os.open(self._path, flags, 0o666), "r+b", buffering=0)  # noqa: SIM115
-
-    def __enter__(self) -> _Part:
-        try:
-            self._lock()
-        except BaseException:
-            self.digests.close()
-            self._file.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.digests.close()
-        if self._file.closed:
-            return
-        is_empty = os.fstat(self._file.fileno()).st_size == 0
-        self._file.close()
-        if is_empty:
-            self._remove()
-
-    def _lock(self) -> None:
-        """Two that write one part would spoil it unseen: each knows only its own bytes."""
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # the other may have given it its name between our opening and our locking
-            is_ours = os.path.samestat(os.fstat(self._file.fileno()), os.stat(self._path))
-        except (BlockingIOError, FileNotFoundError):
-            is_ours = False
-        except OSError:  # a file system without locks
-            return
-        if not is_ours:
-            raise DownloadError(
-                f"{self._path} is being written by another download; wait for it to end.",
-                code="busy",
-            )
-
-    def take_up(self, tell: Progress) -> None:
-        """Go on with what an earlier call left, if it may be part of the same file."""
-        note = self._read_note()
-        if note.get("source") == self.origin:
-            self.version = note.get("version")
-        # without a version only a checksum tells whether the rest fits
-        if self.version is None and not self.expected.digests:
-            self.restart()
-            return
-        self.total = note.get("total") if self.expected.size is None else self.expected.size
-        while chunk := self._file.read(CHUNK):
-            self._count(chunk)
-            tell(self.done, self.total)
-        if self.total is not None:
-            self.is_whole = self.done == self.total
-            if self.done > self.total:
-                self.restart()
-
-    def restart(self) -> None:
-        """Forget all that has come."""
-        self._file.seek(0)
-        self._file.truncate()
-        self.digests.close()
-        self.digests = _Digests(self.expected.digests)
-        self.done, self.total, self.version = 0, self.expected.size, None
-        self._pushed = 0
-
-    def begin(self, answer: _Answer) -> None:
-        """Take the start of an answer; raise if this is not the file, or it does not fit."""
-        if self.done and (answer.start == 0 or not self._continues(answer)):
-            self.restart()
-        if answer.start != self.done:
-            raise LostError("it sent another part of the file than it was asked for", 0.0)
-        if answer.total is not None:
-            if self.expected.size not in (None, answer.total):
-                raise DownloadError(
-                    f"{self.origin} has {answer.total:,} bytes, not {self.expected.size:,}: "
-                    "it is not the file that was meant.",
-                    code="size",
-                )
-            self.total = answer.total
-        self.version = answer.version
-        self._refuse_full_disk()
-        note = {"source": self.origin, "version": self.version, "total": self.total}
-        # under one name, so that a kill leaves no more than one; a lost note does no harm
-        self._next_note.write_text(json.dumps(note), encoding="utf-8")
-        os.replace(self._next_note, self._note)
-
-    def _continues(self, answer: _Answer) -> bool:
-        same_version = None in (self.version, answer.version) or self.version == answer.version
-        same_total = None in (self.total, answer.total) or self.total == answer.total
-        return answer.start == self.done and same_version and same_total
-
-    def write(self, chunk: bytes) -> None:
-        """Append bytes."""
-        total = self.total
-        if total is not None and self.done + len(chunk) > total:
-            self.restart()
-            raise DownloadError(
-                f"{self.origin} sends more than the {total:,} bytes of the file that was meant.",
-                code="size",
-            )
-        rest = memoryview(chunk)
-        while rest:
-            rest = rest[self._file.write(rest) :]
-        self._count(chunk)
-        if self.done - self._pushed >= _PUSHED:
-            _push(self._file.fileno(), self._pushed, self.done - self._pushed)
-            self._pushed = self.done
-
-    def end(self) -> None:
-        """Take that the source has no more to say."""
-        if self.total is not None and self.done < self.total:
-            raise LostError("the connection was cut")
-        self.is_whole = True
-
-    def finish(self, target: Path) -> None:
-        """Check what has come, and give it its name."""
-        fault = self.expected.fault(self.done, self.digests)
-        if fault is not None:
-            self._file.close()
-            self._remove()
-            raise DownloadError(
-                f"{self.origin} is not the file that was meant: {fault}; it was removed.",
-                code="checksum",
-            )
-        os.fsync(self._file.fileno())
-        self._file.close()  # Windows renames no open file
-        os.replace(self._path, target)
-        sync_folder(target.parent)
-        self._remove()
-
-    def _count(self, chunk: bytes) -> None:
-        self.digests.add(chunk)
-        self.done += len(chunk)
-
-    def _read_note(self) -> dict[str, Any]:
-        try:
-            note = json.loads(self._note.read_text(encoding="utf-8"))
-            version = note.get("version")
-        except (OSError, ValueError, AttributeError):
-            return {}
-        # a version goes into a header
-        is_version = version is None or (isinstance(version, str) and version.isprintable())
-        return note if is_version and isinstance(note.get("total"), int | None) else {}
-
-    def _refuse_full_disk(self) -> None:
-        if self.total is None:
-            return
-        free = shutil.disk_usage(self._path.parent).free
-        if free < self.total - self.done:
-            raise DownloadError(
-                f"{self._path.parent} has {byte_count(free)} free, but "
-                f"{byte_count(self.total - self.done)} are to come: free some space and run again.",
-                code="disk",
-            )
-
-    def _remove(self) -> None:
-        for path in (self._path, self._note, self._next_note):
-            with suppress(OSError):
-                path.unlink()
-
-
-def _opener(source: str | os.PathLike[str], timeout_s: float) -> tuple[_OpenSource, str]:
-    """What opens a source, and how messages name it."""
-    path = local_path(source)
-    if path is not None:
-        local = Path(os.path.abspath(path))
-        return lambda part: _open_local(local, part), str(local)
-    site = Site(str(source), timeout_s)
-    return lambda part: _open_web(site, part), site.origin
-
-
-@contextmanager
-def _open_local(path: Path, part: _Part) -> Iterator[_Answer]:
-    with open_regular(path, shown=str(path), noun="file", error=DownloadError) as file:
-        state = os.fstat(file.fileno())
-        version = f"{state.st_size}-{state.st_mtime_ns}"
-        start = part.done if part.version in (None, version) else 0
-        file.seek(start)
-
-        def read() -> bytes:
-            try:
-                return file.read(CHUNK)
-            except OSError as error:
-                said = (error.strerror or str(error)).lower()
-                raise DownloadError(f"{path} cannot be read: {said}.", code="unreadable") from error
-
-        yield _Answer(read, start, state.st_size, version)
-
-
-@contextmanager
-def _open_web(site: Site, part: _Part) -> Iterator[_Answer]:
-    headers = {}
-    if part.done:
-        headers["Range"] = f"bytes={part.done}-"
-        if part.version is not None:
-            headers["If-Range"] = part.version
-    try:
-        with site.ask(headers) as response:
-            start, total = _extent(response, part)
-            version = strong_version(response.headers)
-            yield _Answer(lambda: site.read(response), start, total, version)
-    except HTTPError as error:
-        if error.code == 416 and part.done:  # what we have is longer than what there is now
-            part.restart()
-            raise LostError("it has no such part of the file", 0.0) from error
+def refuse_status(response: requests.Response, origin: str) -> None:
+    """Raise for an HTTP status other than success."""
+    if response.status_code in (404, 410):
+        message = f"{origin} does not exist (status {response.status_code}): give another source."
+        raise DownloadError(message, code="missing")
+    if response.status_code not in (200, 206):
         raise DownloadError(
-            f"{part.origin} is refused by the server: status {error.code} {error.reason}.",
+            f"{origin} is refused by the server: status {response.status_code} {response.reason}.",
             code="refused",
-        ) from error
+        )
 
 
-def _extent(response: http.client.HTTPResponse, part: _Part) -> tuple[int, int | None]:
-    """Where an answer starts and how long the whole file is, in bytes."""
-    if response.status == 200:
-        is_chunked = response.headers.get("Transfer-Encoding") is not None
-        length = response.headers.get("Content-Length", "")
-        return 0, int(length) if length.isdecimal() and not is_chunked else None
-    extent = content_range(response.headers)
-    if extent is None:
-        part.restart()
-        raise LostError("it does not say which part of the file it sends", 0.0)
-    return extent
+def _copy(source: Path, part: Path, tell: Progress) -> None:
+    with (
+        open_regular(source, shown=str(source), noun="file", error=DownloadError) as file,
+        open(part, "wb") as out,
+    ):
+        total = os.fstat(file.fileno()).st_size
+        while chunk := file.read(CHUNK):
+            out.write(chunk)
+            tell(out.tell(), total)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def _fill(url: str, part: Path, size: int | None, has_checksum: bool, tell: Progress) -> None:
+    """Download a part until it is complete, over as many requests as it takes."""
+    failures, furthest = 0, 0
+    with open_session() as session:
+        while True:
+            try:
+                return _request(session, url, part, size, has_checksum, tell)
+            except _CutError as error:
+                done = _size(part)
+                failures = 1 if done > furthest else failures + 1
+                furthest = max(furthest, done)
+                if failures >= TRIES:
+                    raise _unreachable(url, part, str(error)) from error
+            time.sleep(min(WAIT_S * 2 ** (failures - 1), 60))
+
+
+def _request(
+    session: requests.Session,
+    url: str,
+    part: Path,
+    size: int | None,
+    has_checksum: bool,
+    tell: Progress,
+) -> None:
+    """Download what a part lacks by one request."""
+    origin = display_source(url)
+    done, note = _resume_point(part, origin, has_checksum)
+    if done and done == (note.get("total") if size is None else size):
+        return
+    headers = {"Range": f"bytes={done}-"} if done else {}
+    if done and note.get("version"):
+        headers["If-Range"] = note["version"]
+    try:
+        response = session.get(url, headers=headers, stream=True, timeout=TIMEOUT_S)
+    except (requests.RequestException, UnicodeError) as error:
+        raise _unreachable(url, part, network_reason(error)) from error
+    with response:
+        start, total, version = _extent(response)
+        has_changed = start and (start != done or _differs(note, total, version))
+        if has_changed or (done and response.status_code == 416):
+            part.unlink(missing_ok=True)
+            raise _CutError("it changed during the download")
+        refuse_status(response, origin)
+        if None not in (total, size) and total != size:
+            message = f"{origin} has {total:,} bytes, not {size:,}: it is not the expected file."
+            raise DownloadError(message, code="mismatch")
+        _note_path(part).write_text(
+            json.dumps({"url": origin, "version": version, "total": total}), encoding="utf-8"
+        )
+        with open(part, "ab" if start else "wb", buffering=0) as file:
+            try:
+                # raw: a content coding that the server adds is left as it is
+                for chunk in response.raw.stream(_NETWORK_CHUNK, decode_content=False):
+                    file.write(chunk)
+                    tell(file.tell(), total)
+                    if size is not None and file.tell() > size:
+                        return  # it will be refused for its size
+            except HTTPError as error:
+                raise _CutError(network_reason(error)) from error
+            if file.tell() < (size or total or 0):
+                raise _CutError("the connection was lost")
+            os.fsync(file.fileno())
+
+
+def _resume_point(part: Path, origin: str, has_checksum: bool) -> tuple[int, dict[str, Any]]:
+    """Bytes of a part that may be kept, and what is known of the version they are of."""
+    note: dict[str, Any] = {}
+    try:
+        content = json.loads(_note_path(part).read_text(encoding="utf-8"))
+        if content["url"] == origin and str(content["version"]).isprintable():
+            note = content
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # without a note only a checksum tells
+    return (_size(part) if has_checksum or note.get("version") else 0), note
+
+
+def _extent(response: requests.Response) -> tuple[int, int | None, str | None]:
+    """Where a response starts, bytes of the complete file, and what identifies its version."""
+    headers = response.headers
+    etag = headers.get("ETag")
+    version = etag if etag and not etag.startswith("W/") else headers.get("Last-Modified")
+    if response.status_code != 206:
+        length = headers.get("Content-Length", "")
+        return 0, int(length) if length.isdecimal() else None, version
+    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
+    if match is None:
+        return -1, None, version
+    return int(match[1]), int(match[2]) if match[2].isdecimal() else None, version
+
+
+def _differs(note: dict[str, Any], total: int | None, version: str | None) -> bool:
+    """Whether a response is of another version than the part, as far as both are known."""
+    pairs = ((note.get("total"), total), (note.get("version"), version))
+    return any(None not in pair and pair[0] != pair[1] for pair in pairs)
+
+
+def _unreachable(url: str, part: Path, reason: str) -> DownloadError:
+    done = _size(part)
+    advice = f"{format_bytes(done)} are kept, run again to resume" if done else "try again later"
+    return DownloadError(
+        f"{display_source(url)} could not be downloaded: {reason}; {advice}.", code="unreachable"
+    )
+
+
+def _note_path(part: Path) -> Path:
+    return part.with_name(part.name + ".json")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0

@@ -1,0 +1,261 @@
+"""``deepmusic data list|download|get``: what they list, download, refuse and print."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from deepmusic.cli import data_download, deepmusic
+from deepmusic.datasets import REGISTRY, DatasetInfo
+
+CONTENTS = {"one": b"first" * 1000, "two": b"second"}
+CLIPS = {"000/000002.mp3": b"sound" * 100, "155/155320.mp3": b"other" * 100}
+
+
+def zipped() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in CLIPS.items():
+            archive.writestr(f"fma_small/{name}", content)
+    return buffer.getvalue()
+
+
+ARCHIVE = zipped()
+
+
+@pytest.fixture(autouse=True)
+def small_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, content in CONTENTS.items():
+        info = DatasetInfo(
+            name,
+            f"set {name}",
+            f"licence of {name}",
+            REGISTRY["jsb"].reference,
+            (f"https://host.invalid/{name}?key=secret",),
+            f"{name}/{name}.bin",
+            len(content),
+            f"sha256:{hashlib.sha256(content).hexdigest()}",
+        )
+        monkeypatch.setitem(REGISTRY, name, info)
+    small = replace(
+        REGISTRY["fma-small"],
+        urls=("http://host.invalid/fma_small.zip",),
+        size=len(ARCHIVE),
+        unpacked_size=1000,
+        checksum=f"sha1:{hashlib.sha1(ARCHIVE).hexdigest()}",
+    )
+    monkeypatch.setitem(REGISTRY, "fma-small", small)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "from"
+    folder.mkdir()
+    for name, content in CONTENTS.items():
+        (folder / f"{name}.bin").write_bytes(content)
+    (folder / "fma_small.zip").write_bytes(ARCHIVE)
+    return folder
+
+
+def invoke(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(deepmusic, ["data", *map(str, arguments)])
+
+
+def get(*arguments: str | Path) -> Result:
+    return invoke("get", "fma", "--subset", "small", *arguments)
+
+
+# --- list
+
+
+def test_the_list_is_for_people_and_for_programs() -> None:
+    text = invoke("list")
+    assert text.exit_code == 0
+    for name, info in REGISTRY.items():
+        for part in (name, info.licence, info.reference.homepage, info.reference.citation):
+            assert part in text.stdout
+    assert "size: about 23.6 GB, about 24.8 GB unpacked; 48.4 GB of disk" in text.stdout
+    rows = {row["name"]: row for row in json.loads(invoke("list", "--format", "json").stdout)}
+    assert list(rows) == list(REGISTRY)
+    assert len({tuple(row) for row in rows.values()}) == 1  # all have the same keys
+    large = rows["fma-large"]
+    assert (large["size"], large["size_is_exact"], large["tracks"]) == (100306112191, True, 106574)
+    assert large["checksum"] == "sha1:497109f4dd721066b5ce5e5f250ec604dc78939e"
+    assert large["bibtex"].startswith("@inproceedings{fma_dataset,")
+    assert large["state"] is None
+
+
+def test_the_list_shows_what_is_there(tmp_path: Path, source: Path) -> None:
+    to = tmp_path / "to"
+
+    def states() -> dict[str, str]:
+        rows = json.loads(invoke("list", "--format", "json", "--to", to).stdout)
+        return {row["name"]: row["state"] for row in rows}
+
+    assert set(states().values()) == {"missing"}
+    invoke("download", "one", "fma-small", "--to", to, "--from", source)
+    for name in ("fma_medium.zip.part", "fma_large.zip", "pop909/pop909_midi.tar.xz.source.part"):
+        (to / name).parent.mkdir(exist_ok=True)
+        (to / name).write_bytes(b"abc")
+    found = states()
+    assert found["one"] == found["fma-small"] == "complete"
+    assert found["pop909"] == found["fma-medium"] == "partly downloaded"
+    assert found["fma-large"] == "archive, not unpacked"
+    assert found["gtzan"] == "missing"
+    assert " state: archive, not unpacked\n" in invoke("list", "--to", to).stdout
+
+
+def test_what_to_cite_is_listed_once_each() -> None:
+    text = invoke("list", "--format", "bibtex").stdout
+    assert text.count("@") == text.count("\n\n@") + 1 == 6
+    assert text.count("{fma_dataset,") == 1
+
+
+# --- download
+
+
+@pytest.mark.parametrize("name", ["fma-small", "FMA_small.zip"])
+def test_an_audio_archive_is_unpacked(tmp_path: Path, source: Path, name: str) -> None:
+    to = tmp_path / "to"
+    first = invoke("download", name, "--to", to, "--from", source)
+    assert first.stdout == f"downloaded  {to}/fma_small\n"
+    assert first.stderr.startswith("fma-small: licence: chosen by each artist")
+    assert first.exit_code == 0
+    assert [path.name for path in to.iterdir()] == ["fma_small"]
+    assert (to / "fma_small" / "000" / "000002.mp3").read_bytes() == CLIPS["000/000002.mp3"]
+    again = invoke("download", name, "--to", to)
+    assert (again.exit_code, again.stdout) == (0, f"exists      {to}/fma_small\n")
+
+
+def test_an_audio_archive_may_stay_packed(tmp_path: Path, source: Path) -> None:
+    to = tmp_path / "to"
+    first = invoke("download", "fma-small", "--no-unpack", "--to", to, "--from", source)
+    assert (first.exit_code, first.stdout) == (0, f"downloaded  {to}/fma_small.zip\n")
+    later = invoke("download", "fma-small", "--to", to)
+    assert (later.exit_code, later.stdout) == (0, f"downloaded  {to}/fma_small\n")
+    assert sorted(path.name for path in to.iterdir()) == ["fma_small", "fma_small.zip"]
+
+
+def test_one_that_fails_does_not_stop_the_others(tmp_path: Path, source: Path) -> None:
+    (source / "one.bin").write_bytes(b"other")
+    result = invoke("download", "one", "two", "two", "--to", tmp_path / "to", "--from", source)
+    assert result.exit_code == 1
+    assert result.stdout == f"downloaded  {tmp_path}/to/two/two.bin\n"
+    first, second = result.stderr.splitlines()
+    assert first.startswith(f"one: {source}/one.bin is not the expected file: it has 5 bytes")
+    assert second == "two: licence: licence of two"
+
+
+def test_without_a_network_it_is_one_sentence(tmp_path: Path) -> None:
+    for result in (
+        invoke("download", "one", "--to", tmp_path / "to"),
+        get("--track", "2", "--to", tmp_path / "to"),
+    ):
+        assert result.exit_code == 1
+        assert "its host is unknown, or there is no network" in result.stderr
+        assert "secret" not in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+        assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["download", "one"], "Missing option '--to'"),
+        (["download", "--to", "x"], "Missing argument"),
+        (["download", "three", "--to", "x"], "no data set called 'three'; choose from fma-meta"),
+        (["download", "one", "--to", "x", "--from", "ftp://host/a"], "give an http(s) address"),
+        (["download", "one", "two", "--to", "x", "--from", "a.zip"], "one file for several"),
+        (["download", "one", "two", "--to", "x", "--from", "https://h/a"], "one file for several"),
+        (["get", "fma", "--to", "x"], "Missing option '--track'"),
+        (["get", "fma", "--track", "2"], "Missing option '--to'"),
+        (["get", "gtzan", "--track", "2", "--to", "x"], "'gtzan' is not"),
+        (["get", "fma", "--track", "1000000", "--to", "x"], "not in the range"),
+        (["get", "fma", "--track", "2", "--to", "x", "--from", "ftp://host/a"], "give an http(s)"),
+    ],
+)
+def test_wrong_usage_is_refused(arguments: list[str], message: str) -> None:
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize("target", ["fetch.fetch_dataset", "remote_zip.ZipReader.save"])
+def test_ctrl_c_says_how_to_resume(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"deepmusic.datasets.{target}", stop)
+    if "fetch" in target:
+        result = invoke("download", "one", "--to", tmp_path, "--from", source)
+    else:
+        result = get("--track", "2", "--to", tmp_path, "--from", source)
+    assert result.exit_code == 130
+    assert result.stderr == "Stopped; run the same command again to resume.\n"
+
+
+def test_progress_in_lines_and_as_a_bar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(data_download, "EVERY_S", 0.0)
+    with data_download.show_bytes("fma") as update:
+        update("downloading", 2_000_000_000, 6_000_000_000)
+        update("unpacking", 1, None)
+    assert capsys.readouterr().err.splitlines() == [
+        "fma: downloading, 2.0 GB of 6.0 GB",
+        "fma: unpacking, 1 byte",
+    ]
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with data_download.show_bytes("[bold]") as update:
+        for stage, done, total in (("a", 0, None), ("a", 10, 100), ("b", 0, 50), ("b", 50, 50)):
+            update(stage, done, total)
+
+
+# --- get
+
+
+@pytest.mark.parametrize("form", ["file", "folder"])
+def test_tracks_are_written_as_in_the_data_set(tmp_path: Path, source: Path, form: str) -> None:
+    archive, to = (source / "fma_small.zip" if form == "file" else source), tmp_path / "to"
+    wanted = ["--track", "2", "--track", "155320", "--track", "2", "--from", archive, "--to", to]
+    first = get(*wanted)
+    assert first.exit_code == 0
+    assert first.stdout == f"downloaded  {to}/000/000002.mp3\ndownloaded  {to}/155/155320.mp3\n"
+    assert first.stderr == ""
+    for name, content in CLIPS.items():
+        assert (to / name).read_bytes() == content
+    again = get(*wanted)
+    assert again.exit_code == 0
+    assert again.stdout == f"exists      {to}/000/000002.mp3\nexists      {to}/155/155320.mp3\n"
+
+
+def test_a_track_that_fails_does_not_stop_the_others(tmp_path: Path, source: Path) -> None:
+    to = tmp_path / "to"
+    (to / "000").mkdir(parents=True)
+    (to / "000" / "000002.mp3").write_bytes(b"mine")
+    result = get(*["--track", "2", "--track", "3", "--track", "155320"], "--to", to, "--from", source)
+    assert result.exit_code == 1
+    assert result.stdout == f"downloaded  {to}/155/155320.mp3\n"
+    first, second = result.stderr.splitlines()
+    assert first.startswith(f"track 2: {to}/000/000002.mp3 already exists, but is not ")
+    assert second.startswith("track 3: 'fma_small/000/000003.mp3' of ")
+    assert (to / "000" / "000002.mp3").read_bytes() == b"mine"
+
+
+def test_other_archives_are_one_sentence(tmp_path: Path, source: Path) -> None:
+    (source / "fma_small.zip").write_bytes(b"no archive")
+    result = get("--track", "2", "--to", tmp_path / "to", "--from", source)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"{source}/fma_small.zip is damaged, or not a zip")
+    result = get("--track", "2", "--to", tmp_path, "--from", tmp_path)
+    assert result.stderr.startswith(f"{tmp_path} does not hold the data set 'fma-small'")
+    assert len(result.stderr.splitlines()) == 1

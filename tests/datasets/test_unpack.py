@@ -1,0 +1,225 @@
+"""Unpacking: what is refused, and that no half folder ever has the final name."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import random
+import stat
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from deepmusic.datasets import ArchiveError, DownloadError, unpack, unpack_archive
+
+FILES = {
+    "set/README.txt": b"read me\n",
+    "set/000/000002.mp3": random.Random(0).randbytes(300_000),
+    "set/001/Dvořák ř.mp3": bytes(2_000_000),
+    "set/empty": b"",
+}
+
+
+def write_zip(path: Path, files: dict[str, bytes], method: int = zipfile.ZIP_BZIP2) -> Path:
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def write_tar(path: Path, files: dict[str, bytes], mode: str = "w:gz") -> Path:
+    with tarfile.open(path, mode) as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+WRITERS = {"zip": write_zip, "tar": write_tar}
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def refused(archive: Path, code: str, folder: str = "set") -> None:
+    """Assert a refusal in one sentence that leaves nothing behind."""
+    target = archive.parent / "to" / "out"
+    with pytest.raises(ArchiveError) as caught:
+        unpack_archive(archive, target, archive_folder=folder)
+    assert caught.value.code == code
+    assert str(caught.value).startswith(str(archive))
+    assert "\n" not in str(caught.value)
+    assert list(target.parent.iterdir()) == []
+    assert {path.name for path in archive.parent.iterdir()} == {archive.name, "to"}
+
+
+@pytest.mark.parametrize(
+    "archive",
+    [
+        *((write_zip, zipfile.ZIP_STORED), (write_zip, zipfile.ZIP_BZIP2)),
+        *((write_tar, mode) for mode in ("w", "w:gz", "w:bz2", "w:xz")),
+    ],
+)
+def test_an_archive_becomes_a_folder(tmp_path: Path, archive: tuple) -> None:
+    write, how = archive
+    path, progress = write(tmp_path / "a", {"other/x": b"x", "./y": b"y", **FILES}, how), []
+    (tmp_path / "to" / ".set.unpacking" / "leftover").mkdir(parents=True)  # of a killed call
+    unpack_archive(
+        path,
+        tmp_path / "to" / "set",
+        archive_folder="set",
+        on_progress=lambda *n: progress.append(n),
+    )
+    expected = {name.removeprefix("set/"): content for name, content in FILES.items()}
+    assert tree(tmp_path / "to" / "set") == expected
+    assert [path.name for path in (tmp_path / "to").iterdir()] == ["set"]
+    assert progress == sorted(progress)
+    unpack_archive(path, tmp_path / "all")
+    assert tree(tmp_path / "all") == {"other/x": b"x", "y": b"y", **FILES}
+    with pytest.raises(DownloadError, match="already exists"):
+        unpack_archive(path, tmp_path / "all")
+
+
+def test_what_was_read_only_can_be_moved_and_deleted(tmp_path: Path) -> None:
+    """FMA's archives have files 0444 in folders 0555."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name, mode in (("set/", 0o040555), ("set/a", 0o100444)):
+            info = zipfile.ZipInfo(name)
+            info.external_attr = mode << 16
+            archive.writestr(info, b"" if name.endswith("/") else b"a")
+    unpack_archive(tmp_path / "a.zip", tmp_path / "b", archive_folder="set")
+    (tmp_path / "b" / "a").write_text("changed")
+    (tmp_path / "b" / "new").write_text("")
+
+
+# --- refused
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../a",
+        "set/../../a",
+        "set/..",
+        "/etc/a",
+        "//host/a",
+        "C:/a",
+        "C:a",
+        "set\\..\\a",
+        "\\\\h\\a",
+    ],
+)
+def test_paths_that_lead_out_are_refused(tmp_path: Path, kind: str, name: str) -> None:
+    refused(WRITERS[kind](tmp_path / "a", {**FILES, name: b"bad"}), "unsafe")
+
+
+@pytest.mark.parametrize("mode", [stat.S_IFLNK, stat.S_IFCHR, stat.S_IFIFO, stat.S_IFSOCK])
+def test_links_and_devices_in_a_zip_are_refused(tmp_path: Path, mode: int) -> None:
+    info = zipfile.ZipInfo("set/a")
+    info.external_attr = (mode | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(info, b"/etc/passwd")
+    refused(tmp_path / "a.zip", "unsafe")
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE]
+)
+def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        member = tarfile.TarInfo("set/a")
+        member.type, member.linkname = kind, "../../etc/passwd"
+        archive.addfile(member)
+    refused(tmp_path / "a.tar", "unsafe")
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_bombs_are_refused(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = WRITERS[kind](tmp_path / "a", {"set/a": bytes(9_000_000), "set/b": bytes(9_000_000)})
+    refused(archive, "too_large")
+    monkeypatch.setattr(unpack, "ALWAYS_ALLOWED", 1 << 30)
+    monkeypatch.setattr(unpack, "MAX_MEMBERS", 1)
+    refused(archive, "too_large")
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+@pytest.mark.parametrize("fault", ["garbage", "cut", "flipped", "empty"])
+def test_damaged_archives_are_refused(tmp_path: Path, kind: str, fault: str) -> None:
+    archive = WRITERS[kind](tmp_path / "a", FILES)
+    content = bytearray(archive.read_bytes())
+    content[len(content) // 3] ^= fault == "flipped"
+    content = {"garbage": b"neither", "cut": content[:-3000], "empty": b""}.get(fault, content)
+    archive.write_bytes(content)
+    refused(archive, "damaged")
+
+
+def test_encrypted_members_other_folders_and_what_is_no_file(tmp_path: Path) -> None:
+    archive = write_zip(tmp_path / "a", FILES)
+    refused(archive, "layout", folder="other")
+    content = bytearray(archive.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    content[content.index(b"PK\x03\x04") + 6] |= 1
+    archive.write_bytes(content)
+    refused(archive, "damaged")
+    with pytest.raises(DownloadError, match="does not exist"):
+        unpack_archive(tmp_path / "none", tmp_path / "b")
+    with pytest.raises(DownloadError, match="is a folder"):
+        unpack_archive(tmp_path, tmp_path / "b")
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_full_disk_leaves_nothing(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    archive = WRITERS[kind](tmp_path / "a", FILES)
+    monkeypatch.setattr("shutil.copyfileobj", fail)
+    monkeypatch.setattr("tarfile.copyfileobj", fail)
+    with pytest.raises(DownloadError, match="could not be written: no space left") as caught:
+        unpack_archive(archive, tmp_path / "to" / "b")
+    assert caught.value.code == "disk"
+    assert list((tmp_path / "to").iterdir()) == []
+
+
+KILLED = """
+import sys
+from deepmusic.datasets import unpack_archive
+print("ready", flush=True)
+unpack_archive(*sys.argv[1:3])
+"""
+
+
+def test_killed_at_random_moments_no_half_folder_is_left(tmp_path: Path) -> None:
+    files = {f"{n:04d}": bytes([n % 256]) * 2000 for n in range(1500)}
+    archive, rng, kills = write_zip(tmp_path / "a", files), random.Random(3), 0
+    while kills < 4:
+        with subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(archive), str(tmp_path / "b")],
+            stdout=subprocess.PIPE,
+        ) as child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            time.sleep(0.2 * rng.random())
+            child.kill()
+        kills += child.returncode != 0
+        if (tmp_path / "b").exists():
+            assert tree(tmp_path / "b") == files
+            (tmp_path / "b").rename(tmp_path / f"done{len(list(tmp_path.iterdir()))}")
+    unpack_archive(archive, tmp_path / "b")
+    assert tree(tmp_path / "b") == files
+    assert not (tmp_path / ".b.unpacking").exists()
