@@ -242,7 +242,8 @@ def test_a_track_that_fails_does_not_stop_the_others(tmp_path: Path, source: Pat
     to = tmp_path / "to"
     (to / "000").mkdir(parents=True)
     (to / "000" / "000002.mp3").write_bytes(b"mine")
-    result = get(*["--track", "2", "--track", "3", "--track", "155320"], "--to", to, "--from", source)
+    tracks = ["--track", "2", "--track", "3", "--track", "155320"]
+    result = get(*tracks, "--to", to, "--from", source)
     assert result.exit_code == 1
     assert result.stdout == f"downloaded  {to}/155/155320.mp3\n"
     first, second = result.stderr.splitlines()

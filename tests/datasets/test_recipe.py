@@ -33,5 +33,5 @@ def test_the_recipe_works_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyP
         else:
             exec(code, names)
     assert names["dataset"].genres == ("blues", "rock")  # type: ignore[attr-defined]
-    fold = names["split"].fold  # type: ignore[attr-defined]
+    fold = names["fold"]  # type: ignore[attr-defined]
     assert sorted(fold.train + fold.validation + fold.test) == list(range(12))
