@@ -1,33 +1,30 @@
-"""What a file says about itself: read through FFmpeg, its genre written through mutagen.
+"""Tags of sound files: read through FFmpeg, the genre written through mutagen.
 
-Writing is careful with other people's libraries. A genre that is there stays there, unless it is
-ours by the log or the caller insists. The tag is changed in a copy, the sound of the copy is held
-against the original's packet by packet, the change is logged, and then the copy takes the name.
+Writing is careful with other people's libraries. An existing genre stays, unless the log says that
+we wrote it or the caller insists. The tag is changed in a copy, whose coded sound must equal the
+original's packet by packet; the change is logged, and then the copy replaces the file.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import av
 from av.container import InputContainer
 
 from deepmusic.audio.ffmpeg import open_container
 from deepmusic.audio.sources import SteadyFile, open_source
-from deepmusic.errors import AudioError, DataError, DeepMusicError
-from deepmusic.files import sync_folder, write_atomically
+from deepmusic.errors import AudioError, DeepMusicError, os_reason
+from deepmusic.files import write_atomically
+from deepmusic.store import Store
 from deepmusic.version import pip_install
-
-_NO_SOUND = "it is no sound file that can be read to its end"
 
 Genres = tuple[str, ...]
 Status = Literal["written", "planned", "same", "kept", "restored", "failed"]
@@ -35,7 +32,7 @@ Status = Literal["written", "planned", "same", "kept", "restored", "failed"]
 
 @dataclass(frozen=True)
 class Tags:
-    """What a file says about itself; None where it says nothing."""
+    """Tags of a file; None where there is none."""
 
     artist: str | None = None
     album: str | None = None
@@ -44,30 +41,30 @@ class Tags:
 
 
 def read_tags(path: str | os.PathLike[str]) -> Tags:
-    """Read the tags of a sound file; junk and unreadable files have none, and nothing raises.
+    """Read the tags of a sound file; unreadable files have none, and nothing raises.
 
     Args:
         path: the file; pipes, devices and folders are not opened.
 
     Returns:
-        The tags; the artist of the album stands in for a missing artist.
+        The tags; a missing artist is replaced by the artist of the album.
     """
     try:
         with open_source(path)[0] as file:
-            found = _metadata(file)
-    except Exception:  # FFmpeg meets anything here, and no tag is worth stopping for
+            tags = _metadata(file)
+    except Exception:  # FFmpeg may raise anything, and no tag is worth stopping for
         return Tags()
     return Tags(
-        artist=found.get("artist") or found.get("album_artist"),
-        album=found.get("album"),
-        title=found.get("title"),
-        genre=found.get("genre"),
+        artist=tags.get("artist") or tags.get("album_artist"),
+        album=tags.get("album"),
+        title=tags.get("title"),
+        genre=tags.get("genre"),
     )
 
 
 @dataclass(frozen=True)
 class TagChange:
-    """What became of the genre of one file.
+    """What happened to the genre of one file.
 
     Args:
         path: the file, as the caller named it.
@@ -85,89 +82,66 @@ class TagChange:
     reason: str | None = None
 
 
-class TagLog:
-    """The changes made to tags, one JSON line each, from which they can be undone.
+class LoggedChange(NamedTuple):
+    """One change of a file's genres, and whether the file had any tags before."""
 
-    A line is on the disk before the file it speaks of is changed. A line cut short by a kill is
-    passed over.
+    before: Genres
+    after: Genres
+    had_tags: bool
+
+
+class TagLog:
+    """The changes made to tags, from which they can be undone, in a SQLite store.
+
+    A change is on disk before the file is touched, and is removed after it was undone.
 
     Args:
-        path: the log; it need not exist yet.
+        path: the log; made by the first change.
 
     Raises:
-        DataError: the file cannot be read or is no such log.
+        DataError: the file is something else, or cannot be read.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._changes: dict[str, list[dict[str, Any]]] = {}  # by file, those not undone
-        for line in self._lines():
-            try:
-                change = json.loads(line)
-                self._take(
-                    {
-                        "path": str(change["path"]),
-                        "before": [str(genre) for genre in change["before"]],
-                        "after": [str(genre) for genre in change["after"]],
-                        "had_tags": bool(change["had_tags"]),
-                        "undone": bool(change["undone"]),
-                    }
-                )
-            except (ValueError, KeyError, TypeError) as error:
-                if line.endswith(b"\n"):
-                    raise DataError(f"{self.path} is no log of tag changes.") from error
+        self.files()
 
-    def last(self, path: str | os.PathLike[str]) -> dict[str, Any] | None:
-        """The latest change of a file that was not undone."""
-        changes = self._changes.get(os.path.realpath(path))
-        return changes[-1] if changes else None
+    def changes(self, path: str | os.PathLike[str]) -> list[LoggedChange]:
+        """The changes of a file that were not undone, oldest first."""
+        if not self.path.exists():
+            return []
+        with self._open() as store:
+            record = store.get(_key(path)) or {"changes": []}
+        return [
+            LoggedChange(tuple(before), tuple(after), had_tags)
+            for before, after, had_tags in record["changes"]
+        ]
 
     def files(self) -> list[str]:
         """Files with changes that were not undone, sorted."""
-        return sorted(path for path, changes in self._changes.items() if changes)
+        if not self.path.exists():
+            return []
+        with self._open() as store:
+            return sorted(record["path"] for _, record in store.items())
 
-    def append(
-        self, path: Path, before: Genres, after: Genres, *, had_tags: bool, undone: bool = False
-    ) -> None:
-        """Bring one change to the disk.
+    def set(self, path: str | os.PathLike[str], changes: list[LoggedChange]) -> None:
+        """Replace the changes of a file.
 
         Raises:
-            OSError: the log cannot be written.
+            DataError: the log cannot be written.
         """
-        change = {
-            "path": os.path.realpath(path),
-            "before": before,
-            "after": after,
-            "had_tags": had_tags,
-            "undone": undone,
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        is_new = not self.path.exists()
-        with open(self.path, "ab+") as file:
-            if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
-                file.truncate(file.tell() - len(self._lines()[-1]))
-            file.write(json.dumps(change).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        if is_new:
-            sync_folder(self.path.parent)
-        self._take(change)
+        with self._open() as store:
+            if changes:
+                store.put(_key(path), {"path": os.path.realpath(path), "changes": changes})
+            else:
+                store.delete(_key(path))
 
-    def _take(self, change: dict[str, Any]) -> None:
-        changes = self._changes.setdefault(change["path"], [])
-        if not change["undone"]:
-            changes.append(change)
-        elif changes:
-            changes.pop()
+    def _open(self) -> Store:
+        return Store(self.path, "tag changes")
 
-    def _lines(self) -> list[bytes]:
-        try:
-            return self.path.read_bytes().splitlines(keepends=True)
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise DataError(f"The log {self.path} cannot be read: {reason}.") from error
+
+def _key(path: str | os.PathLike[str]) -> str:
+    return os.fsencode(os.path.realpath(path)).hex()  # a path need not be valid text
 
 
 def write_genre(
@@ -180,19 +154,18 @@ def write_genre(
 ) -> TagChange:
     """Write the genre into a file's tags; its sound and its other tags stay as they are.
 
-    A genre that is there is left alone, unless ``overwrite`` is asked for or the log says that it
-    is ours. The file's permissions stay, its time of change becomes now, so that players and
-    backups see the new tag.
+    An existing genre is left alone, unless ``overwrite`` is set or the log says that we wrote it.
+    The file's permissions stay, its mtime becomes now, so that players and backups see the change.
 
     Args:
         path: the file; what mutagen can tag of mp3, flac, ogg, opus, m4a, wav, aiff, wma ...
         genre: one line of text.
         overwrite: whether to replace a genre that somebody else set.
-        dry_run: whether to say only what would be done.
-        log: where the change is written down first; without it there is no undoing.
+        dry_run: only report what would be done.
+        log: where the change is logged first; without it there is no undo.
 
     Returns:
-        What became of it; trouble with the file is told there, not raised.
+        What happened; trouble with the file is reported there, not raised.
 
     Raises:
         DeepMusicError: mutagen is not installed, or the genre is empty or of several lines.
@@ -201,131 +174,131 @@ def write_genre(
     if not genre.strip() or not genre.isprintable():
         raise DeepMusicError(f"A genre is one line of text; got {genre!r}.")
 
-    def change(tagged: Any) -> TagChange | Genres:
+    def decide(tagged: Any) -> TagChange | Genres:
         before, after = _genres(tagged), (genre,)
-        last = log.last(path) if log else None
-        is_ours = last is not None and before == tuple(last["after"])
-        # A genre may stand where mutagen does not look, such as in a WAV's INFO chunk.
-        elsewhere = () if before else tuple(filter(None, [read_tags(path).genre]))
+        logged = log.changes(path) if log else []
+        is_ours = bool(logged) and before == logged[-1].after
         if before == after:
             return TagChange(str(path), before, before, "same")
-        if (before or elsewhere) and not (overwrite or is_ours):
-            there = before or elsewhere
-            reason = f"its genre is set to {', '.join(there)!r} already"
-            return TagChange(str(path), there, there, "kept", reason)
+        # A genre may stand where mutagen does not look, such as in a WAV's INFO chunk.
+        present = before or tuple(filter(None, [read_tags(path).genre]))
+        if present and not (overwrite or is_ours):
+            reason = f"its genre is set to {', '.join(present)!r} already"
+            return TagChange(str(path), present, present, "kept", reason)
         return after
 
-    return _changed(Path(path), change, "written", dry_run=dry_run, log=log)
+    return _edit(Path(path), decide, "written", dry_run=dry_run, log=log)
 
 
 def undo(log: TagLog, *, dry_run: bool = False) -> list[TagChange]:
-    """Give files back the genres that they had before the changes in a log.
+    """Restore the genres that files had before the logged changes.
 
-    A file whose genre was changed by others since is left alone, and so told. What was undone is
-    logged as well: undoing twice does nothing.
+    A file whose genre was changed by others since is left alone and reported. Undoing twice does
+    nothing.
 
     Args:
         log: of the changes.
-        dry_run: whether to say only what would be done.
+        dry_run: only report what would be done.
 
     Returns:
-        One entry a file, sorted by path.
+        One entry per file, sorted by path.
 
     Raises:
         DeepMusicError: mutagen is not installed.
     """
     _need_mutagen()
-    return [_undone(path, log, dry_run) for path in log.files()]
+    return [_undo_file(path, log, dry_run) for path in log.files()]
 
 
-def _undone(path: str, log: TagLog, dry_run: bool) -> TagChange:
+def _undo_file(path: str, log: TagLog, dry_run: bool) -> TagChange:
     result = TagChange(path, (), (), "same")
-    while (last := log.last(path)) is not None:
+    changes = log.changes(path)
+    while changes:
+        logged = changes.pop()
 
-        def change(tagged: Any, last: dict[str, Any] = last) -> TagChange | Genres:
-            now, before = _genres(tagged), tuple(last["before"])
-            if now == before:  # the change was logged, then killed before it was made
+        def decide(tagged: Any, logged: LoggedChange = logged) -> TagChange | Genres:
+            now = _genres(tagged)
+            if now == logged.before:  # killed between the log and the change, or the undo
                 return TagChange(path, now, now, "same")
-            if now != tuple(last["after"]):
+            if now != logged.after:
                 reason = f"its genre was changed since, to {', '.join(now) or 'none'!r}"
                 return TagChange(path, now, now, "kept", reason)
-            return before
+            return logged.before
 
-        step = _changed(Path(path), change, "restored", dry_run=dry_run, log=log)
-        if step.status == "same" and not dry_run:
-            log.append(Path(path), step.before, step.after, had_tags=True, undone=True)
-        elif step.status != "same":
+        step = _edit(Path(path), decide, "restored", dry_run=dry_run, bare=not logged.had_tags)
+        if step.status != "same":
             first = result.before if result.status == "restored" else step.before
             result = TagChange(path, first, step.after, step.status, step.reason)
         if dry_run or step.status in ("kept", "failed"):
             break
+        log.set(path, changes)
     return result
 
 
-def _changed(
+def _edit(
     path: Path,
-    change: Callable[[Any], TagChange | Genres],
+    decide: Callable[[Any], TagChange | Genres],
     status: Status,
     *,
     dry_run: bool,
-    log: TagLog | None,
+    bare: bool = False,
+    log: TagLog | None = None,
 ) -> TagChange:
-    """Change the genre of one file as ``change`` says after a look at its tags."""
+    """Set the genres of one file to what ``decide`` returns for its tags.
+
+    The change goes into ``log`` before the file is touched; ``bare`` removes tags left empty.
+    """
     import mutagen
 
     try:
         with open_source(path)[0] as file:
-            # What FFmpeg does not take for sound never reaches mutagen, which goes by the name
-            # where files are named wrongly: so it is told the right one.
+            # Only what FFmpeg takes for sound reaches mutagen, which relies on the name where
+            # files are misnamed: so it gets the right one.
             with _opened(file, path.suffix) as container:
                 if not container.streams.audio:
-                    return _failed(path, "there is no sound track in it")
+                    raise AudioError("there is no sound track in it", code="no_sound_track")
                 name = f"sound.{container.format.name.split(',')[0]}"
             file.seek(0)
             tagged = mutagen.File(fileobj=file, filename=name)
             if tagged is None:
-                return _failed(path, "tags of this format cannot be written")
-            wanted = change(tagged)
-            if isinstance(wanted, TagChange):
-                return wanted
-            before, had_tags = _genres(tagged), tagged.tags is not None
+                raise DeepMusicError("tags of this format cannot be written")
+            after = decide(tagged)
+            if isinstance(after, TagChange):
+                return after
+            before = _genres(tagged)
             if dry_run:
-                return TagChange(str(path), before, wanted, "planned")
+                return TagChange(str(path), before, after, "planned")
             with tempfile.TemporaryFile(dir=path.parent) as copy:
                 file.seek(0)
                 shutil.copyfileobj(file, copy)
                 copy.seek(0)
-                last = log.last(path) if log else None
-                bare = status == "restored" and last is not None and not last["had_tags"]
-                _set_genres(mutagen.File(fileobj=copy, filename=name), wanted, copy, bare=bare)
+                _set_genres(mutagen.File(fileobj=copy, filename=name), after, copy, bare=bare)
                 if _sound(copy, path.suffix) != _sound(file, path.suffix):
-                    return _failed(path, "its sound would not survive the tag")
+                    raise DeepMusicError("its sound would not survive the tag")
                 if log is not None:
-                    undone = status == "restored"
-                    log.append(path, before, wanted, had_tags=had_tags, undone=undone)
+                    change = LoggedChange(before, after, had_tags=tagged.tags is not None)
+                    log.set(path, [*log.changes(path), change])
                 copy.seek(0)
                 with write_atomically(path, "wb") as out:
                     shutil.copyfileobj(copy, out)
-    except AudioError as error:
-        return _failed(path, _NO_SOUND if error.code == "not_audio" else str(error))
-    except av.FFmpegError:
-        return _failed(path, _NO_SOUND)
-    except DeepMusicError as error:
-        return _failed(path, str(error))
-    except OSError as error:
-        return _failed(path, (error.strerror or str(error)).lower())
-    except Exception as error:  # mutagen lets many kinds through on damaged files
-        return _failed(path, f"its tags cannot be changed: {str(error) or type(error).__name__}")
-    return TagChange(str(path), before, wanted, status)
+    except Exception as error:  # mutagen and FFmpeg raise many kinds on damaged files
+        return TagChange(str(path), (), (), "failed", _reason(error))
+    return TagChange(str(path), before, after, status)
 
 
-def _failed(path: Path, reason: str) -> TagChange:
-    return TagChange(str(path), (), (), "failed", reason)
+def _reason(error: Exception) -> str:
+    if isinstance(error, av.FFmpegError) or getattr(error, "code", "") == "not_audio":
+        return "it is not a sound file that can be read to its end"
+    if isinstance(error, DeepMusicError):
+        return str(error)
+    if isinstance(error, OSError):
+        return os_reason(error)
+    return f"its tags cannot be changed: {str(error) or type(error).__name__}"
 
 
 def _opened(file: BinaryIO, suffix: str) -> InputContainer:
     steady = SteadyFile(file)
-    steady.name = "sound" + suffix  # a temporary copy has no extension of its own
+    steady.name = "sound" + suffix  # a temporary copy has no extension
     return open_container(steady)
 
 

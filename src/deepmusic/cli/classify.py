@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from deepmusic.classifier.inference import Classifier
     from deepmusic.classifier.verdict import Verdict
 
-_DEFAULT_TAG_LOG = "deepmusic-tags.jsonl"
+_DEFAULT_TAG_LOG = "deepmusic-tags.db"
 
 
 @click.command(no_args_is_help=True)
