@@ -1,4 +1,4 @@
-"""What a place is taken for, and the data set that comes of it."""
+"""What kind of data set a path holds, and what is loaded from it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 from miniature_fma import make_miniature
 from miniature_gtzan import write_archive, write_gtzan
 
+from deepmusic.datasets import gtzan, load
 from deepmusic.datasets.fma_tables import find_fma
-from deepmusic.datasets.gtzan import fault_filtered_split
+from deepmusic.datasets.gtzan import fault_filtered_split, find_gtzan
 from deepmusic.datasets.load import detect_kind, load_dataset
 from deepmusic.errors import DataError
 
 
-def own_folder(root: Path) -> Path:
+def make_folder(root: Path) -> Path:
     for genre in ("rock", "jazz"):
         for number in range(2):
             file = root / genre / f"{number}.mp3"
@@ -28,8 +29,8 @@ def own_folder(root: Path) -> Path:
     return root
 
 
-def test_ones_own_folder_with_and_without_a_table(tmp_path: Path) -> None:
-    own_folder(tmp_path)
+def test_a_folder_with_and_without_a_table(tmp_path: Path) -> None:
+    make_folder(tmp_path)
     loaded = load_dataset(tmp_path)
     assert (loaded.kind, len(loaded.dataset.tracks)) == ("folder", 4)
     assert "folder of genres." in loaded.about
@@ -45,8 +46,8 @@ def test_ones_own_folder_with_and_without_a_table(tmp_path: Path) -> None:
         loaded.official_split()
 
 
-def test_a_csv_anywhere(tmp_path: Path) -> None:
-    own_folder(tmp_path / "music")
+def test_a_csv(tmp_path: Path) -> None:
+    make_folder(tmp_path / "music")
     file = tmp_path / "list.csv"
     file.write_text("path,genre,artist\nmusic/rock/0.mp3,metal,Ann\nmusic/jazz/1.mp3,bop,Bob\n")
     loaded = load_dataset(file)
@@ -59,11 +60,20 @@ def test_a_csv_anywhere(tmp_path: Path) -> None:
         load_dataset(file, table=file)
 
 
-def test_gtzan_and_its_official_split(tmp_path: Path) -> None:
+def test_gtzan_and_its_official_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    searches: list[Path] = []
+
+    def find(path: Path) -> Path | None:
+        searches.append(path)
+        return find_gtzan(path)
+
+    for module in (load, gtzan):
+        monkeypatch.setattr(module, "find_gtzan", find)
     write_gtzan(tmp_path, folder="Data/genres_original")
     loaded = load_dataset(tmp_path)
     assert loaded.kind == "gtzan"
     assert "loaded as GTZAN, since its clips are in" in loaded.about
+    assert len(searches) == 1
     assert loaded.official_split() == fault_filtered_split(loaded.dataset)
     forced = load_dataset(tmp_path / "Data" / "genres_original", kind="folder")
     assert forced.kind == "folder"
@@ -87,7 +97,7 @@ def test_fma_and_its_official_split(tmp_path: Path) -> None:
         load_dataset(mini.audio, kind="fma")
 
 
-def test_tables_of_fma_are_told_from_ones_own(tmp_path: Path) -> None:
+def test_your_own_table_is_not_taken_for_fma(tmp_path: Path) -> None:
     mini = make_miniature(tmp_path / "fma", audio=False, zips=True)
     metadata = tmp_path / "fma" / "fma_metadata"
     archive = mini.metadata_zip
@@ -96,13 +106,13 @@ def test_tables_of_fma_are_told_from_ones_own(tmp_path: Path) -> None:
     assert detect_kind(archive) == "fma"
     shutil.rmtree(metadata)
     assert find_fma(tmp_path / "fma") == archive
-    own_folder(tmp_path / "own")
+    make_folder(tmp_path / "own")
     (tmp_path / "own" / "tracks.csv").write_text("path,album,artist\nrock/1.mp3,One,Ann\n")
     assert find_fma(tmp_path / "own") is None
     assert detect_kind(tmp_path / "own") == "folder"
 
 
-def test_archives_and_missing_places_are_a_sentence(tmp_path: Path) -> None:
+def test_archives_and_missing_paths_are_refused(tmp_path: Path) -> None:
     archive = write_archive(tmp_path, write_gtzan(tmp_path / "g", names=["blues.00000"]))
     with pytest.raises(DataError, match="deepmusic data download gtzan"):
         load_dataset(archive)
@@ -113,5 +123,5 @@ def test_archives_and_missing_places_are_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         load_dataset(tmp_path / "gone")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no sound files"):
+    with pytest.raises(DataError, match="holds no audio files"):
         load_dataset(tmp_path / "empty")

@@ -267,15 +267,15 @@ def test_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     fma = make_told(tmp_path / "fma")
     taken = fma.features
     here = fma.subset("medium").index[4]
-    fma.__dict__["features"] = taken.drop(index=here)
+    fma._frames["features"] = taken.drop(index=here)
     with pytest.raises(
         DataError, match=f"lacks 1 tracks of the medium subset, the first is {here}"
     ):
         reproduce(fma, tmp_path / "out", sets=["zcr"], models=["lr"])
-    fma.__dict__["features"] = taken.drop(columns=[("zcr", "std", "01")])
+    fma._frames["features"] = taken.drop(columns=[("zcr", "std", "01")])
     with pytest.raises(DataError, match="lacks columns"):
         reproduce(fma, tmp_path / "out", sets=["zcr"], models=["lr"])
-    fma.__dict__["features"] = taken
+    fma._frames["features"] = taken
     sides = fma.tracks["set", "split"]
     fma.tracks["set", "split"] = "training"
     with pytest.raises(DataError, match="no test tracks"):
@@ -291,7 +291,7 @@ def test_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 def test_columns_in_another_order_are_the_same_table(told: Fma, tmp_path: Path) -> None:
     turned = read_fma(told.root.parent)
-    turned.__dict__["features"] = told.features.iloc[::-1, ::-1]
+    turned._frames["features"] = told.features.iloc[::-1, ::-1]
     one, other = (
         reproduce(fma, tmp_path / name, sets=["mfcc"], models=["lr", "svm"]).cells
         for fma, name in ((told, "one"), (turned, "other"))

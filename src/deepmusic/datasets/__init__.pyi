@@ -15,7 +15,6 @@ from .download import DownloadError as DownloadError, download_file as download_
 from .fetch import fetch_dataset as fetch_dataset
 from .fma import (
     Fma as Fma,
-    GenreLabels as GenreLabels,
     read_fma as read_fma,
 )
 from .fma_clips import BAD_CLIPS as BAD_CLIPS, BadClip as BadClip

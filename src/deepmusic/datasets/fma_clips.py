@@ -1,15 +1,13 @@
 """Clips of the Free Music Archive that are known to hold less sound than they should.
 
-They are cut from the middle by the length that the archive's site gave; where that was wrong, the
-cut began near the end of the music or after it. The lists are those of FMA's makers (wiki of
-github.com/mdeff/fma) and their users. Full-length tracks (``fma_full``) are not concerned.
+Clips are cut from the middle of a track by the length that the archive's site gave; where that was
+wrong, the cut began near the end of the music or after it. The lists are those of FMA's authors
+(wiki of github.com/mdeff/fma) and their users. Full-length tracks (``fma_full``) are not affected.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 
 @dataclass(frozen=True)
@@ -19,8 +17,8 @@ class BadClip:
     Args:
         track: its number.
         subset: the smallest subset that it is in.
-        code: ``"no_sound"``, ``"short"``, or ``"near_silent"``, which is a fault of the music
-            rather than of the file.
+        code: ``"no_sound"``, ``"short"``, or ``"near_silent"``, which is a property of the music
+            rather than a fault of the file.
         message: one sentence for a person.
     """
 
@@ -31,7 +29,7 @@ class BadClip:
 
     @property
     def is_left_out(self) -> bool:
-        """Whether data sets leave it out by themselves; near-silent ones stay."""
+        """Whether data sets leave it out by default; near-silent clips stay."""
         return self.code != "near_silent"
 
 
@@ -47,27 +45,20 @@ _SHORT_S = {
 }
 _NEAR_SILENT = {"small": (107535, 110736, 119979), "medium": (130169,)}
 
-
-def _known() -> dict[int, BadClip]:
-    found = [
-        BadClip(track, subset, "no_sound", f"The clip of track {track} holds no sound.")
-        for subset, tracks in _NO_SOUND.items()
-        for track in tracks
-    ]
-    found += [
-        BadClip(
-            track, subset, "short", f"The clip of track {track} holds {seconds:g} s instead of 30."
-        )
-        for subset, lengths in _SHORT_S.items()
-        for track, seconds in lengths.items()
-    ]
-    found += [
-        BadClip(track, subset, "near_silent", f"The clip of track {track} is all but silent.")
-        for subset, tracks in _NEAR_SILENT.items()
-        for track in tracks
-    ]
-    return {clip.track: clip for clip in sorted(found, key=lambda clip: clip.track)}
-
-
-BAD_CLIPS: Mapping[int, BadClip] = MappingProxyType(_known())
+_FAULTS = [
+    (track, subset, "no_sound", f"The clip of track {track} holds no sound.")
+    for subset, tracks in _NO_SOUND.items()
+    for track in tracks
+]
+_FAULTS += [
+    (track, subset, "short", f"The clip of track {track} holds {seconds:g} s instead of 30.")
+    for subset, lengths in _SHORT_S.items()
+    for track, seconds in lengths.items()
+]
+_FAULTS += [
+    (track, subset, "near_silent", f"The clip of track {track} is almost silent.")
+    for subset, tracks in _NEAR_SILENT.items()
+    for track in tracks
+]
+BAD_CLIPS = {fault[0]: BadClip(*fault) for fault in sorted(_FAULTS)}
 """The clips with known faults, by number of the track."""

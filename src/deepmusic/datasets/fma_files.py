@@ -1,92 +1,75 @@
-"""The files of FMA on the disk: where a track lies, and which bytes it should have."""
+"""The files of FMA on disk: the path of a track, and the checksums that each archive holds."""
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
-import stat
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from deepmusic.datasets.folder import Problem
-from deepmusic.errors import DataError
+from deepmusic.datasets.folder import OnProgress, Problem, Track, file_hash, map_threads
+from deepmusic.errors import DataError, os_reason
 
 CHECKSUMS = "checksums"
-"""The list of SHA-1 that each archive of FMA holds."""
+"""The name of the list of SHA-1 in each archive."""
 
 _LINE = re.compile(r"([0-9a-f]{40})  (\S.*)", re.IGNORECASE)
 
 
 def track_path(track: int) -> str:
-    """Where the mp3 of a track lies in the folder of any subset.
+    """The path of a track's mp3 in the folder of any subset.
 
     Example:
         >>> track_path(2)
         '000/000002.mp3'
     """
     if not 0 <= track <= 999_999:
-        raise DataError(f"The numbers of tracks go from 0 to 999,999; got {track}.")
-    name = f"{track:06d}"
-    return f"{name[:3]}/{name}.mp3"
+        raise DataError(f"Track numbers range from 0 to 999,999; got {track}.")
+    return f"{track // 1000:03d}/{track:06d}.mp3"
 
 
-def read_checksums(path: Path) -> dict[str, str]:
-    """SHA-1 of each file, by its path, from the list that the archives hold."""
+def read_checksums(folder: Path) -> dict[str, str]:
+    """The SHA-1 of each file by its path, as listed in a folder; empty if it has no list."""
+    path = folder / CHECKSUMS
     try:
         if not path.is_file():
             return {}
         with open(path, encoding="utf-8", errors="replace") as file:
             matches = [_LINE.fullmatch(line.rstrip("\r\n")) for line in file]
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise DataError(f"{path} cannot be read: {reason}.") from error
+        raise DataError(f"{path} cannot be read: {os_reason(error)}.") from error
     return {match[2].removeprefix("./"): match[1].lower() for match in matches if match}
 
 
-def file_checksum(path: Path, name: str) -> str | None:
-    """What a list of checksums says of one file, if the list is there and does."""
-    return read_checksums(path).get(name)
+def hash_tracks(
+    folder: Path,
+    tracks: Sequence[Track],
+    checksums: Mapping[str, str],
+    *,
+    verify: bool = False,
+    workers: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> Iterator[Track | Problem]:
+    """The tracks with the SHA-1 of their files, or what is wrong with those.
 
+    Args:
+        folder: what the paths of the tracks are relative to.
+        tracks: without hashes.
+        checksums: of :func:`read_checksums`; files that are listed are not read.
+        verify: whether to read and compare them nevertheless.
+        workers: files read at a time; by default as many as there are cores, at most 8.
+        on_progress: called in this thread with the files done and the number of files.
+    """
 
-def hash_files(
-    files: Sequence[tuple[Path, str, str | None]],
-    verify: bool,
-    workers: int | None,
-    on_progress: Callable[[int, int], object] | None,
-) -> Iterator[str | Problem]:
-    """The SHA-1 of each file, or what is wrong with it; ``files`` have path, name, known SHA-1."""
-    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
-        try:
-            found = pool.map(lambda file: _hash(*file, verify=verify), files)
-            for done, result in enumerate(found, start=1):
-                if on_progress is not None:
-                    on_progress(done, len(files))
-                yield result
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    def read(track: Track) -> Track | Problem:
+        known = checksums.get(track.path)
+        reuse = None if verify else known
+        digest = file_hash(folder / track.path, track.path, algorithm="sha1", known=reuse)
+        if isinstance(digest, Problem):
+            return digest
+        if known is not None and digest != known:
+            message = f"{track.path!r} does not match {CHECKSUMS!r}; unpack it again."
+            return Problem(track.path, "changed", message)
+        return replace(track, content_hash=digest)
 
-
-def _hash(file: Path, path: str, known: str | None, *, verify: bool) -> str | Problem:
-    try:
-        state = os.stat(file)
-        if not stat.S_ISREG(state.st_mode):
-            return Problem(path, "not_a_file", f"{path!r} is not a file; unpack the archive again.")
-        if state.st_size == 0:
-            message = f"{path!r} is empty (0 bytes); unpack the archive again."
-            return Problem(path, "empty", message)
-        if known is not None and not verify:
-            return known
-        with open(file, "rb", buffering=0) as opened:
-            found = hashlib.file_digest(opened, "sha1").hexdigest()
-    except FileNotFoundError:
-        return Problem(path, "missing", f"{path!r} is not in the folder.")
-    except OSError as error:
-        code = "permission" if isinstance(error, PermissionError) else "unreadable"
-        reason = (error.strerror or str(error)).lower()
-        return Problem(path, code, f"{path!r} cannot be read: {reason}.")
-    if known is not None and found != known:
-        message = f"{path!r} is not what it was when {CHECKSUMS!r} was written; unpack it again."
-        return Problem(path, "changed", message)
-    return found
+    return map_threads(read, tracks, workers=workers, on_progress=on_progress)

@@ -1,4 +1,4 @@
-"""How each table of ``fma_metadata`` is laid out, and what its columns hold."""
+"""The layout of the tables of ``fma_metadata``, and the types of their columns."""
 
 from __future__ import annotations
 
@@ -7,52 +7,49 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SUBSETS = ("small", "medium", "large")
-"""The subsets that a track may be the smallest of, in ascending order."""
+"""The values of ``set/subset``, the smallest subset that a track is in, in ascending order."""
 SPLITS = ("training", "validation", "test")
 
 
 @dataclass(frozen=True)
-class Form:
-    """How a table is laid out.
+class TableSchema:
+    """The layout of a table.
 
     Args:
         index: the name of its first column.
-        levels: lines of header; where there are several, one more line names the index.
-        columns: how many it has beside the index; 0 where that is not checked.
-        needed: columns that it is known by.
-        lists: columns of Python lists, and of what.
+        levels: header lines; if there are several, one more line names the index.
+        columns: how many it has beside the index; 0 if that is not checked.
+        required: some columns that identify it.
+        lists: columns of Python lists, with the type of their items.
         dates: columns of dates.
-        categories: columns of few different texts.
-        ordered: categories that have an order, and it.
-        choices: columns that hold no other texts than these.
+        categories: columns with few different texts.
+        choices: columns with exactly these texts.
     """
 
     index: str
     levels: int = 1
     columns: int = 0
-    needed: tuple[Any, ...] = ()
-    lists: tuple[tuple[Any, type], ...] = ()
+    required: tuple[Any, ...] = ()
+    lists: Mapping[Any, type] = field(default_factory=dict)
     dates: tuple[Any, ...] = ()
     categories: tuple[Any, ...] = ()
-    ordered: Mapping[Any, Sequence[str]] = field(default_factory=dict)
     choices: Mapping[Any, Sequence[str]] = field(default_factory=dict)
 
 
-_SUBSET, _SPLIT = ("set", "subset"), ("set", "split")
-
-FORMS = {
-    "tracks": Form(
+SCHEMAS = {
+    "tracks": TableSchema(
         "track_id",
         2,
         52,
-        (
-            _SUBSET, _SPLIT, ("track", "genre_top"), ("track", "genres"), ("track", "genres_all"),
-            ("track", "title"), ("artist", "id"), ("artist", "name"), ("album", "title"),
+        required=(
+            ("set", "subset"), ("set", "split"), ("track", "genre_top"), ("track", "genres"),
+            ("track", "genres_all"), ("track", "title"), ("artist", "id"), ("artist", "name"),
+            ("album", "title"),
         ),
-        lists=(
-            (("track", "tags"), str), (("album", "tags"), str), (("artist", "tags"), str),
-            (("track", "genres"), int), (("track", "genres_all"), int),
-        ),
+        lists={
+            ("track", "tags"): str, ("album", "tags"): str, ("artist", "tags"): str,
+            ("track", "genres"): int, ("track", "genres_all"): int,
+        },
         dates=(
             ("track", "date_created"), ("track", "date_recorded"),
             ("album", "date_created"), ("album", "date_released"),
@@ -63,16 +60,15 @@ FORMS = {
             ("track", "genre_top"), ("track", "license"), ("album", "type"),
             ("album", "information"), ("artist", "bio"),
         ),
-        ordered={_SUBSET: SUBSETS},
-        choices={_SUBSET: SUBSETS, _SPLIT: SPLITS},
+        choices={("set", "subset"): SUBSETS, ("set", "split"): SPLITS},
     ),
-    "genres": Form("genre_id", 1, 4, ("#tracks", "parent", "title", "top_level")),
-    "features": Form("track_id", 3, 518, (("mfcc", "mean", "01"), ("zcr", "std", "01"))),
-    "echonest": Form("track_id", 3, 249, (("echonest", "audio_features", "tempo"),)),
-    "raw_echonest": Form("track_id", 3, 249, (("echonest", "audio_features", "tempo"),)),
-    "raw_tracks": Form("track_id", needed=("track_title", "track_genres", "artist_id")),
-    "raw_albums": Form("album_id", needed=("album_title",)),
-    "raw_artists": Form("artist_id", needed=("artist_name",)),
-    "raw_genres": Form("genre_id", needed=("genre_title", "genre_parent_id")),
+    "genres": TableSchema("genre_id", 1, 4, ("#tracks", "parent", "title", "top_level")),
+    "features": TableSchema("track_id", 3, 518, (("mfcc", "mean", "01"), ("zcr", "std", "01"))),
+    "echonest": TableSchema("track_id", 3, 249, (("echonest", "audio_features", "tempo"),)),
+    "raw_echonest": TableSchema("track_id", 3, 249, (("echonest", "audio_features", "tempo"),)),
+    "raw_tracks": TableSchema("track_id", required=("track_title", "track_genres", "artist_id")),
+    "raw_albums": TableSchema("album_id", required=("album_title",)),
+    "raw_artists": TableSchema("artist_id", required=("artist_name",)),
+    "raw_genres": TableSchema("genre_id", required=("genre_title", "genre_parent_id")),
 }  # fmt: skip
-"""The tables of ``fma_metadata``, each in a file of its name and ``.csv``."""
+"""The tables of ``fma_metadata``, each in a file of its name with the extension ``.csv``."""

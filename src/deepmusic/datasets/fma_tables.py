@@ -1,360 +1,237 @@
-"""The tables of ``fma_metadata`` as pandas frames, read from CSV once and from Parquet afterwards.
+"""The tables of ``fma_metadata`` as pandas frames: from CSV once, afterwards from Parquet.
 
-The frames are what the loader of FMA's makers gives (github.com/mdeff/fma, ``utils.load``): the
-same columns in levels, the same types, dates, categories, and lists. CSV is slow to
-read; so each table is kept as Parquet, with the size and the time of the CSV it was made from, and
-is read anew when they change.
+The frames equal those of the loader of FMA's authors (github.com/mdeff/fma, ``utils.load``): the
+same column levels, types, dates, categories and lists. CSV is slow to read, so each table is cached
+as Parquet together with what identifies its CSV, and is read again when that changes.
 """
 
 from __future__ import annotations
 
 import ast
-import csv
 import hashlib
-import io
 import lzma
 import os
-import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
-from deepmusic.datasets.fma_files import CHECKSUMS, file_checksum
-from deepmusic.datasets.fma_parquet import read_kept, write_kept
-from deepmusic.datasets.fma_schema import FORMS, Form
-from deepmusic.errors import DataError, DeepMusicError
+from deepmusic.datasets.fma_files import CHECKSUMS, read_checksums
+from deepmusic.datasets.fma_schema import SCHEMAS, SUBSETS, TableSchema
+from deepmusic.errors import DataError, DeepMusicError, os_reason
+from deepmusic.files import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_CACHE = ".deepmusic"
-_LARGEST_BYTES = 8 << 30  # features.csv, the largest, has 0.95 GB
-# bzip2 packs the published tables to a tenth or so, and long runs of one byte to a millionth
-_BOMB_RATIO, _BOMB_BYTES = 1000, 64 << 20
+_ARCHIVE = "fma_metadata.zip"
 _DAMAGE = (
     ValueError,  # of pandas: ParserError, EmptyDataError, UnicodeDecodeError
-    OSError,
     EOFError,
     RuntimeError,
     NotImplementedError,
-    csv.Error,
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,
 )
 
 
-class Tables:
-    """Where the tables are, and how one is read.
-
-    Args:
-        place: the folder that holds them, or the zip archive.
-        cache: folder for Parquet files; by default ``.deepmusic`` beside the tables.
-    """
-
-    def __init__(self, place: Path, cache: Path | None = None) -> None:
-        self.place = place
-        self.is_packed = place.is_file()
-        beside = place.parent if self.is_packed else place
-        self.cache = beside / _CACHE if cache is None else cache
-        self.notes: list[str] = []
-
-    def read(self, name: str) -> pd.DataFrame:
-        """A table as a frame.
-
-        Raises:
-            DataError: it is missing, damaged, or another table.
-        """
-        shown = self._shown(name)
-        with _disk_errors(shown):
-            source = self._source(name)
-            kept = self.cache / f"{name}.parquet"
-            frame = read_kept(kept, name, FORMS[name], source)
-            if frame is None:
-                frame = self._read_csv(name)
-                self._keep(kept, name, frame, source)
-        return frame
-
-    def _shown(self, name: str) -> str:
-        return f"{name}.csv in {self.place}" if self.is_packed else str(self.place / f"{name}.csv")
-
-    def _keep(self, path: Path, name: str, frame: pd.DataFrame, source: dict[str, int]) -> None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_kept(path, name, frame, FORMS[name], source)
-        except (DeepMusicError, OSError) as error:
-            reason = (
-                f"{path.parent} could not be made: {(error.strerror or str(error)).lower()}."
-                if isinstance(error, OSError)
-                else str(error)
-            )
-            self.notes.append(
-                f"{name}.csv is read anew each time, which is slow, for a faster copy could not "
-                f"be kept: {reason} Give read_fma another folder to keep it in: cache='FOLDER'."
-            )
-
-    def _source(self, name: str) -> dict[str, int]:
-        """By what a change of the CSV is noticed."""
-        if self.is_packed:
-            with self._archive() as archive:
-                member = self._member(archive, name)
-                return {"size": member.file_size, "crc": member.CRC}
-        state = os.stat(self._csv(name))
-        return {"size": state.st_size, "mtime_ns": state.st_mtime_ns}
-
-    def _csv(self, name: str) -> Path:
-        path = self.place / f"{name}.csv"
-        if not path.exists():
-            raise DataError(f"{path} is missing; unpack all of fma_metadata.zip.")
-        if not path.is_file():
-            raise DataError(f"{path} is not a file; unpack fma_metadata.zip again.")
-        return path
-
-    @contextmanager
-    def _archive(self) -> Iterator[zipfile.ZipFile]:
-        try:
-            archive = zipfile.ZipFile(self.place)
-        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-            raise DataError(
-                f"{self.place} is no zip archive, or the end of it is missing ({_said(error)}); "
-                "give fma_metadata.zip, or download it again."
-            ) from error
-        with archive:
-            yield archive
-
-    def _member(self, archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
-        """The one entry of an archive that is a table; oddities are refused."""
-        file = f"{name}.csv"
-        found = [
-            entry
-            for entry in archive.infolist()
-            if entry.filename == file or entry.filename.endswith(f"/{file}")
-        ]
-        found = [entry for entry in found if entry.filename.count("/") <= 1] or found
-        if not found:
-            raise DataError(f"{self.place} holds no {file}; give fma_metadata.zip.")
-        entry = found[0]
-        kind = stat.S_IFMT(entry.external_attr >> 16)
-        parts = entry.filename.split("/")
-        if len(found) > 1:
-            fault = f"holds {file} {len(found)} times"
-        elif entry.filename.startswith("/") or ".." in parts or len(parts) > 2:
-            fault = f"holds {file} under the name {entry.filename!r}"
-        elif kind not in (0, stat.S_IFREG) or entry.is_dir():
-            fault = f"holds a link or a device as {file}"
-        elif entry.flag_bits & 1:
-            fault = f"holds {file} behind a password"
-        elif entry.file_size > _LARGEST_BYTES or (
-            entry.file_size > _BOMB_BYTES
-            and entry.file_size > _BOMB_RATIO * max(entry.compress_size, 1)
-        ):
-            fault = f"holds a {file} that grows to {entry.file_size:,} bytes"
-        else:
-            return entry
-        raise DataError(f"{self.place} {fault}, which is not fma_metadata.zip as published.")
-
-    @contextmanager
-    def _open(self, name: str) -> Iterator[IO[bytes]]:
-        if self.is_packed:
-            with self._archive() as archive, archive.open(self._member(archive, name)) as file:
-                yield file
-        else:
-            with open(self._csv(name), "rb") as file:
-                yield file
-
-    def _read_csv(self, name: str) -> pd.DataFrame:
-        form, shown = FORMS[name], self._shown(name)
-        try:
-            with self._open(name) as file:
-                _check_header(file, form, name, shown)
-            if not self.is_packed:  # an archive has a checksum of its own
-                self._check_whole(name)
-            with self._open(name) as file:
-                return _parse(file, form, name, shown)
-        except _DAMAGE as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise
-            raise _damaged(shown, _said(error)) from error
-
-    def _check_whole(self, name: str) -> None:
-        """Refuse a file that is cut short, or, where its checksum is known, is another."""
-        path = self._csv(name)
-        with open(path, "rb") as file:
-            file.seek(max(0, path.stat().st_size - 1))
-            if file.read() not in (b"\n", b"\r"):
-                raise _damaged(str(path), "it ends in the middle of a line")
-            known = file_checksum(self.place / CHECKSUMS, path.name)
-            if known is not None:
-                file.seek(0)
-                if hashlib.file_digest(file, "sha1").hexdigest() != known:
-                    raise DataError(
-                        f"{path} is not what it was when {self.place / CHECKSUMS} was written; "
-                        "unpack fma_metadata.zip again, or, if you changed it yourself, remove "
-                        "its line there."
-                    )
-
-
 def find_fma(path: str | os.PathLike[str]) -> Path | None:
-    """The folder or the archive of FMA's tables, at or below a path; None where there is none.
+    """The folder or the archive of FMA's tables, at or below a path; None if there is none.
 
-    Your own table is also called ``tracks.csv``: that of FMA begins with two lines of groups and
-    names.
+    Your own table is called ``tracks.csv``, too: FMA's begins with two lines of column names.
     """
     path = Path(path)
     for folder in (path, path / "fma_metadata"):
+        if os.path.isfile(folder / "raw_tracks.csv"):
+            return folder
         try:
             with open(folder / "tracks.csv", encoding="utf-8", errors="replace") as file:
                 if file.readline(4096).startswith(",album,"):
                     return folder
         except (OSError, ValueError):
             continue
-    for archive in (path, path / "fma_metadata.zip"):
-        if archive.name == "fma_metadata.zip" and archive.is_file():
+    for archive in (path, path / _ARCHIVE):
+        if archive.name == _ARCHIVE and os.path.isfile(archive):
             return archive
     return None
 
 
-def find_tables(root: Path, cache: Path | None = None) -> Tables:
-    """The tables in a folder: in ``fma_metadata``, in the folder itself, or in the archive.
+class FmaTables:
+    """The tables at a path, and how one is read.
 
     Args:
-        root: such a folder, or the archive.
-        cache: see :class:`Tables`.
-
-    Raises:
-        DataError: there are none.
+        path: the folder that holds them, or the zip archive.
+        cache: folder for Parquet files; by default ``.deepmusic`` beside the tables.
     """
-    with _disk_errors(str(root)):
+
+    def __init__(self, path: Path, cache: Path | None = None) -> None:
+        self.path = path
+        folder = path.parent if path.is_file() else path
+        self.cache = folder / ".deepmusic" if cache is None else cache
+        self.notes: list[str] = []
+
+    def read(self, name: str) -> pd.DataFrame:
+        """A table as a frame.
+
+        Args:
+            name: a key of :data:`~deepmusic.datasets.fma_schema.SCHEMAS`.
+
+        Raises:
+            DataError: it is missing, damaged, or not that table.
+        """
+        schema, cached = SCHEMAS[name], self.cache / f"{name}.parquet"
         try:
-            state = os.stat(root)
-        except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+            with self._open(name) as (file, version):
+                frame = _read_parquet(cached, schema, version)
+                if frame is None:
+                    if not self.path.is_file():  # an archive checks its content by itself
+                        _check_whole(file, self.path / f"{name}.csv")
+                    frame = _parse(file, name, schema)
+                    self._write_parquet(cached, frame, version)
+                return frame
+        except FileNotFoundError as error:
             raise DataError(
-                f"{root} does not exist; name the folder that holds fma_metadata."
+                f"{name}.csv is missing in {self.path}; unpack all of fma_metadata.zip."
             ) from error
-        if stat.S_ISREG(state.st_mode):
-            if not zipfile.is_zipfile(root):
+        except (OSError, *_DAMAGE) as error:
+            if isinstance(error, OSError) and error.errno is not None:
                 raise DataError(
-                    f"{root} is no zip archive, or the end of it is missing; give "
-                    "fma_metadata.zip, or the folder it was unpacked to."
-                )
-            return Tables(root, cache)
-        if not stat.S_ISDIR(state.st_mode):
-            raise DataError(f"{root} is neither a folder nor a zip archive.")
-        files = [f"{name}.csv" for name in FORMS]
-        for folder in (root / "fma_metadata", root):
-            if any((folder / file).exists() for file in files):
-                return Tables(folder, cache)
-        if (root / "fma_metadata.zip").is_file():
-            return Tables(root / "fma_metadata.zip", cache)
-    raise DataError(
-        f"{root} holds no tables of FMA; put fma_metadata.zip, or the folder fma_metadata that "
-        "is in it, there."
-    )
+                    f"{name}.csv in {self.path} cannot be read: {os_reason(error)}."
+                ) from error
+            reason = " ".join(str(error).split())[:160].rstrip(".") or type(error).__name__
+            raise DataError(
+                f"{name}.csv in {self.path} is damaged, or not FMA's ({reason}); unpack "
+                "fma_metadata.zip again, and do not edit it with programs that split rows at line "
+                "breaks, since its texts contain them."
+            ) from error
+
+    @contextmanager
+    def _open(self, name: str) -> Iterator[tuple[IO[bytes], dict[str, Any]]]:
+        """The CSV, and what identifies its content and the form of its cache."""
+        import pandas as pd
+
+        version: dict[str, Any] = {"table": name, "format": 2, "pandas": pd.__version__}
+        if self.path.is_file():
+            with zipfile.ZipFile(self.path) as archive:
+                for entry in archive.infolist():
+                    if PurePosixPath(entry.filename).name == f"{name}.csv":
+                        version |= {"size": entry.file_size, "crc": entry.CRC}
+                        with archive.open(entry) as packed:
+                            yield packed, version
+                        return
+            raise FileNotFoundError
+        with open(self.path / f"{name}.csv", "rb") as file:
+            state = os.fstat(file.fileno())
+            version |= {"size": state.st_size, "mtime_ns": state.st_mtime_ns}
+            yield file, version
+
+    def _write_parquet(self, path: Path, frame: pd.DataFrame, version: dict[str, Any]) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            frame.attrs = version
+            with write_atomically(path, "wb") as file:
+                # biographies are repeated on every track; all different ones have some 50 MB
+                frame.to_parquet(file, compression="lz4", dictionary_pagesize_limit=1 << 28)
+        except (DeepMusicError, OSError) as error:
+            reason = os_reason(error) if isinstance(error, OSError) else str(error).rstrip(".")
+            self.notes.append(
+                f"{path.stem}.csv is parsed again each time, which is slow, since it could not be "
+                f"cached as Parquet ({reason}); pass another folder to read_fma: cache='FOLDER'."
+            )
+        finally:
+            frame.attrs = {}
 
 
-@contextmanager
-def _disk_errors(shown: str) -> Iterator[None]:
+def _read_parquet(path: Path, schema: TableSchema, version: dict[str, Any]) -> pd.DataFrame | None:
+    """The frame that was cached, if it was made from this very CSV and can be read."""
+    import pandas as pd
+    import pyarrow as pa
+
     try:
-        yield
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise DataError(f"{shown} cannot be read: {reason}.") from error
+        frame = pd.read_parquet(path)
+        if frame.attrs != version:
+            return None
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # missing, damaged, or by another program: it is made again
+    frame.attrs = {}
+    for column in schema.lists:  # which come back as arrays
+        frame[column] = pd.Series([a.tolist() for a in frame[column]], frame.index, dtype=object)
+    return _categorize(frame, schema)
 
 
-def _said(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160].rstrip(".") or type(error).__name__
-
-
-def _damaged(shown: str, what: str) -> DataError:
-    return DataError(
-        f"{shown} is damaged ({what}); unpack fma_metadata.zip again, and keep from the file all "
-        "programs that take each of its lines for a row, since its texts hold line breaks."
-    )
-
-
-def _check_header(file: IO[bytes], form: Form, name: str, shown: str) -> None:
-    """Refuse what is another table, before all of it is read."""
-    text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
-    try:
-        lines = list(zip(range(form.levels + (form.levels > 1)), csv.reader(text), strict=False))
-    except csv.Error as error:
-        raise DataError(f"{shown} is not FMA's {name}.csv: it is no CSV ({error}).") from error
-    finally:
-        text.detach()
-    header = [line[1:] for _, line in lines[: form.levels]]
-    columns: list[Any] = list(zip(*header, strict=False))
-    if form.levels == 1:
-        columns = [column for (column,) in columns]
-    first = lines[-1][1][:1] if len(lines) == form.levels + (form.levels > 1) else []
-    missing = [column for column in form.needed if column not in columns]
-    if missing:
-        fault = f"it has no column {_path(missing[0])!r}"
-    elif first != [form.index]:
-        fault = f"its rows are not numbered by {form.index!r}"
-    elif form.columns and len(columns) != form.columns:
-        fault = f"it has {len(columns)} columns beside the first, not {form.columns}"
-    elif len(set(columns)) < len(columns):
-        fault = "it has a column twice"
-    else:
-        return
-    raise DataError(f"{shown} is not FMA's {name}.csv: {fault}.")
-
-
-def _path(column: Any) -> str:
-    return column if isinstance(column, str) else "/".join(column)
-
-
-def _parse(file: IO[bytes], form: Form, name: str, shown: str) -> pd.DataFrame:
+def _categorize(frame: pd.DataFrame, schema: TableSchema) -> pd.DataFrame:
     import pandas as pd
 
-    header: Any = list(range(form.levels)) if form.levels > 1 else 0
-    # Taken in pieces, a column of text may come out as numbers in some and be of both kinds.
-    frame = pd.read_csv(
-        file, index_col=0, header=header, encoding="utf-8", low_memory=name == "features"
-    )
-    _check_index(frame, shown)
-    for column, kind in form.lists:
-        frame[column] = pd.Series(
-            _literals(frame[column], kind, _path(column)), index=frame.index, dtype=object
-        )
-    for column in form.dates:
-        frame[column] = pd.to_datetime(frame[column], format="ISO8601")
-    for column, known in form.choices.items():
-        others = set(frame[column].unique()) - set(known)
-        if others:
-            raise ValueError(f"{_path(column)} of a track is {sorted(map(str, others))[0]!r}")
-    for column, order in form.ordered.items():
-        frame[column] = frame[column].astype(pd.CategoricalDtype(order, ordered=True))
-    for column in form.categories:
-        frame[column] = frame[column].astype("category")
+    for column in schema.categories:
+        values = frame[column].astype("category")
+        frame[column] = values.cat.reorder_categories(values.cat.categories.sort_values())
+    if ("set", "subset") in schema.choices:
+        subsets = pd.CategoricalDtype(SUBSETS, ordered=True)
+        frame["set", "subset"] = frame["set", "subset"].astype(subsets)
     return frame
 
 
-def _check_index(frame: pd.DataFrame, shown: str) -> None:
-    if len(frame) == 0:
-        raise ValueError("it has a header and no rows")
+def _parse(file: IO[bytes], name: str, schema: TableSchema) -> pd.DataFrame:
+    """The frame of a CSV.
+
+    Raises:
+        ValueError: it is damaged, or another table.
+    """
+    import pandas as pd
+
+    header: Any = list(range(schema.levels)) if schema.levels > 1 else 0
+    # read in pieces (low_memory), a column of text may become numbers in some of them
+    frame = pd.read_csv(
+        file, index_col=0, header=header, encoding="utf-8", low_memory=name == "features"
+    )
+    missing = [column for column in schema.required if column not in frame.columns]
+    if missing:
+        column = missing[0] if isinstance(missing[0], str) else "/".join(missing[0])
+        raise ValueError(f"it has no column {column!r}")
+    if frame.index.name != schema.index:
+        raise ValueError(f"its rows are not numbered by {schema.index!r}")
+    if schema.columns and frame.shape[1] != schema.columns:
+        raise ValueError(f"it has {frame.shape[1]} columns, not {schema.columns}")
+    if not len(frame):
+        raise ValueError("it has no rows")
     if frame.index.dtype.kind != "i":
-        for place, value in enumerate(frame.index.tolist()):
-            if not str(value).isdecimal():
-                raise ValueError(f"row {place + 1} begins with {str(value)[:40]!r}, not a number")
-        raise ValueError("its numbers are none")
+        texts = frame.index.astype(str)
+        raise ValueError(f"a row begins with {texts[~texts.str.isdecimal()][0][:40]!r}")
     if not frame.index.is_unique:
-        twice = frame.index[frame.index.duplicated()][0]
-        raise ValueError(f"{frame.index.name} {twice} stands twice")
+        raise ValueError(f"{schema.index} {frame.index[frame.index.duplicated()][0]} occurs twice")
+    for column, choices in schema.choices.items():
+        others = frame[column][~frame[column].isin(choices)]
+        if len(others):
+            raise ValueError(f"{'/'.join(column)} of a track is {str(others.iloc[0])!r}")
+    for column, kind in schema.lists.items():
+        lists = {text: _list(text, kind, column) for text in frame[column].unique()}
+        rows = [list(lists[text]) for text in frame[column]]  # each row its own
+        frame[column] = pd.Series(rows, frame.index, dtype=object)
+    for column in schema.dates:
+        frame[column] = pd.to_datetime(frame[column], format="ISO8601")
+    return _categorize(frame, schema)
 
 
-def _literals(values: pd.Series, kind: type, column: str) -> list[list[Any]]:
-    """Lists that are written as Python writes them; each row gets a list of its own."""
-    known: dict[Any, list[Any]] = {}
-    for value in set(values.tolist()):
-        try:
-            parsed = ast.literal_eval(value)
-            if type(parsed) is not list or any(type(item) is not kind for item in parsed):
-                raise ValueError
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            raise ValueError(f"{column} of a track is {str(value)[:40]!r}, not a list") from None
-        known[value] = parsed
-    return [list(known[value]) for value in values.tolist()]
+def _check_whole(file: IO[bytes], path: Path) -> None:
+    """Refuse a file that is cut off, or does not match the list of checksums beside it."""
+    checksum = read_checksums(path.parent).get(path.name)
+    if checksum and hashlib.file_digest(file, "sha1").hexdigest() != checksum:  # type: ignore[arg-type]
+        raise ValueError(f"it does not match its entry in the file {CHECKSUMS!r}")
+    file.seek(max(0, os.fstat(file.fileno()).st_size - 1))
+    if file.read() not in (b"\n", b"\r"):
+        raise ValueError("it ends in the middle of a line")
+    file.seek(0)
+
+
+def _list(text: Any, kind: type, column: Any) -> list[Any]:
+    """A list from its Python literal."""
+    try:
+        items = ast.literal_eval(text)
+        if type(items) is list and all(type(item) is kind for item in items):
+            return items
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        pass
+    raise ValueError(f"{'/'.join(column)} of a track is {str(text)[:40]!r}, not a list")

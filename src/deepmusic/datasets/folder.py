@@ -1,7 +1,7 @@
-"""A folder of one's own music, ``DIR/GENRE/*``, with or without a table of artists.
+"""Your own music as a data set: a folder ``DIR/GENRE/*``, or the files that a table lists.
 
-Nothing is decoded here. Each file is looked at, hashed, and, where no table names its artist, asked
-for its tags. What cannot be a track is listed with its reason; the rest goes on.
+Nothing is decoded here. Each file is hashed, and its tags are read where no table names its artist.
+Files that cannot be tracks are listed with the reason; the others are used.
 """
 
 from __future__ import annotations
@@ -10,25 +10,27 @@ import hashlib
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from deepmusic.datasets.table import TABLE_NAME, Row, match_rows, read_table
-from deepmusic.errors import DataError
+from deepmusic.errors import DataError, os_reason
 
-# What lies beside music without being any. Whatever is not listed is tried.
-_NO_MUSIC = {
+# Extensions of files that lie beside music; files with any other extension are tried.
+_NOT_MUSIC = {
     ".bmp", ".csv", ".cue", ".db", ".doc", ".docx", ".gif", ".htm", ".html", ".ini", ".jpeg",
     ".jpg", ".json", ".jsonl", ".log", ".lrc", ".m3u", ".m3u8", ".md", ".md5", ".nfo", ".npy",
     ".npz", ".parquet", ".pdf", ".pickle", ".pls", ".png", ".py", ".rtf", ".sfv", ".svg", ".tif",
     ".tiff", ".tsv", ".txt", ".url", ".webp", ".xlsx", ".xml", ".yaml", ".yml",
 }  # fmt: skip
-# Names of files that archives of music have beside it.
-_NO_TRACKS = {"Icon\r", "__MACOSX", "checksums"}
+_NOT_TRACKS = {"Icon\r", "__MACOSX", "checksums"}
 
-_LARGEST_BYTES = 16 << 30  # three hours of 8 channels, 24 bits, 48 kHz are 12 GiB
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+OnProgress = Callable[[int, int], object]  # files done, number of files
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,14 @@ class Track:
     """One recording of a data set.
 
     Args:
-        path: where it lies below the data set's folder, with forward slashes.
+        path: its path below the data set's folder, with forward slashes.
         genre: its genre.
-        artist: its artist as written, None when not known.
-        album: its album as written, None when not known.
-        content_hash: SHA-256 of the file, in hexadecimal.
-        sound_group: tracks with the same value are near copies, such as one recording as mp3 and
-            as wav; None when that was not looked for.
-        source: clips with the same value are cut from one recording; None when not known.
+        artist: its artist as written; None where unknown.
+        album: its album as written; None where unknown.
+        content_hash: hash of the file's content, in hexadecimal: SHA-256; for FMA, SHA-1.
+        sound_group: tracks with the same value are near-duplicates, such as one recording as mp3
+            and as wav; None where near-duplicates were not searched for.
+        source: clips with the same value are cut from one recording; None where unknown.
     """
 
     path: str
@@ -79,7 +81,7 @@ class FolderDataset:
         tracks: sorted by path.
         genres: the genres that have tracks, sorted.
         problems: what was left out, sorted by path.
-        notes: sentences on what was used and may not be as it should, such as missing artists.
+        notes: sentences about possible defects of what was used, such as unknown artists.
     """
 
     root: Path
@@ -88,14 +90,28 @@ class FolderDataset:
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @classmethod
+    def of(
+        cls,
+        root: Path,
+        tracks: Iterable[Track],
+        problems: Iterable[Problem] = (),
+        notes: Iterable[str] = (),
+    ) -> FolderDataset:
+        """A data set of tracks and problems in any order."""
+        tracks = sorted(tracks, key=lambda track: track.path)
+        genres = tuple(sorted({track.genre for track in tracks}))
+        problems = sorted(problems, key=lambda problem: (problem.path, problem.code))
+        return cls(root, tuple(tracks), genres, tuple(problems), tuple(notes))
+
     @property
     def labels(self) -> tuple[int, ...]:
-        """Place of each track's genre in ``genres``."""
-        place = {genre: index for index, genre in enumerate(self.genres)}
-        return tuple(place[track.genre] for track in self.tracks)
+        """Index of each track's genre in ``genres``."""
+        index = {genre: number for number, genre in enumerate(self.genres)}
+        return tuple(index[track.genre] for track in self.tracks)
 
     def file(self, track: Track) -> Path:
-        """Where a track lies on this machine."""
+        """The path of a track on this machine."""
         return self.root / track.path
 
 
@@ -104,23 +120,22 @@ def scan_folder(
     *,
     table: str | os.PathLike[str] | None = None,
     workers: int | None = None,
-    on_progress: Callable[[int, int], object] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> FolderDataset:
-    """Find the tracks in ``root/GENRE/*``, folders within genres included.
+    """Find the tracks in ``root/GENRE/*``, including folders within genres.
 
-    Hidden files and what is obviously no music (pictures, texts, playlists) are passed over.
-    Links are followed, but no folder is entered twice. A table (CSV with the columns ``path``
-    and, as far as known, ``genre``, ``artist``, ``album``, ``source``) is believed before folders
-    and tags.
+    Hidden files and files that are obviously not music (pictures, texts, playlists) are skipped.
+    Links are followed, but no folder is entered twice. A table (CSV with the column ``path`` and
+    optionally ``genre``, ``artist``, ``album``, ``source``) takes precedence over folders and tags.
 
     Args:
         root: the folder.
-        table: the table; by default ``tracks.csv`` in ``root`` where there is one.
+        table: the table; by default ``tracks.csv`` in ``root`` if it exists.
         workers: files read at a time; by default as many as there are cores, at most 8.
-        on_progress: called in this thread with the files done and the files there are.
+        on_progress: called in this thread with the files done and the number of files.
 
     Raises:
-        DataError: the folder or the table is missing or cannot be read, or there is no track.
+        DataError: the folder or the table is missing or cannot be read, or there are no tracks.
 
     Example:
         >>> dataset = scan_folder("music")  # doctest: +SKIP
@@ -132,113 +147,76 @@ def scan_folder(
     candidates = _walk(root, problems)
     rows: dict[str, Row] = {}
     notes: list[str] = []
-    if table is None and stat_or_none(root / TABLE_NAME) is not None:
+    if table is None and (root / TABLE_NAME).exists():
         table = root / TABLE_NAME
     if table is not None:
-        known = [*candidates, *(problem.path for problem in problems)]
-        rows, faults = match_rows(read_table(Path(table)), known, root)
-        problems += [Problem(path, code, message) for path, code, message in faults]
+        paths = [*candidates, *(problem.path for problem in problems)]
+        rows, faults = match_rows(read_table(Path(table)), paths, root)
+        problems += [Problem(*fault) for fault in faults]
         missing = [path for path in candidates if path not in rows]
         if missing:
             notes.append(
-                f"{_count(missing, 'file has', 'files have')} no row in {Path(table).name}, "
-                f"such as {missing[0]!r}; the folder gives the genre and the tags give the artist."
+                f"Files without a row in {Path(table).name}: {len(missing)}, such as "
+                f"{missing[0]!r}; the folder gives the genre and the tags give the artist."
             )
-    return _collected(root, candidates, rows, problems, notes, workers, on_progress)
+    return _read_tracks(root, candidates, rows, problems, notes, workers, on_progress)
 
 
 def scan_table(
     table: str | os.PathLike[str],
     *,
     workers: int | None = None,
-    on_progress: Callable[[int, int], object] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> FolderDataset:
-    """Find the tracks that a table names, wherever they lie.
+    """Find the tracks that a table lists, wherever they are.
 
-    The table is a CSV as for :func:`scan_folder`. Its paths are relative to its own folder, or
-    absolute; only files that have a row are looked at. The folder of the data set is the table's
-    where all files lie below it, else the folder that all of them have in common.
+    The folder of the data set is the table's if all files lie below it, else the folder that all
+    of them have in common.
 
     Args:
-        table: the file.
+        table: a CSV as for :func:`scan_folder`; its paths are absolute, or relative to its folder.
         workers: files read at a time; by default as many as there are cores, at most 8.
-        on_progress: called in this thread with the files done and the files there are.
+        on_progress: called in this thread with the files done and the number of files.
 
     Raises:
-        DataError: the table is missing or damaged, or no track that it names can be used.
+        DataError: the table is missing or damaged, or none of its tracks can be used.
     """
     table = Path(table)
     listed = read_table(table)
     if not listed:
         raise DataError(f"The table {table} has no rows; its first line names the columns.")
     home = os.path.abspath(table.parent)
-    places = [_place(home, row.path) for row in listed]
+    files = [_resolve(home, row.path) for row in listed]
     try:
-        shared = os.path.commonpath([home, *places])
+        shared = os.path.commonpath([home, *files])
         if shared != home:
-            shared = os.path.commonpath([os.path.dirname(place) for place in places])
+            shared = os.path.commonpath([os.path.dirname(file) for file in files])
     except ValueError as error:  # two drives of Windows
         raise DataError(
-            f"The files that {table} names lie on several drives; put them below one folder."
+            f"The files that {table} lists are on several drives; put them below one folder."
         ) from error
-    root = table.parent if shared == home else Path(shared)
     rows: dict[str, Row] = {}
     problems = []
-    for row, place in zip(listed, places, strict=True):
-        path = os.path.relpath(place, shared).replace(os.sep, "/")
+    for row, file in zip(listed, files, strict=True):
+        path = os.path.relpath(file, shared).replace(os.sep, "/")
         where = f"Line {row.line} of the table names {row.path!r}"
-        if stat_or_none(Path(place)) is None:
-            problems.append(Problem(path, "row_without_file", f"{where}, which is not there."))
+        if not os.path.exists(file):
+            problems.append(Problem(path, "row_without_file", f"{where}, which does not exist."))
         elif path in rows:
-            message = f"{where} a second time; the first counts."
+            message = f"{where} a second time; the first row is used."
             problems.append(Problem(path, "row_repeated", message))
         elif row.genre is None and "/" not in path:
-            message = f"{where} without a genre, and it lies in no genre folder."
+            message = f"{where} without a genre, and the file is not in a genre folder."
             problems.append(Problem(path, "no_genre", message))
         else:
             rows[path] = row
     if not rows:
         raise DataError(
-            f"None of the files that {table} names can be used; {problems[0].message} Paths are "
+            f"None of the files that {table} lists can be used; {problems[0].message} Paths are "
             "relative to the folder of the table, or absolute."
         )
-    return _collected(root, sorted(rows), rows, problems, [], workers, on_progress)
-
-
-def _place(home: str, path: str) -> str:
-    """Where a row's file is, as an absolute path; backslashes part folders on Windows only."""
-    place = os.path.normpath(os.path.join(home, path))
-    if "\\" in path and stat_or_none(Path(place)) is None:
-        place = os.path.normpath(os.path.join(home, path.replace("\\", "/")))
-    return place
-
-
-def _collected(
-    root: Path,
-    candidates: Sequence[str],
-    rows: dict[str, Row],
-    problems: list[Problem],
-    notes: list[str],
-    workers: int | None,
-    on_progress: Callable[[int, int], object] | None,
-) -> FolderDataset:
-    """Read all candidates, and put together what they gave."""
-    tracks = []
-    for found in _read_all(root, candidates, rows, workers, on_progress):
-        if isinstance(found, Track):
-            tracks.append(found)
-        else:
-            problems.append(found)
-    if not tracks:
-        raise DataError(_nothing(root, problems))
-    notes += dataset_notes(tracks, candidates)
-    return FolderDataset(
-        root=root,
-        tracks=tuple(sorted(tracks, key=lambda track: track.path)),
-        genres=tuple(sorted({track.genre for track in tracks})),
-        problems=tuple(sorted(problems, key=lambda problem: (problem.path, problem.code))),
-        notes=tuple(notes),
-    )
+    root = table.parent if shared == home else Path(shared)
+    return _read_tracks(root, sorted(rows), rows, problems, [], workers, on_progress)
 
 
 def dataset_digest(dataset: FolderDataset) -> str:
@@ -250,165 +228,172 @@ def dataset_digest(dataset: FolderDataset) -> str:
     return digest.hexdigest()
 
 
-def stat_or_none(path: Path) -> os.stat_result | None:
-    """The state of what a path leads to, or None where it leads nowhere."""
-    try:
-        return os.stat(path)
-    except (OSError, ValueError):
-        return None
+def map_threads(
+    function: Callable[[_Item], _Result],
+    items: Sequence[_Item],
+    *,
+    workers: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> Iterator[_Result]:
+    """Call a function on items in threads, which is enough for hashing and for FFmpeg.
 
-
-def _walk(root: Path, problems: list[Problem]) -> list[str]:
-    """Paths below ``root`` that may be tracks, sorted; what may not goes into ``problems``."""
-    state = stat_or_none(root)
-    if state is None:
-        raise DataError(f"{root} does not exist or may not be looked at; name a folder of genres.")
-    if not stat.S_ISDIR(state.st_mode):
-        raise DataError(f"{root} is not a folder; name the folder that holds the genre folders.")
-    candidates = []
-    entered = {(state.st_dev, state.st_ino)}
-    folders, links = [""], list[str]()
-    while folders or links:
-        # Links last, so that a folder goes by its own name where it has one inside the root.
-        folder = folders.pop() if folders else links.pop(0)
+    Yields:
+        The results, in the order of the items.
+    """
+    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
         try:
-            if folder:
-                state = os.stat(root / folder)
-                if (state.st_dev, state.st_ino) in entered:
-                    message = f"{folder!r} leads to a folder that is read under another name."
-                    problems.append(Problem(folder, "seen_before", message))
-                    continue
-                entered.add((state.st_dev, state.st_ino))
-            with os.scandir(root / folder) as listing:
-                entries = sorted(listing, key=lambda entry: entry.name)
-        except OSError as error:
-            if not folder:
-                raise DataError(f"{root} cannot be read: {_why(error)}.") from error
-            message = f"{folder!r} cannot be read: {_why(error)}."
-            problems.append(Problem(folder, _code(error), message))
-            continue
-        for entry in entries:
-            path = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.name.startswith(".") or entry.name in _NO_TRACKS:
-                continue
-            if _is_folder(entry):
-                (links if entry.is_symlink() else folders).append(path)
-            elif os.path.splitext(entry.name)[1].lower() not in _NO_MUSIC:
-                candidates.append(path)
-    return sorted(candidates)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a loop of links; reading it as a file says so
-        return False
-
-
-def _read_all(
-    root: Path,
-    candidates: Sequence[str],
-    rows: dict[str, Row],
-    workers: int | None,
-    on_progress: Callable[[int, int], object] | None,
-) -> Iterator[Track | Problem]:
-    workers = workers or min(8, os.cpu_count() or 1)
-    # Threads are enough: hashing and FFmpeg let go of the interpreter.
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            results = pool.map(lambda path: _read(root, path, rows.get(path)), candidates)
-            for done, result in enumerate(results, start=1):
+            for done, result in enumerate(pool.map(function, items), start=1):
                 if on_progress is not None:
-                    on_progress(done, len(candidates))
+                    on_progress(done, len(items))
                 yield result
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _read(root: Path, path: str, row: Row | None) -> Track | Problem:
+def file_hash(
+    file: Path, path: str, *, algorithm: str = "sha256", known: str | None = None
+) -> str | Problem:
+    """The hash of a regular file, or why it cannot be used.
+
+    Args:
+        file: the file.
+        path: its path below the data set's folder, for messages.
+        algorithm: as in :mod:`hashlib`.
+        known: its hash where it is known; then its content is not read.
+    """
+    # O_NONBLOCK: opening must not wait for a writer, should a FIFO take the file's name
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        state = os.stat(file)
+        if not stat.S_ISREG(state.st_mode):
+            message = f"{path!r} is a folder, pipe, device or socket, not a file."
+            return Problem(path, "not_a_file", message)
+        if state.st_size == 0:
+            return Problem(path, "empty", f"{path!r} is empty (0 bytes); copy or unpack it again.")
+        if known is not None:
+            return known
+        with open(os.open(file, flags), "rb", buffering=0) as opened:
+            return hashlib.file_digest(opened, algorithm).hexdigest()
+    except OSError as error:
+        return _unreadable(path, error)
+
+
+def dataset_notes(tracks: Sequence[Track], candidates: Sequence[str]) -> Iterator[str]:
+    """Sentences about possible defects of the tracks that were found among candidate paths."""
+    unknown = sum(track.artist is None for track in tracks)
+    if unknown:
+        yield (
+            f"Tracks without a known artist: {unknown}; a split may have the same artist on two "
+            f"sides. Name artists in {TABLE_NAME} or in tags."
+        )
+    copies = len(tracks) - len({track.content_hash for track in tracks})
+    if copies:
+        yield f"Exact copies of other files: {copies} of {len(tracks)}; they stay together."
+    genres: dict[str, set[str]] = {}
+    for track in tracks:
+        genres.setdefault(track.content_hash, set()).add(track.genre)
+    ambiguous = sum(len(names) > 1 for names in genres.values())
+    if ambiguous:
+        yield f"Recordings with exact copies in several genres: {ambiguous}; keep one of each."
+    single = [genre for genre, count in Counter(t.genre for t in tracks).items() if count < 2]
+    if single:
+        yield f"Genres with a single track: {', '.join(sorted(single))}."
+    unused = {path.split("/")[0] for path in candidates if "/" in path}
+    unused -= {track.path.split("/")[0] for track in tracks}
+    if unused:
+        yield f"No track could be used of: {', '.join(sorted(unused))}."
+
+
+def _resolve(home: str, path: str) -> str:
+    """The absolute path of a row's file; backslashes separate folders on Windows only."""
+    file = os.path.join(home, path)
+    if "\\" in path and not os.path.exists(file):
+        file = os.path.join(home, path.replace("\\", "/"))
+    return os.path.normpath(file)
+
+
+def _read_tracks(
+    root: Path,
+    candidates: Sequence[str],
+    rows: dict[str, Row],
+    problems: list[Problem],
+    notes: list[str],
+    workers: int | None,
+    on_progress: OnProgress | None,
+) -> FolderDataset:
+    tracks = []
+
+    def read(path: str) -> Track | Problem:
+        return _read_track(root, path, rows.get(path))
+
+    for result in map_threads(read, candidates, workers=workers, on_progress=on_progress):
+        if isinstance(result, Track):
+            tracks.append(result)
+        else:
+            problems.append(result)
+    if not tracks:
+        fault = "audio files; put them into one folder per genre."
+        if problems:
+            fault = f"usable track; left out: {len(problems)}, first: {problems[0].message}"
+        raise DataError(f"{root} holds no {fault}")
+    notes += dataset_notes(tracks, candidates)
+    return FolderDataset.of(root, tracks, problems, notes)
+
+
+def _read_track(root: Path, path: str, row: Row | None) -> Track | Problem:
     genre = (row and row.genre) or PurePosixPath(path).parts[0]
     if "/" not in path and not (row and row.genre):
-        return Problem(path, "no_genre", f"{path!r} lies in no genre folder; move it into one.")
-    hashed = _hash(root / path, path)
-    if isinstance(hashed, Problem):
-        return hashed
+        return Problem(path, "no_genre", f"{path!r} is not in a genre folder; move it into one.")
+    digest = file_hash(root / path, path)
+    if isinstance(digest, Problem):
+        return digest
     artist, album = (row.artist, row.album) if row else (None, None)
     if artist is None:
         from deepmusic.audio.tags import read_tags  # which loads FFmpeg
 
         tags = read_tags(root / path)
         artist, album = tags.artist, album or tags.album
-    return Track(path, genre, artist, album, hashed, source=row.source if row else None)
+    return Track(path, genre, artist, album, digest, source=row.source if row else None)
 
 
-def _hash(file: Path, shown: str) -> str | Problem:
-    """The content hash of a file, or why it has none."""
-    # O_NONBLOCK: opening a FIFO must not wait for a writer, should one take the file's place.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    try:
-        state = os.stat(file)
-        if not stat.S_ISREG(state.st_mode):
-            message = f"{shown!r} is a folder, pipe, device or socket, not a file."
-            return Problem(shown, "not_a_file", message)
-        if state.st_size == 0:
-            message = f"{shown!r} is empty (0 bytes); copy or download it again."
-            return Problem(shown, "empty", message)
-        if state.st_size > _LARGEST_BYTES:
-            message = f"{shown!r} has {state.st_size / 2**30:.0f} GiB, too much for one track."
-            return Problem(shown, "too_large", message)
-        with open(os.open(file, flags), "rb", buffering=0) as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError as error:
-        return Problem(shown, _code(error), f"{shown!r} cannot be read: {_why(error)}.")
+def _walk(root: Path, problems: list[Problem]) -> list[str]:
+    """Paths below ``root`` that may be tracks, sorted; folders that cannot be read are problems."""
+    if not os.path.isdir(root):
+        fault = "is not a folder" if os.path.exists(root) else "does not exist"
+        raise DataError(f"{root} {fault}; name the folder that holds the genre folders.")
+    candidates = []
+    entered = set()
+    folders, links = [""], list[str]()
+    while folders or links:
+        # links last, so that a folder goes by its own name where it has one inside the root
+        folder = folders.pop() if folders else links.pop(0)
+        try:
+            state = os.stat(root / folder)
+            if (state.st_dev, state.st_ino) in entered:
+                message = f"{folder!r} leads to a folder that is read under another name."
+                problems.append(Problem(folder, "seen_before", message))
+                continue
+            entered.add((state.st_dev, state.st_ino))
+            with os.scandir(root / folder) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            if not folder:
+                raise DataError(f"{root} cannot be read: {os_reason(error)}.") from error
+            problems.append(_unreadable(folder, error))
+            continue
+        for entry in entries:
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            if entry.name.startswith(".") or entry.name in _NOT_TRACKS:
+                continue
+            if os.path.isdir(entry.path):
+                (links if entry.is_symlink() else folders).append(path)
+            elif os.path.splitext(entry.name)[1].lower() not in _NOT_MUSIC:
+                candidates.append(path)
+    return sorted(candidates)
 
 
-def _code(error: OSError) -> str:
+def _unreadable(path: str, error: OSError) -> Problem:
     if isinstance(error, FileNotFoundError):
-        return "missing"
-    return "permission" if isinstance(error, PermissionError) else "unreadable"
-
-
-def _why(error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "it is gone, or a link that leads nowhere"
-    return (error.strerror or str(error)).lower()
-
-
-def _nothing(root: Path, problems: Sequence[Problem]) -> str:
-    if problems:
-        return (
-            f"{root} holds no track that can be used; "
-            f"{_count(problems, 'thing was', 'things were')} left out, first: {problems[0].message}"
-        )
-    example = root / "rock"
-    return f"{root} holds no sound files; put them into one folder a genre, such as {example}."
-
-
-def dataset_notes(tracks: Sequence[Track], candidates: Sequence[str]) -> Iterator[str]:
-    """Sentences on what may not be as it should in tracks that were found among candidates."""
-    unknown = [track for track in tracks if track.artist is None]
-    if unknown:
-        yield (
-            f"{_count(unknown, 'track has', 'tracks have')} no known artist and may stand beside "
-            f"the same artist in another part of a split; name artists in {TABLE_NAME} or in tags."
-        )
-    copies = len(tracks) - len({track.content_hash for track in tracks})
-    if copies:
-        yield f"{copies} of {len(tracks)} files are exact copies of others; they stay together."
-    heard: dict[str, set[str]] = {}
-    for track in tracks:
-        heard.setdefault(track.content_hash, set()).add(track.genre)
-    torn = sum(len(genres) > 1 for genres in heard.values())
-    if torn:
-        yield f"{torn} recordings lie in more than one genre as exact copies; keep one of each."
-    small = [genre for genre, count in Counter(t.genre for t in tracks).items() if count < 2]
-    if small:
-        yield f"Only one track each is there of: {', '.join(sorted(small))}."
-    empty = {path.split("/")[0] for path in candidates if "/" in path}
-    empty -= {track.path.split("/")[0] for track in tracks}
-    if empty:
-        yield f"No track could be used of: {', '.join(sorted(empty))}."
-
-
-def _count(things: Sequence[object], one: str, many: str) -> str:
-    return f"{len(things)} {one if len(things) == 1 else many}"
+        return Problem(path, "missing", f"{path!r} does not exist, or is a broken link.")
+    code = "permission" if isinstance(error, PermissionError) else "unreadable"
+    return Problem(path, code, f"{path!r} cannot be read: {os_reason(error)}.")

@@ -1,29 +1,33 @@
-"""GTZAN (Tzanetakis and Cook 2002) as people have it, and its fault-filtered split.
+"""GTZAN (Tzanetakis and Cook 2002) as it circulates, and its fault-filtered split.
 
-1,000 clips of 30 s, 100 each of ten genres. The set is old, much used and faulty: clips are copies
-of one another, some are labelled wrongly, and few artists stand behind many clips (Sturm 2013,
-arXiv 1306.1461). The split of Kereliuk, Sturm and Larsen (2015), "Deep learning and music
-adversaries", leaves the known faults out and keeps artists apart; its three lists are in
-``gtzan_splits`` beside this module.
+1,000 clips of 30 s, 100 for each of ten genres. The set is old, much used and faulty: some clips
+are copies of others, some are mislabelled, and many clips are by few artists (Sturm 2013, arXiv
+1306.1461). The split of Kereliuk, Sturm and Larsen (2015), "Deep learning and music adversaries",
+leaves the known faults out and keeps artists apart; its three lists are in ``gtzan_splits`` beside
+this module.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
-from itertools import islice
 from pathlib import Path, PurePosixPath
 from shlex import quote
 from types import MappingProxyType
 
-from deepmusic.datasets.folder import FolderDataset, Problem, Track, dataset_notes, scan_folder
+from deepmusic.datasets.folder import (
+    FolderDataset,
+    OnProgress,
+    Problem,
+    Track,
+    dataset_notes,
+    map_threads,
+    scan_folder,
+)
 from deepmusic.datasets.splits import Fold
 from deepmusic.errors import AudioError, DataError
 
@@ -31,10 +35,9 @@ GTZAN_GENRES = (
     "blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock",
 )  # fmt: skip
 
-_CLIPS_A_GENRE = 100
-
-# Below what a person may name: an unpacked archive, the Kaggle copy, a folder of data.
-_PLACES = (
+_CLIPS_PER_GENRE = 100
+# below the path that a user names: an unpacked archive, the Kaggle copy, a folder of data
+_FOLDERS = (
     "",
     "genres",
     "genres_original",
@@ -47,8 +50,6 @@ _PLACES = (
 _CLIP = re.compile(r"(?P<genre>[a-z]+)\.\d{5}")
 _LISTS = {"train": "train", "validation": "valid", "test": "test"}
 """Our names of the parts to those in the names of the published lists."""
-_ARCHIVES = (".tar", ".tar.gz", ".tgz")
-_LOOKED_AT = 200  # members of an archive: the first clip comes after a few folders
 
 
 def find_gtzan(path: str | os.PathLike[str]) -> Path | None:
@@ -59,10 +60,10 @@ def find_gtzan(path: str | os.PathLike[str]) -> Path | None:
             ``Data/genres_original`` or ``gtzan/genres`` in it.
 
     Returns:
-        The folder; None where no clip with a name such as ``blues/blues.00000.wav`` was found.
+        The folder; None if it has no clip with a name such as ``blues/blues.00000.wav``.
     """
-    for place in _PLACES:
-        folder = Path(path) / place
+    for name in _FOLDERS:
+        folder = Path(path) / name
         if any(_has_clips(folder / genre) for genre in GTZAN_GENRES):
             return folder
     return None
@@ -77,7 +78,7 @@ def _has_clips(folder: Path) -> bool:
 
 
 def _clip_name(file: str, genre: str) -> str | None:
-    """The clip that a file is, such as ``blues.00000``; None where its name is none."""
+    """The name of a clip, such as ``blues.00000``; None for other files."""
     stem = os.path.splitext(file)[0]
     match = _CLIP.fullmatch(stem)
     return stem if match and match["genre"] == genre else None
@@ -88,19 +89,19 @@ def read_gtzan(
     *,
     table: str | os.PathLike[str] | None = None,
     workers: int | None = None,
-    on_progress: Callable[[int, int], object] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> FolderDataset:
-    """Find the clips of GTZAN, as wav, au or whatever they were converted to.
+    """Find the clips of GTZAN, as wav, au or whatever format they were converted to.
 
-    Each clip's beginning is decoded: one that cannot be read (in the Kaggle copy ``jazz.00054``)
-    is among the problems, and so is a file that is no clip of the set, or the second file of a
-    clip. The notes say what is missing.
+    The beginning of each clip is decoded: clips that cannot be read (in the Kaggle copy
+    ``jazz.00054``) are problems, and so are files that are not clips of the set, and the second
+    file of a clip. The notes say what is missing.
 
     Args:
         path: as for :func:`find_gtzan`.
         table: a CSV of artists, which the set does not name, as for :func:`scan_folder`.
         workers: files read at a time; by default as many as there are cores, at most 8.
-        on_progress: called in this thread with the files done and the files there are.
+        on_progress: called in this thread with the files done and the number of files.
 
     Returns:
         The clips; ``root`` is the folder of the genre folders.
@@ -114,40 +115,69 @@ def read_gtzan(
         ['jazz/jazz.00054.wav']
     """
     root = find_gtzan(path)
-    if root is None:
-        raise DataError(_not_found(Path(path)))
-    found = scan_folder(root, table=table, workers=workers, on_progress=on_progress)
+    if root is not None:
+        return read_gtzan_folder(root, table=table, workers=workers, on_progress=on_progress)
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path} does not exist; name the folder of GTZAN.")
+    if path.name.lower().endswith((".tar", ".tar.gz", ".tgz")):
+        raise DataError(
+            f"{path} is an archive; if it is GTZAN's, unpack it by: deepmusic data download gtzan "
+            f"--to DIR --from {quote(str(path))}"
+        )
+    raise DataError(
+        f"{path} holds no clips of GTZAN; looked for files such as blues/blues.00000.wav in it "
+        "and in the folders genres, genres_original and Data/genres_original."
+    )
+
+
+def read_gtzan_folder(
+    root: Path,
+    *,
+    table: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> FolderDataset:
+    """As :func:`read_gtzan`, from the folder that :func:`find_gtzan` returned."""
+    scanned = scan_folder(root, table=table, workers=workers, on_progress=on_progress)
     clips: dict[str, Track] = {}
-    problems = list(found.problems)
-    for track in sorted(found.tracks, key=_preferred):
+    problems = list(scanned.problems)
+    # of several files of one clip, the wav first: it is what the lists name
+    for track in sorted(scanned.tracks, key=lambda t: (not t.path.endswith(".wav"), t.path)):
         name = _clip(track)
         if name is None:
-            message = f"{track.path!r} is no clip of GTZAN, such as 'blues/blues.00000.wav'."
+            message = f"{track.path!r} is not a clip of GTZAN, such as 'blues/blues.00000.wav'."
             problems.append(Problem(track.path, "not_gtzan", message))
         elif name in clips:
             message = f"{track.path!r} is the clip {name} again, beside {clips[name].path!r}."
             problems.append(Problem(track.path, "same_clip", message))
         else:
             clips[name] = track
-    unheard = list(_unreadable(root, list(clips.values()), workers))
-    problems += unheard
-    gone = {problem.path for problem in unheard}
-    tracks = sorted((t for t in clips.values() if t.path not in gone), key=lambda t: t.path)
+
+    def decoded(track: Track) -> Track | Problem:
+        from deepmusic.audio import open_audio
+
+        try:
+            open_audio(root / track.path, sample_rate=None).close()
+        except AudioError as error:
+            return Problem(track.path, error.code, str(error))
+        return track
+
+    tracks = []
+    for result in map_threads(decoded, list(clips.values()), workers=workers):
+        if isinstance(result, Track):
+            tracks.append(result)
+        else:
+            problems.append(result)
     if not tracks:
         raise DataError(f"No clip of GTZAN in {root} can be read; first: {problems[0].message}")
-    genres = {track.genre for track in tracks}
-    # what was said of all files is said anew of the clips that are left
-    paths = [track.path for track in found.tracks]
-    paths += [problem.path for problem in found.problems]
-    replaced = set(dataset_notes(found.tracks, paths))
-    others = [note for note in found.notes if note not in replaced]
-    return replace(
-        found,
-        tracks=tuple(tracks),
-        genres=tuple(sorted(genres)),
-        problems=tuple(sorted(problems, key=lambda problem: (problem.path, problem.code))),
-        notes=(*others, *dataset_notes(tracks, paths), *_what_is_missing(tracks)),
-    )
+    # the notes on all files are replaced by those on the clips that are left
+    paths = [track.path for track in scanned.tracks]
+    paths += [problem.path for problem in scanned.problems]
+    replaced = set(dataset_notes(scanned.tracks, paths))
+    notes = [note for note in scanned.notes if note not in replaced]
+    notes += [*dataset_notes(tracks, paths), *_missing(tracks)]
+    return FolderDataset.of(root, tracks, problems, notes)
 
 
 def fault_filtered_clips() -> Mapping[str, tuple[str, ...]]:
@@ -155,7 +185,7 @@ def fault_filtered_clips() -> Mapping[str, tuple[str, ...]]:
 
     Returns:
         ``"train"``, ``"validation"`` and ``"test"`` to 443, 197 and 290 names such as
-        ``"blues.00029"``; no clip stands in two parts, and 70 of the 1,000 in none.
+        ``"blues.00029"``; no clip is in two parts, and 70 of the 1,000 are in none.
     """
     return _published()
 
@@ -171,10 +201,10 @@ def _published() -> Mapping[str, tuple[str, ...]]:
 
 
 def fault_filtered_split(dataset: FolderDataset) -> Fold:
-    """The fault-filtered split of Kereliuk, Sturm and Larsen (2015), for the clips that are there.
+    """The fault-filtered split of Kereliuk, Sturm and Larsen (2015), for the clips in a data set.
 
-    Clips of the lists that are not in the data set are left out (``jazz.00054`` is in the training
-    list, and unreadable in the Kaggle copy); :func:`read_gtzan` notes them.
+    Listed clips that are not in the data set are left out (``jazz.00054`` is in the training list,
+    and unreadable in the Kaggle copy); :func:`read_gtzan` notes them.
 
     Args:
         dataset: of :func:`read_gtzan`, or another folder with clips of these names.
@@ -182,17 +212,16 @@ def fault_filtered_split(dataset: FolderDataset) -> Fold:
     Raises:
         DataError: a part would have no clips.
     """
-    place = {_clip(track): index for index, track in enumerate(dataset.tracks)}
+    indices = {_clip(track): index for index, track in enumerate(dataset.tracks)}
     parts = {
-        part: tuple(sorted(place[clip] for clip in clips if clip in place))
+        part: tuple(sorted(indices[clip] for clip in clips if clip in indices))
         for part, clips in fault_filtered_clips().items()
     }
-    for part, indices in parts.items():
-        if not indices:
+    for part, members in parts.items():
+        if not members:
             raise DataError(
-                f"{dataset.root} holds no clip of the {part} part of GTZAN's fault-filtered "
-                "split, whose clips are called such as 'blues/blues.00029.wav'; add the clips, or "
-                "make a split of your own."
+                f"{dataset.root} holds no clip of the {part} part of GTZAN's fault-filtered split, "
+                "with names such as 'blues/blues.00029.wav'; add the clips, or make another split."
             )
     return Fold(**parts)
 
@@ -203,38 +232,18 @@ def _clip(track: Track) -> str | None:
     return _clip_name(path.name, path.parent.name) if path.parent.name in GTZAN_GENRES else None
 
 
-def _preferred(track: Track) -> tuple[bool, str]:
-    """Of several files of one clip, the wav first: it is what the lists name."""
-    return not track.path.endswith(".wav"), track.path
-
-
-def _unreadable(root: Path, tracks: Sequence[Track], workers: int | None) -> Iterator[Problem]:
-    """Clips whose beginning cannot be decoded."""
-    from deepmusic.audio import open_audio
-
-    def trial(track: Track) -> Problem | None:
-        try:
-            open_audio(root / track.path, sample_rate=None).close()
-        except AudioError as error:
-            return Problem(track.path, error.code, str(error))
-        return None
-
-    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
-        yield from filter(None, pool.map(trial, tracks))
-
-
-def _what_is_missing(tracks: Sequence[Track]) -> Iterator[str]:
-    total = _CLIPS_A_GENRE * len(GTZAN_GENRES)
+def _missing(tracks: Sequence[Track]) -> Iterator[str]:
+    total = _CLIPS_PER_GENRE * len(GTZAN_GENRES)
     if len(tracks) < total:
         counts = Counter(track.genre for track in tracks)
         short = [
-            f"{genre} {_CLIPS_A_GENRE - counts[genre]}"
+            f"{genre} {_CLIPS_PER_GENRE - counts[genre]}"
             for genre in GTZAN_GENRES
-            if counts[genre] < _CLIPS_A_GENRE
+            if counts[genre] < _CLIPS_PER_GENRE
         ]
         yield (
-            f"GTZAN has {total:,} clips, and {len(tracks):,} of them can be used here; missing "
-            f"are: {', '.join(short)}."
+            f"Of the {total:,} clips of GTZAN {len(tracks):,} can be used here; missing: "
+            f"{', '.join(short)}."
         )
     names = {_clip(track) for track in tracks}
     lists = fault_filtered_clips().items()
@@ -244,28 +253,3 @@ def _what_is_missing(tracks: Sequence[Track]) -> Iterator[str]:
             f"Of the {sum(len(clips) for _, clips in lists)} clips in the fault-filtered split "
             f"{len(missing)} cannot be used here, such as {missing[0]}."
         )
-
-
-def _not_found(path: Path) -> str:
-    if path.is_file() and path.name.lower().endswith(_ARCHIVES):
-        if not _is_gtzan_archive(path):
-            return f"{path} is no archive of GTZAN that can be read."
-        return (
-            f"{path} is the archive of GTZAN; unpack it by: deepmusic data download gtzan --to "
-            f"DIR --from {quote(str(path))}"
-        )
-    if not path.exists():
-        return f"{path} does not exist; name the folder of GTZAN."
-    return (
-        f"{path} holds no clips of GTZAN; looked for files such as blues/blues.00000.wav in it "
-        "and in the folders genres, genres_original and Data/genres_original."
-    )
-
-
-def _is_gtzan_archive(path: Path) -> bool:
-    try:
-        with tarfile.open(path) as archive:
-            names = [PurePosixPath(member.name) for member in islice(archive, _LOOKED_AT)]
-    except (OSError, EOFError, tarfile.TarError):
-        return False
-    return any(_clip_name(name.name, name.parent.name) for name in names)

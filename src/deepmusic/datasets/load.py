@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from deepmusic.datasets.folder import FolderDataset, scan_folder, scan_table
-from deepmusic.datasets.gtzan import fault_filtered_split, find_gtzan, read_gtzan
+from deepmusic.datasets.folder import FolderDataset, OnProgress, scan_folder, scan_table
+from deepmusic.datasets.gtzan import (
+    fault_filtered_split,
+    find_gtzan,
+    read_gtzan,
+    read_gtzan_folder,
+)
 from deepmusic.datasets.splits import Fold
 from deepmusic.datasets.table import TABLE_NAME
 from deepmusic.errors import DataError
@@ -69,7 +73,7 @@ def load_dataset(
     subset: str = "small",
     audio: str | os.PathLike[str] | None = None,
     workers: int | None = None,
-    on_progress: Callable[[int, int], object] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> LoadedDataset:
     """Load a data set.
 
@@ -101,15 +105,16 @@ def load_dataset(
         raise DataError(f"{path} is {_NAMES[kind]}, which has its own table; omit {table}.")
     fma = None
     if kind == "fma":
-        from deepmusic.datasets.fma import read_fma
+        from deepmusic.datasets.fma import Fma, read_fma
 
-        fma = read_fma(root or path, audio=audio)
+        fma = Fma(root, audio=audio) if root else read_fma(path, audio=audio)
         dataset = fma.dataset(subset, workers=workers, on_progress=on_progress)
         about = f"{about} Its subset {subset} is used."
     elif kind == "table":
         dataset = scan_table(path, workers=workers, on_progress=on_progress)
     elif kind == "gtzan":
-        dataset = read_gtzan(root or path, table=table, workers=workers, on_progress=on_progress)
+        read = read_gtzan_folder if root else read_gtzan
+        dataset = read(root or path, table=table, workers=workers, on_progress=on_progress)
     else:
         dataset = scan_folder(path, table=table, workers=workers, on_progress=on_progress)
     return LoadedDataset(dataset, kind, about, fma)

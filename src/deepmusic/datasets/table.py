@@ -1,4 +1,4 @@
-"""The optional table of a data set: a CSV that names genre, artist and album of its files."""
+"""The optional table of a data set: a CSV with genre, artist and album of its files."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deepmusic.errors import DataError
+from deepmusic.errors import DataError, os_reason
 
 TABLE_NAME = "tracks.csv"
 
-_LARGEST_BYTES = 1 << 30
+_COLUMNS = ("path", "genre", "artist", "album", "source")
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Row:
 
 
 def read_table(path: Path) -> list[Row]:
-    """The rows of a table with the columns ``path`` and, as far as known, the others.
+    """The rows of a table with the column ``path`` and any of the others.
 
-    The order of columns, more columns, capitals in their names, a byte order mark, and
-    semicolons or tabs for commas make no difference.
+    The order of columns, further columns, capitals in their names, a byte order mark, and
+    semicolons or tabs in place of commas make no difference.
 
     Raises:
         DataError: the table cannot be read, or has no column ``path``.
@@ -39,9 +39,7 @@ def read_table(path: Path) -> list[Row]:
     try:
         if not path.is_file():
             raise DataError(f"The table {path} does not exist or is not a file.")
-        if path.stat().st_size > _LARGEST_BYTES:
-            raise DataError(f"The table {path} is larger than 1 GiB; is it the right file?")
-        # surrogateescape: a file name that is not UTF-8 comes in the same way from the disk
+        # surrogateescape: a file name that is not UTF-8 reads the same from the table and the disk
         with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             header = file.readline()
             delimiter = max(",;\t", key=header.count)
@@ -50,7 +48,7 @@ def read_table(path: Path) -> list[Row]:
             if "path" not in columns:
                 raise DataError(
                     f"The table {path} has no column 'path'; its first line names the columns: "
-                    "path, and as far as known genre, artist, album, source."
+                    "path, and optionally genre, artist, album, source."
                 )
             rows = []
             reader = csv.reader(file, delimiter=delimiter)
@@ -58,17 +56,15 @@ def read_table(path: Path) -> list[Row]:
                 cells = {
                     name: value.strip() or None
                     for name, value in zip(columns, values, strict=False)
-                    if name in ("path", "genre", "artist", "album", "source")
+                    if name in _COLUMNS
                 }
-                name = cells.pop("path", None)
-                if name:
+                if name := cells.pop("path", None):
                     rows.append(Row(reader.line_num + 1, name, **cells))
             return rows
     except csv.Error as error:
-        raise DataError(f"The table {path} is no CSV: {error}.") from error
+        raise DataError(f"The table {path} is not a CSV: {error}.") from error
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise DataError(f"The table {path} cannot be read: {reason}.") from error
+        raise DataError(f"The table {path} cannot be read: {os_reason(error)}.") from error
 
 
 def match_rows(
@@ -76,8 +72,8 @@ def match_rows(
 ) -> tuple[dict[str, Row], list[tuple[str, str, str]]]:
     """Find the file of each row.
 
-    A row names its file by the path below the root, by the whole path, or by the name alone
-    where only one file has it.
+    A row names its file by its path below the root, by its absolute path, or by its name alone if
+    only one file has that name.
 
     Args:
         rows: of the table.
@@ -85,35 +81,32 @@ def match_rows(
         root: the folder of the data set.
 
     Returns:
-        The row of each file, and path, code and sentence for each row that has no file of its own.
+        The row of each file; and path, code and message for each row without a file of its own.
     """
-    exact = {path: path for path in paths}
-    composed = {unicodedata.normalize("NFC", path): path for path in paths}
+    by_path = {unicodedata.normalize("NFC", path): [path] for path in paths}
+    by_path |= {path: [path] for path in paths}
     by_name: dict[str, list[str]] = {}
-    for path in exact:
+    for path in paths:
         by_name.setdefault(path.rsplit("/", 1)[-1], []).append(path)
-    prefixes = {f"{folder.as_posix().rstrip('/')}/" for folder in (root, root.resolve())}
-    found: dict[str, Row] = {}
+    prefixes = ["./", *(f"{folder.as_posix().rstrip('/')}/" for folder in (root, root.resolve()))]
+    matched: dict[str, Row] = {}
     faults = []
     for row in rows:
-        name = row.path.replace("\\", "/") if row.path not in exact else row.path
-        name = name.removeprefix("./")
+        name = row.path if row.path in by_path else row.path.replace("\\", "/")
         for prefix in prefixes:
             name = name.removeprefix(prefix)
-        matches = [exact[name]] if name in exact else []
-        if not matches and unicodedata.normalize("NFC", name) in composed:
-            matches = [composed[unicodedata.normalize("NFC", name)]]
+        matches = by_path.get(name) or by_path.get(unicodedata.normalize("NFC", name)) or []
         if not matches and "/" not in name:
             matches = by_name.get(name, [])
         where = f"Line {row.line} of the table names {row.path!r}"
         if not matches:
-            faults.append((row.path, "row_without_file", f"{where}, which is not there."))
+            faults.append((row.path, "row_without_file", f"{where}, which does not exist."))
         elif len(matches) > 1:
-            faults.append(
-                (row.path, "row_unclear", f"{where}, and {len(matches)} files are called so.")
-            )
-        elif matches[0] in found:
-            faults.append((row.path, "row_repeated", f"{where} a second time; the first counts."))
+            message = f"{where}, and {len(matches)} files have that name."
+            faults.append((row.path, "row_unclear", message))
+        elif matches[0] in matched:
+            message = f"{where} a second time; the first row is used."
+            faults.append((row.path, "row_repeated", message))
         else:
-            found[matches[0]] = row
-    return found, faults
+            matched[matches[0]] = row
+    return matched, faults

@@ -355,10 +355,9 @@ def _prepare(
         genre, share = genres[most], float((test[test >= 0] == most).mean())
     if "multi" in tasks:
         labels = fma.multi_label(subset, column="genres_all", bad_clips=True)
-        matrix = np.zeros((len(rows), len(labels.genres)), np.bool_)
-        matrix[rows.index.get_indexer(labels.tracks)] = labels.matrix
+        matrix = labels.reindex(rows.index, fill_value=False).to_numpy(np.bool_)
         keep("multi", matrix)
-        np.save(folder / "genres.npy", np.array(labels.genres, np.int64))
+        np.save(folder / "genres.npy", labels.columns.to_numpy(np.int64))
         fma.genres.to_csv(folder / "genres.csv", index_label="genre_id")
     if "features" in tables:
         frame = fma.features
@@ -533,6 +532,8 @@ def _several(
     """Further figures where a track has several genres."""
     if cell.task == "single":
         return {}
+    import pandas as pd
+
     from deepmusic.datasets.genre_tree import GenreTree
     from deepmusic.studies.hierarchy import hierarchical_score
     from deepmusic.studies.multilabel import score_labels
@@ -540,7 +541,12 @@ def _several(
     scorer = model.predict_proba if cell.model == "mlp" else model.decision_function
     found = score_labels(truth, scorer(columns), predicted=predicted)
     genres = np.load(folder / "genres.npy").tolist()
-    near = hierarchical_score(truth, predicted, genres, GenreTree.read(folder / "genres.csv"))
+    near = hierarchical_score(
+        truth,
+        predicted,
+        genres,
+        GenreTree.from_frame(pd.read_csv(folder / "genres.csv", index_col=0)),
+    )
     figures = {
         "macro_average_precision": found.macro_average_precision,
         "micro_average_precision": found.micro_average_precision,
