@@ -38,6 +38,11 @@ def margin_loss(
 
     Raises:
         ShapeError: shapes or types that do not fit.
+
+    Example:
+        >>> lengths = torch.tensor([[0.8, 0.2, 0.1]])
+        >>> margin_loss(lengths, torch.tensor([0]))  # (0.9 - 0.8)² + 0.5 (0.2 - 0.1)²
+        tensor(0.0150)
     """
     _check_classes("lengths", lengths)
     lengths = at_least_float32(lengths)

@@ -25,6 +25,10 @@ def squash(pose: Tensor, *, eps: float = 1e-12) -> Tensor:
 
     Raises:
         ShapeError: no axis d, or not floating.
+
+    Example:
+        >>> squash(torch.tensor([3.0, 4.0]))  # length 25/26
+        tensor([0.5769, 0.7692])
     """
     direction, length = _polar(pose, eps)
     return (direction / (1 + length.pow(-2))).to(pose.dtype)

@@ -52,8 +52,8 @@ def dynamic_routing(
     Example:
         >>> votes = torch.tensor([[[[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.0, -1.0]]]])
         >>> dynamic_routing(votes).coupling[0]  # two children agree on the first parent
-        tensor([[0.6909, 0.3091],
-                [0.6909, 0.3091]])
+        tensor([[0.7517, 0.2483],
+                [0.7517, 0.2483]])
     """
     votes = as_votes(votes, bias)
     check_iterations(iterations)

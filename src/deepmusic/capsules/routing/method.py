@@ -53,7 +53,8 @@ class Routing:
         ShapeError: ``route`` does not take votes and iterations.
 
     Example:
-        >>> Routing(em_routing).iterations
+        >>> layer = CapsuleLayer(6, 4, 3, 5, routing=Routing(dynamic_routing, folds=True))
+        >>> layer.iterations
         3
     """
 
