@@ -6,11 +6,12 @@ every core busy without contention.
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -46,6 +47,15 @@ class Pool(Protocol):
         """Return the result for one file, from a new worker process."""
 
 
+def use_one_thread() -> None:
+    """Make libraries that are not imported yet (NumPy, PyTorch) compute in one thread.
+
+    Settings in the environment that somebody made before are left as they are.
+    """
+    for library in ("OMP_NUM", "OPENBLAS_NUM", "MKL_NUM", "VECLIB_MAXIMUM"):
+        os.environ.setdefault(f"{library}_THREADS", "1")
+
+
 @lru_cache(maxsize=1)
 def _libraries() -> ThreadpoolController:
     from threadpoolctl import ThreadpoolController
@@ -71,9 +81,10 @@ def _start_worker() -> None:
 
 
 class _Processes:
-    crash_errors: tuple[type[Exception], ...] = (BrokenProcessPool,)
-
     def __init__(self, workers: int) -> None:
+        from concurrent.futures.process import BrokenProcessPool
+
+        self.crash_errors: tuple[type[Exception], ...] = (BrokenProcessPool,)
         self._workers = workers
 
     def results(self, function: Callable[[str], _R], paths: Iterable[str]) -> Iterator[_R]:
@@ -104,7 +115,8 @@ def processes(workers: int) -> Iterator[Pool]:
     from joblib.externals.loky import get_reusable_executor
 
     # loky warns when an interrupt or a crash ends a worker; map_files handles both
-    warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
+    for message in ("A worker stopped while some", r"\d+ tasks which were still being processed"):
+        warnings.filterwarnings("ignore", message, UserWarning)
     try:
         yield _Processes(workers)
     finally:
@@ -177,7 +189,7 @@ def map_files(
 
     Args:
         function: takes a path and returns a result that names it as its ``path``; must pickle.
-        paths: each is processed once.
+        paths: each is processed once, and taken as workers become free, from another thread.
         on_crash: gives the result for a file that crashed its process twice.
         workers: processes on this machine; with 1 everything runs in this process.
         dask: address of a Dask scheduler whose workers see the same files; they are used instead.
@@ -188,32 +200,47 @@ def map_files(
     Raises:
         DeepMusicError: the cluster cannot be reached, or the connection was lost.
     """
-    pending = list(dict.fromkeys(paths))
+    remaining = _Distinct(paths)
     if workers == 1 and dask is None:
-        for path in pending:
+        for path in remaining:
             yield single_threaded(function, path)
         return
+    running: dict[str, None] = {}
     with processes(workers) if dask is None else cluster(dask) as pool:
-        while pending:
-            running: dict[str, None] = {}
-            try:
-                for row in pool.results(function, _recorded(pending, running)):
-                    running.pop(row.path)
+        while True:
+            with suppress(*pool.crash_errors):
+                for row in pool.results(function, _recorded(remaining, running)):
+                    del running[row.path]
                     yield row
+            if not running:
                 return
-            except pool.crash_errors:
-                suspects = list(running)
-            # files are dispatched in order: all before the last suspect are done, or suspects
-            if suspects:
-                pending = pending[pending.index(suspects[-1]) + 1 :]
-            for path in suspects:
+            for path in list(running):  # a worker crashed on one of these
+                del running[path]
                 try:
                     yield pool.run_isolated(function, path)
                 except pool.crash_errors:
                     yield on_crash(path)
 
 
-def _recorded(paths: Sequence[str], running: dict[str, None]) -> Iterator[str]:
+class _Distinct:
+    """Paths without repetitions, to be taken from several threads."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._paths = iter(paths)
+        self._taken: set[str] = set()
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        with self._lock:
+            path = next(path for path in self._paths if path not in self._taken)
+            self._taken.add(path)
+            return path
+
+
+def _recorded(paths: Iterable[str], running: dict[str, None]) -> Iterator[str]:
     for path in paths:
         running[path] = None
         yield path

@@ -15,8 +15,13 @@ from deepmusic.audio import log_mel
 from deepmusic.classifier import texture as in_torch
 from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.classifier.model import Ensemble
-from deepmusic.classifier.model_numpy import ROUTING, NumpyEnsemble, weight_shapes
-from deepmusic.classifier.texture_numpy import TEXTURE_SIZE, texture
+from deepmusic.classifier.model_numpy import (
+    ROUTING,
+    TEXTURE_SIZE,
+    NumpyEnsemble,
+    texture,
+    weight_shapes,
+)
 from deepmusic.errors import ShapeError
 
 CONFIGS: dict[str, dict[str, Any]] = {

@@ -22,6 +22,7 @@ class FakeClassifier:
 
     genres = GENRES
     digest = "fake-1"
+    has_segments = True
 
     def __init__(self) -> None:
         self.heard: list[str] = []
@@ -38,12 +39,12 @@ class FakeClassifier:
         if word == "interrupt":
             raise KeyboardInterrupt
         if word not in (*GENRES, "unsure", "lost"):
-            raise AudioError(f"{source!r} is no sound file.", code="not_audio")
+            raise AudioError(f"{source!r} is not a sound file.", code="not_audio")
         genre = word if word in GENRES else "pop"
         chances = {name: 0.7 if name == genre else 0.15 for name in GENRES}
         listed = tuple(GenreProbability(name, chances[name]) for name in GENRES)
         return Verdict(
-            path="not what the caller named",
+            path=source,
             genre=None if word == "unsure" else genre,
             confidence=0.7,
             top=tuple(sorted(listed, key=lambda entry: -entry.probability)),

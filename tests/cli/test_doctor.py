@@ -52,7 +52,7 @@ def test_a_missing_extra_is_no_fault(fake: FakeClassifier, monkeypatch: pytest.M
     monkeypatch.setitem(__import__("sys").modules, "mutagen", None)
     checks = {check.name: check for check in examine()}
     assert checks["mutagen"].status == "note"
-    assert "deepmusic[tags]" in (checks["mutagen"].advice or "")
+    assert "deepmusic-capsules[tags]" in (checks["mutagen"].advice or "")
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_without_a_soundfont_nothing_is_missing(
     monkeypatch.setenv("XDG_DATA_DIRS", str(tmp_path))
     found = check("soundfont")
     assert (found.section, found.status, found.advice) == ("sound", "note", None)
-    assert "built-in synthesiser" in found.detail
+    assert "built-in synthesizer" in found.detail
     assert CliRunner().invoke(deepmusic, ["doctor"]).exit_code == 0
 
 

@@ -90,7 +90,7 @@ def test_other_music_is_heard_whole_and_unknown_genres_are_named(
     (other / "tracks.csv").unlink()
     done = call("evaluate", trained, "--data", other)
     assert done.output.startswith(f"{trained} on {other}, 6 tracks:")
-    assert "does not know, and these tracks do not count: polka (3)" in done.error
+    assert "Skipped, of genres that the model does not know: polka (3)" in done.error
     assert "It knows chords, clicks." in done.error
     assert "text.mp3" in done.error
     assert done.status == 1  # for the text
@@ -113,11 +113,11 @@ def test_a_run_without_a_test_says_so(music: Path, tmp_path: Path, call: Call) -
     done = call("evaluate", run)
     assert done.status == 0
     assert "validation tracks" in done.output
-    assert "No tracks were kept for a test" in done.error
+    assert "No tracks were held out for a test" in done.error
     assert json.loads(call("evaluate", run, "--format", "json").output)["part"] == "validation"
     again = call("evaluate", run, "--data", music)
     assert again.status == 1
-    assert "no tracks were kept for a test" in again.error
+    assert "no tracks were held out for a test" in again.error
 
 
 def test_a_file_of_weights_is_evaluated_on_all_tracks(

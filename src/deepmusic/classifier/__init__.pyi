@@ -10,10 +10,9 @@ from .explanation import (
     draw_explanation as draw_explanation,
     explain as explain,
 )
+from .files import VerdictStore as VerdictStore, classify_files as classify_files
 from .inference import Classifier as Classifier
-from .library import classify_library as classify_library, walk_audio as walk_audio
 from .model import CapsuleClassifier as CapsuleClassifier, Ensemble as Ensemble
-from .results import ResultsFile as ResultsFile
 from .timeline import draw_timeline as draw_timeline, text_timeline as text_timeline
 from .training import Trained as Trained, train_classifier as train_classifier
 from .verdict import (

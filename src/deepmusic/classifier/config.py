@@ -12,6 +12,7 @@ from deepmusic.errors import CheckpointError
 ROUTINGS = ("dynamic", "inverted_attention", "self_attention", "uniform", "none")
 """Those of :data:`deepmusic.capsules.ROUTING` whose parents are sums of votes and a bias, so that
 two families of children can speak to them, and none at all."""
+_SILENT_DB = 10.0  # above the floor of the spectrogram
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,10 @@ class ClassifierConfig:
     def segment_s(self) -> float:
         """Seconds of a segment."""
         return self.segment_frames / self.log_mel.frames_per_second
+
+    def is_silent(self, loudest_db: float) -> bool:
+        """Whether sound with this loudest cell of its spectrogram counts as silence."""
+        return loudest_db < self.log_mel.floor_db + _SILENT_DB
 
     def to_dict(self) -> dict[str, Any]:
         """The record as plain JSON types."""

@@ -36,7 +36,7 @@ from deepmusic.audio import LogMelConfig, segment_batches, wrap
 from deepmusic.audio.mel import mel_filters
 from deepmusic.classifier.inference import Classifier
 from deepmusic.classifier.model import CapsuleClassifier, Views, views
-from deepmusic.classifier.spectrograms import is_silent, whole_spectrogram
+from deepmusic.classifier.spectrograms import whole_spectrogram
 from deepmusic.classifier.texture import TEXTURE_FAMILIES
 from deepmusic.errors import AudioError, DeepMusicError
 from deepmusic.files import write_atomically
@@ -119,7 +119,9 @@ def explain(
         raise DeepMusicError(
             f"The model does not know the genre {genre!r}; it knows {', '.join(config.genres)}."
         )
-    heard = _spectrogram(source, config.log_mel, max_seconds)
+    heard = whole_spectrogram(source, config.log_mel, max_seconds=max_seconds)
+    if config.is_silent(float(heard.max())):
+        raise AudioError("The explained part is silent.", code="silent")
     whole = wrap(heard, config.segment_frames)
     if genre is None:
         genre = config.genres[int(np.argmax(classifier.predict_spectrogram(whole)))]
@@ -231,15 +233,6 @@ def _of_network(network: CapsuleClassifier, seen: Views, winner: int) -> _Found:
         over_time.cpu().numpy(),
         {name: values.cpu().numpy() for name, values in parts.items()},
     )
-
-
-def _spectrogram(
-    source: str | os.PathLike[str] | BinaryIO, config: LogMelConfig, max_seconds: float
-) -> NDArray[np.float32]:
-    log_mel = whole_spectrogram(source, config, max_seconds=max_seconds)
-    if is_silent(log_mel, config):
-        raise AudioError("The explained part is silent: there is nothing to hear.", code="silent")
-    return log_mel
 
 
 def draw_explanation(

@@ -1,11 +1,13 @@
-"""From a sound file to a verdict: decode, cut, hear, combine, calibrate."""
+"""From a sound file to a verdict: decode, cut into segments, run the networks, calibrate."""
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
+import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -15,50 +17,39 @@ from numpy.typing import NDArray
 from deepmusic.audio import LogMelStream, SegmentStream, segment_batches
 from deepmusic.classifier.calibration import Calibration, probabilities
 from deepmusic.classifier.config import ClassifierConfig
-from deepmusic.classifier.device import find_device
-from deepmusic.classifier.model_numpy import ROUTING, NumpyEnsemble, weight_shapes
-from deepmusic.classifier.spectrograms import is_silent
+from deepmusic.classifier.model_numpy import ROUTING, NumpyEnsemble
 from deepmusic.classifier.verdict import GenreProbability, SegmentVerdict, Verdict
-from deepmusic.errors import AudioError, CheckpointError
-from deepmusic.training.weights import load_arrays, refuse_other_shapes
+from deepmusic.errors import AudioError, CheckpointError, DeepMusicError
+from deepmusic.training.weights import load_arrays
 
 if TYPE_CHECKING:
     from deepmusic.classifier.model import Ensemble
 
-_AT_ONCE = 16  # segments that are heard together: enough to be fast, little to hold
+_BATCH_SIZE = 16  # segments: large enough to be fast, small enough for little memory
 _KIND = "genre classifier"
 
 
-@dataclass(frozen=True)
-class Segments:
-    """What was heard in the segments of a track.
-
-    Args:
-        start_s: ``(n,)``, where each begins, in seconds.
-        log_scores: ``(n, genres)``.
-        lengths: ``(n, genres)`` of the genre capsules, in [0, 1).
-    """
-
-    start_s: NDArray[np.float64]
-    log_scores: NDArray[np.float32]
-    lengths: NDArray[np.float32]
-
-
 class Classifier:
-    """A trained ensemble and its calibration; safe to use from several threads.
+    """A trained ensemble and its calibration; several threads may use it.
 
-    On the CPU :meth:`load` gives one that hears in NumPy, without PyTorch; on a GPU, and where it
-    is made of a ensemble in PyTorch, it hears with that.
+    On the CPU :meth:`load` gives one that runs in NumPy, without importing PyTorch.
 
     Args:
         ensemble: the networks, in PyTorch or in NumPy.
-        calibration: how scores become a verdict.
-        card: what is known of the training, in JSON types; saved with the weights.
-        device: of a ensemble in PyTorch; ``"auto"`` takes a GPU where there is one.
+        calibration: turns scores into probabilities and says when to be unsure.
+        card: facts on the training, as JSON types; saved with the weights.
+        device: for networks in PyTorch; ``"auto"`` takes a GPU if there is one.
 
     Raises:
-        DeepMusicError: the device is not there.
+        DeepMusicError: the device does not exist.
+
+    Example:
+        >>> classifier = Classifier.load("runs/music")
+        >>> classifier.classify("song.mp3").genre
+        'rock'
     """
+
+    has_segments = True
 
     def __init__(
         self,
@@ -68,14 +59,14 @@ class Classifier:
         card: Mapping[str, Any] | None = None,
         device: str = "auto",
     ) -> None:
-        self._in_numpy: NumpyEnsemble | None = None
-        self._in_torch: Ensemble | None = None
+        self._numpy: NumpyEnsemble | None = None
+        self._torch: Ensemble | None = None
         if isinstance(ensemble, NumpyEnsemble):
             self.device = "cpu"
-            self._in_numpy = ensemble
+            self._numpy = ensemble
         else:
             self.device = find_device(device)
-            self._in_torch = ensemble.to(self.device).eval()
+            self._torch = ensemble.to(self.device).eval()
         self.calibration = calibration
         self.card = dict(card or {})
         self.config = ensemble.config
@@ -83,30 +74,32 @@ class Classifier:
 
     @property
     def ensemble(self) -> Ensemble:
-        """The networks in PyTorch, for what needs gradients.
-
-        Of a classifier that hears in NumPy this is a copy, made when it is first asked for.
-        """
-        if self._in_torch is None:
-            assert self._in_numpy is not None
-            self._in_torch = _ensemble_in_torch(self.config, self._in_numpy.weights).eval()
-        return self._in_torch
+        """The networks in PyTorch; for a classifier in NumPy a copy, made on first use."""
+        if self._torch is None:
+            assert self._numpy is not None
+            self._torch = _torch_ensemble(self.config, self._numpy.weights).eval()
+        return self._torch
 
     @property
     def is_picklable(self) -> bool:
-        """Whether it can be pickled and hear in other processes; one in PyTorch stays here."""
-        return self._in_numpy is not None
+        """Whether other processes can use it, as one in NumPy."""
+        return self._numpy is not None
 
     def __getstate__(self) -> dict[str, Any]:
-        if self._in_numpy is None:
+        if not self.is_picklable:
             raise TypeError("a classifier in PyTorch cannot be pickled; save and load it")
-        return self.__dict__ | {"_in_torch": None}
+        return self.__dict__ | {"_torch": None}
 
     @property
     def digest(self) -> str:
-        """A hash of all that decides a verdict."""
+        """A hash of everything that determines a verdict."""
+        if self._numpy is not None:
+            weights: Mapping[str, NDArray[Any]] = self._numpy.weights
+        else:
+            state = self.ensemble.state_dict()
+            weights = {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
         digest = hashlib.sha256(repr((self.config, self.calibration)).encode())
-        for name, array in sorted(self._weights().items()):
+        for name, array in sorted(weights.items()):
             digest.update(name.encode())
             digest.update(array.tobytes())
         return digest.hexdigest()
@@ -118,38 +111,56 @@ class Classifier:
         name: str | None = None,
         max_seconds: float = 6 * 3600.0,
     ) -> Verdict:
-        """Say which genre a track is.
+        """Classify a track while it is decoded, in bounded memory.
 
         Args:
-            source: a path, or a binary file object that can seek.
-            name: what to call the track in the verdict; None takes the path.
-            max_seconds: no more than this is heard.
+            source: a path, or a seekable binary file object.
+            name: the track's path in the verdict; ``source`` by default.
+            max_seconds: seconds analysed, at most.
 
         Raises:
-            AudioError: no sound could be had from it, or it is silent (code ``silent``).
+            AudioError: the file cannot be decoded, or is silent (code ``silent``).
         """
-        shown = name or (os.fspath(source) if isinstance(source, str | os.PathLike) else "sound")
-        segments, duration_s, warning = self._hear(source, shown, max_seconds)
-        heard = probabilities(segments.log_scores.mean(axis=0), self.calibration)
-        by_segment = probabilities(segments.log_scores, self.calibration)
-        order = np.argsort(-heard, kind="stable").tolist()
-        confidence = float(heard[order[0]])
-        sure = confidence >= self.calibration.threshold
-        return Verdict(
-            path=os.fspath(shown),
-            genre=self.genres[order[0]] if sure else None,
-            confidence=confidence,
-            top=tuple(GenreProbability(self.genres[i], float(heard[i])) for i in order),
+        from deepmusic.audio import open_audio  # loads the decoders
+
+        path = name or (os.fspath(source) if isinstance(source, str | os.PathLike) else "sound")
+        config = self.config
+        starts: list[int] = []
+        scores, lengths = [], []
+        loudest_db = -np.inf
+        with open_audio(
+            source, sample_rate=config.log_mel.sample_rate, max_seconds=max_seconds
+        ) as audio:
+            stream = _segments(audio, config)
+            while batch := list(islice(stream, _BATCH_SIZE)):
+                segments = np.stack([segment for _, segment in batch])
+                loudest_db = max(loudest_db, float(segments.max()))
+                log_scores, capsule_lengths = self.predict_segments(segments)
+                starts += [start for start, _ in batch]
+                scores.append(log_scores)
+                lengths.append(capsule_lengths)
+            duration_s, warning = audio.duration_s, audio.warning
+        if config.is_silent(loudest_db):
+            raise AudioError(f"{path!r} is silent: there is no genre to find.", code="silent")
+        log_scores = np.concatenate(scores)
+        return Verdict.from_probabilities(
+            path,
+            self.genres,
+            probabilities(log_scores.mean(axis=0), self.calibration).tolist(),
+            threshold=self.calibration.threshold,
             duration_s=duration_s,
             segments=tuple(
                 SegmentVerdict(
-                    float(start),
-                    min(float(start) + self.config.segment_s, duration_s),
-                    tuple(map(GenreProbability, self.genres, map(float, row))),
-                    tuple(map(float, lengths)),
+                    start_s,
+                    min(start_s + config.segment_s, duration_s),
+                    tuple(map(GenreProbability, self.genres, segment_probabilities)),
+                    tuple(segment_lengths),
                 )
-                for start, row, lengths in zip(
-                    segments.start_s, by_segment, segments.lengths, strict=True
+                for start_s, segment_probabilities, segment_lengths in zip(
+                    (np.array(starts) / config.log_mel.frames_per_second).tolist(),
+                    probabilities(log_scores, self.calibration).tolist(),
+                    np.concatenate(lengths).tolist(),
+                    strict=True,
                 )
             ),
             warning=warning,
@@ -158,10 +169,10 @@ class Classifier:
     def predict_segments(
         self, log_mel: NDArray[np.floating]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Log scores and lengths, both ``(n, genres)``, of segments ``(n, mels, frames)``."""
+        """Log scores and lengths, both ``(n, genres)``, of segments ``(n, n_mels, frames)``."""
         segments = np.ascontiguousarray(log_mel, np.float32)
-        if self._in_numpy is not None:
-            return self._in_numpy(segments)
+        if self._numpy is not None:
+            return self._numpy(segments)
         import torch
 
         with torch.inference_mode():
@@ -172,31 +183,34 @@ class Classifier:
         """Probabilities ``(genres,)`` of a track.
 
         Args:
-            log_mel: ``(n_mels, frames)``, at least one segment long.
+            log_mel: ``(n_mels, frames)`` in dB, at least one segment long.
         """
         config = self.config
         scores = [
             self.predict_segments(segments)[0]
             for _, segments in segment_batches(
-                log_mel, length=config.segment_frames, hop=config.hop_frames, batch_size=_AT_ONCE
+                log_mel,
+                length=config.segment_frames,
+                hop=config.hop_frames,
+                batch_size=_BATCH_SIZE,
             )
         ]
         return probabilities(np.concatenate(scores).mean(axis=0), self.calibration)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write weights, configuration, calibration and card as one safetensors file.
+        """Write weights, configuration, calibration and card to one safetensors file.
 
         Raises:
             DeepMusicError: the file cannot be written.
         """
+        from deepmusic.training.checkpoints import save_weights
+
         metadata = {
             "kind": _KIND,
             "config": self.config.to_dict(),
             "calibration": self.calibration.to_dict(),
             "card": self.card,
         }
-        from deepmusic.training.checkpoints import save_weights
-
         save_weights(path, self.ensemble.state_dict(), metadata)
 
     @classmethod
@@ -204,104 +218,90 @@ class Classifier:
         """Read what :meth:`save` wrote; a folder is taken for a run.
 
         Raises:
-            CheckpointError: the file is missing, damaged or no classifier of ours.
+            CheckpointError: the file is missing, damaged or not a classifier of ours.
         """
         file = Path(path)
         if file.is_dir():
             file = file / "model.safetensors"
         weights, metadata = load_arrays(file)
         if metadata.get("kind") != _KIND:
-            raise CheckpointError(f"{file} holds no genre classifier; train one, or name another.")
+            raise CheckpointError(f"{file} is not a genre classifier; train one, or name another.")
+        device = find_device(device)
+        config = ClassifierConfig.from_dict(metadata.get("config", {}))
+        ensemble: Ensemble | NumpyEnsemble
         try:
             calibration = Calibration(**metadata["calibration"])
+            if device == "cpu" and config.routing in ROUTING:
+                ensemble = NumpyEnsemble(config, weights)
+            else:
+                ensemble = _torch_ensemble(config, weights, source=file)
         except (KeyError, TypeError) as error:
-            raise CheckpointError(f"{file} holds no calibration that fits: {error}.") from error
-        config = ClassifierConfig.from_dict(metadata.get("config", {}))
-        card = metadata.get("card", {})
-        device = find_device(device)
-        if device != "cpu" or config.routing not in ROUTING:
-            ensemble = _ensemble_in_torch(config, weights, source=file)
-            return cls(ensemble, calibration, card=card, device=device)
-        shapes = {name: array.shape for name, array in weights.items()}
-        refuse_other_shapes(weight_shapes(config), shapes, source=file)
-        return cls(NumpyEnsemble(config, weights), calibration, card=card)
-
-    def _weights(self) -> Mapping[str, NDArray[Any]]:
-        if self._in_numpy is not None:
-            return self._in_numpy.weights
-        state = self.ensemble.state_dict()
-        return {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
-
-    def _hear(
-        self, source: str | os.PathLike[str] | BinaryIO, shown: str, max_seconds: float
-    ) -> tuple[Segments, float, str | None]:
-        """Hear a track while it is decoded, in bounded memory."""
-        from deepmusic.audio import open_audio  # where workers hear, this process needs it not
-
-        starts: list[int] = []
-        scores, lengths = [], []
-        loudest = -np.inf
-        with open_audio(
-            source, sample_rate=self.config.log_mel.sample_rate, max_seconds=max_seconds
-        ) as audio:
-            for batch in _batched(self._segments(audio)):
-                segments = np.stack([segment for _, segment in batch])
-                loudest = max(loudest, float(segments.max()))
-                heard = self.predict_segments(segments)
-                starts += [start for start, _ in batch]
-                scores.append(heard[0])
-                lengths.append(heard[1])
-            duration_s, warning = audio.duration_s, audio.warning
-        if is_silent(np.array([[loudest]]), self.config.log_mel):
-            raise AudioError(f"{shown!r} is silent: there is nothing to hear.", code="silent")
-        return (
-            Segments(
-                np.array(starts) / self.config.log_mel.frames_per_second,
-                np.concatenate(scores),
-                np.concatenate(lengths),
-            ),
-            duration_s,
-            warning,
-        )
-
-    def _segments(
-        self, blocks: Iterator[NDArray[np.float32]]
-    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        frames = LogMelStream(self.config.log_mel)
-        segments = SegmentStream(self.config.segment_frames, self.config.hop_frames)
-        for block in blocks:
-            yield from segments.push(frames.push(block))
-        yield from segments.push(frames.flush())
-        yield from segments.flush()
+            raise CheckpointError(f"{file} is of another model: {error}.") from error
+        return cls(ensemble, calibration, card=metadata.get("card", {}), device=device)
 
 
-def _batched(
-    segments: Iterator[tuple[int, NDArray[np.float32]]],
-) -> Iterator[list[tuple[int, NDArray[np.float32]]]]:
-    batch = []
-    for segment in segments:
-        batch.append(segment)
-        if len(batch) == _AT_ONCE:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def _segments(
+    blocks: Iterator[NDArray[np.float32]], config: ClassifierConfig
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """First frame and ``(n_mels, frames)`` of each segment of a track that arrives in blocks."""
+    log_mel = LogMelStream(config.log_mel)
+    segments = SegmentStream(config.segment_frames, config.hop_frames)
+    for block in blocks:
+        yield from segments.push(log_mel.push(block))
+    yield from segments.push(log_mel.flush())
+    yield from segments.flush()
 
 
-def _ensemble_in_torch(
+def _torch_ensemble(
     config: ClassifierConfig,
     weights: Mapping[str, NDArray[Any]],
     *,
     source: str | os.PathLike[str] = "",
 ) -> Ensemble:
-    """The ensemble in PyTorch, on the CPU, with weights that a file ``source`` held."""
+    """The ensemble in PyTorch, on the CPU, with weights from the file ``source``."""
     import torch
 
     from deepmusic.classifier.model import Ensemble
     from deepmusic.training.checkpoints import fill_model
 
     ensemble = Ensemble(config)
-    # copies: the arrays may not be written to, and PyTorch minds
+    # copies: the arrays are read-only, of which PyTorch warns
     tensors = {name: torch.from_numpy(array.copy()) for name, array in weights.items()}
     fill_model(ensemble, tensors, source=source)
     return ensemble
+
+
+def find_device(name: str) -> str:
+    """The device that a name stands for, as PyTorch calls it.
+
+    Args:
+        name: ``"auto"`` is a GPU if there is one, else the CPU.
+
+    Raises:
+        DeepMusicError: the device does not exist.
+    """
+    if name == "cpu" or (name == "auto" and not has_gpu_driver()):
+        return "cpu"
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise DeepMusicError(
+            f"There is no device {name!r} here; use --device auto, or cpu."
+        ) from error
+    return str(device)
+
+
+def has_gpu_driver() -> bool:
+    """Whether a CUDA or ROCm driver is installed: only then PyTorch is worth importing to ask."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+        return False
+    library = {"win32": "nvcuda.dll", "linux": "libcuda.so.1"}.get(sys.platform)
+    try:
+        return library is not None and bool(ctypes.CDLL(library))
+    except OSError:
+        return sys.platform == "linux" and os.path.exists("/dev/kfd")  # ROCm

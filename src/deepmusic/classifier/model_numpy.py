@@ -1,60 +1,72 @@
-"""The ensemble's forward pass in NumPy: to import PyTorch takes longer than to hear a track.
+"""The ensemble's forward pass in NumPy: importing PyTorch takes longer than classifying a track.
 
-From the same weights it gives what :class:`deepmusic.classifier.model.Ensemble` gives after
-training, up to rounding; tests hold the two together. Axes: b segments, m mels, f bands, t frames,
-p places (moments), i children, d their pose, o genres, h their pose. Feature maps are
-``(channels, b, rows, columns)``: so a convolution is one product of its weights and the patches.
+With the same weights it agrees with :class:`deepmusic.classifier.model.Ensemble` in evaluation mode
+up to rounding, which tests check. Axes: b segments, m mels, f bands, t frames, p positions in time,
+i children, d their pose, o genres, h their pose. Feature maps are ``(channels, b, rows, columns)``,
+so that a convolution is one product of its weights and the patches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.classifier.config import ClassifierConfig
-from deepmusic.classifier.texture_numpy import TEXTURE_SIZE, texture
 from deepmusic.errors import ShapeError
 
 ROUTING = frozenset({"dynamic", "uniform", "none"})
-"""The routing methods that are known here; a model with another one is heard in PyTorch."""
+"""The routing methods implemented here; models with others run in PyTorch."""
+
+COEFFICIENTS = 20
+"""Cepstral coefficients of the texture."""
+BANDS = 32
+"""Bands of its structure function."""
+LAGS = (1, 2, 4, 8, 16, 32, 64)
+"""Lags of the structure function, in frames: 23 ms to 1.5 s at the default hop."""
+RANGE_DB = 80.0
+"""Cells further below the loudest one count as this far below."""
+TEXTURE_SIZE = 7 * COEFFICIENTS + COEFFICIENTS * (COEFFICIENTS - 1) // 2 + BANDS * len(LAGS)
 
 Floats = NDArray[np.floating]  # float32 throughout
-_SHORTEST = np.float32(1e-3)  # as in the model
+_MIN_LENGTH = np.float32(1e-3)  # as in the model
 _KERNELS = ((0, 1, 5, 2), (4, 5, 3, 1), (8, 9, 3, 1))  # layer, its batch norm, size, stride
+_LN_PER_DB = np.float32(np.log(10) / 10)
 
 
 class NumpyEnsemble:
-    """The networks of a ensemble, ready to hear; safe to use from several threads.
+    """The networks of an ensemble, for inference; several threads may use it.
 
     Args:
-        config: with a routing that is in :data:`ROUTING`.
-        weights: all arrays that :func:`weight_shapes` names, in these shapes.
+        config: with a routing in :data:`ROUTING`.
+        weights: the state of :class:`deepmusic.classifier.model.Ensemble`, as arrays.
+
+    Raises:
+        KeyError: an array is missing.
     """
 
     def __init__(self, config: ClassifierConfig, weights: Mapping[str, NDArray[Any]]) -> None:
         self.config = config
         self.weights = {
-            # float32 as in the model, whatever the file holds; counters stay what they are
+            # float32 as in the model, whatever the file holds; counters stay integers
             name: np.asarray(array, np.float32 if array.dtype.kind == "f" else np.int64)
             for name, array in weights.items()
         }
-        self._networks = [
-            _Network(
-                network,
-                {
-                    name.removeprefix(f"networks.{index}."): array
-                    for name, array in self.weights.items()
-                    if name.startswith(f"networks.{index}.")
-                },
-            )
-            for index, network in enumerate(config.network_configs)
-        ]
+        self._networks = []
+        for index, network in enumerate(config.network_configs):
+            prefix = f"networks.{index}."
+            own = {
+                name.removeprefix(prefix): array
+                for name, array in self.weights.items()
+                if name.startswith(prefix)
+            }
+            self._networks.append(_Network(network, own))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # what is derived from the weights is made again in the other process
+        # the other process derives the rest from the weights again
         return NumpyEnsemble, (self.config, self.weights)
 
     def __call__(
@@ -63,7 +75,7 @@ class NumpyEnsemble:
         """Mean log scores and mean lengths, both ``(b, o)``, of segments ``(b, m, t)``.
 
         Raises:
-            ShapeError: segments of another shape.
+            ShapeError: the segments have another shape.
         """
         n_mels = self.config.log_mel.n_mels
         if log_mel.ndim != 3 or log_mel.shape[1] != n_mels or log_mel.shape[2] < 96:
@@ -72,66 +84,11 @@ class NumpyEnsemble:
             )
         image = _image(log_mel, n_mels // self.config.bands, self.config.frame_step)
         statistics = texture(log_mel) if self.config.texture_capsules else None
-        heard = [network(image, statistics) for network in self._networks]
+        outputs = [network(image, statistics) for network in self._networks]
         return (
-            np.mean([log_scores for log_scores, _ in heard], axis=0, dtype=np.float32),
-            np.mean([lengths for _, lengths in heard], axis=0, dtype=np.float32),
+            np.mean([log_scores for log_scores, _ in outputs], axis=0, dtype=np.float32),
+            np.mean([lengths for _, lengths in outputs], axis=0, dtype=np.float32),
         )
-
-
-def weight_shapes(config: ClassifierConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every array in the state of a ensemble with a routing of :data:`ROUTING`.
-
-    They are those of ``Ensemble(config).state_dict()``.
-    """
-    return {
-        f"networks.{index}.{name}": shape
-        for index, network in enumerate(config.network_configs)
-        for name, shape in _member_shapes(network).items()
-    }
-
-
-def _member_shapes(config: ClassifierConfig) -> dict[str, tuple[int, ...]]:
-    genres, dim, out, channels = (
-        len(config.genres),
-        config.pose_dim,
-        config.genre_dim,
-        config.channels,
-    )
-    types, textures = config.position_types, config.texture_capsules
-    rows = max((config.bands + 1) // 2 // 8, 1)  # of the stem's feature map
-    shapes: dict[str, tuple[int, ...]] = {
-        "image_mean": (config.bands,),
-        "image_std": (config.bands,),
-        "texture_mean": (TEXTURE_SIZE,),
-        "texture_std": (TEXTURE_SIZE,),
-    }
-    if types:
-        for (layer, norm, size, _), before, width in zip(
-            _KERNELS, (1, *channels), channels, strict=False
-        ):
-            shapes[f"stem.{layer}.weight"] = (width, before, size, size)
-            for name in ("weight", "bias", "running_mean", "running_var"):
-                shapes[f"stem.{norm}.{name}"] = (width,)
-            shapes[f"stem.{norm}.num_batches_tracked"] = ()
-    if config.routing == "none":
-        wide = (channels[-1] * rows if types else 0) + (TEXTURE_SIZE if textures else 0)
-        return shapes | {"linear.weight": (genres, wide), "linear.bias": (genres,)}
-    if types:
-        shapes["positions.conv.weight"] = (types * dim, channels[-1], rows, 1)
-        shapes["positions.conv.bias"] = (types * dim,)
-        shapes["genres.position_weight"] = (types, dim, genres, out)
-    if textures:
-        shapes["reader.weight"] = (textures * dim, TEXTURE_SIZE)
-        shapes["reader.bias"] = (textures * dim,)
-        shapes["genres.texture_weight"] = (textures, dim, genres, out)
-    shapes["genres.bias"] = (genres, out)
-    if config.reconstruction and types:  # trained beside the rest, and not used for hearing
-        shapes["decoder.decode.0.weight"] = (64, genres * out)
-        shapes["decoder.decode.0.bias"] = (64,)
-        shapes["decoder.decode.2.weight"] = (config.bands * 16, 64)
-        shapes["decoder.decode.2.bias"] = (config.bands * 16,)
-    return shapes
 
 
 class _Network:
@@ -152,61 +109,64 @@ class _Network:
     def __call__(self, image: Floats, statistics: Floats | None) -> tuple[Floats, Floats]:
         """Log scores and lengths ``(b, o)`` of images ``(b, f, t)`` and textures ``(b, s)``."""
         weights = self._weights
-        moments = self._moments(image) if self._stem else None
+        feature_map = self._feature_map(image) if self._stem else None
         if statistics is not None:
             deviations = (statistics - weights["texture_mean"]) / weights["texture_std"]
             statistics = np.clip(deviations, -8, 8)
         if self._config.routing == "none":
-            return self._plain(moments, statistics)
+            return self._plain(feature_map, statistics)
         votes = []
-        if moments is not None:
-            votes.append(self._place_votes(moments))
+        if feature_map is not None:
+            votes.append(self._position_votes(feature_map))
         if statistics is not None:
             votes.append(self._texture_votes(statistics))
         passes = self._config.iterations if self._config.routing == "dynamic" else 1
         lengths = _routed(np.concatenate(votes, axis=2), passes, weights["genres.bias"])
-        share = np.maximum(lengths, _SHORTEST)
+        share = np.maximum(lengths, _MIN_LENGTH)
         return np.log(share / share.sum(axis=1, keepdims=True)), lengths
 
-    def _moments(self, image: Floats) -> Floats:
+    def _feature_map(self, image: Floats) -> Floats:
         """The stem's feature map ``(channels, b, rows, p)``."""
         mean, std = self._weights["image_mean"], self._weights["image_std"]
         features: Floats = ((image - mean[:, None]) / std[:, None])[None]  # (1, b, f, t)
         for kernel, bias, stride, padding in self._stem:
             features = _pooled(_convolved(features, kernel, stride, padding))
-            features += bias  # the same for all that are pooled: to add it later is less work
+            features += bias  # pooling commutes with it, and leaves fewer values
             np.maximum(features, 0, out=features)
         return features
 
-    def _plain(self, moments: Floats | None, statistics: Floats | None) -> tuple[Floats, Floats]:
+    def _plain(
+        self, feature_map: Floats | None, statistics: Floats | None
+    ) -> tuple[Floats, Floats]:
         """Log scores and their exponentials, of a plain CNN."""
-        seen = []
-        if moments is not None:
-            pooled = moments.mean(axis=3)  # (channels, b, rows)
-            seen.append(pooled.transpose(1, 0, 2).reshape(pooled.shape[1], -1))
+        inputs = []
+        if feature_map is not None:
+            pooled = feature_map.mean(axis=3)  # (channels, b, rows)
+            inputs.append(pooled.transpose(1, 0, 2).reshape(pooled.shape[1], -1))
         if statistics is not None:
-            seen.append(statistics)
+            inputs.append(statistics)
         weights = self._weights
-        logits = np.concatenate(seen, axis=1) @ weights["linear.weight"].T + weights["linear.bias"]
+        logits = np.concatenate(inputs, axis=1) @ weights["linear.weight"].T
+        logits += weights["linear.bias"]
         logits -= logits.max(axis=1, keepdims=True)
         log_scores = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
         return log_scores, np.exp(log_scores)
 
-    def _place_votes(self, moments: Floats) -> Floats:
-        """``(b, o, p * i, h)``, already divided by the number of places."""
+    def _position_votes(self, feature_map: Floats) -> Floats:
+        """Votes ``(b, o, p * i, h)``, already divided by the number of positions."""
         weights = self._weights
-        batch, places = moments.shape[1], moments.shape[3]
+        batch, positions = feature_map.shape[1], feature_map.shape[3]
         weight = weights["genres.position_weight"]  # (i, d, o, h)
         types, dim, genres, out = weight.shape
-        cast = _convolved(moments, weights["positions.conv.weight"], 1, 0)  # (i * d, b, 1, p)
+        cast = _convolved(feature_map, weights["positions.conv.weight"], 1, 0)  # (i * d, b, 1, p)
         cast += weights["positions.conv.bias"][:, None, None, None]
         poses = _squash(cast.reshape(types, dim, -1).transpose(0, 2, 1))  # (i, b * p, d)
-        votes = poses @ (weight.reshape(types, dim, -1) / np.float32(places))
-        votes = votes.reshape(types, batch, places, genres, out)
+        votes = poses @ (weight.reshape(types, dim, -1) / np.float32(positions))
+        votes = votes.reshape(types, batch, positions, genres, out)
         return votes.transpose(1, 3, 2, 0, 4).reshape(batch, genres, -1, out)
 
     def _texture_votes(self, statistics: Floats) -> Floats:
-        """``(b, o, i, h)``."""
+        """Votes ``(b, o, i, h)``."""
         weights = self._weights
         weight = weights["genres.texture_weight"]  # (i, d, o, h)
         textures, dim, genres, out = weight.shape
@@ -217,7 +177,7 @@ class _Network:
 
 
 def _image(log_mel: Floats, n_mels: int, frames: int) -> Floats:
-    """Means of so many neighbouring mels and frames; frames at the end may be left out."""
+    """Means over ``n_mels`` mels by ``frames`` frames; a remainder of frames is dropped."""
     length = log_mel.shape[2] // frames * frames
     parts = [log_mel[:, m::n_mels, t:length:frames] for m in range(n_mels) for t in range(frames)]
     total: Floats = parts[0].copy()
@@ -243,7 +203,7 @@ def _convolved(features: Floats, kernel: Floats, stride: int, padding: int) -> F
 
 
 def _pooled(features: Floats) -> Floats:
-    """The largest of every two by two; an odd row or column at the end is left out."""
+    """Maxima of two by two cells; an odd row or column at the end is dropped."""
     rows, columns = features.shape[2] // 2 * 2, features.shape[3] // 2 * 2
     pairs: Floats = np.maximum(features[:, :, 0:rows:2], features[:, :, 1:rows:2])
     pooled: Floats = np.maximum(pairs[..., 0:columns:2], pairs[..., 1:columns:2])
@@ -253,17 +213,17 @@ def _pooled(features: Floats) -> Floats:
 def _routed(votes: Floats, passes: int, bias: Floats) -> Floats:
     """Lengths ``(b, o)`` by dynamic routing of votes ``(b, o, i, h)`` (see deepmusic.capsules)."""
     logits = np.zeros(votes.shape[:3], np.float32)  # (b, o, i)
-    for turn in range(passes):
+    for iteration in range(passes):
         shares = np.exp(logits - logits.max(axis=1, keepdims=True))
         coupling = shares / shares.sum(axis=1, keepdims=True)
         poses = _squash((coupling[:, :, None] @ votes)[:, :, 0] + bias)  # (b, o, h)
-        if turn < passes - 1:
+        if iteration < passes - 1:
             logits += (votes @ poses[..., None])[..., 0]
     return _length(poses)
 
 
 def _squash(pose: Floats) -> Floats:
-    """Each pose ``(..., d)`` at length |s|²/(1+|s|²), safely at any length."""
+    """Each pose ``(..., d)`` scaled to length |s|²/(1+|s|²), without overflow."""
     scale = np.maximum(np.abs(pose).max(axis=-1, keepdims=True), 1)
     scaled = pose / scale
     length = np.sqrt(np.square(scaled).sum(axis=-1, keepdims=True) + 1e-12 / scale / scale)
@@ -275,3 +235,54 @@ def _length(pose: Floats) -> Floats:
     """Lengths ``(...)`` of squashed poses ``(..., d)``."""
     lengths: Floats = np.sqrt(np.square(pose).sum(axis=-1) + np.float32(1e-12))
     return lengths
+
+
+def texture(log_mel: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The statistics of :func:`deepmusic.classifier.texture.texture`, up to rounding.
+
+    Args:
+        log_mel: ``(b, mels, frames)`` in dB; mels a multiple of 32, more than 64 frames.
+
+    Returns:
+        ``(b, 554)``, finite for any finite input.
+    """
+    batch, n_mels, frames = log_mel.shape
+    level = log_mel - log_mel.max(axis=(1, 2), keepdims=True)
+    np.maximum(level, -RANGE_DB, out=level)
+    cepstrum = _dct(n_mels) @ level  # (b, c, t)
+    mean = cepstrum.mean(axis=2)
+    centred = cepstrum - mean[:, :, None]
+    deviation = np.sqrt(np.square(centred).mean(axis=2) + np.float32(1e-4))
+    scaled = centred / deviation[:, :, None]
+    squared = np.square(scaled)
+    correlation = scaled @ scaled.transpose(0, 2, 1) / np.float32(frames)  # (b, c, c)
+    row, column = np.triu_indices(COEFFICIENTS, 1)
+    power = np.exp(level * _LN_PER_DB).reshape(batch, BANDS, -1, frames).sum(axis=2)
+    band_db = np.log(power + np.float32(1e-10)) / _LN_PER_DB  # (b, bands, t)
+    changes = [
+        np.log(np.maximum(np.abs(band_db[:, :, lag:] - band_db[:, :, :-lag]).mean(axis=2), 1e-3))
+        for lag in LAGS
+    ]
+    middle = (frames - 1) // 2  # torch takes the lower of two middle values
+    statistics = [
+        mean,
+        np.log(deviation),
+        (squared * scaled).mean(axis=2),
+        np.log(np.square(squared).mean(axis=2) + np.float32(1e-2)),
+        cepstrum.max(axis=2),
+        cepstrum.min(axis=2),
+        np.partition(cepstrum, middle, axis=2)[:, :, middle],
+        correlation[:, row, column],
+        *changes,
+    ]
+    return np.concatenate(statistics, axis=1)
+
+
+@lru_cache(maxsize=4)
+def _dct(n_mels: int) -> NDArray[np.float32]:
+    """The first rows of the orthonormal DCT-II, ``(coefficients, n_mels)``."""
+    k = np.arange(COEFFICIENTS)[:, None]
+    rows = np.cos(np.pi / n_mels * (np.arange(n_mels) + 0.5) * k) * np.sqrt(2 / n_mels)
+    rows[0] /= np.sqrt(2)
+    result: NDArray[np.float32] = rows.astype(np.float32)
+    return result

@@ -24,12 +24,6 @@ if TYPE_CHECKING:
 
 LONGEST_S = 600.0
 """No more than this of a track is kept for training: more adds little and fills the disk."""
-_SILENT_DB = 10.0  # above the floor; the loudest cell of what counts as silence
-
-
-def is_silent(log_mel: NDArray[np.floating], config: LogMelConfig) -> bool:
-    """Whether nothing in a spectrogram ``(n_mels, frames)`` rises above the floor."""
-    return bool(log_mel.max() < config.floor_db + _SILENT_DB)
 
 
 def whole_spectrogram(
@@ -128,7 +122,7 @@ class SpectrogramStore:
         if path.exists():
             return
         log_mel = whole_spectrogram(source, self.config.log_mel, max_seconds=LONGEST_S)
-        if is_silent(log_mel, self.config.log_mel):
+        if self.config.is_silent(float(log_mel.max())):
             raise AudioError(f"{source} is silent: there is nothing to learn from.", code="silent")
         with write_atomically(path, "wb") as file:
             np.save(file, wrap(log_mel, self.config.segment_frames).astype(np.float16))

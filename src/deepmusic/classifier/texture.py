@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from deepmusic.classifier.texture_numpy import BANDS, COEFFICIENTS, LAGS, RANGE_DB
+from deepmusic.classifier.model_numpy import BANDS, COEFFICIENTS, LAGS, RANGE_DB
 from deepmusic.errors import ShapeError
 
 TEXTURE_FAMILIES = {

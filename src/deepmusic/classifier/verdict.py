@@ -1,9 +1,10 @@
-"""What the classifier says of one track, and how that is written for machines."""
+"""The genre of one track: what the classifier returns, and its form in JSON."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 
 @dataclass(frozen=True)
@@ -16,13 +17,12 @@ class GenreProbability:
 
 @dataclass(frozen=True)
 class SegmentVerdict:
-    """What was heard in one segment of a track.
+    """The genres of one segment of a track.
 
     Args:
-        start_s, end_s: place of the segment in the track, in seconds.
-        probabilities: one calibrated probability a genre, in the order of the model's genres.
-        lengths: length of each genre capsule in [0, 1); unlike the probabilities they need not
-            add up to one.
+        start_s, end_s: where the segment lies in the track, in seconds.
+        probabilities: one calibrated probability per genre, in the order of the model's genres.
+        lengths: length of each genre capsule in [0, 1); they need not sum to 1.
     """
 
     start_s: float
@@ -31,34 +31,44 @@ class SegmentVerdict:
     lengths: tuple[float, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The segment as plain JSON types."""
+        """The segment as JSON types."""
         best = max(self.probabilities, key=lambda entry: entry.probability)
+        genres = [entry.genre for entry in self.probabilities]
         return {
             "start_s": round(self.start_s, 3),
             "end_s": round(self.end_s, 3),
             "genre": best.genre,
             "probabilities": {e.genre: round(e.probability, 4) for e in self.probabilities},
             "lengths": {
-                e.genre: round(length, 4)
-                for e, length in zip(self.probabilities, self.lengths, strict=True)
+                genre: round(length, 4) for genre, length in zip(genres, self.lengths, strict=True)
             },
         }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`, up to rounding."""
+        return cls(
+            values["start_s"],
+            values["end_s"],
+            tuple(GenreProbability(*entry) for entry in values["probabilities"].items()),
+            tuple(values["lengths"].values()),
+        )
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the classifier says of one track.
+    """The genre of one track, or the reason why there is none.
 
     Args:
         path: the track, as the caller named it.
-        genre: the genre, or None when the model is unsure or nothing could be heard.
+        genre: the genre; None if the model is unsure or the file failed.
         confidence: calibrated probability of the first genre in ``top``; None on failure.
-        top: all genres with their probabilities, the likeliest first; empty on failure.
-        duration_s: seconds of sound that were heard; None on failure.
-        segments: the verdict over time, in order.
-        error: why there is no verdict, in one sentence; None when there is one.
-        code: the short reason behind ``error`` (see :class:`deepmusic.AudioError`).
-        warning: what was lost on the way to a verdict (such as damaged sound); None as a rule.
+        top: all genres, most probable first; empty on failure.
+        duration_s: seconds of sound that were analysed; None on failure.
+        segments: the genres over time, in order.
+        error: one sentence on why the file failed; None if it did not.
+        code: short reason behind ``error`` (see :class:`deepmusic.AudioError`).
+        warning: what was lost or doubtful, such as damaged sound.
     """
 
     path: str
@@ -73,15 +83,44 @@ class Verdict:
 
     @property
     def is_unsure(self) -> bool:
-        """Whether the track was heard and no genre claimed it."""
+        """Whether the track was analysed and no genre reached the threshold."""
         return self.error is None and self.genre is None
 
+    @classmethod
+    def from_probabilities(
+        cls,
+        path: str,
+        genres: Sequence[str],
+        probabilities: Sequence[float],
+        *,
+        threshold: float,
+        duration_s: float | None,
+        segments: tuple[SegmentVerdict, ...] = (),
+        warning: str | None = None,
+    ) -> Self:
+        """The verdict on a track with these probabilities.
+
+        Args:
+            path: the track, as the caller named it.
+            genres: names.
+            probabilities: one per genre.
+            threshold: below this probability the verdict is *unsure*.
+            duration_s: seconds of sound that were analysed.
+            segments: the genres over time.
+            warning: what was lost or doubtful.
+        """
+        entries = map(GenreProbability, genres, map(float, probabilities))
+        top = tuple(sorted(entries, key=lambda entry: -entry.probability))
+        confidence = top[0].probability
+        genre = top[0].genre if confidence >= threshold else None
+        return cls(path, genre, confidence, top, duration_s, segments, warning=warning)
+
     def to_dict(self, *, top: int | None = None, segments: bool = False) -> dict[str, Any]:
-        """The verdict as plain JSON types.
+        """The verdict as JSON types.
 
         Args:
             top: how many genres to list; None lists all.
-            segments: whether to add the verdict over time.
+            segments: whether to include the genres over time.
         """
         result: dict[str, Any] = {
             "path": self.path,
@@ -98,3 +137,15 @@ class Verdict:
         if segments:
             result["segments"] = [segment.to_dict() for segment in self.segments]
         return result
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`, up to rounding."""
+        segments = values.get("segments", ())
+        return cls(
+            **{
+                **values,
+                "top": tuple(GenreProbability(**entry) for entry in values["top"]),
+                "segments": tuple(map(SegmentVerdict.from_dict, segments)),
+            }
+        )

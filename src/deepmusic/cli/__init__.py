@@ -1,20 +1,19 @@
-"""The ``deepmusic`` command: a group whose sub-commands are imported when they are called."""
+"""The ``deepmusic`` command: a group whose commands are imported when they are called."""
 
 from __future__ import annotations
 
 import atexit
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import NoReturn
+from importlib import import_module
+from typing import Any, NoReturn
 
 import click
 
-from deepmusic.cli.lazy import LazyGroup
 from deepmusic.errors import DeepMusicError, RequestError
 from deepmusic.version import __version__
-
-__all__ = ["deepmusic", "main"]
 
 _COMMANDS = {
     "classify": "deepmusic.cli.classify",
@@ -27,22 +26,47 @@ _COMMANDS = {
     "benchmark": "deepmusic.cli.benchmark",
     "doctor": "deepmusic.cli.doctor",
 }
-"""Sub-command name to the module that holds a click command of the same name."""
+"""Each command, and the module that holds it under the same name."""
 
-
-_HELP = """Hear music and write it with capsule neural networks.
+_HELP = """Classify music by genre and compose it, with capsule networks.
 
 \b
 deepmusic classify song.mp3               the genre of a recording
 deepmusic generate --style folk           compose a tune: MIDI, sound, picture
 deepmusic train classifier --data music   learn the genres of your own folders
-deepmusic train composer --data midis     learn to write in the styles of your own files
-deepmusic evaluate runs/music             how well a model hears
+deepmusic train composer --data midis     learn the styles of your own files
+deepmusic evaluate runs/music             how well a model does
 deepmusic data download jsb --to data     public data sets of notes
 deepmusic features extract ~/Music        the 518 features of FMA
 deepmusic study genres --data music       every model of the field, one report
 deepmusic doctor                          what works on this machine
 """
+
+
+class LazyGroup(click.Group):
+    """A group that imports the module of a command only when it is needed.
+
+    Args:
+        modules: each command's name, and the module that holds a click command of that name, or
+            ``module:name`` if it has another there.
+        options: those of :class:`click.Group`.
+    """
+
+    def __init__(self, *, modules: Mapping[str, str], **options: Any) -> None:
+        super().__init__(**options)
+        self._modules = modules
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names, in the order of the table."""
+        return list(self._modules)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported now."""
+        if cmd_name not in self._modules:
+            return None
+        module, _, name = self._modules[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), name or cmd_name)
+        return command
 
 
 @click.command(
@@ -53,7 +77,7 @@ deepmusic doctor                          what works on this machine
 )
 @click.version_option(__version__, prog_name="deepmusic")
 def deepmusic() -> None:
-    """The group that holds all commands."""
+    """The group of all commands."""
 
 
 def main() -> NoReturn:
@@ -62,47 +86,43 @@ def main() -> NoReturn:
     Exit status: 0 all well, 1 some inputs failed, 2 wrong usage, 130 interrupted. With
     ``DEEPMUSIC_DEBUG=1`` in the environment, unexpected errors are raised as they are.
     """
-    atexit._run_exitfuncs()  # joblib's removes its folders
     for stream in (sys.stdout, sys.stderr):
-        # a name may hold bytes or letters that the terminal's encoding lacks
+        # file names may hold bytes or letters that the terminal's encoding lacks
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
+    status = 1
     try:
-        status = deepmusic.main(prog_name="deepmusic", standalone_mode=False)
+        result = deepmusic.main(prog_name="deepmusic", standalone_mode=False)
+        status = result if isinstance(result, int) else 0
         sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         status = error.exit_code
-    except RequestError as error:
-        _complain(str(error))
-        status = 2
     except DeepMusicError as error:
         _complain(str(error))
-        status = 1
+        status = 2 if isinstance(error, RequestError) else 1
     except (KeyboardInterrupt, click.Abort):
         _complain("interrupted")
-        # worker threads may be in the middle of a long file: do not wait for them
-        _leave_at_once(130)
+        _exit_at_once(130)  # threads may be in the middle of a long file
     except BrokenPipeError:
-        _leave_at_once(141)  # whoever read our output has gone, as in `deepmusic ... | head`
+        _exit_at_once(141)  # the reader of our output has gone, as in `deepmusic ... | head`
     except Exception as error:
         if os.environ.get("DEEPMUSIC_DEBUG"):
             raise
         _complain(_one_sentence(error))
-        status = 1
-    sys.exit(status if isinstance(status, int) else 0)
+    sys.exit(status)
 
 
 def run() -> NoReturn:
-    """The ``deepmusic`` command as a process of its own: :func:`main`, and out.
+    """:func:`main` as a process of its own, which ends at once.
 
-    Without this Python takes PyTorch apart piece by piece at the end, for half a second.
+    Otherwise Python would take half a second to dismantle PyTorch.
     """
     try:
         main()
     except SystemExit as done:
-        _leave_at_once(done.code if isinstance(done.code, int) else 1)
+        _exit_at_once(done.code if isinstance(done.code, int) else 1)
 
 
 def _complain(message: str) -> None:
@@ -115,15 +135,15 @@ def _one_sentence(error: Exception) -> str:
         return f"{where}{error.strerror}"
     if isinstance(error, MemoryError):
         return "out of memory; close other programs or use fewer --jobs"
-    said = " ".join(str(error).split())
+    message = " ".join(str(error).split())
     return (
-        f"unexpected {type(error).__name__}{': ' + said if said else ''} "
+        f"unexpected {type(error).__name__}{': ' + message if message else ''} "
         "(this is a bug; run again with DEEPMUSIC_DEBUG=1 to see where)"
     )
 
 
-def _leave_at_once(status: int) -> NoReturn:
-    atexit._run_exitfuncs()  # joblib's removes its folders
+def _exit_at_once(status: int) -> NoReturn:
+    atexit._run_exitfuncs()  # joblib's removes its temporary folders
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()

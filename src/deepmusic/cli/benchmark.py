@@ -1,8 +1,11 @@
-"""``deepmusic benchmark``: our figures beside the published ones, measured here and now."""
+"""``deepmusic benchmark``: our figures, measured now, next to published ones."""
 
 from __future__ import annotations
 
 import click
+
+from deepmusic.cli.output import table_lines
+from deepmusic.cli.progress import show_training
 
 
 @click.command()
@@ -13,11 +16,11 @@ import click
     "--data", metavar="DIR", required=True, help="Folder of the data sets: polymusic, jsb ..."
 )
 @click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--capsules/--no-capsules", default=False, help="With a capsule memory of the past.")
+@click.option("--capsules/--no-capsules", default=False, help="Use a capsule memory of the past.")
 def benchmark(name: str, data: str, seed: int, capsules: bool) -> None:
-    """Train a composer on a public data set, and print how well it foretells the test pieces.
+    """Train a composer on a public data set, and print its likelihood of the test pieces.
 
-    Nats per step, less is better, beside published figures. On one core jsb takes some five
+    Nats per step (lower is better), next to published figures. On one core jsb takes about five
     minutes, the others up to half an hour.
     """
     from deepmusic.datasets import load_symbolic
@@ -29,10 +32,9 @@ def benchmark(name: str, data: str, seed: int, capsules: bool) -> None:
         measure_composer,
     )
     from deepmusic.studies.piano_rolls import KEY_MODELS
-    from deepmusic.training import show_progress
 
     dataset = load_symbolic(name, data)
-    with show_progress() as show:
+    with show_training() as show:
         figures = measure_composer(dataset, seed, capsules=capsules, on_progress=show)
     rows: dict[str, float] = {}
     if name == CHORALES:
@@ -46,6 +48,6 @@ def benchmark(name: str, data: str, seed: int, capsules: bool) -> None:
         published = {model: values[SETS.index(name)] for model, values in PUBLISHED.items()}
         rows |= {model: value for model, value in published.items() if value is not None}
         rows["this composer"] = figures["test"]
-    width = max(map(len, rows))
-    for model, nats in sorted(rows.items(), key=lambda row: -row[1]):
-        click.echo(f"{model:<{width}}  {nats:7.3f}")
+    ordered = sorted(rows.items(), key=lambda row: -row[1])
+    for line in table_lines([(model, f"{nats:.3f}") for model, nats in ordered]):
+        click.echo(line)

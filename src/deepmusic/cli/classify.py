@@ -8,83 +8,74 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from deepmusic.cli.models import is_table_run, load_classifier, start_workers
-from deepmusic.cli.output import Format, failure_line, printable, writer
-from deepmusic.cli.pictures import picture_names
+from deepmusic.cli.models import load_classifier
+from deepmusic.cli.options import DEVICE, JOBS, at_least, combined, format_option
+from deepmusic.cli.output import Format, named_line, writer
 from deepmusic.errors import AudioError
 
 if TYPE_CHECKING:
     from deepmusic.classifier.inference import Classifier
     from deepmusic.classifier.verdict import Verdict
 
-_DEFAULT_TAG_LOG = "deepmusic-tags.db"
+_OUTPUT = combined(
+    click.option("--top", metavar="N", type=at_least(1), help="List the N most probable genres."),
+    format_option("text", "json", "csv"),
+    click.option("--timeline", is_flag=True, help="Show the genre over time (text and JSON)."),
+    click.option(
+        "--timeline-picture",
+        metavar="FILE.png|DIR",
+        help="Plot the genre over time; several tracks need a folder.",
+    ),
+    click.option(
+        "--explain",
+        "explanation_picture",
+        metavar="FILE.png|DIR",
+        help="Plot what in time and frequency made the model choose the genre; several tracks "
+        "need a folder.",
+    ),
+)
+_TAGS = combined(
+    click.option("--write-tags", is_flag=True, help="Write the genre to each file without one."),
+    click.option("--overwrite-tags", is_flag=True, help="Replace existing genres, too."),
+    click.option("--dry-run", is_flag=True, help="Say which tags would change; change nothing."),
+    click.option(
+        "--tag-log",
+        metavar="FILE",
+        default="deepmusic-tags.jsonl",
+        show_default=True,
+        help="Log of changed tags, from which they can be undone.",
+    ),
+    click.option("--undo-tags", metavar="LOG", help="Undo the changes in LOG, and stop."),
+)
 
 
 @click.command(no_args_is_help=True)
 @click.argument("paths", metavar="PATH...", nargs=-1)
-@click.option("--top", metavar="N", type=click.IntRange(min=1), help="List the N likeliest genres.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json", "csv"]),
-    default="text",
-    show_default=True,
-    help="For people or for programs.",
-)
-@click.option("--timeline", is_flag=True, help="Show the genre over time (text and JSON).")
-@click.option(
-    "--timeline-picture",
-    metavar="FILE.png|DIR",
-    help="Draw the genre over time; several tracks need a folder.",
-)
-@click.option(
-    "--explain",
-    "explain_picture",
-    metavar="FILE.png|DIR",
-    help="Draw what in time and frequency spoke for the genre; several tracks need a folder.",
-)
-@click.option(
-    "--jobs",
-    metavar="N",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="How many tracks to hear at the same time.",
-)
+@_OUTPUT
+@JOBS
 @click.option(
     "--results",
-    "results_path",
     metavar="FILE",
-    help="Keep verdicts in FILE (JSON lines); run again, only new or changed files are heard.",
+    help="Keep verdicts in FILE (SQLite); the next time only new or changed files are classified.",
 )
-@click.option("--write-tags", is_flag=True, help="Write the genre into each file that has none.")
-@click.option("--overwrite-tags", is_flag=True, help="Replace genres that are set already, too.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done to tags, and do nothing.")
-@click.option(
-    "--tag-log",
-    metavar="FILE",
-    default=_DEFAULT_TAG_LOG,
-    show_default=True,
-    help="Where changes of tags are noted, so that they can be undone.",
-)
-@click.option("--undo-tags", metavar="LOG", help="Undo the changes of tags noted in LOG, and stop.")
+@_TAGS
 @click.option("--model", metavar="RUN", default="classifier", help="A run of your own training.")
 @click.option(
     "--trust",
     "trusted",
     metavar="TYPE",
     multiple=True,
-    help="Let a RUN of `train baseline` hold this class, such as package.module.Class; its code "
-    "runs.",
+    help="Allow a RUN of `train baseline` to hold this class, such as package.module.Class, whose "
+    "code then runs.",
 )
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, mps or auto.")
+@DEVICE
 @click.option(
     "--max-minutes",
     metavar="M",
     type=click.FloatRange(min=0, min_open=True),
     default=360.0,
     show_default=True,
-    help="Hear no more than this of a track.",
+    help="Analyse at most this much of a track.",
 )
 @click.pass_context
 def classify(
@@ -95,9 +86,9 @@ def classify(
     form: Format,
     timeline: bool,
     timeline_picture: str | None,
-    explain_picture: str | None,
+    explanation_picture: str | None,
     jobs: int,
-    results_path: str | None,
+    results: str | None,
     write_tags: bool,
     overwrite_tags: bool,
     dry_run: bool,
@@ -108,26 +99,17 @@ def classify(
     device: str,
     max_minutes: float,
 ) -> None:
-    """Say which genre each PATH is: sound files, videos, and folders of them.
+    """Print the genre of each PATH: sound files, videos, and folders of them.
 
-    Verdicts go to standard output, all else to standard error. A track that no genre claims is
-    called unsure. Exit status: 0 all well, 1 some files failed, 2 wrong usage.
+    Verdicts go to standard output, everything else to standard error. A track without a clear
+    genre is called unsure. Exit status: 0 all well, 1 some files failed, 2 wrong usage.
     """
     if dry_run and not (write_tags or undo_tags):
         raise click.UsageError("--dry-run is about tags; add --write-tags or --undo-tags LOG.")
     if overwrite_tags and not write_tags:
         raise click.UsageError("--overwrite-tags needs --write-tags.")
     if timeline and form == "csv":
-        raise click.UsageError("--timeline has no place in CSV; use --format json or text.")
-    if is_table_run(model):
-        _refuse_over_time(
-            model,
-            {
-                "--timeline": timeline,
-                "--timeline-picture": timeline_picture,
-                "--explain": explain_picture,
-            },
-        )
+        raise click.UsageError("CSV cannot hold a --timeline; use --format json or text.")
     if undo_tags is not None:
         if paths or write_tags:
             raise click.UsageError("--undo-tags LOG stands alone: the log names the files.")
@@ -137,17 +119,30 @@ def classify(
     if not paths:
         raise click.UsageError("name at least one file or folder.")
 
-    from deepmusic.classifier.library import classify_library, walk_audio
-    from deepmusic.classifier.results import ResultsFile
+    classifier = load_classifier(model, device=device, trusted=trusted)  # before NumPy is imported
+
+    from deepmusic.audio import find_audio
+    from deepmusic.classifier.files import VerdictStore, classify_files
     from deepmusic.cli.progress import display
 
-    entries = list(walk_audio(paths))
-    tracks = sum(isinstance(entry, str) for entry in entries)
-    picture_of = explanation_of = None
-    if timeline_picture is not None:
-        picture_of = picture_names(timeline_picture, tracks=tracks, option="--timeline-picture")
-    if explain_picture is not None:
-        explanation_of = picture_names(explain_picture, tracks=tracks, option="--explain")
+    entries = list(dict.fromkeys(find_audio(paths)))
+    over_time = {
+        "--timeline": timeline,
+        "--timeline-picture": timeline_picture,
+        "--explain": explanation_picture,
+    }
+    if not classifier.has_segments and any(over_time.values()):
+        option = next(name for name, value in over_time.items() if value)
+        raise click.UsageError(
+            f"{option} needs a model of segments; {model} is a run of 'train baseline', which "
+            "classifies a track as a whole."
+        )
+    plots = _Plots(
+        timeline_picture,
+        explanation_picture,
+        cast("Classifier", classifier),
+        tracks=sum(isinstance(entry, str) for entry in entries),
+    )
     tagger = None
     if write_tags:
         from deepmusic.cli.tagging import Tagger
@@ -155,19 +150,14 @@ def classify(
         tagger = Tagger(tag_log, overwrite=overwrite_tags, dry_run=dry_run)
 
     failed = unexplained = 0
-    max_seconds = 60 * max_minutes
-    jobs = max(1, min(jobs, tracks))
+    segments = timeline or timeline_picture is not None
     with ExitStack() as stack:
-        workers = start_workers(jobs, device=device)
-        if workers is not None:
-            stack.enter_context(workers)
-        # nothing to hear needs no model
-        classifier = load_classifier(model, device=device, trusted=trusted) if tracks else None
-        results = None
-        if results_path is not None and classifier is not None:
-            results = stack.enter_context(
-                ResultsFile(results_path, model=classifier.digest, max_seconds=max_seconds)
+        store = None
+        if results is not None:
+            store = VerdictStore(
+                results, model=classifier.digest, max_seconds=60 * max_minutes, segments=segments
             )
+            stack.enter_context(store)
         shown = stack.enter_context(display(len(entries)))
         write = stack.enter_context(
             writer(
@@ -175,72 +165,66 @@ def classify(
                 shown.echo,
                 top=top,
                 timeline=timeline,
-                name_width=max(map(len, classifier.genres)) if classifier else 0,
+                name_width=max(map(len, classifier.genres)),
                 on_terminal=sys.stdout.isatty(),
             )
         )
-        verdicts = (
-            iter([entry for entry in entries if not isinstance(entry, str)])
-            if classifier is None
-            else classify_library(
-                entries,
-                classifier,
-                jobs=jobs,
-                results=results,
-                max_seconds=max_seconds,
-                segments=timeline or picture_of is not None,
-                workers=workers,
-            )
-        )
-        for verdict in verdicts:
+        for verdict in classify_files(
+            entries,
+            classifier,
+            jobs=min(jobs, len(entries)),
+            store=store,
+            max_seconds=60 * max_minutes,
+            segments=segments,
+        ):
             write(verdict)
             if verdict.error is not None:
                 failed += 1
                 if form == "text":
-                    shown.tell(failure_line(verdict))
+                    shown.report(named_line(verdict.path, verdict.error))
             if verdict.warning is not None:
-                shown.tell(printable(f"{verdict.path}: {verdict.warning}"))
-            if picture_of is not None and verdict.segments:
-                _draw(verdict, picture_of(verdict.path))
-            if explanation_of is not None and classifier is not None and verdict.top:
-                try:
-                    _explain(
-                        verdict, cast("Classifier", classifier), str(explanation_of(verdict.path))
-                    )
-                except AudioError as error:  # such as ten minutes of silence first
-                    unexplained += 1
-                    shown.tell(printable(f"{verdict.path}: no explanation: {error}"))
+                shown.report(named_line(verdict.path, verdict.warning))
+            try:
+                plots.draw(verdict)
+            except AudioError as error:  # such as ten minutes of silence at the start
+                unexplained += 1
+                shown.report(named_line(verdict.path, f"no explanation: {error}"))
             if tagger is not None and verdict.genre is not None:
-                shown.tell(tagger.tag(verdict, verdict.genre, results))
+                shown.report(tagger.tag(verdict, verdict.genre, store))
             shown.advance()
     if failed and len(entries) > 1:
-        click.echo(f"{failed} of {len(entries)} files gave no verdict.", err=True)
+        click.echo(f"{failed} of {len(entries)} files failed.", err=True)
     if tagger is not None:
         click.echo(tagger.summary(), err=True)
     ctx.exit(1 if failed or unexplained or (tagger is not None and tagger.failed) else 0)
 
 
-def _refuse_over_time(model: str, options: dict[str, object]) -> None:
-    """Refuse what needs segments: a run of ``train baseline`` hears a track as one."""
-    for option, value in options.items():
-        if value:
-            raise click.UsageError(
-                f"{option} needs a model that hears segments; {model} is a run of 'train "
-                "baseline', which hears a track as one."
-            )
+class _Plots:
+    """The plots of each verdict that were asked for."""
 
+    def __init__(
+        self, timeline: str | None, explanation: str | None, classifier: Classifier, *, tracks: int
+    ) -> None:
+        from deepmusic.cli.pictures import picture_names
 
-def _draw(verdict: Verdict, path: object) -> None:
-    from deepmusic.classifier.timeline import draw_timeline
+        self._classifier = classifier
+        self._timeline = self._explanation = None
+        if timeline is not None:
+            self._timeline = picture_names(timeline, tracks=tracks, option="--timeline-picture")
+        if explanation is not None:
+            self._explanation = picture_names(explanation, tracks=tracks, option="--explain")
 
-    draw_timeline(verdict.segments, str(path), title=verdict.path)
+    def draw(self, verdict: Verdict) -> None:
+        if self._timeline is not None and verdict.segments:
+            from deepmusic.classifier.timeline import draw_timeline
 
+            path = self._timeline(verdict.path)
+            draw_timeline(verdict.segments, path, title=verdict.path)
+        if self._explanation is not None and verdict.top:
+            from deepmusic.classifier.explanation import draw_explanation, explain
 
-def _explain(verdict: Verdict, classifier: Classifier, path: str) -> None:
-    from deepmusic.classifier.explanation import draw_explanation, explain
-
-    likeliest = verdict.top[0]
-    said = "unsure, likeliest" if verdict.is_unsure else "heard as"
-    title = f"{verdict.path}: {said} {likeliest.genre} ({likeliest.probability:.0%})"
-    explanation = explain(classifier, verdict.path, genre=likeliest.genre)
-    draw_explanation(explanation, path, title)
+            best = verdict.top[0]
+            genre = f"unsure, perhaps {best.genre}" if verdict.is_unsure else best.genre
+            explanation = explain(self._classifier, verdict.path, genre=best.genre)
+            title = f"{verdict.path}: {genre} ({best.probability:.0%})"
+            draw_explanation(explanation, self._explanation(verdict.path), title)

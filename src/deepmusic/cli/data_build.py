@@ -152,9 +152,9 @@ def _build(
                 is_wanted = track.code == "dropped_short"
                 dropped += is_wanted
                 failed += not is_wanted
-                shown.tell(printable(track.error))
+                shown.report(printable(track.error))
             elif track.warning:
-                shown.tell(printable(f"{track.path}: {track.warning}"))
+                shown.report(printable(f"{track.path}: {track.warning}"))
             shown.advance()
     used = len(sources.tracks) + len(sources.problems) - failed - dropped
     said = f"{output}: {clips} clips of {used} tracks"

@@ -9,12 +9,14 @@ import platform
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import import_module, metadata
+from itertools import groupby
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import click
 
+from deepmusic.cli.options import format_option
 from deepmusic.cli.output import printable
-from deepmusic.version import __version__
+from deepmusic.version import DISTRIBUTION, __version__, pip_install
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,15 +27,15 @@ Status = Literal["ok", "note", "broken"]
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """The result of one check.
 
     Args:
         section: ``python``, ``package``, ``format``, ``device``, ``extra``, ``model`` or ``sound``.
-        name: what was looked at.
-        status: ``ok``; ``note``, something is missing that one can do without; ``broken``,
-            something essential does not work.
-        detail: what was found.
-        advice: what to do; None where there is nothing to do.
+        name: what was checked.
+        status: ``ok``; ``note`` if something optional is missing; ``broken`` if something
+            essential does not work.
+        detail: the finding.
+        advice: what to do about it.
     """
 
     section: str
@@ -43,7 +45,7 @@ class Check:
     advice: str | None = None
 
 
-# Distribution to the module that must be importable.
+# Distributions, and the modules that must be importable.
 _PACKAGES = {
     "numpy": "numpy",
     "scipy": "scipy",
@@ -61,7 +63,7 @@ _PACKAGES = {
 }
 _SLOW_TO_IMPORT = {"accelerate", "scikit-learn", "scipy", "matplotlib"}
 
-# Label, whether one cannot do without it, the library that encodes, container, codec.
+# Label, whether it is essential, the library that encodes, container, codec.
 _FORMATS = (
     ("wav", True, "soundfile", "WAV", "PCM_16"),
     ("mp3", True, "soundfile", "MP3", "MPEG_LAYER_III"),
@@ -76,45 +78,48 @@ _FORMATS = (
     ("wma", False, "av", "asf", "wmav2"),
     ("webm", False, "av", "webm", "libopus"),
 )
-_RATE = 48_000  # all codecs above take it
+_SAMPLE_RATE = 48_000  # accepted by all codecs above
 _SECONDS = 0.5
 
 
 @click.command()
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="For people or for programs.",
-)
+@format_option("text", "json")
 @click.pass_context
 def doctor(ctx: click.Context, form: str) -> None:
-    """Say what is installed, what works on this machine, and what to do.
+    """Report what is installed, what works on this machine, and what to do.
 
-    Exit status 1 when something essential does not work.
+    Exit status 1 if something essential does not work.
     """
     checks = list(examine())
-    broken = [check for check in checks if check.status == "broken"]
+    broken = sum(check.status == "broken" for check in checks)
     if form == "json":
         document = {"ok": not broken, "checks": [asdict(check) for check in checks]}
         click.echo(json.dumps(document, indent=2))
     else:
-        _show(checks)
-        if broken:
-            click.echo(f"\n{len(broken)} essential things do not work.", err=True)
-        else:
-            click.echo("\nAll that is essential works.")
+        width = max(len(check.name) for check in checks)
+        for section, group in groupby(checks, key=lambda check: check.section):
+            click.echo(section)
+            for check in group:
+                start = f"  {check.status:<6}  {check.name:<{width}}  "
+                click.echo(f"{start}{printable(check.detail)}".rstrip())
+                if check.advice:
+                    click.echo(f"{'':{len(start)}}-> {check.advice}")
+        click.echo(
+            f"\nNot working, though essential: {broken}."
+            if broken
+            else "\nEverything essential works.",
+            err=bool(broken),
+        )
     ctx.exit(1 if broken else 0)
 
 
 def examine() -> Iterator[Check]:
-    """Look at everything, one check at a time; no check raises."""
+    """Check everything; no check raises."""
     yield Check("python", "deepmusic", "ok", __version__)
     yield Check(
         "python", "python", "ok", f"{platform.python_version()} on {platform.platform(terse=True)}"
     )
+    yield from _namesake()
     for distribution, module in _PACKAGES.items():
         yield _package(distribution, module)
     for label, is_essential, library, container, codec in _FORMATS:
@@ -126,17 +131,21 @@ def examine() -> Iterator[Check]:
     yield _guarded("sound", "soundfont", _soundfont)
 
 
-def _show(checks: list[Check]) -> None:
-    width = max(len(check.name) for check in checks)
-    section = ""
-    for check in checks:
-        if check.section != section:
-            section = check.section
-            click.echo(f"{section}")
-        line = f"  {check.status:<6}  {check.name:<{width}}  {printable(check.detail)}"
-        click.echo(line.rstrip())
-        if check.advice:
-            click.echo(f"  {'':6}  {'':{width}}  -> {check.advice}")
+def _namesake() -> Iterator[Check]:
+    """Report the unrelated package ``deepmusic`` of PyPI, whose files may replace ours."""
+    try:
+        files = metadata.files("deepmusic") or []
+    except metadata.PackageNotFoundError:
+        return
+    names = {file.as_posix() for file in files}
+    if "deepmusic/__init__.py" in names and "deepmusic/capsules/__init__.py" not in names:
+        yield Check(
+            "python",
+            "namesake",
+            "broken",
+            "the package 'deepmusic' of PyPI, which is not this one, is installed as well",
+            f"pip uninstall deepmusic; pip install --force-reinstall {DISTRIBUTION}",
+        )
 
 
 def _package(distribution: str, module: str) -> Check:
@@ -149,30 +158,30 @@ def _package(distribution: str, module: str) -> Check:
         try:
             import_module(module)
         except Exception as error:  # a binary that does not fit this machine fails in many ways
-            return Check("package", distribution, "broken", f"{version}: {_said(error)}", advice)
+            return Check("package", distribution, "broken", f"{version}: {_reason(error)}", advice)
     return Check("package", distribution, "ok", version)
 
 
 def _format(label: str, is_essential: bool, library: str, container: str, codec: str) -> Check:
-    """Encode a short tone, and hear it the way the classifier does."""
+    """Encode a short tone, and decode it as the classifier does."""
     try:
         sound = _ENCODERS[library](container, codec)
-    except Exception as error:  # without an encoder nothing is known of the decoder
-        return Check("format", label, "note", f"not tried: cannot be made here ({_said(error)})")
+    except Exception as error:
+        return Check("format", label, "note", f"not tested: no encoder here ({_reason(error)})")
     try:
         from deepmusic.audio import open_audio
 
         with open_audio(sound) as stream:
-            heard_s = sum(len(block) for block in stream) / stream.sample_rate
+            decoded_s = sum(len(block) for block in stream) / stream.sample_rate
             decoder = stream.decoder
-        if abs(heard_s - _SECONDS) > 0.15:
-            raise ValueError(f"{heard_s:.2f} s came out of {_SECONDS} s")
+        if abs(decoded_s - _SECONDS) > 0.15:
+            raise ValueError(f"{decoded_s:.2f} s came out of {_SECONDS} s")
     except Exception as error:
         return Check(
             "format",
             label,
             "broken" if is_essential else "note",
-            f"cannot be read: {_said(error)}",
+            f"cannot be read: {_reason(error)}",
             "pip install --upgrade soundfile av",
         )
     return Check("format", label, "ok", f"read by {decoder}")
@@ -182,7 +191,7 @@ def _encoded_by_soundfile(container: str, codec: str) -> BinaryIO:
     import soundfile
 
     file = io.BytesIO()
-    soundfile.write(file, _tone(), _RATE, format=container, subtype=codec)
+    soundfile.write(file, _tone(), _SAMPLE_RATE, format=container, subtype=codec)
     file.seek(0)
     return file
 
@@ -192,13 +201,13 @@ def _encoded_by_av(container: str, codec: str) -> BinaryIO:
 
     file = io.BytesIO()
     with av.open(file, "w", format=container) as output:
-        stream = output.add_stream(codec, rate=_RATE)
+        stream = output.add_stream(codec, rate=_SAMPLE_RATE)
         if not isinstance(stream, av.AudioStream):
-            raise ValueError(f"{codec} is no audio codec")
+            raise ValueError(f"{codec} is not an audio codec")
         stream.layout = "mono"
-        stream.bit_rate = 64_000  # wmav2 asks for one
+        stream.bit_rate = 64_000  # wmav2 requires one
         frame = av.AudioFrame.from_ndarray(_tone()[None, :], format="fltp", layout="mono")
-        frame.sample_rate = _RATE
+        frame.sample_rate = _SAMPLE_RATE
         output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
     file.seek(0)
@@ -214,7 +223,7 @@ _ENCODERS: dict[str, Callable[[str, str], BinaryIO]] = {
 def _tone() -> NDArray[np.float32]:
     import numpy as np
 
-    time = np.arange(int(_SECONDS * _RATE)) / _RATE
+    time = np.arange(int(_SECONDS * _SAMPLE_RATE)) / _SAMPLE_RATE
     return (0.3 * np.sin(2 * np.pi * 440 * time)).astype(np.float32)
 
 
@@ -234,7 +243,7 @@ def _device() -> Check:
 
 
 def _mutagen() -> Check:
-    advice = "pip install 'deepmusic[tags]' (only for --write-tags; mutagen is GPL)"
+    advice = f"{pip_install('tags')} (only for --write-tags; mutagen is GPL)"
     try:
         import_module("mutagen")
         return Check(
@@ -253,7 +262,7 @@ def _model() -> Check:
 
 
 def _composer() -> Check:
-    """Compose four bars, and make sound of them."""
+    """Compose four bars, and synthesize them."""
     from deepmusic.composer import Request
     from deepmusic.music import render
     from deepmusic.pretrained import load_composer
@@ -266,29 +275,29 @@ def _composer() -> Check:
 
 
 def _soundfont() -> Check:
-    """Play a note with the SoundFont that `generate` would take."""
+    """Play a note with the SoundFont that `generate` would use."""
     from deepmusic.errors import DeepMusicError
     from deepmusic.music import Note, Score, find_soundfont, render
 
     try:
-        found = find_soundfont()
-        if found is None:
-            return Check("sound", "soundfont", "note", "none found: the built-in synthesiser plays")
-        render(Score(480, (Note(0, 480, 69),)), soundfont=found)
+        soundfont = find_soundfont()
+        if soundfont is None:
+            return Check("sound", "soundfont", "note", "none; the built-in synthesizer plays")
+        render(Score(480, (Note(0, 480, 69),)), soundfont=soundfont)
     except DeepMusicError as error:
-        advice = "name another SoundFont by the environment variable DEEPMUSIC_SOUNDFONT"
-        return Check("sound", "soundfont", "broken", _said(error), advice)
-    return Check("sound", "soundfont", "ok", str(found))
+        advice = "name another SoundFont in the environment variable DEEPMUSIC_SOUNDFONT"
+        return Check("sound", "soundfont", "broken", _reason(error), advice)
+    return Check("sound", "soundfont", "ok", str(soundfont))
 
 
-def _guarded(section: str, name: str, look: Callable[[], Check]) -> Check:
+def _guarded(section: str, name: str, check: Callable[[], Check]) -> Check:
     try:
-        return look()
+        return check()
     except Exception as error:
-        advice = "pip install --upgrade --force-reinstall deepmusic"
-        return Check(section, name, "broken", _said(error), advice)
+        advice = f"pip install --upgrade --force-reinstall {DISTRIBUTION}"
+        return Check(section, name, "broken", _reason(error), advice)
 
 
-def _said(error: Exception) -> str:
-    first = " ".join(str(error).split())
-    return first if len(first) <= 160 else first[:157] + "..."
+def _reason(error: Exception) -> str:
+    message = " ".join(str(error).split())
+    return message if len(message) <= 160 else message[:157] + "..."

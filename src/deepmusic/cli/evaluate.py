@@ -1,4 +1,4 @@
-"""``deepmusic evaluate``: how well a trained classifier hears."""
+"""``deepmusic evaluate``: how accurate a trained classifier is."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import click
 
 from deepmusic.cli.figures import figures_summary, figures_tables
 from deepmusic.cli.models import load_classifier
-from deepmusic.cli.output import printable
-from deepmusic.errors import DataError
+from deepmusic.cli.options import DEVICE, JOBS, format_option
+from deepmusic.cli.output import named_line, printable
+from deepmusic.errors import DataError, os_reason
 
 if TYPE_CHECKING:
     from deepmusic.classifier.inference import Classifier
@@ -27,30 +28,16 @@ if TYPE_CHECKING:
 @click.option(
     "--data",
     metavar="DIR",
-    help="Hear DIR/GENRE/* now: the run's own data, or other music. Without it, RUN's record of "
-    "its test is shown.",
+    help="Classify DIR/GENRE/* now: the run's own data, or other music. By default the figures "
+    "that RUN recorded on its test tracks are shown.",
 )
 @click.option("--tracks", metavar="CSV", help="Table for DIR, as in training.")
 @click.option(
-    "--all", "every", is_flag=True, help="Take every track of DIR, also those it has learned from."
+    "--all", "every", is_flag=True, help="Take all tracks of DIR, also those learned from."
 )
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="For people or for programs.",
-)
-@click.option(
-    "--jobs",
-    metavar="N",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="How many tracks to hear at the same time.",
-)
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, mps or auto.")
+@format_option("text", "json")
+@JOBS
+@DEVICE
 @click.pass_context
 def evaluate(
     ctx: click.Context,
@@ -63,24 +50,24 @@ def evaluate(
     jobs: int,
     device: str,
 ) -> None:
-    """Say how well the model in RUN hears: accuracy, macro-F1, confusion, calibration, coverage.
+    """Evaluate the model in RUN: accuracy, macro-F1, confusion, calibration, coverage.
 
-    With the data of its training, the test tracks are heard; with other data, all tracks. Exit
-    status: 0 all well, 1 some files gave no verdict or nothing could be evaluated, 2 wrong usage.
+    Of the data of its training the test tracks are classified, of other data all tracks. Exit
+    status: 0 all well, 1 some files failed or nothing could be evaluated, 2 wrong usage.
     """
     if data is None:
         if every or tracks is not None:
-            raise click.UsageError("--all and --tracks are about other data; name them by --data.")
+            raise click.UsageError("--all and --tracks need --data.")
         result = _recorded(Path(run))
     else:
-        result = _heard(run, data, tracks=tracks, every=every, jobs=jobs, device=device)
+        result = _measured(run, data, tracks=tracks, every=every, jobs=jobs, device=device)
     if form == "json":
         click.echo(json.dumps(result.to_dict(), indent=1))
     else:
         click.echo(f"{printable(result.about)}:")
         click.echo(figures_summary(result.figures))
         for line in figures_tables(result.figures):
-            click.echo(line, nl=False)
+            click.echo(line)
     for note in result.notes:
         click.echo(printable(note), err=True)
     ctx.exit(1 if result.failed else 0)
@@ -88,7 +75,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Result:
-    """Figures, of what they are (``part``: test, validation or all), and what went wrong."""
+    """Figures on a ``part`` of some tracks: test, validation or all."""
 
     run: str
     data: str | None
@@ -112,7 +99,7 @@ class _Result:
 
 
 def _recorded(run: Path) -> _Result:
-    """What the training wrote down."""
+    """The figures that the training recorded."""
     path = run / "metrics.json"
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
@@ -121,80 +108,74 @@ def _recorded(run: Path) -> _Result:
         tracks = int(figures["tracks"])
     except OSError as error:
         raise DataError(
-            f"{path} cannot be read: {(error.strerror or str(error)).lower()}; name the folder of "
-            "a finished run, or music to hear by --data."
+            f"{path} cannot be read: {os_reason(error)}; name the folder of a finished run, or "
+            "music by --data."
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is damaged; name the data by --data to measure again.") from error
-    if test is None:
-        return _Result(
-            run=str(run),
-            data=None,
-            part="validation",
-            about=f"{run}, {tracks} validation tracks at the end of training",
-            figures=figures,
-            notes=(
-                "No tracks were kept for a test. The validation tracks also chose the weights and "
-                "the threshold, so these figures flatter; name other music by --data.",
-            ),
-        )
+    part = "validation" if test is None else "test"
+    note = (
+        "No tracks were held out for a test. The validation tracks also chose the weights and the "
+        "threshold, so these figures are optimistic; name other music by --data."
+    )
     return _Result(
         run=str(run),
         data=None,
-        part="test",
-        about=f"{run}, {tracks} test tracks at the end of training",
+        part=part,
+        about=f"{run}, {tracks} {part} tracks at the end of training",
         figures=figures,
+        notes=(note,) if test is None else (),
     )
 
 
-def _heard(
+def _measured(
     run: str, data: str, *, tracks: str | None, every: bool, jobs: int, device: str
 ) -> _Result:
-    """What the model says of tracks now, as ``classify`` hears them."""
-    # before NumPy is imported: it then works in one thread
-    classifier = load_classifier(run, device=device)
+    """The figures on tracks that are classified now."""
+    classifier = load_classifier(run, device=device)  # before NumPy is imported
 
     import numpy as np
 
-    from deepmusic.classifier.evaluation import measure
-    from deepmusic.classifier.library import classify_library
+    from deepmusic.classifier import classify_files, measure
     from deepmusic.cli.progress import display
-    from deepmusic.datasets.load import load_dataset
+    from deepmusic.datasets import load_dataset
 
     dataset = load_dataset(data, table=tracks).dataset
     protocol, dataset = (None, dataset) if every else _test_part(Path(run), dataset)
-    dataset, unknown, notes = _known(dataset, classifier)
-    truth, said, failed = [], [], []
-    with display(len(dataset.tracks)) as shown:
-        files = [str(dataset.file(track)) for track in dataset.tracks]
+    dataset, unknown, notes = _with_known_genres(dataset, classifier)
+    failed: list[dict[str, str | None]] = [
+        {"path": problem.path, "code": problem.code, "error": problem.message}
+        for problem in dataset.problems
+    ]
+    for problem in dataset.problems:
+        click.echo(named_line(problem.path, problem.message), err=True)
+    labels, rows = [], []
+    files = [str(dataset.file(track)) for track in dataset.tracks]
+    with display(len(files)) as shown:
         for track, verdict in zip(
-            dataset.tracks, classify_library(files, classifier, jobs=jobs), strict=True
+            dataset.tracks, classify_files(files, classifier, jobs=jobs), strict=True
         ):
             if verdict.error is None:
-                chances = {entry.genre: entry.probability for entry in verdict.top}
-                truth.append(classifier.genres.index(track.genre))
-                said.append([chances[genre] for genre in classifier.genres])
+                by_genre = {entry.genre: entry.probability for entry in verdict.top}
+                labels.append(classifier.genres.index(track.genre))
+                rows.append([by_genre[genre] for genre in classifier.genres])
             else:
                 failed.append({"path": track.path, "code": verdict.code, "error": verdict.error})
-                shown.tell(printable(verdict.error))
+                shown.report(printable(verdict.error))
             shown.advance()
-    for problem in dataset.problems:
-        failed.append({"path": problem.path, "code": problem.code, "error": problem.message})
-        click.echo(printable(f"{problem.path}: {problem.message}"), err=True)
-    if not truth:
-        raise DataError(f"Of the tracks in {data}, none could be heard.")
+    if not labels:
+        raise DataError(f"None of the tracks in {data} could be decoded.")
     figures = measure(
-        np.array(said),
-        np.array(truth),
+        np.array(rows),
+        np.array(labels),
         classifier.genres,
         threshold=classifier.calibration.threshold,
     )
-    whose = "tracks" if protocol is None else _WHOSE[protocol]
     return _Result(
         run=run,
         data=data,
         part="all" if protocol is None else "test",
-        about=f"{run} on {data}, {len(truth)} {whose}",
+        about=f"{run} on {data}, {len(labels)} {_PARTS[protocol] if protocol else 'tracks'}",
         figures=figures,
         unknown_genres=unknown,
         failed=tuple(failed),
@@ -202,15 +183,15 @@ def _heard(
     )
 
 
-_WHOSE: dict[Protocol, str] = {
+_PARTS: dict[Protocol, str] = {
     "grouped": "test tracks, by artists it has not learned from",
     "official": "test tracks of the official split",
-    "random": "test tracks drawn at random: their artists may stand on both sides",
+    "random": "test tracks drawn at random, whose artists may be among the training tracks",
 }
 
 
 def _test_part(run: Path, dataset: FolderDataset) -> tuple[Protocol | None, FolderDataset]:
-    """The test tracks where the data are the run's own; of other data all, by no protocol.
+    """The test tracks and their protocol if the data are the run's own; otherwise all tracks.
 
     Raises:
         DataError: the data are the run's own, and have changed or hold no test tracks.
@@ -218,49 +199,50 @@ def _test_part(run: Path, dataset: FolderDataset) -> tuple[Protocol | None, Fold
     from deepmusic.datasets import read_splits
 
     splits = run / "splits.json"
-    if not splits.exists():  # a file of weights: it does not say what it has learned from
+    if not splits.exists():  # a file of weights does not say what it has learned from
         return None, dataset
     try:
-        known = {entry["path"] for entry in json.loads(splits.read_text("utf-8"))["tracks"]}
+        paths = {entry["path"] for entry in json.loads(splits.read_text("utf-8"))["tracks"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{splits} cannot be read or is damaged; judge on all by --all.") from error
+        raise DataError(f"{splits} cannot be read; evaluate on all tracks by --all.") from error
     # new files, and those that could not be used in training, are in no part
-    ours = replace(dataset, tracks=tuple(t for t in dataset.tracks if t.path in known), problems=())
-    if 2 * len(ours.tracks) < len(known):
+    tracks = tuple(track for track in dataset.tracks if track.path in paths)
+    if 2 * len(tracks) < len(paths):
         return None, dataset
-    present = {track.genre for track in ours.tracks}
-    ours = replace(ours, genres=tuple(genre for genre in dataset.genres if genre in present))
+    present = {track.genre for track in tracks}
+    genres = tuple(genre for genre in dataset.genres if genre in present)
+    dataset = replace(dataset, tracks=tracks, genres=genres, problems=())
     try:
-        divided = read_splits(splits, ours)
+        folds = read_splits(splits, dataset)
     except DataError as error:
         raise DataError(
             f"{str(error).rstrip('.')}; if they are other music, or you want every track, add "
             "--all."
         ) from error
-    (split,) = divided
-    if not split.test:
+    test = folds[0].test
+    if not test:
         raise DataError(
-            f"{run} has learned from all of {dataset.root}: no tracks were kept for a test. Name "
-            "other music, or see what all of it gives by --all."
+            f"{run} has learned from all of {dataset.root}: no tracks were held out for a test. "
+            "Name other music, or evaluate on all of it by --all."
         )
-    return divided.protocol, replace(ours, tracks=tuple(ours.tracks[index] for index in split.test))
+    return folds.protocol, replace(dataset, tracks=tuple(dataset.tracks[i] for i in test))
 
 
-def _known(
+def _with_known_genres(
     dataset: FolderDataset, classifier: Classifier | TableClassifier
 ) -> tuple[FolderDataset, tuple[str, ...], tuple[str, ...]]:
-    """The tracks whose genres the model knows, the genres that it does not, and what to say."""
+    """The tracks of genres that the model knows, the other genres, and notes on these."""
     counts = Counter(t.genre for t in dataset.tracks if t.genre not in classifier.genres)
     unknown = tuple(sorted(counts))
     if not counts:
         return dataset, (), ()
-    listed = ", ".join(f"{genre} ({counts[genre]})" for genre in unknown)
-    knows = ", ".join(classifier.genres)
+    genres = ", ".join(classifier.genres)
     tracks = tuple(t for t in dataset.tracks if t.genre in classifier.genres)
     if not tracks:
         raise DataError(
             f"The model knows none of the genres in {dataset.root} ({', '.join(unknown)}); it "
-            f"knows {knows}."
+            f"knows {genres}."
         )
-    note = f"The model does not know, and these tracks do not count: {listed}. It knows {knows}."
+    listed = ", ".join(f"{genre} ({counts[genre]})" for genre in unknown)
+    note = f"Skipped, of genres that the model does not know: {listed}. It knows {genres}."
     return replace(dataset, tracks=tracks), unknown, (note,)

@@ -114,9 +114,9 @@ def extract(
         for row in rows:
             failed += not row.is_done
             if row.code:
-                shown.tell(printable(row.error))
+                shown.report(printable(row.error))
             if row.warning:
-                shown.tell(printable(f"{row.path}: {row.warning}"))
+                shown.report(printable(f"{row.path}: {row.warning}"))
             shown.advance()
     done = len(entries) - failed
     click.echo(

@@ -127,7 +127,7 @@ def generate(
                 if count == 1:
                     raise
                 failed += 1
-                shown.tell(f"deepmusic: seed {first + number}: {error}")
+                shown.report(f"deepmusic: seed {first + number}: {error}")
             else:
                 form.write(tune, name)
                 shown.echo(_line(tune, name) + "\n")

@@ -1,8 +1,8 @@
-"""Writing verdicts for people and for programs: text, JSON and CSV, one verdict at a time.
+"""What commands print: verdicts and tables, as text, JSON or CSV.
 
-A file name may hold anything but a null: line breaks, terminal escapes, bytes that are no text.
-People get such characters escaped; JSON keeps them by its own escapes (a byte that is no UTF-8 as a
-lone surrogate, which :func:`os.fsencode` turns back into the byte).
+A file name may hold anything but a null: line breaks, terminal escapes, bytes that are not text.
+Text escapes such characters; JSON keeps them by its own escapes (a byte that is not UTF-8 as a lone
+surrogate, which :func:`os.fsencode` turns back into the byte).
 """
 
 from __future__ import annotations
@@ -10,54 +10,61 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from deepmusic.classifier.timeline import text_timeline
-from deepmusic.classifier.verdict import Verdict
+if TYPE_CHECKING:
+    from deepmusic.classifier.verdict import Verdict
+
 
 Format = Literal["text", "json", "csv"]
 Echo = Callable[[str], None]
 """Takes text to show, line ends included."""
-Write = Callable[[Verdict], None]
+Write = Callable[["Verdict"], None]
 
 CSV_COLUMNS = (
-    "path",
-    "genre",
-    "confidence",
-    "unsure",
-    "top",
-    "duration_s",
-    "error",
-    "code",
-    "warning",
+    *("path", "genre", "confidence", "unsure", "top"),
+    *("duration_s", "error", "code", "warning"),
 )
 
 _JOINERS = "\u200c\u200d"  # shape letters and emoji, and are harmless
 
 
 def printable(text: str) -> str:
-    r"""Text with all that could disturb a terminal escaped.
+    r"""Text with everything that could disturb a terminal escaped.
 
-    ``"a\nb\x1b[31m"`` becomes ``"a\\nb\\x1b[31m"`` with visible backslashes; a byte that is no
-    UTF-8 is shown as ``\xff``.
+    ``"a\nb\x1b[31m"`` becomes ``"a\\nb\\x1b[31m"`` with visible backslashes; a byte that is not
+    UTF-8 becomes ``\xff``.
     """
     return "".join(c if c.isprintable() or c in _JOINERS else _escaped(c) for c in text)
 
 
 def _escaped(character: str) -> str:
     code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # surrogateescape: a byte of a name that is no UTF-8
+    if 0xDC80 <= code <= 0xDCFF:  # surrogateescape: a byte of a name that is not UTF-8
         return f"\\x{code - 0xDC00:02x}"
     return character.encode("unicode_escape").decode("ascii")
 
 
-def failure_line(verdict: Verdict) -> str:
-    """Why there is no verdict, as one line that names the file."""
-    error = verdict.error or ""
-    names_it = repr(verdict.path) in error
-    return printable(error if names_it else f"{verdict.path}: {error}")
+def named_line(path: str, message: str) -> str:
+    """A message as one line that names a file, unless it does so already."""
+    named = repr(path)[1:-1] in message or path in message
+    return printable(message if named else f"{path}: {message}")
+
+
+def table_lines(rows: Iterable[Sequence[object]]) -> Iterator[str]:
+    """Rows, the header among them, as lines with the first column left, the others right.
+
+    Example:
+        >>> list(table_lines([("genre", "tracks"), ("rock", 80)]))
+        ['genre  tracks', 'rock       80']
+    """
+    texts = [[printable(str(value)) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    for first, *others in texts:
+        cells = [f"{text:>{width}}" for text, width in zip(others, widths[1:], strict=True)]
+        yield "  ".join([f"{first:<{widths[0]}}", *cells]).rstrip()
 
 
 @contextmanager
@@ -72,16 +79,16 @@ def writer(
 ) -> Iterator[Write]:
     """Give a function that writes verdicts as they come.
 
-    Leaving the block, also by an exception, ends the document: what was written is valid JSON.
+    Leaving the block, also by an exception, ends the document: the output is valid JSON.
 
     Args:
-        form: ``text``, ``json`` (one array of objects) or ``csv`` (RFC 4180, one row a verdict).
+        form: ``text``, ``json`` (one array of objects) or ``csv`` (RFC 4180, one row per verdict).
         echo: takes the text.
-        top: how many genres to list; None lists all in JSON and CSV, and the two likeliest of an
-            unsure verdict in text.
-        timeline: whether to write the genre over time as well (text and JSON).
-        name_width: letters to reserve for a genre's name in text.
-        on_terminal: whether a person sees the output as it is; then CSV is escaped like text.
+        top: how many genres to list; None lists all in JSON and CSV, and in text the two most
+            probable genres of an unsure verdict.
+        timeline: whether to write the genre over time (text and JSON).
+        name_width: width of the column of genres in text.
+        on_terminal: whether the output goes to a terminal; then CSV is escaped like text.
     """
     if form == "json":
         separator = "["
@@ -101,22 +108,24 @@ def writer(
     else:
         width = max(name_width, len("unsure"))
 
-        def tell(verdict: Verdict) -> None:
+        def write_line(verdict: Verdict) -> None:
             if verdict.error is None:
                 echo(_text_line(verdict, top=top, width=width))
                 if timeline:
+                    from deepmusic.classifier.timeline import text_timeline
+
                     echo("".join(f"    {line}\n" for line in text_timeline(verdict.segments)))
 
-        yield tell
+        yield write_line
 
 
 def _text_line(verdict: Verdict, *, top: int | None, width: int) -> str:
     name = printable(verdict.genre) if verdict.genre is not None else "unsure"
     confidence = "" if verdict.confidence is None else f"{verdict.confidence:.0%}"
     listed = verdict.top[: top if top is not None else 2 if verdict.is_unsure else 0]
-    said = ", ".join(f"{printable(e.genre)} {e.probability:.0%}" for e in listed)
+    genres = ", ".join(f"{printable(e.genre)} {e.probability:.0%}" for e in listed)
     line = f"{name:<{width}}  {confidence:>4}  {printable(verdict.path)}"
-    return f"{line}  ({said})\n" if said else f"{line}\n"
+    return f"{line}  ({genres})\n" if genres else f"{line}\n"
 
 
 def _csv_row(verdict: Verdict, *, top: int | None, escape: bool) -> str:

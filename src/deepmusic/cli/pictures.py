@@ -1,4 +1,4 @@
-"""Naming the pictures that a command draws: one file for one track, a folder for several."""
+"""Names for the pictures that a command draws: one file for one track, a folder for several."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from pathlib import Path
 
 import click
 
-_LONGEST = 200  # bytes of a name; file systems take 255, extension and number included
+_MAX_BYTES = 200  # of a name; file systems take 255, extension and number included
 
 
 def picture_names(target: str, *, tracks: int, option: str) -> Callable[[str], Path]:
-    """Give a function from a track's path to the picture it gets.
+    """A function from a track's path to that of its picture.
 
     Args:
-        target: what the person named: a ``.png`` file for one track, a folder otherwise. The folder
-            is made when the first picture is.
-        tracks: how many tracks there are.
-        option: what to call the option in messages.
+        target: a ``.png`` file for one track, a folder otherwise; the folder is made when needed.
+        tracks: number of tracks.
+        option: name of the option, for messages.
 
     Raises:
-        click.UsageError: the name is no ``.png`` and no folder, or one file for several tracks.
+        click.UsageError: neither a ``.png`` file nor a folder, or one file for several tracks.
     """
     path = Path(target)
     is_file = bool(path.suffix) and not path.is_dir()
@@ -34,7 +33,7 @@ def picture_names(target: str, *, tracks: int, option: str) -> Callable[[str], P
     def name(track: str) -> Path:
         if is_file:
             return path
-        stem = os.fsdecode(os.fsencode(os.path.basename(track))[:_LONGEST])
+        stem = os.fsdecode(os.fsencode(os.path.basename(track))[:_MAX_BYTES])
         candidate, number = f"{stem}.png", 2
         while candidate.casefold() in taken:  # disks of Windows and macOS fold case
             candidate, number = f"{stem}.{number}.png", number + 1

@@ -1,107 +1,162 @@
-"""Showing how far a run over many files is: a bar on a terminal, a line now and then elsewhere."""
+"""Progress on standard error: a bar on a terminal, otherwise a line every ten seconds."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import click
 
+if TYPE_CHECKING:
+    from deepmusic.training import Progress
+
 EVERY_S = 10.0
-"""Where there is no terminal, a line appears no more often than this."""
+"""Without a terminal, lines are at least this far apart."""
+_BYTE_UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
 
-@dataclass(frozen=True)
 class Display:
-    """Where a command shows things.
+    """Where a command writes while it works: its output, its messages and its progress.
 
     Args:
-        echo: writes text to standard output, line ends included.
-        tell: writes one line to standard error.
-        advance: says that one file more is done.
+        total: files, bytes or steps in all; None if unknown.
+        unit: what is counted, such as ``"files"``; ``"bytes"`` are scaled.
+        label: stands before the progress.
     """
 
-    echo: Callable[[str], None]
-    tell: Callable[[str], None]
-    advance: Callable[[], None]
+    def __init__(self, total: float | None, unit: str, label: str) -> None:
+        self._total, self._unit, self._label = total, unit, label
+        self._done = 0.0
+        self._started = self._reported = time.monotonic()
+
+    def echo(self, text: str) -> None:
+        """Write text, line ends included, to standard output."""
+        click.echo(text, nl=False)  # flushes: readers of a pipe see each line at once
+
+    def report(self, line: str) -> None:
+        """Write a line to standard error."""
+        click.echo(line, err=True)
+
+    def advance(
+        self, done: float | None = None, *, total: float | None = None, note: str = ""
+    ) -> None:
+        """Show progress.
+
+        Args:
+            done: how much is done; None is one more than before.
+            total: of how much, where that was unknown or has changed.
+            note: words to show beside it.
+        """
+        done = self._done + 1 if done is None else done
+        if done < self._done:  # a new pass
+            self._started = time.monotonic()
+        self._done, self._total = done, self._total if total is None else total
+        self._show(note)
+
+    def _show(self, note: str) -> None:
+        now = time.monotonic()
+        if now - self._reported >= EVERY_S and self._done != self._total:
+            self._reported = now
+            label = f"{self._label}: " if self._label else ""
+            self.report(f"{label}{self._status(note)}")
+
+    def _status(self, note: str) -> str:
+        """Such as ``3 of 20 files, 1.5 per second, 0:00:11 left``."""
+        amount = _scaled_bytes if self._unit == "bytes" else lambda value: f"{value:.0f}"
+        rate = self._done / max(time.monotonic() - self._started, 1e-6)
+        text = amount(self._done)
+        if self._total is not None:
+            text += f" of {amount(self._total)}"
+        if self._unit != "bytes":
+            text += f" {self._unit}, {rate:.1f} per second"
+        else:
+            text += f", {amount(rate)}/s"
+        if self._total is not None and rate > 0:
+            text += f", {timedelta(seconds=round((self._total - self._done) / rate))} left"
+        return f"{text}  {note}" if note else text
+
+
+class _Bar(Display):
+    def __init__(self, total: float | None, unit: str, label: str) -> None:
+        super().__init__(total, unit, label)
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self._console = Console(stderr=True)
+        self.bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[status]}", markup=False),
+            console=self._console,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._task = self.bar.add_task(label, total=total, status="")
+
+    def echo(self, text: str) -> None:
+        # on the same terminal lines must go above the bar
+        self._above(text) if sys.stdout.isatty() else super().echo(text)
+
+    def report(self, line: str) -> None:
+        self._above(line + "\n")
+
+    def _above(self, text: str) -> None:
+        from rich.text import Text  # no markup: a track may be called "[bold].mp3"
+
+        self._console.print(Text(text), end="", soft_wrap=True)
+
+    def _show(self, note: str) -> None:
+        self.bar.update(
+            self._task, completed=self._done, total=self._total, status=self._status(note)
+        )
 
 
 @contextmanager
-def display(total: int) -> Iterator[Display]:
-    """Show the progress of a run over ``total`` files; one file alone needs no progress."""
-    if total > 1 and sys.stderr.isatty():
-        yield from _bar(total)
+def display(
+    total: float | None = None, *, unit: str = "files", label: str = ""
+) -> Iterator[Display]:
+    """Show progress until the block is left; the arguments are those of :class:`Display`."""
+    if sys.stderr.isatty() and total != 1:  # one file needs no bar
+        shown = _Bar(total, unit, label)
+        with shown.bar:
+            yield shown
     else:
-        yield Display(_echo, _tell, _lines(total))
+        yield Display(total, unit, label)
 
 
-def _echo(text: str) -> None:
-    click.echo(text, nl=False)  # flushes: who reads along sees each verdict at once
+@contextmanager
+def show_training() -> Iterator[Callable[[Progress], None]]:
+    """Give an ``on_progress`` for :func:`deepmusic.training.fit`: a line per epoch, and a bar."""
+    with display(unit="steps") as shown:
+        device = ""
+
+        def show(progress: Progress) -> None:
+            nonlocal device
+            if device != progress.setting:
+                device = progress.setting
+                shown.report(f"Training on {device}.")
+            left = f"{timedelta(seconds=round(progress.seconds_left))} left"
+            epoch = f"epoch {progress.epoch}/{progress.epochs}  {_measures(progress.train)}"
+            shown.advance(progress.step, total=progress.steps, note=f"{epoch}  {left}")
+            if progress.record is not None:
+                validation = _measures(progress.record["validation"])
+                seconds = progress.record["seconds"]
+                shown.report(f"{epoch}  validation: {validation}  {seconds:.1f} s  {left}")
+
+        yield show
 
 
-def _tell(line: str) -> None:
-    click.echo(line, err=True)
+def _measures(measures: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in measures.items())
 
 
-def _lines(total: int) -> Callable[[], None]:
-    started = shown = time.monotonic()
-    done = 0
-
-    def advance() -> None:
-        nonlocal done, shown
-        done += 1
-        now = time.monotonic()
-        if now - shown >= EVERY_S and done < total:
-            shown = now
-            rate = done / (now - started)
-            left = timedelta(seconds=round((total - done) / rate))
-            _tell(f"{done} of {total} files, {rate:.1f} a second, {left} left")
-
-    return advance
-
-
-def _bar(total: int) -> Iterator[Display]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
-
-    console = Console(stderr=True)
-    bar = Progress(
-        MofNCompleteColumn(),
-        BarColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        redirect_stdout=False,
-        redirect_stderr=False,
-    )
-    task = bar.add_task("", total=total, rate="")
-    started = time.monotonic()
-
-    def advance() -> None:
-        bar.advance(task)
-        rate = bar.tasks[0].completed / max(time.monotonic() - started, 1e-6)
-        bar.update(task, rate=f"{rate:.1f}/s")
-
-    def above(text: str) -> None:
-        # Text takes no markup and no emoji names: a track may be called "[bold].mp3"
-        console.print(Text(text), end="", soft_wrap=True)
-
-    with bar:
-        yield Display(
-            # on the same terminal, lines must be written around the bar
-            echo=above if sys.stdout.isatty() else _echo,
-            tell=lambda line: above(line + "\n"),
-            advance=advance,
-        )
+def _scaled_bytes(count: float) -> str:
+    if count < 1000:
+        return f"{count:.0f} B"
+    unit, scale = next((u, s) for u, s in _BYTE_UNITS if count >= s)
+    return f"{count / scale:.1f} {unit}"

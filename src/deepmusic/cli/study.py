@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from deepmusic.cli.lazy import LazyGroup
+from deepmusic.cli import LazyGroup
 
 _COMMANDS = {
     "genres": "deepmusic.cli.study_genres",

@@ -1,27 +1,28 @@
-"""Writing genres into tags, and undoing it, as the ``classify`` command does."""
+"""Writing genres to tags, and undoing it, for the ``classify`` command."""
 
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
 from deepmusic.audio.tags import TagChange, TagLog, undo, write_genre
-from deepmusic.classifier.results import ResultsFile, content_hash
+from deepmusic.classifier.files import VerdictStore
 from deepmusic.classifier.verdict import Verdict
 from deepmusic.cli.output import printable
 from deepmusic.errors import DataError
 
 
 class Tagger:
-    """Writes the genres of verdicts into their files, and counts what became of it.
+    """Writes the genres of verdicts to their files, and counts the results.
 
     Args:
-        log: path of the log from which all can be undone.
-        overwrite: whether to replace genres that others set.
-        dry_run: whether to say only what would be done.
+        log: path of the log from which the changes can be undone.
+        overwrite: whether to replace existing genres.
+        dry_run: whether to change nothing.
     """
 
     def __init__(self, log: str, *, overwrite: bool, dry_run: bool) -> None:
@@ -35,44 +36,50 @@ class Tagger:
         """How many files could not be tagged."""
         return self._counts["failed"]
 
-    def tag(self, verdict: Verdict, genre: str, results: ResultsFile | None) -> str:
-        """Write one genre, and give a line that says what became of it.
+    def tag(self, verdict: Verdict, genre: str, store: VerdictStore | None) -> str:
+        """Write one genre, and return a line on the result.
 
-        Results are told of the new content: the next run must not take the file for a new one.
+        The store gets the verdict again, as the content of the file has changed.
         """
         change = write_genre(
             verdict.path, genre, overwrite=self._overwrite, dry_run=self._dry_run, log=self._log
         )
         self._counts[change.status] += 1
-        if change.status == "written" and results is not None:
-            with suppress(OSError):  # gone since: then there is nothing to remember
-                results.add(content_hash(verdict.path), verdict)
+        if change.status == "written" and store is not None:
+            store.put(store.key(verdict.path), verdict)
         return _line(change)
 
     def summary(self) -> str:
         """One line on all files."""
-        counts = self._counts
-        said = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-        line = f"Tags: {said or 'none'}."
-        if counts["written"]:
+        line = f"Tags: {_counted(self._counts) or 'none'}."
+        if self._counts["written"]:
             line += f" To undo: deepmusic classify --undo-tags {printable(str(self._log.path))}"
         return line
 
 
 def undo_changes(log: str, *, dry_run: bool) -> bool:
-    """Undo what a log holds, say so on standard error, and tell whether all went well."""
+    """Undo the changes in a log, report each on standard error, and return whether all succeeded.
+
+    Raises:
+        DataError: there is no such log.
+    """
     if not Path(log).is_file():
         raise DataError(f"There is no log {log!r}.")
     changes = undo(TagLog(log), dry_run=dry_run)
     for change in changes:
         click.echo(_line(change), err=True)
     counts = Counter(change.status for change in changes)
-    said = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    click.echo(f"Tags: {said or 'nothing to undo'}.", err=True)
+    click.echo(f"Tags: {_counted(counts) or 'nothing to undo'}.", err=True)
     return not counts["failed"]
 
 
+def _counted(counts: Mapping[Any, int]) -> str:
+    return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()) if count)
+
+
 def _line(change: TagChange) -> str:
-    words = f"{', '.join(change.before) or 'no genre'} -> {', '.join(change.after) or 'no genre'}"
-    said = words if change.status in ("written", "planned", "restored") else change.reason or ""
-    return printable(f"{change.path}: tag {change.status}{': ' + said if said else ''}")
+    detail = change.reason
+    if change.status in ("written", "planned", "restored"):
+        genres = [", ".join(names) or "no genre" for names in (change.before, change.after)]
+        detail = " -> ".join(genres)
+    return printable(f"{change.path}: tag {change.status}{f': {detail}' if detail else ''}")

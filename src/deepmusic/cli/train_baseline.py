@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deepmusic.classifier.workers import ONE_THREAD
 from deepmusic.cli.figures import figures_summary
 from deepmusic.cli.output import printable
 from deepmusic.cli.progress import display
+from deepmusic.parallel import use_one_thread
 
 if TYPE_CHECKING:
     from deepmusic.datasets.splits import Protocol
@@ -124,8 +124,7 @@ def baseline(
     outcome to standard output; stopped, the same command goes on. Exit status: 0 all well, 1 some
     files could not be used or nothing could be trained, 2 wrong usage.
     """
-    for name, threads in ONE_THREAD.items():  # results must not depend on how many cores there are
-        os.environ.setdefault(name, threads)
+    use_one_thread()  # results must not depend on the number of cores
     if ":" in model and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # a class of one's own, beside one's data
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from deepmusic.audio import segment_starts
 from deepmusic.classifier.config import ClassifierConfig
-from deepmusic.classifier.texture_numpy import TEXTURE_SIZE, texture
+from deepmusic.classifier.model_numpy import TEXTURE_SIZE, texture
 from deepmusic.errors import DataError
 from deepmusic.studies.baselines import TABLE_MODELS, TableModel, fit_fold
 from deepmusic.studies.saved_models import FittedTable

@@ -1,0 +1,181 @@
+"""Classify many files: in several processes, and only those without a stored verdict.
+
+A file that cannot be decoded never stops the others: its verdict carries the reason.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from types import TracebackType
+from typing import Protocol, Self
+
+from deepmusic.audio import NotAudio
+from deepmusic.classifier.verdict import Verdict
+from deepmusic.errors import reason_of
+from deepmusic.parallel import map_files
+from deepmusic.store import Store
+
+MAX_SECONDS = 6 * 3600.0
+"""Sound beyond this is not analysed, unless asked for."""
+
+
+class TrackClassifier(Protocol):
+    """What :func:`classify_files` needs of a classifier.
+
+    Without a true attribute ``is_picklable`` it runs in this process, one file after another.
+    """
+
+    @property
+    def digest(self) -> str:
+        """A hash of everything that determines a verdict."""
+
+    def classify(self, source: str, *, max_seconds: float) -> Verdict:
+        """The verdict on one file; any exception becomes its error."""
+
+
+class VerdictStore:
+    """Verdicts of one model, by the content of the file: a moved file keeps its verdict.
+
+    Args:
+        path: the file; made if it does not exist. Other models' verdicts in it are left alone.
+        model: digest of the model.
+        max_seconds: seconds analysed of each file, at most.
+        segments: whether verdicts carry the genres over time.
+
+    Raises:
+        DataError: the file is not a store of verdicts, or cannot be used.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        model: str,
+        max_seconds: float = MAX_SECONDS,
+        segments: bool = False,
+    ) -> None:
+        self._store = Store(path, "verdicts")
+        self._prefix = f"{model} {max_seconds:g}"
+        self._segments = segments
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._store.close()
+
+    def key(self, path: str) -> str | None:
+        """The key of a file's present content; None if it cannot be read."""
+        try:
+            # opening a pipe would block
+            digest = self._store.file_digest(path) if os.path.isfile(path) else None
+        except OSError:
+            return None
+        return digest and f"{self._prefix} {digest}"
+
+    def get(self, key: str | None, path: str) -> Verdict | None:
+        """The verdict under a key, for a file with this path."""
+        record = self._store.get(key) if key else None
+        if record is None or (self._segments and "segments" not in record):
+            return None
+        if not self._segments:
+            record["segments"] = ()
+        return Verdict.from_dict({**record, "path": path})
+
+    def put(self, key: str | None, verdict: Verdict) -> None:
+        """Keep a verdict; failures are not kept, so they are tried again.
+
+        Raises:
+            DataError: it cannot be written.
+        """
+        if key and verdict.error is None:
+            self._store.put(key, verdict.to_dict(segments=self._segments))
+
+
+def classify_files(
+    entries: Iterable[str | NotAudio],
+    classifier: TrackClassifier,
+    *,
+    jobs: int = 1,
+    store: VerdictStore | None = None,
+    max_seconds: float = MAX_SECONDS,
+    segments: bool = False,
+) -> Iterator[Verdict]:
+    """Classify files, in the order of the input.
+
+    Args:
+        entries: as :func:`deepmusic.audio.find_audio` gives them; repetitions count once.
+        classifier: the model.
+        jobs: processes. Verdicts of a file that crashes its process twice have the code
+            ``worker_died``.
+        store: where verdicts are kept, and looked up first.
+        max_seconds: seconds analysed of each file, at most.
+        segments: whether verdicts carry the genres over time.
+
+    Yields:
+        One verdict per distinct entry, with an error where there is none.
+
+    Raises:
+        DataError: the store cannot be written.
+    """
+    waiting = deque(dict.fromkeys(entries))
+    finished: dict[str, Verdict] = {}
+    keys: dict[str, str | None] = {}
+
+    def pending() -> Iterator[str]:
+        for path in [entry for entry in waiting if isinstance(entry, str)]:
+            if store is not None:
+                keys[path] = store.key(path)
+                stored = store.get(keys[path], path)
+                if stored is not None:
+                    finished[path] = stored
+                    continue
+            yield path
+
+    def in_order() -> Iterator[Verdict]:
+        while waiting:
+            entry = waiting[0]
+            if isinstance(entry, NotAudio):
+                yield Verdict(entry.path, error=entry.error, code=entry.code)
+            elif entry in finished:
+                yield finished.pop(entry)
+            else:
+                return
+            waiting.popleft()
+
+    function = partial(_classify, classifier, max_seconds=max_seconds, segments=segments)
+    workers = jobs if getattr(classifier, "is_picklable", False) else 1
+    for verdict in map_files(function, pending(), _crashed, workers=workers):
+        if store is not None:
+            store.put(keys[verdict.path], verdict)
+        finished[verdict.path] = verdict
+        yield from in_order()
+    yield from in_order()
+
+
+def _classify(
+    classifier: TrackClassifier, path: str, *, max_seconds: float, segments: bool
+) -> Verdict:
+    try:
+        verdict = classifier.classify(path, max_seconds=max_seconds)
+    except Exception as error:  # a bug that one file triggers must not cost the others
+        code, message = reason_of(error, path, "could not be classified")
+        return Verdict(path, error=message, code=code)
+    return verdict if segments else replace(verdict, segments=())
+
+
+def _crashed(path: str) -> Verdict:
+    message = (
+        f"{path!r} crashed the process that decoded it twice, by lack of memory or a fault in a "
+        "library; convert it to another format."
+    )
+    return Verdict(path, error=message, code="worker_died")
