@@ -41,7 +41,7 @@ _TAGS = combined(
     click.option(
         "--tag-log",
         metavar="FILE",
-        default="deepmusic-tags.jsonl",
+        default="deepmusic-tags.db",
         show_default=True,
         help="Log of changed tags, from which they can be undone.",
     ),
