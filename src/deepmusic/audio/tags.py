@@ -49,17 +49,32 @@ def read_tags(path: str | os.PathLike[str]) -> Tags:
     Returns:
         The tags; a missing artist is replaced by the artist of the album.
     """
-    try:
-        with open_source(path)[0] as file:
-            tags = _metadata(file)
-    except Exception:  # FFmpeg may raise anything, and no tag is worth stopping for
-        return Tags()
+    tags = read_metadata(path)
     return Tags(
         artist=tags.get("artist") or tags.get("album_artist"),
         album=tags.get("album"),
         title=tags.get("title"),
         genre=tags.get("genre"),
     )
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """All tags of a sound file by lower-case name; none where it cannot be read.
+
+    Args:
+        path: the file; pipes, devices and folders are not opened.
+    """
+    try:
+        with open_source(path)[0] as file, open_container(file) as container:
+            # Ogg keeps its tags with the stream, all others with the container
+            merged: dict[str, str] = {}
+            for stream in container.streams.audio:
+                merged |= stream.metadata
+            merged |= container.metadata
+    except Exception:  # FFmpeg may raise anything, and no tag is worth stopping for
+        return {}
+    cleaned = {name.lower(): value.replace("\0", "; ").strip() for name, value in merged.items()}
+    return {name: value for name, value in cleaned.items() if value}
 
 
 @dataclass(frozen=True)
@@ -300,18 +315,6 @@ def _opened(file: BinaryIO, suffix: str) -> InputContainer:
     steady = SteadyFile(file)
     steady.name = "sound" + suffix  # a temporary copy has no extension
     return open_container(steady)
-
-
-def _metadata(file: BinaryIO) -> dict[str, str]:
-    """Tags by lower-case name, without empty ones."""
-    with open_container(file) as container:
-        # Ogg keeps its tags with the stream, all others with the container.
-        merged: dict[str, str] = {}
-        for stream in container.streams.audio:
-            merged |= stream.metadata
-        merged |= container.metadata
-    cleaned = {name.lower(): value.replace("\0", "; ").strip() for name, value in merged.items()}
-    return {name: value for name, value in cleaned.items() if value}
 
 
 def _sound(file: BinaryIO, suffix: str) -> str:

@@ -1,10 +1,5 @@
-from .building import build_dataset as build_dataset
-from .building_sources import find_sources as find_sources
-from .building_track import (
-    BuildConfig as BuildConfig,
-    BuiltClip as BuiltClip,
-    BuiltTrack as BuiltTrack,
-)
+from .build import build_dataset as build_dataset
+from .build_clips import BuildConfig as BuildConfig, BuiltTrack as BuiltTrack
 from .check import (
     CheckedFile as CheckedFile,
     CheckReport as CheckReport,
@@ -58,4 +53,3 @@ from .symbolic import (
     load_symbolic as load_symbolic,
 )
 from .unpack import ArchiveError as ArchiveError, unpack_archive as unpack_archive
-from .zip_writing import write_zip as write_zip

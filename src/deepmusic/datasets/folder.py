@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TypeVar
 
 from deepmusic.datasets.table import TABLE_NAME, Row, match_rows, read_table
@@ -122,7 +122,7 @@ def scan_folder(
     workers: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> FolderDataset:
-    """Find the tracks in ``root/GENRE/*``, including folders within genres.
+    """Find the tracks in ``root/GENRE/*``, including folders within genres, or ``root/*``.
 
     Hidden files and files that are obviously not music (pictures, texts, playlists) are skipped.
     Links are followed, but no folder is entered twice. A table (CSV with the column ``path`` and
@@ -341,19 +341,20 @@ def _read_tracks(
 
 
 def _read_track(root: Path, path: str, row: Row | None) -> Track | Problem:
-    genre = (row and row.genre) or PurePosixPath(path).parts[0]
-    if "/" not in path and not (row and row.genre):
+    row = row or Row(0, path)
+    genre, artist, album = row.genre or path.rpartition("/")[0].split("/")[0], row.artist, row.album
+    if not genre or artist is None:
+        from deepmusic.audio.tags import read_tags  # which loads FFmpeg
+
+        tags = read_tags(root / path)
+        genre = genre or (tags.genre or "").split(";")[0].strip()
+        artist, album = (tags.artist, album or tags.album) if artist is None else (artist, album)
+    if not genre:
         return Problem(path, "no_genre", f"{path!r} is not in a genre folder; move it into one.")
     digest = file_hash(root / path, path)
     if isinstance(digest, Problem):
         return digest
-    artist, album = (row.artist, row.album) if row else (None, None)
-    if artist is None:
-        from deepmusic.audio.tags import read_tags  # which loads FFmpeg
-
-        tags = read_tags(root / path)
-        artist, album = tags.artist, album or tags.album
-    return Track(path, genre, artist, album, digest, source=row.source if row else None)
+    return Track(path, genre, artist, album, digest, source=row.source)
 
 
 def _walk(root: Path, problems: list[Problem]) -> list[str]:

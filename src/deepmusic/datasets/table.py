@@ -110,3 +110,8 @@ def match_rows(
         else:
             matched[matches[0]] = row
     return matched, faults
+
+
+def table_text(text: str) -> str:
+    r"""Text as a table can hold it: a byte of a file name that is not UTF-8 becomes ``\xff``."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
