@@ -77,7 +77,7 @@ def test_any_name_has_members_that_do_not_depend_on_case_or_space(name: str) -> 
     assert artist_members(f"  {name} ") == members
 
 
-def test_a_band_called_by_a_common_word_joins_no_strangers() -> None:
+def test_common_words_group_no_unrelated_artists() -> None:
     names = ["The Band", "Ann & the Band", "Bob & the Band", "Cid, Jr.", "Dan, Jr."]
     assert group_tracks([track(f"rock/{n}", name) for n, name in enumerate(names)]) == [*range(5)]
 
@@ -92,12 +92,12 @@ def test_collaborations_join_their_members_through_third_tracks() -> None:
     assert group_tracks(tracks) == [0, 0, 1, 0]
 
 
-def test_copies_are_joined_whoever_is_named() -> None:
+def test_copies_are_grouped_whatever_their_artists() -> None:
     tracks = [track("a/1", "Ann", sound="x"), track("b/2", "Bob", sound="x"), track("b/3", "Bob")]
     assert group_tracks(tracks) == [0, 0, 0]
 
 
-def test_near_copies_and_clips_of_one_recording_are_joined() -> None:
+def test_near_duplicates_and_clips_of_one_recording_are_grouped() -> None:
     tracks = [track(f"a/{n}") for n in range(6)]
     tracks[1] = replace(tracks[1], sound_group="x")
     tracks[2] = replace(tracks[2], sound_group="x", source="y")
@@ -126,12 +126,12 @@ def test_what_tracks_share_is_counted() -> None:
     assert set(shared_attributes([]).values()) == {Shared(0, 0)}
 
 
-def test_unknown_artists_and_compilations_join_nothing() -> None:
+def test_unknown_artists_and_compilations_group_nothing() -> None:
     names = [None, None, "Various Artists", "VA", "Unknown"]
     assert group_tracks([track(f"a/{n}", name) for n, name in enumerate(names)]) == [*range(5)]
 
 
-def test_an_album_is_joined_but_not_by_its_title_alone() -> None:
+def test_albums_are_grouped_but_not_by_title_alone() -> None:
     hits = "Greatest Hits"
     flat = [track("a/1", "Queen", hits), track("a/2", "ABBA", hits)]
     assert group_tracks(flat) == [0, 1]
@@ -167,7 +167,7 @@ TRACKS = st.lists(
 
 
 @given(TRACKS)
-def test_groups_are_the_connected_parts(tracks: list[Track]) -> None:
+def test_groups_are_the_connected_components(tracks: list[Track]) -> None:
     """Against a slow search over all pairs."""
 
     def alike(one: Track, other: Track) -> bool:

@@ -1,7 +1,8 @@
-"""``deepmusic data split``: training, validation and test parts that leak nothing."""
+"""``deepmusic data split``: training, validation and test parts without leaks."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,10 +24,7 @@ if TYPE_CHECKING:
     from deepmusic.datasets.load import LoadedDataset
     from deepmusic.datasets.splits import Folds, Protocol
 
-_PARTS = ("train", "validation", "test")
-_SHARE = 0.2
-# A group this large leaves few ways to divide the rest.
-_LARGE_GROUP = 0.1
+_LARGE_GROUP = 0.1  # a share of the tracks that leaves few ways to divide the others
 
 
 @click.command(no_args_is_help=True)
@@ -37,40 +35,40 @@ _LARGE_GROUP = 0.1
     metavar="FILE",
     default="splits.json",
     show_default=True,
-    help="Where the split is written.",
+    help="The file to write.",
 )
 @click.option(
     "--test",
     metavar="SHARE",
     type=click.FloatRange(0, 0.5),
-    help="Share of the tracks to judge on; 0 for none.  [default: 0.2]",
+    help="Share of the tracks to test on; 0 for none.  [default: 0.2]",
 )
 @click.option(
     "--validation",
     metavar="SHARE",
     type=click.FloatRange(0, 0.5, min_open=True),
-    help="Share to validate on; with --folds, of what a fold leaves.  [default: 0.2]",
+    help="Share to validate on; with --folds, of each fold's remaining tracks.  [default: 0.2]",
 )
 @click.option(
     "--folds",
     metavar="K",
     type=click.IntRange(min=2),
-    help="K folds for cross-validation instead of one split.",
+    help="Make K folds for cross-validation instead of one split.",
 )
-@click.option("--seed", metavar="N", type=click.IntRange(min=0), help="Another one, another draw.")
+@click.option("--seed", metavar="N", type=click.IntRange(min=0), help="Seed of the random draw.")
 @click.option(
     "--protocol",
     type=click.Choice(["grouped", "official", "random"]),
     default="grouped",
     show_default=True,
-    help="By whole artists, albums and copies; as published (FMA, GTZAN); or blindly, which leaks.",
+    help="By whole artists, albums and copies; as published (FMA, GTZAN); or at random, which "
+    "leaks.",
 )
 @click.option(
     "--fingerprint/--no-fingerprint",
-    "listens",
     default=True,
     show_default=True,
-    help="Whether to listen for near copies, which decodes every track.",
+    help="Whether to find near-duplicates by acoustic fingerprints, which decodes every track.",
 )
 @click.option(
     "--cache",
@@ -83,7 +81,7 @@ _LARGE_GROUP = 0.1
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Processes that listen.",
+    help="Processes that compute fingerprints.",
 )
 @click.pass_context
 def split(
@@ -100,110 +98,85 @@ def split(
     folds: int | None,
     seed: int | None,
     protocol: Protocol,
-    listens: bool,
+    fingerprint: bool,
     cache: str | None,
     workers: int,
 ) -> None:
-    """Divide the data set in DATA for training, validation and test, and write it as JSON.
+    """Divide a data set into training, validation and test parts, and write them as JSON.
 
     DATA is a folder DIR/GENRE/*, with or without tracks.csv, a CSV, GTZAN or FMA. By default no
-    artist, album, copy or near copy stands on two sides, and each part has its share of each genre.
-    The parts are listed on standard output. Exit status: 0 all well, 1 some files could not be used
-    or no such split exists, 2 wrong usage.
+    artist, album, copy or near-duplicate is on two sides, and each part has its share of each
+    genre. The parts are summarized on standard output. Exit status: 0 success, 1 some files could
+    not be used or no such split exists, 2 wrong usage.
     """
     if folds is not None and test is not None:
-        raise click.UsageError("--folds tests on each track once; leave --test out.")
-    given = any(option is not None for option in (folds, test, validation, seed))
-    if protocol == "official" and given:
+        raise click.UsageError("--folds tests on each track once; omit --test.")
+    if protocol == "official" and any(o is not None for o in (folds, test, validation, seed)):
         raise click.UsageError(
-            "An official split is as it was published; leave --folds, --test, --validation and "
-            "--seed out."
+            "An official split is fixed; omit --folds, --test, --validation and --seed."
         )
-    _refuse_output(output)
-    loaded = load_with_progress(data, kind, table, subset, audio)
-    dataset = loaded.dataset
-    if protocol == "grouped" and listens:
-        dataset = _heard(dataset, cache or f"{output}.fingerprints", workers)
-    report_problems(dataset)
-    made = _made(loaded, dataset, protocol, test, validation, folds, seed or 0)
-
-    from deepmusic.datasets.splits import write_splits
-
-    write_splits(output, made, dataset)
-    for line in _table(made, dataset):
-        click.echo(line)
-    for line in _joined(dataset):
-        click.echo(line)
-    for line in _warnings(made, loaded, dataset, listens=listens):
-        click.echo(printable(line), err=True)
-    click.echo(printable(f"{output}: {_kind(made)}, protocol {made.protocol}."), err=True)
-    ctx.exit(1 if has_failures(replace(loaded, dataset=dataset)) else 0)
-
-
-def _refuse_output(output: str) -> None:
-    """Say before the work if the output path cannot be written."""
     if Path(output).is_dir():
         raise click.UsageError(f"-o: {output} is a folder; name a file.")
     if not Path(output).absolute().parent.is_dir():
         raise click.UsageError(f"-o: the folder of {output} does not exist; make it first.")
 
-
-def _heard(dataset: FolderDataset, cache: str, workers: int) -> FolderDataset:
-    """The same tracks with near copies found by their sound."""
-    from deepmusic.datasets.near_duplicates import with_duplicates
-
-    with file_progress() as on_progress:
-        return with_duplicates(dataset, workers=workers, cache=cache, on_progress=on_progress)
-
-
-def _made(
-    loaded: LoadedDataset,
-    dataset: FolderDataset,
-    protocol: Protocol,
-    test: float | None,
-    validation: float | None,
-    folds: int | None,
-    seed: int,
-) -> Folds:
+    from deepmusic.datasets.split_files import write_splits
     from deepmusic.datasets.splits import Folds, make_folds, make_split, random_folds, random_split
 
-    validation = _SHARE if validation is None else validation
-    test = _SHARE if test is None else test
+    loaded = load_with_progress(data, kind, table, subset, audio)
+    dataset = loaded.dataset
+    if protocol == "grouped" and fingerprint:
+        from deepmusic.datasets.near_duplicates import with_duplicates
+
+        cache = cache or f"{output}.fingerprints"
+        with file_progress() as on_progress:
+            dataset = with_duplicates(
+                dataset, workers=workers, cache=cache, on_progress=on_progress
+            )
+        loaded = replace(loaded, dataset=dataset)
+    report_problems(dataset)
+
+    seed = seed or 0
+    validation = 0.2 if validation is None else validation
+    test = 0.2 if test is None else test
     if protocol == "official":
-        return Folds((loaded.official_split(dataset),), 0, "official")
-    if folds is not None:
+        made = Folds((loaded.official_split(),), 0, "official")
+    elif folds is not None:
         make = make_folds if protocol == "grouped" else random_folds
-        return make(dataset, folds=folds, validation=validation, seed=seed)
-    if protocol == "random":
-        return random_split(dataset, test=test, validation=validation, seed=seed)
-    return Folds((make_split(dataset, test=test, validation=validation, seed=seed),), seed)
+        made = make(dataset, folds=folds, validation=validation, seed=seed)
+    elif protocol == "random":
+        made = random_split(dataset, test=test, validation=validation, seed=seed)
+    else:
+        fold = make_split(dataset, test=test, validation=validation, seed=seed)
+        made = Folds((fold,), seed)
+    write_splits(output, made, dataset)
+    for line in (*_part_table(made, dataset), "", *_group_table(dataset)):
+        click.echo(line)
+    for line in _warnings(made, loaded, has_fingerprints=fingerprint):
+        click.echo(line, err=True)
+    count = "one split" if len(made) == 1 else f"{len(made)} folds"
+    click.echo(printable(f"{output}: {count}, protocol {made.protocol}."), err=True)
+    ctx.exit(1 if has_failures(loaded) else 0)
 
 
-def _kind(made: Folds) -> str:
-    return "one split" if len(made) == 1 else f"{len(made)} folds"
-
-
-def _table(made: Folds, dataset: FolderDataset) -> Iterator[str]:
+def _part_table(made: Folds, dataset: FolderDataset) -> Iterator[str]:
     """Tracks and artists by genre, of the parts of a split or the test parts of folds."""
     if len(made) == 1:
-        columns = {name: getattr(made[0], name) for name in _PARTS}
+        columns = {name: getattr(made[0], name) for name in ("train", "validation", "test")}
         unused = set(range(len(dataset.tracks))).difference(*columns.values())
         if unused:
             columns["in no part"] = tuple(sorted(unused))
     else:
         columns = {f"test {n}": fold.test for n, fold in enumerate(made, start=1)}
-    genres = {genre: printable(genre) for genre in dataset.genres}
-    width = max(map(len, [*genres.values(), "genre"]))
+    width = max(len(printable(genre)) for genre in (*dataset.genres, "genre"))
     yield f"{'':<{width}}" + "".join(f"  {name:>16}" for name in columns)
     yield f"{'genre':<{width}}" + f"  {'tracks':>7}{'artists':>9}" * len(columns)
-    for genre, shown in genres.items():
-        yield f"{shown:<{width}}" + "".join(
-            _cell([t for index in indices if (t := dataset.tracks[index]).genre == genre])
-            for indices in columns.values()
-        )
-    yield f"{'all':<{width}}" + "".join(
-        _cell([dataset.tracks[index] for index in indices]) for indices in columns.values()
-    )
+    for genre in (*dataset.genres, None):
+        cells = ""
+        for indices in columns.values():
+            tracks = [dataset.tracks[index] for index in indices]
+            cells += _cell([t for t in tracks if genre in (None, t.genre)])
+        yield f"{'all' if genre is None else printable(genre):<{width}}{cells}"
 
 
 def _cell(tracks: Sequence[Track]) -> str:
@@ -213,46 +186,37 @@ def _cell(tracks: Sequence[Track]) -> str:
     return f"  {len(tracks):>7}{len(artists) or '-':>9}"
 
 
-def _joined(dataset: FolderDataset) -> Iterator[str]:
-    """What keeps tracks together."""
-    from collections import Counter
-
+def _group_table(dataset: FolderDataset) -> Iterator[str]:
+    """The groups of tracks, and what they share."""
     from deepmusic.datasets.groups import group_tracks, shared_attributes
 
     sizes = Counter(group_tracks(dataset.tracks))
-    yield ""
     yield (
-        f"{len(dataset.tracks)} tracks belong to {len(sizes)} groups; the largest has "
+        f"{len(dataset.tracks)} tracks form {len(sizes)} groups; the largest has "
         f"{max(sizes.values())}."
     )
-    shared = {
-        kind: found for kind, found in shared_attributes(dataset.tracks).items() if found.things
-    }
+    shared = {k: found for k, found in shared_attributes(dataset.tracks).items() if found.things}
     if shared:
-        yield "shared        things   tracks"
+        yield "shared         count   tracks"
     for kind, found in shared.items():
         yield f"{kind:<12}  {found.things:>6}  {found.tracks:>7}"
 
 
-def _warnings(
-    made: Folds, loaded: LoadedDataset, dataset: FolderDataset, *, listens: bool
-) -> Iterator[str]:
-    from collections import Counter
-
+def _warnings(made: Folds, loaded: LoadedDataset, *, has_fingerprints: bool) -> Iterator[str]:
     from deepmusic.datasets.groups import group_tracks
     from deepmusic.datasets.splits import leaking_groups
 
-    groups = group_tracks(dataset.tracks)
-    torn = max(len(leaking_groups(fold, groups)) for fold in made)
+    groups = group_tracks(loaded.dataset.tracks)
+    leaking = max(len(leaking_groups(fold, groups)) for fold in made)
     if made.protocol == "random":
         yield (
-            "Warning: a random split leaks: the same artists and copies are learned from and "
-            "tested on, and figures from it are too good. The file says so."
+            "Warning: a random split leaks: artists and copies are in both training and test, so "
+            "scores are too high. The file says so."
         )
-    if torn:
-        yield f"Warning: {torn} groups of tracks that belong together stand on two sides."
-    if made.protocol == "official" or (made.protocol == "grouped" and not listens):
-        yield "Near copies were not listened for; they may stand on two sides."
+    if leaking:
+        yield f"Warning: {leaking} groups of tracks are on two sides."
+    if made.protocol == "official" or (made.protocol == "grouped" and not has_fingerprints):
+        yield "Near-duplicates were not searched for; they may be on two sides."
     if made.protocol == "grouped":
         largest = max(Counter(groups).values())
         if largest > _LARGE_GROUP * len(groups):

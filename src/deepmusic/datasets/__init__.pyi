@@ -28,6 +28,7 @@ from .load import LoadedDataset as LoadedDataset, load_dataset as load_dataset
 from .near_duplicates import with_duplicates as with_duplicates
 from .registry import REGISTRY as REGISTRY, DatasetInfo as DatasetInfo
 from .remote_zip import ZipReader as ZipReader
+from .split_files import read_splits as read_splits, write_splits as write_splits
 from .splits import (
     Fold as Fold,
     Folds as Folds,
@@ -35,8 +36,6 @@ from .splits import (
     make_split as make_split,
     random_folds as random_folds,
     random_split as random_split,
-    read_splits as read_splits,
-    write_splits as write_splits,
 )
 from .stats import (
     DatasetStatistics as DatasetStatistics,

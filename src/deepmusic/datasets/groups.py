@@ -1,9 +1,8 @@
-"""Which tracks belong together because an artist, an album or the very sound is the same.
+"""Groups of tracks that share an artist, an album or a recording, which a split must not divide.
 
-A model that has heard an artist in training recognises the voice, the room and the mastering, and
-scores too well on that artist's other tracks. So tracks are grouped before they are split. Joining
-too much costs a little choice; joining too little spoils the result without a sign. Where names
-leave a doubt, tracks are joined.
+A model that was trained on an artist recognizes the voice, the room and the mastering, and scores
+too high on that artist's other tracks. Grouping too much costs a little freedom of choice; grouping
+too little inflates scores unnoticed. So tracks are grouped where names are ambiguous.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from deepmusic.datasets.folder import Track
 
-# Signs that stand between two artists. A comma needs a space after it ("10,000 Maniacs"), a slash
-# something longer than two letters on either side ("AC/DC").
-_BETWEEN = re.compile(
+# What separates two artists. A comma needs a space after it ("10,000 Maniacs"), a slash more than
+# two letters on either side ("AC/DC").
+_SEPARATOR = re.compile(
     r"""\s*[(\[]?\b(?:feat(?:uring)?|ft)\b\.?\s*
       | \s*[;\0]\s*
       | ,\s+
@@ -28,8 +27,8 @@ _BETWEEN = re.compile(
     re.VERBOSE,
 )
 
-# Said of a track by many artists, or by nobody who knew: no artist.
-_NOBODY = {
+# Names of tracks by many or by unknown artists.
+_ANONYMOUS = {
     "", "-", "?", "anonymous", "artist", "compilation", "diverse", "divers", "interpreti vari",
     "n/a", "na", "no artist", "none", "null", "ost", "original soundtrack", "soundtrack",
     "unbekannt", "unbekannter interpret", "unknown", "unknown artist", "v/a", "va", "varios",
@@ -37,49 +36,47 @@ _NOBODY = {
     "verschiedene interpreten",
 }  # fmt: skip
 
-# What is left of a name that was cut although it is one ("The Band", "John Doe, Jr.", "Bill Haley
-# & His Comets"): these would join strangers, so alone they are nobody.
-_NO_MEMBERS = _NOBODY | {
+# Parts of split names that would join unrelated artists ("The Band", "John Doe, Jr.", "Bill Haley &
+# His Comets"); alone they are ignored.
+_IGNORED_MEMBERS = _ANONYMOUS | {
     "all stars", "band", "brother", "brothers", "choir", "chorus", "co", "company", "conductor",
     "creator", "crew", "dj", "ensemble", "family", "friends", "gang", "group", "guest", "guests",
     "ii", "iii", "iv", "jr", "junior", "mc", "more", "orchestra", "others", "phd", "quartet",
     "quintet", "sister", "sisters", "son", "sons", "sr", "strings", "the", "trio",
 }  # fmt: skip
-_SOMEONES = re.compile(r"(?:his|her|their|guests?|friends?)\b")
+_POSSESSIVE = re.compile(r"(?:his|her|their|guests?|friends?)\b")
 
-_NO_ALBUM = _NOBODY | {"album", "demo", "single", "singles", "unknown album", "untitled"}
+_IGNORED_ALBUMS = _ANONYMOUS | {"album", "demo", "single", "singles", "unknown album", "untitled"}
 
 
 def artist_members(name: str | None) -> frozenset[str]:
-    """The artists behind a name as it is written on a record.
+    """The artists behind a name as credited on a record.
 
-    Upper and lower case, accents, dots, a leading "the" and the form of Unicode make no
-    difference. A collaboration is cut into its members at ``feat.``, ``&``, ``and``, a comma and
-    the like. Band names are cut as well ("Simon & Garfunkel"): that is harmless, since all
-    tracks of the band are cut alike. Leftovers that many names share ("Jr.", "his orchestra",
-    "friends") are dropped.
+    Case, accents, dots, a leading "the" and the form of Unicode make no difference. A collaboration
+    is split into its members at ``feat.``, ``&``, ``and``, a comma and the like. Band names are
+    split as well ("Simon & Garfunkel"), which is harmless, since all tracks of the band are split
+    alike. Parts that many names share ("Jr.", "his orchestra", "friends") are dropped.
 
     Args:
-        name: the artist, from a table or a tag; None when it is not known.
+        name: the artist, from a table or a tag; None if unknown.
 
     Returns:
-        Comparable names, in no order; empty for an unknown artist and for a compilation
-        ("Various Artists").
+        Normalized names; empty for an unknown artist and for a compilation ("Various Artists").
 
     Example:
         >>> sorted(artist_members("Édith Piaf & the Band feat. Théo Sarapo"))
         ['edith piaf', 'theo sarapo']
     """
-    whole = _comparable(name or "")
-    if _bare(whole).strip("()[]<>") in _NOBODY:
+    whole = _normalized(name or "")
+    if _bare(whole).strip("()[]<>") in _ANONYMOUS:
         return frozenset()
-    parts = {_bare(part) for part in _BETWEEN.split(whole)}
+    parts = {_bare(part) for part in _SEPARATOR.split(whole)}
     members = {
         part
         for part in parts
         if (len(part) > 1 or not part.isascii())
-        and part not in _NO_MEMBERS
-        and not _SOMEONES.match(part)
+        and part not in _IGNORED_MEMBERS
+        and not _POSSESSIVE.match(part)
     }
     return frozenset(members or {_bare(whole)})
 
@@ -87,17 +84,17 @@ def artist_members(name: str | None) -> frozenset[str]:
 def group_tracks(tracks: Sequence[Track]) -> list[int]:
     """The group of each track; a split must not divide a group.
 
-    Tracks are joined when they share an artist (see :func:`artist_members`), when their bytes are
-    the same, when they are near copies (``sound_group``) or cut from one recording (``source``),
-    or when they are of one album: the same title in the same folder below the genre, or the same
-    title and no artist known. A title alone joins nothing ("Greatest Hits"). Joining goes on
-    through third tracks. A track of which nothing is known is a group of its own.
+    Two tracks are in one group if they share an artist (see :func:`artist_members`), if their bytes
+    are the same, if they are near-duplicates (``sound_group``) or cut from one recording
+    (``source``), or if they are of one album: the same title in the same folder below the genre, or
+    the same title and no artist. A title alone is not enough ("Greatest Hits"). Groups are
+    transitive. A track without metadata is a group by itself.
 
     Args:
         tracks: in any order.
 
     Returns:
-        One number a track, counted from 0 by first appearance.
+        One number per track, from 0 by first appearance.
     """
     leader = list(range(len(tracks)))
 
@@ -116,62 +113,42 @@ def group_tracks(tracks: Sequence[Track]) -> list[int]:
 
 
 class Shared(NamedTuple):
-    """How much of one kind several tracks have in common.
-
-    Args:
-        things: artists, albums, recordings ... that two or more tracks share.
-        tracks: those that share one.
-    """
+    """How many artists, albums or recordings are shared, and by how many tracks."""
 
     things: int
     tracks: int
 
 
 def shared_attributes(tracks: Sequence[Track]) -> dict[str, Shared]:
-    """Why tracks belong together: what they share, by kind.
-
-    Args:
-        tracks: in any order.
+    """Why tracks are grouped: how much of each kind two or more tracks share.
 
     Returns:
         An entry each for ``"artist"``, ``"album"``, ``"exact copy"``, ``"near copy"`` and
-        ``"source"``. One track may be counted for several kinds.
+        ``"source"``. One track may count for several kinds.
     """
     members: dict[tuple[str, ...], list[int]] = {}
     for index, track in enumerate(tracks):
         for key in _keys(track):
             members.setdefault(key, []).append(index)
     shared = {}
-    for short, kind in _KINDS.items():
-        found = [
-            indices for key, indices in members.items() if key[0] == short and len(indices) > 1
-        ]
-        shared[kind] = Shared(len(found), len({index for indices in found for index in indices}))
+    for kind in ("artist", "album", "exact copy", "near copy", "source"):
+        groups = [m for key, m in members.items() if key[0] == kind and len(m) > 1]
+        shared[kind] = Shared(len(groups), len(set().union(*groups)))
     return shared
 
 
-_KINDS = {
-    "artist": "artist",
-    "album": "album",
-    "sound": "exact copy",
-    "alike": "near copy",
-    "source": "source",
-}
-"""First part of a key to what a person calls it."""
-
-
 def _keys(track: Track) -> list[tuple[str, ...]]:
-    """What a track may share with others; one thing in common joins two tracks."""
+    """What a track may share with others: kind and value."""
     members = artist_members(track.artist)
     keys: list[tuple[str, ...]] = [("artist", member) for member in members]
     if track.content_hash:
-        keys.append(("sound", track.content_hash))
+        keys.append(("exact copy", track.content_hash))
     if track.sound_group is not None:
-        keys.append(("alike", track.sound_group))
+        keys.append(("near copy", track.sound_group))
     if track.source is not None:
         keys.append(("source", track.source))
-    album = _bare(_comparable(track.album or ""))
-    if album not in _NO_ALBUM:
+    album = _bare(_normalized(track.album or ""))
+    if album not in _IGNORED_ALBUMS:
         folder = PurePosixPath(track.path).parent
         if len(folder.parts) > 1:  # GENRE/ALBUM/track: people put one album into one folder
             keys.append(("album", album, str(folder)))
@@ -180,16 +157,16 @@ def _keys(track: Track) -> list[tuple[str, ...]]:
     return keys
 
 
-def _comparable(name: str) -> str:
-    """A name without what spellings of it differ in: case, accents, dots, spaces."""
-    # Only accents of Latin, Greek and Cyrillic go: a kana with its mark is another letter.
+def _normalized(name: str) -> str:
+    """A name without case, accents and repeated spaces."""
+    # only accents of Latin, Greek and Cyrillic: a kana with its mark is another letter
     decomposed = unicodedata.normalize("NFKD", name.casefold())
     plain = re.sub(r"[\u0300-\u036f]", "", decomposed)
     return " ".join(unicodedata.normalize("NFKC", plain).casefold().split())
 
 
 def _bare(name: str) -> str:
-    """A comparable name without its punctuation and its leading "the"."""
+    """A normalized name without punctuation and a leading "the"."""
     name = name.strip(" ,;&+-")
     if name.endswith((")", "]")) and not re.search(r"[(\[]", name):
         name = name[:-1]
