@@ -1,11 +1,11 @@
-"""Data sets of notes as grids with fixed splits: piano-roll benchmarks, chorales, MIDI folders.
+"""Symbolic music with fixed splits: piano-roll benchmarks, chorales, MIDI files.
 
 The four piano-roll sets (Boulanger-Lewandowski, Bengio and Vincent 2012, arXiv:1206.6392) are the
-usual measure of models of polyphonic music. They say what sounds, not what is struck, and are
-transposed to a tonic of C by their authors. The chorales are those of Bach on a sixteenth grid with
-a voice to each column (the split of Allan and Williams 2005, as most work on them since).
-Nottingham's folk tunes and the pop songs of POP909 (Wang et al. 2020, arXiv:2008.07142) are MIDI
-files, packed; they have no fixed split of their own and get one by a hash of their notes.
+usual benchmark for models of polyphonic music. They give sounding pitches, not onsets, and were
+transposed to a tonic of C by their authors. The Bach chorales are on a sixteenth-note grid with one
+column per voice (the split of Allan and Williams 2005, as most later work uses it). Nottingham's
+folk tunes and the pop songs of POP909 (Wang et al. 2020, arXiv:2008.07142) are packed MIDI files;
+they have no published split and get one by a hash of their notes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import json
 import lzma
 import os
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,14 +38,13 @@ from deepmusic.music import (
     with_estimated_bars,
 )
 
-SIDES = ("train", "validation", "test")
-_LOWEST = 21  # pitch of the first column of the piano rolls
-_VOICES = ("soprano", "alto", "tenor", "bass")
-_CHOIR, _VIOLIN, _ACCORDION, _FLUTE, _GUITAR = 52, 40, 21, 73, 25  # General MIDI
-_NOTICED_S, _MOST_MOVED = 0.05, 0.05
-"""Of a song at most this share of onsets may move by more than this many seconds."""
+_SIDES = ("train", "validation", "test")
+_LOWEST_PITCH = 21  # first column of the piano rolls
+_CHOIR, _VIOLIN, _ACCORDION, _FLUTE, _GUITAR, _PIANO = 52, 40, 21, 73, 25, 0  # General MIDI
+_LATE_S, _MAX_LATE = 0.05, 0.05
+"""A song is skipped if more than this share of onsets is moved by more than this many seconds."""
 _TEMPI = {"chorale": 80, "classical": 100}
-"""Beats a minute at which music is taken that says neither its tempo nor its bars."""
+"""Beats per minute for music that states neither tempo nor bars."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,8 @@ class Piece:
     """One piece of a data set.
 
     Args:
-        name: unique within the data set; a path where it comes from a file of its own.
-        style: what it is labelled as.
+        name: unique within the data set; a path where it comes from its own file.
+        style: its label.
         grid: the notes.
     """
 
@@ -65,12 +64,12 @@ class Piece:
 
 @dataclass(frozen=True)
 class SymbolicDataset:
-    """Pieces with a fixed division.
+    """Pieces with a fixed split.
 
     Args:
         name: of the data set.
         steps_per_beat: of all grids; 1 where the source does not say what a step is.
-        train, validation, test: the pieces, no piece on two sides.
+        train, validation, test: the pieces; none is in two parts.
         has_onsets: whether a repeated note can be told from a held one.
         problems: files that could not be used, with the reason.
     """
@@ -84,52 +83,45 @@ class SymbolicDataset:
     problems: tuple[Problem, ...] = ()
 
 
-_UNREADABLE = (
-    KeyError,
-    IndexError,
-    TypeError,
-    ValueError,
-    OSError,
-    EOFError,
-    tarfile.TarError,
-    lzma.LZMAError,
-)
-
-
 def load_symbolic(name: str, root: str | os.PathLike[str]) -> SymbolicDataset:
     """Load a data set by name.
 
     Args:
         name: one of :data:`SYMBOLIC`.
-        root: folder that holds its file.
+        root: the data folder.
 
     Raises:
-        DataError: no such data set, its file is missing, or not what it should be.
+        DataError: there is no such data set, or its file is missing, damaged or another one.
+
+    Example:
+        >>> load_symbolic("chorales", "data").steps_per_beat  # doctest: +SKIP
+        4
     """
     if name not in SYMBOLIC:
         raise DataError(
-            f"No data set of notes is called {name!r}; there are {', '.join(SYMBOLIC)}."
+            f"No symbolic data set is called {name!r}; there are {', '.join(SYMBOLIC)}."
         )
     file, load = SYMBOLIC[name]
     path = Path(root) / file
     if not path.is_file():
         raise DataError(f"{path} is missing: the data set {name!r} is read from it.")
+    unreadable = (LookupError, TypeError, ValueError, OSError, EOFError, ScoreError)
     try:
         return load(name, path)
-    except (*_UNREADABLE, ScoreError) as error:
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path} is not the file of {name!r}: {said}.") from error
+    except (*unreadable, tarfile.TarError, lzma.LZMAError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path} is not the file of {name!r}: {reason}.") from error
 
 
 def load_midi_folder(root: str | os.PathLike[str], *, steps_per_beat: int = 12) -> SymbolicDataset:
-    """Load one's own music, ``ROOT/STYLE/*.mid``, each piece moved to where its notes fit the grid.
+    """Load your own music, ``ROOT/STYLE/*.mid``, each piece shifted to where it fits the grid.
 
-    A piece falls on a side by a hash of its notes: of ten pieces about eight are for training, one
-    for validation and one for the test; a piece stays where it is when others come, and copies of a
-    piece, whatever their names, fall on one side.
+    A hash of its notes decides a piece's part: about eight of ten are for training, one each for
+    validation and test. A piece stays in its part when others are added, and copies of a piece,
+    whatever their names, are in the same part.
 
     Args:
-        root: folder of style folders; files lie in them or deeper.
+        root: folder of style folders, with files in them or deeper.
         steps_per_beat: of the grids.
 
     Raises:
@@ -137,153 +129,133 @@ def load_midi_folder(root: str | os.PathLike[str], *, steps_per_beat: int = 12) 
     """
     folder = Path(root)
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder; music lies in {folder}/STYLE/*.mid.")
-    sides: dict[str, list[Piece]] = {side: [] for side in SIDES}
-    problems = []
+        raise DataError(f"{folder} is not a folder; music belongs in {folder}/STYLE/*.mid.")
+    pieces, problems = [], []
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".mid", ".midi")):
         inside = path.relative_to(folder)
         if len(inside.parts) < 2:
-            problems.append(
-                Problem(str(inside), "no_style", f"{path} lies in no style folder; move it to one.")
-            )
+            message = f"{path} is not in a style folder; move it to one."
+            problems.append(Problem(str(inside), "no_style", message))
             continue
         try:
-            score = aligned(read_midi(path), steps_per_beat)
-            grid = score_to_grid(score, steps_per_beat)
+            grid = score_to_grid(aligned(read_midi(path), steps_per_beat), steps_per_beat)
         except ScoreError as error:
             problems.append(Problem(str(inside), error.code, str(error)))
-            continue
-        sides[_side(grid)].append(Piece(inside.as_posix(), inside.parts[0], grid))
-    if not any(sides.values()):
-        why = f"; of {len(problems)} the first: {problems[0].message}" if problems else "."
-        raise DataError(f"{folder} holds no MIDI file that can be used in STYLE/*.mid{why}")
-    return SymbolicDataset(
-        folder.name,
-        steps_per_beat,
-        tuple(sides["train"]),
-        tuple(sides["validation"]),
-        tuple(sides["test"]),
-        has_onsets=True,
-        problems=tuple(problems),
-    )
+        else:
+            pieces.append(Piece(inside.as_posix(), inside.parts[0], grid))
+    if not pieces:
+        reason = f"; the first of {len(problems)}: {problems[0].message}" if problems else "."
+        raise DataError(f"{folder} has no MIDI file that can be used in STYLE/*.mid{reason}")
+    return _split(folder.name, pieces, problems, steps_per_beat)
 
 
-def _side(grid: Grid) -> str:
-    content = b"".join(
-        column.astype(np.int64).tobytes() for column in (grid.onset, grid.duration, grid.pitch)
-    )
-    tenth = int.from_bytes(hashlib.sha256(content).digest()[:8], "big") % 10
-    return "test" if tenth == 9 else "validation" if tenth == 8 else "train"
+def _split(
+    name: str, pieces: Iterable[Piece], problems: Iterable[Problem], steps_per_beat: int
+) -> SymbolicDataset:
+    """Split pieces by a hash of their notes."""
+    sides: dict[str, list[Piece]] = {side: [] for side in _SIDES}
+    for piece in pieces:
+        columns = (piece.grid.onset, piece.grid.duration, piece.grid.pitch)
+        content = b"".join(column.astype(np.int64).tobytes() for column in columns)
+        tenth = int.from_bytes(hashlib.sha256(content).digest()[:8], "big") % 10
+        side = "test" if tenth == 9 else "validation" if tenth == 8 else "train"
+        sides[side].append(piece)
+    train, validation, test = map(tuple, sides.values())
+    return SymbolicDataset(name, steps_per_beat, train, validation, test, True, tuple(problems))
 
 
-def _piano_rolls(name: str, path: Path) -> SymbolicDataset:
+def _load_piano_rolls(name: str, path: Path) -> SymbolicDataset:
     from scipy.io import loadmat
 
     try:
         content = loadmat(path)
-    except Exception as error:  # it has many of its own for what is no MATLAB file
-        raise ValueError(f"it cannot be read as MATLAB's ({error})") from error
-
-    def pieces(key: str) -> tuple[Piece, ...]:
-        rolls: list[NDArray[np.uint8]] = list(content[key][0])
-        return tuple(
+    except Exception as error:  # SciPy raises many kinds for other files
+        raise ValueError(f"it cannot be read as a MATLAB file ({error})") from error
+    train, validation, test = (
+        tuple(
             Piece(
-                f"{name}/{key.removesuffix('data')}/{number}",
+                f"{name}/{side}/{number}",
                 name,
-                Grid.from_roll(roll, steps_per_beat=1, lowest=_LOWEST),
+                Grid.from_roll(roll, steps_per_beat=1, lowest=_LOWEST_PITCH),
             )
-            for number, roll in enumerate(rolls)
+            for number, roll in enumerate(content[f"{side}data"][0])
         )
-
-    return SymbolicDataset(
-        name, 1, pieces("traindata"), pieces("validdata"), pieces("testdata"), has_onsets=False
+        for side in ("train", "valid", "test")
     )
+    return SymbolicDataset(name, 1, train, validation, test, has_onsets=False)
 
 
-def _chorales(name: str, path: Path) -> SymbolicDataset:
+def _load_chorales(name: str, path: Path) -> SymbolicDataset:
     with gzip.open(path, "rt", encoding="utf-8") as file:
         content = json.load(file)
-    parts = tuple(Part(voice, program=_CHOIR) for voice in _VOICES)
-
-    def pieces(key: str) -> tuple[Piece, ...]:
-        return tuple(
-            Piece(f"{name}/{key}/{number}", name, _voices(np.array(steps), parts))
-            for number, steps in enumerate(content[key])
+    train, validation, test = (
+        tuple(
+            Piece(f"{name}/{side}/{number}", name, _chorale_grid(np.array(steps)))
+            for number, steps in enumerate(content[side])
         )
+        for side in ("train", "valid", "test")
+    )
+    return SymbolicDataset(name, 4, train, validation, test, has_onsets=False)
 
-    return SymbolicDataset(name, 4, pieces("train"), pieces("valid"), pieces("test"), False)
 
-
-def _voices(pitches: NDArray[np.int64], parts: tuple[Part, ...]) -> Grid:
-    """The grid of ``(steps, voices)`` pitches, -1 for silence; what repeats is held."""
+def _chorale_grid(pitches: NDArray[np.int64]) -> Grid:
+    """The grid of ``(steps, 4)`` pitches, -1 for rests; a repeated pitch is one held note."""
+    parts = tuple(Part(name, program=_CHOIR) for name in ("soprano", "alto", "tenor", "bass"))
     if pitches.ndim != 2 or pitches.shape[1] != len(parts):
         raise ValueError(f"a chorale is (steps, {len(parts)}) pitches; got {pitches.shape}")
-    onsets, durations, sounding, voices = [], [], [], []
+    notes = []  # (onset, duration, pitch, part) of each note
     for voice, line in enumerate(pitches.T):
         starts = np.flatnonzero(np.diff(line, prepend=-2))
-        ends = np.append(starts[1:], len(line))
-        heard = line[starts] >= 0
-        onsets.append(starts[heard])
-        durations.append((ends - starts)[heard])
-        sounding.append(line[starts][heard])
-        voices.append(np.full(int(heard.sum()), voice))
+        durations = np.diff(starts, append=len(line))
+        columns = (starts, durations, line[starts], np.full(len(starts), voice))
+        notes.append(np.stack(columns)[:, line[starts] >= 0])
+    onset, duration, pitch, part = np.concatenate(notes, axis=1)
     return Grid(
-        4,
-        len(pitches),
-        onset=np.concatenate(onsets),
-        duration=np.concatenate(durations),
-        pitch=np.concatenate(sounding),
-        part=np.concatenate(voices),
-        parts=parts,
+        4, len(pitches), onset=onset, duration=duration, pitch=pitch, part=part, parts=parts
     )
 
 
-def _tunes(name: str, path: Path) -> SymbolicDataset:
+def _load_tunes(name: str, path: Path) -> SymbolicDataset:
     """Nottingham's tunes: melody and chords."""
     parts = (Part("melody", program=_VIOLIN), Part("chords", program=_ACCORDION))
     pieces = []
-    for inside, score in _packed(path):
+    for inside, score in _packed_scores(path):
         if len(score.parts) > len(parts):
             raise ValueError(f"{inside} has {len(score.parts)} parts")
-        grid = score_to_grid(score, 4)
-        pieces.append(Piece(inside, "folk", replace(grid, parts=parts)))
-    return _divided(name, pieces)
+        pieces.append(Piece(inside, "folk", replace(score_to_grid(score, 4), parts=parts)))
+    return _split(name, pieces, (), 4)
 
 
-def _songs(name: str, path: Path) -> SymbolicDataset:
-    """POP909's songs that fit a sixteenth grid; the rest is told among the problems."""
+def _load_songs(name: str, path: Path) -> SymbolicDataset:
+    """POP909's songs that fit a sixteenth-note grid; the others are among the problems."""
     parts = (
         Part("melody", program=_FLUTE),
         Part("second melody", program=_GUITAR),
-        Part("piano", program=0),
+        Part("piano", program=_PIANO),
     )
-    bars = {}
+    in_three = set()
     index = path.with_name("index.csv")
     if index.is_file():
         with index.open(encoding="utf-8", newline="") as file:
-            bars = {row["id"]: 4 * int(row["beats_per_measure"]) for row in csv.DictReader(file)}
+            rows = csv.DictReader(file)
+            in_three = {row["id"] for row in rows if int(row["beats_per_measure"]) == 3}
     pieces, problems = [], []
-    for inside, raw in _packed(path):
-        score = aligned(raw, 4)
-        late = np.abs(quantisation_loss(score, 4).onset_error_s) > _NOTICED_S
-        if late.mean() > _MOST_MOVED:
-            problems.append(
-                Problem(
-                    inside,
-                    "off_grid",
-                    f"{inside}: {late.mean():.0%} of its notes are off the sixteenths.",
-                )
-            )
+    for inside, unaligned in _packed_scores(path):
+        score = aligned(unaligned, 4)
+        late = float((np.abs(quantisation_loss(score, 4).onset_error_s) > _LATE_S).mean())
+        if late > _MAX_LATE:
+            message = f"{inside}: {late:.0%} of its notes are off the sixteenth-note grid."
+            problems.append(Problem(inside, "off_grid", message))
             continue
         # two beats are half a bar: these songs are in four
-        length = 12 if bars.get(Path(inside).stem) == 12 else 16
+        bar_steps = 12 if Path(inside).stem in in_three else 16
         grid = replace(score_to_grid(score, 4), parts=parts)
-        pieces.append(Piece(inside, "pop", with_estimated_bars(grid, (length,))))
-    return _divided(name, pieces, tuple(problems))
+        pieces.append(Piece(inside, "pop", with_estimated_bars(grid, (bar_steps,))))
+    return _split(name, pieces, problems, 4)
 
 
-def _packed(path: Path) -> Iterator[tuple[str, Score]]:
-    """Names and scores of the MIDI files in an archive, by name."""
+def _packed_scores(path: Path) -> Iterator[tuple[str, Score]]:
+    """Paths and scores of the MIDI files in an archive, sorted by path."""
     with tarfile.open(path) as archive:
         contents = {
             member.name: file.read()
@@ -295,36 +267,28 @@ def _packed(path: Path) -> Iterator[tuple[str, Score]]:
         yield inside, read_midi(contents[inside])
 
 
-def _divided(name: str, pieces: list[Piece], problems: tuple[Problem, ...] = ()) -> SymbolicDataset:
-    sides: dict[str, list[Piece]] = {side: [] for side in SIDES}
-    for piece in pieces:
-        sides[_side(piece.grid)].append(piece)
-    train, validation, test = (tuple(sides[side]) for side in SIDES)
-    return SymbolicDataset(name, 4, train, validation, test, True, problems)
-
-
 STYLES = {
     "chorale": "chorales",
     "folk": "nottingham-midi",
     "pop": "pop909",
     "classical": "piano-midi",
 }
-"""The styles that the shipped composer learns, each from one data set."""
+"""The styles of the shipped composer, and the data set of each."""
 
 
 def load_styles(root: str | os.PathLike[str]) -> SymbolicDataset:
-    """Load what the shipped composer learns from: :data:`STYLES`, four steps a beat, with bars.
+    """Load the training data of the shipped composer: :data:`STYLES`, four steps per beat, in bars.
 
-    Where a data set does not say where bars begin they are estimated, and rests put before the
-    music so that the first bar is whole. The steps of the piano pieces are taken for eighths.
+    Bars that a data set does not state are estimated, and a rest is put before the music so that
+    the first bar is complete. The steps of the piano pieces are taken as eighth notes.
 
     Args:
-        root: folder of the data sets.
+        root: the data folder.
 
     Raises:
-        DataError: one of them is missing, or not what it should be.
+        DataError: the file of a data set is missing, damaged or another one.
     """
-    sides: dict[str, list[Piece]] = {side: [] for side in SIDES}
+    sides: dict[str, list[Piece]] = {side: [] for side in _SIDES}
     problems: list[Problem] = []
     for style, name in STYLES.items():
         dataset = load_symbolic(name, root)
@@ -333,12 +297,19 @@ def load_styles(root: str | os.PathLike[str]) -> SymbolicDataset:
             for piece in getattr(dataset, side):
                 grid = piece.grid
                 if style == "classical":
-                    grid = replace(_finer(grid, 4), parts=(Part("piano", program=0),))
+                    grid = replace(  # eighth notes on sixteenth-note steps
+                        grid,
+                        steps_per_beat=4,
+                        steps=2 * grid.steps,
+                        onset=2 * grid.onset,
+                        duration=2 * grid.duration,
+                        parts=(Part("piano", _PIANO),),
+                    )
                 if style in _TEMPI:
                     us_per_beat = round(60e6 / _TEMPI[style])
                     grid = with_estimated_bars(replace(grid, tempos=(Tempo(0, us_per_beat),)))
                 pieces.append(Piece(piece.name, style, grid))
-    train, validation, test = (tuple(sides[side]) for side in SIDES)
+    train, validation, test = map(tuple, sides.values())
     return SymbolicDataset("styles", 4, train, validation, test, True, tuple(problems))
 
 
@@ -347,27 +318,13 @@ def has_styles(root: str | os.PathLike[str]) -> bool:
     return all((Path(root) / SYMBOLIC[name][0]).is_file() for name in STYLES.values())
 
 
-def _finer(grid: Grid, steps_per_beat: int) -> Grid:
-    """A grid of eighths on finer steps."""
-    factor = steps_per_beat // 2
-    return Grid(
-        steps_per_beat,
-        grid.steps * factor,
-        onset=grid.onset * factor,
-        duration=grid.duration * factor,
-        pitch=grid.pitch,
-        part=grid.part,
-        parts=grid.parts,
-    )
-
-
 SYMBOLIC: dict[str, tuple[str, Callable[[str, Path], SymbolicDataset]]] = {
-    "jsb": ("polymusic/JSB_Chorales.mat", _piano_rolls),
-    "nottingham": ("polymusic/Nottingham.mat", _piano_rolls),
-    "musedata": ("polymusic/MuseData.mat", _piano_rolls),
-    "piano-midi": ("polymusic/Piano_midi.mat", _piano_rolls),
-    "chorales": ("jsb/Jsb16thSeparated.json.gz", _chorales),
-    "nottingham-midi": ("nottingham/nottingham_midi.tar.xz", _tunes),
-    "pop909": ("pop909/pop909_midi.tar.xz", _songs),
+    "jsb": ("polymusic/JSB_Chorales.mat", _load_piano_rolls),
+    "nottingham": ("polymusic/Nottingham.mat", _load_piano_rolls),
+    "musedata": ("polymusic/MuseData.mat", _load_piano_rolls),
+    "piano-midi": ("polymusic/Piano_midi.mat", _load_piano_rolls),
+    "chorales": ("jsb/Jsb16thSeparated.json.gz", _load_chorales),
+    "nottingham-midi": ("nottingham/nottingham_midi.tar.xz", _load_tunes),
+    "pop909": ("pop909/pop909_midi.tar.xz", _load_songs),
 }
-"""Name to the file, below the folder of data, and what reads it."""
+"""Name to the file, relative to the data folder, and its loader."""
