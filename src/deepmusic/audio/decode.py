@@ -62,8 +62,8 @@ class Audio:
 class AudioStream:
     """Mono blocks of about a second; made by :func:`open_audio`.
 
-    Iterate once, inside a ``with`` block or to the end: both close the file. Each stream belongs to
-    one thread at a time; different streams may run in different threads.
+    Iterate once, inside a ``with`` block or to the end: both close the file. Different streams may
+    run in different threads.
 
     Attributes:
         sample_rate: of the blocks in Hz; the file's own, at its start, where none was requested.
@@ -71,8 +71,7 @@ class AudioStream:
         decoder: ``"libsndfile"`` or ``"ffmpeg"``: which one decoded the latest block.
         container, codec: short names such as ``"wav"`` and ``"pcm_s16"``, by that decoder.
         duration_s: seconds of sound decoded so far.
-        warning: one sentence on how much was decoded when sound was lost, damaged or cut off;
-            valid once the blocks are exhausted.
+        warning: one sentence if sound was lost, damaged or cut off; set at the end.
         faults: codes of what the warning says: ``header_length`` (the header promises more),
             ``cut_off`` (the end is missing), ``damaged`` (parts cannot be decoded),
             ``not_finite_samples`` and ``too_long`` (more than ``max_seconds``).
@@ -308,10 +307,6 @@ def open_audio(
             ``bad_rate``; while iterating also ``too_short``, ``not_finite`` (every sample is NaN or
             infinite) and ``no_sound``.
         ValueError: ``sample_rate``, ``max_seconds`` or ``block_s`` is out of range.
-
-    Example:
-        >>> with open_audio("song.mp3") as stream:  # doctest: +SKIP
-        ...     peak = max(float(abs(block).max()) for block in stream)
     """
     if sample_rate is not None and not _is_rate(sample_rate):
         raise ValueError(f"sample_rate is {RATES_HZ[0]} to {RATES_HZ[1]} Hz; got {sample_rate}")

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from deepmusic.audio.sources import SteadyFile
 from deepmusic.errors import AudioError
 
-# Demuxers by FFmpeg's names. Left out on purpose: hls, dash, concat, sdp, rtsp, image sequences,
-# raw formats without a signature, scripts, and game formats that nobody keeps music in.
+# FFmpeg's names of demuxers. Left out on purpose: hls, dash, concat, sdp, rtsp, image sequences,
+# raw formats without a signature, scripts and game formats.
 _CONTAINERS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,iff,matroska,webm,mov,mp4,m4a,3gp,"
     "mp3,mpc,mpc8,mpeg,mpegts,nsv,ogg,oma,qoa,rm,shn,tak,truehd,tta,voc,w64,wav,wv,xwma"
 )
-# A length that these containers give is computed from a bit rate, not read from a header.
+# The length of these containers is computed from a bit rate, not read from a header.
 _GUESSING = {"aac", "ac3", "amr", "dts", "eac3", "mp3", "mpeg", "mpegts", "truehd"}
 _FAILURES = (av.FFmpegError, OSError, EOFError, ValueError, MemoryError)
 _SCALES = {"u1": 1 / 128, "i2": 1 / 2**15, "i4": 1 / 2**31, "i8": 1 / 2**63}
@@ -74,43 +74,36 @@ class FfmpegReader:
         if self._stream.codec_context is None:
             self._container.close()
             raise AudioError("FFmpeg has no decoder for its sound", code="unknown_codec")
-        self._stream.codec_context.thread_count = 1  # whoever wants more runs several files
-        self.sample_rate = int(self._stream.sample_rate or 0)
-        self.channels = int(self._stream.channels or 0)
+        self._stream.codec_context.thread_count = 1  # parallelism is over files
         self.container = self._container.format.name.split(",")[0]
         coding = self._stream.codec_context.codec.canonical_name
         self.codec = re.sub(r"^(pcm_.*?)[bl]e$", r"\1", coding)
-        self.damaged = 0
-        """Pieces that could not be decoded between pieces that could."""
-        self.failed = False
-        """Whether reading ended with an error rather than at the end of the file."""
+        self.damaged = 0  # packets that could not be decoded between others that could
+        self.failed = False  # whether reading ended with an error before the end of the file
 
     def blocks(self, *, skip_s: float = 0.0) -> Iterator[tuple[NDArray[np.float32], int]]:
         """Blocks of about a second: ``(n, channels)`` in float32, and their rate in Hz.
 
-        A block ends early where the rate or the number of channels changes.
-
-        Args:
-            skip_s: seconds at the start to decode and drop.
+        A block ends early where the rate or the number of channels changes. ``skip_s`` seconds at
+        the start are decoded and dropped.
         """
         waiting: list[NDArray[np.float32]] = []
-        now_s, kind, held = 0.0, (0, 0), 0
+        now_s, layout, length = 0.0, (0, 0), 0
         for frame in self._frames():
             samples = _as_float(frame)  # (channels, n)
-            sample_rate = frame.sample_rate
-            length = samples.shape[1]
-            dropped = min(length, max(0, round((skip_s - now_s) * sample_rate)))
-            now_s += length / sample_rate
-            if dropped == length:
+            rate, count = frame.sample_rate, samples.shape[1]
+            dropped = min(count, max(0, round((skip_s - now_s) * rate)))
+            now_s += count / rate
+            if dropped == count:
                 continue
-            if kind != (sample_rate, len(samples)) or held >= sample_rate:
+            if layout != (rate, len(samples)) or length >= rate:
                 if waiting:
-                    yield np.concatenate(waiting, axis=1).T, kind[0]
-                waiting, kind, held = [], (sample_rate, len(samples)), 0
+                    yield np.concatenate(waiting, axis=1).T, layout[0]
+                waiting, layout, length = [], (rate, len(samples)), 0
             waiting.append(samples[:, dropped:])
-            held += length - dropped
+            length += count - dropped
         if waiting:
-            yield np.concatenate(waiting, axis=1).T, kind[0]
+            yield np.concatenate(waiting, axis=1).T, layout[0]
 
     def header_s(self) -> float | None:
         """Seconds that the container promises; None where the number is only a guess."""
@@ -123,13 +116,13 @@ class FfmpegReader:
         return self._container.duration / av.time_base
 
     def close(self) -> None:
-        """Let go of FFmpeg's handles; the file itself stays open."""
+        """Release FFmpeg's handles; the file itself stays open."""
         self._container.close()
 
     def _frames(self) -> Iterator[av.AudioFrame]:
         packets = self._container.demux(self._stream)
-        errors = 0  # since the last good frame: junk at either end of a file is no damage
-        heard = False
+        errors = 0  # since the last good frame; junk at either end of a file does not count
+        has_decoded = False
         while True:
             try:
                 packet = next(packets)
@@ -146,8 +139,8 @@ class FfmpegReader:
                 continue
             for frame in frames:
                 if frame.samples and frame.sample_rate > 0:
-                    self.damaged += errors if heard else 0
-                    errors, heard = 0, True
+                    self.damaged += errors if has_decoded else 0
+                    errors, has_decoded = 0, True
                     yield frame
 
 

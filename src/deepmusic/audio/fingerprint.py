@@ -1,11 +1,10 @@
-"""An acoustic fingerprint: 32 bits eight times a second that outlive coding, gain and noise.
+"""An acoustic fingerprint: 32 bits eight times per second that survive coding, gain and noise.
 
 After Haitsma and Kalker, "A Highly Robust Audio Fingerprinting System" (ISMIR 2002): a bit says
-whether the difference between the energies of two neighbouring bands grew since a moment ago. It
-departs from the paper where one processor must do thousands of files: eight frames a second
-instead of 86, the moment is 3/8 of a second, and a frame in which hardly anything changes
-(silence, a steady tone) has no code at all, since its bits would be chance. No decoder is needed
-for comparison: two recordings are the same where their codes differ in few bits.
+whether the difference between the energies of two neighbouring bands grew over a short lag. For
+speed on one processor it departs from the paper: eight frames per second instead of 86, a lag of
+3/8 of a second, and a frame in which hardly anything changes (silence, a steady tone) has code 0,
+since its bits would be random. Two recordings are the same where their codes differ in few bits.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ from numpy.typing import NDArray
 from deepmusic.errors import ShapeError
 
 CODES_PER_SECOND = 8
-"""Codes a second of sound, whatever the sample rate."""
+"""Codes per second of sound, whatever the sample rate."""
 
-_LEAST_RATE = 3100  # of all recordings before their spectra are taken
+_MIN_RATE = 3100  # all recordings are brought down to at least this rate
 _WINDOW_S = 0.3
-_LOWEST_HZ, _HIGHEST_HZ = 250.0, 1350.0
+_F_MIN, _F_MAX = 250.0, 1350.0  # Hz
 _BANDS = 33
-_LAG = 3  # codes between the two moments that are compared
+_LAG = 3  # codes between the two frames that are compared
 _BATCH = 64  # spectra at a time: they stay in the processor's cache
-_PIECE_S = 4  # of sound at a time
-# Below this share of the loudest band a band is taken to be silent: there live the leakage of the
-# window and what lossy coders throw away.
+_CHUNK_S = 4  # of sound at a time
+# Bands below this share of the loudest one count as silent: there are only the leakage of the
+# window and what lossy coders discard.
 _FLOOR = np.float32(1e-5)
 _FAINTEST = np.float32(1e-12)  # about -100 dBFS in a band
 _STEADY = 0.1  # neper; a band whose level changes less is steady
@@ -46,8 +45,8 @@ def acoustic_fingerprint(samples: NDArray[np.float32], sample_rate: int) -> NDAr
         sample_rate: samples per second, from 1000; below 2,700 Hz the upper bands are lost.
 
     Returns:
-        ``(codes,)`` uint32, :data:`CODES_PER_SECOND` of them for each second beyond the first half;
-        0 where there is nothing to tell.
+        ``(codes,)`` uint32, :data:`CODES_PER_SECOND` of them for each second beyond the first
+        half; 0 where nothing changes.
 
     Raises:
         ShapeError: ``samples`` has another shape.
@@ -59,28 +58,29 @@ def acoustic_fingerprint(samples: NDArray[np.float32], sample_rate: int) -> NDAr
 
 
 class _Plan(NamedTuple):
-    """What a sample rate needs."""
+    """Constants of a sample rate."""
 
-    step: int  # samples to one of the lower rate
-    filter: NDArray[np.float32]  # low-pass, as long as two samples of the lower rate, (2, step)
+    step: int  # samples per sample of the lower rate
+    filter: NDArray[np.float32]  # low-pass, two samples of the lower rate long, (2, step)
     sample_rate: float  # the lower rate
     window: NDArray[np.float32]
-    first: int  # bin of use
+    first: int  # lowest bin in use
     # share of each bin from there on in each band, real and imaginary part, (2 * bins, bands)
     bands: NDArray[np.float32]
 
 
 @lru_cache(maxsize=16)
 def _plan(sample_rate: int) -> _Plan:
-    step = max(1, sample_rate // _LEAST_RATE)
+    step = max(1, sample_rate // _MIN_RATE)
     low = sample_rate / step
-    # The filter is short, and what it lets pass from above the bands is weak in music. What it
-    # dampens within them is dampened always, and growth does not see it.
+    # The filter is short: what it passes above the bands is weak in music, and what it attenuates
+    # within them is always attenuated, so that growth does not depend on it.
     taps = np.hamming(2 * step) * np.sinc((np.arange(2 * step) - (2 * step - 1) / 2) / step)
-    length = _quick_length(round(_WINDOW_S * low))
+    # a length without a prime factor above 5: its transform is fast
+    length = next(n for n in count(round(_WINDOW_S * low)) if pow(30, 64, n) == 0)
     window = np.hanning(length + 2)[1:-1]
     steps = np.arange(_BANDS + 1) / _BANDS
-    edges = _LOWEST_HZ * (_HIGHEST_HZ / _LOWEST_HZ) ** steps * length / low + 0.5
+    edges = _F_MIN * (_F_MAX / _F_MIN) ** steps * length / low + 0.5
     edges = np.minimum(edges, length // 2 + 1)  # a low rate has no upper bands
     first, last = int(edges[0]), min(int(edges[-1]), length // 2)
     bins = np.arange(first, last + 1)[:, None]
@@ -95,15 +95,10 @@ def _plan(sample_rate: int) -> _Plan:
     )
 
 
-def _quick_length(least: int) -> int:
-    """The first number from ``least`` on without a prime factor above 5."""
-    return next(number for number in count(least) if pow(30, 64, number) == 0)
-
-
 class FingerprintStream:
     """The fingerprint of a recording that arrives in blocks, in bounded memory.
 
-    Four bytes are kept for each code. How the recording is cut into blocks makes no difference.
+    Four bytes are kept per code. The size of the blocks makes no difference.
 
     Args:
         sample_rate: samples per second, from 1000.
@@ -114,21 +109,21 @@ class FingerprintStream:
 
     def __init__(self, sample_rate: int) -> None:
         if sample_rate < 1000:
-            raise ValueError(f"rate is 1000 Hz or more; got {sample_rate}")
+            raise ValueError(f"sample_rate is 1000 Hz or more; got {sample_rate}")
         plan = self._plan = _plan(sample_rate)
         # Buffers live as long as the stream: fresh memory for each block costs more than the sums.
         self._row = np.zeros(0, np.float32)  # samples that do not make one of the lower rate yet
-        self._before = np.float32(0)  # what the first half of the filter makes of the row before
-        seconds = _BATCH / CODES_PER_SECOND + _PIECE_S + 2
+        self._carry = np.float32(0)  # the first half of the filter on the previous row
+        seconds = _BATCH / CODES_PER_SECOND + _CHUNK_S + 2
         self._low = np.zeros(round(plan.sample_rate * seconds), np.float32)
         self._views = sliding_window_view(self._low, len(plan.window))
-        self._low_start, self._low_end = 0, 0  # places in the recording
+        self._low_start, self._low_end = 0, 0  # positions in the recording
         self._frames = 0  # spectra so far
         self._windowed = np.zeros((_BATCH, len(plan.window)), np.float32)
         self._spectra: NDArray[Any] = np.zeros((_BATCH, len(plan.window) // 2 + 1), np.complex64)
         self._power = np.zeros((_BATCH, len(plan.bands)), np.float32)
         self._past = np.zeros((0, _BANDS - 1), np.float32)  # differences of the latest frames
-        self._codes: list[NDArray[np.uint32]] = []
+        self._codes = [np.zeros(0, np.uint32)]
 
     def add(self, samples: NDArray[np.float32]) -> None:
         """Take the next samples, mono, ``(n,)``.
@@ -138,30 +133,26 @@ class FingerprintStream:
         """
         if samples.ndim != 1:
             raise ShapeError(f"samples are mono, (n,); got an array of shape {samples.shape}")
-        piece = int(_PIECE_S * self._plan.sample_rate) * self._plan.step
-        for start in range(0, len(samples), piece):
-            self._add(samples[start : start + piece])
+        step = self._plan.step
+        chunk = int(_CHUNK_S * self._plan.sample_rate) * step
+        for start in range(0, len(samples), chunk):
+            rest = samples[start : start + chunk]
+            missing = -len(self._row) % step
+            row, rest = np.concatenate([self._row, rest[:missing]]), rest[missing:]
+            if 0 < len(row) < step:
+                self._row = row
+                continue
+            whole = len(rest) - len(rest) % step
+            self._lower(row)
+            self._lower(rest[:whole])
+            self._row = rest[whole:].copy()
+            self._transform(_BATCH)
 
     def finish(self) -> NDArray[np.uint32]:
-        """The fingerprint, ``(codes,)`` uint32; nothing can be added any more."""
+        """The fingerprint, ``(codes,)`` uint32; add nothing after it."""
         self.add(np.zeros(self._plan.step, np.float32))
         self._transform(1)
-        return np.concatenate([np.zeros(0, np.uint32), *self._codes])
-
-    def _add(self, samples: NDArray[np.float32]) -> None:
-        """Bring a piece to the lower rate."""
-        step = self._plan.step
-        missing = -len(self._row) % step
-        row = np.concatenate([self._row, samples[:missing]])
-        if 0 < len(row) < step:
-            self._row = row
-            return
-        rest = samples[missing:]
-        whole = len(rest) - len(rest) % step
-        self._lower(row)
-        self._lower(rest[:whole])
-        self._row = rest[whole:].copy()
-        self._transform(_BATCH)
+        return np.concatenate(self._codes)
 
     def _lower(self, samples: NDArray[np.float32]) -> None:
         """Filter whole rows: each ends one sample of the lower rate and begins the next."""
@@ -173,26 +164,26 @@ class FingerprintStream:
         low = self._low[held : held + len(rows)]
         np.matmul(rows, ends, out=low)
         begun = rows @ begins
-        low[0] += self._before
+        low[0] += self._carry
         low[1:] += begun[:-1]
-        self._before = begun[-1]
+        self._carry = begun[-1]
         self._low_end += len(rows)
 
     def _transform(self, least: int) -> None:
-        """Turn what is held into codes, if it is enough for ``least`` spectra."""
+        """Turn the buffered samples into codes, if they suffice for ``least`` spectra."""
         plan = self._plan
         while True:
-            room = (self._low_end - len(plan.window)) / plan.sample_rate * CODES_PER_SECOND
-            ready = min(_BATCH, int(np.floor(room)) + 1 - self._frames)
+            seconds = (self._low_end - len(plan.window)) / plan.sample_rate
+            ready = int(np.floor(seconds * CODES_PER_SECOND)) + 1 - self._frames
+            ready = min(_BATCH, ready)
             if ready < least or ready < 1:
                 return
-            places = np.arange(self._frames, self._frames + ready + 1)
-            starts = (places * plan.sample_rate / CODES_PER_SECOND).astype(
-                np.int64
-            ) - self._low_start
+            frames = np.arange(self._frames, self._frames + ready + 1)
+            starts = (frames * plan.sample_rate / CODES_PER_SECOND).astype(np.int64)
+            starts -= self._low_start
             windowed = self._windowed[:ready]
             np.multiply(self._views[starts[:-1]], plan.window, out=windowed)
-            # SciPy's is quicker, but takes longer to import than it saves in a hundred files
+            # SciPy's is faster, but takes longer to import than it saves in a hundred files
             spectra = np.fft.rfft(windowed, out=self._spectra[:ready]).view(np.float32)
             spectra = spectra[:, 2 * plan.first : 2 * plan.first + len(plan.bands)]
             power = np.square(spectra, out=self._power[:ready])
@@ -207,7 +198,7 @@ class FingerprintStream:
 
 
 def _differences(energy: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The level of each band less that of the next one above, neper of energy, ``(n, 32)``."""
+    """The level of each band minus that of the next one above, neper of energy, ``(n, 32)``."""
     energy += _FLOOR * energy.max(axis=1, keepdims=True) + _FAINTEST
     levels = np.log(energy)
     differences: NDArray[np.float32] = levels[:, :-1] - levels[:, 1:]
@@ -215,9 +206,7 @@ def _differences(energy: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _coded(differences: NDArray[np.float32]) -> NDArray[np.uint32]:
-    """A code for each frame that has another ``_LAG`` frames before it."""
-    if len(differences) <= _LAG:
-        return np.zeros(0, np.uint32)
+    """A code for each frame that has ``_LAG`` frames before it."""
     growth = differences[_LAG:] - differences[:-_LAG]
     codes = np.packbits(growth > 0, axis=1).view(">u4")[:, 0].astype(np.uint32)
     changes = np.count_nonzero(np.abs(growth) > _STEADY, axis=1)

@@ -1,8 +1,8 @@
-"""Reads sound in blocks through libsndfile (soundfile), and says where it fell short.
+"""Reads sound in blocks through libsndfile (soundfile), and reports where it fell short.
 
-libsndfile is the fast path, and it loses sound without a word: it believes a length guessed from
-the first frames of an mp3, stops at damage or at a change of rate, and reads only the first link of
-a chained Ogg file. So a reader tells, once it is exhausted, how many bytes it left unread.
+libsndfile is the fast path, and it loses sound silently: it believes a length guessed from the
+first frames of an mp3, stops at damage or at a change of rate, and reads only the first link of a
+chained Ogg file. So a reader reports, once it is exhausted, whether it left bytes unread.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from deepmusic.audio.stderr import quiet_c_stderr
 from deepmusic.errors import AudioError
 
 _BLOCK_SAMPLES = 1 << 21  # of all channels together: bounds a block whatever a header claims
-_TAG_BYTES = 4096  # what may follow the last frame without a suspicion: ID3v1, Lyrics3, APE
+_TAG_BYTES = 4096  # unread bytes after the last frame that are expected: ID3v1, Lyrics3, APE
 _OGG_PAGE_BYTES = 1 << 16  # a page is shorter than that
 _STREAMED_BYTES = 0x7FFF0000  # sizes from here on stand for "not known yet" in piped files
+_UNKNOWN_S = 200 * 3600  # a longer claim is a placeholder or a damaged header, not a promise
 _CODECS = {
     "mpeg_layer_i": "mp1",
     "mpeg_layer_ii": "mp2",
@@ -37,8 +38,7 @@ _CODECS = {
     "pcm_32": "pcm_s32",
     "pcm_s8": "pcm_s8",
 }
-"""Names of codings by libsndfile, in lower case, to the shorter ones of FFmpeg."""
-_UNKNOWN_S = 200 * 3600  # a longer claim is a placeholder or a damaged header, not a promise
+"""libsndfile's names of codings, in lower case, to FFmpeg's shorter ones."""
 
 
 class _BlockFile(soundfile.SoundFile):  # type: ignore[misc]
@@ -57,7 +57,7 @@ class SndfileReader:
 
     Args:
         file: binary, seekable, at its start; a plain file on disk is read through its descriptor
-            (names and extensions then play no part), others through their methods.
+            (names and extensions then do not matter), others through their methods.
 
     Raises:
         AudioError: ``not_audio``, libsndfile refuses the file.
@@ -76,23 +76,22 @@ class SndfileReader:
         except (soundfile.SoundFileError, ValueError, TypeError, OSError) as error:
             raise AudioError(f"libsndfile does not read it: {error}", code="not_audio") from error
         self.sample_rate = int(self._sound.samplerate)
-        self.channels = int(self._sound.channels)
         self.container = str(self._sound.format).lower()
         coding = str(self._sound.subtype).lower()
         is_flac = self.container == "flac" and coding.startswith("pcm")
         self.codec = "flac" if is_flac else _CODECS.get(coding, coding)
-        self.failed = False
-        """Whether reading ended with an error; true or false once the blocks are exhausted."""
+        self._failed = False  # whether reading ended with an error
 
     def blocks(self, block_s: float = 1.0) -> Iterator[NDArray[np.float32]]:
-        """Blocks ``(n, channels)`` of about so many seconds, float32, up to the end or an error."""
-        frames = max(1, int(min(block_s * self.sample_rate, _BLOCK_SAMPLES // self.channels)))
+        """Blocks ``(n, channels)`` of at most ``block_s`` seconds, up to the end or an error."""
+        channels = int(self._sound.channels)
+        frames = max(1, int(min(block_s * self.sample_rate, _BLOCK_SAMPLES // channels)))
         while True:
             try:
                 with quiet_c_stderr():
                     block = self._sound.read(frames, dtype="float32", always_2d=True)
             except (soundfile.SoundFileError, ValueError, OSError, MemoryError):
-                self.failed = True
+                self._failed = True
                 return
             if len(block):
                 yield block
@@ -111,45 +110,39 @@ class SndfileReader:
         left = self._size - self._file.tell()
         # elsewhere the header knows its length, and pictures or cue sheets may follow the sound
         spare = _TAG_BYTES if self._sound.format in ("MP3", "OGG") else self._size // 20
-        return self.failed or left > max(_TAG_BYTES, spare)
+        return self._failed or left > max(_TAG_BYTES, spare)
 
     def is_cut_off(self) -> bool:
         """Whether the file ends before its container says it does."""
-        place = self._file.tell()
-        try:
-            self._file.seek(0)
-            head = self._file.read(8)
-            if head[:4] in (b"RIFF", b"RIFX", b"FORM"):
-                order: Literal["little", "big"] = "little" if head[:4] == b"RIFF" else "big"
-                claimed = int.from_bytes(head[4:], order)
-                return self._size < claimed < _STREAMED_BYTES
-            if head[:4] == b"OggS":
-                self._file.seek(max(0, self._size - _OGG_PAGE_BYTES))
-                tail = self._file.read(_OGG_PAGE_BYTES)
-                last = tail.rfind(b"OggS")
-                return last >= 0 and not tail[last + 5 : last + 6] >= b"\x04"  # flag: end of stream
-            return False
-        finally:
-            self._file.seek(place)
+        head = self._peek(0, 8)
+        if head[:4] in (b"RIFF", b"RIFX", b"FORM"):
+            order: Literal["little", "big"] = "little" if head[:4] == b"RIFF" else "big"
+            return self._size < int.from_bytes(head[4:], order) < _STREAMED_BYTES
+        if head[:4] == b"OggS":
+            tail = self._peek(max(0, self._size - _OGG_PAGE_BYTES), _OGG_PAGE_BYTES)
+            page = tail.rfind(b"OggS")
+            return page >= 0 and not tail[page + 5 : page + 6] >= b"\x04"  # flag: end of stream
+        return False
 
     def close(self) -> None:
-        """Let go of libsndfile's handle; the file itself stays open."""
+        """Release libsndfile's handle; the file itself stays open."""
         with quiet_c_stderr():
             self._sound.close()
 
     def _has_frame_count(self) -> bool:
         """Whether the first frame of an mp3 is a Xing, Info or VBRI header that counts frames."""
-        place = self._file.tell()
+        start, head = 0, self._peek(0, 10)
+        if head[:3] == b"ID3" and len(head) == 10:
+            # the size of an ID3v2 tag: four bytes of seven bits each
+            start = 10 + ((head[6] << 21) | (head[7] << 14) | (head[8] << 7) | head[9])
+        first = self._peek(start, 2048)
+        return any(name in first for name in (b"Xing", b"Info", b"VBRI"))
+
+    def _peek(self, start: int, size: int) -> bytes:
+        """Read bytes, and return to the current position."""
+        position = self._file.tell()
         try:
-            self._file.seek(0)
-            head = self._file.read(10)
-            if head[:3] == b"ID3" and len(head) == 10:
-                # the size of an ID3v2 tag: four bytes of seven bits each
-                size = (head[6] << 21) | (head[7] << 14) | (head[8] << 7) | head[9]
-                self._file.seek(10 + size)
-            else:
-                self._file.seek(0)
-            first = self._file.read(2048)
+            self._file.seek(start)
+            return self._file.read(size)
         finally:
-            self._file.seek(place)
-        return any(mark in first for mark in (b"Xing", b"Info", b"VBRI"))
+            self._file.seek(position)

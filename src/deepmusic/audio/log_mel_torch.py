@@ -1,4 +1,4 @@
-"""Log-mel spectrograms of a batch in torch, on any device; the twin of ``log_mel.py``."""
+"""Log-mel spectrograms of a batch in torch, on any device and differentiable, for training."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ def log_mel_batch(samples: Tensor, config: LogMelConfig | None = None) -> Tensor
     """Log-mel spectrograms of mono signals of equal length.
 
     Args:
-        samples: ``(b, n)``, floating, at ``config.rate``.
+        samples: ``(b, n)``, floating, at ``config.sample_rate``.
         config: settings; None takes the defaults.
 
     Returns:
-        ``(b, mels, 1 + n // hop_samples)`` in dB of power, on the device and in the type of the
+        ``(b, n_mels, 1 + n // hop_length)`` in dB of power, on the device and in the type of the
         samples. Equal to :func:`deepmusic.audio.log_mel` on each to 1e-3 dB: in float64
-        everywhere, in float32 where a cell is at most 80 dB below the loudest of its frame (what
-        is quieter drowns in the rounding of the transform).
+        everywhere, in float32 for cells at most 80 dB below the loudest of their frame (quieter
+        ones are lost in the rounding of the transform).
 
     Raises:
         ShapeError: samples are not ``(b, n)``.
@@ -42,5 +42,5 @@ def log_mel_batch(samples: Tensor, config: LogMelConfig | None = None) -> Tensor
     )  # (b, bins, frames)
     power = spectrum.real.square() + spectrum.imag.square()
     filters = torch.from_numpy(mel_filters(config)).to(samples)
-    mel = filters @ power  # (b, mels, frames)
+    mel = filters @ power  # (b, n_mels, frames)
     return 10 * mel.clamp(min=10 ** (config.floor_db / 10)).log10()

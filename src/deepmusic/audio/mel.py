@@ -3,9 +3,8 @@
 Equal to ``librosa.power_to_db(librosa.feature.melspectrogram(...), top_db=None)`` with Slaney's mel
 scale and area normalisation, centred frames padded with zeros and a periodic Hann window.
 
-The Fourier transform is in double precision: above a low-pass, where most recordings have next to
-nothing, the rounding of a float32 transform moves quiet cells by up to 0.2 dB. All the rest is
-float32.
+The Fourier transform is in double precision: above the low-pass of lossy coders, where recordings
+are almost silent, float32 rounding moves cells by up to 0.2 dB. All the rest is float32.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ _BANDS = 8  # neighbouring filters multiplied together: most of the full matrix 
 
 @dataclass(frozen=True)
 class LogMelConfig:
-    """How sound becomes a log-mel spectrogram.
+    """Settings of a log-mel spectrogram.
 
     Args:
         sample_rate: samples per second.
         n_fft: samples of a window, even.
         hop_length: samples from one frame to the next, at most ``n_fft``.
         n_mels: number of mel filters.
-        f_min, high_hz: lower end of the first and upper end of the last filter; None means half
-            the rate.
+        f_min, f_max: lower end of the first and upper end of the last filter in Hz; None means half
+            the sample rate.
         floor_db: no value is lower than this (dB of power, 0 dB is a power of 1).
 
     Raises:
@@ -49,14 +48,14 @@ class LogMelConfig:
 
     def __post_init__(self) -> None:
         if min(self.sample_rate, self.hop_length, self.n_mels) < 1:
-            raise ValueError("rate, hop_samples and mels are at least 1")
+            raise ValueError("sample_rate, hop_length and n_mels are at least 1")
         if self.n_fft < 2 or self.n_fft % 2:
-            raise ValueError(f"fft_size is even and at least 2; got {self.n_fft}")
+            raise ValueError(f"n_fft is even and at least 2; got {self.n_fft}")
         if self.hop_length > self.n_fft:
-            raise ValueError(f"hop_samples is at most fft_size; got {self.hop_length}")
+            raise ValueError(f"hop_length is at most n_fft; got {self.hop_length}")
         if not 0 <= self.f_min < self.top_hz <= self.sample_rate / 2:
             raise ValueError(
-                f"0 <= low_hz < high_hz <= {self.sample_rate / 2:g} (half the rate) must hold; "
+                f"0 <= f_min < f_max <= {self.sample_rate / 2:g} (half the rate) must hold; "
                 f"got {self.f_min:g} and {self.top_hz:g}"
             )
 
@@ -67,11 +66,11 @@ class LogMelConfig:
 
     @property
     def frames_per_second(self) -> float:
-        """Frames a second."""
+        """Frames per second."""
         return self.sample_rate / self.hop_length
 
     def frames(self, samples: int) -> int:
-        """Frames that so many samples give."""
+        """Number of frames of a signal of ``samples`` samples."""
         return 1 + samples // self.hop_length
 
 
@@ -88,7 +87,7 @@ _LOG_STEP = np.log(6.4) / 27
 
 
 def mel_filters(config: LogMelConfig) -> NDArray[np.float32]:
-    """Triangular filters of equal area, ``(mels, fft_size // 2 + 1)``.
+    """Triangular filters of equal area, ``(n_mels, n_fft // 2 + 1)``.
 
     Slaney, Auditory Toolbox, 1998; equal to ``librosa.filters.mel``.
     """
@@ -114,11 +113,11 @@ def _window(size: int) -> NDArray[np.float64]:
 def mel_power(
     power: NDArray[np.float32], config: LogMelConfig, out: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Spectra of power through the mel filters.
+    """Apply the mel filters to power spectra.
 
     Args:
-        power: ``(frames, fft_size // 2 + 1)``.
-        config: whose filters to take.
+        power: ``(frames, n_fft // 2 + 1)``.
+        config: of the filters.
         out: ``(frames, n_mels)``, where the result is written.
     """
     for band, bins, weights in _banded(config):
@@ -128,11 +127,11 @@ def mel_power(
 
 @lru_cache(maxsize=8)
 def _banded(config: LogMelConfig) -> list[tuple[slice, slice, NDArray[np.float32]]]:
-    """The filters in groups: which mels, which bins they reach over, weights (bins, mels)."""
+    """The filters in groups: slices of mels and of the bins they span, weights (bins, mels)."""
     weights = mel_filters(config)
     groups = []
-    for n_mels in np.array_split(np.arange(config.n_mels), min(_BANDS, config.n_mels)):
-        band = slice(int(n_mels[0]), int(n_mels[-1]) + 1)
+    for mels in np.array_split(np.arange(config.n_mels), min(_BANDS, config.n_mels)):
+        band = slice(int(mels[0]), int(mels[-1]) + 1)
         reached = np.flatnonzero(weights[band].any(axis=0))
         bins = slice(int(reached[0]), int(reached[-1]) + 1) if len(reached) else slice(0, 1)
         groups.append((band, bins, np.ascontiguousarray(weights[band, bins].T)))
@@ -140,7 +139,7 @@ def _banded(config: LogMelConfig) -> list[tuple[slice, slice, NDArray[np.float32
 
 
 def _frames_in_db(padded: NDArray[np.float32], config: LogMelConfig) -> NDArray[np.float32]:
-    """All complete frames of a signal that is padded already: ``(n_mels, frames)``."""
+    """All complete frames of a padded signal: ``(n_mels, frames)``."""
     size, hop = config.n_fft, config.hop_length
     count = max(0, 1 + (len(padded) - size) // hop)
     result = np.empty((config.n_mels, count), np.float32)
@@ -175,11 +174,11 @@ def log_mel(
     """Log-mel spectrogram of a mono signal.
 
     Args:
-        samples: ``(n,)``, at ``config.rate``; float64 is rounded to float32.
+        samples: ``(n,)``, at ``config.sample_rate``; float64 is rounded to float32.
         config: settings; None takes the defaults.
 
     Returns:
-        ``(mels, 1 + n // hop_samples)`` in dB of power, float32, at least ``floor_db``.
+        ``(n_mels, 1 + n // hop_length)`` in dB of power, float32, at least ``floor_db``.
 
     Raises:
         ShapeError: samples are not one-dimensional.
@@ -191,8 +190,13 @@ def log_mel(
 class LogMelStream:
     """Log-mel frames of sound that arrives in blocks of any size.
 
-    The frames of all pushes and the flush, side by side, are those of :func:`log_mel` on the whole
-    signal; at most one window and one hop of samples is kept between calls.
+    The frames of all pushes and the flush, concatenated, equal :func:`log_mel` of the whole signal;
+    at most one window and one hop of samples is kept between calls.
+
+    Example:
+        >>> stream = LogMelStream()
+        >>> stream.push(np.zeros(22050, np.float32)).shape, stream.flush().shape
+        ((128, 42), (128, 2))
     """
 
     def __init__(self, config: LogMelConfig | None = None) -> None:
@@ -201,7 +205,7 @@ class LogMelStream:
         self._waiting = np.zeros(self._half, np.float32)
 
     def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Take ``(n,)`` more samples; the ``(mels, k)`` frames that are complete with them."""
+        """Take ``(n,)`` more samples; returns the ``(n_mels, k)`` frames completed by them."""
         hop = self._config.hop_length
         waiting = np.concatenate([self._waiting, _checked(samples)])
         frames = _frames_in_db(waiting, self._config)
@@ -209,5 +213,5 @@ class LogMelStream:
         return frames
 
     def flush(self) -> NDArray[np.float32]:
-        """The last frames, ``(mels, k)``, with silence after the end; push nothing after it."""
+        """The last frames, ``(n_mels, k)``, padded with silence; push nothing after it."""
         return self.push(np.zeros(self._half, np.float32))

@@ -1,8 +1,8 @@
 """One decoding pass over a file: duration, levels, faults, hash and acoustic fingerprint.
 
 Levels are measured before the channels are mixed: the mean of two channels hides clipping, and
-channels of opposite phase cancel. Scans can be kept in a :class:`~deepmusic.store.Store`, so that a
-second run, a renamed file or a run that was killed costs nothing twice.
+channels of opposite phase cancel. Scans can be kept in a :class:`~deepmusic.store.Store` by
+content, so that a second run, a renamed file or a killed run costs nothing twice.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import stat
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -106,7 +107,6 @@ class AudioScan:
 def scan_file(
     path: str | os.PathLike[str],
     *,
-    with_hash: bool = True,
     algorithm: str | None = None,
     max_seconds: float = MAX_SECONDS,
 ) -> AudioScan:
@@ -114,7 +114,6 @@ def scan_file(
 
     Args:
         path: a sound file, or a video.
-        with_hash: whether to take its SHA-256.
         algorithm: another checksum to take, such as ``"sha1"``.
         max_seconds: longer files are decoded up to here; the warning says so.
     """
@@ -126,9 +125,8 @@ def scan_file(
     except (OSError, ValueError):
         pass  # opening says why
     try:
-        scan = replace(scan, **_measure(name, max_seconds))
-        sha256 = _digest(name, "sha256") if with_hash else ""
-        return replace(scan, sha256=sha256, checksum=_digest(name, algorithm) if algorithm else "")
+        scan = replace(scan, **_measure(name, max_seconds), sha256=_digest(name, "sha256"))
+        return replace(scan, checksum=_digest(name, algorithm)) if algorithm else scan
     except Exception as error:  # a bug that one file triggers must not stop the others
         code, message = reason_of(error, name, "was not scanned")
         return replace(scan, code=code, error=message)
@@ -137,7 +135,6 @@ def scan_file(
 def scan_files(
     paths: Iterable[str],
     *,
-    hashes: Mapping[str, str] | None = None,
     cache: str | os.PathLike[str] | None = None,
     workers: int = 1,
     dask: str | None = None,
@@ -146,12 +143,9 @@ def scan_files(
 ) -> Iterator[AudioScan]:
     """Scan many files and yield the results as they complete; cached ones are not decoded again.
 
-    A cached scan is used if the path, size and mtime of a file are unchanged, or its content is.
-
     Args:
         paths: of sound files; each is scanned once.
-        hashes: SHA-256 of each path, if already computed.
-        cache: a :class:`~deepmusic.store.Store` of scans; None keeps nothing.
+        cache: a :class:`~deepmusic.store.Store` of scans by content; None keeps nothing.
         workers: processes on this machine; with 1 everything runs in this process.
         dask: address of a Dask scheduler whose workers are used instead.
         algorithm: as in :func:`scan_file`.
@@ -168,62 +162,38 @@ def scan_files(
     pending = list(dict.fromkeys(paths))
     with nullcontext() if cache is None else Store(cache, "audio scans", settings) as store:
         if store is not None:
-            cached = _Cached(store)
             paths, pending = pending, []
             for path in paths:
-                scan = cached.find(path, (hashes or {}).get(path), algorithm)
+                scan = _cached(store, path, algorithm)
                 if scan is None:
                     pending.append(path)
                 else:
                     yield scan
-        function = partial(
-            scan_file, with_hash=hashes is None, algorithm=algorithm, max_seconds=max_seconds
-        )
+        function = partial(scan_file, algorithm=algorithm, max_seconds=max_seconds)
         for scan in map_files(function, pending, _crashed, workers=workers, dask=dask):
-            if hashes is not None:
-                scan = replace(scan, sha256=hashes[scan.path])
             if store is not None and not scan.code:
                 codes = base64.b64encode(scan.fingerprint.astype("<u4").tobytes()).decode()
-                store.put(_key(scan.path), {**asdict(scan), "fingerprint": codes})
+                store.put(scan.sha256, {**asdict(scan), "fingerprint": codes})
             yield scan
 
 
-class _Cached:
-    """The scans in a store, by path and by content."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._by_hash: dict[str, str] = {}
-        self._sizes: set[int] = set()
-        for key, record in store.items():
-            self._by_hash[record["sha256"]] = key
-            self._sizes.add(record["size"])
-
-    def find(self, path: str, sha256: str | None, algorithm: str | None) -> AudioScan | None:
-        """The scan of a file as it is now, if there is one."""
-        try:
-            status = os.stat(path)
-            state = {"path": path, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
-            record = self._store.get(_key(path))
-            if sha256 is not None or record is None or not state.items() <= record.items():
-                if sha256 is None and status.st_size not in self._sizes:
-                    return None  # of another size than all others: new content
-                key = self._by_hash.get(sha256 or _digest(path, "sha256"))
-                record = self._store.get(key) if key else None
-        except (AudioError, OSError, ValueError):
-            return None
-        if record is None:
-            return None
-        if algorithm and len(record["checksum"]) != 2 * hashlib.new(algorithm).digest_size:
-            return None
-        codes = np.frombuffer(base64.b64decode(record["fingerprint"]), "<u4").astype(np.uint32)
-        return AudioScan(
-            **{**record, **state, "faults": tuple(record["faults"]), "fingerprint": codes}
-        )
+def _cached(store: Store, path: str, algorithm: str | None) -> AudioScan | None:
+    """The scan of a file's content, if there is one with the checksum."""
+    try:
+        status = os.stat(path)
+        record = store.get(store.file_digest(path)) if stat.S_ISREG(status.st_mode) else None
+    except (OSError, ValueError):
+        return None
+    if record is None or (algorithm and len(record["checksum"]) != _hex_digits(algorithm)):
+        return None
+    codes = np.frombuffer(base64.b64decode(record["fingerprint"]), "<u4").astype(np.uint32)
+    changes = {"path": path, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    changes |= {"faults": tuple(record["faults"]), "fingerprint": codes}
+    return AudioScan(**record | changes)
 
 
-def _key(path: str) -> str:
-    return os.fsencode(path).hex()  # a path need not be valid text
+def _hex_digits(algorithm: str) -> int:
+    return 2 * hashlib.new(algorithm, usedforsecurity=False).digest_size
 
 
 def _crashed(path: str) -> AudioScan:

@@ -1,4 +1,4 @@
-"""Cuts a log-mel spectrogram into segments of equal length, whole or while it arrives."""
+"""Cuts a log-mel spectrogram into segments of equal length, whole or streamed."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ def segment_starts(frames: int, *, length: int, hop: int) -> list[int]:
 
 
 def wrap(log_mel: NDArray[np.float32], length: int) -> NDArray[np.float32]:
-    """A spectrogram repeated from its start until it has ``length`` frames.
+    """Repeat a spectrogram from its start until it has ``length`` frames.
 
     Args:
-        log_mel: ``(n_mels, frames)``, at least one frame; returned as it is when long enough.
-        length: frames wanted.
+        log_mel: ``(n_mels, frames)``, at least one frame; returned unchanged if long enough.
+        length: frames of the result, at least.
 
     Returns:
-        ``(mels, max(frames, length))``.
+        ``(n_mels, max(frames, length))``.
 
     Raises:
         ShapeError: there is no frame to repeat.
     """
     if log_mel.ndim != 2 or log_mel.shape[1] == 0:
-        raise ShapeError(f"wrap needs (n_mels, frames) with a frame in it; got {log_mel.shape}")
+        raise ShapeError(f"log_mel is (n_mels, frames), one frame or more; got {log_mel.shape}")
     frames = log_mel.shape[1]
     if frames >= length:
         return log_mel
@@ -78,9 +78,9 @@ def segment_batches(
 
 
 class SegmentStream:
-    """Segments of a spectrogram that arrives in blocks; never holds more than it must.
+    """Segments of a spectrogram that arrives in blocks, in bounded memory.
 
-    Gives what :func:`segment_starts` and :func:`wrap` give on the whole spectrogram.
+    They equal those of :func:`segment_starts` and :func:`wrap` on the whole spectrogram.
 
     Args:
         length: frames of a segment.
@@ -91,9 +91,9 @@ class SegmentStream:
         _check(length, hop)
         self._length = length
         self._hop = hop
-        self._kept: NDArray[np.float32] | None = None  # (mels, frames not yet let go)
-        self._offset = 0  # frame of the track that stands first in what is kept
-        self._next = 0  # first frame of the segment to come
+        self._kept: NDArray[np.float32] | None = None  # (n_mels, frames)
+        self._offset = 0  # index in the track of the first kept frame
+        self._next = 0  # first frame of the next segment
 
     @property
     def kept_frames(self) -> int:
@@ -101,17 +101,17 @@ class SegmentStream:
         return 0 if self._kept is None else self._kept.shape[1]
 
     def push(self, block: NDArray[np.float32]) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Take ``(mels, k)`` more frames; yield the segments that are now complete.
+        """Take ``(n_mels, k)`` more frames; yield the segments completed by them.
 
         Yields:
-            first frame and ``(mels, length)``. Take all of them before the next push.
+            First frame and ``(n_mels, length)``. Take all of them before the next push.
         """
         kept = block if self._kept is None else np.concatenate([self._kept, block], axis=1)
         end = self._offset + kept.shape[1]
         ready = []
         while self._next + self._length <= end:
-            place = self._next - self._offset
-            ready.append((self._next, kept[:, place : place + self._length].copy()))
+            start = self._next - self._offset
+            ready.append((self._next, kept[:, start : start + self._length].copy()))
             self._next += self._hop
         # the last `length` frames stay: the segment at the very end may need them
         drop = max(0, min(self._next - self._offset, kept.shape[1] - self._length))
@@ -120,7 +120,7 @@ class SegmentStream:
         return iter(ready)
 
     def flush(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Yield the segment that ends at the last frame, unless it was already given."""
+        """Yield the segment that ends at the last frame, unless it was yielded already."""
         kept = self._kept
         if kept is None or kept.shape[1] == 0:
             return

@@ -15,13 +15,13 @@ Source = str | os.PathLike[str] | BinaryIO
 class SteadyFile:
     """A file that C libraries read through callbacks: its methods never raise.
 
-    An exception in a callback would be printed to standard error, not passed on. Even sound files
-    bring it about: some make FFmpeg seek to a place before their start.
+    An exception in a callback would be printed to standard error instead of passed on, and some
+    files make FFmpeg seek to a position before their start.
 
     Attributes:
-        failed: whether a read failed; it then gave nothing, as at the end of the file.
-        name: ``sound`` and the extension of the file, which FFmpeg weighs when the first bytes say
-            nothing (junk before an mp3).
+        failed: whether a read failed; it then returned nothing, as at the end of the file.
+        name: ``sound`` and the extension of the file, which FFmpeg considers when the first bytes
+            are not conclusive (junk before an mp3).
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -29,6 +29,7 @@ class SteadyFile:
         self.failed = False
         name = getattr(file, "name", None)
         self.name = "sound" + (os.path.splitext(name)[1] if isinstance(name, str) else "")
+        self.tell = file.tell
 
     def read(self, size: int) -> bytes:
         """Up to ``size`` bytes."""
@@ -45,17 +46,11 @@ class SteadyFile:
         except (OSError, ValueError):
             return -1
 
-    def tell(self) -> int:
-        """The position."""
-        return self._file.tell()
-
 
 def name_of(source: Source) -> str:
-    """The source as it is named in messages: quoted, control characters escaped."""
-    if isinstance(source, str | os.PathLike):
-        return repr(os.fspath(source))
-    name = getattr(source, "name", None)
-    return repr(name) if isinstance(name, str) else "the file object"
+    """The source as messages name it: quoted, control characters escaped."""
+    name = source if isinstance(source, str | os.PathLike) else getattr(source, "name", None)
+    return repr(os.fspath(name)) if isinstance(name, str | os.PathLike) else "the file object"
 
 
 def open_source(source: Source) -> tuple[BinaryIO, bool]:
@@ -70,23 +65,23 @@ def open_source(source: Source) -> tuple[BinaryIO, bool]:
             ``not_seekable`` or ``empty``.
         TypeError: the source is neither a path nor a binary file object.
     """
-    shown = name_of(source)
-    if not isinstance(source, str | os.PathLike):
-        if not (hasattr(source, "read") and isinstance(source.read(0), bytes)):
-            raise TypeError(
-                f"a sound is given as a path or a binary file object; got {type(source).__name__}"
-            )
-        if not source.seekable():
-            raise AudioError(
-                f"{shown} cannot seek; read it into io.BytesIO or save it to a file first.",
-                code="not_seekable",
-            )
-        file, is_ours = source, False
+    name = name_of(source)
+    is_ours = isinstance(source, str | os.PathLike)
+    if isinstance(source, str | os.PathLike):
+        file: BinaryIO = open_regular(source, shown=name, noun="sound file", error=AudioError)
+    elif not (hasattr(source, "read") and isinstance(source.read(0), bytes)):
+        raise TypeError(
+            f"a sound is given as a path or a binary file object; got {type(source).__name__}"
+        )
+    elif not source.seekable():
+        raise AudioError(
+            f"{name} cannot seek; read it into io.BytesIO or save it to a file first.",
+            code="not_seekable",
+        )
     else:
-        file = open_regular(source, shown=shown, noun="sound file", error=AudioError)
-        is_ours = True
+        file = source
     if not file.seek(0, os.SEEK_END):
         if is_ours:
             file.close()
-        raise AudioError(f"{shown} is empty (0 bytes); copy or download it again.", code="empty")
+        raise AudioError(f"{name} is empty (0 bytes); copy or download it again.", code="empty")
     return file, is_ours

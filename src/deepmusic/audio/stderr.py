@@ -1,11 +1,10 @@
-"""Keeps C libraries from writing notes to standard error while they are called.
+"""Silences C libraries that write to standard error, and nothing else.
 
-libmpg123, inside libsndfile, prints notes about damaged mp3 files past Python's ``sys.stderr``. To
-point file descriptor 2 elsewhere would take along what other threads write in the meantime (a
-progress bar, a traceback). The C library's own variable ``stderr`` is set instead, as the manual of
-the GNU C library allows: only what C code prints through stdio is dropped, and only while one of
-our calls runs; Python's output, faulthandler and child processes write to the descriptor itself and
-lose nothing. Where there is no such variable (musl, Windows) the notes stay visible.
+libmpg123, inside libsndfile, prints notes about damaged mp3 files past Python's ``sys.stderr``.
+Redirecting file descriptor 2 would also swallow what other threads write in the meantime (a
+progress bar, a traceback), so the C library's variable ``stderr`` is set instead, as the manual of
+the GNU C library allows: only what C code prints through stdio is dropped, and only during our
+calls. Where there is no such variable (musl, Windows) the notes stay visible.
 """
 
 from __future__ import annotations
@@ -26,14 +25,11 @@ _sink: int | None = None  # a FILE* on the null device, opened once and never cl
 
 def _c_stderr() -> ctypes.c_void_p | None:
     """The C library's variable ``stderr``, or None where it cannot be set."""
-    if sys.platform == "darwin":
-        name = "__stderrp"
-    elif sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
-        name = "stderr"
-    else:
+    names = {"darwin": "__stderrp", "linux": "stderr"}
+    if sys.platform not in names or (sys.platform == "linux" and platform.libc_ver()[0] != "glibc"):
         return None
     try:
-        return ctypes.c_void_p.in_dll(ctypes.CDLL(None), name)
+        return ctypes.c_void_p.in_dll(ctypes.CDLL(None), names[sys.platform])
     except (OSError, ValueError):
         return None
 
@@ -47,19 +43,6 @@ def _open_sink() -> int | None:
     opener.argtypes = (ctypes.c_char_p, ctypes.c_char_p)
     stream: int | None = opener(os.devnull.encode(), b"we")  # e: not inherited by children
     return stream
-
-
-def _restore_in_child() -> None:
-    """A process forked in the middle of a call has no thread left that would restore."""
-    global _lock, _depth
-    _lock = threading.Lock()
-    if _depth and _sink and _variable is not None:
-        _variable.value = _original
-    _depth = 0
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_restore_in_child)
 
 
 @contextmanager

@@ -228,7 +228,6 @@ def check_files(
             on_heard(broken_one)
     for found in scan_files(
         [entry for entry in order if isinstance(entry, str)],
-        hashes={path: track.content_hash for path, track in tracks.items()} if tracks else None,
         cache=cache,
         workers=workers,
         dask=dask,

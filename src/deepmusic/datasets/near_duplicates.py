@@ -322,11 +322,9 @@ def with_duplicates(
     of_hash = {track.content_hash: str(dataset.file(track)) for track in reversed(dataset.tracks)}
     hashes = {path: content for content, path in of_hash.items()}
     heard: dict[str, Fingerprint] = {}
-    for done, found in enumerate(
-        scan_files(hashes, hashes=hashes, cache=cache, workers=workers), start=1
-    ):
+    for done, found in enumerate(scan_files(hashes, cache=cache, workers=workers), start=1):
         if not found.code:
-            heard[found.sha256] = found.fingerprint
+            heard[hashes[found.path]] = found.fingerprint
         if on_progress is not None:
             on_progress(done, len(hashes))
     contents = sorted(heard)
