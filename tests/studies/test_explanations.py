@@ -177,8 +177,7 @@ def test_a_trained_network_rebuilds_and_one_without_decoder_does_not(
     import torch
 
     from deepmusic.classifier.model import CapsuleClassifier, views
-    from deepmusic.training.checkpoints import save_weights
-    from deepmusic.training.run import best_path
+    from deepmusic.training import best_path, save_weights
 
     assert heard.spectrograms is not None
     config = tiny_config()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import errno
-import io
 import os
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.image import imread
-from rich.console import Console
 from tiny import TinyTask
 from torch import Tensor, nn
 
@@ -25,9 +23,8 @@ from deepmusic.training import (
     fit,
     load_weights,
     read_history,
-    show_progress,
 )
-from deepmusic.training.checkpoints import load_checkpoint
+from deepmusic.training.checkpoint import load_checkpoint
 from deepmusic.training.optimization import learning_rate_at, update_average
 
 
@@ -145,7 +142,7 @@ def test_a_loss_without_value_stops_before_it_spoils_the_weights(tmp_path: Path)
     with pytest.raises(DeepMusicError, match=r"no longer finite \(epoch 1, step 1\)"):
         fit(task, config(), tmp_path / "run")
     saved = load_checkpoint(tmp_path / "run")
-    assert all(tensor.isfinite().all() for tensor in saved.weights.values())
+    assert all(tensor.isfinite().all() for tensor in saved[0]["weights"].values())
 
 
 def test_a_validation_without_value_is_said(tmp_path: Path) -> None:
@@ -167,7 +164,7 @@ def test_a_full_disk_in_mid_run_keeps_a_run_to_resume(
     with pytest.raises(CheckpointError, match=r"disk is full.*so resume the run"):
         fit(TinyTask(), config(), run, on_progress=fill_the_disk)
     monkeypatch.undo()
-    assert load_checkpoint(run).step == 3
+    assert load_checkpoint(run)[1]["step"] == 3
     assert not list(run.rglob(".*.tmp"))
     task, whole = TinyTask(), TinyTask()
     fit(task, config(), run, resume=True)
@@ -285,29 +282,3 @@ def test_pictures_show_both_lines(tmp_path: Path) -> None:
     assert blue in colours(tmp_path / "accuracy.png")
     assert orange not in colours(tmp_path / "accuracy.png")
     assert draw_history([{"epoch": 1, "train": {}, "validation": {}}], tmp_path / "none") == []
-
-
-def test_progress_is_plain_lines_where_there_is_no_terminal(tmp_path: Path) -> None:
-    shown = io.StringIO()
-    with show_progress(shown) as on_progress:
-        fit(TinyTask(), config(), tmp_path / "run", on_progress=on_progress)
-    lines = shown.getvalue().splitlines()
-    assert lines[0] == "Training on cpu, float32, batches of 8."
-    assert len(lines) == 4
-    for epoch, line in enumerate(lines[1:], start=1):
-        assert line.startswith(f"epoch {epoch}/3  loss ")
-        assert "accuracy" in line
-        assert line.endswith("left")
-    assert "\x1b" not in shown.getvalue()
-
-
-def test_progress_is_a_bar_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("TERM", "xterm")
-    shown = io.StringIO()
-    assert Console(file=shown).is_terminal
-    with show_progress(shown) as on_progress:
-        fit(TinyTask(), config(), tmp_path / "run", on_progress=on_progress)
-    assert "epoch 3/3" in shown.getvalue()
-    assert "━" in shown.getvalue()
-    assert "3/3" in shown.getvalue()

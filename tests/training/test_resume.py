@@ -149,7 +149,7 @@ def test_ctrl_c_finishes_the_step_and_says_how_to_go_on(tmp_path: Path, whole: P
     process.send_signal(signal.SIGINT)
     rest, errors = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert f"interrupted: Stopped in epoch 2; resume {run} to go on." in errors
+    assert f"interrupted: Stopped in epoch 2; resume {run} to continue." in errors
     assert "Traceback" not in errors
     assert len(lines) + len(rest.splitlines()) < 18
     train(run, resume=True)

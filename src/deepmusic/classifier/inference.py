@@ -203,7 +203,7 @@ class Classifier:
         Raises:
             DeepMusicError: the file cannot be written.
         """
-        from deepmusic.training.checkpoints import save_weights
+        from deepmusic.training import save_weights
 
         metadata = {
             "kind": _KIND,
@@ -262,7 +262,7 @@ def _torch_ensemble(
     import torch
 
     from deepmusic.classifier.model import Ensemble
-    from deepmusic.training.checkpoints import fill_model
+    from deepmusic.training import fill_model
 
     ensemble = Ensemble(config)
     # copies: the arrays are read-only, of which PyTorch warns

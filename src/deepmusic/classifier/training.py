@@ -37,7 +37,7 @@ from deepmusic.datasets.load import load_dataset
 from deepmusic.errors import CheckpointError, DataError
 from deepmusic.files import write_atomically
 from deepmusic.training import Progress, TrainingConfig, draw_history, fit
-from deepmusic.training.checkpoints import checkpoint_path
+from deepmusic.training.checkpoint import checkpoint_path
 
 DEFAULT_TRAINING = TrainingConfig(
     epochs=35,

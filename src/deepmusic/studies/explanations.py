@@ -282,8 +282,7 @@ def rebuild(
     from deepmusic.audio import segment_starts
     from deepmusic.classifier.config import ClassifierConfig
     from deepmusic.classifier.model import CapsuleClassifier, views
-    from deepmusic.training.checkpoints import fill_model, load_weights
-    from deepmusic.training.run import best_path
+    from deepmusic.training import best_path, fill_model, load_weights
 
     path = best_path(run / "networks" / str(member))
     try:

@@ -35,7 +35,7 @@ from deepmusic.studies.segment_networks import (
     width_scale,
 )
 from deepmusic.training import TrainingConfig, fill_model, fit, load_weights, save_weights
-from deepmusic.training.checkpoints import checkpoint_path
+from deepmusic.training.checkpoint import checkpoint_path
 from deepmusic.version import __version__
 
 if TYPE_CHECKING:

@@ -1,12 +1,15 @@
-from .checkpoints import (
-    checkpoint_path as checkpoint_path,
+from .checkpoint import best_path as best_path, checkpoint_path as checkpoint_path
+from .config import TrainingConfig as TrainingConfig
+from .loop import FitResult as FitResult, fit as fit
+from .progress import (
+    Progress as Progress,
+    draw_history as draw_history,
+    read_history as read_history,
+)
+from .task import Items as Items, Task as Task
+from .weights import (
     fill_model as fill_model,
+    load_arrays as load_arrays,
     load_weights as load_weights,
     save_weights as save_weights,
 )
-from .config import TrainingConfig as TrainingConfig
-from .history import read_history as read_history
-from .loop import FitResult as FitResult, Progress as Progress, fit as fit
-from .pictures import draw_history as draw_history
-from .progress import show_progress as show_progress
-from .task import Items as Items, Task as Task

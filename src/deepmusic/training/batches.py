@@ -12,8 +12,8 @@ import torch
 class BatchPlan:
     """The whole run's batches, for one of its processes.
 
-    An epoch is cut into batches of nearly equal size instead of full ones and a rest: a rest of
-    one item would make a noisy step, and batch normalisation refuses it.
+    An epoch is cut into batches of nearly equal size instead of full ones and a remainder: a batch
+    of one item would make a noisy step, and batch normalisation refuses it.
 
     Args:
         items: number of items in the data set.
@@ -45,18 +45,18 @@ class BatchPlan:
         """This process's ``(epoch, index)`` keys for each step from ``start`` to the end."""
         order: list[list[int]] = []
         for step in range(start, self.steps):
-            epoch, place = divmod(step, self.steps_per_epoch)
-            if place == 0 or not order:
+            epoch, position = divmod(step, self.steps_per_epoch)
+            if position == 0 or not order:
                 order = self._order(epoch)
-            # A process without an item still has to take part in the step; it counts for nothing.
-            mine = order[place][self._mine(len(order[place]))] or order[place][:1]
+            # a process without an item must take part in the step, with weight zero
+            mine = order[position][self._mine(len(order[position]))] or order[position][:1]
             yield [(epoch, index) for index in mine]
 
     def share(self, step: int) -> tuple[int, int]:
         """Items of this process that count in a step, and those of all processes."""
-        place = step % self.steps_per_epoch
+        position = step % self.steps_per_epoch
         size = self.items // self.steps_per_epoch
-        total = size + (place < self.items % self.steps_per_epoch)
+        total = size + (position < self.items % self.steps_per_epoch)
         mine = self._mine(total)
         return mine.stop - mine.start, total
 
@@ -70,5 +70,5 @@ class BatchPlan:
 
 
 def _mix(seed: int, epoch: int) -> int:
-    # Neighbouring seeds must not share epochs, as seed + epoch would.
+    # unlike seed + epoch, neighbouring seeds share no epoch
     return (seed * 0x9E3779B97F4A7C15 + epoch * 0xD1B54A32D192ED03) % 2**63

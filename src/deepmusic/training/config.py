@@ -1,4 +1,4 @@
-"""How a model is trained: every choice of the loop in one frozen, JSON-ready record."""
+"""How a model is trained: all settings of the loop in one frozen, JSON-ready record."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ Schedule = Literal["cosine", "linear", "constant"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "float32", "bf16"]
 
-# These change how fast a run goes, not what comes out, so a run may be resumed with others.
+# These change the speed of a run, not its result, so a run may be resumed with others.
 _FREE_ON_RESUME = {"compiled", "device", "workers", "checkpoint_minutes"}
+_WHOLE = {"epochs": 1, "batch_size": 1, "patience": 1, "seed": 0, "workers": 0}  # minima
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,20 +23,19 @@ class TrainingConfig:
     """Settings of one training run.
 
     Args:
-        epochs: the most passes over the data.
-        batch_size: items in one step, over all processes together: with two processes each gets
-            half, and the result stays that of one.
-        learning_rate: the highest learning rate, reached after the warm-up.
+        epochs: maximum passes over the data.
+        batch_size: items in one step, over all processes together.
+        learning_rate: the peak, reached after the warm-up.
         weight_decay: decoupled decay (AdamW) of matrices and filters; never of biases and norms.
-        clip_norm: longest allowed gradient, or None for any.
+        clip_norm: maximum norm of the gradient, or None for any.
         warmup: share of all steps, in [0, 1), in which the learning rate rises from zero.
         schedule: how the learning rate falls to zero afterwards, or ``"constant"``.
-        patience: stop after so many epochs without a better validation, or None to go on.
-        ema_decay: decay in (0, 1) of the moving average of the weights, which is then what
-            is validated and kept as best; None for the weights themselves.
+        patience: stop after this many epochs without a better validation; None never stops.
+        ema_decay: decay in (0, 1) of a moving average of the weights, which is then validated and
+            kept as best; None takes the weights themselves.
         seed: of the order of items and of all randomness inside the loss.
-        device: ``"auto"`` is a GPU where there is one.
-        precision: ``"auto"`` is bf16 on a GPU that has it, float32 elsewhere.
+        device: ``"auto"`` is a GPU if there is one.
+        precision: ``"auto"`` is bf16 on a GPU that supports it, float32 elsewhere.
         compiled: whether torch compiles the model first, which takes minutes; on the CPU it needs a
             C++ compiler, and gains nothing.
         workers: processes that prepare items; 0 prepares them in the main process.
@@ -43,7 +43,7 @@ class TrainingConfig:
             anyway); 0 is after every step.
 
     Raises:
-        DeepMusicError: a value is out of its range.
+        DeepMusicError: a value is out of range.
     """
 
     epochs: int = 50
@@ -63,35 +63,39 @@ class TrainingConfig:
     checkpoint_minutes: float = 5.0
 
     def __post_init__(self) -> None:
-        _whole("epochs", self.epochs, least=1)
-        _whole("batch_size", self.batch_size, least=1)
-        _whole("seed", self.seed, least=0)
-        _whole("workers", self.workers, least=0)
-        if self.patience is not None:
-            _whole("patience", self.patience, least=1)
-        _within("learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
-        _within("weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more")
-        _within("warmup", self.warmup, 0 <= self.warmup < 1, "in [0, 1)")
-        _within("checkpoint_minutes", self.checkpoint_minutes, self.checkpoint_minutes >= 0, "≥ 0")
-        if self.clip_norm is not None:
-            _within("clip_norm", self.clip_norm, self.clip_norm > 0, "above 0, or None")
-        if self.ema_decay is not None:
-            decay = self.ema_decay
-            _within("ema_decay", decay, 0 < decay < 1, "between 0 and 1, or None")
-        _one_of("schedule", self.schedule, get_args(Schedule))
-        _one_of("device", self.device, get_args(Device))
-        _one_of("precision", self.precision, get_args(Precision))
+        for name, minimum in _WHOLE.items():
+            value = getattr(self, name)
+            if name == "patience" and value is None:
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+                raise DeepMusicError(f"{name} is a whole number from {minimum} up; got {value!r}.")
+        ranges = {
+            "learning_rate": (self.learning_rate > 0, "above 0"),
+            "weight_decay": (self.weight_decay >= 0, "0 or more"),
+            "warmup": (0 <= self.warmup < 1, "in [0, 1)"),
+            "checkpoint_minutes": (self.checkpoint_minutes >= 0, "0 or more"),
+            "clip_norm": (self.clip_norm is None or self.clip_norm > 0, "above 0, or None"),
+            "ema_decay": (self.ema_decay is None or 0 < self.ema_decay < 1, "in (0, 1), or None"),
+        }
+        for name, (is_inside, allowed) in ranges.items():
+            value = getattr(self, name)
+            if not is_inside or (value is not None and not math.isfinite(value)):
+                raise DeepMusicError(f"{name} is {allowed}; got {value!r}.")
+        for name, choices in (("schedule", Schedule), ("device", Device), ("precision", Precision)):
+            if getattr(self, name) not in get_args(choices):
+                allowed = ", ".join(get_args(choices))
+                raise DeepMusicError(f"{name} is one of {allowed}; got {getattr(self, name)!r}.")
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as plain JSON types."""
+        """The settings as JSON types."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainingConfig:
-        """The settings that `to_dict` wrote.
+        """The inverse of :meth:`to_dict`.
 
         Raises:
-            DeepMusicError: a name is unknown or a value out of its range.
+            DeepMusicError: a name is unknown or a value out of range.
         """
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
@@ -99,20 +103,5 @@ class TrainingConfig:
         return cls(**values)
 
     def resume_key(self) -> dict[str, Any]:
-        """The settings on which the trained weights depend."""
+        """The settings that determine the weights; a run is resumed only with the same."""
         return {name: value for name, value in asdict(self).items() if name not in _FREE_ON_RESUME}
-
-
-def _whole(name: str, value: object, *, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise DeepMusicError(f"{name} is a whole number from {least} up; got {value!r}.")
-
-
-def _within(name: str, value: float, good: bool, meant: str) -> None:
-    if not good or not math.isfinite(value):
-        raise DeepMusicError(f"{name} is {meant}; got {value!r}.")
-
-
-def _one_of(name: str, value: str, names: tuple[str, ...]) -> None:
-    if value not in names:
-        raise DeepMusicError(f"{name} is one of {', '.join(names)}; got {value!r}.")

@@ -1,4 +1,4 @@
-"""What moves the weights: decayed parameters, the learning rate over the steps, their average."""
+"""Weight decay, the learning rate over the steps, the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 def learning_rate_at(step: int, steps: int, config: TrainingConfig) -> float:
-    """The learning rate of a step: it follows from the step alone, so nothing is to be resumed.
+    """The learning rate of a step, which depends on nothing else.
 
     Args:
         step: from 0 to ``steps - 1``.
@@ -49,13 +49,13 @@ def learning_rate_at(step: int, steps: int, config: TrainingConfig) -> float:
 def update_average(average: nn.Module, model: nn.Module, *, decay: float, step: int) -> None:
     """Move the averaged weights towards the current ones, in place.
 
-    The decay starts small, ``(1 + step) / (10 + step)``, or the random first weights would weigh
-    in for as long as the average remembers. Running statistics are averaged too, counters copied.
+    The decay starts small, ``(1 + step) / (10 + step)``, so that the random first weights are soon
+    forgotten. Running statistics are averaged too, counters copied.
 
     Args:
         average: a copy of the model that holds the averaged weights.
         model: the model with the current weights.
-        decay: share of the old average that is kept, in (0, 1).
+        decay: share of the old average to keep, in (0, 1).
         step: number of the step just made, from 0.
     """
     keep = min(decay, (1 + step) / (10 + step))
@@ -79,7 +79,7 @@ def load_optimizer_tensors(
     *,
     source: str | os.PathLike[str],
 ) -> None:
-    """Put back what `optimizer_tensors` gave.
+    """The inverse of :func:`optimizer_tensors`.
 
     Args:
         optimizer: one for the same parameters; changed in place.

@@ -1,61 +1,116 @@
-"""Showing how a training goes: a bar on a terminal, one plain line an epoch elsewhere."""
+"""The progress of a run: after each step, and its history, one record per epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from datetime import timedelta
-from typing import TextIO
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress as Bar, TextColumn
+from deepmusic.errors import DataError
+from deepmusic.files import write_atomically
 
-from deepmusic.training.loop import Progress
+# A record: {"epoch": 3, "train": {"loss": ...}, "validation": {...}, "learning_rate": ...,
+#            "seconds": of this epoch, "seconds_left": to the last epoch}
 
 
-@contextmanager
-def show_progress(file: TextIO | None = None) -> Iterator[Callable[[Progress], None]]:
-    """Give what `deepmusic.training.fit` takes as ``on_progress``.
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where the training is after a step; epochs and steps count from 1.
 
     Args:
-        file: where to show; standard error by default.
+        setting: device, precision, processes and batch size, in words.
+        epoch, epochs: the current epoch and the maximum.
+        step, steps: the step in the epoch and the steps of an epoch.
+        train: means over the epoch so far: ``"loss"`` and the task's measures.
+        seconds_left: until the last epoch; early stopping may be sooner.
+        record: the epoch's record of the history, after its last step only.
     """
-    console = Console(file=file, stderr=file is None, highlight=False, soft_wrap=True)
-    bar = Bar(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total}  {task.fields[values]}"),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    line = bar.add_task("", total=None, values="")
-    told = False
 
-    def show(progress: Progress) -> None:
-        nonlocal told
-        if not told:
-            console.print(f"Training on {progress.setting}.", markup=False)
-            told = True
-        left = f"{timedelta(seconds=round(progress.seconds_left))} left"
-        bar.update(
-            line,
-            description=f"epoch {progress.epoch}/{progress.epochs}",
-            completed=progress.step,
-            total=progress.steps,
-            values=f"{_words(progress.train)}  {left}",
-        )
-        if progress.record is not None:
-            validation = _words(progress.record["validation"])
-            console.print(
-                f"epoch {progress.epoch}/{progress.epochs}  {_words(progress.train)}  "
-                f"validation: {validation}  {progress.record['seconds']:.1f} s  {left}",
-                markup=False,
-            )
-
-    with bar:
-        yield show
+    setting: str
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    train: Mapping[str, float]
+    seconds_left: float
+    record: Mapping[str, Any] | None = None
 
 
-def _words(measures: Mapping[str, float]) -> str:
-    return "  ".join(f"{name} {value:.4g}" for name, value in measures.items())
+def write_history(run: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """Write all records to ``history.jsonl``; the file is small, and never ends in half a line.
+
+    Raises:
+        DeepMusicError: the file cannot be written.
+    """
+    with write_atomically(run / "history.jsonl") as file:
+        file.writelines(json.dumps(record) + "\n" for record in history)
+
+
+def read_history(run: Path) -> list[dict[str, Any]]:
+    """The records of a run, one per finished epoch.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    path = run / "history.jsonl"
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError as error:
+        raise DataError(f"{run} holds no history.jsonl; is it the folder of a run?") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def best_epoch(
+    history: Sequence[Mapping[str, Any]], *, monitor: str, higher_is_better: bool
+) -> int:
+    """The first epoch, counted from 1, with the best validation; 0 for an empty history."""
+    sign = 1.0 if higher_is_better else -1.0
+    measures = [sign * record["validation"][monitor] for record in history]
+    return measures.index(max(measures)) + 1 if measures else 0
+
+
+def draw_history(
+    history: Sequence[Mapping[str, Any]], folder: Path, *, best_epoch: int = 0
+) -> list[Path]:
+    """Plot ``loss.png`` and ``accuracy.png``, if the history has these measures.
+
+    Args:
+        history: records of the epochs.
+        folder: where the plots go.
+        best_epoch: the epoch to mark, from 1; 0 for none.
+
+    Returns:
+        The plots that were made.
+
+    Raises:
+        DeepMusicError: a plot cannot be written.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    from deepmusic.plotting import new_figure, save_png
+
+    drawn = []
+    for measure in ("loss", "accuracy"):
+        figure = new_figure(7, 4.2)
+        axes = figure.add_subplot()
+        for part, style in (("train", "--"), ("validation", "-")):
+            points = [(r["epoch"], r[part][measure]) for r in history if measure in r[part]]
+            if points:
+                # a line of one point would be invisible
+                axes.plot(*zip(*points, strict=True), style, label=part, marker=".")
+        if not axes.lines:
+            continue
+        if best_epoch:
+            axes.axvline(best_epoch, color="grey", linewidth=1, label=f"best: epoch {best_epoch}")
+        if measure == "accuracy":
+            axes.set_ylim(0, 1)
+        axes.set(xlabel="epoch", ylabel=measure, title=f"{measure} by epoch".capitalize())
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend()
+        drawn.append(folder / f"{measure}.png")
+        save_png(figure, drawn[-1], dpi=120)
+    return drawn

@@ -1,4 +1,4 @@
-"""What a model brings to be trained: its data, its loss, and how it is validated."""
+"""The interface between a model and the training loop."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from torch import Tensor, nn
 class Items(Protocol):
     """Training items by epoch and index.
 
-    An item must follow from its key alone, so that a resumed run sees the items that an
-    uninterrupted one would have seen: randomness comes from a generator made on the spot, such as
-    ``numpy.random.default_rng([seed, epoch, index])``.
+    An item must depend on its key alone, so that a resumed run sees the items of an uninterrupted
+    one: randomness comes from ``numpy.random.default_rng([seed, epoch, index])`` or the like.
     """
 
     def __len__(self) -> int:
@@ -21,12 +20,12 @@ class Items(Protocol):
         ...
 
     def __getitem__(self, key: tuple[int, int], /) -> Any:
-        """The item for ``(epoch, index)``, both from zero; index is below the length."""
+        """The item for ``(epoch, index)``, both from zero."""
         ...
 
 
 class Task(Protocol):
-    """One model's side of the training; `deepmusic.training.fit` is the other.
+    """A model, its data, its loss and its validation, for :func:`deepmusic.training.fit`.
 
     Any class with these members will do; plain attributes serve as well as properties.
     """
@@ -48,15 +47,14 @@ class Task(Protocol):
 
     @property
     def higher_is_better(self) -> bool:
-        """Whether more of that measure is better."""
+        """Whether a higher value of that measure is better."""
         ...
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """What is saved with the weights, in JSON types.
+        """Saved with the weights, as JSON types: configuration, classes, digest of the data.
 
-        Such as the configuration, the names of the classes and a fingerprint of the data. A run is
-        resumed only by a task with equal metadata.
+        A run is resumed only by a task with equal metadata.
         """
         ...
 
@@ -64,8 +62,8 @@ class Task(Protocol):
         """Mean loss over a batch, and further means to report, such as the accuracy.
 
         Call ``model(...)`` itself, not its methods: it may be wrapped for several processes. Each
-        trainable parameter must take part. Randomness may come from torch's, numpy's or Python's
-        global generators, which are seeded before every step.
+        trainable parameter must take part. Randomness may come from the global generators of
+        torch, numpy and Python, which are seeded before every step.
         """
         ...
 
@@ -77,5 +75,5 @@ class Task(Protocol):
         ...
 
     def collate(self, items: list[Any], /) -> Any:
-        """Items into a batch; ``torch.utils.data.default_collate`` does for tensors of one size."""
+        """Items to a batch; ``torch.utils.data.default_collate`` does for tensors of one size."""
         ...

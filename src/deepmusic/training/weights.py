@@ -1,6 +1,6 @@
-"""Reading files of weights without PyTorch: is it ours, is it whole, does it fit the model?
+"""Weights on disk: one safetensors file with its JSON in the header and a digest, no pickle.
 
-The format is that of :mod:`deepmusic.training.checkpoints`, which writes them.
+Reading arrays does not import PyTorch. A file is written whole and then renamed into place.
 """
 
 from __future__ import annotations
@@ -10,50 +10,146 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import safetensors.numpy
-from numpy.typing import NDArray
-from safetensors import SafetensorError, deserialize
-
-from deepmusic.errors import CheckpointError
+from deepmusic.errors import CheckpointError, DeepMusicError, os_reason
+from deepmusic.files import write_atomically
 from deepmusic.version import __version__
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
 FORMAT = 1
-# as PyTorch calls the types of safetensors: the digest in a file is over these names
-_TORCH_NAMES = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
+# safetensors' names of types as PyTorch calls them: the digest in a file is over these
+_TORCH_TYPES = {
+    **{f"F{bits}": f"float{bits}" for bits in (16, 32, 64)},
+    **{f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
     "BF16": "bfloat16",
-    "I64": "int64",
-    "I32": "int32",
-    "I16": "int16",
-    "I8": "int8",
-    "U8": "uint8",
-    "U16": "uint16",
-    "U32": "uint32",
-    "U64": "uint64",
     "BOOL": "bool",
     "C64": "complex64",
 }
 
 
-def read_checked(path: str | os.PathLike[str]) -> tuple[bytes, dict[str, Any]]:
-    """The content of a whole safetensors file of ours, and its metadata.
+def save_weights(
+    path: str | os.PathLike[str], weights: Mapping[str, Tensor], metadata: Mapping[str, Any]
+) -> None:
+    """Write tensors and their description to one safetensors file.
+
+    Args:
+        path: the file; missing folders are made.
+        weights: tensors by name, on any device, such as ``model.state_dict()``.
+        metadata: JSON types.
+
+    Raises:
+        DeepMusicError: the file cannot be written; an earlier one is intact.
+    """
+    import torch
+    from safetensors.torch import save
+
+    path = Path(path)
+    # safetensors refuses tensors that share memory (tied weights), hence the clones
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
+    text = json.dumps(metadata, ensure_ascii=False)
+    entries = (
+        (name, str(t.dtype), tuple(t.shape), t.reshape(-1).view(torch.uint8).numpy().data)
+        for name, t in tensors.items()
+    )
+    header = {
+        "format": f"deepmusic {FORMAT}",
+        "version": __version__,
+        "metadata": text,
+        "sha256": digest(entries, text),
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DeepMusicError(f"{path.parent} could not be made: {os_reason(error)}.") from error
+    with write_atomically(path, "wb") as file:
+        file.write(save(tensors, header))
+
+
+def load_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors, on the CPU, and the metadata that :func:`save_weights` wrote.
 
     Raises:
         CheckpointError: the file is missing, damaged, not ours, or of a newer DeepMusic.
     """
-    path = Path(path)
+    from safetensors.torch import load
+
+    data, metadata = _read_checked(Path(path))
+    return load(data), metadata
+
+
+def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """The weights as read-only arrays, and the metadata.
+
+    Raises:
+        CheckpointError: as for :func:`load_weights`, or of a type that NumPy lacks.
+    """
+    import safetensors.numpy
+
+    data, metadata = _read_checked(Path(path))
+    try:
+        return safetensors.numpy.load(data), metadata
+    except (KeyError, TypeError) as error:  # such as bfloat16, in which no model is saved
+        raise _damaged(Path(path)) from error
+
+
+def fill_model(
+    model: nn.Module, weights: Mapping[str, Tensor], *, source: str | os.PathLike[str]
+) -> None:
+    """Put loaded weights into a model.
+
+    Args:
+        model: changed in place.
+        weights: all of its tensors by name.
+        source: where they came from, for the message.
+
+    Raises:
+        CheckpointError: names or shapes are those of another model.
+    """
+    own = model.state_dict()
+    missing, extra = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+    reshaped = [name for name in own if name in weights and own[name].shape != weights[name].shape]
+    for problem, names in (
+        ("lacks", missing),
+        ("also has", extra),
+        ("has another size of", reshaped),
+    ):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise CheckpointError(f"{source} is of another model: it {problem} {names[0]}{more}.")
+    model.load_state_dict(dict(weights))
+
+
+def digest(entries: Iterable[tuple[str, str, tuple[int, ...], Any]], text: str) -> str:
+    """SHA-256 of names, types, shapes, values and metadata, which reveals a flipped bit.
+
+    Args:
+        entries: name, type as PyTorch calls it, shape, and the bytes of each tensor.
+        text: the metadata as JSON.
+    """
+    result = hashlib.sha256(text.encode())
+    for name, kind, shape, content in sorted(entries, key=lambda entry: entry[0]):
+        result.update(f"{name} {kind} {shape}".encode())
+        result.update(content)
+    return result.hexdigest()
+
+
+def _read_checked(path: Path) -> tuple[bytes, dict[str, Any]]:
+    """The content of a whole safetensors file of ours, and its metadata."""
+    from safetensors import SafetensorError, deserialize
+
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise CheckpointError(f"There are no weights at {path}.") from error
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
+        raise CheckpointError(f"{path} cannot be read: {os_reason(error)}.") from error
     try:
-        entries = deserialize(data)  # type: ignore[no-untyped-call]
+        tensors = deserialize(data)  # type: ignore[no-untyped-call]
         length = int.from_bytes(data[:8], "little")
         header = json.loads(data[8 : 8 + length]).get("__metadata__", {})
     except (SafetensorError, ValueError) as error:
@@ -66,66 +162,13 @@ def read_checked(path: str | os.PathLike[str]) -> tuple[bytes, dict[str, Any]]:
             f"{path} was written by DeepMusic {header.get('version')}, this is {__version__}; "
             "update DeepMusic to read it."
         )
-    found = (
-        (name, f"torch.{_TORCH_NAMES.get(e['dtype'], e['dtype'])}", tuple(e["shape"]), e["data"])
-        for name, e in entries
+    entries = (
+        (name, f"torch.{_TORCH_TYPES.get(t['dtype'], t['dtype'])}", tuple(t["shape"]), t["data"])
+        for name, t in tensors
     )
-    if header.get("sha256") != digest(found, header.get("metadata", "")):
+    if header.get("sha256") != digest(entries, header.get("metadata", "")):
         raise _damaged(path)
     return data, json.loads(header["metadata"])
-
-
-def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """The weights as arrays that may not be written to, and the metadata.
-
-    Raises:
-        CheckpointError: as for :func:`read_checked`, or of a type that NumPy lacks.
-    """
-    data, metadata = read_checked(path)
-    try:
-        return safetensors.numpy.load(data), metadata
-    except (KeyError, TypeError) as error:  # such as bfloat16, in which no model is saved
-        raise _damaged(Path(path)) from error
-
-
-def refuse_other_shapes(
-    own: Mapping[str, tuple[int, ...]],
-    given: Mapping[str, tuple[int, ...]],
-    *,
-    source: str | os.PathLike[str],
-) -> None:
-    """Refuse weights of which names or shapes are not those of the model.
-
-    Args:
-        own: shapes by name, of the model.
-        given: likewise, of the weights.
-        source: where these came from, for the message.
-
-    Raises:
-        CheckpointError: names the first that differs.
-    """
-    missing, extra = sorted(own.keys() - given.keys()), sorted(given.keys() - own.keys())
-    reshaped = [n for n in own if n in given and tuple(own[n]) != tuple(given[n])]
-    for what, names in (("lacks", missing), ("also has", extra), ("has another size of", reshaped)):
-        if names:
-            raise CheckpointError(
-                f"{source} is of another model: it {what} {names[0]}"
-                + (f" and {len(names) - 1} more." if len(names) > 1 else ".")
-            )
-
-
-def digest(entries: Iterable[tuple[str, str, tuple[int, ...], Any]], text: str) -> str:
-    """Of names, types, shapes, values and metadata, so that one flipped bit is noticed.
-
-    Args:
-        entries: name, type as PyTorch calls it, shape, and the bytes of each tensor.
-        text: the metadata as JSON.
-    """
-    result = hashlib.sha256(text.encode())
-    for name, kind, shape, content in sorted(entries, key=lambda entry: entry[0]):
-        result.update(f"{name} {kind} {shape}".encode())
-        result.update(content)
-    return result.hexdigest()
 
 
 def _damaged(path: Path) -> CheckpointError:

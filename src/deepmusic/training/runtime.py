@@ -1,4 +1,4 @@
-"""What a run needs of the process around it: device, random states, determinism, Ctrl-C."""
+"""The process around a training: device, random states, determinism, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -21,38 +21,37 @@ def start_accelerator(config: TrainingConfig) -> Accelerator:
     """Accelerate on the chosen device and in the chosen precision.
 
     Raises:
-        DeepMusicError: the device is not there.
+        DeepMusicError: the device does not exist.
     """
-    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not found.get(config.device, True):
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(config.device, True):
         raise DeepMusicError(
             f"There is no {config.device} device for PyTorch here; use device auto or cpu."
         )
-    cuda = found["cuda"] and config.device in ("auto", "cuda")
+    cuda = available["cuda"] and config.device in ("auto", "cuda")
     bf16 = config.precision == "bf16" or (
         config.precision == "auto" and cuda and torch.cuda.is_bf16_supported()
     )
     return Accelerator(
-        cpu=config.device == "cpu" or not any(found.values()),
+        cpu=config.device == "cpu" or not any(available.values()),
         mixed_precision="bf16" if bf16 else "no",
     )
 
 
 def describe(accelerator: Accelerator, config: TrainingConfig) -> str:
-    """Device, precision, processes and batch in words."""
+    """Device, precision, processes and batch size in words."""
     precision = {"no": "float32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
-    processes = accelerator.num_processes
-    shared = f" over {processes} processes" if processes > 1 else ""
     compiled = ", compiled" if config.compiled else ""
-    return (
-        f"{accelerator.device.type}, {precision}{compiled}, batches of {config.batch_size}{shared}"
-    )
+    count = accelerator.num_processes
+    processes = f" over {count} processes" if count > 1 else ""
+    batches = f"batches of {config.batch_size}"
+    return f"{accelerator.device.type}, {precision}{compiled}, {batches}{processes}"
 
 
 def seed_step(seed: int, rank: int, step: int) -> None:
-    """Seed Python's, numpy's and torch's generators for one step of one process.
+    """Seed the generators of Python, numpy and torch for one step of one process.
 
-    So nothing random lives from one step to the next, and a resumed run needs no saved states.
+    No random state lives from one step to the next, so a resumed run needs none.
     """
     mixed = np.random.SeedSequence([seed, rank, step]).generate_state(1, np.uint64)[0].item()
     random.seed(mixed)
@@ -62,7 +61,7 @@ def seed_step(seed: int, rank: int, step: int) -> None:
 
 @contextmanager
 def deterministic(device: torch.device) -> Iterator[None]:
-    """Reproducible algorithms on the CPU; global settings and random states return afterwards."""
+    """Use reproducible algorithms on the CPU; restore settings and random states afterwards."""
     states = random.getstate(), np.random.get_state()  # noqa: NPY002
     before = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
@@ -78,10 +77,10 @@ def deterministic(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def interrupts_noted() -> Iterator[Callable[[], bool]]:
-    """Note the first Ctrl-C instead of raising in mid-step; a second one raises at once.
+def graceful_interrupt() -> Iterator[Callable[[], bool]]:
+    """Let the current step finish after Ctrl-C; a second one interrupts at once.
 
-    Gives a function that says whether Ctrl-C was pressed. Signals can be handled in the main
+    Yields a function that returns whether Ctrl-C was pressed. Signals can be handled in the main
     thread only; elsewhere this does nothing.
     """
     pressed = threading.Event()
@@ -90,11 +89,11 @@ def interrupts_noted() -> Iterator[Callable[[], bool]]:
         return
     before = signal.getsignal(signal.SIGINT)
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         pressed.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    signal.signal(signal.SIGINT, note)
+    signal.signal(signal.SIGINT, handle)
     try:
         yield pressed.is_set
     finally:
@@ -102,5 +101,5 @@ def interrupts_noted() -> Iterator[Callable[[], bool]]:
 
 
 def ignore_interrupts(worker: int) -> None:
-    """Let a data worker outlive Ctrl-C: the main process finishes its step and then stops it."""
+    """Leave Ctrl-C to the main process, which finishes its step and then stops the data worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
