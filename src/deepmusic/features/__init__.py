@@ -1,6 +1,6 @@
-"""The 518 features of FMA and what they are made of, exact and fast; neither librosa nor torch.
+"""The 518 features of FMA and what they are computed from: librosa's values without librosa.
 
-Names are looked up on first use: whoever only wants column names loads no compiler.
+Names are looked up on first use: column names alone need no compiler.
 """
 
 import lazy_loader

@@ -1,143 +1,116 @@
-"""Features of many tracks: one function a file, on one machine or many, and nothing done twice.
+"""Features of many files: one function per file, on one machine or many, and nothing done twice.
 
-Every row is in a journal beside the table as soon as it is there, so that a kill loses the tracks
-in flight alone; a second call takes the rows of journal and table, and does the rest. What runs the
-workers is joblib: loky's processes here, or a Dask cluster.
+Finished rows are kept in a store beside the table at once, so that a kill loses only the tracks in
+progress; the next call takes what is in the store and in the table, and computes the rest.
 """
 
 from __future__ import annotations
 
+import base64
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.audio import open_audio
-from deepmusic.errors import reason_of
+from deepmusic.audio import NotAudio, open_audio
+from deepmusic.errors import DataError, reason_of
 from deepmusic.features.recipe import COLUMNS, Recipe
-from deepmusic.features.track import columns_of, families_of
+from deepmusic.features.table import (
+    FeatureTable,
+    TrackFeatures,
+    escaped,
+    read_features,
+    write_features,
+)
+from deepmusic.features.track import feature_columns, track_features
 from deepmusic.parallel import map_files
+from deepmusic.store import Store
 
-_KEPT_S = 360.0
-"""Spectra of longer tracks are not kept in memory but computed twice."""
-_LONGEST_S = 6 * 3600.0
-
-
-def _no_values() -> NDArray[np.float32]:
-    return np.full(len(COLUMNS), np.nan, np.float32)
-
-
-@dataclass(frozen=True, eq=False)
-class TrackFeatures:
-    """A row of a feature table.
-
-    Args:
-        path: of the file.
-        columns: ``(518,)`` float32, in the order of :data:`~deepmusic.features.COLUMNS`; NaN where
-            there is no value.
-        code: empty where all is well; ``low_rate`` where some columns need a higher rate; else why
-            there is no value at all: a code of :func:`deepmusic.audio.open_audio`, ``memory``,
-            ``changed``, ``unexpected`` or ``worker_died``.
-        error: one sentence about the code.
-        warning: one sentence about sound that was lost; empty as a rule.
-        duration_s: seconds of sound; 0 where there is none.
-        sample_rate: samples per second.
-        size, mtime_ns: of the file, by which a change is noticed; -1 where it cannot be read.
-    """
-
-    path: str
-    columns: NDArray[np.float32] = field(default_factory=_no_values)
-    code: str = ""
-    error: str = ""
-    warning: str = ""
-    duration_s: float = 0.0
-    sample_rate: int = 0
-    size: int = -1
-    mtime_ns: int = -1
-
-    @property
-    def is_done(self) -> bool:
-        """Whether there are values; such a row is not computed again."""
-        return not np.isnan(self.columns).all()
+_IN_MEMORY_S = 360.0
+"""Longer tracks are read twice instead of keeping their spectra in memory."""
+_MAX_S = 6 * 3600.0
 
 
 def extract_file(
-    path: str | os.PathLike[str], recipe: Recipe, *, max_seconds: float = _LONGEST_S
+    path: str | os.PathLike[str], recipe: Recipe, *, max_seconds: float = _MAX_S
 ) -> TrackFeatures:
-    """The row of one file, with a reason in it where there is none; it raises nothing.
+    """Compute the row of one file; where that fails, the row says why, and nothing is raised.
 
     Args:
         path: a sound file, or a video.
         recipe: a version of the recipe.
-        max_seconds: no more than this of a track is read; the warning says so.
+        max_seconds: of the track that are read at most; the warning says if it is longer.
     """
-    shown = os.fspath(path)
-    found = TrackFeatures(shown)
+    row = TrackFeatures(os.fspath(path))
     try:
-        status = os.stat(shown)
-        found = replace(found, size=status.st_size, mtime_ns=status.st_mtime_ns)
+        status = os.stat(path)
+        row = replace(row, size=status.st_size, mtime_ns=status.st_mtime_ns)
     except (OSError, ValueError):
-        pass  # opening says why
+        pass  # opening the file will say why
     try:
-        return _with_features(found, recipe, max_seconds)
-    except Exception as error:  # a bug that one file uncovers must not cost the others
-        code, said = reason_of(error, shown, "has no features")
-        return replace(found, code=code, error=said)
+        return _with_features(row, recipe, max_seconds)
+    except Exception as error:  # a bug that one file uncovers must not stop the others
+        code, message = reason_of(error, row.path, "has no features")
+        return replace(row, code=code, error=message)
 
 
-def _with_features(found: TrackFeatures, recipe: Recipe, max_seconds: float) -> TrackFeatures:
+def _with_features(row: TrackFeatures, recipe: Recipe, max_seconds: float) -> TrackFeatures:
+    file = _AudioFile(row.path, max_seconds)
     parts: list[NDArray[np.float32]] = []
-    samples = 0
-    with open_audio(found.path, sample_rate=None, max_seconds=max_seconds) as stream:
-        for block in stream:
+    samples, is_short = 0, True
+    with closing(file.blocks()) as blocks:
+        for block in blocks:
             parts.append(block)
             samples += len(block)
-            if samples > _KEPT_S * stream.sample_rate:
+            is_short = samples <= _IN_MEMORY_S * file.sample_rate
+            if not is_short:
                 break
-        sample_rate, is_short = stream.sample_rate, samples <= _KEPT_S * stream.sample_rate
-        duration_s, warning = stream.duration_s, stream.warning
     if is_short:
         sound = np.concatenate(parts)
-        columns = columns_of(families_of(lambda: [sound], sample_rate, recipe, keeps=True))
+        features = track_features(lambda: [sound], file.sample_rate, recipe, in_memory=True)
     else:
-        parts.clear()
-        heard = _Heard(found.path, max_seconds)
-        columns = columns_of(families_of(heard.blocks, sample_rate, recipe, keeps=False))
-        duration_s, warning = heard.duration_s, heard.warning
-    found = replace(
-        found,
-        columns=columns,
-        warning=warning or "",
-        duration_s=duration_s,
-        sample_rate=sample_rate,
-    )
-    missing = np.isnan(columns)
-    if not missing.any():
-        return found
-    lacking = list(dict.fromkeys(COLUMNS[place][0] for place in np.flatnonzero(missing)))
+        features = track_features(file.blocks, file.sample_rate, recipe, in_memory=False)
+    parts.clear()
+    columns = feature_columns(features)
+    code = error = ""
+    missing = list(dict.fromkeys(COLUMNS[index][0] for index in np.flatnonzero(np.isnan(columns))))
+    if missing:
+        code = "low_rate"
+        error = (
+            f"{row.path!r} has a sample rate of {file.sample_rate} Hz, too low for "
+            f"{', '.join(missing)}."
+        )
     return replace(
-        found,
-        code="low_rate",
-        error=f"{found.path!r} has {sample_rate} samples per second, too few for "
-        f"{', '.join(lacking)}.",
+        row,
+        columns=columns,
+        code=code,
+        error=error,
+        warning=file.warning,
+        duration_s=file.duration_s,
+        sample_rate=file.sample_rate,
     )
 
 
-class _Heard:
-    """Reads a file as often as it is asked to, and remembers what the last reading told."""
+class _AudioFile:
+    """A file that is read from the start as often as necessary, with facts of the last reading."""
 
     def __init__(self, path: str, max_seconds: float) -> None:
         self._path, self._max_seconds = path, max_seconds
+        self.sample_rate = 0
         self.duration_s = 0.0
-        self.warning: str | None = None
+        self.warning = ""
 
-    def blocks(self) -> Iterator[NDArray[np.float32]]:
+    def blocks(self) -> Generator[NDArray[np.float32], None, None]:
         with open_audio(self._path, sample_rate=None, max_seconds=self._max_seconds) as stream:
+            self.sample_rate = stream.sample_rate
             yield from stream
-            self.duration_s, self.warning = stream.duration_s, stream.warning
+            self.duration_s, self.warning = stream.duration_s, stream.warning or ""
 
 
 def extract(
@@ -146,34 +119,121 @@ def extract(
     *,
     workers: int = 1,
     dask: str | None = None,
-    max_seconds: float = _LONGEST_S,
+    max_seconds: float = _MAX_S,
 ) -> Iterator[TrackFeatures]:
-    """The rows of many files, as they are done.
+    """Yield the rows of many files as they are done, in any order.
 
-    A worker that dies costs nothing but time: what it had in hand is done again, each file in a
-    process of its own. A file that kills that one too gets the reason ``worker_died``.
+    A worker that crashes costs only time: the files it was working on are tried again, each in a
+    process of its own. A file that crashes that one too gets the code ``worker_died``.
 
     Args:
-        paths: of sound files; each is done once.
+        paths: of sound files; each is processed once.
         recipe: a version of the recipe.
-        workers: processes on this machine; one does all in this process.
-        dask: address of the scheduler of a Dask cluster whose workers see the same files; they do
-            it then.
+        workers: processes on this machine; with 1 everything runs in this process.
+        dask: address of a Dask scheduler whose workers see the same files; they are used instead.
         max_seconds: as in :func:`extract_file`.
 
-    Yields:
-        A row for each path, in any order.
-
     Raises:
-        DeepMusicError: the cluster cannot be reached, or was lost.
+        DeepMusicError: the cluster cannot be reached, or the connection was lost.
     """
     function = partial(extract_file, recipe=recipe, max_seconds=max_seconds)
-    yield from map_files(function, paths, _died, workers=workers, dask=dask)
+    yield from map_files(function, paths, _after_crash, workers=workers, dask=dask)
 
 
-def _died(path: str) -> TrackFeatures:
-    return TrackFeatures(
-        path,
-        code="worker_died",
-        error=f"{path!r} twice ended the process that computed its features.",
-    )
+def _after_crash(path: str) -> TrackFeatures:
+    error = f"{path!r} crashed the process that computed its features, twice."
+    return TrackFeatures(path, code="worker_died", error=error)
+
+
+def extract_library(
+    entries: Iterable[str | NotAudio],
+    output: str | os.PathLike[str],
+    recipe: Recipe,
+    *,
+    workers: int = 1,
+    dask: str | None = None,
+    max_seconds: float = _MAX_S,
+) -> Iterator[TrackFeatures]:
+    """Write the feature table of many tracks, and yield its rows as they are done.
+
+    Rows of the table, if it exists, and of the store beside it (``OUTPUT.partial``) are reused if
+    the file has the same size and modification time; rows without values are tried again. Rows come
+    in any order; in the table they have that of the entries. The table is written, and the store
+    deleted, when the iterator is exhausted.
+
+    Args:
+        entries: paths, and what cannot be a track, as :func:`deepmusic.audio.find_audio` yields
+            them.
+        output: the table; CSV if its name ends in ``.csv``, else Parquet.
+        recipe: a version of the recipe.
+        workers, dask, max_seconds: as in :func:`extract`.
+
+    Yields:
+        One row per entry.
+
+    Raises:
+        DataError: the table or the store is of another recipe, or something else.
+        DeepMusicError: one of them cannot be written; the cluster cannot be reached.
+    """
+    output = Path(output)
+    entries = list(dict.fromkeys(entries))
+    finished = _rows_of_table(output, recipe)
+    settings = {"recipe": recipe.name, "version": recipe.version}
+    rows: dict[str, TrackFeatures] = {}
+    with Store(output.with_name(output.name + ".partial"), "features", settings) as store:
+        finished |= {key: _from_record(record) for key, record in store.items()}
+        for entry in entries:
+            row = _without_computing(entry, finished)
+            if row is not None:
+                rows[row.path] = row
+                yield row
+        paths = [entry for entry in entries if isinstance(entry, str) and entry not in rows]
+        for row in extract(paths, recipe, workers=workers, dask=dask, max_seconds=max_seconds):
+            store.put(escaped(row.path), _to_record(row))
+            rows[row.path] = row
+            yield row
+        order = [entry if isinstance(entry, str) else entry.path for entry in entries]
+        write_features(output, FeatureTable.from_rows([rows[path] for path in order], recipe))
+        store.remove()
+
+
+def _rows_of_table(output: Path, recipe: Recipe) -> dict[str, TrackFeatures]:
+    """The rows of a table by path; none if it does not exist, or cannot say its recipe (CSV)."""
+    if not output.exists():
+        return {}
+    table = read_features(output)
+    if not table.recipe and output.suffix.lower() == ".csv":
+        return {}
+    if (table.recipe, table.version) != (recipe.name, recipe.version):
+        raise DataError(
+            f"{str(output)!r} holds features of recipe {table.recipe!r}, version {table.version}, "
+            f"not of {recipe.name!r}, version {recipe.version}: name another output."
+        )
+    return {path: table.track(index) for index, path in enumerate(table.paths)}
+
+
+def _without_computing(
+    entry: str | NotAudio, finished: Mapping[str, TrackFeatures]
+) -> TrackFeatures | None:
+    """The row of an entry that is finished and has not changed since, or is not a sound file."""
+    if isinstance(entry, NotAudio):
+        return TrackFeatures(entry.path, code=entry.code, error=entry.error)
+    row = finished.get(escaped(entry))
+    if row is None or not row.is_done:
+        return None
+    try:
+        status = os.stat(entry)
+    except (OSError, ValueError):
+        return None
+    is_same = (status.st_size, status.st_mtime_ns) == (row.size, row.mtime_ns)
+    return replace(row, path=entry) if is_same else None
+
+
+def _to_record(row: TrackFeatures) -> dict[str, Any]:
+    """A row as JSON; :func:`_from_record` is the inverse."""
+    return {**asdict(row), "columns": base64.b64encode(row.columns.astype("<f4").tobytes()).decode()}
+
+
+def _from_record(record: dict[str, Any]) -> TrackFeatures:
+    columns = np.frombuffer(base64.b64decode(record["columns"]), "<f4").astype(np.float32)
+    return TrackFeatures(**{**record, "columns": columns})

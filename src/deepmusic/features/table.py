@@ -1,4 +1,4 @@
-"""Tables of features on disk: one row a track, as Parquet, CSV, or FMA's own ``features.csv``."""
+"""Tables of features on disk: one row per track, as Parquet, CSV, or FMA's own ``features.csv``."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import csv
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from deepmusic.errors import DataError
-from deepmusic.features.recipe import COLUMNS
+from deepmusic.errors import DataError, os_reason
+from deepmusic.features.recipe import COLUMNS, Recipe
 from deepmusic.files import write_atomically
 from deepmusic.version import __version__
 
 COLUMN_NAMES = tuple("/".join(column) for column in COLUMNS)
-"""How columns are called in a file, such as ``mfcc/mean/01``."""
+"""Names of the columns in a file, such as ``mfcc/mean/01``."""
 
-_MARK = b"deepmusic"
-_FACTS = {
+_METADATA_KEY = b"deepmusic"
+_FACT_TYPES = {
     "path": pa.string(),
     "code": pa.string(),
     "error": pa.string(),
@@ -34,10 +34,45 @@ _FACTS = {
     "size": pa.int64(),
     "mtime_ns": pa.int64(),
 }
-FACTS = tuple(_FACTS)
-"""What a table says of a track beside its features: where it is, why columns are missing (a code
-and one sentence; empty where all is well), what was wrong with the sound, seconds and samples a
-second, and the size and time of the file by which a change is noticed."""
+_FEATURE_TYPES = dict.fromkeys(COLUMN_NAMES, pa.float32())
+
+
+def _no_values() -> NDArray[np.float32]:
+    return np.full(len(COLUMNS), np.nan, np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class TrackFeatures:
+    """A row of a feature table.
+
+    Args:
+        path: of the file.
+        columns: ``(518,)`` float32, in the order of :data:`~deepmusic.features.COLUMNS`; NaN where
+            there is no value.
+        code: empty if all went well; ``low_rate`` if the sample rate is too low for some columns;
+            else why there are no values: a code of :func:`deepmusic.audio.open_audio`, ``memory``,
+            ``changed``, ``unexpected`` or ``worker_died``.
+        error: one sentence about the code.
+        warning: one sentence about sound that was lost; usually empty.
+        duration_s: length of the sound in seconds.
+        sample_rate: samples per second.
+        size, mtime_ns: of the file, by which a change is noticed; -1 where it cannot be read.
+    """
+
+    path: str
+    columns: NDArray[np.float32] = field(default_factory=_no_values)
+    code: str = ""
+    error: str = ""
+    warning: str = ""
+    duration_s: float = 0.0
+    sample_rate: int = 0
+    size: int = -1
+    mtime_ns: int = -1
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there are values; such a row is not computed again."""
+        return not np.isnan(self.columns).all()
 
 
 @dataclass(frozen=True)
@@ -45,153 +80,155 @@ class FeatureTable:
     """Features of tracks.
 
     Args:
-        facts: for each name of :data:`FACTS` that is known, a value a track; ``path`` always is.
+        facts: fields of :class:`TrackFeatures` other than ``columns``, one value per track each;
+            ``path`` is always there.
         columns: ``(tracks, 518)`` float32, in the order of
             :data:`~deepmusic.features.COLUMNS`; NaN where there is no value.
         recipe: name of the recipe, or empty where the file does not say.
         version: of the recipe; 0 where the file does not say.
-        extra: further columns of text, such as the genre, a value a track.
-        mode: of the recipe, ``"exact"`` or ``"fast"``.
+        extra: further columns of text, such as the genre, one value per track each.
     """
 
-    facts: dict[str, list[object]]
+    facts: dict[str, list[Any]]
     columns: NDArray[np.float32]
     recipe: str = ""
     version: int = 0
     extra: dict[str, list[str]] | None = None
-    mode: str = "exact"
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[TrackFeatures], recipe: Recipe) -> Self:
+        """A table of these rows, in their order."""
+        facts = {name: [getattr(row, name) for row in rows] for name in _FACT_TYPES}
+        for name in ("path", "error", "warning"):
+            facts[name] = [escaped(text) for text in facts[name]]
+        columns = np.array([row.columns for row in rows], np.float32).reshape(-1, len(COLUMNS))
+        return cls(facts, columns, recipe.name, recipe.version)
 
     @property
     def paths(self) -> list[str]:
-        """Which track each row is of: a path, or FMA's number."""
+        """The track of each row: a path, or FMA's number."""
         return [str(path) for path in self.facts["path"]]
 
     def __len__(self) -> int:
         return len(self.columns)
 
-    def rows(self, places: Sequence[int]) -> FeatureTable:
-        """The tracks at some places, in their order."""
-        facts = {name: [values[place] for place in places] for name, values in self.facts.items()}
-        extra = {n: [values[place] for place in places] for n, values in (self.extra or {}).items()}
-        return replace(self, facts=facts, columns=self.columns[list(places)], extra=extra)
+    def track(self, index: int) -> TrackFeatures:
+        """One row."""
+        facts = {name: values[index] for name, values in self.facts.items()}
+        return TrackFeatures(columns=self.columns[index], **facts)
+
+    def rows(self, indices: Sequence[int]) -> FeatureTable:
+        """A table of the rows at these indices, in their order."""
+        facts = {name: [values[i] for i in indices] for name, values in self.facts.items()}
+        extra = {name: [values[i] for i in indices] for name, values in (self.extra or {}).items()}
+        return replace(self, facts=facts, columns=self.columns[list(indices)], extra=extra)
+
+
+def escaped(text: str) -> str:
+    r"""Text as a table can hold it: a byte of a name that is not UTF-8 becomes ``\xff``."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def write_features(path: str | os.PathLike[str], table: FeatureTable) -> None:
-    """Write a table: as CSV if the name ends so, else as Parquet.
+    """Write a table atomically: as CSV if the name ends in ``.csv``, else as Parquet.
 
-    The file appears when all of it is written. Parquet holds the recipe's name, version and mode in
-    its metadata, under ``deepmusic``; missing values are null in both.
+    Parquet holds the name and version of the recipe in its metadata, under ``deepmusic``; missing
+    values are null in both.
 
     Raises:
         DeepMusicError: the file cannot be written.
     """
     arrays: dict[str, pa.Array] = {
         name: pa.array(table.facts[name], kind)
-        for name, kind in _FACTS.items()
+        for name, kind in _FACT_TYPES.items()
         if name in table.facts
     }
     arrays |= {name: pa.array(values, pa.string()) for name, values in (table.extra or {}).items()}
     for name, values in zip(COLUMN_NAMES, table.columns.T, strict=True):
         arrays[name] = pa.array(np.ascontiguousarray(values), pa.float32(), from_pandas=True)
-    mark = {
-        "recipe": table.recipe,
-        "version": table.version,
-        "mode": table.mode,
-        "deepmusic": __version__,
-    }
-    found = pa.table(arrays).replace_schema_metadata({_MARK: json.dumps(mark).encode()})
+    metadata = {"recipe": table.recipe, "version": table.version, "deepmusic": __version__}
+    arrow = pa.table(arrays).replace_schema_metadata({_METADATA_KEY: json.dumps(metadata).encode()})
     with write_atomically(path, "wb") as file:
         if Path(path).suffix.lower() == ".csv":
             import pyarrow.csv
 
-            pyarrow.csv.write_csv(found, file)
+            pyarrow.csv.write_csv(arrow, file)
         else:
-            pq.write_table(found, file, compression="zstd")
+            pq.write_table(arrow, file, compression="zstd")
 
 
 def read_features(path: str | os.PathLike[str]) -> FeatureTable:
-    """Read a table of ours, or FMA's published ``features.csv``.
+    """Read a table that :func:`write_features` wrote, or FMA's published ``features.csv``.
 
     Raises:
-        DataError: it is missing, or no table of these features.
+        DataError: it cannot be read, or is not a table of these features.
     """
-    shown = repr(os.fspath(path))
+    name = repr(os.fspath(path))
     try:
-        # opened here: Arrow takes a name such as "s3:x" for an address
+        # opened here: Arrow would take a name such as "s3:x" for an address
         with open(path, "rb") as file:
             start = file.read(8)
             file.seek(0)
             if start[:4] == b"PAR1":
                 return _from_arrow(pq.read_table(file))
-            return _published(file) if start == b"feature," else _from_csv(file)
-    except OSError as error:
-        if error.errno is None:  # of Arrow: what is in the file, not the file
-            raise _no_table(shown, error) from error
+            return _from_published(file) if start == b"feature," else _from_csv(file)
+    except (OSError, pa.ArrowException, csv.Error, ValueError, KeyError, TypeError) as error:
+        # Arrow raises an OSError without a number for what is in the file
+        if isinstance(error, OSError) and error.errno is not None:
+            raise DataError(f"{name} cannot be read: {os_reason(error)}.") from error
+        reason = " ".join(str(error).split())[:120]
         raise DataError(
-            f"{shown} cannot be read: {(error.strerror or str(error)).lower()}."
+            f"{name} is not a table of the 518 features ({reason}); give a file that 'features "
+            "extract' wrote, or FMA's features.csv."
         ) from error
-    except (pa.ArrowException, csv.Error, ValueError, KeyError, TypeError) as error:
-        raise _no_table(shown, error) from error
-
-
-def _no_table(shown: str, error: Exception) -> DataError:
-    said = " ".join(str(error).split())[:120]
-    return DataError(
-        f"{shown} is no table of the 518 features ({said}); give a file that 'features "
-        "extract' wrote, or FMA's features.csv."
-    )
 
 
 def _from_csv(file: BinaryIO) -> FeatureTable:
-    """A table of ours: what is not a number by its column's name is text, whatever it looks like.
+    """Read a CSV table of ours; every column that is not a feature or a known number is text.
 
-    Left to guess, Arrow takes a track called ``0012`` for 12, ``true`` for True, ``NA`` for none.
+    Left to guess, Arrow would read a track called ``0012`` as 12, ``true`` as True, ``NA`` as null.
     """
     import pyarrow.csv
 
     names = next(csv.reader([file.readline(1 << 20).decode("utf-8-sig")]), [])
     file.seek(0)
-    kinds = dict.fromkeys(names, pa.string()) | _FACTS | dict.fromkeys(COLUMN_NAMES, pa.float32())
-    convert = pyarrow.csv.ConvertOptions(column_types=kinds)
+    types = dict.fromkeys(names, pa.string()) | _FACT_TYPES | _FEATURE_TYPES
+    convert = pyarrow.csv.ConvertOptions(column_types=types)
     parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
     return _from_arrow(pyarrow.csv.read_csv(file, parse_options=parse, convert_options=convert))
 
 
-def _from_arrow(found: pa.Table) -> FeatureTable:
-    missing = [name for name in ("path", *COLUMN_NAMES) if name not in found.column_names]
-    if missing:
-        raise ValueError(f"it has no column {missing[0]!r}")
-    columns = np.empty((len(found), len(COLUMN_NAMES)), np.float32)
-    for place, name in enumerate(COLUMN_NAMES):
-        columns[:, place] = found[name].to_numpy()
-    known = set(COLUMN_NAMES)
-    facts: dict[str, list[object]] = {}
-    for name, kind in _FACTS.items():
-        if name in found.column_names:
-            values = found[name].to_pylist()
-            # CSV does not tell an empty text from none
-            facts[name] = [value or "" for value in values] if kind == pa.string() else values
-    extra = {
-        name: ["" if value is None else str(value) for value in found[name].to_pylist()]
-        for name in found.column_names
-        if name not in known and name not in facts
-    }
-    mark = json.loads((found.schema.metadata or {}).get(_MARK, b"{}"))
-    if not isinstance(mark, dict):
-        raise ValueError("its mark is damaged")
-    recipe, version = str(mark.get("recipe", "")), int(mark.get("version", 0))
-    mode = str(mark.get("mode", "exact"))
-    return FeatureTable(facts, columns, recipe, version, extra, mode)
-
-
-def _published(file: BinaryIO) -> FeatureTable:
-    """FMA's table: three lines of header (feature, statistic, number), one that names the index."""
+def _from_published(file: BinaryIO) -> FeatureTable:
+    """Read FMA's table, with three header lines (feature, statistic, number) and one index name."""
     import pyarrow.csv
 
     header = [file.readline().decode("utf-8").rstrip("\r\n").split(",")[1:] for _ in range(3)]
     file.seek(0)
-    names = ["/".join(levels) for levels in zip(*header, strict=True)]
-    options = pyarrow.csv.ReadOptions(skip_rows=4, column_names=["path", *names])
-    kinds = {"path": pa.string()} | dict.fromkeys(names, pa.float32())
-    convert = pyarrow.csv.ConvertOptions(column_types=kinds)
+    names = ["path", *("/".join(levels) for levels in zip(*header, strict=True))]
+    options = pyarrow.csv.ReadOptions(skip_rows=4, column_names=names)
+    types = dict.fromkeys(names, pa.float32()) | {"path": pa.string()}
+    convert = pyarrow.csv.ConvertOptions(column_types=types)
     return _from_arrow(pyarrow.csv.read_csv(file, options, convert_options=convert))
+
+
+def _from_arrow(arrow: pa.Table) -> FeatureTable:
+    missing = [name for name in ("path", *COLUMN_NAMES) if name not in arrow.column_names]
+    if missing:
+        raise ValueError(f"it has no column {missing[0]!r}")
+    columns = np.empty((len(arrow), len(COLUMN_NAMES)), np.float32)
+    for index, name in enumerate(COLUMN_NAMES):
+        columns[:, index] = arrow[name].to_numpy()
+    facts, extra = {}, {}
+    for name in [name for name in arrow.column_names if name not in _FEATURE_TYPES]:
+        values = arrow[name].to_pylist()
+        if name not in _FACT_TYPES:
+            extra[name] = ["" if value is None else str(value) for value in values]
+        elif _FACT_TYPES[name] == pa.string():  # CSV does not distinguish empty text from null
+            facts[name] = [value or "" for value in values]
+        else:
+            facts[name] = values
+    metadata = json.loads((arrow.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
+    if not isinstance(metadata, dict):
+        raise ValueError("its metadata are damaged")
+    recipe, version = str(metadata.get("recipe", "")), int(metadata.get("version", 0))
+    return FeatureTable(facts, columns, recipe, version, extra)
