@@ -1,9 +1,9 @@
-"""The 518 features beside librosa: how exact, how fast, in how much memory, on how many processes.
+"""The 518 features compared with librosa: accuracy, speed, memory, several processes.
 
     python benchmarks/features.py --data ../shared/data
     python benchmarks/features.py --sections timed
 
-Ratios are of medians of process time, in one thread, each clip by both in turn. The figures go to
+Ratios of medians of process time, in one thread, librosa and ours alternating. The figures go to
 ``docs/measured/features.json`` and into ``docs/features.md`` and ``docs/scale.md``.
 """
 
@@ -32,14 +32,13 @@ from numpy.typing import NDArray
 from deepmusic.audio import open_audio
 from deepmusic.features import (
     COLUMNS,
+    FEATURE_SIZES,
     RECIPES,
-    ROWS,
     extract,
     extract_file,
     feature_columns,
-    feature_rows,
+    frame_features,
     log_mel_spectrogram,
-    recipe_named,
 )
 from deepmusic.files import write_atomically
 from fma_features import describe as librosa_statistics, load_table, series_of
@@ -50,8 +49,7 @@ PAGES = (ROOT / "docs" / "features.md", ROOT / "docs" / "scale.md")
 FMA_TRACKS, FMA_FULL_S, FMA_FULL_GIB = 106_574, 278, 879
 A_CORE_HOUR = 0.04
 FMA = RECIPES["fma"]
-FAST = recipe_named("fma", is_fast=True)
-TOLERANCE, FAST_TOLERANCE = 1e-4, 1e-3
+TOLERANCE = 1e-4
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -67,7 +65,11 @@ def our_sound(path: Path) -> tuple[NDArray[np.float32], int]:
 
 def librosa_columns(sound: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
     rows = series_of(sound, sample_rate)
-    return np.concatenate([librosa_statistics(rows[feature]) for feature in ROWS])
+    return np.concatenate([librosa_statistics(rows[feature]) for feature in FEATURE_SIZES])
+
+
+def our_columns(sound: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
+    return feature_columns(frame_features(sound, sample_rate))
 
 
 def librosa_log_mel(sound: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -79,73 +81,62 @@ def timed(data: Path) -> dict[str, Any]:
     """Medians in ms over clips and rounds, and their ratios."""
     clips = sorted((data / "clips").rglob("*.mp3"))
     took: dict[str, list[float]] = {}
-    worst_mel = [0.0, 0.0]
-    for number in range(4):  # the first round warms up
+    worst_mel = 0.0
+    for number in range(4):  # the first round is a warm-up
         for clip in clips:
             sound, sample_rate = our_sound(clip)
             low = librosa.resample(sound, orig_sr=sample_rate, target_sr=22050)
             works = {
                 "librosa features": lambda s=sound, r=sample_rate: librosa_columns(s, r),
-                "our features": lambda s=sound, r=sample_rate: feature_columns(feature_rows(s, r)),
-                "fast features": lambda s=sound, r=sample_rate: feature_columns(
-                    feature_rows(s, r, FAST)
+                "our features": lambda s=sound, r=sample_rate: feature_columns(
+                    frame_features(s, r)
                 ),
                 "librosa decoding": lambda c=clip: librosa.load(c, sr=None),
                 "our decoding": lambda c=clip: our_sound(c),
                 "librosa file": lambda c=clip: librosa_columns(*librosa.load(c, sr=None)),
                 "our file": lambda c=clip: extract_file(c, FMA),
-                "fast file": lambda c=clip: extract_file(c, FAST),
                 "librosa log-mel": lambda s=low: librosa_log_mel(s),
                 "our log-mel": lambda s=low: log_mel_spectrogram(s),
-                "fast log-mel": lambda s=low: log_mel_spectrogram(s, is_fast=True),
             }
-            theirs = librosa_log_mel(low)
-            for place, is_fast in enumerate((False, True)):
-                ours = log_mel_spectrogram(low, is_fast=is_fast)
-                worst_mel[place] = max(worst_mel[place], float(np.abs(ours - theirs).max()))
+            error = np.abs(log_mel_spectrogram(low) - librosa_log_mel(low)).max()
+            worst_mel = max(worst_mel, float(error))
             for name, work in works.items():
                 spent = seconds(work)
                 if number:
                     took.setdefault(name, []).append(1000 * spent)
-    found: dict[str, Any] = {name: round(statistics.median(t), 1) for name, t in took.items()}
+    result: dict[str, Any] = {name: round(statistics.median(t), 1) for name, t in took.items()}
     for what in ("features", "decoding", "file", "log-mel"):
         ratios = [a / b for a, b in zip(took[f"librosa {what}"], took[f"our {what}"], strict=True)]
-        found[f"{what} ratio"] = round(statistics.median(ratios), 2)
-    for what in ("features", "file", "log-mel"):
-        ratios = [a / b for a, b in zip(took[f"librosa {what}"], took[f"fast {what}"], strict=True)]
-        found[f"fast {what} ratio"] = round(statistics.median(ratios), 2)
-    for mode, worst in zip(("", "fast "), worst_mel, strict=True):
-        found[f"{mode}log-mel error dB"] = float(f"{worst:.1e}")
-    return found
+        result[f"{what} ratio"] = round(statistics.median(ratios), 2)
+    result["log-mel error dB"] = float(f"{worst_mel:.1e}")
+    return result
 
 
 def exact(data: Path) -> dict[str, Any]:
     """Errors of all columns on all clips, by feature; the oracle's table must be there."""
     theirs = load_table(data / "emotify")
     paths = list(theirs)
-    found: dict[str, Any] = {"clips": len(paths)}
-    for mode, recipe, tolerance in (
-        ("features", FMA, TOLERANCE),
-        ("fast", FAST, FAST_TOLERANCE),
-    ):
-        rows = {
-            row.path: row.columns
-            for row in extract([str(data / "emotify" / path) for path in paths], recipe)
+    rows = {
+        row.path: row.columns
+        for row in extract([str(data / "emotify" / path) for path in paths], FMA)
+    }
+    ours = np.array([rows[str(data / "emotify" / path)] for path in paths], float)
+    reference = np.array([theirs[path] for path in paths], float)
+    scale = np.maximum(np.abs(reference), reference.std(axis=0))
+    error = np.abs(ours - reference) / np.maximum(scale, 1e-30)
+    by_feature = {}
+    for feature in FEATURE_SIZES:
+        columns = error[:, [index for index, c in enumerate(COLUMNS) if c[0] == feature]]
+        by_feature[feature] = {
+            "max": float(f"{columns.max():.1e}"),
+            "p99": float(f"{np.quantile(columns, 0.99):.1e}"),
+            "clips beyond": int((columns.max(axis=1) > TOLERANCE).sum()),
         }
-        ours = np.array([rows[str(data / "emotify" / path)] for path in paths], float)
-        reference = np.array([theirs[path] for path in paths], float)
-        scale = np.maximum(np.abs(reference), reference.std(axis=0))
-        error = np.abs(ours - reference) / np.maximum(scale, 1e-30)
-        found[mode] = {}
-        for feature in ROWS:
-            worst = error[:, [place for place, c in enumerate(COLUMNS) if c[0] == feature]]
-            found[mode][feature] = {
-                "max": float(f"{worst.max():.1e}"),
-                "p99": float(f"{np.quantile(worst, 0.99):.1e}"),
-                "clips beyond": int((worst.max(axis=1) > tolerance).sum()),
-            }
-        found[f"{mode} max"] = float(f"{error.max():.1e}")
-    return found
+    return {
+        "clips": len(paths),
+        "features": by_feature,
+        "features max": float(f"{error.max():.1e}"),
+    }
 
 
 def parallel(data: Path) -> dict[str, Any]:
@@ -187,7 +178,7 @@ print(int(peak) / 1024, time.perf_counter() - began, time.process_time(), row.du
 
 
 def child(path: Path, **environment: str) -> dict[str, float]:
-    """Peak memory and seconds of a process of its own that does one file."""
+    """Peak memory and seconds of a new process that computes one file."""
     done = subprocess.run(
         [sys.executable, "-c", PEAK, path],
         capture_output=True,
@@ -205,12 +196,12 @@ def child(path: Path, **environment: str) -> dict[str, float]:
 
 
 def memory(data: Path) -> dict[str, Any]:
-    """Of a clip, and of three hours that are made of clips here."""
+    """Peak memory for a clip, a track, and three hours of repeated clips."""
     import soundfile
 
     clips = sorted((data / "clips").rglob("*.mp3"))
     sounds = [soundfile.read(clip, dtype="int16")[0] for clip in clips]
-    found = {"a clip of 30 s": child(clips[0])}
+    result = {"a clip of 30 s": child(clips[0])}
     with tempfile.TemporaryDirectory() as folder:
         for name, length, ending in (
             ("a track of FMA", FMA_FULL_S, "mp3"),
@@ -223,29 +214,19 @@ def memory(data: Path) -> dict[str, Any]:
                     for sound in sounds:
                         file.write(sound[:left])
                         left = max(0, left - len(sound))
-            found[name] = child(path)
-    return found
-
-
-def errors_table(found: dict[str, Any], features: list[str], tolerance: float) -> str:
-    lines = [
-        f"| feature | largest | 99 % of values below | clips beyond {tolerance:.0e} |",
-        "| --- | --- | --- | --- |",
-    ]
-    for name in features:
-        row = found[name]
-        errors = [f"{row[key]:.0e}" if row[key] else "0" for key in ("max", "p99")]
-        lines.append(f"| {name} | {' | '.join(errors)} | {row['clips beyond']} |")
-    return "\n".join(lines) + "\n"
+            result[name] = child(path)
+    return result
 
 
 def exactness_table(measured: dict[str, Any]) -> str:
-    return errors_table(measured["exact"]["features"], list(ROWS), TOLERANCE)
-
-
-def fast_table(measured: dict[str, Any]) -> str:
-    features = [name for name in ROWS if name in ("chroma_cqt", "chroma_cens", "tonnetz")]
-    return errors_table(measured["exact"]["fast"], features, FAST_TOLERANCE)
+    lines = [
+        f"| feature | largest | 99 % of values below | clips beyond {TOLERANCE:.0e} |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, row in measured["exact"]["features"].items():
+        errors = [f"{row[key]:.0e}" if row[key] else "0" for key in ("max", "p99")]
+        lines.append(f"| {name} | {' | '.join(errors)} | {row['clips beyond']} |")
+    return "\n".join(lines) + "\n"
 
 
 def speed_table(measured: dict[str, Any]) -> str:
@@ -257,23 +238,19 @@ def speed_table(measured: dict[str, Any]) -> str:
         "log-mel": "log-mel alone (22,050 Hz)",
     }
     lines = [
-        "| | librosa, ms | exact, ms | times faster | fast, ms | times faster |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| | librosa, ms | ours, ms | times faster |",
+        "| --- | --- | --- | --- |",
     ]
-    for key, said in names.items():
+    for key, name in names.items():
         ours, theirs = timing[f"our {key}"], timing[f"librosa {key}"]
-        line = f"| {said} | {theirs:.1f} | {ours:.1f} | {timing[f'{key} ratio']:.1f} |"
-        if f"fast {key}" in timing:
-            line += f" {timing[f'fast {key}']:.1f} | {timing[f'fast {key} ratio']:.1f} |"
-        lines.append(line if line.count("|") == 7 else f"{line} | |")
+        lines.append(f"| {name} | {theirs:.1f} | {ours:.1f} | {timing[f'{key} ratio']:.1f} |")
     both = measured["parallel"]["ratio"]
     first, later = (measured["start"][n]["wall s"] for n in ("first after installing", "later"))
     return (
         "\n".join(lines)
-        + f"\n\nLog-mel differs from librosa's by at most {timing['log-mel error dB']:.0e} dB, the "
-        f"fast one by {timing['fast log-mel error dB']:.0e} dB. A process that starts has its "
-        f"first row after {later:.1f} s, the very first after installing after {first:.1f} s. "
-        f"Two processes do {both:.2f} times what one does.\n"
+        + f"\n\nLog-mel differs from librosa's by at most {timing['log-mel error dB']:.0e} dB. A "
+        f"new process has its first row after {later:.1f} s, the first after installation after "
+        f"{first:.1f} s. Two processes do {both:.2f} times as much as one.\n"
     )
 
 
@@ -298,7 +275,7 @@ def scale_table(measured: dict[str, Any]) -> str:
         "\n".join(lines)
         + f"\n\nA clip takes {1000 * clip_s:.0f} ms, a track of {FMA_FULL_S} s (FMA's mean; an mp3 "
         f"made of clips) {track_s:.2f} s. The table has about {table_mb:.0f} MB, packed and "
-        f"in memory; the journal while it grows {FMA_TRACKS * 3.1e-3:.0f} MB. Peak memory of a "
+        f"in memory; the store while it grows {FMA_TRACKS * 3.1e-3:.0f} MB. Peak memory of a "
         f"worker: {memory['a clip of 30 s']['peak MB']} MB for a clip, "
         f"{memory['a track of FMA']['peak MB']} MB for such a track, "
         f"{memory['three hours']['peak MB']} MB for three hours.\n"
@@ -307,20 +284,19 @@ def scale_table(measured: dict[str, Any]) -> str:
 
 TABLES = {
     "exactness": exactness_table,
-    "fast errors": fast_table,
     "speed": speed_table,
     "scale": scale_table,
 }
 
 
 def write_pages(measured: dict[str, Any]) -> None:
-    """Put the tables between their marks."""
+    """Insert the tables into the pages."""
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for name, table in TABLES.items():
             start, end = f"<!-- {name} by benchmarks/features.py -->", f"<!-- end of {name} -->"
-            before, found, rest = text.partition(start)
-            if found:
+            before, marker, rest = text.partition(start)
+            if marker:
                 after = rest.partition(end)[2]
                 text = f"{before}{start}\n{table(measured)}{end}{after}"
         with write_atomically(page) as file:
@@ -328,7 +304,7 @@ def write_pages(measured: dict[str, Any]) -> None:
 
 
 def start(data: Path) -> dict[str, Any]:
-    """The first file of a process, with nothing compiled yet and with all of it on disk."""
+    """The first file of a process, before and after the code is compiled."""
     clip = sorted((data / "clips").rglob("*.mp3"))[0]
     with tempfile.TemporaryDirectory() as folder:
         first = child(clip, NUMBA_CACHE_DIR=folder)

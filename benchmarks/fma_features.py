@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from deepmusic.errors import DataError
-from deepmusic.features import COLUMNS as RECIPE_COLUMNS, ROWS, STATISTICS
+from deepmusic.features import COLUMNS as RECIPE_COLUMNS, FEATURE_SIZES, STATISTICS
 from deepmusic.files import write_atomically
 
 CACHE = Path(__file__).resolve().parents[1] / ".cache"
@@ -84,7 +84,7 @@ def describe(rows: NDArray[np.floating]) -> NDArray[np.float32]:
 def fma_columns(path: Path) -> NDArray[np.float32]:
     """The 518 columns of one track, in the order of ``COLUMNS``."""
     found = series_of(*librosa.load(path, sr=None, mono=True))
-    return np.concatenate([describe(found[feature]) for feature in ROWS])
+    return np.concatenate([describe(found[feature]) for feature in FEATURE_SIZES])
 
 
 def table_path(data: Path) -> Path:

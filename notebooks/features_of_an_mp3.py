@@ -25,8 +25,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from deepmusic.features import COLUMNS, ROWS, extract_file, feature_rows, recipe_named
-from deepmusic.features.showing import draw_portrait, portray, read_excerpt
+from deepmusic.features import COLUMNS, FEATURE_SIZES, extract_file, frame_features, recipe_named
+from deepmusic.features.plot import analyze, draw_analysis, read_excerpt
 
 # %% [markdown]
 # ## A piece of sound
@@ -64,7 +64,7 @@ if not SONG.exists():
 
 # %%
 excerpt = read_excerpt(SONG, seconds=8.0)
-rows = feature_rows(excerpt.samples, excerpt.sample_rate)
+rows = frame_features(excerpt.samples, excerpt.sample_rate)
 for family in ("chroma_cqt", "mfcc", "spectral_centroid", "zcr"):
     series = np.asarray(rows[family])
     print(f"{family:18} {series.shape[0]:3} rows of {series.shape[1]} frames")
@@ -88,7 +88,7 @@ print("The first second holds most of", ", ".join(loudest))
 # %%
 features = extract_file(SONG, recipe_named("fma"))
 print(f"{features.path}: {features.duration_s:.1f} s at {features.sample_rate} Hz")
-print(f"{sum(ROWS.values())} rows x 7 statistics = {len(features.columns)} columns")
+print(f"{sum(FEATURE_SIZES.values())} rows x 7 statistics = {len(features.columns)} columns")
 for name in (("zcr", "mean", "01"), ("mfcc", "mean", "01"), ("spectral_centroid", "median", "01")):
     print(f"{'/'.join(name):28} {features.columns[COLUMNS.index(name)]:10.3f}")
 
@@ -101,5 +101,5 @@ for name in (("zcr", "mean", "01"), ("mfcc", "mean", "01"), ("spectral_centroid"
 # ## The picture
 
 # %%
-draw_portrait(portray(excerpt), "features.png", title="What is heard")
+draw_analysis(analyze(excerpt), "features.png", title="What is heard")
 print("drawn: features.png")

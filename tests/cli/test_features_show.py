@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 from training_runs import Call
 
 from deepmusic.cli import deepmusic
-from deepmusic.features import feature_columns, feature_rows
-from deepmusic.features.recipe import COLUMNS, ROWS
+from deepmusic.features import feature_columns, frame_features
+from deepmusic.features.recipe import COLUMNS, FEATURE_SIZES
 from deepmusic.features.statistics import STATISTICS
 
 RATE = 22050
@@ -59,12 +59,10 @@ def test_text_and_picture(song: Path, folder: Path) -> None:
     assert (folder / "my song-features.png").read_bytes().startswith(b"\x89PNG")
     lines = result.stdout.splitlines()
     assert lines[0] == str(song)
-    assert lines[1].startswith(
-        "4 s; 22,050 samples per second; about 117 beats a minute; recipe fma"
-    )
+    assert lines[1].startswith("4 s; 22,050 Hz; about 117 beats per minute; recipe fma")
     blocks = result.stdout.split("\n\n")[1:]
-    assert [block.split()[0] for block in blocks] == list(ROWS)
-    for block, rows in zip(blocks, ROWS.values(), strict=True):
+    assert [block.split()[0] for block in blocks] == list(FEATURE_SIZES)
+    for block, rows in zip(blocks, FEATURE_SIZES.values(), strict=True):
         head, *body = block.splitlines()
         assert head.split()[-7:] == list(STATISTICS)
         assert len(body) == rows
@@ -77,10 +75,10 @@ def test_text_and_picture(song: Path, folder: Path) -> None:
 
 
 def test_json_holds_every_value(song: Path) -> None:
-    told = json.loads(invoke(song, "--format", "json", "--recipe", "fma-corrected").stdout)
-    values = told.pop("values")
-    assert told.pop("tempo_bpm") == pytest.approx(117.45, abs=0.01)
-    assert told == {
+    record = json.loads(invoke(song, "--format", "json", "--recipe", "fma-corrected").stdout)
+    values = record.pop("values")
+    assert record.pop("tempo_bpm") == pytest.approx(117.45, abs=0.01)
+    assert record == {
         "path": str(song),
         "recipe": "fma-corrected",
         "version": 1,
@@ -91,7 +89,7 @@ def test_json_holds_every_value(song: Path) -> None:
     }
     assert list(values) == NAMES
     sound, _ = soundfile.read(song, dtype="float32")
-    expected = feature_columns(feature_rows(sound, RATE, "fma-corrected"))
+    expected = feature_columns(frame_features(sound, RATE, "fma-corrected"))
     np.testing.assert_array_equal(np.float32(list(values.values())), expected)
 
 
@@ -101,7 +99,7 @@ def test_csv_and_a_part(song: Path) -> None:
     assert rows[0] == ["name", "value"]
     assert [name for name, _ in rows[1:]] == NAMES
     sound, _ = soundfile.read(song, dtype="float32")
-    expected = feature_columns(feature_rows(sound[RATE : 3 * RATE], RATE))
+    expected = feature_columns(frame_features(sound[RATE : 3 * RATE], RATE))
     np.testing.assert_array_equal(np.float32([value for _, value in rows[1:]]), expected)
 
 
@@ -119,16 +117,16 @@ def test_a_low_rate_has_missing_values(tmp_path: Path) -> None:
     assert "true frequencies are 0.363 times" in text
 
 
-def test_long_tracks_are_shown_in_part(song: Path) -> None:
+def test_long_tracks_are_cut(song: Path) -> None:
     result = invoke(song, "--max-minutes", "0.05")
     assert result.exit_code == 0
     assert result.stdout.splitlines()[1].startswith("the first 3 s; ")
-    assert result.stderr.startswith("Only the first 3 s is shown; --max-minutes M shows more.\n")
+    assert result.stderr.startswith("Only the first 3 s is analyzed; --max-minutes M takes more.\n")
     later = invoke(song, "--max-minutes", "0.05", "--from", "0.5")
-    assert later.stderr.startswith("Only 3 s from 0.5 s on is shown;")
+    assert later.stderr.startswith("Only 3 s from 0.5 s on is analyzed;")
 
 
-def test_a_picture_of_ones_own_name_replaces_the_old(song: Path, folder: Path) -> None:
+def test_an_existing_picture_is_replaced(song: Path, folder: Path) -> None:
     (folder / "p.PNG").write_bytes(b"old")
     assert invoke(song, "-o", "p.PNG").exit_code == 0
     assert (folder / "p.PNG").read_bytes().startswith(b"\x89PNG")
@@ -170,26 +168,26 @@ def test_the_track_itself_is_not_overwritten(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_bad_files_get_one_sentence(call: Call, tmp_path: Path, song: Path, folder: Path) -> None:
+def test_bad_files_are_one_sentence(call: Call, tmp_path: Path, song: Path, folder: Path) -> None:
     (tmp_path / "text.mp3").write_text("no sound")
     (tmp_path / "empty.wav").touch()
-    for arguments, said in (
+    for arguments, message in (
         ([tmp_path / "none.mp3"], "does not exist"),
         ([tmp_path], "is a folder"),
-        ([tmp_path / "text.mp3"], "is no sound file"),
+        ([tmp_path / "text.mp3"], "is not a sound file"),
         ([tmp_path / "empty.wav"], "is empty"),
-        ([song, "--from", "60"], "ends before 60 s: only 4.0 s"),
+        ([song, "--from", "60"], "ends before 60 s: it has only 4.0 s"),
         ([song, "-o", "none/picture.png"], "its folder does not exist"),
     ):
         done = call("features", "show", *arguments)
         assert (done.status, done.output) == (1, "")
-        assert said in done.error
+        assert message in done.error
         assert done.error.startswith("deepmusic: ")
         assert len(done.error.splitlines()) == 1
         assert not os.listdir(folder)
 
 
-def test_sound_that_was_lost_is_told(song: Path, tmp_path: Path) -> None:
+def test_lost_sound_is_reported(song: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "music" / "cut.wav"
     damaged.write_bytes(song.read_bytes()[:-100_001])
     result = invoke(damaged, "--format", "json")
@@ -215,18 +213,18 @@ def test_odd_names(tmp_path: Path, folder: Path) -> None:
 
 def test_a_real_clip(shared_data: Path, folder: Path) -> None:
     result = invoke(shared_data / "emotify" / "pop" / "88.mp3", "--format", "json")
-    told = json.loads(result.stdout)
+    record = json.loads(result.stdout)
     assert (result.exit_code, result.stdout.count("null")) == (0, 1)  # of the warning
-    assert (told["sample_rate"], told["duration_s"]) == (44100, pytest.approx(30, abs=0.1))
-    assert None not in told["values"].values()
+    assert (record["sample_rate"], record["duration_s"]) == (44100, pytest.approx(30, abs=0.1))
+    assert None not in record["values"].values()
     assert os.listdir(folder) == ["88-features.png"]
 
 
-def test_json_says_null_where_there_is_no_number(tmp_path: Path) -> None:
+def test_json_has_null_for_missing_values(tmp_path: Path) -> None:
     path = tmp_path / "music" / "low.wav"
     write(path, 0.1, sample_rate=8000)
-    told = json.loads(invoke(path, "--format", "json").stdout)
-    assert told["tempo_bpm"] is None
-    assert told["values"]["chroma_cqt/mean/01"] is None
-    # A at 440 Hz, taken for 22,050 samples per second: 1,213 Hz, a D sharp
-    assert told["values"]["chroma_stft/max/04"] == 1
+    record = json.loads(invoke(path, "--format", "json").stdout)
+    assert record["tempo_bpm"] is None
+    assert record["values"]["chroma_cqt/mean/01"] is None
+    # A at 440 Hz, at an assumed rate of 22,050 Hz: 1,213 Hz, a D sharp
+    assert record["values"]["chroma_stft/max/04"] == 1

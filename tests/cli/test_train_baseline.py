@@ -15,7 +15,7 @@ from deepmusic import load
 from deepmusic.cli import deepmusic
 from deepmusic.datasets import make_folds, read_splits, scan_folder, write_splits
 from deepmusic.errors import CheckpointError
-from deepmusic.features import TrackFeatures, library, read_features, write_features
+from deepmusic.features import TrackFeatures, extraction, read_features, write_features
 from deepmusic.studies.table_classifier import TableClassifier
 
 MODULE = """
@@ -173,7 +173,7 @@ def test_what_a_table_model_cannot_do_is_refused(
     ("key", "value", "said"),
     [
         ("scikit-learn", "0.1.2", "was trained with scikit-learn 0.1.2"),
-        ("recipe", {"name": "fma", "version": 9, "mode": "exact"}, "version 9; this DeepMusic has"),
+        ("recipe", {"name": "fma", "version": 9}, "version 9; this DeepMusic has"),
         ("recipe", None, "does not say of which recipe"),
         ("sha256", "0", "is damaged"),
     ],
@@ -336,7 +336,7 @@ def test_stopped_it_goes_on_where_it_was(
     music = write_folder(tmp_path / "music", artists=3, seconds=2.0)
     command = ["train", "baseline", "--data", music, "--out", tmp_path / "run", "--test", "0.3"]
     heard: list[str] = []
-    real = library.extract
+    real = extraction.extract
 
     def counted(paths: list[str], *options: object, **named: object) -> object:
         for row in real(paths, *options, **named):  # type: ignore[arg-type]
@@ -346,7 +346,7 @@ def test_stopped_it_goes_on_where_it_was(
             if len(heard) == 5:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(library, "extract", counted)
+    monkeypatch.setattr(extraction, "extract", counted)
     done = call(*command)
     assert done.status == 130
     assert "give the same command again" in done.error

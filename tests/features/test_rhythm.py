@@ -1,4 +1,4 @@
-"""Onsets, tempograms and tempos beside librosa's."""
+"""Onset strength, tempograms and tempos, compared with librosa."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from deepmusic.audio import LogMelConfig, load, log_mel
 from deepmusic.errors import ShapeError
 from deepmusic.features.rhythm import (
-    HIGHEST_BPM,
+    MAX_BPM,
     likeliest_bpm,
     onset_strength,
     tempo,
@@ -31,8 +31,8 @@ def beats(bpm: float, *, sample_rate: int, seconds: float = 12.0) -> NDArray[np.
         -np.arange(sample_rate // 10) / (0.02 * sample_rate)
     )
     for start in np.arange(0.2, seconds - 0.2, 60 / bpm):
-        place = round(start * sample_rate)
-        sound[place : place + len(burst)] += 0.3 * burst
+        index = round(start * sample_rate)
+        sound[index : index + len(burst)] += 0.3 * burst
     return sound.astype(np.float32)
 
 
@@ -40,56 +40,56 @@ def onsets_of(sound: NDArray[np.float32], sample_rate: int) -> NDArray[np.floati
     return onset_strength(log_mel(sound, LogMelConfig(sample_rate=sample_rate)))
 
 
-def check_beside_librosa(sound: NDArray[np.float32], sample_rate: int) -> None:
+def assert_equals_librosa(sound: NDArray[np.float32], sample_rate: int) -> None:
     onsets = onsets_of(sound, sample_rate)
     expected = librosa.onset.onset_strength(y=sound, sr=sample_rate)
     assert onsets.shape == expected.shape
     np.testing.assert_allclose(onsets, expected, atol=1e-4)  # dB
-    repeats = librosa.feature.tempogram(y=sound, sr=sample_rate)
-    np.testing.assert_allclose(tempogram(onsets), repeats, atol=1e-5)
+    expected_tempogram = librosa.feature.tempogram(y=sound, sr=sample_rate)
+    np.testing.assert_allclose(tempogram(onsets), expected_tempogram, atol=1e-5)
     assert tempo(onsets, sample_rate) == librosa.feature.tempo(y=sound, sr=sample_rate)[0]
 
 
 @pytest.mark.parametrize(
     ("bpm", "sample_rate"), [(90, 22050), (128, 44100), (150, 8000), (60, 22050)]
 )
-def test_beats_beside_librosa(bpm: float, sample_rate: int) -> None:
+def test_beats_equal_those_of_librosa(bpm: float, sample_rate: int) -> None:
     sound = beats(bpm, sample_rate=sample_rate)
-    check_beside_librosa(sound, sample_rate)
-    # lags are whole frames: at 150 beats and 8 kHz one more or less is 24 beats
+    assert_equals_librosa(sound, sample_rate)
+    # lags are whole frames: at 150 BPM and 8 kHz, one frame is 24 BPM
     frames = 60 / bpm * sample_rate / 512
-    found = tempo(onsets_of(sound, sample_rate), sample_rate)
-    assert min(abs(60 / found * sample_rate / 512 * k - frames) for k in (0.5, 1, 2)) <= 1
+    result = tempo(onsets_of(sound, sample_rate), sample_rate)
+    assert min(abs(60 / result * sample_rate / 512 * k - frames) for k in (0.5, 1, 2)) <= 1
 
 
-def test_a_real_clip_beside_librosa(shared_data: Path) -> None:
-    heard = load(shared_data / "emotify" / "electronic" / "1.mp3", sample_rate=22050, seconds=15)
-    check_beside_librosa(heard.samples, heard.sample_rate)
+def test_a_real_clip_equals_librosa(shared_data: Path) -> None:
+    audio = load(shared_data / "emotify" / "electronic" / "1.mp3", sample_rate=22050, seconds=15)
+    assert_equals_librosa(audio.samples, audio.sample_rate)
 
 
 @pytest.mark.parametrize("window", [384, 383, 50, 2])
 @pytest.mark.parametrize("frames", [1, 2, 40, 700])
-def test_tempogram_of_any_length_is_librosas(frames: int, window: int) -> None:
+def test_tempogram_of_any_length_equals_librosa(frames: int, window: int) -> None:
     onsets = np.random.default_rng(frames).random(frames)
     expected = librosa.feature.tempogram(onset_envelope=onsets, win_length=window)
-    found = tempogram(onsets, window_frames=window)
-    assert found.shape == (window, frames)
-    np.testing.assert_allclose(found, expected, atol=1e-12)
+    result = tempogram(onsets, window_frames=window)
+    assert result.shape == (window, frames)
+    np.testing.assert_allclose(result, expected, atol=1e-12)
 
 
 def test_tempogram_is_the_autocorrelation_of_windows() -> None:
     onsets = np.random.default_rng(1).random(60)
     window = 20
-    found = tempogram(onsets, window_frames=window)
-    fade = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
+    result = tempogram(onsets, window_frames=window)
+    taper = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
     for frame in (10, 30, 49):
-        part = onsets[frame - 10 : frame + 10] * fade
+        part = onsets[frame - 10 : frame + 10] * taper
         products = [float(part[: window - lag] @ part[lag:]) for lag in range(window)]
-        np.testing.assert_allclose(found[:, frame], np.array(products) / products[0], atol=1e-12)
+        np.testing.assert_allclose(result[:, frame], np.array(products) / products[0], atol=1e-12)
 
 
 @pytest.mark.parametrize("size", [1, 7, 256, 1000])
-def test_blocks_are_the_whole(size: int) -> None:
+def test_blocks_equal_the_whole(size: int) -> None:
     onsets = np.random.default_rng(2).random(300)
     blocks = list(tempogram_blocks(onsets, window_frames=64, block_frames=size))
     assert max(block.shape[1] for block in blocks) <= size
@@ -112,25 +112,25 @@ def test_silence_has_no_tempo() -> None:
     assert math.isnan(tempo(onsets, 22050))
 
 
-def test_what_is_fainter_by_80_db_counts_as_silence() -> None:
+def test_80_db_below_the_maximum_counts_as_silence() -> None:
     mel_db = np.full((128, 6), -100.0, np.float32)
     mel_db[:, 1] = -95
     mel_db[:, 3] = 0
-    # a rise is told two frames later
+    # an increase is assigned to two frames later
     np.testing.assert_array_equal(onset_strength(mel_db), [0, 0, 0, 0, 0, 80])
 
 
-def test_no_tempo_is_too_fast() -> None:
+def test_tempos_are_below_the_maximum() -> None:
     every_frame = np.ones(tempo_window(22050))
     assert tempo_window(22050) == 344
-    assert 60 < likeliest_bpm(every_frame, 22050) < HIGHEST_BPM
+    assert 60 < likeliest_bpm(every_frame, 22050) < MAX_BPM
     fast = np.zeros(344)
-    fast[[0, 2]] = 1  # 1,292 beats a minute
-    assert likeliest_bpm(fast, 22050) < HIGHEST_BPM
+    fast[[0, 2]] = 1  # 1,292 BPM
+    assert likeliest_bpm(fast, 22050) < MAX_BPM
 
 
 def test_wrong_shapes_are_refused() -> None:
-    with pytest.raises(ShapeError, match=r"\(mels, frames\).*\(5,\)"):
+    with pytest.raises(ShapeError, match=r"\(n_mels, frames\).*\(5,\)"):
         onset_strength(np.zeros(5))
     with pytest.raises(ShapeError, match=r"\(128, 0\)"):
         onset_strength(np.zeros((128, 0)))

@@ -1,4 +1,4 @@
-"""Tables on disk: what is written comes back, FMA's own is read, and anything else is refused."""
+"""Tables on disk: written and read back, FMA's own, and files that are not tables."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def published(path: Path, columns: Columns, end: str = "\n") -> Path:
     ]
     lines.append("track_id" + "," * len(COLUMNS))
     for row, values in enumerate(columns):
-        told = ("" if np.isnan(value) else f"{value:.10e}" for value in values)
-        lines.append(",".join([str(row + 2), *told]))
+        cells = ("" if np.isnan(value) else f"{value:.10e}" for value in values)
+        lines.append(",".join([str(row + 2), *cells]))
     path.write_bytes((end.join(lines) + end).encode())
     return path
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
-def test_what_is_written_comes_back(tmp_path: Path, suffix: str) -> None:
+def test_tables_are_read_back(tmp_path: Path, suffix: str) -> None:
     table, path = full(), tmp_path / f"features.{suffix}"
     write_features(path, table)
     back = read_features(path)
@@ -61,12 +61,12 @@ def test_what_is_written_comes_back(tmp_path: Path, suffix: str) -> None:
     assert back.paths == table.paths
     assert back.facts == table.facts
     assert back.extra == table.extra
-    told = (table.recipe, table.version) if suffix == "parquet" else ("", 0)
-    assert (back.recipe, back.version) == told
+    expected = (table.recipe, table.version) if suffix == "parquet" else ("", 0)
+    assert (back.recipe, back.version) == expected
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
-def test_no_tracks_are_a_table_too(tmp_path: Path, suffix: str) -> None:
+def test_an_empty_table(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"none.{suffix}"
     write_features(path, FeatureTable({"path": []}, made(0)))
     assert len(read_features(path)) == 0
@@ -90,7 +90,7 @@ def test_columns_are_found_by_name(tmp_path: Path) -> None:
     assert np.array_equal(back.columns, full().columns, equal_nan=True)
 
 
-def test_rows_are_taken_in_any_order() -> None:
+def test_rows_in_any_order() -> None:
     table = full().rows([2, 0])
     assert table.paths == ["2.mp3", "a/b.mp3"]
     assert table.extra == {"genre": ["", "rock"]}
@@ -110,14 +110,14 @@ def test_rows_are_taken_in_any_order() -> None:
         ("path," + ",".join(COLUMN_NAMES) + "\nx" + ",y" * 518 + "\n").encode(),
     ],
 )
-def test_what_is_no_table_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad"
     path.write_bytes(content)
-    with pytest.raises(DataError, match="is no table of the 518 features"):
+    with pytest.raises(DataError, match="is not a table of the 518 features"):
         read_features(path)
 
 
-def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
+def test_unreadable_files_are_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read: no such file"):
         read_features(tmp_path / "none")
     with pytest.raises(DataError, match="cannot be read: is a directory"):
@@ -131,7 +131,7 @@ def test_a_file_that_was_cut_off_is_refused(tmp_path: Path) -> None:
     text = published(tmp_path / "a.csv", made()).read_bytes()
     (tmp_path / "a.csv").write_bytes(text[:-2000])
     for name in ("a.parquet", "a.csv"):
-        with pytest.raises(DataError, match="is no table"):
+        with pytest.raises(DataError, match="is not a table"):
             read_features(tmp_path / name)
 
 
@@ -147,17 +147,17 @@ def test_names_and_genres_in_csv_stay_text(tmp_path: Path, names: list[str]) -> 
     write_features(tmp_path / "b.parquet", back)
 
 
-def test_a_name_like_an_address_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_like_an_url_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("s3:a.parquet", "file:b.csv"):
         write_features(name, full())
         assert read_features(name).paths == full().paths
 
 
-@pytest.mark.parametrize("mark", [b"[]", b"{", b'{"version": "new"}'])
-def test_a_damaged_mark_is_refused(tmp_path: Path, mark: bytes) -> None:
+@pytest.mark.parametrize("metadata", [b"[]", b"{", b'{"version": "new"}'])
+def test_damaged_metadata_are_refused(tmp_path: Path, metadata: bytes) -> None:
     path = tmp_path / "a.parquet"
     write_features(path, full())
-    pq.write_table(pq.read_table(path).replace_schema_metadata({b"deepmusic": mark}), path)
-    with pytest.raises(DataError, match="is no table"):
+    pq.write_table(pq.read_table(path).replace_schema_metadata({b"deepmusic": metadata}), path)
+    with pytest.raises(DataError, match="is not a table"):
         read_features(path)

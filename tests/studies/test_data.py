@@ -141,11 +141,9 @@ def test_numbers_of_fma_find_their_tracks(tmp_path: Path) -> None:
 def test_a_recipe_of_another_kind_is_told(music: Path, tmp_path: Path) -> None:
     paths = [t.path for t in scan_folder(music).tracks]
     facts: dict[str, list[object]] = {"path": [*paths]}
-    write_features(
-        tmp_path / "t.parquet", FeatureTable(facts, rows_for(4), "fma-corrected", 1, mode="fast")
-    )
+    write_features(tmp_path / "t.parquet", FeatureTable(facts, rows_for(4), "fma-corrected", 1))
     notes = load(music, tmp_path / "t.parquet").dataset.notes
-    assert any("'fma-corrected', fast" in note for note in notes)
+    assert any("recipe 'fma-corrected'" in note for note in notes)
 
 
 def test_one_genre_is_refused_before_any_work(music: Path, tmp_path: Path) -> None:
@@ -230,7 +228,7 @@ def test_columns_are_computed_once(
     assert np.isfinite(data.columns).all()
     asked: list[str] = []
     monkeypatch.setattr(
-        "deepmusic.features.library.extract", lambda paths, *_, **__: asked.extend(paths) or []
+        "deepmusic.features.extraction.extract", lambda paths, *_, **__: asked.extend(paths) or []
     )
     again = load_study_data(music, **options)
     assert asked == []

@@ -1,4 +1,4 @@
-"""``deepmusic features``: feature tables of many tracks, and a look at one."""
+"""``deepmusic features``: the group of commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``deepmusic features check``: two tables of features beside each other, and why they differ."""
+"""``deepmusic features check``: compare two tables of features."""
 
 from __future__ import annotations
 
@@ -6,48 +6,24 @@ import csv
 import io
 import json
 import math
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from deepmusic.cli.output import printable
+from deepmusic.cli.options import format_option
+from deepmusic.cli.output import Format, printable
 
 if TYPE_CHECKING:
-    from deepmusic.features.comparing import ColumnComparison, Comparison
+    from deepmusic.features.compare import ColumnDifference, Comparison
     from deepmusic.features.table import FeatureTable
-
-_RECORD = (
-    "feature",
-    "statistic",
-    "number",
-    "tracks",
-    "one_sided",
-    "median",
-    "p95",
-    "maximum",
-    "beyond",
-    "correlation",
-    "ratio",
-    "offset",
-    "agrees",
-    "causes",
-    "explanation",
-)
 
 
 @click.command()
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json", "csv"]),
-    default="text",
-    show_default=True,
-    help="For people or for programs.",
-)
+@format_option("text", "json", "csv")
 @click.option(
     "--tolerance",
     metavar="E",
@@ -57,7 +33,7 @@ _RECORD = (
     help="Greatest error that counts as agreement.",
 )
 @click.option(
-    "--all", "every", is_flag=True, help="Show all 518 columns; JSON and CSV always hold them."
+    "--all", "every", is_flag=True, help="Show all 518 columns; JSON and CSV always contain them."
 )
 @click.pass_context
 def check(
@@ -65,167 +41,114 @@ def check(
     a: str,
     b: str,
     *,
-    form: Literal["text", "json", "csv"],
+    form: Format,
     tolerance: float,
     every: bool,
 ) -> None:
-    """Compare the tables A and B of features, and say which known difference explains what.
+    """Compare the feature tables A and B, and say whether their recipes explain the differences.
 
-    Both may be of 'features extract', or FMA's published features.csv. B is the reference: an
-    error is |a - b| over |b| or over the column's standard deviation, whichever is greater. Tracks
-    are matched by path, or if none is the same, by file name and FMA's number. Exit status: 0 all
-    columns agree, 1 some do not or a table cannot be read, 2 wrong usage.
+    Each is a table that 'features extract' wrote, or FMA's published features.csv. B is the
+    reference: an error is |a - b| divided by |b| or by the standard deviation of the column,
+    whichever is greater. Tracks are matched by path or, if no path is the same, by file name and
+    FMA's number. Exit status: 0 all columns agree, 1 some do not or a table cannot be read, 2 wrong
+    usage.
     """
     if math.isnan(tolerance):
         raise click.UsageError("--tolerance must be a number.")
-    from deepmusic.features.comparing import compare
-    from deepmusic.features.table import read_features
+    from deepmusic.features import read_features
+    from deepmusic.features.compare import compare
 
     table_a, table_b = read_features(a), read_features(b)
-    found = compare(table_a, table_b, tolerance=tolerance)
-    summary = _summary(found, (a, table_a), (b, table_b))
+    comparison = compare(table_a, table_b, tolerance=tolerance)
+    summary = _summary(comparison, (a, table_a), (b, table_b))
+    click.echo(summary, err=form != "text")
     if form == "text":
-        click.echo(summary)
-        for line in _column_table(found) if every else _feature_table(found):
+        for line in _column_lines(comparison) if every else _feature_lines(comparison):
             click.echo(line)
     else:
-        click.echo(summary, err=True)
-        records = [_record(found, column) for column in found.columns]
-        click.echo(_json(records) if form == "json" else _csv(records), nl=False)
-    ctx.exit(0 if found.agrees else 1)
+        records = [_record(column) for column in comparison.columns]
+        text = _csv(records) if form == "csv" else json.dumps(records, indent=1) + "\n"
+        click.echo(text, nl=False)
+    ctx.exit(0 if comparison.agrees else 1)
 
 
 def _summary(
-    found: Comparison, named_a: tuple[str, FeatureTable], named_b: tuple[str, FeatureTable]
+    comparison: Comparison, a: tuple[str, FeatureTable], b: tuple[str, FeatureTable]
 ) -> str:
     """One paragraph: the tables, the tracks, how many columns agree, and what was expected."""
-    said = [
-        f"{letter} is {path!r}: {_count(len(table), 'track')}, {_recipe(table)}."
-        for letter, (path, table) in (("A", named_a), ("B", named_b))
+    sentences = []
+    for letter, (path, table) in (("A", a), ("B", b)):
+        recipe = f"recipe {table.recipe} {table.version}" if table.recipe else "no recipe named"
+        sentences.append(f"{letter} is {path!r}: {_tracks(len(table))}, {recipe}.")
+    matching = comparison.matching
+    only = [
+        f", {len(paths):,} only in {letter} (such as {paths[0]!r})"
+        for letter, paths in (("A", matching.only_a), ("B", matching.only_b))
+        if paths
     ]
-    matching = found.matching
-    both = f"{_count(len(matching), 'track')} in both, matched by {matching.by}"
-    said.append(f"{both}{_only('A', matching.only_a)}{_only('B', matching.only_b)}.")
-    agreeing = sum(column.agrees for column in found.columns)
-    said.append(
-        f"{agreeing} of {len(found.columns)} columns agree within {found.tolerance:g} in every "
-        "track."
+    sentences.append(f"{_tracks(len(matching))} in both, matched by {matching.by}{''.join(only)}.")
+    agreeing = sum(column.agrees for column in comparison.columns)
+    sentences.append(
+        f"{agreeing} of {len(comparison.columns)} columns agree within {comparison.tolerance:g} in "
+        "every track."
     )
-    if found.expectation is not None:
-        codes = [cause.code for cause in found.causes]
-        said.append(f"Expected {found.expectation.summary}")
-        said.append(found.expectation.verdict(found.differing, codes))
-    return printable(" ".join([*said, *found.notes]))
+    if comparison.expectation is not None:
+        sentences += [comparison.expectation.summary, comparison.verdict]
+    if len(matching) == 1:
+        sentences.append("One track has no standard deviation: errors are relative to |b| alone.")
+    return printable(" ".join(sentences))
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+def _tracks(number: int) -> str:
+    return f"{number:,} track" + ("" if number == 1 else "s")
 
 
-def _recipe(table: FeatureTable) -> str:
-    if not table.recipe:
-        return "no recipe named"
-    return f"recipe {table.recipe} {table.version}, {table.mode}"
+_HEADINGS = f"{'median':>8}  {'95 %':>8}  {'maximum':>8}"
 
 
-def _only(letter: str, paths: tuple[str, ...]) -> str:
-    return f", {len(paths):,} only in {letter} (such as {paths[0]!r})" if paths else ""
+def _feature_lines(comparison: Comparison) -> Iterator[str]:
+    """One line per feature, with its worst column."""
+    yield f"\n{'feature':<19}  differ  {'worst column':<12}  {_HEADINGS}"
+    for feature in dict.fromkeys(column.feature for column in comparison.columns):
+        columns = [column for column in comparison.columns if column.feature == feature]
+        worst = max(columns, key=lambda column: (column.beyond, column.maximum))
+        differing = sum(not column.agrees for column in columns)
+        name = "-" if worst.agrees else f"{worst.statistic} {worst.number}"
+        line = f"{feature:<19} {f'{differing}/{len(columns)}':>7}  {name:<12}  {_errors(worst)}"
+        yield f"{line}{_remark(comparison, worst)}"
 
 
-def _feature_table(found: Comparison) -> Iterator[str]:
-    """A line a feature, with its worst column, and below it what the explanations mean."""
-    yield f"\n{'feature':<19} differ  {'worst column':<12}  {_HEADS}  explanation"
-    for feature in dict.fromkeys(column.feature for column in found.columns):
-        columns = [column for column in found.columns if column.feature == feature]
-        worst = max(columns, key=_badness)
-        differing = [column for column in columns if not column.agrees]
-        of = f"{len(differing)}/{len(columns)}"
-        name = f"{worst.statistic} {worst.number}" if worst.beyond or worst.maximum else "-"
-        yield f"{feature:<19} {of:>6}  {name:<12}  {_errors(worst)}  {_why(differing)}".rstrip()
-    yield from _meanings(found)
+def _column_lines(comparison: Comparison) -> Iterator[str]:
+    """One line per column."""
+    yield f"\n{'column':<32}  beyond  {_HEADINGS}"
+    for column in comparison.columns:
+        line = f"{column.name:<32}  {column.beyond:>6.1%}  {_errors(column)}"
+        yield f"{line}{_remark(comparison, column)}"
 
 
-def _column_table(found: Comparison) -> Iterator[str]:
-    """A line a column, and below it what the explanations mean."""
-    yield f"\n{'column':<32}  beyond  {_HEADS}  correl.  explanation"
-    for column in found.columns:
-        correlation = f"{_shown(column.correlation, '.4f'):>7}"
-        why = ", ".join(column.causes) + _fitted(column)
-        line = f"{column.name:<32}  {column.beyond:>6.1%}  {_errors(column)}  {correlation}  {why}"
-        yield line.rstrip()
-    yield from _meanings(found)
+def _errors(column: ColumnDifference) -> str:
+    values = (column.median, column.p95, column.maximum)
+    return "  ".join(f"{'-' if math.isnan(value) else f'{value:.2g}':>8}" for value in values)
 
 
-_HEADS = f"{'median':>8}  {'95 %':>8}  {'greatest':>8}"
+def _remark(comparison: Comparison, column: ColumnDifference) -> str:
+    if comparison.expectation is None or column.agrees:
+        return ""
+    return "  expected" if column.is_expected else "  unexpected"
 
 
-def _errors(column: ColumnComparison) -> str:
-    shown = (column.median, column.p95, column.maximum)
-    return "  ".join(f"{_shown(value, '.2g'):>8}" for value in shown)
+def _record(column: ColumnDifference) -> dict[str, Any]:
+    """One column as JSON types, with None in place of NaN."""
+    record = {**asdict(column), "agrees": column.agrees}
+    return {name: None if value != value else value for name, value in record.items()}
 
 
-def _shown(value: float, form: str) -> str:
-    return "-" if math.isnan(value) else format(value, form)
-
-
-def _badness(column: ColumnComparison) -> tuple[float, ...]:
-    errors = (column.median, column.p95, column.maximum, column.beyond)
-    return tuple(-1.0 if math.isnan(value) else value for value in errors)
-
-
-def _why(differing: list[ColumnComparison]) -> str:
-    """Explanations of some columns, the most frequent first, with counts if they are several."""
-    counts = Counter(" + ".join(column.causes) for column in differing)
-    if len(counts) == 1:
-        return next(iter(counts))
-    return ", ".join(f"{causes} ({count})" for causes, count in counts.most_common())
-
-
-def _fitted(column: ColumnComparison) -> str:
-    if column.ratio is not None:
-        return f" (A is {column.ratio:.4g} times B)"
-    if column.offset is not None:
-        return f" (A is B {column.offset:+.4g})"
-    return ""
-
-
-def _meanings(found: Comparison) -> Iterator[str]:
-    from deepmusic.features.comparing import UNEXPLAINED
-
-    if found.causes:
-        yield ""
-    for cause in found.causes:
-        yield printable(f"{cause.code}: {cause.summary} ({cause.evidence}).")
-    unexplained = sum(UNEXPLAINED in column.causes for column in found.columns)
-    if unexplained:
-        yield f"\n{_count(unexplained, 'column')} differ for no reason that is known here."
-
-
-def _record(found: Comparison, column: ColumnComparison) -> dict[str, Any]:
-    """One column as plain JSON types, with None for what is no number."""
-    meaning = {cause.code: cause.summary for cause in found.causes}
-    record = {name: getattr(column, name) for name in _RECORD if hasattr(column, name)}
-    for name, value in record.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            record[name] = None
-    record["causes"] = list(column.causes)
-    record["explanation"] = "; ".join(meaning.get(code, code) for code in column.causes)
-    return record
-
-
-def _json(records: Iterable[dict[str, Any]]) -> str:
-    return "[" + ",\n ".join(json.dumps(record) for record in records) + "]\n"
-
-
-def _csv(records: Iterable[dict[str, Any]]) -> str:
+def _csv(records: list[dict[str, Any]]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\r\n")
-    writer.writerow(_RECORD)
+    writer.writerow(records[0])
     for record in records:
-        plain = {
-            **record,
-            "causes": "; ".join(record["causes"]),
-            "agrees": "true" if record["agrees"] else "false",
-        }
-        writer.writerow(["" if plain[name] is None else plain[name] for name in _RECORD])
+        writer.writerow(
+            str(value).lower() if isinstance(value, bool) else value for value in record.values()
+        )
     return buffer.getvalue()

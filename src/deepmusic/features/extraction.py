@@ -166,7 +166,9 @@ def extract_library(
             them.
         output: the table; CSV if its name ends in ``.csv``, else Parquet.
         recipe: a version of the recipe.
-        workers, dask, max_seconds: as in :func:`extract`.
+        workers: as in :func:`extract`, like the following.
+        dask: address of a Dask scheduler.
+        max_seconds: of a track that are read at most.
 
     Yields:
         One row per entry.
@@ -231,7 +233,10 @@ def _without_computing(
 
 def _to_record(row: TrackFeatures) -> dict[str, Any]:
     """A row as JSON; :func:`_from_record` is the inverse."""
-    return {**asdict(row), "columns": base64.b64encode(row.columns.astype("<f4").tobytes()).decode()}
+    return {
+        **asdict(row),
+        "columns": base64.b64encode(row.columns.astype("<f4").tobytes()).decode(),
+    }
 
 
 def _from_record(record: dict[str, Any]) -> TrackFeatures:

@@ -10,7 +10,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from deepmusic.audio import LogMelConfig
-from deepmusic.audio.log_mel import mel_power
+from deepmusic.audio.mel import mel_power
 from deepmusic.errors import RequestError
 from deepmusic.features.chroma import chroma_filters, fold_filters, normalize
 from deepmusic.features.constant_q import N_BINS, ConstantQ, f_max

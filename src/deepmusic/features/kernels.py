@@ -1,7 +1,7 @@
 """The inner loops that NumPy cannot express efficiently, compiled by Numba.
 
-Spectra are ``(1025, frames)`` float32. The inner loop always runs over frames, which are adjacent in
-memory and independent of one another, so that the compiler can use vector instructions.
+Spectra are ``(1025, frames)`` float32. The inner loop always runs over frames, which are adjacent
+in memory and independent of one another, so that the compiler can use vector instructions.
 """
 
 from __future__ import annotations

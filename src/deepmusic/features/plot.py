@@ -191,9 +191,7 @@ def _thin_tempogram(
     group = math.ceil(len(onsets) / _MAX_COLUMNS)
     block_columns = max(1, 256 // group)
     total, parts = np.zeros(window), []
-    for block in tempogram_blocks(
-        onsets, window_frames=window, block_frames=group * block_columns
-    ):
+    for block in tempogram_blocks(onsets, window_frames=window, block_frames=group * block_columns):
         total += block.sum(axis=1)
         parts.append(thin_out(block, block_columns))
     return np.concatenate(parts, axis=1), likeliest_bpm(total / len(onsets), sample_rate)
@@ -210,7 +208,8 @@ def draw_analysis(
     Args:
         analysis: as :func:`analyze` returns it.
         path: the picture; a file of that name is replaced.
-        title, note: above the panels.
+        title: above the panels.
+        note: below the title.
 
     Raises:
         DeepMusicError: the picture cannot be written.
@@ -342,10 +341,11 @@ _PANELS = (
 )
 
 
-def _say(axes: Axes, text: str) -> None:
-    """Say in a panel why it is empty."""
+def _say(axes: Axes, text: str) -> _Content:
+    """Write into a panel why it is empty."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color="0.35")
     axes.set_yticks([])
+    return None
 
 
 def _extent(analysis: TrackAnalysis, frames: NDArray[np.floating]) -> tuple[float, float]:

@@ -55,8 +55,8 @@ def tempogram(onsets: NDArray[np.floating], *, window_frames: int = 384) -> NDAr
         window_frames: length of the Hann window around a frame, and the number of lags.
 
     Returns:
-        ``(window_frames, frames)``, the autocorrelation at lags from 0, normalized to a maximum of 1;
-        0 where a window has no onset. Three minutes at 22,050 Hz take 24 MB at the default window.
+        ``(window_frames, frames)``, the autocorrelation at lags from 0, with maximum 1; 0 where a
+        window has no onset. Three minutes at 22,050 Hz take 24 MB at the default window.
 
     Raises:
         ShapeError: onsets are not one-dimensional, or there are none.

@@ -147,7 +147,7 @@ def train_baseline(
         "model": model,
         "parameters": {name: _plain(value) for name, value in (parameters or {}).items()},
         "features": None if features is None else os.fspath(features),
-        "recipe": {"name": used.name, "version": used.version, "mode": used.mode},
+        "recipe": {"name": used.name, "version": used.version},
         "genres": list(dataset.genres),
         "seed": seed,
         "test": test if splits is None else None,
@@ -239,7 +239,7 @@ def _recipe_of(
             f"{shown} is of recipe {table.recipe!r}, version {table.version}; this DeepMusic "
             f"{here}: make the table anew by 'features extract'."
         )
-    return recipe_named(recipe.name, is_fast=table.mode == "fast"), []
+    return recipe, []
 
 
 def _one_fold(found: Folds, fold: int, path: str | os.PathLike[str]) -> Folds:

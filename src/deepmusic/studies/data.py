@@ -334,10 +334,10 @@ def _from_table(dataset: FolderDataset, features: Path) -> _Found:
             f"{'is' if len(others) == 1 else 'are'} of no track in {dataset.root}, such as "
             f"{others[0]!r}, and {'is' if len(others) == 1 else 'are'} not used."
         )
-    if table.recipe not in ("", RECIPE) or table.mode != "exact":
+    if table.recipe not in ("", RECIPE):
         notes.append(
-            f"The feature table {features} is of recipe {table.recipe!r}, {table.mode}: models "
-            f"learned from it do not fit columns of recipe {RECIPE!r}, exact."
+            f"The feature table {features} is of recipe {table.recipe!r}: models trained on it do "
+            f"not fit columns of recipe {RECIPE!r}."
         )
     return replace(found, notes=tuple(notes))
 

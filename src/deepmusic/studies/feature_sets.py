@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.errors import RequestError, ShapeError
-from deepmusic.features.recipe import COLUMNS, ROWS
+from deepmusic.features.recipe import COLUMNS, FEATURE_SIZES
 
 ECHONEST_GROUPS = {
     "audio_features": 8,
@@ -104,12 +104,12 @@ _COMBINATIONS: dict[str, tuple[str, ...]] = {
         *_BOTH, "chroma_cens", "spectral_centroid", "tonnetz",
     ),
     "mfcc/contrast/chroma/centroid/zcr": (*_BOTH, "chroma_cens", "spectral_centroid", "zcr"),
-    "all": tuple(ROWS),
+    "all": tuple(FEATURE_SIZES),
 }  # fmt: skip
 
 FEATURE_SETS: dict[str, FeatureSet] = {
     name: _of_families(name, families)
-    for name, families in ({family: (family,) for family in ROWS} | _COMBINATIONS).items()
+    for name, families in ({family: (family,) for family in FEATURE_SIZES} | _COMBINATIONS).items()
 }
 """By name, in the order of the notebook: 11 families, 6 combinations, and all 518 columns."""
 
@@ -142,7 +142,11 @@ def feature_set(name: str) -> FeatureSet:
     if name in known:
         return known[name]
     parts = name.split("+")
-    if len(parts) > 1 and all(part in ROWS for part in parts) and len(set(parts)) == len(parts):
+    if (
+        len(parts) > 1
+        and all(part in FEATURE_SIZES for part in parts)
+        and len(set(parts)) == len(parts)
+    ):
         return _of_families(name, parts)
     close = difflib.get_close_matches(name, known, 3)
     hint = f"perhaps {' or '.join(map(repr, close))}" if close else f"there are {', '.join(known)}"

@@ -196,11 +196,7 @@ class FittedTable:
             "known": list(self.known),
             "recipe": None
             if self.recipe is None
-            else {
-                "name": self.recipe.name,
-                "version": self.recipe.version,
-                "mode": self.recipe.mode,
-            },
+            else {"name": self.recipe.name, "version": self.recipe.version},
             "calibration": self.calibration.to_dict(),
             "parameters": self.parameters,
             "types": skops.io.get_untrusted_types(data=content),
@@ -314,11 +310,7 @@ def _recipe_of(folder: Path, found: Mapping[str, Any] | None) -> Recipe | None:
             f"{folder} was trained on features of recipe {found['name']!r}, version "
             f"{found['version']}; this DeepMusic {here}: train again on features that it makes."
         )
-    if found["mode"] not in ("exact", "fast"):
-        raise _damaged(folder / _JSON)
-    from deepmusic.features.recipe import recipe_named
-
-    return recipe_named(recipe.name, is_fast=found["mode"] == "fast")
+    return recipe
 
 
 def _unpack(path: Path, content: bytes, trusted: Collection[str]) -> Pipeline:

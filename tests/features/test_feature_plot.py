@@ -1,4 +1,4 @@
-"""The portrait of a track: what is read, told and drawn."""
+"""The analysis of one track: excerpts, values and pictures."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 
 from deepmusic.audio import LogMelConfig, log_mel
 from deepmusic.errors import AudioError, DeepMusicError, RequestError
-from deepmusic.features import feature_columns, feature_rows, showing
+from deepmusic.features import feature_columns, frame_features, plot
 from deepmusic.features.extraction import extract_file
-from deepmusic.features.recipe import COLUMNS
-from deepmusic.features.rhythm import onset_strength, tempo, tempo_window, tempogram
-from deepmusic.features.showing import (
+from deepmusic.features.plot import (
     Excerpt,
-    assumed_share,
-    draw_portrait,
-    portray,
+    TrackAnalysis,
+    analyze,
+    draw_analysis,
     read_excerpt,
 )
+from deepmusic.features.recipe import COLUMNS
+from deepmusic.features.rhythm import onset_strength, tempo, tempo_window, tempogram
 
 RATE = 22050
 
@@ -61,95 +61,96 @@ def test_an_excerpt_is_a_part_of_the_file(file: Path) -> None:
     assert len(read_excerpt(file, seconds=1e-9).samples) == 1
 
 
-def test_what_is_too_long_is_cut_and_says_so(file: Path) -> None:
-    cut = read_excerpt(file, most_s=4)
+def test_long_files_are_cut(file: Path) -> None:
+    cut = read_excerpt(file, max_s=4)
     assert (len(cut.samples), cut.is_cut) == (4 * RATE, True)
-    assert read_excerpt(file, seconds=5, most_s=4).is_cut
-    assert not read_excerpt(file, seconds=4, most_s=5).is_cut  # it was asked for
-    exact = read_excerpt(file, most_s=6)
+    assert read_excerpt(file, seconds=5, max_s=4).is_cut
+    assert not read_excerpt(file, seconds=4, max_s=5).is_cut  # as requested
+    exact = read_excerpt(file, max_s=6)
     assert (len(exact.samples), exact.is_cut) == (6 * RATE, False)
-    assert read_excerpt(file, most_s=6 - 1 / RATE).is_cut
+    assert read_excerpt(file, max_s=6 - 1 / RATE).is_cut
 
 
 def test_an_excerpt_beyond_the_end_is_refused(file: Path) -> None:
-    with pytest.raises(AudioError, match=r"song.wav' ends before 60 s: only 6.0 s of sound") as got:
+    with pytest.raises(
+        AudioError, match=r"song.wav' ends before 60 s: it has only 6.0 s of sound"
+    ) as got:
         read_excerpt(file, start_s=60)
     assert got.value.code == "too_short"
-    for wrong in ({"start_s": -1.0}, {"seconds": 0.0}, {"start_s": float("nan")}, {"most_s": 0.0}):
+    for wrong in ({"start_s": -1.0}, {"seconds": 0.0}, {"start_s": float("nan")}, {"max_s": 0.0}):
         with pytest.raises(ValueError, match="start_s is at least 0"):
             read_excerpt(file, **wrong)
 
 
 @pytest.mark.parametrize("recipe", ["fma", "fma-corrected"])
-def test_a_portrait_tells_the_518_and_the_tempo(recipe: str) -> None:
+def test_an_analysis_has_the_518_columns_and_the_tempo(recipe: str) -> None:
     sound = song(6)
-    portrait = portray(Excerpt(sound, RATE), recipe)
-    expected = feature_columns(feature_rows(sound, RATE, recipe))
-    np.testing.assert_array_equal(portrait.columns, expected)
+    analysis = analyze(Excerpt(sound, RATE), recipe)
+    expected = feature_columns(frame_features(sound, RATE, recipe))
+    np.testing.assert_array_equal(analysis.columns, expected)
     onsets = onset_strength(log_mel(sound, LogMelConfig(sample_rate=RATE)))
-    assert portrait.tempo_bpm == tempo(onsets, RATE)
-    assert portrait.tempo_bpm == pytest.approx(120, abs=3)
-    assert portrait.duration_s == 6
+    assert analysis.tempo_bpm == tempo(onsets, RATE)
+    assert analysis.tempo_bpm == pytest.approx(120, abs=3)
+    assert analysis.duration_s == 6
     with pytest.raises(RequestError, match="no recipe 'gtzan'"):
-        portray(Excerpt(sound, RATE), "gtzan")
+        analyze(Excerpt(sound, RATE), "gtzan")
 
 
-def test_long_sound_is_told_alike_and_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_sound_is_thinned_out(monkeypatch: pytest.MonkeyPatch) -> None:
     sound = song(100)
     excerpt = Excerpt(sound, RATE)
-    portrait = portray(excerpt)
-    monkeypatch.setattr(showing, "_KEPT_SAMPLES", 0)
-    np.testing.assert_array_equal(portray(excerpt).columns, portrait.columns)
+    analysis = analyze(excerpt)
+    monkeypatch.setattr(plot, "_IN_MEMORY_SAMPLES", 0)
+    np.testing.assert_array_equal(analyze(excerpt).columns, analysis.columns)
 
     mel_db = log_mel(sound, LogMelConfig(sample_rate=RATE))  # 4,307 frames: five to a column
-    assert portrait.log_mel.shape == (128, 862)
-    np.testing.assert_allclose(portrait.log_mel[:, 7], mel_db[:, 35:40].mean(axis=1), rtol=1e-5)
-    np.testing.assert_allclose(portrait.log_mel[:, -1], mel_db[:, 4305:].mean(axis=1), rtol=1e-5)
+    assert analysis.log_mel.shape == (128, 862)
+    np.testing.assert_allclose(analysis.log_mel[:, 7], mel_db[:, 35:40].mean(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(analysis.log_mel[:, -1], mel_db[:, 4305:].mean(axis=1), rtol=1e-5)
     repeats = tempogram(onset_strength(mel_db), window_frames=tempo_window(RATE))
-    assert portrait.tempogram.shape == (tempo_window(RATE), 862)
+    assert analysis.tempogram.shape == (tempo_window(RATE), 862)
     for column in (50, 60, 500):  # across the borders of blocks
         expected = repeats[:, 5 * column : 5 * column + 5].mean(axis=1)
-        np.testing.assert_allclose(portrait.tempogram[:, column], expected, atol=1e-6)
-    assert portrait.waveform.shape == (2, 2000)
+        np.testing.assert_allclose(analysis.tempogram[:, column], expected, atol=1e-6)
+    assert analysis.waveform.shape == (2, 2000)
     size = -(-len(sound) // 2000)
     groups = np.array_split(sound, range(size, len(sound), size))
-    np.testing.assert_array_equal(portrait.waveform[0], [group.min() for group in groups])
-    np.testing.assert_array_equal(portrait.waveform[1], [group.max() for group in groups])
+    np.testing.assert_array_equal(analysis.waveform[0], [group.min() for group in groups])
+    np.testing.assert_array_equal(analysis.waveform[1], [group.max() for group in groups])
 
 
-def test_sound_without_tempo_says_so() -> None:
-    assert portray(Excerpt(np.zeros(5 * RATE, np.float32), RATE)).tempo_bpm is None
-    assert portray(Excerpt(song(2.9), RATE)).tempo_bpm is None
-    assert portray(Excerpt(song(3), RATE)).tempo_bpm is not None
+def test_sound_without_tempo() -> None:
+    assert analyze(Excerpt(np.zeros(5 * RATE, np.float32), RATE)).tempo_bpm is None
+    assert analyze(Excerpt(song(2.9), RATE)).tempo_bpm is None
+    assert analyze(Excerpt(song(3), RATE)).tempo_bpm is not None
 
 
-def test_a_portrait_tells_what_extraction_tells(file: Path) -> None:
-    portrait = portray(read_excerpt(file))
-    np.testing.assert_array_equal(portrait.columns, extract_file(file, portrait.recipe).columns)
+def test_an_analysis_equals_extraction(file: Path) -> None:
+    analysis = analyze(read_excerpt(file))
+    np.testing.assert_array_equal(analysis.columns, extract_file(file, analysis.recipe).columns)
 
 
 def test_a_low_rate_leaves_features_out() -> None:
-    portrait = portray(Excerpt(song(4, 8000), 8000))
-    missing = {name for (name, _, _), v in zip(COLUMNS, portrait.columns, strict=True) if v != v}
+    analysis = analyze(Excerpt(song(4, 8000), 8000))
+    missing = {name for (name, _, _), v in zip(COLUMNS, analysis.columns, strict=True) if v != v}
     assert missing == {"chroma_cqt", "chroma_cens", "tonnetz"}
-    assert "chroma_cqt" not in portrait.rows
+    assert "chroma_cqt" not in analysis.features
 
 
-def test_frequencies_are_told_for_22050_samples_unless_corrected() -> None:
-    """In the picture they are true: what a portrait tells over the share."""
+def test_frequencies_are_scaled_unless_corrected() -> None:
     sample_rate = 44100
     tone = np.sin(2 * np.pi * 5000 * np.arange(sample_rate) / sample_rate).astype(np.float32)
-    for recipe, share in (("fma", 0.5), ("fma-corrected", 1.0)):
-        portrait = portray(Excerpt(tone, sample_rate), recipe)
-        assert assumed_share(portrait) == share
-        median = np.median(portrait.rows["spectral_centroid"])
-        assert median / share == pytest.approx(5000, rel=0.01)
+    for recipe, scale in (("fma", 0.5), ("fma-corrected", 1.0)):
+        analysis = analyze(Excerpt(tone, sample_rate), recipe)
+        assert analysis.frequency_scale == scale
+        median = np.median(analysis.features["spectral_centroid"])
+        assert median / scale == pytest.approx(5000, rel=0.01)
 
 
-def drawn(portrait: showing.Portrait, path: Path, **texts: str) -> NDArray[np.float32]:
+def drawn(analysis: TrackAnalysis, path: Path, **texts: str) -> NDArray[np.float32]:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        draw_portrait(portrait, path, **texts)
+        draw_analysis(analysis, path, **texts)
     assert os.listdir(path.parent) == [path.name]
     picture = matplotlib.image.imread(path)
     assert picture.shape == (1540, 1210, 4)
@@ -171,7 +172,7 @@ def test_a_picture_of_any_sound(
 ) -> None:
     excerpt = Excerpt(song(seconds, sample_rate), sample_rate, start_s)
     recipe = "fma-corrected" if sample_rate == 8000 else "fma"
-    drawn(portray(excerpt, recipe), tmp_path / "picture.png", title="song", note="a note")
+    drawn(analyze(excerpt, recipe), tmp_path / "picture.png", title="song", note="a note")
 
 
 @pytest.mark.parametrize("level", [0.0, 1e-30, 2e9])
@@ -179,19 +180,17 @@ def test_a_picture_of_any_loudness(level: float, tmp_path: Path) -> None:
     sound = np.float32(level) * song(4)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        portrait = portray(Excerpt(sound, RATE))
-    drawn(portrait, tmp_path / "picture.png")
+        analysis = analyze(Excerpt(sound, RATE))
+    drawn(analysis, tmp_path / "picture.png")
 
 
-def test_titles_are_drawn_as_they_are(tmp_path: Path) -> None:
-    portrait = portray(Excerpt(song(0.5), RATE))
+def test_titles_are_not_markup(tmp_path: Path) -> None:
+    analysis = analyze(Excerpt(song(0.5), RATE))
     title = "a $\\frac{1}$ b\n\x1b[31m\udcff 曲"
-    drawn(portrait, tmp_path / "picture.png", title=title, note=100 * title)
+    drawn(analysis, tmp_path / "picture.png", title=title, note=100 * title)
 
 
-def test_the_axis_of_time_is_that_of_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_time_axis_is_that_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from matplotlib.figure import Figure
 
     figures = []
@@ -202,15 +201,15 @@ def test_the_axis_of_time_is_that_of_the_file(
         save(self, *given, **options)
 
     monkeypatch.setattr(Figure, "savefig", keep)
-    drawn(portray(Excerpt(song(6), RATE, start_s=62)), tmp_path / "picture.png")
-    panels = figures[0].axes[:7]
-    assert [panel.get_title(loc="left").split()[0].rstrip(",;") for panel in panels] == [
+    drawn(analyze(Excerpt(song(6), RATE, start_s=62)), tmp_path / "picture.png")
+    panels = figures[0].axes[:14:2]
+    assert [panel.get_title().split()[0].rstrip(",;") for panel in panels] == [
         "Waveform",
         "Log-mel",
         "Chroma",
         "MFCC",
         "Tempogram",
-        "Shape",
+        "Spectral",
         "Spectral",
     ]
     for panel in panels:
@@ -224,31 +223,17 @@ def test_the_axis_of_time_is_that_of_the_file(
     assert 68 <= right < 68 + 1024 / RATE
 
 
-@pytest.mark.parametrize(
-    ("seconds", "decimals", "shown"),
-    [(0, 0, "0:00"), (65, 0, "1:05"), (59.6, 0, "1:00"), (0.25, 2, "0:00.25")],
-)
-def test_clock(seconds: float, decimals: int, shown: str) -> None:
-    assert showing._clock(seconds, decimals) == shown
-    assert showing._clock(seconds + 3600, decimals) == f"1:{shown:0>{len(shown) + 1}}"
-
-
-def test_a_dozen_labels_at_most() -> None:
-    for length in np.geomspace(0.002, 1e5, 300):
-        assert 1 < length / showing._tick_s(length) <= 12
-
-
 def test_a_picture_that_cannot_be_written_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    portrait = portray(Excerpt(song(0.5), RATE))
+    analysis = analyze(Excerpt(song(0.5), RATE))
     with pytest.raises(DeepMusicError, match="its folder does not exist"):
-        draw_portrait(portrait, tmp_path / "none" / "picture.png")
+        draw_analysis(analysis, tmp_path / "none" / "picture.png")
 
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)
     with pytest.raises(DeepMusicError, match="the disk is full"):
-        draw_portrait(portrait, tmp_path / "picture.png")
+        draw_analysis(analysis, tmp_path / "picture.png")
     assert not os.listdir(tmp_path)
