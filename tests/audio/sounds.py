@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 
 import av
@@ -14,6 +15,23 @@ def tone(seconds: float, sample_rate: int, *, hz: float = 440.0) -> NDArray[np.f
     return (
         0.5 * np.sin(2 * np.pi * hz * np.arange(round(seconds * sample_rate)) / sample_rate)
     ).astype("f4")
+
+
+@lru_cache(maxsize=64)
+def music(seconds: float, seed: int, sample_rate: int = 16000) -> NDArray[np.float32]:
+    """Notes that begin and fade at random, with a little noise."""
+    rng = np.random.default_rng(seed)
+    sound = 0.003 * rng.standard_normal(round(seconds * sample_rate))
+    for start_s in np.arange(0, seconds - 0.1, 0.2):
+        length = round(min(rng.uniform(0.3, 1.5), seconds - start_s) * sample_rate)
+        time = np.arange(length) / sample_rate
+        hz = 110 * 2 ** (rng.integers(0, 36) / 12)
+        tones = sum(np.sin(2 * np.pi * hz * k * time) / k for k in range(1, 6))
+        start = round(start_s * sample_rate)
+        sound[start : start + length] += rng.uniform(0.05, 0.15) * tones * np.exp(-3 * time)
+    sound = sound.astype(np.float32)
+    sound.setflags(write=False)
+    return sound
 
 
 def loudest_hz(samples: NDArray[np.float32], sample_rate: int) -> float:

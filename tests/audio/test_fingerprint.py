@@ -1,52 +1,27 @@
-"""Fingerprints, levels, and hearing a file once: against slow and obvious twins."""
+"""Acoustic fingerprints: alike for the same sound in any form, different for different sounds."""
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import asdict
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
-import soundfile
 import soxr
 from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
+from sounds import music
 
-from deepmusic.audio import scan
 from deepmusic.audio.fingerprint import CODES_PER_SECOND, FingerprintStream, acoustic_fingerprint
-from deepmusic.audio.scan import LevelMeter, scan_file, scan_files
-from deepmusic.errors import DataError, ShapeError
+from deepmusic.errors import ShapeError
 
 RATE = 16000
 
 
-@lru_cache(maxsize=64)
-def music(seconds: float, seed: int, sample_rate: int = RATE) -> NDArray[np.float32]:
-    """Notes that begin and fade at random, with a little noise."""
-    rng = np.random.default_rng(seed)
-    sound = 0.003 * rng.standard_normal(round(seconds * sample_rate))
-    for start_s in np.arange(0, seconds - 0.1, 0.2):
-        length = round(min(rng.uniform(0.3, 1.5), seconds - start_s) * sample_rate)
-        time = np.arange(length) / sample_rate
-        hz = 110 * 2 ** (rng.integers(0, 36) / 12)
-        tones = sum(np.sin(2 * np.pi * hz * k * time) / k for k in range(1, 6))
-        start = round(start_s * sample_rate)
-        sound[start : start + length] += rng.uniform(0.05, 0.15) * tones * np.exp(-3 * time)
-    sound = sound.astype(np.float32)
-    sound.setflags(write=False)
-    return sound
-
-
-def unlike(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> float:
+def differing(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> float:
     """Share of bits that differ where both have a code."""
     length = min(len(one), len(other))
     one, other = one[:length], other[:length]
-    told = (one != 0) & (other != 0)
-    assert told.sum() > 0.5 * length
-    return float(np.unpackbits((one ^ other)[told].view(np.uint8)).mean())
+    coded = (one != 0) & (other != 0)
+    assert coded.sum() > 0.5 * length
+    return float(np.unpackbits((one ^ other)[coded].view(np.uint8)).mean())
 
 
 @pytest.mark.parametrize("sample_rate", [8000, 16000, 22050, 44100, 48000, 96000])
@@ -55,25 +30,25 @@ def test_the_same_sound_at_any_rate(sample_rate: int) -> None:
     here = acoustic_fingerprint(soxr.resample(sound, 48000, sample_rate), sample_rate)
     there = acoustic_fingerprint(sound, 48000)
     assert abs(len(here) - len(there)) <= 1
-    assert unlike(here, there) < 0.1
-    assert unlike(here, acoustic_fingerprint(music(12, 2, 48000), 48000)) > 0.4
+    assert differing(here, there) < 0.1
+    assert differing(here, acoustic_fingerprint(music(12, 2, 48000), 48000)) > 0.4
 
 
 def test_gain_and_noise_change_few_bits() -> None:
     sound = music(12, 3)
     code = acoustic_fingerprint(sound, RATE)
-    assert unlike(code, acoustic_fingerprint(sound * np.float32(0.03), RATE)) < 0.02
+    assert differing(code, acoustic_fingerprint(sound * np.float32(0.03), RATE)) < 0.02
     noise = 0.02 * np.random.default_rng(0).standard_normal(len(sound)).astype(np.float32)
-    assert unlike(code, acoustic_fingerprint(sound + noise, RATE)) < 0.25
+    assert differing(code, acoustic_fingerprint(sound + noise, RATE)) < 0.25
 
 
-def test_codes_keep_time() -> None:
+def test_codes_follow_the_time() -> None:
     sound = music(20, 4)
     whole = acoustic_fingerprint(sound, RATE)
     assert abs(len(whole) - CODES_PER_SECOND * 20) < CODES_PER_SECOND
     later = acoustic_fingerprint(sound[5 * RATE :], RATE)
-    assert unlike(whole[5 * CODES_PER_SECOND :], later) < 0.05
-    assert unlike(whole[4 * CODES_PER_SECOND :], later) > 0.35
+    assert differing(whole[5 * CODES_PER_SECOND :], later) < 0.05
+    assert differing(whole[4 * CODES_PER_SECOND :], later) > 0.35
 
 
 @settings(max_examples=20, deadline=None)
@@ -81,17 +56,17 @@ def test_codes_keep_time() -> None:
 def test_blocks_make_no_difference(sample_rate: int, data: st.DataObject) -> None:
     sound = music(3, 5, sample_rate)
     stream = FingerprintStream(sample_rate)
-    place = 0
-    while place < len(sound):
+    start = 0
+    while start < len(sound):
         size = data.draw(st.integers(0, len(sound)))
-        stream.add(sound[place : place + size])
-        place += size or 1000
+        stream.add(sound[start : start + size])
+        start += size or 1000
         if not size:
-            stream.add(sound[place - 1000 : place])
+            stream.add(sound[start - 1000 : start])
     np.testing.assert_array_equal(stream.finish(), acoustic_fingerprint(sound, sample_rate))
 
 
-def test_what_tells_nothing_has_no_code() -> None:
+def test_steady_sound_has_no_codes() -> None:
     time = np.arange(10 * RATE) / RATE
     tone = (0.5 * np.sin(2 * np.pi * 440 * time)).astype(np.float32)
     for steady in (np.zeros(10 * RATE, np.float32), tone, np.full(10 * RATE, 0.1, np.float32)):
@@ -101,131 +76,8 @@ def test_what_tells_nothing_has_no_code() -> None:
     assert len(acoustic_fingerprint(tone[:0], RATE)) == 0
 
 
-def test_what_is_no_recording_is_refused() -> None:
+def test_bad_shapes_and_rates_are_refused() -> None:
     with pytest.raises(ShapeError, match=r"mono, \(n,\)"):
         acoustic_fingerprint(np.zeros((10, 2), np.float32), RATE)
     with pytest.raises(ValueError, match="1000 Hz or more"):
         FingerprintStream(999)
-
-
-def levels(
-    sound: NDArray[np.float32], codec: str = "pcm_s16", sample_rate: int = 1000
-) -> dict[str, float]:
-    meter = LevelMeter()
-    for start in range(0, len(sound), sample_rate):
-        meter.add(sound[start : start + sample_rate], sample_rate, codec)
-    return meter.levels(float(np.square(np.nan_to_num(sound.mean(axis=1), posinf=0)).sum()))
-
-
-def test_levels_by_hand() -> None:
-    sound = np.zeros((2000, 2), np.float32)
-    sound[500:1000, 0] = 0.5
-    sound[0:500, 1] = -0.25 + 0.0004 * np.tile([1, -1], 250)
-    measured = levels(sound)
-    assert measured == {
-        "peak": pytest.approx(0.5),
-        "offset": pytest.approx(0.125),
-        "silent_share": 1,  # a constant is inaudible, and so is -68 dB
-        "zero_share": 0.5,
-        "clipped_share": 0,
-        "mono_share": pytest.approx(0.5),  # never more than one channel at a time
-    }
-    assert levels(sound + 0.01 * np.tile([[1], [-1]], (1000, 1)))["silent_share"] == 0
-
-
-@pytest.mark.parametrize(
-    ("values", "codec", "clipped"),
-    [
-        ([1, 1, 1, 0], "pcm_s16", 3),
-        ([1, 1, 0, 1], "pcm_s16", 0),
-        ([-1, -1, -1, -1], "pcm_s16", 4),
-        ([1, 1, -1, -1], "pcm_s16", 0),
-        ([1.2, 1.3, 1.1, 0], "mp3", 3),
-        ([0.99] * 4, "pcm_s16", 0),
-        ([127 / 128] * 4, "pcm_u8", 4),
-        ([32767 / 32768] * 4, "pcm_s16", 4),
-    ],
-)
-def test_clipping_is_a_run_at_full_scale(values: list[float], codec: str, clipped: int) -> None:
-    sound = np.zeros((100, 1), np.float32)
-    sound[10:14, 0] = values
-    assert levels(sound, codec)["clipped_share"] == pytest.approx(clipped / 100)
-
-
-def test_nan_and_infinite_samples_count_as_silence() -> None:
-    sound = np.zeros((1000, 1), np.float32)
-    sound[3], sound[500], sound[700] = np.nan, np.inf, 0.5
-    measured = levels(sound)
-    assert (measured["peak"], measured["offset"]) == (0.5, pytest.approx(0.0005))
-
-
-def write(path: Path, sound: NDArray[np.float32], sample_rate: int = RATE) -> Path:
-    soundfile.write(path, sound, sample_rate)
-    return path
-
-
-def test_scan_of_a_file(tmp_path: Path) -> None:
-    sound = music(6, 6)
-    path = write(tmp_path / "a.wav", np.stack([sound, -sound], axis=1))
-    scan = scan_file(path, algorithm="sha1")
-    data = path.read_bytes()
-    assert (scan.code, scan.error, scan.warning, scan.faults) == ("", "", "", ())
-    assert (scan.sample_rate, scan.channels) == (RATE, 2)
-    assert (scan.container, scan.codec) == ("wav", "pcm_s16")
-    assert scan.duration_s == pytest.approx(6, abs=1e-4)
-    assert scan.header_s == pytest.approx(6, abs=1e-4)
-    assert scan.mono_share < 1e-4
-    assert scan.sha256 == hashlib.sha256(data).hexdigest()
-    assert scan.checksum == hashlib.sha1(data).hexdigest()
-    mono = scan_file(write(tmp_path / "b.wav", sound))
-    assert mono.mono_share == 1
-    assert unlike(mono.fingerprint, acoustic_fingerprint(sound, RATE)) < 0.02
-
-
-def test_damage_has_codes(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.wav", music(6, 7))
-    path.write_bytes(path.read_bytes()[:-100_000])
-    scan = scan_file(path)
-    assert scan.faults == ("cut_off",)
-    assert scan.warning.startswith("2.9 s of sound was decoded")
-    assert scan_file(tmp_path / "none.wav").code == "missing"
-
-
-def scans(paths: list[str], **options: Any) -> dict[str, dict[str, Any]]:
-    """The fields of each scan by path."""
-    found = {scan.path: asdict(scan) for scan in scan_files(paths, **options)}
-    for fields in found.values():
-        fields["fingerprint"] = fields["fingerprint"].tolist()
-    return found
-
-
-def test_a_second_run_decodes_only_new_content(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cache = tmp_path / "cache"
-    paths = [str(write(tmp_path / f"{n}.wav", music(2, n))) for n in range(3)]
-    (tmp_path / "bad.wav").write_bytes(b"no sound")
-    paths.append(str(tmp_path / "bad.wav"))
-    first = scans(paths, cache=cache)
-    assert [first[path]["code"] for path in paths] == ["", "", "", "not_audio"]
-    # one is moved, one is changed, one stays
-    (tmp_path / "0.wav").rename(tmp_path / "moved.wav")
-    paths[0] = str(tmp_path / "moved.wav")
-    write(tmp_path / "1.wav", music(3, 9))
-    fresh = scans(paths)
-    decoded: list[str] = []
-    measure = scan._measure
-    monkeypatch.setattr(
-        scan, "_measure", lambda path, limit: decoded.append(path) or measure(path, limit)
-    )
-    assert scans(paths, cache=cache) == fresh
-    assert decoded == [paths[1], paths[3]]
-    with pytest.raises(DataError, match="other settings"):
-        scans(paths, cache=cache, max_seconds=5)
-
-
-def test_a_cached_scan_without_the_checksum_is_repeated(tmp_path: Path) -> None:
-    path = str(write(tmp_path / "a.wav", music(2, 1)))
-    (first,) = scans([path], cache=tmp_path / "cache").values()
-    (second,) = scans([path], cache=tmp_path / "cache", algorithm="md5").values()
-    assert (first["checksum"], len(second["checksum"])) == ("", 32)

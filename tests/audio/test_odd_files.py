@@ -24,25 +24,25 @@ import json, sys
 from deepmusic.audio import open_audio
 from deepmusic.errors import AudioError
 
-outcomes = {}
+results = {}
 for path in json.load(sys.stdin):
     try:
         with open_audio(path) as stream:
             samples = sum(len(block) for block in stream)
-        outcomes[path] = {
+        results[path] = {
             "seconds": stream.duration_s, "samples": samples, "sample_rate": stream.source_rate,
             "channels": stream.channels, "decoder": stream.decoder, "warning": stream.warning,
         }
     except AudioError as error:
-        outcomes[path] = {"code": error.code, "message": str(error)}
-json.dump({"outcomes": outcomes, "memory_mb": peak_mb()}, sys.stdout)
+        results[path] = {"code": error.code, "message": str(error)}
+json.dump({"results": results, "memory_mb": peak_mb()}, sys.stdout)
 """
 )
 
-# Of damage in mid-stream the good part is heard: at least so many seconds of what went in.
+# Damage in mid-stream: at least this many seconds are decoded.
 DAMAGED = {"audio/mp3/block_flipped.mp3": 5.2, "audio/mp3/block_zeroed.mp3": 4.5}
 
-# Sound was lost, or there is reason to think so, and the warning says how much was heard.
+# Sound was lost, or may have been, and the warning says how much was decoded.
 WARNED = {
     *DAMAGED,
     "audio/mp3/cut_mid_frame.mp3",
@@ -74,8 +74,8 @@ CODES = {
     "audio/other/playlist.m3u": "not_audio",
 }
 
-# "either" in the manifest, and heard by us in full.
-HEARD = {
+# "either" in the manifest, and decoded by us in full.
+DECODED = {
     "audio/mp3/rate_changes.mp3",
     "audio/mp3/free_format.mp3",
     "audio/mp3/in_riff.wav",
@@ -111,44 +111,44 @@ def decoded(shared_data: Path) -> dict[str, Any]:
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result | {"stderr": done.stderr}
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report | {"stderr": done.stderr}
 
 
 @pytest.mark.slow
 def test_no_chatter_and_bounded_memory(decoded: dict[str, Any]) -> None:
     assert decoded["stderr"] == ""
     assert decoded["memory_mb"] < 300  # among them a bomb of 3.8 GB and claims of terabytes
-    assert len(decoded["outcomes"]) == len(ROWS) > 200
+    assert len(decoded["results"]) == len(ROWS) > 200
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ROWS)
 def test_odd_file(name: str, decoded: dict[str, Any]) -> None:
     row = ROWS[name]
-    outcome = decoded["outcomes"][str(SHARED / name)]
+    result = decoded["results"][str(SHARED / name)]
     expectation = row["expectation"] if row["kind"] == "audio" else "reason"
     if name in CODES:
-        assert outcome.get("code") == CODES[name]
-    if "code" in outcome:
-        assert expectation in ("reason", "either"), outcome["message"]
-        assert name not in HEARD
-        message = outcome["message"]
+        assert result.get("code") == CODES[name]
+    if "code" in result:
+        assert expectation in ("reason", "either"), result["message"]
+        assert name not in DECODED
+        message = result["message"]
         assert message.startswith(repr(str(SHARED / name)))
         assert message.endswith(".")
         assert "regular file (possibly" not in message
         return
     assert expectation in ("verdict", "either")
-    assert outcome["samples"] == pytest.approx(outcome["seconds"] * 22050, abs=3)
-    assert (outcome["warning"] is not None) == (name in WARNED), outcome["warning"]
-    if outcome["warning"]:
-        heard = outcome["warning"].split(" s of sound was decoded")[0]
-        assert float(heard) == pytest.approx(outcome["seconds"], abs=0.051)
+    assert result["samples"] == pytest.approx(result["seconds"] * 22050, abs=3)
+    assert (result["warning"] is not None) == (name in WARNED), result["warning"]
+    if result["warning"]:
+        seconds = result["warning"].split(" s of sound was decoded")[0]
+        assert float(seconds) == pytest.approx(result["seconds"], abs=0.051)
     if name in DAMAGED:
-        assert DAMAGED[name] < outcome["seconds"] <= float(row["seconds"])
-    elif (expectation == "verdict" or name in HEARD) and row["seconds"]:
-        assert outcome["seconds"] == pytest.approx(float(row["seconds"]), abs=0.2)
+        assert DAMAGED[name] < result["seconds"] <= float(row["seconds"])
+    elif (expectation == "verdict" or name in DECODED) and row["seconds"]:
+        assert result["seconds"] == pytest.approx(float(row["seconds"]), abs=0.2)
     if row["rate"]:
-        assert outcome["sample_rate"] == int(row["rate"])
+        assert result["sample_rate"] == int(row["rate"])
     if row["channels"]:
-        assert outcome["channels"] == int(row["channels"])
+        assert result["channels"] == int(row["channels"])

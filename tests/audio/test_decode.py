@@ -6,7 +6,6 @@ import io
 import os
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -41,46 +40,39 @@ def wav_bytes(
 # ------------------------------------------------------------------------------ formats
 
 LIBSNDFILE = ["wav", "flac", "ogg", "opus", "mp3", "aiff", "au", "w64", "caf", "rf64"]
-FFMPEG = [
-    ("aac.m4a", "aac", None),
-    ("alac.m4a", "alac", None),
-    ("bare.aac", "aac", None),
-    ("song.wma", "wmav2", None),
-    ("song.webm", "libopus", None),
-    ("video.webm", "libopus", "libvpx"),
-    ("video.mp4", "aac", "mpeg4"),
-    ("video.mkv", "flac", "mpeg4"),
-    ("video.avi", "mp2", "mpeg4"),
-    ("song.tta", "tta", None),
-]
+FFMPEG = {
+    "aac.m4a": "aac",
+    "alac.m4a": "alac",
+    "bare.aac": "aac",
+    "song.wma": "wmav2",
+    "song.webm": "libopus",
+    "video.webm": "libopus",
+    "video.mp4": "aac",
+    "video.mkv": "flac",
+    "video.avi": "mp2",
+    "song.tta": "tta",
+}
 
 
-@pytest.mark.parametrize("extension", LIBSNDFILE)
-def test_formats_of_libsndfile(extension: str, tmp_path: Path) -> None:
-    path = tmp_path / f"song.{extension}"
-    subtype = "OPUS" if extension == "opus" else None
-    kind = "OGG" if extension == "opus" else extension.upper()
-    sample_rate = 48000 if extension == "opus" else 44100
-    soundfile.write(path, tone(3, sample_rate), sample_rate, format=kind, subtype=subtype)
+@pytest.mark.parametrize("name", [*LIBSNDFILE, *FFMPEG])
+def test_formats(name: str, tmp_path: Path) -> None:
+    codec = FFMPEG.get(name)
+    rate = 48000 if "opus" in (name, (codec or "")[3:]) else 44100
+    path = tmp_path / (name if codec else f"song.{name}")
+    if codec:
+        picture = None
+        if name.startswith("video"):
+            picture = "libvpx" if name == "video.webm" else "mpeg4"
+        write_with_ffmpeg(path, tone(3, rate), rate, codec, picture=picture)
+    elif name == "opus":
+        soundfile.write(path, tone(3, rate), rate, format="OGG", subtype="OPUS")
+    else:
+        soundfile.write(path, tone(3, rate), rate, format=name.upper())
     with open_audio(path) as stream:
-        assert stream.source_rate == sample_rate
         samples = np.concatenate(list(stream))
-        assert stream.decoder == "libsndfile"
+        assert stream.decoder == ("ffmpeg" if codec else "libsndfile")
         assert stream.warning is None
-    assert len(samples) == pytest.approx(3 * RATE, abs=0.06 * RATE)
-    assert loudest_hz(samples, RATE) == pytest.approx(440, abs=0.5)
-    assert np.sqrt(np.mean(samples**2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.02)
-
-
-@pytest.mark.parametrize(("name", "codec", "picture"), FFMPEG)
-def test_formats_of_ffmpeg(name: str, codec: str, picture: str | None, tmp_path: Path) -> None:
-    sample_rate = 48000 if codec == "libopus" else 44100
-    write_with_ffmpeg(tmp_path / name, tone(3, sample_rate), sample_rate, codec, picture=picture)
-    with open_audio(tmp_path / name) as stream:
-        samples = np.concatenate(list(stream))
-        assert stream.decoder == "ffmpeg"
-        assert stream.warning is None
-        assert (stream.source_rate, stream.channels) == (sample_rate, 1)
+        assert (stream.source_rate, stream.channels) == (rate, 1)
     assert len(samples) == pytest.approx(3 * RATE, abs=0.1 * RATE)
     assert loudest_hz(samples, RATE) == pytest.approx(440, abs=0.5)
     assert np.sqrt(np.mean(samples**2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.03)
@@ -102,9 +94,6 @@ def test_mp3_agrees_with_librosa(shared_data: Path) -> None:
         assert audio.channels == 2
         assert len(audio.samples) == len(expected)
         np.testing.assert_allclose(audio.samples, expected, atol=2e-5)
-
-
-# ------------------------------------------------------------------- rates and channels
 
 
 @pytest.mark.parametrize("source_rate", [8000, 7919, 11025, 22050, 44100, 48000, 192000])
@@ -147,10 +136,7 @@ def _refuse(file: object) -> object:
     raise AudioError("not today", code="not_audio")
 
 
-# ------------------------------------------------------------------------- part of a file
-
-
-def test_load_cuts_out_what_is_asked_for(rng: np.random.Generator) -> None:
+def test_load_reads_a_part(rng: np.random.Generator) -> None:
     noise = rng.uniform(-0.9, 0.9, 5 * RATE).astype("f4")
     data = wav_bytes(noise)
     part = load(io.BytesIO(data), offset_s=1.3, seconds=2.1)
@@ -164,7 +150,7 @@ def test_load_cuts_out_what_is_asked_for(rng: np.random.Generator) -> None:
     assert caught.value.code == "too_short"
 
 
-def test_longest_length_is_kept_and_named() -> None:
+def test_max_seconds_is_respected_and_reported() -> None:
     data = wav_bytes(tone(5, RATE))
     cut = load(io.BytesIO(data), max_seconds=2.5)
     assert cut.duration_s == 2.5
@@ -177,9 +163,6 @@ def test_longest_length_is_kept_and_named() -> None:
 def test_options_out_of_range(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="got"):
         load(io.BytesIO(wav_bytes(tone(1, RATE))), **options)  # type: ignore[arg-type]
-
-
-# ------------------------------------------------------------------------------- sources
 
 
 def test_file_objects_are_read_from_their_start_and_left_open(tmp_path: Path) -> None:
@@ -207,7 +190,7 @@ def test_file_objects_that_cannot_seek_or_are_text() -> None:
             load(wrong)  # type: ignore[arg-type]
 
 
-def test_paths_that_are_no_files(tmp_path: Path) -> None:
+def test_paths_that_are_not_files(tmp_path: Path) -> None:
     (tmp_path / "song.mp3").mkdir()
     (tmp_path / "empty.mp3").touch()
     (tmp_path / "self.mp3").symlink_to("self.mp3")
@@ -260,25 +243,22 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
-@pytest.mark.parametrize("codec", ["mp3", "aac"])
-def test_odd_names(name: str, codec: str, tmp_path: Path) -> None:
-    good = tmp_path / ("good.mp3" if codec == "mp3" else "good.m4a")
-    if codec == "mp3":
-        soundfile.write(good, tone(1, RATE), RATE)
-    else:
-        write_with_ffmpeg(good, tone(1, RATE), RATE, codec)
-    try:
-        good.rename(tmp_path / name)
-    except OSError:
-        pytest.skip("this file system has no such names")
-    assert load(tmp_path / name).duration_s == pytest.approx(1, abs=0.1)
+def test_odd_names(name: str, tmp_path: Path) -> None:
+    for codec in ("aac", "mp3"):
+        good = tmp_path / ("good.mp3" if codec == "mp3" else "good.m4a")
+        if codec == "mp3":
+            soundfile.write(good, tone(1, RATE), RATE)
+        else:
+            write_with_ffmpeg(good, tone(1, RATE), RATE, codec)
+        try:
+            good.replace(tmp_path / name)
+        except OSError:
+            pytest.skip("this file system has no such names")
+        assert load(tmp_path / name).duration_s == pytest.approx(1, abs=0.1)
     (tmp_path / name).write_bytes(b"no music")
     with pytest.raises(AudioError) as caught:
         load(tmp_path / name)
     assert str(caught.value).isprintable()
-
-
-# ------------------------------------------------------------ files that name other files
 
 
 @pytest.mark.parametrize(
@@ -297,16 +277,13 @@ def test_lists_of_other_files_are_refused(name: str, text: str, tmp_path: Path) 
     assert code_of(tmp_path / name) == "not_audio"
 
 
-# --------------------------------------------------------------- damage and lost sound
-
-
 def mp3_bytes(seconds: float, hz: float) -> bytes:
     file = io.BytesIO()
     soundfile.write(file, tone(seconds, RATE, hz=hz), RATE, format="MP3")
     return file.getvalue()
 
 
-def test_joined_mp3_is_heard_beyond_what_its_first_header_counts(tmp_path: Path) -> None:
+def test_joined_mp3_is_decoded_beyond_what_its_first_header_counts(tmp_path: Path) -> None:
     path = tmp_path / "joined.mp3"
     path.write_bytes(mp3_bytes(4, 440) + mp3_bytes(4, 880))
     with open_audio(path) as stream:
@@ -324,7 +301,7 @@ def test_joined_mp3_is_heard_beyond_what_its_first_header_counts(tmp_path: Path)
     assert sum(low) / 10 == pytest.approx(4, abs=0.2)
 
 
-def test_chained_ogg_of_one_rate_is_heard_in_full(tmp_path: Path) -> None:
+def test_chained_ogg_of_one_rate_is_decoded_in_full(tmp_path: Path) -> None:
     links = b""
     for hz in (440, 880):
         file = io.BytesIO()
@@ -346,9 +323,7 @@ def test_change_of_rate_keeps_pitch_and_length(tmp_path: Path) -> None:
     assert loudest_hz(samples[-3 * RATE :], RATE) == pytest.approx(880, abs=1)
 
 
-def test_a_file_cut_in_half_is_named_with_what_was_heard(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
+def test_a_file_cut_in_half_has_a_warning(tmp_path: Path, rng: np.random.Generator) -> None:
     noise = rng.uniform(-0.5, 0.5, 8 * RATE).astype("f4")
     for extension in ("wav", "aiff", "flac", "ogg", "mp3"):
         soundfile.write(tmp_path / f"song.{extension}", noise, RATE)
@@ -376,7 +351,7 @@ def test_tags_and_pictures_after_the_sound_cost_no_second_decoding(tmp_path: Pat
             assert stream.warning is None
 
 
-def test_samples_that_are_no_numbers_become_silence() -> None:
+def test_nan_and_infinite_samples_become_silence() -> None:
     samples = tone(1, RATE)
     samples[100], samples[200], samples[300] = np.nan, np.inf, 1e30
     audio = load(io.BytesIO(wav_bytes(samples)))
@@ -388,7 +363,7 @@ def test_samples_that_are_no_numbers_become_silence() -> None:
     assert code_of(io.BytesIO(wav_bytes(np.full(RATE, np.nan, "f4")))) == "not_finite"
 
 
-def test_a_file_object_that_fails_while_reading_gives_a_reason_or_a_warning() -> None:
+def test_a_file_object_that_fails_while_reading_gives_a_warning() -> None:
     class Failing(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
             if self.tell() > 60_000:
@@ -403,9 +378,6 @@ def test_a_file_object_that_fails_while_reading_gives_a_reason_or_a_warning() ->
     audio = load(Failing(wav_bytes(tone(5, RATE))))
     assert audio.duration_s < 2
     assert audio.warning is not None
-
-
-# ------------------------------------------------------------- streams, threads, memory
 
 
 def test_blocks_are_short_and_the_file_is_closed(tmp_path: Path) -> None:
@@ -427,7 +399,7 @@ def test_blocks_are_short_and_the_file_is_closed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_four_threads_give_what_one_gives(
+def test_four_threads_decode_like_one(
     shared_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     odd = shared_data / "odd" / "audio"
@@ -444,28 +416,6 @@ def test_four_threads_give_what_one_gives(
         np.testing.assert_array_equal(one.samples, other.samples, err_msg=path.name)
         assert one.warning == other.warning
     assert capfd.readouterr() == ("", "")
-
-
-def test_python_output_of_other_threads_is_not_lost(
-    shared_data: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    path = shared_data / "odd" / "audio" / "mp3" / "block_flipped.mp3"
-    done = threading.Event()
-
-    def decode() -> None:
-        for _ in range(20):
-            load(path)
-        done.set()
-
-    thread = threading.Thread(target=decode)
-    thread.start()
-    lines = 0
-    while not done.wait(0.001):
-        os.write(2, b"line\n")
-        lines += 1
-    thread.join()
-    assert capfd.readouterr().err == "line\n" * lines
-    assert lines > 3
 
 
 MEMORY = (
@@ -499,22 +449,8 @@ def test_a_long_file_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> No
             check=True,
             timeout=120,
         )
-        heard, memory = map(float, done.stdout.split())
-        assert heard == seconds
+        decoded, memory = map(float, done.stdout.split())
+        assert decoded == seconds
         return memory
 
     assert peak_mb(2400) < peak_mb(30) + 20
-
-
-@pytest.mark.slow
-def test_a_sparse_file_of_gigabytes_is_heard_up_to_the_limit(tmp_path: Path) -> None:
-    path = tmp_path / "sparse.wav"
-    data = bytearray(wav_bytes(tone(1, 8000), 8000, "PCM_16"))
-    data[40:44] = b"\xff" * 4
-    with open(path, "wb") as file:
-        file.write(data)
-        file.truncate(6 * 10**9)
-    audio = load(path, max_seconds=900)
-    assert audio.duration_s == 900
-    assert audio.warning is not None
-    assert "15.0 min" in audio.warning

@@ -101,9 +101,7 @@ def test_a_quiet_cell_beside_a_loud_tone_is_right() -> None:
     config=st.sampled_from(CONFIGS),
 )
 @settings(max_examples=60, deadline=None)
-def test_any_cutting_into_blocks_gives_the_same(
-    seed: int, cuts: list[int], config: LogMelConfig
-) -> None:
+def test_any_blocks_give_the_same(seed: int, cuts: list[int], config: LogMelConfig) -> None:
     samples = noise(seed, sum(cuts))
     stream = LogMelStream(config)
     parts = [stream.push(part) for part in np.split(samples, np.cumsum(cuts)[:-1])] if cuts else []
@@ -120,7 +118,7 @@ def test_a_stream_gives_frames_as_soon_as_they_are_complete() -> None:
     assert stream.flush().shape == (128, 2)
 
 
-def test_torch_twin_agrees(shared_data: Path) -> None:
+def test_torch_agrees(shared_data: Path) -> None:
     torch = pytest.importorskip("torch")
     from deepmusic.audio.log_mel_torch import log_mel_batch
 
@@ -132,9 +130,9 @@ def test_torch_twin_agrees(shared_data: Path) -> None:
     np.testing.assert_allclose(double.numpy(), expected, rtol=0, atol=1e-3)
     single = log_mel_batch(torch.from_numpy(batch))
     assert single.dtype == torch.float32
-    heard = expected > expected.max(axis=1, keepdims=True) - 80
-    assert heard.mean() > 0.9
-    np.testing.assert_allclose(single.numpy()[heard], expected[heard], rtol=0, atol=1e-3)
+    audible = expected > expected.max(axis=1, keepdims=True) - 80
+    assert audible.mean() > 0.9
+    np.testing.assert_allclose(single.numpy()[audible], expected[audible], rtol=0, atol=1e-3)
     for config in CONFIGS:
         ours = log_mel_batch(torch.from_numpy(batch).double(), config).numpy()
         np.testing.assert_allclose(ours[0], log_mel(batch[0], config), rtol=0, atol=1e-3)
