@@ -7,12 +7,12 @@ import io
 import json
 import zipfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from training_runs import Call
 
-from deepmusic.cli import data_download, deepmusic
 from deepmusic.datasets import REGISTRY, DatasetInfo
 
 CONTENTS = {"one": b"first" * 1000, "two": b"second"}
@@ -64,25 +64,27 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def invoke(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(deepmusic, ["data", *map(str, arguments)])
+@pytest.fixture
+def data(call: Call) -> Call:
+    return partial(call, "data")
 
 
-def get(*arguments: str | Path) -> Result:
-    return invoke("get", "fma", "--subset", "small", *arguments)
+@pytest.fixture
+def get(call: Call) -> Call:
+    return partial(call, "data", "get", "fma", "--subset", "small")
 
 
 # --- list
 
 
-def test_the_list_is_for_people_and_for_programs() -> None:
-    text = invoke("list")
-    assert text.exit_code == 0
+def test_the_list_is_for_people_and_for_programs(data: Call) -> None:
+    text = data("list")
+    assert text.status == 0
     for name, info in REGISTRY.items():
         for part in (name, info.licence, info.reference.homepage, info.reference.citation):
-            assert part in text.stdout
-    assert "size: about 23.6 GB, about 24.8 GB unpacked; 48.4 GB of disk" in text.stdout
-    rows = {row["name"]: row for row in json.loads(invoke("list", "--format", "json").stdout)}
+            assert part in text.output
+    assert "size: about 23.6 GB, about 24.8 GB unpacked; 48.4 GB of disk" in text.output
+    rows = {row["name"]: row for row in json.loads(data("list", "--format", "json").output)}
     assert list(rows) == list(REGISTRY)
     assert len({tuple(row) for row in rows.values()}) == 1  # all have the same keys
     large = rows["fma-large"]
@@ -92,15 +94,15 @@ def test_the_list_is_for_people_and_for_programs() -> None:
     assert large["state"] is None
 
 
-def test_the_list_shows_what_is_there(tmp_path: Path, source: Path) -> None:
+def test_the_list_shows_what_is_there(data: Call, tmp_path: Path, source: Path) -> None:
     to = tmp_path / "to"
 
     def states() -> dict[str, str]:
-        rows = json.loads(invoke("list", "--format", "json", "--to", to).stdout)
+        rows = json.loads(data("list", "--format", "json", "--to", to).output)
         return {row["name"]: row["state"] for row in rows}
 
     assert set(states().values()) == {"missing"}
-    invoke("download", "one", "fma-small", "--to", to, "--from", source)
+    data("download", "one", "fma-small", "--to", to, "--from", source)
     for name in ("fma_medium.zip.part", "fma_large.zip", "pop909/pop909_midi.tar.xz.source.part"):
         (to / name).parent.mkdir(exist_ok=True)
         (to / name).write_bytes(b"abc")
@@ -109,11 +111,11 @@ def test_the_list_shows_what_is_there(tmp_path: Path, source: Path) -> None:
     assert found["pop909"] == found["fma-medium"] == "partly downloaded"
     assert found["fma-large"] == "archive, not unpacked"
     assert found["gtzan"] == "missing"
-    assert " state: archive, not unpacked\n" in invoke("list", "--to", to).stdout
+    assert " state: archive, not unpacked\n" in data("list", "--to", to).output
 
 
-def test_what_to_cite_is_listed_once_each() -> None:
-    text = invoke("list", "--format", "bibtex").stdout
+def test_what_to_cite_is_listed_once_each(data: Call) -> None:
+    text = data("list", "--format", "bibtex").output
     assert text.count("@") == text.count("\n\n@") + 1 == 6
     assert text.count("{fma_dataset,") == 1
 
@@ -122,47 +124,47 @@ def test_what_to_cite_is_listed_once_each() -> None:
 
 
 @pytest.mark.parametrize("name", ["fma-small", "FMA_small.zip"])
-def test_an_audio_archive_is_unpacked(tmp_path: Path, source: Path, name: str) -> None:
+def test_an_audio_archive_is_unpacked(data: Call, tmp_path: Path, source: Path, name: str) -> None:
     to = tmp_path / "to"
-    first = invoke("download", name, "--to", to, "--from", source)
-    assert first.stdout == f"downloaded  {to}/fma_small\n"
-    assert first.stderr.startswith("fma-small: licence: chosen by each artist")
-    assert first.exit_code == 0
+    first = data("download", name, "--to", to, "--from", source)
+    assert first.output == f"downloaded  {to}/fma_small\n"
+    assert first.error.startswith("fma-small: licence: chosen by each artist")
+    assert first.status == 0
     assert [path.name for path in to.iterdir()] == ["fma_small"]
     assert (to / "fma_small" / "000" / "000002.mp3").read_bytes() == CLIPS["000/000002.mp3"]
-    again = invoke("download", name, "--to", to)
-    assert (again.exit_code, again.stdout) == (0, f"exists      {to}/fma_small\n")
+    again = data("download", name, "--to", to)
+    assert (again.status, again.output) == (0, f"exists      {to}/fma_small\n")
 
 
-def test_an_audio_archive_may_stay_packed(tmp_path: Path, source: Path) -> None:
+def test_an_audio_archive_may_stay_packed(data: Call, tmp_path: Path, source: Path) -> None:
     to = tmp_path / "to"
-    first = invoke("download", "fma-small", "--no-unpack", "--to", to, "--from", source)
-    assert (first.exit_code, first.stdout) == (0, f"downloaded  {to}/fma_small.zip\n")
-    later = invoke("download", "fma-small", "--to", to)
-    assert (later.exit_code, later.stdout) == (0, f"downloaded  {to}/fma_small\n")
+    first = data("download", "fma-small", "--no-unpack", "--to", to, "--from", source)
+    assert (first.status, first.output) == (0, f"downloaded  {to}/fma_small.zip\n")
+    later = data("download", "fma-small", "--to", to)
+    assert (later.status, later.output) == (0, f"downloaded  {to}/fma_small\n")
     assert sorted(path.name for path in to.iterdir()) == ["fma_small", "fma_small.zip"]
 
 
-def test_one_that_fails_does_not_stop_the_others(tmp_path: Path, source: Path) -> None:
+def test_one_that_fails_does_not_stop_the_others(data: Call, tmp_path: Path, source: Path) -> None:
     (source / "one.bin").write_bytes(b"other")
-    result = invoke("download", "one", "two", "two", "--to", tmp_path / "to", "--from", source)
-    assert result.exit_code == 1
-    assert result.stdout == f"downloaded  {tmp_path}/to/two/two.bin\n"
-    first, second = result.stderr.splitlines()
+    result = data("download", "one", "two", "two", "--to", tmp_path / "to", "--from", source)
+    assert result.status == 1
+    assert result.output == f"downloaded  {tmp_path}/to/two/two.bin\n"
+    first, second = result.error.splitlines()
     assert first.startswith(f"one: {source}/one.bin is not the expected file: it has 5 bytes")
     assert second == "two: licence: licence of two"
 
 
-def test_without_a_network_it_is_one_sentence(tmp_path: Path) -> None:
+def test_without_a_network_it_is_one_sentence(data: Call, get: Call, tmp_path: Path) -> None:
     for result in (
-        invoke("download", "one", "--to", tmp_path / "to"),
+        data("download", "one", "--to", tmp_path / "to"),
         get("--track", "2", "--to", tmp_path / "to"),
     ):
-        assert result.exit_code == 1
-        assert "its host is unknown, or there is no network" in result.stderr
-        assert "secret" not in result.stderr
-        assert len(result.stderr.splitlines()) == 1
-        assert result.stdout == ""
+        assert result.status == 1
+        assert "its host is unknown, or there is no network" in result.error
+        assert "secret" not in result.error
+        assert len(result.error.splitlines()) == 1
+        assert result.output == ""
 
 
 @pytest.mark.parametrize(
@@ -181,82 +183,53 @@ def test_without_a_network_it_is_one_sentence(tmp_path: Path) -> None:
         (["get", "fma", "--track", "2", "--to", "x", "--from", "ftp://host/a"], "give an http(s)"),
     ],
 )
-def test_wrong_usage_is_refused(arguments: list[str], message: str) -> None:
-    result = invoke(*arguments)
-    assert result.exit_code == 2
-    assert message in result.stderr
-
-
-@pytest.mark.parametrize("target", ["fetch.fetch_dataset", "remote_zip.ZipReader.save"])
-def test_ctrl_c_says_how_to_resume(
-    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch, target: str
-) -> None:
-    def stop(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(f"deepmusic.datasets.{target}", stop)
-    if "fetch" in target:
-        result = invoke("download", "one", "--to", tmp_path, "--from", source)
-    else:
-        result = get("--track", "2", "--to", tmp_path, "--from", source)
-    assert result.exit_code == 130
-    assert result.stderr == "Stopped; run the same command again to resume.\n"
-
-
-def test_progress_in_lines_and_as_a_bar(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(data_download, "EVERY_S", 0.0)
-    with data_download.show_bytes("fma") as update:
-        update("downloading", 2_000_000_000, 6_000_000_000)
-        update("unpacking", 1, None)
-    assert capsys.readouterr().err.splitlines() == [
-        "fma: downloading, 2.0 GB of 6.0 GB",
-        "fma: unpacking, 1 byte",
-    ]
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    with data_download.show_bytes("[bold]") as update:
-        for stage, done, total in (("a", 0, None), ("a", 10, 100), ("b", 0, 50), ("b", 50, 50)):
-            update(stage, done, total)
+def test_wrong_usage_is_refused(data: Call, arguments: list[str], message: str) -> None:
+    result = data(*arguments)
+    assert result.status == 2
+    assert message in result.error
 
 
 # --- get
 
 
 @pytest.mark.parametrize("form", ["file", "folder"])
-def test_tracks_are_written_as_in_the_data_set(tmp_path: Path, source: Path, form: str) -> None:
+def test_tracks_are_written_as_in_the_data_set(
+    get: Call, tmp_path: Path, source: Path, form: str
+) -> None:
     archive, to = (source / "fma_small.zip" if form == "file" else source), tmp_path / "to"
     wanted = ["--track", "2", "--track", "155320", "--track", "2", "--from", archive, "--to", to]
     first = get(*wanted)
-    assert first.exit_code == 0
-    assert first.stdout == f"downloaded  {to}/000/000002.mp3\ndownloaded  {to}/155/155320.mp3\n"
-    assert first.stderr == ""
+    assert first.status == 0
+    assert first.output == f"downloaded  {to}/000/000002.mp3\ndownloaded  {to}/155/155320.mp3\n"
+    assert first.error == ""
     for name, content in CLIPS.items():
         assert (to / name).read_bytes() == content
     again = get(*wanted)
-    assert again.exit_code == 0
-    assert again.stdout == f"exists      {to}/000/000002.mp3\nexists      {to}/155/155320.mp3\n"
+    assert again.status == 0
+    assert again.output == f"exists      {to}/000/000002.mp3\nexists      {to}/155/155320.mp3\n"
 
 
-def test_a_track_that_fails_does_not_stop_the_others(tmp_path: Path, source: Path) -> None:
+def test_a_track_that_fails_does_not_stop_the_others(
+    get: Call, tmp_path: Path, source: Path
+) -> None:
     to = tmp_path / "to"
     (to / "000").mkdir(parents=True)
     (to / "000" / "000002.mp3").write_bytes(b"mine")
     tracks = ["--track", "2", "--track", "3", "--track", "155320"]
     result = get(*tracks, "--to", to, "--from", source)
-    assert result.exit_code == 1
-    assert result.stdout == f"downloaded  {to}/155/155320.mp3\n"
-    first, second = result.stderr.splitlines()
+    assert result.status == 1
+    assert result.output == f"downloaded  {to}/155/155320.mp3\n"
+    first, second = result.error.splitlines()
     assert first.startswith(f"track 2: {to}/000/000002.mp3 already exists, but is not ")
     assert second.startswith("track 3: 'fma_small/000/000003.mp3' of ")
     assert (to / "000" / "000002.mp3").read_bytes() == b"mine"
 
 
-def test_other_archives_are_one_sentence(tmp_path: Path, source: Path) -> None:
+def test_other_archives_are_one_sentence(get: Call, tmp_path: Path, source: Path) -> None:
     (source / "fma_small.zip").write_bytes(b"no archive")
     result = get("--track", "2", "--to", tmp_path / "to", "--from", source)
-    assert result.exit_code == 1
-    assert result.stderr.startswith(f"{source}/fma_small.zip is damaged, or not a zip")
+    assert result.status == 1
+    assert result.error.startswith(f"deepmusic: {source}/fma_small.zip is damaged, or not a zip")
     result = get("--track", "2", "--to", tmp_path, "--from", tmp_path)
-    assert result.stderr.startswith(f"{tmp_path} does not hold the data set 'fma-small'")
-    assert len(result.stderr.splitlines()) == 1
+    assert result.error.startswith(f"deepmusic: {tmp_path} does not hold the data set 'fma-small'")
+    assert len(result.error.splitlines()) == 1

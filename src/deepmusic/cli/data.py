@@ -9,7 +9,7 @@ from deepmusic.cli import LazyGroup
 _COMMANDS = {
     "list": "deepmusic.cli.data_list:list_data",
     "download": "deepmusic.cli.data_download",
-    "get": "deepmusic.cli.data_get",
+    "get": "deepmusic.cli.data_download",
     "check": "deepmusic.cli.data_check",
     "build": "deepmusic.cli.data_build",
     "stats": "deepmusic.cli.data_stats",

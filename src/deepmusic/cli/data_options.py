@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from deepmusic.cli.options import combined
 from deepmusic.cli.output import printable
-from deepmusic.cli.progress import display
+from deepmusic.cli.progress import Display, display
 
 if TYPE_CHECKING:
     from deepmusic.datasets.folder import FolderDataset
@@ -19,37 +20,30 @@ if TYPE_CHECKING:
 _MAX_LINES = 10
 """Problems printed per reason; a subset of FMA may have fifty thousand."""
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-def dataset_options(command: _Command) -> _Command:
-    """Add the argument DATA and the options that say what it is."""
-    options = (
-        click.argument("data", metavar="DATA"),
-        click.option(
-            "--as",
-            "kind",
-            type=click.Choice(["folder", "gtzan", "fma"]),
-            help="Read DATA as this kind of data set instead of guessing.",
-        ),
-        click.option(
-            "--table",
-            metavar="CSV",
-            help="CSV with the columns path and, where known, genre, artist, album, source.  "
-            "[default: DATA/tracks.csv, else folders and tags]",
-        ),
-        click.option(
-            "--subset",
-            type=click.Choice(["small", "medium", "large", "full"]),
-            default="small",
-            show_default=True,
-            help="FMA only: the subset.",
-        ),
-        click.option("--audio", metavar="DIR", help="FMA only: the folder of the audio."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+dataset_options = combined(
+    click.argument("data", metavar="DATA"),
+    click.option(
+        "--as",
+        "kind",
+        type=click.Choice(["folder", "gtzan", "fma"]),
+        help="Read DATA as this kind of data set instead of guessing.",
+    ),
+    click.option(
+        "--table",
+        metavar="CSV",
+        help="CSV with the columns path and, where known, genre, artist, album, source.  "
+        "[default: DATA/tracks.csv, else folders and tags]",
+    ),
+    click.option(
+        "--subset",
+        type=click.Choice(["small", "medium", "large", "full"]),
+        default="small",
+        show_default=True,
+        help="FMA only: the subset.",
+    ),
+    click.option("--audio", metavar="DIR", help="FMA only: the folder of the audio."),
+)
+"""The argument DATA and the options that say what it is."""
 
 
 def load_with_progress(
@@ -94,15 +88,12 @@ def has_failures(loaded: LoadedDataset) -> bool:
 def file_progress() -> Iterator[Callable[[int, int], None]]:
     """Yield a callback that takes the files done and the total, and shows the progress."""
     with ExitStack() as stack:
-        advance: Callable[[], None] | None = None
-        previous = 0
+        shown: Display | None = None
 
         def update(done: int, total: int) -> None:
-            nonlocal advance, previous
-            if advance is None:
-                advance = stack.enter_context(display(total)).advance
-            for _ in range(done - previous):
-                advance()
-            previous = done
+            nonlocal shown
+            if shown is None:  # one display at a time
+                shown = stack.enter_context(display(total))
+            shown.advance(done, total=total)
 
         yield update

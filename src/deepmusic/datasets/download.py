@@ -35,7 +35,7 @@ _NETWORK_CHUNK = 1 << 16  # what is lost at most when a connection is cut
 TIMEOUT_S = 30.0
 """How long a server may be silent."""
 TRIES = 5
-"""How many requests in a row may bring nothing."""
+"""Requests in a row that may bring nothing."""
 WAIT_S = 1.0
 """How long to wait before the second try; doubled after each, up to a minute."""
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
@@ -80,7 +80,7 @@ def download_file(
         Whether it was transferred; False where it already existed.
 
     Raises:
-        DownloadError: it is not to be had or not the expected file. What was downloaded is kept
+        DownloadError: it is not available or not the expected file. What was downloaded is kept
             for the next call, unless it is complete and wrong.
 
     Example:
@@ -91,7 +91,7 @@ def download_file(
         True
     """
     target, tell = Path(target), on_progress or (lambda done, total: None)
-    part = target.with_name(target.name + ".part")
+    part = part_path(target)
     with disk_errors(target):
         if target.exists():
             if fault := file_fault(target, checksum=checksum, size=size):
@@ -102,7 +102,8 @@ def download_file(
         if is_url(source):
             _fill(str(source), part, size, checksum is not None, tell)
         else:
-            _copy(Path(source), part, tell)
+            open_regular(source, shown=str(source), noun="file", error=DownloadError).close()
+            shutil.copyfile(source, part)
         finish_part(part, target, display_source(source), checksum=checksum, size=size)
         _note_path(part).unlink(missing_ok=True)
     return True
@@ -147,9 +148,14 @@ def file_fault(
     return None
 
 
-def part_size(target: Path) -> int:
-    """Bytes of an unfinished download of a file."""
-    return _size(target.with_name(target.name + ".part"))
+def part_path(target: Path) -> Path:
+    """What a file is called until it is complete."""
+    return target.with_name(target.name + ".part")
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file; 0 if there is none."""
+    return path.stat().st_size if path.is_file() else 0
 
 
 def is_url(source: str | os.PathLike[str]) -> bool:
@@ -253,19 +259,6 @@ def refuse_status(response: requests.Response, origin: str) -> None:
         )
 
 
-def _copy(source: Path, part: Path, tell: Progress) -> None:
-    with (
-        open_regular(source, shown=str(source), noun="file", error=DownloadError) as file,
-        open(part, "wb") as out,
-    ):
-        total = os.fstat(file.fileno()).st_size
-        while chunk := file.read(CHUNK):
-            out.write(chunk)
-            tell(out.tell(), total)
-        out.flush()
-        os.fsync(out.fileno())
-
-
 def _fill(url: str, part: Path, size: int | None, has_checksum: bool, tell: Progress) -> None:
     """Download a part until it is complete, over as many requests as it takes."""
     failures, furthest = 0, 0
@@ -274,7 +267,7 @@ def _fill(url: str, part: Path, size: int | None, has_checksum: bool, tell: Prog
             try:
                 return _request(session, url, part, size, has_checksum, tell)
             except _CutError as error:
-                done = _size(part)
+                done = size_of(part)
                 failures = 1 if done > furthest else failures + 1
                 furthest = max(furthest, done)
                 if failures >= TRIES:
@@ -304,8 +297,8 @@ def _request(
         raise _unreachable(url, part, network_reason(error)) from error
     with response:
         start, total, version = _extent(response)
-        has_changed = start and (start != done or _differs(note, total, version))
-        if has_changed or (done and response.status_code == 416):
+        differs = note and version and (note["version"], note["total"]) != (version, total)
+        if (start and (start != done or differs)) or (done and response.status_code == 416):
             part.unlink(missing_ok=True)
             raise _CutError("it changed during the download")
         refuse_status(response, origin)
@@ -339,7 +332,7 @@ def _resume_point(part: Path, origin: str, has_checksum: bool) -> tuple[int, dic
             note = content
     except (OSError, ValueError, KeyError, TypeError):
         pass  # without a note only a checksum tells
-    return (_size(part) if has_checksum or note.get("version") else 0), note
+    return (size_of(part) if has_checksum or note.get("version") else 0), note
 
 
 def _extent(response: requests.Response) -> tuple[int, int | None, str | None]:
@@ -356,14 +349,8 @@ def _extent(response: requests.Response) -> tuple[int, int | None, str | None]:
     return int(match[1]), int(match[2]) if match[2].isdecimal() else None, version
 
 
-def _differs(note: dict[str, Any], total: int | None, version: str | None) -> bool:
-    """Whether a response is of another version than the part, as far as both are known."""
-    pairs = ((note.get("total"), total), (note.get("version"), version))
-    return any(None not in pair and pair[0] != pair[1] for pair in pairs)
-
-
 def _unreachable(url: str, part: Path, reason: str) -> DownloadError:
-    done = _size(part)
+    done = size_of(part)
     advice = f"{format_bytes(done)} are kept, run again to resume" if done else "try again later"
     return DownloadError(
         f"{display_source(url)} could not be downloaded: {reason}; {advice}.", code="unreachable"
@@ -372,7 +359,3 @@ def _unreachable(url: str, part: Path, reason: str) -> DownloadError:
 
 def _note_path(part: Path) -> Path:
     return part.with_name(part.name + ".json")
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0

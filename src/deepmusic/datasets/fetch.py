@@ -14,8 +14,9 @@ from deepmusic.datasets.download import (
     download_file,
     file_fault,
     is_url,
-    part_size,
+    part_path,
     refuse_full_disk,
+    size_of,
 )
 from deepmusic.datasets.registry import DatasetInfo
 from deepmusic.datasets.repack import read_contents, read_index, repack
@@ -54,7 +55,7 @@ def fetch_dataset(
         Whether anything was done; False where the data set already existed.
 
     Raises:
-        DownloadError: it is not to be had, not the expected data, or there is not enough disk.
+        DownloadError: it is not available, not the expected data, or the disk is full.
         ArchiveError: the archive must not or cannot be unpacked.
 
     Example:
@@ -94,11 +95,7 @@ def fetch_dataset(
 
 
 def resolve_source(info: DatasetInfo, source: str | os.PathLike[str]) -> str | Path:
-    """The file or address that a given source means for a data set.
-
-    Raises:
-        DownloadError: a folder holds nothing of the data set.
-    """
+    """The file or address of a data set in a given source; raises if a folder does not hold it."""
     if is_url(source):
         address = os.fspath(source)
         return address + quote(info.path) if address.endswith("/") else address
@@ -124,28 +121,24 @@ def _fetch_folder(
     """Get an archive and unpack it; one on this machine is used where it is."""
     archive = root / info.path
     local = archive if archive.exists() else sources[0]
-    missing = 0 if isinstance(local, Path) else info.size - part_size(archive)
+    missing = 0 if isinstance(local, Path) else info.size - size_of(part_path(archive))
     refuse_full_disk(root, missing + info.unpacked_size)
     if not isinstance(local, Path):
         _download_first(info, sources, archive, tell)
     elif not local.is_file():
         raise DownloadError(f"{local} is not a file.", code="missing")
-    elif fault := file_fault(
-        local,
-        checksum=info.checksum,
-        size=info.exact_size,
-        on_progress=partial(tell, "checking"),
-    ):
-        raise DownloadError(
-            f"{local} is not the expected file: {fault}; move or delete it, or give another "
-            "source.",
-            code="mismatch",
+    else:
+        progress = partial(tell, "checking")
+        fault = file_fault(
+            local, checksum=info.checksum, size=info.exact_size, on_progress=progress
         )
+        if fault is not None:
+            message = f"{local} is not the expected file: {fault}; move or delete it."
+            raise DownloadError(message, code="mismatch")
+        archive = local
+    progress = partial(tell, "unpacking")
     unpack_archive(
-        local if isinstance(local, Path) else archive,
-        root / info.folder,
-        archive_folder=info.archive_folder,
-        on_progress=partial(tell, "unpacking"),
+        archive, root / info.folder, archive_folder=info.archive_folder, on_progress=progress
     )
     if not isinstance(local, Path) and not keep_archive:
         with disk_errors(archive):
@@ -167,7 +160,7 @@ def _download_first(
                 on_progress=partial(tell, "downloading"),
             )
         except DownloadError as error:
-            is_absent = error.code in ("missing", "unreachable") and not part_size(target)
+            is_absent = error.code in ("missing", "unreachable") and not size_of(part_path(target))
             if not is_absent or source == sources[-1]:
                 raise
     raise AssertionError("every data set has an address")

@@ -26,6 +26,7 @@ from deepmusic.datasets.download import (
     is_url,
     network_reason,
     open_session,
+    part_path,
     refuse_status,
 )
 from deepmusic.datasets.unpack import archive_errors
@@ -38,11 +39,8 @@ class ZipReader:
     Args:
         source: an http(s) address or a local path.
 
-    Attributes:
-        names: of the members.
-
     Raises:
-        DownloadError: the archive is not to be had, or its server sends no parts of files.
+        DownloadError: the archive is not available, or its server only sends whole files.
         ArchiveError: it is damaged or not a zip archive.
 
     Example:
@@ -64,7 +62,11 @@ class ZipReader:
                 file = open_regular(source, shown=self._origin, noun="archive", error=DownloadError)
                 archive = zipfile.ZipFile(self._stack.enter_context(file))
         self._archive: zipfile.ZipFile = self._stack.enter_context(archive)
-        self.names = self._archive.namelist()
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the members."""
+        return self._archive.namelist()
 
     def __enter__(self) -> ZipReader:
         return self
@@ -86,15 +88,15 @@ class ZipReader:
             Whether it was written; False where it already existed.
 
         Raises:
-            DownloadError: there is no such member, it is not to be had, another file has the name,
-                or the disk is full.
+            DownloadError: there is no such member, it is not available, another file has the
+                name, or the disk is full.
             ArchiveError: the member is damaged or encrypted.
         """
         target, origin = Path(target), f"{name!r} of {self._origin}"
-        if name not in self.names:
+        member = self._archive.NameToInfo.get(name)
+        if member is None:
             raise DownloadError(f"{origin} does not exist.", code="missing")
-        member = self._archive.getinfo(name)
-        part = target.with_name(target.name + ".part")
+        part = part_path(target)
         with disk_errors(target):
             if target.exists():
                 content = target.read_bytes()
@@ -104,11 +106,7 @@ class ZipReader:
                 return False
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
-                with (
-                    self._errors(),
-                    open(part, "wb") as file,
-                    self._archive.open(member) as inside,
-                ):
+                with self._errors(), self._archive.open(member) as inside, open(part, "wb") as file:
                     shutil.copyfileobj(inside, file)
                 finish_part(part, target, origin, checksum=checksum, size=member.file_size)
             finally:

@@ -24,15 +24,9 @@ from deepmusic.files import write_atomically
 
 
 def repack(info: DatasetInfo, source: Path, target: Path) -> None:
-    """Check what a host or a user gave and write the packed file; always with the same bytes.
+    """Write the packed file of a data set from a packed one, or from what it is made from.
 
-    Args:
-        info: a data set of layout "gzip" or "midi".
-        source: the packed file, or what it is made from.
-        target: the packed file to write.
-
-    Raises:
-        DownloadError: the contents are not the expected ones, or the disk is full.
+    The same contents give the same bytes. Raises DownloadError for other contents.
     """
     contents = read_contents(info, source)
     with disk_errors(target):
@@ -49,11 +43,7 @@ def repack(info: DatasetInfo, source: Path, target: Path) -> None:
 
 
 def read_contents(info: DatasetInfo, path: Path) -> dict[str, bytes]:
-    """The contents of a data set by file name, checked; one nameless file for layout "gzip".
-
-    Raises:
-        DownloadError: they are not the expected ones.
-    """
+    """The checked contents of a data set by file name; one nameless file for layout "gzip"."""
     try:
         contents = _read_gzip(info, path) if info.layout == "gzip" else _read_midi(info, path)
         checksum, size = contents_checksum(contents), sum(map(len, contents.values()))

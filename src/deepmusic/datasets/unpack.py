@@ -35,17 +35,9 @@ MAX_RATIO = 200
 """How many times its own size an archive may unpack to ..."""
 ALWAYS_ALLOWED = 16 << 20
 """... if that is more than so many bytes."""
-BAD_ARCHIVE = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    lzma.LZMAError,
-    zlib.error,
-    EOFError,
-    NotImplementedError,  # an unknown compression method
-    RuntimeError,  # an encrypted member
-    ValueError,
-)
-"""What the standard library raises for damaged and unsupported archives."""
+BAD_ARCHIVE = (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError,
+               RuntimeError, ValueError)  # fmt: skip
+"""What the standard library raises for damaged archives, encryption and unknown compression."""
 
 
 class ArchiveError(ReasonError):
@@ -96,9 +88,8 @@ def unpack_archive(
 def _staging(folder: Path) -> Iterator[Path]:
     """A hidden, empty folder beside the final one, removed afterwards."""
     if os.path.lexists(folder):
-        raise DownloadError(
-            f"{folder} already exists: move or delete it and run again.", code="exists"
-        )
+        message = f"{folder} already exists: move or delete it and run again."
+        raise DownloadError(message, code="exists")
     staging = folder.with_name(f".{folder.name}.unpacking")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
@@ -166,6 +157,5 @@ def _refuse_too_large(archive: Path, members: int, size: int) -> None:
     if members > MAX_MEMBERS:
         raise ArchiveError(f"it has more than {MAX_MEMBERS:,} members.", code="too_large")
     if size > max(ALWAYS_ALLOWED, MAX_RATIO * archive.stat().st_size):
-        raise ArchiveError(
-            f"it would unpack to {format_bytes(size)}, too much for its size.", code="too_large"
-        )
+        message = f"it would unpack to {format_bytes(size)}, too much for its size."
+        raise ArchiveError(message, code="too_large")
