@@ -36,7 +36,7 @@ def test_the_table_and_the_progress(fma: Path, tmp_path: Path) -> None:
     assert "features       columns  lr" in result.stdout
     assert "1 of 4  zcr lr: " in result.stderr
     assert "published 42.3%" in result.stderr
-    assert sorted(path.name for path in out.iterdir()) == ["results.jsonl", "table.csv", "table.md"]
+    assert sorted(path.name for path in out.iterdir()) == ["results.db", "table.csv", "table.md"]
     assert "| zcr | 7 |" in (out / "table.md").read_text()
 
     again = invoke(*options, "--format", "csv")
@@ -49,7 +49,7 @@ def test_the_table_and_the_progress(fma: Path, tmp_path: Path) -> None:
     ]  # fmt: skip
 
     more = invoke(*options, "--models", "lr,svm,knn", "--format", "markdown")
-    assert "4 of 6 cells are there from before" in more.stderr
+    assert "4 of 6" not in more.stderr  # finished before
     assert "5 of 6  zcr knn" in more.stderr
     assert more.stdout == (out / "table.md").read_text()
 
@@ -76,21 +76,21 @@ def test_a_cell_that_fails_gives_status_1(fma: Path, tmp_path: Path) -> None:
     )
     assert result.exit_code == 1, result.output
     assert "1 of 2 cells of the table failed" in result.stderr
-    assert "it needs some of both" in result.stdout
+    assert "some of both are needed" in result.stdout
     assert "zcr" in result.stdout
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (("--subset", "huge"), "huge"),
         (("--workers", "2", "--dask", "tcp://x:1"), "choose one"),
     ],
 )
-def test_wrong_usage(fma: Path, tmp_path: Path, options: tuple[str, ...], said: str) -> None:
+def test_wrong_usage(fma: Path, tmp_path: Path, options: tuple[str, ...], message: str) -> None:
     result = invoke("--data", fma, "--out", tmp_path / "out", *options)
     assert result.exit_code == 2
-    assert said in result.stderr
+    assert message in result.stderr
     assert not (tmp_path / "out").exists()
 
 

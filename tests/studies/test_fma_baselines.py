@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,22 +11,32 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))
 from miniature_fma import ROOTS, make_miniature, write_checksums
 
 from deepmusic.datasets.fma import Fma, read_fma
 from deepmusic.errors import DataError, RequestError
+from deepmusic.store import Store
 from deepmusic.studies import fma_baselines
-from deepmusic.studies.fma_baselines import MODELS, PUBLISHED, Cell, Reproduction, reproduce
-from deepmusic.studies.fma_table import csv_table, markdown, plain_text
+from deepmusic.studies.fma_baselines import reproduce
+from deepmusic.studies.fma_table import (
+    MODELS,
+    PUBLISHED,
+    Cell,
+    Reproduction,
+    csv_table,
+    markdown,
+    plain_text,
+)
 
 SETS = ("zcr", "mfcc/contrast", "all")
 MULTI = "mfcc"
 
 
-def make_told(folder: Path, tracks: int = 72) -> Fma:
-    """A miniature whose features tell genres apart, not always."""
+def make_separable(folder: Path, tracks: int = 72) -> Fma:
+    """A miniature whose features separate genres, with errors."""
     mini = make_miniature(folder, tracks, audio=False)
     path = mini.metadata / "features.csv"
     lines = path.read_text().splitlines()
@@ -44,14 +53,14 @@ def make_told(folder: Path, tracks: int = 72) -> Fma:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Fma:
-    return make_told(tmp_path_factory.mktemp("fma"))
+def fma(tmp_path_factory: pytest.TempPathFactory) -> Fma:
+    return make_separable(tmp_path_factory.mktemp("fma"))
 
 
 @pytest.fixture(scope="module")
-def whole(told: Fma, tmp_path_factory: pytest.TempPathFactory) -> tuple[Reproduction, Path]:
+def whole(fma: Fma, tmp_path_factory: pytest.TempPathFactory) -> tuple[Reproduction, Path]:
     out = tmp_path_factory.mktemp("out") / "new" / "folder"
-    found = reproduce(told, out, sets=(*SETS, MULTI, "echonest_ranks"), tasks=("single", "multi"))
+    found = reproduce(fma, out, sets=(*SETS, MULTI, "echonest_ranks"), tasks=("single", "multi"))
     return found, out
 
 
@@ -88,38 +97,38 @@ def notebook_accuracies(fma: Fma, families: Sequence[str]) -> dict[str, float]:
     }
 
 
-def test_accuracies_are_those_of_the_notebook(told: Fma, whole: tuple[Reproduction, Path]) -> None:
+def test_accuracies_are_those_of_the_notebook(fma: Fma, whole: tuple[Reproduction, Path]) -> None:
     families = {
         "zcr": ["zcr"],
         "mfcc/contrast": ["mfcc", "spectral_contrast"],
-        "all": list(told.features.columns.levels[0]),
+        "all": list(fma.features.columns.levels[0]),
     }
     mine = {c.path: c.accuracy for c in whole[0].cells if c.task == "single"}
     for name, chosen in families.items():
-        wanted = notebook_accuracies(told, chosen)
+        wanted = notebook_accuracies(fma, chosen)
         found = {model: mine[f"single:{name}:{model}"] for model in MODELS}
         assert found == pytest.approx(wanted)
     assert max(wanted.values()) > 0.5  # there is something to learn, so that this says something
 
 
 def test_subset_accuracy_is_that_of_the_notebook(
-    told: Fma, whole: tuple[Reproduction, Path]
+    fma: Fma, whole: tuple[Reproduction, Path]
 ) -> None:
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import average_precision_score
     from sklearn.multiclass import OneVsRestClassifier
     from sklearn.preprocessing import MultiLabelBinarizer, StandardScaler
 
-    tracks = told.subset("medium")
+    tracks = fma.subset("medium")
     train = tracks.index[tracks["set", "split"] == "training"]
     test = tracks.index[tracks["set", "split"] == "test"]
     binarizer = MultiLabelBinarizer().fit(tracks["track", "genres_all"])
     y_train, y_test = (
         binarizer.transform(tracks.loc[part, ("track", "genres_all")]) for part in (train, test)
     )
-    scaler = StandardScaler().fit(told.features.loc[train, "mfcc"].to_numpy())
+    scaler = StandardScaler().fit(fma.features.loc[train, "mfcc"].to_numpy())
     x_train, x_test = (
-        scaler.transform(told.features.loc[part, "mfcc"].to_numpy()) for part in (train, test)
+        scaler.transform(fma.features.loc[part, "mfcc"].to_numpy()) for part in (train, test)
     )
     with pytest.warns(UserWarning, match="not"):  # labels that no training track has
         model = OneVsRestClassifier(LogisticRegression(solver="liblinear")).fit(x_train, y_train)
@@ -133,18 +142,18 @@ def test_subset_accuracy_is_that_of_the_notebook(
     )
 
 
-def test_cells_stand_in_the_order_of_the_table(whole: tuple[Reproduction, Path]) -> None:
+def test_cells_are_in_the_order_of_the_table(whole: tuple[Reproduction, Path]) -> None:
     found, _ = whole
     single = [f"single:{name}:{m}" for name in (*SETS, MULTI, "echonest_ranks") for m in MODELS]
     several = [f"multi:{MULTI}:{model}" for model in ("lr", "svm", "mlp")]
     assert [cell.path for cell in found.cells] == single + several
     assert not [cell.error for cell in found.cells if cell.error]
     ranks = next(cell for cell in found.cells if cell.features == "echonest_ranks")
-    assert "tracks that Echonest knew" in ranks.note
+    assert "tracks that Echonest has" in ranks.note
     assert 0 < ranks.training + ranks.test < found.counts[0] + found.counts[2]
 
 
-def test_published_figures_stand_beside(told: Fma, whole: tuple[Reproduction, Path]) -> None:
+def test_published_scores_are_beside(fma: Fma, whole: tuple[Reproduction, Path]) -> None:
     assert len(PUBLISHED) == 14 * 4
     assert max(PUBLISHED, key=PUBLISHED.__getitem__) == ("mfcc/contrast/centroid", "svm")
     assert PUBLISHED["all", "lr"] == pytest.approx(0.611)
@@ -153,28 +162,28 @@ def test_published_figures_stand_beside(told: Fma, whole: tuple[Reproduction, Pa
     assert cell.published == pytest.approx(0.629)
     assert cell.difference == pytest.approx(cell.accuracy - 0.629)
     assert all(c.published is None for c in found.cells if c.task == "multi")
-    small = reproduce(told, out.parent / "small", subset="small", sets=["zcr"], models=["lr"])
+    small = reproduce(fma, out.parent / "small", subset="small", sets=["zcr"], models=["lr"])
     assert small.cells[0].published is None
 
 
-def test_the_majority_is_of_training(whole: tuple[Reproduction, Path], told: Fma) -> None:
-    table = told.split_counts("medium")
+def test_the_majority_is_of_training(whole: tuple[Reproduction, Path], fma: Fma) -> None:
+    table = fma.split_counts("medium")
     assert table.loc[whole[0].majority_genre, "training"] == table["training"].max()
     share = table.loc[whole[0].majority_genre, "test"] / table["test"].sum()
     assert whole[0].majority_accuracy == pytest.approx(share)
 
 
-def test_what_is_done_is_not_done_again(
-    told: Fma, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def stored_settings(subset: str = "medium") -> dict[str, object]:
+    return {"subset": subset, "seed": 0, "scikit_learn": sklearn.__version__}
+
+
+def test_finished_cells_are_not_computed_again(
+    fma: Fma, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = reproduce(told, tmp_path, sets=["zcr", "rmse"], models=["lr", "svm"])
-    assert [path.name for path in tmp_path.iterdir()] == ["results.jsonl"]
-    lines = (tmp_path / "results.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / "results.jsonl").write_text(
-        "".join(lines[:3]) + lines[3][:20]
-    )  # killed while writing
-    (tmp_path / ".tables").mkdir()  # that it had no time to remove
-    (tmp_path / ".tables" / "side.npy").write_bytes(b"half")
+    first = reproduce(fma, tmp_path, sets=["zcr", "rmse"], models=["lr", "svm"])
+    with Store(tmp_path / "results.db", "FMA baselines", stored_settings()) as store:
+        store.delete("single:rmse:lr")
+        store.delete("single:rmse:svm")
     computed: list[str] = []
     real = fma_baselines._fit
 
@@ -185,7 +194,7 @@ def test_what_is_done_is_not_done_again(
     monkeypatch.setattr(fma_baselines, "_fit", counted)
     seen: list[tuple[str, int, int, bool]] = []
     again = reproduce(
-        told,
+        fma,
         tmp_path,
         sets=["zcr", "rmse", "tonnetz"],
         models=["lr", "svm"],
@@ -201,9 +210,9 @@ def test_what_is_done_is_not_done_again(
     assert [c.accuracy for c in again.cells[:4]] == [c.accuracy for c in first.cells]
 
 
-def test_results_of_other_tables_are_not_taken(told: Fma, tmp_path: Path) -> None:
-    reproduce(told, tmp_path / "out", sets=["zcr"], models=["lr"])
-    other = make_told(tmp_path / "other", 48)
+def test_results_of_other_tables_are_not_taken(fma: Fma, tmp_path: Path) -> None:
+    reproduce(fma, tmp_path / "out", sets=["zcr"], models=["lr"])
+    other = make_separable(tmp_path / "other", 48)
     kept: list[bool] = []
     reproduce(
         other,
@@ -213,21 +222,21 @@ def test_results_of_other_tables_are_not_taken(told: Fma, tmp_path: Path) -> Non
         on_cell=lambda cell, done, total, was_kept: kept.append(was_kept),
     )
     assert kept == [False]
-    with pytest.raises(DataError, match=r"holds rows of .*delete it, or name another"):
-        reproduce(told, tmp_path / "out", sets=["zcr"], models=["lr"], seed=1)
+    with pytest.raises(DataError, match="made with other settings"):
+        reproduce(fma, tmp_path / "out", sets=["zcr"], models=["lr"], seed=1)
 
 
 @pytest.mark.slow  # two new processes import scikit-learn
 def test_two_workers_find_the_same(
-    whole: tuple[Reproduction, Path], told: Fma, tmp_path: Path
+    whole: tuple[Reproduction, Path], fma: Fma, tmp_path: Path
 ) -> None:
-    found = reproduce(told, tmp_path, sets=SETS, models=["lr", "mlp"], workers=2)
+    found = reproduce(fma, tmp_path, sets=SETS, models=["lr", "mlp"], workers=2)
     wanted = {cell.path: cell.accuracy for cell in whole[0].cells}
     assert [cell.accuracy for cell in found.cells] == [wanted[cell.path] for cell in found.cells]
 
 
-def test_values_that_are_no_numbers_cost_only_their_sets(tmp_path: Path) -> None:
-    fma = make_told(tmp_path)
+def test_values_that_are_not_finite_fail_only_their_sets(tmp_path: Path) -> None:
+    fma = make_separable(tmp_path)
     train = fma.split("medium")["training"]
     fma.features.loc[train[:3], ("mfcc", "mean", "01")] = np.nan
     found = reproduce(fma, tmp_path / "out", sets=["mfcc", "zcr", "all"], models=["lr"])
@@ -238,33 +247,33 @@ def test_values_that_are_no_numbers_cost_only_their_sets(tmp_path: Path) -> None
     )
     assert everything.error.startswith("all with lr: 3 of its values")
     assert zcr.accuracy is not None
-    records = (tmp_path / "out" / "results.jsonl").read_text().splitlines()[1:]
-    assert [json.loads(line)["features"] for line in records] == ["zcr"]
+    with Store(tmp_path / "out" / "results.db", "FMA baselines", stored_settings()) as store:
+        assert [record["features"] for _, record in store.items()] == ["zcr"]
     assert "- mfcc with lr: 3 of its values" in markdown(found)
     assert "failed (57.8)" in plain_text(found)
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("options", "message"),
     [
         ({"sets": ["mfc"]}, "no feature set 'mfc'"),
         ({"models": ["forest"]}, "no model 'forest'; there are lr, knn, svm, mlp"),
-        ({"sets": ["echonest_metadata"]}, "names, places and dates"),
+        ({"sets": ["echonest_metadata"]}, "names and dates"),
         ({"tasks": ["several"]}, "'single' or 'multi'"),
         ({"tasks": ["multi"], "sets": ["zcr"]}, "Nothing is left to compute"),
         ({"models": []}, "Nothing is left to compute"),
     ],
 )
-def test_impossible_wishes_are_refused(
-    told: Fma, tmp_path: Path, asked: dict[str, list[str]], said: str
+def test_impossible_requests_are_refused(
+    fma: Fma, tmp_path: Path, options: dict[str, list[str]], message: str
 ) -> None:
-    with pytest.raises(RequestError, match=said):
-        reproduce(told, tmp_path / "out", **asked)  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match=message):
+        reproduce(fma, tmp_path / "out", **options)  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
 
 
 def test_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    fma = make_told(tmp_path / "fma")
+    fma = make_separable(tmp_path / "fma", 48)
     taken = fma.features
     here = fma.subset("medium").index[4]
     fma._frames["features"] = taken.drop(index=here)
@@ -289,31 +298,31 @@ def test_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         reproduce(fma, tmp_path / "file", sets=["zcr"], models=["lr"])
 
 
-def test_columns_in_another_order_are_the_same_table(told: Fma, tmp_path: Path) -> None:
-    turned = read_fma(told.root.parent)
-    turned._frames["features"] = told.features.iloc[::-1, ::-1]
+def test_columns_in_another_order_are_the_same_table(fma: Fma, tmp_path: Path) -> None:
+    turned = read_fma(fma.root.parent)
+    turned._frames["features"] = fma.features.iloc[::-1, ::-1]
     one, other = (
         reproduce(fma, tmp_path / name, sets=["mfcc"], models=["lr", "svm"]).cells
-        for fma, name in ((told, "one"), (turned, "other"))
+        for fma, name in ((fma, "one"), (turned, "other"))
     )
     assert [cell.accuracy for cell in one] == [cell.accuracy for cell in other]
 
 
-def test_tables_for_people(whole: tuple[Reproduction, Path]) -> None:
+def test_markdown_and_plain_text(whole: tuple[Reproduction, Path]) -> None:
     text = markdown(whole[0])
     cell = next(cell for cell in whole[0].cells if cell.path == "single:all:lr")
     shown = f"{100 * cell.accuracy:.1f} (61.1, {100 * cell.difference:+.1f})"
     assert f"| all | 518 | {shown} |" in text
     assert "| features | columns | lr | knn | svm | mlp |\n|---|---|---|---|---|---|" in text
     assert "| features | columns | lr | svm | mlp |" in text
-    assert "Always saying" in text
-    assert "neighbours, for there are no more training tracks" in text
+    assert "Always predicting" in text
+    assert "neighbours, since there are no more training tracks" in text
     assert "these are other tracks" in text  # than the published ones
     rows = [line for line in plain_text(whole[0]).splitlines() if line.startswith("all ")]
     assert shown in rows[0]
 
 
-def test_tables_for_programs(whole: tuple[Reproduction, Path]) -> None:
+def test_csv(whole: tuple[Reproduction, Path]) -> None:
     rows = list(csv.DictReader(io.StringIO(csv_table(whole[0]))))
     assert len(rows) == len(whole[0].cells)
     for row, cell in zip(rows, whole[0].cells, strict=True):

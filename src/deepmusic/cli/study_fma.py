@@ -1,18 +1,17 @@
-"""``deepmusic study fma-baselines``: FMA's table of baselines beside the published figures."""
+"""``deepmusic study fma-baselines``: FMA's table of baselines beside the published scores."""
 
 from __future__ import annotations
 
-import time
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
 from deepmusic.cli.output import printable
+from deepmusic.cli.progress import display
 
 if TYPE_CHECKING:
-    from deepmusic.studies.fma_baselines import Cell, Task
+    from deepmusic.studies.fma_table import Cell, Task
 
 
 @click.command("fma-baselines", no_args_is_help=True)
@@ -27,28 +26,28 @@ if TYPE_CHECKING:
     type=click.Choice(["small", "medium", "large"]),
     default="medium",
     show_default=True,
-    help="Published figures are of medium.",
+    help="Published scores are of medium.",
 )
 @click.option(
     "--out",
     metavar="DIR",
     default="fma-baselines",
     show_default=True,
-    help="Keeps what is done, and the tables; made if need be.",
+    help="Where finished cells and the tables are kept; made if need be.",
 )
 @click.option(
     "--models",
     metavar="NAMES",
     default="lr,knn,svm,mlp",
     show_default=True,
-    help="Which, with commas between.",
+    help="Classifiers, separated by commas.",
 )
 @click.option(
     "--sets",
     metavar="NAMES",
-    help="Feature sets, with commas between: a family (mfcc), a combination (mfcc/contrast), all, "
-    "families of your own choice (mfcc+zcr), or Echonest's (echonest_audio). By default the 18 of "
-    "the notebook.",
+    help="Feature sets, separated by commas: a family (mfcc), a combination (mfcc/contrast), all, "
+    "families of your choice (mfcc+zcr), or Echonest's (echonest_audio).  [default: the 18 of the "
+    "notebook]",
 )
 @click.option(
     "--task",
@@ -62,7 +61,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Of the perceptron's starting weights.",
+    help="Seed of the perceptron's initial weights.",
 )
 @click.option(
     "--workers",
@@ -70,7 +69,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="How many processes of this machine compute.",
+    help="Processes on this machine.",
 )
 @click.option("--dask", metavar="ADDRESS", help="Compute on the Dask cluster of this scheduler.")
 @click.option(
@@ -79,7 +78,7 @@ if TYPE_CHECKING:
     type=click.Choice(["text", "markdown", "csv"]),
     default="text",
     show_default=True,
-    help="What goes to standard output.",
+    help="Format of standard output.",
 )
 @click.pass_context
 def fma_baselines(
@@ -98,9 +97,9 @@ def fma_baselines(
 ) -> None:
     """Compute FMA's table of baselines, each accuracy beside the published one.
 
-    Needs the tables of fma_metadata, no sound. Each pair of a feature set and a classifier is kept
-    in DIR when it is done; run again after a stop, only the rest is done. DIR gets table.md and
-    table.csv. Exit status: 0 all well, 1 some pairs failed, 2 wrong usage.
+    Needs the tables of fma_metadata, no audio. Each pair of a feature set and a classifier is kept
+    in DIR when it is finished; run again after a stop, and only the rest is computed. DIR gets
+    table.md and table.csv. Exit status: 0 success, 1 some pairs failed, 2 wrong usage.
     """
     if dask is not None and workers != 1:
         raise click.UsageError("--workers is for this machine, --dask for a cluster; choose one.")
@@ -113,28 +112,35 @@ def fma_baselines(
 
     tasks: tuple[Task, ...] = ("single", "multi") if task == "both" else (task,)
     fma = read_fma(data)
-    found = reproduce(
-        fma,
-        out,
-        subset=subset,
-        sets=tuple(FEATURE_SETS) if sets is None else _names(sets),
-        models=_names(models),
-        tasks=tasks,
-        seed=seed,
-        workers=workers,
-        dask=dask,
-        on_cell=_Progress(),
-    )
+    with display(unit="cells") as progress:
+
+        def on_cell(cell: Cell, done: int, total: int, was_done: bool) -> None:
+            if not was_done:
+                progress.report(printable(f"{done} of {total}  {_summary(cell)}"))
+            progress.advance(done, total=total)
+
+        table = reproduce(
+            fma,
+            out,
+            subset=subset,
+            sets=tuple(FEATURE_SETS) if sets is None else _names(sets),
+            models=_names(models),
+            tasks=tasks,
+            seed=seed,
+            workers=workers,
+            dask=dask,
+            on_cell=on_cell,
+        )
     for note in fma.notes:
         click.echo(printable(note), err=True)
-    for name, text in (("table.md", markdown(found)), ("table.csv", csv_table(found))):
+    for name, text in (("table.md", markdown(table)), ("table.csv", csv_table(table))):
         with write_atomically(Path(out) / name) as file:
             file.write(text)
     write = {"text": plain_text, "markdown": markdown, "csv": csv_table}[form]
-    click.echo(write(found), nl=False)
-    failed = sum(bool(cell.error) for cell in found.cells)
+    click.echo(write(table), nl=False)
+    failed = sum(bool(cell.error) for cell in table.cells)
     if failed:
-        click.echo(f"{failed} of {len(found.cells)} cells of the table failed.", err=True)
+        click.echo(f"{failed} of {len(table.cells)} cells of the table failed.", err=True)
     ctx.exit(1 if failed else 0)
 
 
@@ -142,29 +148,8 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-class _Progress:
-    """Tells on standard error of each cell that is done, with the time left."""
-
-    def __init__(self) -> None:
-        self._started = time.monotonic()
-        self._computed = 0
-        self._kept = 0
-
-    def __call__(self, cell: Cell, done: int, total: int, was_kept: bool) -> None:
-        if was_kept:
-            self._kept += 1
-            return
-        if self._kept and not self._computed:
-            click.echo(f"{self._kept} of {total} cells are there from before", err=True)
-        self._computed += 1
-        each_s = (time.monotonic() - self._started) / self._computed
-        left = timedelta(seconds=round(each_s * (total - done)))
-        if cell.accuracy is None:
-            said = cell.error
-        else:
-            said = f"{cell.features} {cell.model}: {cell.accuracy:.1%}"
-            if cell.published is not None:
-                said += f", published {cell.published:.1%}"
-            said += f", {cell.seconds:.0f} s"
-        tail = f"; about {left} left" if done < total else ""
-        click.echo(printable(f"{done} of {total}  {said}{tail}"), err=True)
+def _summary(cell: Cell) -> str:
+    if cell.accuracy is None:
+        return cell.error
+    published = "" if cell.published is None else f", published {cell.published:.1%}"
+    return f"{cell.features} {cell.model}: {cell.accuracy:.1%}{published}, {cell.seconds:.0f} s"

@@ -16,11 +16,6 @@ from .feature_sets import (
     feature_set as feature_set,
 )
 from .fma_baselines import reproduce as reproduce
-from .hierarchy import (
-    consistent as consistent,
-    hierarchical_score as hierarchical_score,
-    with_ancestors as with_ancestors,
-)
 from .jobs import StudyConfig as StudyConfig, plan_study as plan_study, run_jobs as run_jobs
 from .models import (
     MODELS as MODELS,
@@ -28,7 +23,12 @@ from .models import (
     StudyModel as StudyModel,
     model_named as model_named,
 )
-from .multilabel import score_labels as score_labels
+from .multilabel import (
+    consistent as consistent,
+    hierarchical_score as hierarchical_score,
+    score_labels as score_labels,
+    with_ancestors as with_ancestors,
+)
 from .parameters import count_parameters as count_parameters
 from .report_files import write_report as write_report
 from .significance import paired_difference as paired_difference

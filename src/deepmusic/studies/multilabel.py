@@ -1,198 +1,170 @@
-"""How well the several genres of each track are told: precision, ROC-AUC, and whole sets.
+"""Scores of multi-label predictions, flat (by scikit-learn) and in a genre tree.
 
-Truth is a matrix of tracks by labels, scores a matrix of the same shape in which more means
-likelier; probabilities serve, and so do decision values::
-
-    found = score_labels(truth, model.predict_proba(columns))
-    found.macro_average_precision
-
-A label that no scored track has says nothing about precision, so the macro averages leave it out;
-how many were left out is part of the result.
+The hierarchical scores of Kiritchenko, Matwin and Famili (2005, *Functional annotation of genes
+using hierarchical text categorization*) add all ancestors to the true and to the predicted genres,
+and then count what both have in common: predicting Rock for a Punk track is partly right.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from deepmusic.datasets.genre_tree import GenreTree
 from deepmusic.errors import DataError, ShapeError
 
 
-@dataclass(frozen=True)
-class LabelScore:
-    """How well labels are told; each figure lies in [0, 1], and is NaN where nothing defines it.
-
-    Args:
-        macro_average_precision: mean over the labels that some track has.
-        micro_average_precision: all pairs of track and label in one ranking.
-        macro_roc_auc: mean over the labels that some track has and some has not; 0.5 is chance.
-        micro_roc_auc: all pairs of track and label in one ranking.
-        subset_accuracy: share of tracks whose labels are all right, none missing, none too many.
-        tracks, labels: the shape of the matrices.
-        without_positives: labels that no track has; the macro averages leave them out.
-        without_negatives: labels that every track has; the macro ROC-AUC leaves them out.
-    """
-
-    macro_average_precision: float
-    micro_average_precision: float
-    macro_roc_auc: float
-    micro_roc_auc: float
-    subset_accuracy: float
-    tracks: int
-    labels: int
-    without_positives: int
-    without_negatives: int
-
-
-def score_labels(
-    truth: ArrayLike,
-    scores: ArrayLike,
-    *,
-    predicted: ArrayLike | None = None,
-    threshold: float = 0.5,
-) -> LabelScore:
-    """All figures of a multi-label prediction.
+def score_labels(truth: ArrayLike, scores: ArrayLike) -> dict[str, float]:
+    """Rank-based scores of a multi-label prediction.
 
     Args:
         truth: ``(tracks, labels)``, whether a track has a label: booleans, or 0 and 1.
-        scores: ``(tracks, labels)``, more means likelier.
-        predicted: ``(tracks, labels)``, the labels that a track is given; by default those whose
-            score reaches the threshold.
-        threshold: of ``scores``, where ``predicted`` is not given.
-
-    Raises:
-        ShapeError: the matrices differ in shape, or are none.
-        DataError: a value is not a number, or truth is something else than yes and no.
-    """
-    truth = check_truth(truth, "truth")
-    scores = check_scores(scores, truth.shape)
-    given = scores >= threshold if predicted is None else check_truth(predicted, "predicted")
-    positives = truth.sum(axis=0)
-    has, misses = positives > 0, positives < len(truth)
-    columns = range(truth.shape[1])
-    precisions = [average_precision(truth[:, j], scores[:, j]) for j in columns if has[j]]
-    areas = [roc_auc(truth[:, j], scores[:, j]) for j in columns if has[j] and misses[j]]
-    return LabelScore(
-        macro_average_precision=float(np.mean(precisions)) if precisions else float("nan"),
-        micro_average_precision=average_precision(truth.ravel(), scores.ravel()),
-        macro_roc_auc=float(np.mean(areas)) if areas else float("nan"),
-        micro_roc_auc=roc_auc(truth.ravel(), scores.ravel()),
-        subset_accuracy=subset_accuracy(truth, given),
-        tracks=truth.shape[0],
-        labels=truth.shape[1],
-        without_positives=int((~has).sum()),
-        without_negatives=int((~misses).sum()),
-    )
-
-
-def average_precision(truth: NDArray[np.bool_], scores: NDArray[Any]) -> float:
-    """Mean of the precision at each rank where a track that has the label stands.
-
-    Tracks of equal score count as one rank, so their order makes no difference; nothing is
-    interpolated.
-
-    Args:
-        truth: ``(n,)`` bool.
-        scores: ``(n,)``, more means likelier.
+        scores: ``(tracks, labels)``, higher is more likely: probabilities or decision values.
 
     Returns:
-        In (0, 1]; NaN where no track has the label.
+        In [0, 1], undefined ones left out: ``macro_average_precision`` (mean over the labels that
+        some track has), ``macro_roc_auc`` (mean over the labels that some but not all tracks have),
+        ``micro_average_precision`` and ``micro_roc_auc`` (all pairs of track and label in one
+        ranking). Two counts: ``labels``, and ``labels_left_out``, which no track has.
+
+    Raises:
+        ShapeError: the matrices differ in shape, or are empty.
+        DataError: a score is not a finite number, or truth is not boolean.
+
+    Example:
+        >>> score_labels([[1, 0], [0, 1]], [[0.9, 0.2], [0.3, 0.6]])["micro_roc_auc"]
+        1.0
     """
-    hits, misses = _ranks(truth, scores)
-    total = hits.sum()
-    if not total:
-        return float("nan")
-    found = hits.cumsum()
-    return float((hits * found / (found + misses.cumsum())).sum() / total)
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    truth, values = as_labels(truth, "truth"), _as_scores(scores)
+    if truth.shape != values.shape:
+        raise ShapeError(f"truth has the shape {truth.shape}, and scores {values.shape}.")
+    has, both = truth.any(axis=0), truth.any(axis=0) & ~truth.all(axis=0)
+    found = {"labels": truth.shape[1], "labels_left_out": int((~has).sum())}
+    if has.any():
+        averages = (average_precision_score(truth[:, has], values[:, has], average="macro"),
+                    average_precision_score(truth, values, average="micro"))  # fmt: skip
+        found |= zip(("macro_average_precision", "micro_average_precision"), averages, strict=True)
+    if both.any():
+        found["macro_roc_auc"] = roc_auc_score(truth[:, both], values[:, both], average="macro")
+    if has.any() and not truth.all():
+        found["micro_roc_auc"] = roc_auc_score(truth, values, average="micro")
+    return {name: float(value) for name, value in found.items()}
 
 
-def roc_auc(truth: NDArray[np.bool_], scores: NDArray[Any]) -> float:
-    """Chance that a track with the label scores above one without it; a tie is half of one.
+def with_ancestors(
+    matrix: ArrayLike, genres: Sequence[int], tree: GenreTree
+) -> tuple[NDArray[np.bool_], tuple[int, ...]]:
+    """Add to every track the ancestors of its genres.
 
     Args:
-        truth: ``(n,)`` bool.
-        scores: ``(n,)``, more means likelier.
+        matrix: ``(tracks, len(genres))``, whether a track has a genre.
+        genres: the genre of each column.
+        tree: the tree of all of them.
 
     Returns:
-        In [0, 1]; NaN where all tracks have the label, or none.
+        The matrix with a column for each of the genres and their ancestors; and the genre of each
+        of its columns, ascending.
+
+    Raises:
+        ShapeError: there are not as many columns as genres.
+        DataError: a genre is not in the tree, or occurs twice.
     """
-    hits, misses = _ranks(truth, scores)
-    positives, negatives = int(hits.sum()), int(misses.sum())
-    if not positives or not negatives:
-        return float("nan")
-    below = negatives - misses.cumsum()  # tracks without the label that score less
-    return float((hits * (below + misses / 2)).sum() / positives / negatives)
+    labels = as_labels(matrix, "matrix")
+    _check_genres(genres, labels.shape[1], tree)
+    order = tuple(sorted({link for genre in genres for link in tree.path(genre)}))
+    wider = np.zeros((len(labels), len(order)), np.bool_)
+    for column, genre in enumerate(genres):
+        for link in tree.path(genre):
+            wider[:, order.index(link)] |= labels[:, column]
+    return wider, order
 
 
-def subset_accuracy(truth: ArrayLike, predicted: ArrayLike) -> float:
-    """Share of tracks whose labels are all right.
+def consistent(scores: ArrayLike, genres: Sequence[int], tree: GenreTree) -> NDArray[np.float64]:
+    """Raise scores so that no genre scores higher than an ancestor.
 
     Args:
-        truth: ``(tracks, labels)``, booleans, or 0 and 1.
-        predicted: the same shape.
+        scores: ``(tracks, len(genres))``, such as probabilities.
+        genres: the genre of each column; some of the tree may be missing.
+        tree: the tree of all of them.
+
+    Returns:
+        The same shape: the highest score among each genre and its descendants that have columns.
 
     Raises:
-        ShapeError: they differ in shape.
-        DataError: they hold something else.
+        ShapeError: there are not as many columns as genres.
+        DataError: a genre is not in the tree, or occurs twice; a score is not a finite number.
     """
-    truth, predicted = check_truth(truth, "truth"), check_truth(predicted, "predicted")
-    if truth.shape != predicted.shape:
-        raise ShapeError(
-            f"truth and predicted need one shape; got {truth.shape} and {predicted.shape}."
-        )
-    return float((truth == predicted).all(axis=1).mean())
+    values = _as_scores(scores)
+    _check_genres(genres, values.shape[1], tree)
+    raised = np.empty_like(values)
+    for column, genre in enumerate(genres):
+        below = [index for index, other in enumerate(genres) if genre in tree.path(other)]
+        raised[:, column] = values[:, below].max(axis=1)
+    return raised
 
 
-def _ranks(
-    truth: NDArray[np.bool_], scores: NDArray[Any]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """How many tracks with and without the label have each score, the highest score first."""
-    order = np.argsort(-scores, kind="stable")
-    ends = np.flatnonzero(np.diff(scores[order], append=-np.inf))  # last track of each score
-    hits = np.diff(truth[order].cumsum()[ends], prepend=0)
-    return hits, np.diff(ends + 1, prepend=0) - hits
+def hierarchical_score(
+    truth: ArrayLike, predicted: ArrayLike, genres: Sequence[int], tree: GenreTree
+) -> dict[str, float]:
+    """Precision, recall and F of genres with their ancestors, summed over tracks.
 
+    Args:
+        truth: ``(tracks, len(genres))``, whether a track has a genre.
+        predicted: the same shape, whether a track is predicted to have it.
+        genres: the genre of each column.
+        tree: the tree of all of them.
 
-def check_truth(matrix: ArrayLike, name: str) -> NDArray[np.bool_]:
-    """A matrix of yes and no as booleans.
+    Returns:
+        ``precision`` (the share of the predicted genres that is true), ``recall`` (the share of the
+        true genres that was predicted) and their harmonic mean ``f``, in [0, 1]; undefined ones are
+        left out.
 
     Raises:
-        ShapeError: it is no matrix ``(tracks, labels)`` with at least one of both.
-        DataError: it holds something else.
+        ShapeError: the matrices differ in shape, or there are not as many columns as genres.
+        DataError: a genre is not in the tree, or occurs twice; a matrix is not boolean.
     """
-    found = np.asarray(matrix)
-    if found.ndim != 2 or not found.size:
-        raise ShapeError(
-            f"{name} needs the shape (tracks, labels), at least one of both; got {found.shape}."
-        )
-    if found.dtype == np.bool_:
-        return found
-    if found.dtype.kind not in "iuf" or not np.isin(found, (0, 1)).all():
-        raise DataError(f"{name} says of each track and label yes or no: True, False, 1 or 0.")
-    return found.astype(np.bool_)
+    true, _ = with_ancestors(truth, genres, tree)
+    positive, _ = with_ancestors(predicted, genres, tree)
+    if true.shape != positive.shape:
+        raise ShapeError("truth and predicted need the same number of tracks.")
+    both, n_true, n_positive = (int(m.sum()) for m in (true & positive, true, positive))
+    parts = {"precision": (both, n_positive), "recall": (both, n_true),
+             "f": (2 * both, n_positive + n_true)}  # fmt: skip
+    return {name: above / below for name, (above, below) in parts.items() if below}
 
 
-def check_scores(matrix: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """A matrix of finite scores.
+def as_labels(matrix: ArrayLike, name: str) -> NDArray[np.bool_]:
+    """A boolean matrix ``(tracks, labels)``.
 
     Raises:
-        ShapeError: it has another shape.
-        DataError: it holds a value that is not a finite number.
+        ShapeError: it is not a matrix, or empty.
+        DataError: it holds something other than booleans, 0 and 1.
     """
-    found = np.asarray(matrix)
-    if found.shape != shape:
-        raise ShapeError(f"scores need the shape {shape} of the truth; got {found.shape}.")
-    if found.dtype.kind not in "biuf":
-        raise DataError(f"scores are numbers; got {found.dtype}.")
-    scores: NDArray[np.float64] = found.astype(np.float64)
-    bad = ~np.isfinite(scores)
-    if bad.any():
-        row, column = np.argwhere(bad)[0]
-        raise DataError(
-            f"{bad.sum():,} scores are not finite numbers, the first of track {row}, label "
-            f"{column}; a model that gives such scores cannot be ranked."
-        )
-    return scores
+    values = np.asarray(matrix)
+    if values.ndim != 2 or not values.size:
+        raise ShapeError(f"{name} needs the shape (tracks, labels), not empty; got {values.shape}.")
+    if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
+        raise DataError(f"{name} holds booleans, or 0 and 1.")
+    return values.astype(np.bool_)
+
+
+def _as_scores(matrix: ArrayLike) -> NDArray[np.float64]:
+    values = np.asarray(matrix)
+    if values.ndim != 2 or not values.size:
+        raise ShapeError(f"scores need the shape (tracks, labels), not empty; got {values.shape}.")
+    if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
+        raise DataError("A score is not a finite number; such scores cannot be ranked.")
+    return values.astype(np.float64)
+
+
+def _check_genres(genres: Sequence[int], columns: int, tree: GenreTree) -> None:
+    if len(genres) != columns:
+        raise ShapeError(f"Each column needs a genre; got {columns} columns, {len(genres)} genres.")
+    numbers = [tree[genre].id for genre in genres]
+    for genre in numbers:
+        if numbers.count(genre) > 1:
+            raise DataError(f"The genre {genre} ({tree.title(genre)!r}) has two columns.")
