@@ -2,10 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/fma_tables.py [--rounds 5] [--packed] [--json FILE]
 
-A tracks.csv in the published layout and of the published size (106,574 tracks, 52 columns, about
-260 MB) is made in a temporary folder. Each reading is a process of its own, with what it imports;
-a reading with FMA's own method in pandas stands beside it. Seconds on the clock and of the
-processor (of later readings the median), peak memory in MB.
+A tracks.csv with the published layout and size (106,574 tracks, 52 columns, about 260 MB) is made
+in a temporary folder. Each reading runs in its own process, imports included; FMA's own method in
+pandas is measured beside it. Wall and CPU seconds (median of later readings), peak memory in MB.
 """
 
 from __future__ import annotations
@@ -49,17 +48,17 @@ for column in [("track", "genre_top"), ("track", "license"), ("album", "type"),
     table[column] = table[column].astype("category")
 """
 END = """
-took, worked = time.perf_counter() - start, time.process_time() - start_cpu
+wall_s, cpu_s = time.perf_counter() - start, time.process_time() - start_cpu
 import json, resource, sys
 unit = 1e6 if sys.platform == "darwin" else 1e3
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 assert table.shape == (106574, 52), table.shape
-print(json.dumps([took, worked, peak]))
+print(json.dumps([wall_s, cpu_s, peak]))
 """
 
 
 def reading(script: str, path: Path) -> dict[str, float]:
-    """What a process takes that reads the table: ``s``, ``cpu_s`` and ``peak_mb``."""
+    """The cost of a process that reads the table: ``s``, ``cpu_s`` and ``peak_mb``."""
     code = script.replace("PATH", repr(str(path))) + END
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
@@ -70,8 +69,8 @@ def reading(script: str, path: Path) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--packed", action="store_true", help="out of fma_metadata.zip, too")
-    parser.add_argument("--json", type=Path, help="write the figures there, too")
+    parser.add_argument("--packed", action="store_true", help="from fma_metadata.zip, too")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     options = parser.parse_args()
     figures: dict[str, float] = {}
 
@@ -86,10 +85,10 @@ def main() -> None:
         note("pandas", [reading(THEIRS, metadata)])
         note("first", [reading(OURS, metadata)])
         note("later", [reading(OURS, metadata) for _ in range(options.rounds)])
-        kept = metadata / ".deepmusic"
-        figures["parquet_mb"] = (kept / "tracks.parquet").stat().st_size / 1e6
+        cache = metadata / ".deepmusic"
+        figures["parquet_mb"] = (cache / "tracks.parquet").stat().st_size / 1e6
         if options.packed:
-            shutil.rmtree(kept)
+            shutil.rmtree(cache)
             packed = pack(metadata)
             note("packed_first", [reading(OURS, packed)])
             note("packed_later", [reading(OURS, packed) for _ in range(options.rounds)])

@@ -71,10 +71,10 @@ def read_fma(
 
 
 class Fma:
-    """The tables of FMA, its subsets, split and genres; made by :func:`read_fma`.
+    """The tables of FMA, its subsets, split and genres; made by `read_fma`.
 
     The frames are kept, so changing one in place changes what later calls return. Reading one
-    raises :class:`~deepmusic.errors.DataError` if its file is missing, damaged or another table.
+    raises `DataError` if its file is missing, damaged or another table.
 
     A subset is ``"small"``, ``"medium"``, ``"large"`` or ``"full"``. The clips of small are among
     those of medium, and those among those of large.
@@ -219,22 +219,22 @@ class Fma:
         if column not in ("genres", "genres_all"):
             raise DataError(f"column is 'genres' or 'genres_all'; got {column!r}.")
         lists = self._usable(subset, bad_clips)["track", column].sort_index()
-        found = lists.explode().dropna()  # track -> genre, one row per pair
+        pairs = lists.explode().dropna()  # genre by track, one row per pair
         if ancestors:
-            found = found.map({genre: self.tree.path(genre) for genre in found.unique()}).explode()
+            pairs = pairs.map({genre: self.tree.path(genre) for genre in pairs.unique()}).explode()
         if genres is None:
-            genres = sorted(found.unique())
+            genres = sorted(pairs.unique())
         columns = [self.tree[genre].id for genre in genres]
         if len(set(columns)) < len(columns):
             raise DataError("Each genre can have only one column; one of them is given twice.")
-        found = found[found.isin(columns)]
-        if found.empty:
+        pairs = pairs[pairs.isin(columns)]
+        if pairs.empty:
             raise DataError(f"No track of {subset} has one of the {len(columns)} genres.")
         import pandas as pd
 
-        tracks = found.index.unique()
+        tracks = pairs.index.unique()
         matrix = np.zeros((len(tracks), len(columns)), np.bool_)
-        matrix[tracks.get_indexer(found.index), pd.Index(columns).get_indexer(found)] = True
+        matrix[tracks.get_indexer(pairs.index), pd.Index(columns).get_indexer(pairs)] = True
         return pd.DataFrame(matrix, tracks, columns)
 
     def dataset(
@@ -255,7 +255,7 @@ class Fma:
         Args:
             subset: which; other files in the folder are ignored.
             audio: the folder of its mp3s (``000/000002.mp3``), or one that holds ``fma_small`` and
-                the like; by default that of :func:`read_fma`, or else the folder that holds
+                the like; by default that of `read_fma`, or else the folder that holds
                 ``fma_metadata``. A subset may be read from the folder of a larger one.
             verify: whether each file is read and compared with ``checksums``.
             workers: files read at a time; by default as many as there are cores, at most 8.
@@ -334,7 +334,7 @@ class Fma:
         """The official split, as indices of the tracks of a data set.
 
         Args:
-            dataset: of :meth:`dataset`, or any whose files are named like FMA's.
+            dataset: of `dataset`, or any whose files are named like FMA's.
 
         Raises:
             DataError: a track is not one of FMA's.
@@ -378,7 +378,7 @@ class Fma:
     def _artist_names(self) -> Mapping[int, str]:
         """A name for each artist number, with the number if the name alone is ambiguous.
 
-        Names are compared as in :func:`~deepmusic.datasets.groups.group_tracks`, where tracks of
+        Names are compared as in `group_tracks`, where tracks of
         "Various Artists" would be ungrouped.
         """
         artists = self.tracks["artist"][["id", "name"]].drop_duplicates("id").set_index("id")

@@ -55,7 +55,7 @@ def hash_tracks(
     Args:
         folder: what the paths of the tracks are relative to.
         tracks: without hashes.
-        checksums: of :func:`read_checksums`; files that are listed are not read.
+        checksums: of `read_checksums`; files that are listed are not read.
         verify: whether to read and compare them nevertheless.
         workers: files read at a time; by default as many as there are cores, at most 8.
         on_progress: called in this thread with the files done and the number of files.

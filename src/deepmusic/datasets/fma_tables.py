@@ -77,7 +77,7 @@ class FmaTables:
         """A table as a frame.
 
         Args:
-            name: a key of :data:`~deepmusic.datasets.fma_schema.SCHEMAS`.
+            name: a key of `SCHEMAS`.
 
         Raises:
             DataError: it is missing, damaged, or not that table.

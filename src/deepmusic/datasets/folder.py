@@ -174,7 +174,7 @@ def scan_table(
     of them have in common.
 
     Args:
-        table: a CSV as for :func:`scan_folder`; its paths are absolute, or relative to its folder.
+        table: a CSV as for `scan_folder`; its paths are absolute, or relative to its folder.
         workers: files read at a time; by default as many as there are cores, at most 8.
         on_progress: called in this thread with the files done and the number of files.
 
@@ -258,7 +258,7 @@ def file_hash(
     Args:
         file: the file.
         path: its path below the data set's folder, for messages.
-        algorithm: as in :mod:`hashlib`.
+        algorithm: as in `hashlib`.
         known: its hash where it is known; then its content is not read.
     """
     # O_NONBLOCK: opening must not wait for a writer, should a FIFO take the file's name

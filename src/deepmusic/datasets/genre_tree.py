@@ -41,7 +41,7 @@ class GenreTree:
     """Genres by number, and their relations.
 
     Methods that return several genres return them in ascending order of their numbers, unless
-    stated otherwise. A genre that is not in the tree raises :class:`~deepmusic.errors.DataError`.
+    stated otherwise. A genre that is not in the tree raises `DataError`.
 
     Args:
         genres: in any order.

@@ -84,7 +84,7 @@ def artist_members(name: str | None) -> frozenset[str]:
 def group_tracks(tracks: Sequence[Track]) -> list[int]:
     """The group of each track; a split must not divide a group.
 
-    Two tracks are in one group if they share an artist (see :func:`artist_members`), if their bytes
+    Two tracks are in one group if they share an artist (see `artist_members`), if their bytes
     are the same, if they are near-duplicates (``sound_group``) or cut from one recording
     (``source``), or if they are of one album: the same title in the same folder below the genre, or
     the same title and no artist. A title alone is not enough ("Greatest Hits"). Groups are

@@ -98,8 +98,8 @@ def read_gtzan(
     file of a clip. The notes say what is missing.
 
     Args:
-        path: as for :func:`find_gtzan`.
-        table: a CSV of artists, which the set does not name, as for :func:`scan_folder`.
+        path: as for `find_gtzan`.
+        table: a CSV of artists, which the set does not name, as for `scan_folder`.
         workers: files read at a time; by default as many as there are cores, at most 8.
         on_progress: called in this thread with the files done and the number of files.
 
@@ -138,7 +138,7 @@ def read_gtzan_folder(
     workers: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> FolderDataset:
-    """As :func:`read_gtzan`, from the folder that :func:`find_gtzan` returned."""
+    """As `read_gtzan`, from the folder that `find_gtzan` returned."""
     scanned = scan_folder(root, table=table, workers=workers, on_progress=on_progress)
     clips: dict[str, Track] = {}
     problems = list(scanned.problems)
@@ -204,10 +204,10 @@ def fault_filtered_split(dataset: FolderDataset) -> Fold:
     """The fault-filtered split of Kereliuk, Sturm and Larsen (2015), for the clips in a data set.
 
     Listed clips that are not in the data set are left out (``jazz.00054`` is in the training list,
-    and unreadable in the Kaggle copy); :func:`read_gtzan` notes them.
+    and unreadable in the Kaggle copy); `read_gtzan` notes them.
 
     Args:
-        dataset: of :func:`read_gtzan`, or another folder with clips of these names.
+        dataset: of `read_gtzan`, or another folder with clips of these names.
 
     Raises:
         DataError: a part would have no clips.

@@ -52,7 +52,7 @@ class LoadedDataset:
         """The published split of this data set.
 
         Args:
-            dataset: the same tracks with more metadata; by default :attr:`dataset`.
+            dataset: the same tracks with more metadata; by default `dataset`.
 
         Raises:
             DataError: there is none, or one of its parts has no tracks here.
@@ -81,7 +81,7 @@ def load_dataset(
         path: a folder ``DIR/GENRE/*`` with or without ``tracks.csv``, a CSV (``path``, ``genre``,
             ``artist``, ``album``), a folder of GTZAN, or a folder with ``fma_metadata`` or
             ``fma_metadata.zip`` in it.
-        kind: what to load it as; by default what :func:`detect_kind` returns.
+        kind: what to load it as; by default what `detect_kind` returns.
         table: a CSV of genres and artists instead of the folder's own; not for FMA.
         subset: of FMA: ``"small"``, ``"medium"``, ``"large"`` or ``"full"``.
         audio: of FMA, the folder of its audio; by default it is looked for beside the tables.

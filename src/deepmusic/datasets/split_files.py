@@ -61,7 +61,7 @@ def write_splits(path: str | os.PathLike[str], folds: Folds, dataset: FolderData
 
 
 def read_splits(path: str | os.PathLike[str], dataset: FolderDataset) -> Folds:
-    """Read folds that :func:`write_splits` wrote, for the same data wherever they are now.
+    """Read folds that `write_splits` wrote, for the same data wherever they are now.
 
     Raises:
         DataError: the file is missing or damaged, or of another data set; or grouped folds would

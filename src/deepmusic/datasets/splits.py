@@ -1,6 +1,6 @@
 """Splits and folds with no artist, album or copy on two sides; and two other kinds.
 
-Tracks are grouped by :func:`~deepmusic.datasets.groups.group_tracks`, and whole groups are
+Tracks are grouped by `group_tracks`, and whole groups are
 distributed so that every part has about its share of every genre, by scikit-learn's
 StratifiedGroupKFold.
 
@@ -184,7 +184,7 @@ def random_folds(
 def random_split(
     dataset: FolderDataset, *, test: float = 0.2, validation: float = 0.2, seed: int = 0
 ) -> Folds:
-    """Divide a data set once by genre alone, which leaks as :func:`random_folds` does.
+    """Divide a data set once by genre alone, which leaks as `random_folds` does.
 
     Args:
         dataset: at least two genres, each with at least three tracks (two without a test part).
@@ -211,7 +211,7 @@ def leaking_groups(fold: Fold, groups: Sequence[int]) -> list[int]:
 
     Args:
         fold: a division.
-        groups: of each track, by :func:`~deepmusic.datasets.groups.group_tracks`.
+        groups: of each track, by `group_tracks`.
 
     Returns:
         Numbers of groups, ascending; empty for a fold without leaks.

@@ -43,16 +43,16 @@ def score_labels(truth: ArrayLike, scores: ArrayLike) -> dict[str, float]:
     if truth.shape != values.shape:
         raise ShapeError(f"truth has the shape {truth.shape}, and scores {values.shape}.")
     has, both = truth.any(axis=0), truth.any(axis=0) & ~truth.all(axis=0)
-    found = {"labels": truth.shape[1], "labels_left_out": int((~has).sum())}
+    result = {"labels": truth.shape[1], "labels_left_out": int((~has).sum())}
     if has.any():
         averages = (average_precision_score(truth[:, has], values[:, has], average="macro"),
                     average_precision_score(truth, values, average="micro"))  # fmt: skip
-        found |= zip(("macro_average_precision", "micro_average_precision"), averages, strict=True)
+        result |= zip(("macro_average_precision", "micro_average_precision"), averages, strict=True)
     if both.any():
-        found["macro_roc_auc"] = roc_auc_score(truth[:, both], values[:, both], average="macro")
+        result["macro_roc_auc"] = roc_auc_score(truth[:, both], values[:, both], average="macro")
     if has.any() and not truth.all():
-        found["micro_roc_auc"] = roc_auc_score(truth, values, average="micro")
-    return {name: float(value) for name, value in found.items()}
+        result["micro_roc_auc"] = roc_auc_score(truth, values, average="micro")
+    return {name: float(value) for name, value in result.items()}
 
 
 def with_ancestors(
