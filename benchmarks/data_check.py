@@ -1,4 +1,4 @@
-"""``data check``: what it costs beside decoding alone, and which copies it finds.
+"""``data check``: its cost compared with decoding alone, and which copies it finds.
 
     python benchmarks/data_check.py --data ../shared/data
     python benchmarks/data_check.py --sections ratio memory
@@ -58,7 +58,7 @@ class Decoded:
     samples: int
 
 def decode(path):
-    with open_audio(path, rate=None) as stream:
+    with open_audio(path, sample_rate=None) as stream:
         return Decoded(path, sum(len(block) for block in stream))
 
 rows = list(map_files(decode, find_audio(sys.argv[1:]), lambda path: Decoded(path, 0), workers=2))
@@ -178,13 +178,13 @@ CHANGES: dict[str, Change] = {
     "noise 20 dB below": lambda x, r: (with_noise(x, 20), r),
     "noise 10 dB below": lambda x, r: (with_noise(x, 10), r),
     "17 s from 7.77 s on, 32,000 Hz, softer, noise, mp3 of 64 kbit/s": everything,
-    "1 % faster (no promise)": lambda x, r: (soxr.resample(x, r, r / 1.01), r),
-    "4 s alone (no promise)": lambda x, r: (cut(x, r, 10.0, 14.0), r),
+    "1 % faster (not intended)": lambda x, r: (soxr.resample(x, r, r / 1.01), r),
+    "4 s alone (not intended)": lambda x, r: (cut(x, r, 10.0, 14.0), r),
 }
 
 
 def copies(data: Path) -> dict[str, Any]:
-    """Which changed recordings are found, and what else is taken for a copy."""
+    """Which changed recordings are found, and what else is reported as a copy."""
     dataset = scan_folder(data / "emotify")
     sounds = [decoded(dataset.file(track)) for track in dataset.tracks]
     prints = [acoustic_fingerprint(*sound) for sound in sounds]
@@ -193,7 +193,7 @@ def copies(data: Path) -> dict[str, Any]:
 
         titles = {row["path"]: (row["artist"], row["title"]) for row in csv.DictReader(file)}
     own = {(match.first, match.second) for match in sound_matches(prints)}
-    alike = {place: {place} for place in range(len(prints))}
+    alike = {index: {index} for index in range(len(prints))}
     for first, second in own:
         alike[first].add(second)
         alike[second].add(first)
@@ -206,14 +206,14 @@ def copies(data: Path) -> dict[str, Any]:
     changed = range(0, len(prints), 8)
     table = {}
     for name, change in CHANGES.items():
-        made = [acoustic_fingerprint(*change(*sounds[place])) for place in changed]
+        made = [acoustic_fingerprint(*change(*sounds[index])) for index in changed]
         found = {
             (match.first, match.second - len(prints))
             for match in sound_matches([*prints, *made])
             if match.second >= len(prints) > match.first
         }
-        right = sum((place, number) in found for number, place in enumerate(changed))
-        false = sum(place not in alike[changed[number]] for place, number in found)
+        right = sum((index, number) in found for number, index in enumerate(changed))
+        false = sum(index not in alike[changed[number]] for index, number in found)
         table[name] = {"found": right, "of": len(changed), "false": false}
         print(name, table[name], flush=True)
     paths = sorted((data / "clips").rglob("*.mp3"))
@@ -229,7 +229,7 @@ def copies(data: Path) -> dict[str, Any]:
         "pairs in the data": len(own),
         "of one title and artist": len(own & same_title),
         "of one title and artist, not found": [
-            [dataset.tracks[place].path for place in pair] for pair in sorted(same_title - own)
+            [dataset.tracks[index].path for index in pair] for pair in sorted(same_title - own)
         ],
         "originals found": len(matched),
         "originals": len(originals),
@@ -262,16 +262,16 @@ def scale(data: Path) -> dict[str, Any]:
 PEAK = """
 import sys
 from deepmusic.audio.scan import scan_file
-heard = scan_file(sys.argv[1])
-assert not heard.code, heard.error
+scan = scan_file(sys.argv[1])
+assert not scan.code, scan.error
 status = open("/proc/self/status").read().splitlines()
 peak = next(line for line in status if line.startswith("VmHWM")).split()[1]
-print(int(peak) / 1024, heard.duration_s, heard.channels)
+print(int(peak) / 1024, scan.duration_s, scan.channels)
 """
 
 
 def memory(data: Path) -> dict[str, Any]:
-    """Peak memory of a process that hears one file."""
+    """Peak memory of a process that scans one file."""
     clip = sorted((data / "clips").rglob("*.mp3"))[0]
     sound = soundfile.read(clip, dtype="int16")[0]
     found = {}
@@ -285,12 +285,12 @@ def memory(data: Path) -> dict[str, Any]:
             with soundfile.SoundFile(path, "w", samplerate=44100, channels=channels) as file:
                 for _ in range(length * 44100 // len(block)):
                     file.write(block)
-            for shown, heard in (("a clip of 30 s", clip), (name, path)):
+            for label, source in (("a clip of 30 s", clip), (name, path)):
                 done = subprocess.run(
-                    [sys.executable, "-c", PEAK, heard], capture_output=True, text=True, check=True
+                    [sys.executable, "-c", PEAK, source], capture_output=True, text=True, check=True
                 )
                 peak, seconds, _ = map(float, done.stdout.split())
-                found[shown] = {"peak MB": round(peak), "s": round(seconds)}
+                found[label] = {"peak MB": round(peak), "s": round(seconds)}
     return found
 
 
@@ -308,7 +308,7 @@ def tables(measured: dict[str, Any]) -> dict[str, str]:
     speed += "| --- | --- | --- |\n"
     for count, row in measured["scale"].items():
         speed += f"| {int(count):,} | {row['s']:.1f} | {row['false']} |\n"
-    speed += "\n| heard in one process | peak memory, MB |\n| --- | --- |\n"
+    speed += "\n| scanned in one process | peak memory, MB |\n| --- | --- |\n"
     for name, row in measured["memory"].items():
         speed += f"| {name} | {row['peak MB']} |\n"
     recall = "| change | found | false pairs |\n| --- | --- | --- |\n"
@@ -317,8 +317,8 @@ def tables(measured: dict[str, Any]) -> dict[str, str]:
     missed = found["of one title and artist, not found"]
     recall += (
         f"\nAmong the {found['clips']} clips as they are, {found['pairs in the data']} pairs are "
-        f"taken for copies; {found['of one title and artist']} of them have the same title and "
-        f"artist. Of one title and artist and yet not taken for copies: {len(missed)}. Of "
+        f"reported as copies; {found['of one title and artist']} of them have the same title and "
+        f"artist. Pairs of one title and artist that are not reported: {len(missed)}. Of "
         f"{found['originals']} clips in another coding (stereo, 128 kbit/s), "
         f"{found['originals found']} are found.\n"
     )

@@ -4,8 +4,8 @@ from .check import (
     CheckedFile as CheckedFile,
     CheckReport as CheckReport,
     check_files as check_files,
-    write_report as write_report,
 )
+from .check_report import write_report as write_report
 from .download import DownloadError as DownloadError, download_file as download_file
 from .fetch import fetch_dataset as fetch_dataset
 from .fma import (

@@ -1,112 +1,86 @@
 """Checking a data set: what each file really holds, which are copies, and what a split leaks.
 
-Every file is decoded to its end. What is found has a code that programs can test for; codes of
-:data:`FAULTS` mean that a file or a label cannot be relied on, those of :data:`NOTES` that somebody
-should know.
+Every file is decoded once, to its end. Findings have a code that programs can test for; those of
+:data:`FAULTS` mean that a file or a label is unreliable, those of :data:`NOTES` may be as intended.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from deepmusic.audio import AUDIO_EXTENSIONS, NotAudio
+from deepmusic.audio import NotAudio
 from deepmusic.audio.scan import MAX_SECONDS, AudioScan, scan_files
+from deepmusic.datasets.checksums import ChecksumTable
 from deepmusic.datasets.folder import FolderDataset, Track
 from deepmusic.datasets.groups import group_tracks
-from deepmusic.datasets.near_duplicates import SoundMatch, grouped, sound_matches
-from deepmusic.errors import DataError, RequestError
-from deepmusic.files import write_atomically
-from deepmusic.version import __version__
+from deepmusic.datasets.near_duplicates import SoundMatch, match_groups, sound_matches
+from deepmusic.errors import DataError, RequestError, os_reason
 
 FAULTS = {
-    "cut_off": "the end of the file is missing",
-    "damaged": "parts cannot be decoded",
-    "header_length": "the header promises more sound than there is",
-    "not_finite_samples": "some samples are NaN, infinite or beyond all measure",
-    "silent": "there is nothing to hear",
-    "checksum": "the file is another one than its checksum says",
-    "label_conflict": "the same sound lies in another genre as well",
-    "artist_leak": "the same artist stands in another part of a split",
-    "album_leak": "the same album stands in another part of a split",
-    "duplicate_leak": "the same sound stands in another part of a split",
-    "changed": "the splits do not name the file",
-}
+    "cut_off", "damaged", "header_length", "not_finite_samples", "silent", "checksum", "changed",
+    "label_conflict", "artist_leak", "album_leak", "duplicate_leak",
+}  # fmt: skip
 """Codes of what makes a file or its label unreliable, besides those of files without sound."""
 
 NOTES = {
-    "exact_duplicate": "another file has the same bytes",
-    "near_duplicate": "another file has the same sound in other bytes",
-    "mostly_silent": "at least half of the time is below -60 dBFS",
-    "clipped": "at least 0.5 % of the samples stand at full scale, three or more in a row",
-    "dc_offset": "the mean of a channel is 0.02 or more away from 0",
-    "channels_cancel": "next to nothing is left when the channels are mixed to mono",
-    "low_rate": "less than 16,000 samples per second: what is above 8 kHz is missing",
-    "short": "less than 5 s of sound",
-    "longer_than_header": "there is more sound than the header promises",
-    "too_long": "only the first part was heard",
-    "unlisted": "the table of checksums does not name the file",
-}
-"""Codes of what somebody should know, and may be as it should."""
+    "exact_duplicate", "near_duplicate", "mostly_silent", "clipped", "dc_offset", "low_rate",
+    "channels_cancel", "short", "longer_than_header", "too_long", "unlisted",
+}  # fmt: skip
+"""Codes of what may be as intended; ``docs/check.md`` explains all codes."""
 
-_HALF = 0.5
-_CLIPPED = 0.005
-_OFFSET = 0.02
+_MOSTLY_SILENT = 0.5  # share of the time
+_CLIPPED = 0.005  # share of the samples
+_DC_OFFSET = 0.02
 _CANCELLED = 0.01  # of the energy: -20 dB
-_LOW_RATE = 16_000
+_LOW_RATE_HZ = 16_000
 _SHORT_S = 5.0
-_PADDING_S = 0.25  # a header that misses by less counts without the coder's padding
-_DIGESTS = {32: "md5", 40: "sha1", 64: "sha256"}
-_COLUMNS = (
+_PADDING_S = 0.25  # headers may not count the padding of an encoder
+COLUMNS = (
     "path", "status", "codes", "messages", "duration_s", "header_s", "sample_rate", "channels",
     "container", "codec", "decoder", "peak", "offset", "silent_share", "zero_share",
     "clipped_share", "mono_share", "size", "sha256", "sound_group", "genre", "artist", "album",
     "parts",
 )  # fmt: skip
+"""Of a report, which has one row per file."""
+_ROUNDED = {"peak", "offset", "silent_share", "zero_share", "clipped_share", "mono_share"}
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Something about a file.
+class Finding(NamedTuple):
+    """What was found about a file: a code of :data:`FAULTS`, :data:`NOTES` or a file without sound.
 
     Args:
-        code: why, such as ``"clipped"``; a key of :data:`FAULTS` or :data:`NOTES`, or the code of
-            a file without sound.
-        message: one sentence for a person.
+        path: of the file.
+        code: such as ``"clipped"``.
+        message: one sentence.
     """
 
+    path: str
     code: str
     message: str
-
-    @property
-    def is_fault(self) -> bool:
-        """Whether the file or its label cannot be relied on."""
-        return self.code not in NOTES
 
 
 @dataclass(frozen=True)
 class CheckedFile:
-    """A file and what was found.
+    """A file and its findings.
 
     Args:
         path: as it was given or found.
-        findings: in no order of weight; empty where all is well.
-        heard: what was measured; without sound it is zero.
-        sound_group: the same for files that sound alike; None where there is no other one.
-        track: genre, artist and album where the file is one of a data set.
-        parts: the part in each fold, where splits were given.
+        findings: empty if all is well.
+        scan: what was measured; zero without sound.
+        sound_group: the same for files that sound alike; None if there is no other one.
+        track: genre, artist and album, if the file belongs to a data set.
+        parts: its part in each fold, if splits were given.
     """
 
     path: str
     findings: tuple[Finding, ...]
-    heard: AudioScan
+    scan: AudioScan
     sound_group: str | None = None
     track: Track | None = None
     parts: tuple[str, ...] = ()
@@ -114,37 +88,29 @@ class CheckedFile:
     @property
     def status(self) -> str:
         """``"fault"``, ``"note"`` or ``"ok"``."""
-        if any(finding.is_fault for finding in self.findings):
+        if any(finding.code not in NOTES for finding in self.findings):
             return "fault"
         return "note" if self.findings else "ok"
 
     def to_dict(self) -> dict[str, Any]:
-        """What a report holds of the file; codes and messages as lists."""
-        heard, track = self.heard, self.track
-        row = {name: getattr(heard, name) for name in _COLUMNS if hasattr(heard, name)}
-        for name in ("peak", "offset", "silent_share", "zero_share", "clipped_share", "mono_share"):
-            row[name] = round(row[name], 6)
-        row |= {
-            "path": self.path,
-            "status": self.status,
-            "codes": [finding.code for finding in self.findings],
-            "messages": [finding.message for finding in self.findings],
-            "sound_group": self.sound_group,
-            "genre": track and track.genre,
-            "artist": track and track.artist,
-            "album": track and track.album,
-            "parts": list(self.parts),
-        }
-        return {name: row[name] for name in _COLUMNS}
+        """The row of a report; codes, messages and parts are lists."""
+        row: dict[str, Any] = {name: getattr(self.scan, name, None) for name in COLUMNS}
+        row |= {name: getattr(self.track, name, None) for name in ("genre", "artist", "album")}
+        row |= {name: round(row[name], 6) for name in COLUMNS if name in _ROUNDED}
+        row |= {"path": self.path, "status": self.status, "sound_group": self.sound_group}
+        row["codes"] = [finding.code for finding in self.findings]
+        row["messages"] = [finding.message for finding in self.findings]
+        row["parts"] = list(self.parts)
+        return row
 
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What a check found.
+    """The result of a check.
 
     Args:
-        files: one a path, in the order they were given.
-        notes: sentences about the whole.
+        files: one per path, in the order they were given.
+        notes: sentences about the data set.
     """
 
     files: tuple[CheckedFile, ...]
@@ -152,7 +118,7 @@ class CheckReport:
 
     @property
     def has_faults(self) -> bool:
-        """Whether anything is wrong with any file."""
+        """Whether any file has a fault."""
         return any(file.status == "fault" for file in self.files)
 
     def summary(self) -> dict[str, Any]:
@@ -164,7 +130,7 @@ class CheckReport:
         return {
             "files": len(self.files),
             **{name: status[name] for name in ("ok", "note", "fault")},
-            "duration_s": round(sum(file.heard.duration_s for file in self.files), 3),
+            "duration_s": round(sum(file.scan.duration_s for file in self.files), 3),
             "codes": dict(sorted(codes.items(), key=lambda item: (-item[1], item[0]))),
         }
 
@@ -179,389 +145,226 @@ def check_files(
     workers: int = 1,
     dask: str | None = None,
     max_seconds: float = MAX_SECONDS,
-    on_heard: Callable[[AudioScan], object] | None = None,
+    on_scan: Callable[[AudioScan], object] = lambda scan: None,
 ) -> CheckReport:
-    """Decode every file and report what is wrong, with the file and with the whole.
+    """Decode every file and report what is wrong with it, and between files.
 
     Args:
-        entries: paths, and what can be no track, as :func:`deepmusic.audio.find_audio` gives them.
-        dataset: check its tracks instead, and its genres for the same sound in two of them; its
-            problems are reported as well.
+        entries: paths, and what cannot be a track, as :func:`deepmusic.audio.find_audio` yields.
+        dataset: check its tracks instead, and whether one sound has two genres; its problems are
+            reported as well.
         splits: of the data set, by :func:`deepmusic.datasets.write_splits`: no artist, album or
-            sound may stand in two parts of a fold.
-        checksums: a table of lines ``CHECKSUM  PATH`` (MD5, SHA-1 or SHA-256; paths from the
-            table's folder), such as FMA's ``checksums``.
-        cache: a store of scans; a second run scans only new and changed files.
-        workers: processes on this machine; one does all in this process.
-        dask: address of the scheduler of a Dask cluster whose workers see the same files, instead.
-        max_seconds: no more than this of a file is heard.
-        on_heard: called in this thread with each result, in any order.
+            sound may be in two parts of a fold.
+        checksums: a table of lines ``CHECKSUM  PATH`` (MD5, SHA-1 or SHA-256; paths relative to the
+            table), such as FMA's ``checksums``.
+        cache: a store of scans; None keeps nothing.
+        workers: processes on this machine.
+        dask: address of a Dask scheduler whose workers are used instead.
+        max_seconds: longer files are decoded up to here.
+        on_scan: called in this thread with each scan, in any order.
 
     Returns:
-        The report; a file that cannot be decoded is in it with its reason.
+        The report; a file that cannot be decoded is in it with the reason.
 
     Raises:
         DataError: splits, checksums or the cache cannot be read, or are something else.
-        RequestError: splits without a data set.
-        DeepMusicError: the cluster cannot be reached.
+        DeepMusicError: splits without a data set, or the cluster cannot be reached.
     """
     tracks: dict[str, Track] = {}
     if dataset is not None:
         tracks = {str(dataset.file(track)): track for track in dataset.tracks}
-        known: list[str | NotAudio] = [
-            NotAudio(str(dataset.root / problem.path), problem.message, problem.code)
-            for problem in dataset.problems
-        ]
-        entries = sorted([*known, *tracks], key=_place)
+        problems = (
+            NotAudio(str(dataset.root / p.path), p.message, p.code) for p in dataset.problems
+        )
+        entries = sorted([*tracks, *problems], key=_path)
     elif splits is not None:
-        raise RequestError("Splits are of a data set; name one folder DIR/GENRE/*.")
-    order = list(dict.fromkeys(entries))
-    sums = None if checksums is None else _read_checksums(Path(checksums))
-    parts = {} if splits is None else _read_parts(Path(splits))
-    heard = {
-        entry.path: AudioScan(entry.path, code=entry.code, error=entry.error)
-        for entry in order
-        if isinstance(entry, NotAudio)
-    }
-    if on_heard is not None:
-        for broken_one in heard.values():
-            on_heard(broken_one)
-    for found in scan_files(
-        [entry for entry in order if isinstance(entry, str)],
+        raise RequestError("Splits belong to a data set; name one folder DIR/GENRE/*.")
+    table = None if checksums is None else ChecksumTable.read(checksums)
+    parts = None if splits is None else _read_parts(Path(splits))
+    scans = {_path(entry): _refused(entry) for entry in entries}
+    for scan in scan_files(
+        [path for path, scan in scans.items() if not scan.code],
         cache=cache,
         workers=workers,
         dask=dask,
-        algorithm=sums.algorithm if sums is not None else None,
+        algorithm=None if table is None else table.algorithm,
         max_seconds=max_seconds,
     ):
-        heard[found.path] = found
-        if on_heard is not None:
-            on_heard(found)
-    paths = list(dict.fromkeys(_place(entry) for entry in order))
-    found_of: dict[str, list[Finding]] = {path: _alone(heard[path]) for path in paths}
-    copies = _Copies([heard[path] for path in paths])
-    for path, finding in copies.findings():
-        found_of[path].append(finding)
-    groups = copies.groups()
-    if sums is not None:
-        for path, finding in sums.findings([heard[path] for path in paths]):
-            found_of.setdefault(path, []).append(finding)
-            heard.setdefault(path, AudioScan(path))
-    tracks = {path: replace(track, sound_group=groups.get(path)) for path, track in tracks.items()}
-    for path, finding in _conflicts(tracks, groups):
-        found_of[path].append(finding)
-    part_of = {path: parts.get(track.path, ()) for path, track in tracks.items()}
-    if splits is not None:
-        for path, finding in _leaks(tracks, part_of):
-            found_of[path].append(finding)
-    return CheckReport(
-        tuple(
-            CheckedFile(
-                path,
-                tuple(found_of[path]),
-                heard[path],
-                groups.get(path),
-                tracks.get(path),
-                part_of.get(path, ()),
-            )
-            for path in found_of
-        ),
-        dataset.notes if dataset is not None else (),
-    )
+        scans[scan.path] = scan
+        on_scan(scan)
+    return _report(scans, tracks, table, parts, () if dataset is None else dataset.notes)
 
 
-def write_report(path: str | os.PathLike[str], report: CheckReport) -> None:
-    """Write a report for programs: JSON, or one row a file as CSV or Parquet, by the ending.
-
-    In CSV and Parquet, codes are joined by ``;``, messages by spaces and parts by ``,``.
-
-    Args:
-        path: the file.
-        report: what was found.
-
-    Raises:
-        RequestError: the name has another ending.
-        DeepMusicError: the file cannot be written.
-    """
-    ending = report_ending(path)
-    rows = [file.to_dict() for file in report.files]
-    if ending == ".json":
-        about = {
-            "format": "deepmusic check",
-            "version": 1,
-            "deepmusic": __version__,
-            "summary": report.summary(),
-            "notes": list(report.notes),
-        }
-        with write_atomically(path) as file:  # one line a file, so that a person can read it
-            file.write(json.dumps(about)[:-1] + ', "files": [\n')
-            file.write(",\n".join(map(json.dumps, rows)))
-            file.write("\n]}\n")
-        return
-    for row in rows:
-        for name, mark in (("codes", ";"), ("messages", " "), ("parts", ",")):
-            row[name] = mark.join(row[name])
-        for name, value in row.items():
-            if isinstance(value, str):
-                row[name] = _written(value)
-    if ending == ".csv":
-        with write_atomically(path) as file:
-            table = csv.DictWriter(file, _COLUMNS, lineterminator="\r\n")
-            table.writeheader()
-            table.writerows(rows)
-        return
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    numbers = dict.fromkeys(("sample_rate", "channels", "size"), pa.int64())
-    numbers |= dict.fromkeys((name for name in _COLUMNS if name.endswith("_s")), pa.float64())
-    numbers |= dict.fromkeys(("peak", "offset"), pa.float64())
-    numbers |= dict.fromkeys((n for n in _COLUMNS if n.endswith("_share")), pa.float64())
-    schema = pa.schema([(name, numbers.get(name, pa.string())) for name in _COLUMNS])
-    with write_atomically(path, "wb") as binary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), binary, compression="zstd")
-
-
-def report_ending(path: str | os.PathLike[str]) -> str:
-    """The ending of a report's name.
-
-    Raises:
-        RequestError: it is none of .json, .csv and .parquet.
-    """
-    ending = Path(path).suffix.lower()
-    if ending not in (".json", ".csv", ".parquet"):
-        raise RequestError(f"A report ends in .json, .csv or .parquet; got {os.fspath(path)!r}.")
-    return ending
-
-
-def _place(entry: str | NotAudio) -> str:
+def _path(entry: str | NotAudio) -> str:
     return entry if isinstance(entry, str) else entry.path
 
 
-def _alone(heard: AudioScan) -> list[Finding]:
-    """What is to be said about a file whatever the others are."""
-    if heard.code:
-        return [Finding(heard.code, heard.error)]
-    length = f"{heard.duration_s:.1f} s"
-    found = [Finding(code, heard.warning) for code in heard.faults]
-    if heard.header_s is not None and heard.duration_s - heard.header_s > _PADDING_S:
-        said = f"The header promises {heard.header_s:.1f} s, and there are {length}."
-        found.append(Finding("longer_than_header", said))
-    if heard.silent_share == 1:
-        zeros = "every sample is zero" if heard.peak == 0 else "all of it is below -60 dBFS"
-        found.append(Finding("silent", f"There is nothing to hear in {length}: {zeros}."))
-    elif heard.silent_share >= _HALF:
-        said = f"{heard.silent_share:.0%} of {length} is below -60 dBFS."
-        found.append(Finding("mostly_silent", said))
-    if heard.clipped_share >= _CLIPPED:
-        said = f"{heard.clipped_share:.1%} of the samples are clipped."
-        found.append(Finding("clipped", said))
-    if heard.offset >= _OFFSET:
-        found.append(Finding("dc_offset", f"The mean is {heard.offset:.3f} away from zero."))
-    if heard.mono_share < _CANCELLED:
-        said = "The channels cancel each other: in mono next to nothing is left."
-        found.append(Finding("channels_cancel", said))
-    if heard.sample_rate < _LOW_RATE:
-        found.append(Finding("low_rate", f"It has only {heard.sample_rate:,} samples per second."))
-    if heard.duration_s < _SHORT_S:
-        found.append(Finding("short", f"There are only {heard.duration_s:.2g} s of sound."))
-    return found
+def _refused(entry: str | NotAudio) -> AudioScan:
+    if isinstance(entry, str):
+        return AudioScan(entry)  # until it is scanned
+    return AudioScan(entry.path, code=entry.code, error=entry.error)
 
 
-class _Copies:
-    """Which files sound alike.
-
-    Args:
-        heard: each file.
-    """
-
-    def __init__(self, heard: Sequence[AudioScan]) -> None:
-        self._of_bytes: dict[str, list[str]] = {}
-        for one in heard:
-            if one.sha256:
-                self._of_bytes.setdefault(one.sha256, []).append(one.path)
-        prints = {one.sha256: one.fingerprint for one in heard if one.sha256 and not one.code}
-        self._contents = sorted(prints)
-        self._matches = sound_matches([prints[content] for content in self._contents])
-
-    def findings(self) -> Iterator[tuple[str, Finding]]:
-        """What is to be said of each file that has a copy."""
-        for paths in self._of_bytes.values():
-            for place, path in enumerate(paths if len(paths) > 1 else ()):
-                other = paths[0] if place else paths[1]
-                more = f" and {len(paths) - 2} more" if len(paths) > 2 else ""
-                yield path, Finding("exact_duplicate", f"It has the bytes of {other!r}{more}.")
-        likest: dict[int, SoundMatch] = {}
-        for match in sorted(self._matches, key=lambda match: -match.shared_s):
-            likest.setdefault(match.first, match)
-            likest.setdefault(match.second, match)
-        for place, match in sorted(likest.items()):
-            is_first = place == match.first
-            partner = self._of_bytes[self._contents[match.second if is_first else match.first]][0]
-            shift_s = match.shift_s if is_first else -match.shift_s
-            begins = f"{abs(shift_s):.1f} s {'later' if shift_s > 0 else 'earlier'}"
-            when = f", which begins {begins}" if abs(shift_s) >= 0.1 else ""
-            said = f"It shares {match.shared_s:.0f} s of sound with {partner!r}{when}."
-            for path in self._of_bytes[self._contents[place]]:
-                yield path, Finding("near_duplicate", said)
-
-    def groups(self) -> dict[str, str]:
-        """A name of its group for each file that has a copy of any kind."""
-        found: dict[str, str] = {}
-        for content, paths in self._of_bytes.items():
-            if len(paths) > 1:
-                found |= dict.fromkeys(paths, content)
-        for group in grouped(self._matches):
-            for place in group:
-                paths = self._of_bytes[self._contents[place]]
-                found |= dict.fromkeys(paths, self._contents[group[0]])
-        return found
-
-
-def _conflicts(
-    tracks: Mapping[str, Track], groups: Mapping[str, str]
-) -> Iterator[tuple[str, Finding]]:
-    """Files whose sound lies in two genres."""
-    members: dict[str, list[str]] = {}
-    for path in tracks:
-        if path in groups:
-            members.setdefault(groups[path], []).append(path)
-    for paths in members.values():
-        for path in paths:
-            others = (p for p in paths if tracks[p].genre != tracks[path].genre)
-            other = next(others, None)
-            if other is not None:
-                said = f"The same sound is {tracks[other].genre!r} as {tracks[other].path!r}."
-                yield path, Finding("label_conflict", said)
-
-
-def _leaks(
-    tracks: Mapping[str, Track], parts: Mapping[str, tuple[str, ...]]
-) -> Iterator[tuple[str, Finding]]:
-    """Files of which an artist, an album or a sound stands in another part of a fold."""
-    paths = list(tracks)
-    for path in paths:
-        if not parts[path]:
-            yield path, Finding("changed", "The splits do not name it; make them anew.")
-    whole = list(tracks.values())
-    by_artist = [
-        replace(track, album=None, content_hash="", sound_group=None, source=None)
-        for track in whole
-    ]
-    by_album = [replace(track, content_hash="", sound_group=None, source=None) for track in whole]
-    by_sound = [replace(track, artist=None, album=None) for track in whole]
-    reported: set[str] = set()
-    for code, noun, known in (
-        ("artist_leak", "artist", by_artist),
-        ("album_leak", "album", by_album),
-        ("duplicate_leak", "sound", by_sound),
+def _report(
+    scans: dict[str, AudioScan],
+    tracks: Mapping[str, Track],
+    table: ChecksumTable | None,
+    parts: Mapping[str, tuple[str, ...]] | None,
+    notes: tuple[str, ...],
+) -> CheckReport:
+    """All findings; scans and tracks are by path, parts by the path of a track in its data set."""
+    groups, copies = _copies(scans.values())
+    tracks = {path: replace(track, sound_group=groups.get(path)) for path, track in tracks.items()}
+    part_of = {path: (parts or {}).get(track.path, ()) for path, track in tracks.items()}
+    findings: dict[str, list[Finding]] = {path: [] for path in scans}
+    for finding in (
+        *(finding for scan in scans.values() for finding in _file_findings(scan)),
+        *copies,
+        *(map(Finding._make, table.differences(scans)) if table is not None else ()),
+        *_conflicts(tracks),
+        *(_leaks(tracks, part_of) if parts is not None else ()),
     ):
+        findings.setdefault(finding.path, []).append(finding)
+    files = (
+        CheckedFile(
+            path,
+            tuple(of_file),
+            scans.get(path, AudioScan(path)),
+            groups.get(path),
+            tracks.get(path),
+            part_of.get(path, ()),
+        )
+        for path, of_file in findings.items()
+    )
+    return CheckReport(tuple(files), notes)
+
+
+def _file_findings(scan: AudioScan) -> Iterator[Finding]:
+    """The findings of a file whatever the others are."""
+    if scan.code:
+        yield Finding(scan.path, scan.code, scan.error)
+        return
+    messages = dict.fromkeys(scan.faults, scan.warning)
+    duration = f"{scan.duration_s:.1f} s"
+    if scan.header_s is not None and scan.duration_s - scan.header_s > _PADDING_S:
+        messages["longer_than_header"] = (
+            f"The header promises {scan.header_s:.1f} s, but there are {duration}."
+        )
+    if scan.silent_share == 1:
+        messages["silent"] = f"All of its {duration} are below -60 dBFS."
+    elif scan.silent_share >= _MOSTLY_SILENT:
+        messages["mostly_silent"] = f"{scan.silent_share:.0%} of {duration} are below -60 dBFS."
+    if scan.clipped_share >= _CLIPPED:
+        messages["clipped"] = f"{scan.clipped_share:.1%} of the samples are clipped."
+    if scan.offset >= _DC_OFFSET:
+        messages["dc_offset"] = f"The mean of a channel is {scan.offset:.3f} away from 0."
+    if scan.mono_share < _CANCELLED:
+        messages["channels_cancel"] = "The channels cancel: mixed to mono, next to nothing is left."
+    if scan.sample_rate < _LOW_RATE_HZ:
+        messages["low_rate"] = f"Its sample rate is only {scan.sample_rate:,} Hz."
+    if scan.duration_s < _SHORT_S:
+        messages["short"] = f"It has only {scan.duration_s:.2g} s of sound."
+    yield from (Finding(scan.path, code, message) for code, message in messages.items())
+
+
+def _copies(scans: Iterable[AudioScan]) -> tuple[dict[str, str], list[Finding]]:
+    """A name of its group for each file that has a copy of any kind, and the findings."""
+    paths_of: dict[str, list[str]] = {}  # by content
+    fingerprints = {}
+    for scan in scans:
+        if scan.sha256:
+            paths_of.setdefault(scan.sha256, []).append(scan.path)
+            if not scan.code:
+                fingerprints[scan.sha256] = scan.fingerprint
+    groups: dict[str, str] = {}
+    findings = []
+    for content, paths in paths_of.items():
+        for index, path in enumerate(paths if len(paths) > 1 else ()):
+            groups[path] = content
+            more = f" and {len(paths) - 2} more" if len(paths) > 2 else ""
+            message = f"It has the bytes of {paths[0 if index else 1]!r}{more}."
+            findings.append(Finding(path, "exact_duplicate", message))
+    contents = sorted(fingerprints)
+    matches = sound_matches([fingerprints[content] for content in contents])
+    for group in match_groups(matches):
+        for index in group:
+            groups |= dict.fromkeys(paths_of[contents[index]], contents[group[0]])
+    closest: dict[int, SoundMatch] = {}
+    for match in sorted(matches, key=lambda match: -match.shared_s):
+        closest.setdefault(match.first, match)
+        closest.setdefault(match.second, match)
+    for index, match in sorted(closest.items()):
+        other = match.second if index == match.first else match.first
+        shift_s = match.shift_s if index == match.first else -match.shift_s
+        start = f"{abs(shift_s):.1f} s {'later' if shift_s > 0 else 'earlier'}"
+        when = f", which starts {start}" if abs(shift_s) >= 0.1 else ""
+        for path in paths_of[contents[index]]:
+            partner = paths_of[contents[other]][0]
+            message = f"It shares {match.shared_s:.0f} s of sound with {partner!r}{when}."
+            findings.append(Finding(path, "near_duplicate", message))
+    return groups, findings
+
+
+def _conflicts(tracks: Mapping[str, Track]) -> Iterator[Finding]:
+    """Files whose sound has two genres."""
+    members: dict[str, list[Track]] = {}
+    for track in tracks.values():
+        members.setdefault(track.sound_group or "", []).append(track)
+    for path, track in tracks.items():
+        for other in members[track.sound_group] if track.sound_group else ():
+            if other.genre != track.genre:
+                message = f"The same sound is {other.genre!r} as {other.path!r}."
+                yield Finding(path, "label_conflict", message)
+                break
+
+
+def _leaks(tracks: Mapping[str, Track], parts: Mapping[str, tuple[str, ...]]) -> Iterator[Finding]:
+    """Files whose artist, album or sound is in another part of a fold as well."""
+    reported = set()
+    for path in tracks:
+        if not parts[path]:
+            yield Finding(path, "changed", "The splits do not list it; make new ones.")
+    content: dict[str, Any] = {"content_hash": "", "sound_group": None, "source": None}
+    for noun, code, hidden in (
+        ("artist", "artist_leak", {**content, "album": None}),
+        ("album", "album_leak", content),
+        ("sound", "duplicate_leak", {"artist": None, "album": None}),
+    ):
+        groups = group_tracks([replace(track, **hidden) for track in tracks.values()])
         members: dict[int, list[str]] = {}
-        for path, group in zip(paths, group_tracks(known), strict=True):
+        for path, group in zip(tracks, groups, strict=True):
             members.setdefault(group, []).append(path)
-        for group_paths in members.values():
-            for path in group_paths:
-                leak = _torn(path, group_paths, parts)
-                # what one artist joins, an album joins as well
-                if leak is None or (code == "album_leak" and path in reported):
-                    continue
+        for path, group in zip(tracks, groups, strict=True):
+            leak = _leak(path, members[group], parts)
+            # tracks that share an artist are in one group of albums, too
+            if leak is not None and not (noun == "album" and path in reported):
                 reported.add(path)
-                fold, other = leak
-                where = f" of fold {fold + 1}" if len(parts[path]) > 1 else ""
-                yield (
-                    path,
-                    Finding(
-                        code,
-                        f"It is in {parts[path][fold]}{where}, and of the same {noun} is "
-                        f"{tracks[other].path!r} in {parts[other][fold]}.",
-                    ),
-                )
+                where, other, elsewhere = leak
+                message = f"It is in {where}, and {tracks[other].path!r} of the same {noun} in "
+                yield Finding(path, code, f"{message}{elsewhere}.")
 
 
-def _torn(
+def _leak(
     path: str, group: Sequence[str], parts: Mapping[str, tuple[str, ...]]
-) -> tuple[int, str] | None:
-    """A fold and a file of the group that stands in another part of it."""
+) -> tuple[str, str, str] | None:
+    """The part of a file, and a file of its group that is in another part of that fold."""
     for fold, part in enumerate(parts[path]):
+        where = f"{part} of fold {fold + 1}" if len(parts[path]) > 1 else part
         for other in group:
             if part and fold < len(parts[other]) and parts[other][fold] not in ("", part):
-                return fold, other
+                return where, other, parts[other][fold]
     return None
 
 
 def _read_parts(path: Path) -> dict[str, tuple[str, ...]]:
     """The part of each track in each fold, as ``write_splits`` wrote them, whatever leaks."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["format"] != "deepmusic splits":
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if stored["format"] != "deepmusic splits":
             raise ValueError("something else")
-        parts = {str(entry["path"]): tuple(map(str, entry["parts"])) for entry in found["tracks"]}
+        return {str(entry["path"]): tuple(map(str, entry["parts"])) for entry in stored["tracks"]}
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise DataError(f"The splits {path} cannot be read: {reason}.") from error
+        raise DataError(f"The splits {path} cannot be read: {os_reason(error)}.") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(f"{path} holds no splits; give a file that 'data split' wrote.") from error
-    return parts
-
-
-@dataclass(frozen=True)
-class _Checksums:
-    """The checksums that files should have.
-
-    Args:
-        table: where they are written.
-        algorithm: of all of them.
-        of_path: by the absolute path of a file.
-    """
-
-    table: Path
-    algorithm: str
-    of_path: dict[str, str]
-
-    def findings(self, heard: Sequence[AudioScan]) -> Iterator[tuple[str, Finding]]:
-        """What is to be said of each file, and of those that are not there."""
-        absolute = {os.path.abspath(one.path): one for one in heard}
-        for place, one in absolute.items():
-            wanted = self.of_path.get(place)
-            if wanted is None:
-                if not one.code:
-                    yield one.path, Finding("unlisted", f"{self.table} does not name it.")
-            elif one.checksum and one.checksum != wanted:
-                said = f"Its {self.algorithm} is {one.checksum}, not {wanted} as {self.table} says."
-                yield one.path, Finding("checksum", said)
-        folders = {os.path.dirname(place) for place in absolute}
-        for place in sorted(self.of_path.keys() - absolute.keys()):
-            is_sound = os.path.splitext(place)[1].lower() in AUDIO_EXTENSIONS
-            if is_sound and os.path.dirname(place) in folders and not os.path.exists(place):
-                said = f"{place!r} is not there, and {self.table} names it."
-                yield place, Finding("missing", said)
-
-
-def _read_checksums(path: Path) -> _Checksums:
-    """The lines ``CHECKSUM  PATH`` of a table."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise DataError(f"The checksums {path} cannot be read: {reason}.") from error
-    found: dict[str, str] = {}
-    lengths = set()
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        match = re.fullmatch(r"([0-9a-fA-F]+) [ *](.+)", line)
-        if match is None or len(match[1]) not in _DIGESTS:
-            raise DataError(
-                f"Line {number} of {path} is no checksum; a line is an MD5, SHA-1 or SHA-256, two "
-                "spaces and a path."
-            )
-        lengths.add(len(match[1]))
-        found[os.path.abspath(path.parent / match[2])] = match[1].lower()
-    if len(lengths) != 1:
-        raise DataError(f"{path} holds {'no' if not lengths else 'several kinds of'} checksums.")
-    return _Checksums(path, _DIGESTS[lengths.pop()], found)
-
-
-def _written(text: str) -> str:
-    r"""Text as a table can hold it: a byte of a name that is no UTF-8 becomes ``\xff``."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        message = f"{path} does not hold splits; name a file that 'data split' wrote."
+        raise DataError(message) from error

@@ -1,8 +1,8 @@
-"""Recordings that sound alike although their bytes differ: other codings, levels, cuts.
+"""Near-duplicates: recordings that sound alike although their bytes differ.
 
-Fingerprints (:mod:`deepmusic.audio.fingerprint`) are brought into an inverted index: two codes that
-agree in most of their bits name a pair of recordings and a shift between them. What two or more
-codes name is compared code by code. Nobody compares every recording with every other one.
+Fingerprints (:mod:`deepmusic.audio.fingerprint`) go into an inverted index: two codes that agree
+in most of their bits are a hit for a pair of recordings at a shift. Pairs with two or more hits
+at one shift are compared code by code, so the cost does not grow with the number of pairs.
 """
 
 from __future__ import annotations
@@ -18,41 +18,40 @@ from numpy.typing import NDArray
 from deepmusic.audio.scan import scan_files
 from deepmusic.datasets.folder import FolderDataset
 
-LEAST_SHARED_S = 5.0
-"""Two recordings are near duplicates when they share so many seconds ..."""
+MIN_SHARED_S = 5.0
+"""Two recordings are near-duplicates if they share at least this many seconds ..."""
 
-LEAST_SHARE = 0.5
+MIN_SHARE = 0.5
 """... and this share of the shorter one."""
 
 Fingerprint = NDArray[np.uint32]
 
-_CODES_PER_S = 8  # of deepmusic.audio.fingerprint, which is not loaded without need
+_CODES_PER_S = 8  # of deepmusic.audio.fingerprint, which is slow to import
+_KEYS = 3  # index keys, each of other bits of a code
+# Bits of a key: the more codes, the more bits, so that a code meets about one unrelated code.
 _KEY_BITS = (20, 26)
-"""Codes meet in the index if so many of their bits agree: the more the more codes there are, so
-that a code meets about one stranger, however many recordings there are."""
-_KEYS = 3  # so many sets of bits are tried
+# A key pairs each code with this many after it, so that a key that very many recordings share costs
+# no more than others; copies still form a chain.
 _NEIGHBOURS = 24
-"""A place of the index pairs each code with so many of those after it. A code that many
-recordings have then costs no more than others, and copies still form a chain."""
-_AROUND = (-8, -4, 4, 8)
-"""Codes near two that met; most chance meetings end there."""
-_UNLIKE = 0.36  # share of bits that differ: unrelated sound has 0.5, with a spread of about 0.05
-_DIFFERENT = 0.35  # the same over a window, where true copies stay below 0.3
+_CONTEXT = (-8, -4, 4, 8)  # codes around a hit, which reject most random ones
+_PADDING = 8
+# Highest shares of differing bits. Unrelated sound has 0.5 with a deviation of about 0.05 over the
+# context; copies stay below 0.3 over a window.
+_MAX_CONTEXT, _MAX_WINDOW, _MAX_NEAR = 0.36, 0.35, 0.4
 _WINDOW = 32  # codes: four seconds
-_NEAR = 4  # codes on each side of one: a second in all
-_DIFFERENT_NEAR = 0.4
-_LEAST_HITS = 2  # meetings in the index at one shift
-_SHIFTS = 4  # shifts that are tried for a pair: a cut in the middle makes two
+_NEAR = 4  # codes on either side of one: about a second
+_MIN_HITS = 2  # at one shift
+_MAX_SHIFTS = 4  # compared per pair; a cut in the middle gives two
 
 
 class SoundMatch(NamedTuple):
     """Two recordings that share sound.
 
     Args:
-        first, second: their places in what was given, ascending.
-        shift_s: where the second begins, in seconds after the first; negative if before.
-        shared_s: how many seconds are alike.
-        share: the same as a share of the shorter one's codes.
+        first, second: their indices, ascending.
+        shift_s: where the second starts, in seconds after the first; negative if before.
+        shared_s: how many seconds match.
+        share: the part of the shorter recording that matches.
     """
 
     first: int
@@ -65,44 +64,41 @@ class SoundMatch(NamedTuple):
 def near_duplicates(fingerprints: Sequence[Fingerprint]) -> list[list[int]]:
     """Groups of recordings that share most of their sound.
 
-    Another gain, coding, sample rate or number of channels, mild noise, and a start or an end that
-    was cut off make no difference; another speed or pitch does. Joining goes on through third
-    recordings.
+    Gain, coding, sample rate, number of channels, mild noise, and a start or an end that was cut
+    off make no difference; speed and pitch do. Groups are transitive.
 
     Args:
         fingerprints: by :func:`deepmusic.audio.fingerprint.acoustic_fingerprint`.
 
     Returns:
-        Places in ``fingerprints``, ascending, a list a group of two or more; groups by their first
-        member.
+        Ascending indices of fingerprints, a list per group of two or more.
     """
-    return grouped(sound_matches(fingerprints))
+    return match_groups(sound_matches(fingerprints))
 
 
-def grouped(matches: Iterable[SoundMatch]) -> list[list[int]]:
-    """Groups of recordings that hang together by matches, as :func:`near_duplicates` gives them."""
+def match_groups(matches: Iterable[SoundMatch]) -> list[list[int]]:
+    """Groups of recordings that are connected by matches; see :func:`near_duplicates`."""
     leader: dict[int, int] = {}
 
-    def find(place: int) -> int:
-        while leader.setdefault(place, place) != place:
-            leader[place] = leader[leader[place]]
-            place = leader[place]
-        return place
+    def find(index: int) -> int:
+        while leader.setdefault(index, index) != index:
+            leader[index] = leader[leader[index]]
+            index = leader[index]
+        return index
 
     for match in matches:
         first, second = sorted((find(match.first), find(match.second)))
         leader[second] = first
     groups: dict[int, list[int]] = {}
-    for place in sorted(leader):
-        groups.setdefault(find(place), []).append(place)
-    return [groups[first] for first in sorted(groups)]
+    for index in sorted(leader):
+        groups.setdefault(find(index), []).append(index)
+    return list(groups.values())
 
 
 def sound_matches(fingerprints: Sequence[Fingerprint]) -> list[SoundMatch]:
-    """Pairs of recordings that share at least half of the shorter one and five seconds.
+    """Pairs of recordings that share at least half of the shorter one, and five seconds.
 
-    Where very many recordings are copies of one, not every pair of them is listed, but all hang
-    together.
+    Where very many recordings are copies of one, not every pair is listed, but all are connected.
 
     Args:
         fingerprints: by :func:`deepmusic.audio.fingerprint.acoustic_fingerprint`.
@@ -121,93 +117,81 @@ def sound_matches(fingerprints: Sequence[Fingerprint]) -> list[SoundMatch]:
     return matches
 
 
-class _Codes:
-    """The codes of all recordings in one row."""
-
-    def __init__(self, fingerprints: Sequence[Fingerprint]) -> None:
-        lengths = np.array([len(codes) for codes in fingerprints], np.int64)
-        self.ends = np.cumsum(lengths)
-        self.starts = self.ends - lengths
-        self.codes = np.concatenate([np.zeros(0, np.uint32), *fingerprints])
-        self.owner = np.repeat(np.arange(len(fingerprints), dtype=np.int32), lengths)
-
-    def meetings(self, mask: np.uint32) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Places of codes of two recordings that agree in the bits of a mask."""
-        told = np.flatnonzero(self.codes)
-        keys = self.codes[told] & mask
-        order = np.argsort(keys, kind="stable")  # within a key by recording
-        keys, told = keys[order], told[order]
-        firsts, seconds = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-        for step in range(1, _NEIGHBOURS + 1):
-            here = np.flatnonzero(keys[step:] == keys[:-step])
-            if not len(here):
-                break
-            first, second = told[here], told[here + step]
-            other = self.owner[first] != self.owner[second]
-            first, second = self._alike(first[other], second[other])
-            firsts.append(first)
-            seconds.append(second)
-        return np.concatenate(firsts), np.concatenate(seconds)
-
-    def _alike(
-        self, first: NDArray[np.int64], second: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Those of the meetings around which the recordings are alike as well."""
-        bits = np.zeros(len(first), np.int64)
-        differing = np.zeros(len(first), np.int64)
-        for distance in _AROUND:
-            one, other = first + distance, second + distance
-            inside = (one >= self.starts[self.owner[first]]) & (one < self.ends[self.owner[first]])
-            inside &= other >= self.starts[self.owner[second]]
-            inside &= other < self.ends[self.owner[second]]
-            here, there = self.codes[one * inside], self.codes[other * inside]
-            inside &= (here != 0) & (there != 0)
-            bits += 32 * inside
-            differing += _differing(here, there) * inside
-        kept = (bits >= 64) & (differing <= _UNLIKE * bits)
-        return first[kept], second[kept]
-
-
 def _candidates(fingerprints: Sequence[Fingerprint]) -> list[tuple[int, int, list[int]]]:
     """Pairs that may share sound, and by how many codes the second may be shifted."""
-    index = _Codes(fingerprints)
-    events = [np.zeros(0, np.int64)]
-    pairs = [np.zeros(0, np.int64)]
-    bits = min(max(len(index.codes).bit_length(), _KEY_BITS[0]), _KEY_BITS[1])
+    lengths = [len(codes) for codes in fingerprints]
+    starts = np.cumsum([_PADDING, *lengths])
+    codes = np.pad(np.concatenate([np.zeros(0, np.uint32), *fingerprints]), _PADDING)
+    owner = np.pad(np.repeat(np.arange(len(lengths)), lengths), _PADDING, constant_values=-1)
+    bits = min(max(len(codes).bit_length(), _KEY_BITS[0]), _KEY_BITS[1])
+    pairs, shifts = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for number in range(_KEYS):
         mask = np.uint32(((1 << bits) - 1) << (number * (32 - bits) // (_KEYS - 1)))
-        first, second = index.meetings(mask)
-        one, other = index.owner[first], index.owner[second]
-        shift = (first - index.starts[one]) - (second - index.starts[other])
-        swapped = one > other
-        one, other = np.where(swapped, other, one), np.where(swapped, one, other)
-        pairs.append(one.astype(np.int64) * len(fingerprints) + other)
-        events.append(np.where(swapped, -shift, shift))
-    pair, shift = np.concatenate(pairs), np.concatenate(events)
+        first, second = _hits(codes, owner, mask)
+        shift = (first - starts[owner[first]]) - (second - starts[owner[second]])
+        low, high = np.sort([owner[first], owner[second]], axis=0)
+        pairs.append(low * len(fingerprints) + high)
+        shifts.append(np.where(owner[first] > owner[second], -shift, shift))
+    pair, shift = np.concatenate(pairs), np.concatenate(shifts)
     order = np.lexsort((shift, pair))
     pair, shift = pair[order], shift[order]
     edges = np.flatnonzero(np.diff(pair)) + 1
-    found = []
+    candidates = []
     for start, end in zip([0, *edges], [*edges, len(pair)], strict=True):
-        shifts = _likely(shift[start:end])
-        if shifts:
-            first_, second_ = divmod(int(pair[start]), len(fingerprints))
-            found.append((first_, second_, shifts))
-    return found
+        likely = _frequent_shifts(shift[start:end])
+        if likely:
+            candidates.append((*divmod(int(pair[start]), len(fingerprints)), likely))
+    return candidates
 
 
-def _likely(shifts: NDArray[np.int64]) -> list[int]:
-    """The shifts at which a pair met most often, and often enough."""
-    if len(shifts) < _LEAST_HITS:
+def _hits(
+    codes: Fingerprint, owner: NDArray[np.int64], mask: np.uint32
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of codes of two recordings that agree in the bits of a mask, and in their context.
+
+    Args:
+        codes: of all recordings, one after the other; 0 means no information.
+        owner: the recording of each code.
+        mask: bits of the key.
+    """
+    indices = np.flatnonzero(codes)
+    keys = codes[indices] & mask
+    order = np.argsort(keys, kind="stable")  # within a key by recording
+    keys, indices = keys[order], indices[order]
+    firsts, seconds = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for step in range(1, _NEIGHBOURS + 1):
+        equal = np.flatnonzero(keys[step:] == keys[:-step])
+        if not len(equal):
+            break
+        first, second = indices[equal], indices[equal + step]
+        is_pair = owner[first] != owner[second]
+        first, second = first[is_pair], second[is_pair]
+        bits, differing = np.zeros(len(first), np.int64), np.zeros(len(first), np.int64)
+        for distance in _CONTEXT:
+            one, other = first + distance, second + distance
+            valid = (owner[one] == owner[first]) & (owner[other] == owner[second])
+            valid &= (codes[one] != 0) & (codes[other] != 0)
+            bits += 32 * valid
+            differing += np.bitwise_count(codes[one] ^ codes[other]) * valid
+        kept = (bits >= 64) & (differing <= _MAX_CONTEXT * bits)
+        firsts.append(first[kept])
+        seconds.append(second[kept])
+    return np.concatenate(firsts), np.concatenate(seconds)
+
+
+def _frequent_shifts(shifts: NDArray[np.int64]) -> list[int]:
+    """The shifts at which a pair has most hits, and enough."""
+    if len(shifts) < _MIN_HITS:
         return []
     values, counts = np.unique(shifts, return_counts=True)
+    # a copy that is shifted by a part of a code has hits at two neighbouring shifts
+    is_next = np.diff(values, append=values[-1] + 9) == 1
+    hits = counts + np.where(is_next, np.roll(counts, -1), 0)
     chosen: list[int] = []
-    # a copy that is shifted by a part of a code meets at two neighbouring shifts
-    both = counts + np.where(np.diff(values, append=values[-1] + 9) == 1, np.roll(counts, -1), 0)
-    for place in np.argsort(-both, kind="stable"):
-        if both[place] < _LEAST_HITS or len(chosen) == _SHIFTS:
+    for index in np.argsort(-hits, kind="stable"):
+        if hits[index] < _MIN_HITS or len(chosen) == _MAX_SHIFTS:
             break
-        value = int(values[place])
+        value = int(values[index])
         if all(abs(value - other) > 2 for other in chosen):
             chosen.append(value)
     return chosen
@@ -216,25 +200,23 @@ def _likely(shifts: NDArray[np.int64]) -> list[int]:
 def _compare(
     first: Fingerprint, second: Fingerprint, shifts: Sequence[int]
 ) -> tuple[int, int, float] | None:
-    """Best shift, codes alike and their share of the shorter; None where they are too few."""
+    """Best shift, matching codes, and their share of the shorter; None if they are too few."""
     is_swapped = np.count_nonzero(second) < np.count_nonzero(first)
     shorter, longer = (second, first) if is_swapped else (first, second)
+    sign = 1 if is_swapped else -1
     covered = np.zeros(len(shorter), bool)
     best, most = 0, 0
     for shift in shifts:
-        # the index knows a shift by a code or so; of those nearby the likest counts
-        near = [
-            (around, around if is_swapped else -around) for around in range(shift - 1, shift + 2)
-        ]
-        around, move = min(near, key=lambda pair: _unlike(shorter, longer, pair[1]))
-        alike = _alike(shorter, longer, move)
-        count = int(np.count_nonzero(alike))
-        covered |= alike
+        # hits are at a shift that is exact to one code
+        shift = min(range(shift - 1, shift + 2), key=lambda s: _distance(shorter, longer, sign * s))
+        matching = _matching(shorter, longer, sign * shift)
+        count = int(np.count_nonzero(matching))
+        covered |= matching
         if count > most:
-            best, most = around, count
+            best, most = shift, count
     shared = int(np.count_nonzero(covered))
     share = shared / max(1, int(np.count_nonzero(shorter)))
-    if shared < LEAST_SHARED_S * _CODES_PER_S or share < LEAST_SHARE:
+    if shared < MIN_SHARED_S * _CODES_PER_S or share < MIN_SHARE:
         return None
     return best, shared, share
 
@@ -242,55 +224,47 @@ def _compare(
 def _overlap(
     shorter: Fingerprint, longer: Fingerprint, shift: int
 ) -> tuple[int, NDArray[np.int64], NDArray[np.bool_]]:
-    """Where the overlap begins in the shorter, in how many bits it differs, where both tell.
+    """Start of the overlap in the shorter, differing bits of its codes, and which are valid.
 
-    The longer one is taken from ``shift`` codes on.
+    Code ``i`` of the shorter is compared with code ``i + shift`` of the longer.
     """
-    start, end = max(0, -shift), min(len(shorter), len(longer) - shift)
-    one, other = shorter[start : max(start, end)], longer[start + shift : max(start, end) + shift]
-    told = (one != 0) & (other != 0)
-    return start, _differing(one, other) * told, told
+    start = max(0, -shift)
+    end = max(start, min(len(shorter), len(longer) - shift))
+    one, other = shorter[start:end], longer[start + shift : end + shift]
+    valid = (one != 0) & (other != 0)
+    return start, np.bitwise_count(one ^ other).astype(np.int64) * valid, valid
 
 
-def _unlike(shorter: Fingerprint, longer: Fingerprint, shift: int) -> float:
-    """Differing bits a code of the likest stretch of the overlap."""
-    _, differing, told = _overlap(shorter, longer, shift)
-    if len(told) < _WINDOW:
+def _distance(shorter: Fingerprint, longer: Fingerprint, shift: int) -> float:
+    """Differing bits per code, in the best window of the overlap."""
+    _, differing, valid = _overlap(shorter, longer, shift)
+    if len(valid) < _WINDOW:
         return 32.0
-    return float((_sums(differing, _WINDOW) / np.maximum(1, _sums(told, _WINDOW))).min())
+    return float((_sums(differing, _WINDOW) / np.maximum(1, _sums(valid, _WINDOW))).min())
 
 
-def _alike(shorter: Fingerprint, longer: Fingerprint, shift: int) -> NDArray[np.bool_]:
-    """Which codes of the shorter are as those of the longer ``shift`` codes on."""
-    alike = np.zeros(len(shorter), bool)
-    start, differing, told = _overlap(shorter, longer, shift)
-    if len(told) < _WINDOW:
-        return alike
-    bits = 32 * _sums(told, _WINDOW)
-    same = (bits >= 16 * _WINDOW) & (_sums(differing, _WINDOW) < _DIFFERENT * bits)
-    # a code is alike if one of the long windows over it is, and its own surroundings are as well
-    over = _sums(np.pad(same, _WINDOW - 1), _WINDOW) > 0
-    near_bits = 32 * _sums(np.pad(told, _NEAR), 2 * _NEAR + 1)
-    near = _sums(np.pad(differing, _NEAR), 2 * _NEAR + 1) < _DIFFERENT_NEAR * near_bits
-    alike[start : start + len(told)] = over & near & told
-    return alike
+def _matching(shorter: Fingerprint, longer: Fingerprint, shift: int) -> NDArray[np.bool_]:
+    """Which codes of the shorter match those of the longer at a shift.
+
+    A code matches if one of the windows over it does, and the codes near it do as well.
+    """
+    matching = np.zeros(len(shorter), bool)
+    start, differing, valid = _overlap(shorter, longer, shift)
+    if len(valid) < _WINDOW:
+        return matching
+    bits = 32 * _sums(valid, _WINDOW)
+    same = (bits >= 16 * _WINDOW) & (_sums(differing, _WINDOW) < _MAX_WINDOW * bits)
+    in_window = _sums(np.pad(same, _WINDOW - 1), _WINDOW) > 0
+    near_bits = 32 * _sums(np.pad(valid, _NEAR), 2 * _NEAR + 1)
+    near = _sums(np.pad(differing, _NEAR), 2 * _NEAR + 1) < _MAX_NEAR * near_bits
+    matching[start : start + len(valid)] = in_window & near & valid
+    return matching
 
 
 def _sums(values: NDArray[Any], length: int) -> NDArray[np.int64]:
-    """Sums over each ``length`` neighbours, ``(n - length + 1,)``."""
+    """Moving sums over ``length`` values, ``(n - length + 1,)``."""
     sums = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
     return np.asarray(sums[length:] - sums[:-length], np.int64)
-
-
-_ONES = np.array([number.bit_count() for number in range(1 << 16)], np.uint8)
-
-
-def _differing(one: Fingerprint, other: Fingerprint) -> NDArray[np.int64]:
-    """In how many bits codes differ."""
-    bits = one ^ other
-    low, high = bits & np.uint32(0xFFFF), bits >> np.uint32(16)
-    ones: NDArray[np.int64] = _ONES[low].astype(np.int64) + _ONES[high]
-    return ones
 
 
 def with_duplicates(
@@ -300,46 +274,45 @@ def with_duplicates(
     cache: str | os.PathLike[str] | None = None,
     on_progress: Callable[[int, int], object] | None = None,
 ) -> FolderDataset:
-    """The same data set, with tracks that sound alike in one ``sound_group``.
+    """The same data set, with near-duplicates in one ``sound_group``.
 
-    Every recording is heard, copies of the same bytes once. What cannot be decoded is compared by
-    its bytes alone; a note says how many tracks that are.
+    Every recording is decoded once, exact copies only once. Files that cannot be decoded are
+    compared by their bytes; a note says how many.
 
     Args:
         dataset: its tracks.
-        workers: processes on this machine; one does all in this process.
-        cache: a store of scans, so that a second run scans only what is new;
-            made if it does not exist. None keeps nothing.
-        on_progress: called in this thread with the recordings heard and those there are.
+        workers: processes on this machine; with 1 everything runs in this process.
+        cache: a store of scans, so that a second run decodes only new files; None keeps nothing.
+        on_progress: called in this thread with the files done and the number of files.
 
     Returns:
-        The data set; each track that sounds like another one of other bytes has the same
-        ``sound_group`` as that one, all others have None.
+        The data set; tracks that sound like another one of other bytes have its ``sound_group``,
+        all others None.
 
     Raises:
         DataError: the cache is something else, or cannot be written.
     """
-    of_hash = {track.content_hash: str(dataset.file(track)) for track in reversed(dataset.tracks)}
-    hashes = {path: content for content, path in of_hash.items()}
-    heard: dict[str, Fingerprint] = {}
-    for done, found in enumerate(scan_files(hashes, cache=cache, workers=workers), start=1):
-        if not found.code:
-            heard[hashes[found.path]] = found.fingerprint
+    path_of = {track.content_hash: str(dataset.file(track)) for track in reversed(dataset.tracks)}
+    hashes = {path: digest for digest, path in path_of.items()}
+    fingerprints: dict[str, Fingerprint] = {}
+    scans = scan_files(hashes, cache=cache, workers=workers)
+    for done, scan in enumerate(scans, start=1):
+        if not scan.code:
+            fingerprints[hashes[scan.path]] = scan.fingerprint
         if on_progress is not None:
             on_progress(done, len(hashes))
-    contents = sorted(heard)
-    group_of: dict[str, str] = {}
-    for group in near_duplicates([heard[content] for content in contents]):
-        # named by its first member, so that the order of the tracks makes no difference
-        group_of.update((contents[place], contents[group[0]]) for place in group)
+    digests = sorted(fingerprints)  # the order of the tracks makes no difference
+    group_of = {
+        digests[index]: digests[group[0]]
+        for group in near_duplicates([fingerprints[digest] for digest in digests])
+        for index in group
+    }
     tracks = tuple(
         replace(track, sound_group=group_of.get(track.content_hash)) for track in dataset.tracks
     )
-    notes = dataset.notes
-    unheard = sum(track.content_hash not in heard for track in tracks)
-    if unheard:
-        notes += (
-            f"{unheard} of {len(tracks)} tracks cannot be decoded; copies of them are known by "
-            "their bytes alone.",
-        )
-    return replace(dataset, tracks=tracks, notes=notes)
+    failed = sum(track.content_hash not in fingerprints for track in tracks)
+    note = (
+        f"{failed} of {len(tracks)} tracks cannot be decoded; copies of them are recognized only "
+        "by their bytes."
+    )
+    return replace(dataset, tracks=tracks, notes=dataset.notes + ((note,) if failed else ()))
