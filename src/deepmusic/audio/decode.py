@@ -60,7 +60,7 @@ class Audio:
 
 
 class AudioStream:
-    """Mono blocks of about a second; made by :func:`open_audio`.
+    """Mono blocks of about a second; made by `open_audio`.
 
     Iterate once, inside a ``with`` block or to the end: both close the file. Different streams may
     run in different threads.
@@ -334,14 +334,14 @@ def load(
         sample_rate: samples per second of the result.
         offset_s: seconds to skip at the start.
         seconds: seconds to read at most; None reads to the end.
-        max_seconds: as in :func:`open_audio`.
+        max_seconds: as in `open_audio`.
 
     Returns:
         The samples and facts on the file. An hour takes 318 MB at the default rate: for long files
-        prefer :func:`open_audio`.
+        prefer `open_audio`.
 
     Raises:
-        AudioError: as in :func:`open_audio`; ``too_short`` if nothing is left after ``offset_s``.
+        AudioError: as in `open_audio`; ``too_short`` if nothing is left after ``offset_s``.
         ValueError: a number is out of range.
     """
     if offset_s < 0 or (seconds is not None and seconds <= 0):

@@ -44,7 +44,7 @@ def find_audio(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str | NotAud
     """Find the sound files that paths name.
 
     A named file is always returned. Of folders and the folders within, files with one of
-    :data:`AUDIO_EXTENSIONS` are; hidden folders and the ``._*`` files of macOS are skipped. Links
+    `AUDIO_EXTENSIONS` are; hidden folders and the ``._*`` files of macOS are skipped. Links
     are followed, and each folder is entered once.
 
     Args:

@@ -45,7 +45,7 @@ def acoustic_fingerprint(samples: NDArray[np.float32], sample_rate: int) -> NDAr
         sample_rate: samples per second, from 1000; below 2,700 Hz the upper bands are lost.
 
     Returns:
-        ``(codes,)`` uint32, :data:`CODES_PER_SECOND` of them for each second beyond the first
+        ``(codes,)`` uint32, `CODES_PER_SECOND` of them for each second beyond the first
         half; 0 where nothing changes.
 
     Raises:

@@ -18,7 +18,7 @@ def log_mel_batch(samples: Tensor, config: LogMelConfig | None = None) -> Tensor
 
     Returns:
         ``(b, n_mels, 1 + n // hop_length)`` in dB of power, on the device and in the type of the
-        samples. Equal to :func:`deepmusic.audio.log_mel` on each to 1e-3 dB: in float64
+        samples. Equal to `deepmusic.audio.log_mel` on each to 1e-3 dB: in float64
         everywhere, in float32 for cells at most 80 dB below the loudest of their frame (quieter
         ones are lost in the rounding of the transform).
 

@@ -190,7 +190,7 @@ def log_mel(
 class LogMelStream:
     """Log-mel frames of sound that arrives in blocks of any size.
 
-    The frames of all pushes and the flush, concatenated, equal :func:`log_mel` of the whole signal;
+    The frames of all pushes and the flush, concatenated, equal `log_mel` of the whole signal;
     at most one window and one hop of samples is kept between calls.
 
     Example:

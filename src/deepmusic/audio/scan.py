@@ -1,7 +1,7 @@
 """One decoding pass over a file: duration, levels, faults, hash and acoustic fingerprint.
 
 Levels are measured before the channels are mixed: the mean of two channels hides clipping, and
-channels of opposite phase cancel. Scans can be kept in a :class:`~deepmusic.store.Store` by
+channels of opposite phase cancel. Scans can be kept in a `Store` by
 content, so that a second run, a renamed file or a killed run costs nothing twice.
 """
 
@@ -58,7 +58,7 @@ class AudioScan:
     Args:
         path: the file.
         code: empty if there is sound; else why there is none: a code of
-            :func:`deepmusic.audio.open_audio`, ``memory``, ``unexpected`` or ``worker_died``.
+            `deepmusic.audio.open_audio`, ``memory``, ``unexpected`` or ``worker_died``.
         error: one sentence about the code.
         sha256: of the file.
         checksum: another checksum of the file where one was requested, in hexadecimal.
@@ -66,8 +66,8 @@ class AudioScan:
         duration_s: seconds of sound.
         header_s: seconds that the header promises; None where it is only a guess.
         sample_rate, channels: of the file, at its start.
-        container, codec, decoder: as in :class:`deepmusic.audio.AudioStream`.
-        faults: codes of lost or damaged sound, as in :class:`deepmusic.audio.AudioStream`.
+        container, codec, decoder: as in `deepmusic.audio.AudioStream`.
+        faults: codes of lost or damaged sound, as in `deepmusic.audio.AudioStream`.
         warning: one sentence about the faults.
         peak: largest absolute sample; full scale is 1, and lossy codings exceed it.
         offset: mean of the channel whose mean is farthest from 0.
@@ -76,7 +76,7 @@ class AudioScan:
         clipped_share: share of samples at full scale, three or more in a row.
         mono_share: energy of the mean of the channels divided by their mean energy: 1 where they
             are equal, 0 where they cancel.
-        fingerprint: by :func:`deepmusic.audio.fingerprint.acoustic_fingerprint`.
+        fingerprint: by `deepmusic.audio.fingerprint.acoustic_fingerprint`.
     """
 
     path: str
@@ -145,11 +145,11 @@ def scan_files(
 
     Args:
         paths: of sound files; each is scanned once.
-        cache: a :class:`~deepmusic.store.Store` of scans by content; None keeps nothing.
+        cache: a `Store` of scans by content; None keeps nothing.
         workers: processes on this machine; with 1 everything runs in this process.
         dask: address of a Dask scheduler whose workers are used instead.
-        algorithm: as in :func:`scan_file`.
-        max_seconds: as in :func:`scan_file`.
+        algorithm: as in `scan_file`.
+        max_seconds: as in `scan_file`.
 
     Yields:
         One result per path, in any order.
@@ -208,7 +208,7 @@ def _digest(path: str, algorithm: str) -> str:
 
 
 def _measure(path: str, max_seconds: float) -> dict[str, Any]:
-    """Decode a file once; fields of :class:`AudioScan`."""
+    """Decode a file once; fields of `AudioScan`."""
     from deepmusic.audio import open_audio
     from deepmusic.audio.fingerprint import FingerprintStream
 
@@ -238,7 +238,7 @@ def _measure(path: str, max_seconds: float) -> dict[str, Any]:
 
 
 class LevelMeter:
-    """Levels of a recording; give its ``add`` to :func:`~deepmusic.audio.open_audio`."""
+    """Levels of a recording; give its ``add`` to `open_audio`."""
 
     def __init__(self) -> None:
         self._frames = 0  # samples per channel
@@ -265,7 +265,7 @@ class LevelMeter:
         self._samples += length * channels
 
     def levels(self, mono_energy: float | None = None) -> dict[str, float]:
-        """The level fields of :class:`AudioScan`.
+        """The level fields of `AudioScan`.
 
         Args:
             mono_energy: sum of the squared mean of the channels; None for one channel.
@@ -311,7 +311,7 @@ class LevelMeter:
 
 
 def _clipped(samples: NDArray[np.float32], full_scale: np.float32) -> int:
-    """Samples at either end of the scale in runs of :data:`CLIPPED_RUN` or more."""
+    """Samples at either end of the scale in runs of `CLIPPED_RUN` or more."""
     indices = np.flatnonzero(np.abs(samples) >= full_scale)
     signs = samples[indices] > 0
     breaks = np.flatnonzero((np.diff(indices) != 1) | (signs[1:] != signs[:-1])) + 1

@@ -59,10 +59,10 @@ def wrap(log_mel: NDArray[np.float32], length: int) -> NDArray[np.float32]:
 def segment_batches(
     log_mel: NDArray[np.floating], *, length: int, hop: int, batch_size: int = 64
 ) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
-    """Cut a spectrogram into the segments of :func:`segment_starts`, several at a time.
+    """Cut a spectrogram into the segments of `segment_starts`, several at a time.
 
     Args:
-        log_mel: ``(n_mels, frames)`` with at least ``length`` frames (see :func:`wrap`).
+        log_mel: ``(n_mels, frames)`` with at least ``length`` frames (see `wrap`).
         length: frames of a segment.
         hop: frames from one segment to the next, 1 to ``length``.
         batch_size: segments in a batch, at most.
@@ -80,7 +80,7 @@ def segment_batches(
 class SegmentStream:
     """Segments of a spectrogram that arrives in blocks, in bounded memory.
 
-    They equal those of :func:`segment_starts` and :func:`wrap` on the whole spectrogram.
+    They equal those of `segment_starts` and `wrap` on the whole spectrogram.
 
     Args:
         length: frames of a segment.

@@ -86,7 +86,7 @@ class TagChange:
         before: the genres that were in its tags.
         after: the genres that are there now, or would be.
         status: ``written``; ``planned``, in a dry run; ``same``, it was there; ``kept``, somebody
-            set another one; ``restored``, by :func:`undo`; ``failed``, nothing was changed.
+            set another one; ``restored``, by `undo`; ``failed``, nothing was changed.
         reason: why, in one sentence; None where the status says it all.
     """
 

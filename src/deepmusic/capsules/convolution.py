@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepmusic.capsules.layers import CapsuleLayer
-from deepmusic.capsules.routing import RoutingLike
 from deepmusic.capsules.routing.competition import window_competition
-from deepmusic.capsules.routing.record import RoutingRecord, Squash
+from deepmusic.capsules.routing.record import RoutingRecord
 from deepmusic.errors import ShapeError
 
 
@@ -29,16 +30,11 @@ class ConvCapsules(nn.Module):
         stride: from one position to the next, likewise.
         padding: rows and columns of absent children around the grid, likewise.
         competition: whether positions compete for a child; otherwise each window routes by itself.
-        routing: as in :class:`~deepmusic.capsules.CapsuleLayer`.
-        iterations: likewise.
-        stop_gradient: likewise.
-        leaky: likewise; a child has one slot, however many windows it lies in.
-        bias: likewise; the same at every position.
-        squash: likewise.
-        inverse_temperature: likewise.
+        **options: ``routing``, ``iterations``, ``bias`` and the options of the method, as in
+            `CapsuleLayer`; a leaky child has one slot, however many windows it lies in.
 
     Raises:
-        ShapeError: as of :class:`~deepmusic.capsules.CapsuleLayer`, or an impossible window.
+        ShapeError: as of `CapsuleLayer`, or an impossible window.
     """
 
     def __init__(
@@ -52,13 +48,7 @@ class ConvCapsules(nn.Module):
         stride: int | tuple[int, int] = 1,
         padding: int | tuple[int, int] = 0,
         competition: bool = True,
-        routing: RoutingLike = "dynamic",
-        iterations: int | None = None,
-        stop_gradient: bool = False,
-        leaky: bool = False,
-        bias: bool | None = None,
-        squash: Squash | None = None,
-        inverse_temperature: float | None = None,
+        **options: Any,
     ) -> None:
         super().__init__()
         self.kernel_size, self.stride, self.padding = map(_pair, (kernel_size, stride, padding))
@@ -68,19 +58,13 @@ class ConvCapsules(nn.Module):
                 f"{kernel_size}, {stride} and {padding}"
             )
         self.in_capsules, self.in_dim, self.competition = in_capsules, in_dim, competition
-        self.leaky = leaky
+        self.leaky = bool(options.get("leaky"))
         self.layer = CapsuleLayer(
             self.kernel_size[0] * self.kernel_size[1] * in_capsules,
             in_dim,
             out_capsules,
             out_dim,
-            routing=routing,
-            iterations=iterations,
-            stop_gradient=stop_gradient,
-            leaky=leaky,
-            bias=bias,
-            squash=squash,
-            inverse_temperature=inverse_temperature,
+            **options,
         )
 
     @property

@@ -1,4 +1,4 @@
-"""What training should watch: whether routing decides anything, and which capsules are dead."""
+"""Diagnostics for training: whether routing decides anything, and which capsules are dead."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from deepmusic.errors import ShapeError
 def coupling_entropy(coupling: Tensor) -> Tensor:
     """Mean entropy of the couplings over the parents, divided by ln(parents).
 
-    1 is plain averaging, 0 is every child with one parent. Couplings of a leaky routing are
-    first scaled to sum to one; negative ones, which the prior of self-attention can make, count as
-    none.
+    1 is plain averaging, 0 is every child with one parent. Couplings of a leaky routing are scaled
+    to sum to one; negative ones, which the prior of self-attention can make, count as 0.
 
     Args:
         coupling: ``(..., o)``.
@@ -42,11 +41,11 @@ def coupling_entropy(coupling: Tensor) -> Tensor:
 
 @torch.no_grad()
 def dead_share(activations: Tensor, threshold: float = 0.05) -> Tensor:
-    """Share of capsules that no item of the batch wakes above a threshold.
+    """Share of capsules that no item of the batch activates above a threshold.
 
     Args:
         activations: ``(b, o)``.
-        threshold: activation below which a capsule counts as asleep.
+        threshold: activation below which a capsule counts as inactive.
 
     Returns:
         A scalar in [0, 1].

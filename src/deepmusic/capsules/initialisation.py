@@ -21,11 +21,11 @@ _LOG_SCALES = [_LOG_STEP * step for step in range(-48, 49)]  # e^-12 to e^12
 
 
 def fan_in_(weight: Tensor, *, averages: bool = False) -> Tensor:
-    """Fill routed weights ``(o, h, d, i)`` in place from a normal law.
+    """Fill routed weights ``(o, h, d, i)`` in place from a normal distribution.
 
-    Its deviation is o/√(i·h): with uniform coupling 1/o and independent unit children a parent's
-    sum then has a length of about one, which the squash makes one half. Where a parent is the mean
-    of its votes it is 1/√d: a vote's entries then vary like a child's.
+    Its standard deviation is o/√(i·h): with uniform coupling 1/o and independent unit children a
+    parent's sum then has a length of about one, which the squash makes one half. Where a parent is
+    the mean of its votes it is 1/√d: a vote's entries then vary like a child's.
 
     Args:
         weight: filled.
@@ -48,11 +48,10 @@ def init_to_length(
     The routing takes part, so the length holds for the layer as it will be used.
 
     Args:
-        layer: a :class:`~deepmusic.capsules.CapsuleLayer` or
-            :class:`~deepmusic.capsules.PrimaryCapsules`; its ``weight`` is changed in place.
+        layer: a `CapsuleLayer` or `PrimaryCapsules`; its ``weight`` is changed in place.
         batch: input of the layer, some dozens of items.
         target: mean length over batch and capsules, in (0, 1).
-        tolerance: how near is near enough.
+        tolerance: of the mean length.
 
     Returns:
         The mean length that was reached.
@@ -71,7 +70,7 @@ def init_to_length(
 
     def length_at(log_scale: float) -> float:
         weight.copy_(start * math.exp(log_scale))
-        return _mean_length(layer, batch)
+        return float(capsule_length(_poses(layer(batch))).double().mean())
 
     # Length need not grow all the way: strong weights send each child to one parent and leave
     # the others none. So walk up to the first scale that is long enough, then bisect below it.
@@ -106,7 +105,7 @@ def init_stack_to_length(
     gradient with them.
 
     Args:
-        layers: as :func:`init_to_length` takes them, each fed the poses of the one before.
+        layers: as `init_to_length` takes them, each fed the poses of the one before.
         batch: input of the first.
         target: mean length over batch and capsules, in (0, 1).
 
@@ -114,17 +113,13 @@ def init_stack_to_length(
         The mean length that each reached.
 
     Raises:
-        ShapeError: as of :func:`init_to_length`, of any layer.
+        ShapeError: as of `init_to_length`, of any layer.
     """
     reached = []
     for layer in layers:
         reached.append(init_to_length(layer, batch, target=target))
         batch = _poses(layer(batch))
     return reached
-
-
-def _mean_length(layer: nn.Module, batch: Tensor) -> float:
-    return float(capsule_length(_poses(layer(batch))).double().mean())
 
 
 def _poses(output: Tensor | RoutingRecord) -> Tensor:

@@ -94,17 +94,17 @@ class CapsuleLayer(nn.Module):
         in_dim: length of a child's pose.
         out_capsules: parents.
         out_dim: length of a parent's pose.
-        routing: a name in :data:`~deepmusic.capsules.ROUTING`, a function of votes and iterations,
-            or a :class:`~deepmusic.capsules.Routing`, which has parameters to learn.
+        routing: a name in `ROUTING`, a function of votes and iterations, or a `Routing`, which may
+            have parameters to learn.
         iterations: routing passes; None takes those of the method.
-        stop_gradient: treat couplings as constants in the backward pass.
-        leaky: give children an extra slot to leave their vote in.
         bias: learn a bias for each parent, zero at first; None does so where the method has one.
-        squash: what turns a parent's sum into its pose; None takes that of the method.
-        inverse_temperature: of EM routing.
         residual: add each child to the parent of its number before the squash (after the mean,
             where poses are means), so that deep stacks begin near the identity; the numbers of
             children and parents, and their poses, must be equal.
+        **options: of the method, such as ``stop_gradient`` (couplings are constants in the backward
+            pass), ``leaky`` (children have an extra slot to leave their vote in), ``squash`` (what
+            turns a parent's sum into its pose) and ``inverse_temperature`` (of EM routing); None
+            and False are the same as leaving one out.
 
     Raises:
         ShapeError: a count below one, an unknown routing, or an option that it does not take.
@@ -125,12 +125,9 @@ class CapsuleLayer(nn.Module):
         *,
         routing: RoutingLike = "dynamic",
         iterations: int | None = None,
-        stop_gradient: bool = False,
-        leaky: bool = False,
         bias: bool | None = None,
-        squash: Squash | None = None,
-        inverse_temperature: float | None = None,
         residual: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__()
         sizes = Sizes(in_capsules, in_dim, out_capsules, out_dim)
@@ -145,18 +142,12 @@ class CapsuleLayer(nn.Module):
         self.routing, self.residual = as_routing(routing), residual
         self.iterations = self.routing.iterations if iterations is None else iterations
         check_iterations(self.iterations)
-        requested: dict[str, Any] = {
-            "stop_gradient": stop_gradient or None,
-            "leaky": leaky or None,
-            "squash": squash,
-            "inverse_temperature": inverse_temperature,
-        }
-        self.options = {name: value for name, value in requested.items() if value is not None}
+        self.options = {k: v for k, v in options.items() if v is not None and v is not False}
         for name in (*self.options, *(["bias"] if bias else [])):
             if name not in self.routing.options:
                 takers = ", ".join(n for n, other in ROUTING.items() if name in other.options)
                 raise ShapeError(
-                    f"routing {self.routing.name!r} takes no {name}; these do: {takers}"
+                    f"routing {self.routing.name!r} takes no {name}; these do: {takers or 'none'}"
                 )
         self.weight = nn.Parameter(torch.empty(out_capsules, out_dim, in_dim, in_capsules))
         has_bias = "bias" in self.routing.options and bias is not False
@@ -246,7 +237,7 @@ class CapsuleStack(nn.Module):
     and above. High layers thus influence early what low layers make of their votes.
 
     Args:
-        layers: :class:`CapsuleLayer`, each with the parents of the one before as children.
+        layers: `CapsuleLayer`, each with the parents of the one before as children.
         concurrent: passes of concurrent routing; 0 routes sequentially.
 
     Raises:

@@ -88,7 +88,7 @@ def spread_loss(activations: Tensor, targets: Tensor, *, margin: float = 0.9) ->
     """Push the true class above each other one by a margin.
 
     Per item ``Σ_{k≠t} max(0, margin - (a_t - a_k))²`` (Hinton et al. 2018); the mean over the
-    batch. Begin with a small margin, as :func:`spread_margin` gives it: with a large one early
+    batch. Begin with a small margin, as `spread_margin` gives it: with a large one early
     parents die.
 
     Args:

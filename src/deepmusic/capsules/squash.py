@@ -37,7 +37,7 @@ def squash(pose: Tensor, *, eps: float = 1e-12) -> Tensor:
 def squash_exp(pose: Tensor, *, eps: float = 1e-12) -> Tensor:
     """Shrink each pose s to length 1-exp(-|s|), its direction kept (Mazzia et al. 2021).
 
-    Its slope at zero is one, where :func:`squash` has zero: short capsules still learn.
+    Its slope at zero is one, where `squash` has zero: short capsules still learn.
 
     Args:
         pose: ``(..., d)``, floating. Half types are computed in float32.

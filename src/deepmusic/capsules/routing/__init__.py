@@ -1,6 +1,6 @@
 """Routing: how children share themselves out among parents; one module per method.
 
-A method is a function of votes; :data:`ROUTING` has those of this package by name. Methods that
+A method is a function of votes; `ROUTING` has those of this package by name. Methods that
 only take sums of votes run on folded votes, which are never built; ``em`` and ``variational`` need
 the squares of votes, and layers build the votes for them.
 """
@@ -24,7 +24,7 @@ from deepmusic.capsules.routing.variational import gain_and_offset, variational_
 from deepmusic.errors import ShapeError
 
 RoutingLike = str | Routing | Callable[..., RoutingRecord]
-"""A name in :data:`ROUTING`, a :class:`Routing`, or a function of votes and iterations."""
+"""A name in `ROUTING`, a `Routing`, or a function of votes and iterations."""
 
 ROUTING: dict[str, Routing] = {
     routing.name: routing

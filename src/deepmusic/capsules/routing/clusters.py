@@ -16,6 +16,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from deepmusic.capsules.precision import at_least_float32
+from deepmusic.capsules.routing.record import (
+    check_activations,
+    check_iterations,
+    check_shape,
+    check_votes,
+)
+
 NARROWEST = 1e-12
 """Least variance in units of the largest vote: only rounding lies below."""
 
@@ -34,13 +42,28 @@ class Points(NamedTuple):
     unit: Tensor
 
 
-def points(votes: Tensor) -> Points:
-    """Prepare votes ``(b, i, o, h)``."""
+def prepare(
+    votes: Tensor, iterations: int, activations: Tensor | None, **learned: Tensor | None
+) -> tuple[Points, Tensor]:
+    """Votes ``(b, i, o, h)`` as points, and activations of the children as ``(b, i, 1)``.
+
+    Raises:
+        ShapeError: wrong rank, type or counts, also of what is learned, ``(o,)`` each.
+    """
+    check_votes(votes)
+    check_iterations(iterations)
+    check_activations(activations, tuple(votes.shape[:2]))
+    for name, tensor in learned.items():
+        if tensor is not None:
+            check_shape(name, tensor, (votes.shape[2],))
+    votes = at_least_float32(votes)
+    present = votes.new_ones(1, 1) if activations is None else at_least_float32(activations)
     unit = votes.detach().abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(1)  # (b, 1, 1, 1)
     scaled = (votes / unit).transpose(1, 2)  # (b, o, i, h)
     middle = scaled.detach().mean(dim=2)
     centred = scaled - middle.unsqueeze(2)
-    return Points(torch.cat([centred, centred.square()], dim=3), middle, unit[:, 0])
+    both = torch.cat([centred, centred.square()], dim=3)
+    return Points(both, middle, unit[:, 0]), present.unsqueeze(2)
 
 
 def moments(part: Tensor, both: Tensor) -> tuple[Tensor, Tensor]:

@@ -33,7 +33,7 @@ def dynamic_routing(
 
     Args:
         votes: ``(b, i, o, h)``, floating: what child i says parent o looks like; or
-            :class:`~deepmusic.capsules.FoldedVotes`.
+            `FoldedVotes`.
         iterations: passes; 1 is uniform coupling.
         stop_gradient: treat the couplings as constants in the backward pass. Faster and leaner,
             and another gradient; the paper lets it flow through all passes.

@@ -20,17 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deepmusic.capsules.precision import at_least_float32, outside_autocast
-from deepmusic.capsules.routing.clusters import NARROWEST, distances, moments, points
+from deepmusic.capsules.precision import outside_autocast
+from deepmusic.capsules.routing.clusters import NARROWEST, distances, moments, prepare
 from deepmusic.capsules.routing.competition import Compete, share
 from deepmusic.capsules.routing.method import Sizes
-from deepmusic.capsules.routing.record import (
-    RoutingRecord,
-    check_activations,
-    check_iterations,
-    check_shape,
-    check_votes,
-)
+from deepmusic.capsules.routing.record import RoutingRecord
 
 _LEAST = 1e-12  # of a parent's mass
 _FLOOR = 5e-4  # of a variance: a parent with one child would have none
@@ -62,33 +56,23 @@ def em_routing(
         activations: ``(b, i)``, presence of the children in [0, 1]; None is one.
         beta_u: ``(o,)``, learned: cost of describing a vote; None is zero.
         beta_a: ``(o,)``, learned: cost of leaving a parent off; None is zero.
-        inverse_temperature: λ above. The cost grows with the votes that a parent has, so λ should
-            be some tenths of one over that number: far more saturates the activations, far less
-            leaves them alike. The default is the paper's, for a hundred votes or more.
+        inverse_temperature: λ, best a few tenths of one over the number of votes that a parent
+            gets: more saturates the activations. The default is the paper's.
         compete: replaces the softmax over parents, as convolutions need.
 
     Returns:
-        Poses ``(b, o, h)``, the means; activations ``(b, o)``; coupling ``(b, i, o)``, R before the
-        children's activations.
+        Poses ``(b, o, h)``, the means; activations ``(b, o)``; coupling ``(b, i, o)``, R.
 
     Raises:
         ShapeError: wrong rank, type or counts, or fewer than one pass.
     """
-    check_votes(votes)
-    check_iterations(iterations)
-    batch, count, parents, _ = votes.shape
-    check_activations(activations, (batch, count))
-    for name, beta in (("beta_u", beta_u), ("beta_a", beta_a)):
-        if beta is not None:
-            check_shape(name, beta, (parents,))
-    wide = at_least_float32(votes)
-    present = None if activations is None else at_least_float32(activations)
-    both, middle, unit = points(wide)
-    coupling = share(wide.new_zeros(batch, count, parents), parents=-1, compete=compete)
+    points, present = prepare(votes, iterations, activations, beta_u=beta_u, beta_a=beta_a)
+    both, middle, unit = points
+    coupling = share(both.new_zeros(votes.shape[:3]), parents=-1, compete=compete)
     for step in range(iterations):
         is_last = step + 1 == iterations
         with torch.no_grad() if stop_gradient and not is_last else nullcontext():
-            part = coupling if present is None else coupling * present.unsqueeze(2)
+            part = coupling * present
             mass = part.sum(dim=1)  # (b, o)
             total = (mass + _LEAST).unsqueeze(2)
             first, second = moments(part, both)

@@ -9,7 +9,7 @@ For votes û_ij in h dimensions, LN the layer norm of a pose, m parents::
 Parents compete for a child, where attention has the keys compete for a query: hence inverted. The
 layer norm replaces the squash, so that gradients survive depth, and presence is read off the pose
 by one linear map that all parents share. Given the parents' previous poses, all layers of a stack
-can update at once: :class:`~deepmusic.capsules.CapsuleStack`.
+can update at once: `CapsuleStack`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def inverted_attention_routing(
     """Route votes by attention in which the parents compete.
 
     Args:
-        votes: ``(b, i, o, h)``, floating, or :class:`~deepmusic.capsules.FoldedVotes`.
+        votes: ``(b, i, o, h)``, floating, or `FoldedVotes`.
         iterations: passes; 1 is uniform coupling.
         stop_gradient: treat the couplings as constants in the backward pass.
         gain: ``(h,)`` of the layer norm, learned; None is ones.

@@ -33,16 +33,16 @@ class Routing:
 
     Args:
         route: called as ``route(votes, iterations, **options)``; returns a
-            :class:`~deepmusic.capsules.RoutingRecord`. ``votes`` are ``(b, i, o, h)``. Its
+            `RoutingRecord`. ``votes`` are ``(b, i, o, h)``. Its
             keyword parameters say what it takes. Layers know ``stop_gradient``, ``leaky``,
             ``bias``, ``squash``, ``activations`` (of the children, ``(b, i)``), ``previous`` (poses
             of the parents), ``inverse_temperature`` and ``compete`` (in place of the softmax over
             parents, for convolutions), and give what is in ``learned``.
         learned: makes the initial values of what it learns besides the weights, by keyword, for
-            :class:`Sizes`.
+            `Sizes`.
         name: of the method in messages; that of ``route`` where it is empty.
         averages: whether a pose is a mean of votes rather than their squashed sum.
-        folds: whether ``route`` also takes :class:`~deepmusic.capsules.FoldedVotes`; layers then
+        folds: whether ``route`` also takes `FoldedVotes`; layers then
             never build the votes.
 
     Attributes:
@@ -93,7 +93,7 @@ class Routing:
                 weights.
             weight: ``(o, h, d, i)``; the vote of child i for parent o is
                 ``einsum("bid,ohdi->bioh", children, weight)``.
-            iterations: passes; None takes :attr:`iterations`.
+            iterations: passes; None takes `iterations`.
             **options: of ``route``; ``activations`` are ``(b, i)`` or ``(b, p, i)``.
 
         Returns:

@@ -47,7 +47,7 @@ def self_attention_routing(
     """Route votes to the parents on which they agree with the sum of all votes.
 
     Args:
-        votes: ``(b, i, o, h)``, floating, or :class:`~deepmusic.capsules.FoldedVotes`.
+        votes: ``(b, i, o, h)``, floating, or `FoldedVotes`.
         iterations: no effect; accepted so that methods are interchangeable.
         stop_gradient: treat the softmax as a constant in the backward pass.
         prior: ``(i, o)``, learned, added to the couplings after the softmax, the same at every
@@ -57,7 +57,7 @@ def self_attention_routing(
         compete: replaces the softmax over parents, as convolutions need.
 
     Returns:
-        As :func:`~deepmusic.capsules.dynamic_routing`.
+        As `dynamic_routing`.
 
     Raises:
         ShapeError: wrong rank, type or counts.

@@ -50,7 +50,7 @@ def self_routing(
     """Route votes as each child by itself decides.
 
     Args:
-        votes: ``(b, i, o, h)``, floating, or :class:`~deepmusic.capsules.FoldedVotes`.
+        votes: ``(b, i, o, h)``, floating, or `FoldedVotes`.
         iterations: no effect; accepted so that methods are interchangeable.
         route_weight: ``(i, d, o)``, learned: R; the same at every position.
         route_bias: ``(i, o)``, learned: r; the same at every position.

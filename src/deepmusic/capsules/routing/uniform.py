@@ -28,7 +28,7 @@ def uniform_routing(
     """Sum the votes with equal couplings.
 
     Args:
-        votes: ``(b, i, o, h)``, floating, or :class:`~deepmusic.capsules.FoldedVotes`.
+        votes: ``(b, i, o, h)``, floating, or `FoldedVotes`.
         iterations: no effect; accepted so that methods are interchangeable.
         stop_gradient: likewise.
         leaky: leave one share of each child in an extra slot.
@@ -37,7 +37,7 @@ def uniform_routing(
         compete: replaces the equal shares, as convolutions need.
 
     Returns:
-        As :func:`~deepmusic.capsules.dynamic_routing`.
+        As `dynamic_routing`.
 
     Raises:
         ShapeError: wrong rank, type or counts.

@@ -24,17 +24,11 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from deepmusic.capsules.precision import at_least_float32, outside_autocast
-from deepmusic.capsules.routing.clusters import NARROWEST, distances, moments, points
+from deepmusic.capsules.precision import outside_autocast
+from deepmusic.capsules.routing.clusters import NARROWEST, distances, moments, prepare
 from deepmusic.capsules.routing.competition import Compete, share
 from deepmusic.capsules.routing.method import Sizes
-from deepmusic.capsules.routing.record import (
-    RoutingRecord,
-    check_activations,
-    check_iterations,
-    check_shape,
-    check_votes,
-)
+from deepmusic.capsules.routing.record import RoutingRecord
 
 _ALPHA, _KAPPA = 1.0, 1.0
 _LEAST = 1e-12  # of a parent's mass
@@ -69,42 +63,30 @@ def variational_routing(
         compete: replaces the softmax over parents, as convolutions need.
 
     Returns:
-        Poses ``(b, o, h)``, the m above; activations ``(b, o)``; coupling ``(b, i, o)``, R before
-        the children's activations.
+        Poses ``(b, o, h)``, m; activations ``(b, o)``; coupling ``(b, i, o)``, R.
 
     Raises:
         ShapeError: wrong rank, type or counts, or fewer than one pass.
     """
-    check_votes(votes)
-    check_iterations(iterations)
-    batch, count, parents, dim = votes.shape
-    check_activations(activations, (batch, count))
-    for name, learned in (("gain", gain), ("offset", offset)):
-        if learned is not None:
-            check_shape(name, learned, (parents,))
-    wide = at_least_float32(votes)
-    present = None if activations is None else at_least_float32(activations)
-    both, middle, unit = points(wide)
-    below = torch.arange(dim, dtype=wide.dtype, device=wide.device)
-    coupling = share(wide.new_zeros(batch, count, parents), parents=-1, compete=compete)
+    points, present = prepare(votes, iterations, activations, gain=gain, offset=offset)
+    (both, middle, unit), dim = points, votes.shape[3]
+    coupling = share(both.new_zeros(votes.shape[:3]), parents=-1, compete=compete)
     for step in range(iterations):
         is_last = step + 1 == iterations
         with torch.no_grad() if stop_gradient and not is_last else nullcontext():
-            part = coupling if present is None else coupling * present.unsqueeze(2)
+            part = coupling * present
             mass = part.sum(dim=1)  # (b, o)
             alpha, kappa, nu = _ALPHA + mass, _KAPPA + mass, dim + 1 + mass
             total = (mass + _LEAST).unsqueeze(2)
             first, second = moments(part, both)
             means = first / total  # μ from the middle, (b, o, h)
             spread = (second - first * means * (2 - mass.unsqueeze(2) / total)).clamp_min(0)
-            # the prior's mean is zero, so here the votes' own place counts
+            # the prior's mean is zero, so the middle of the votes counts here
             poses = (means + middle) * (mass / kappa).unsqueeze(2)
             pull = (_KAPPA * mass / kappa).unsqueeze(2) * (means + middle).square()
-            # 1/Ψ, (b, o, h)
-            inverse_scale = (1 / unit.square() + spread + pull).clamp_min(NARROWEST)
+            inverse_scale = (1 / unit.square() + spread + pull).clamp_min(NARROWEST)  # 1/Ψ
             log_psi = -(inverse_scale.log() + 2 * unit.log()).sum(dim=2)
-            digammas = torch.digamma((nu.unsqueeze(2) - below) / 2).sum(dim=2)
-            log_precision = digammas + dim * math.log(2) + log_psi
+            log_precision = _log_determinant(nu, dim) + log_psi
             log_share = torch.digamma(alpha) - torch.digamma(alpha.sum(dim=1, keepdim=True))
             if not is_last:
                 # what is the same for all parents is left out
@@ -113,10 +95,13 @@ def variational_routing(
                 logits = logits.unsqueeze(1) - nu.unsqueeze(1) * off / 2
                 coupling = share(logits, parents=-1, compete=compete)
     entropy = (dim * math.log(2 * math.pi * math.e) - log_precision) / 2
-    evidence = -log_share.exp() * entropy
-    if offset is not None:
-        evidence = evidence + offset
-    if gain is not None:
-        evidence = evidence * gain
+    evidence = (0 if offset is None else offset) - log_share.exp() * entropy
+    evidence = evidence if gain is None else evidence * gain
     dtype = votes.dtype
     return RoutingRecord((poses * unit).to(dtype), evidence.sigmoid().to(dtype), coupling.to(dtype))
+
+
+def _log_determinant(nu: Tensor, dim: int) -> Tensor:
+    """E ln|Λ| without ln|Ψ|, of ``nu`` degrees of freedom ``(b, o)``."""
+    below = torch.arange(dim, dtype=nu.dtype, device=nu.device)
+    return torch.digamma((nu.unsqueeze(2) - below) / 2).sum(dim=2) + dim * math.log(2)

@@ -59,7 +59,7 @@ class Votes(ABC):
         return (self._zero + value).expand(parents, batch, positions, children)
 
     def record(self, poses: Tensor, activations: Tensor, coupling: Tensor) -> RoutingRecord:
-        """The record of a routing, in :attr:`dtype`; coupling is (o, b, p, i) or (b, p*i, o)."""
+        """The record of a routing, in `dtype`; coupling is (o, b, p, i) or (b, p*i, o)."""
         batch, positions, children, parents, _ = self.shape
         if coupling.ndim == 4:
             coupling = coupling.permute(1, 2, 3, 0)
@@ -99,7 +99,7 @@ class FoldedVotes(Votes):
     """Votes that are never built: their sums are matrix products of children and weights.
 
     They give the same values and gradients as built ones in a fraction of the memory and time; see
-    :mod:`deepmusic.capsules.routing.folding`.
+    `deepmusic.capsules.routing.folding`.
 
     Args:
         children: ``(b, i, d)``, or ``(b, p, i, d)`` where children at p positions share weights;
