@@ -53,15 +53,15 @@ class ZipReader:
 
     def __init__(self, source: str | os.PathLike[str]) -> None:
         self._origin = display_source(source)
-        self._stack = ExitStack()
-        with self._errors():
+        with self._errors(), ExitStack() as stack:
             if is_url(source):
-                session = self._stack.enter_context(open_session())
+                session = stack.enter_context(open_session())
                 archive = RemoteZip(os.fspath(source), session=session, timeout=TIMEOUT_S)
             else:
                 file = open_regular(source, shown=self._origin, noun="archive", error=DownloadError)
-                archive = zipfile.ZipFile(self._stack.enter_context(file))
-        self._archive: zipfile.ZipFile = self._stack.enter_context(archive)
+                archive = zipfile.ZipFile(stack.enter_context(file))
+            self._archive: zipfile.ZipFile = stack.enter_context(archive)
+            self._stack = stack.pop_all()
 
     @property
     def names(self) -> list[str]:

@@ -70,7 +70,7 @@ class SymbolicDataset:
         name: of the data set.
         steps_per_beat: of all grids; 1 where the source does not say what a step is.
         train, validation, test: the pieces; none is in two parts.
-        has_onsets: whether a repeated note can be told from a held one.
+        has_onsets: whether repeated and held notes are distinguished.
         problems: files that could not be used, with the reason.
     """
 

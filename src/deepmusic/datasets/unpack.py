@@ -31,10 +31,8 @@ from deepmusic.errors import ReasonError
 from deepmusic.files import open_regular, sync_folder
 
 MAX_MEMBERS = 1_000_000
-MAX_RATIO = 200
-"""How many times its own size an archive may unpack to ..."""
-ALWAYS_ALLOWED = 16 << 20
-"""... if that is more than so many bytes."""
+MAX_RATIO = 200  # of the unpacked size to that of the archive,
+ALWAYS_ALLOWED = 16 << 20  # if it unpacks to more than these bytes
 BAD_ARCHIVE = (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError,
                RuntimeError, ValueError)  # fmt: skip
 """What the standard library raises for damaged archives, encryption and unknown compression."""
