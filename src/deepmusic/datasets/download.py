@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -230,21 +229,16 @@ def open_session() -> requests.Session:
 
 def network_reason(error: BaseException) -> str:
     """Why a request failed, in a few words."""
-    kinds = requests.exceptions
-    if isinstance(error, kinds.SSLError):
-        return "its certificate is not trusted"
-    if isinstance(error, kinds.TooManyRedirects):
-        return "it redirects in a circle"
-    if isinstance(error, kinds.InvalidSchema | kinds.InvalidURL | UnicodeError):
+    if isinstance(error, ValueError):
         return "it is not a valid http(s) address, or redirects to one that is not"
-    for part, reason in (
-        ("timed out", "the server does not answer"),
-        ("resolve", "its host is unknown, or there is no network"),
-        ("refused", "the server accepts no connections"),
-    ):
-        if part in str(error):
-            return reason
-    return "the connection was lost"
+    reasons = {
+        "redirects": "it redirects in a circle",
+        "CERTIFICATE": "its certificate is not trusted",
+        "timed out": "the server does not answer",
+        "resolve": "its host is unknown, or there is no network",
+        "refused": "the server accepts no connections",
+    }
+    return next((r for part, r in reasons.items() if part in str(error)), "the connection was lost")
 
 
 def refuse_status(response: requests.Response, origin: str) -> None:
@@ -266,12 +260,17 @@ def _fill(url: str, part: Path, size: int | None, has_checksum: bool, tell: Prog
         while True:
             try:
                 return _request(session, url, part, size, has_checksum, tell)
-            except _CutError as error:
-                done = size_of(part)
+            except (requests.RequestException, UnicodeError, _CutError) as error:
+                done, is_cut = size_of(part), isinstance(error, _CutError)
                 failures = 1 if done > furthest else failures + 1
                 furthest = max(furthest, done)
-                if failures >= TRIES:
-                    raise _unreachable(url, part, str(error)) from error
+                if failures >= TRIES or not is_cut:  # the session has tried requests again
+                    kept = f"{format_bytes(done)} are kept, run again to resume"
+                    raise DownloadError(
+                        f"{display_source(url)} could not be downloaded: {network_reason(error)}; "
+                        f"{kept if done else 'try again later'}.",
+                        code="unreachable",
+                    ) from error
             time.sleep(min(WAIT_S * 2 ** (failures - 1), 60))
 
 
@@ -285,29 +284,30 @@ def _request(
 ) -> None:
     """Download what a part lacks by one request."""
     origin = display_source(url)
-    done, note = _resume_point(part, origin, has_checksum)
-    if done and done == (note.get("total") if size is None else size):
+    version = _noted_version(part, origin)
+    done = size_of(part) if version or has_checksum else 0  # otherwise nothing would tell
+    if done and done == size:
         return
     headers = {"Range": f"bytes={done}-"} if done else {}
-    if done and note.get("version"):
-        headers["If-Range"] = note["version"]
-    try:
-        response = session.get(url, headers=headers, stream=True, timeout=TIMEOUT_S)
-    except (requests.RequestException, UnicodeError) as error:
-        raise _unreachable(url, part, network_reason(error)) from error
-    with response:
-        start, total, version = _extent(response)
-        differs = note and version and (note["version"], note["total"]) != (version, total)
-        if (start and (start != done or differs)) or (done and response.status_code == 416):
+    if done and version:
+        headers["If-Range"] = version
+    with session.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as response:
+        content_range = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+        start = int(content_range[1]) if content_range and response.status_code == 206 else 0
+        etag = response.headers.get("ETag", "W/")
+        current = response.headers.get("Last-Modified") if etag.startswith("W/") else etag
+        has_changed = None not in (version, current) and version != current
+        if (start and (start != done or has_changed)) or (done and response.status_code == 416):
             part.unlink(missing_ok=True)
-            raise _CutError("it changed during the download")
+            raise _CutError("the file changed during the download")
         refuse_status(response, origin)
+        length = response.headers.get("Content-Length", "")
+        total = start + int(length) if length.isdecimal() else None
         if None not in (total, size) and total != size:
             message = f"{origin} has {total:,} bytes, not {size:,}: it is not the expected file."
             raise DownloadError(message, code="mismatch")
-        _note_path(part).write_text(
-            json.dumps({"url": origin, "version": version, "total": total}), encoding="utf-8"
-        )
+        note = json.dumps({"url": origin, "version": current})
+        _note_path(part).write_text(note, encoding="utf-8")
         with open(part, "ab" if start else "wb", buffering=0) as file:
             try:
                 # raw: a content coding that the server adds is left as it is
@@ -317,44 +317,20 @@ def _request(
                     if size is not None and file.tell() > size:
                         return  # it will be refused for its size
             except HTTPError as error:
-                raise _CutError(network_reason(error)) from error
+                raise _CutError(str(error)) from error
             if file.tell() < (size or total or 0):
-                raise _CutError("the connection was lost")
+                raise _CutError("the end is missing")
             os.fsync(file.fileno())
 
 
-def _resume_point(part: Path, origin: str, has_checksum: bool) -> tuple[int, dict[str, Any]]:
-    """Bytes of a part that may be kept, and what is known of the version they are of."""
-    note: dict[str, Any] = {}
+def _noted_version(part: Path, origin: str) -> str | None:
+    """The version of the remote file that a part is of, if it is from this address."""
     try:
-        content = json.loads(_note_path(part).read_text(encoding="utf-8"))
-        if content["url"] == origin and str(content["version"]).isprintable():
-            note = content
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # without a note only a checksum tells
-    return (size_of(part) if has_checksum or note.get("version") else 0), note
-
-
-def _extent(response: requests.Response) -> tuple[int, int | None, str | None]:
-    """Where a response starts, bytes of the complete file, and what identifies its version."""
-    headers = response.headers
-    etag = headers.get("ETag")
-    version = etag if etag and not etag.startswith("W/") else headers.get("Last-Modified")
-    if response.status_code != 206:
-        length = headers.get("Content-Length", "")
-        return 0, int(length) if length.isdecimal() else None, version
-    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
-    if match is None:
-        return -1, None, version
-    return int(match[1]), int(match[2]) if match[2].isdecimal() else None, version
-
-
-def _unreachable(url: str, part: Path, reason: str) -> DownloadError:
-    done = size_of(part)
-    advice = f"{format_bytes(done)} are kept, run again to resume" if done else "try again later"
-    return DownloadError(
-        f"{display_source(url)} could not be downloaded: {reason}; {advice}.", code="unreachable"
-    )
+        note = json.loads(_note_path(part).read_text(encoding="utf-8"))
+        is_valid = note["url"] == origin and note["version"].isprintable()
+        return str(note["version"]) if is_valid else None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
 
 
 def _note_path(part: Path) -> Path:

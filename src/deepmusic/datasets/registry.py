@@ -96,4 +96,4 @@ def parse_registry(text: str) -> dict[str, DatasetInfo]:
 
 
 REGISTRY = parse_registry(files(__package__).joinpath("registry.toml").read_text(encoding="utf-8"))
-"""The data sets that :func:`~deepmusic.datasets.fetch.fetch_dataset` can download, by name."""
+"""The data sets that ``fetch_dataset`` can download, by name."""

@@ -13,7 +13,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from zlib import crc32
 
-import requests
 from remotezip import RangeNotSupported, RemoteZip, RemoteZipError
 from urllib3.exceptions import HTTPError
 
@@ -63,16 +62,16 @@ class ZipReader:
             self._archive: zipfile.ZipFile = stack.enter_context(archive)
             self._stack = stack.pop_all()
 
-    @property
-    def names(self) -> list[str]:
-        """Names of the members."""
-        return self._archive.namelist()
-
     def __enter__(self) -> ZipReader:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the members."""
+        return self._archive.namelist()
 
     def save(
         self, name: str, target: str | os.PathLike[str], *, checksum: str | None = None
@@ -96,15 +95,15 @@ class ZipReader:
         member = self._archive.NameToInfo.get(name)
         if member is None:
             raise DownloadError(f"{origin} does not exist.", code="missing")
-        part = part_path(target)
         with disk_errors(target):
             if target.exists():
                 content = target.read_bytes()
-                if (len(content), crc32(content)) != (member.file_size, member.CRC):
-                    message = f"{target} already exists, but is not {origin}: move or delete it."
-                    raise DownloadError(message, code="exists")
-                return False
+                if (len(content), crc32(content)) == (member.file_size, member.CRC):
+                    return False
+                message = f"{target} already exists, but is not {origin}: move or delete it."
+                raise DownloadError(message, code="exists")
             target.parent.mkdir(parents=True, exist_ok=True)
+            part = part_path(target)
             try:
                 with self._errors(), self._archive.open(member) as inside, open(part, "wb") as file:
                     shutil.copyfileobj(inside, file)
@@ -120,16 +119,12 @@ class ZipReader:
             with archive_errors(self._origin):
                 yield
         except RangeNotSupported as error:
-            raise DownloadError(
-                f"The server of {self._origin} only sends whole files: download the archive.",
-                code="refused",
-            ) from error
+            message = f"The server of {self._origin} only sends whole files: download the archive."
+            raise DownloadError(message, code="refused") from error
         except (RemoteZipError, HTTPError) as error:
             cause = error.__context__ or error
             response = getattr(cause, "response", None)
-            if isinstance(response, requests.Response):
+            if response is not None:
                 refuse_status(response, self._origin)
-            raise DownloadError(
-                f"{self._origin} could not be read: {network_reason(cause)}; try again later.",
-                code="unreachable",
-            ) from error
+            message = f"{self._origin} could not be read: {network_reason(cause)}; try again later."
+            raise DownloadError(message, code="unreachable") from error

@@ -87,7 +87,7 @@ def load_symbolic(name: str, root: str | os.PathLike[str]) -> SymbolicDataset:
     """Load a data set by name.
 
     Args:
-        name: one of :data:`SYMBOLIC`.
+        name: one of ``SYMBOLIC``.
         root: the data folder.
 
     Raises:
@@ -277,7 +277,7 @@ STYLES = {
 
 
 def load_styles(root: str | os.PathLike[str]) -> SymbolicDataset:
-    """Load the training data of the shipped composer: :data:`STYLES`, four steps per beat, in bars.
+    """Load the training data of the shipped composer: ``STYLES``, four steps per beat, in bars.
 
     Bars that a data set does not state are estimated, and a rest is put before the music so that
     the first bar is complete. The steps of the piano pieces are taken as eighth notes.
@@ -314,7 +314,7 @@ def load_styles(root: str | os.PathLike[str]) -> SymbolicDataset:
 
 
 def has_styles(root: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds the data sets of :func:`load_styles`."""
+    """Whether a folder holds the data sets of ``load_styles``."""
     return all((Path(root) / SYMBOLIC[name][0]).is_file() for name in STYLES.values())
 
 
