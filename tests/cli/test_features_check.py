@@ -128,7 +128,7 @@ def test_json_and_csv_have_one_record_per_column(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "6 tracks in both" in result.stderr
     records = json.loads(result.stdout)
-    assert [(r["feature"], r["statistic"], r["number"]) for r in records] == list(COLUMNS)
+    assert [record["name"] for record in records] == ["/".join(column) for column in COLUMNS]
     assert (records[0]["tracks"], records[0]["one_sided"], records[0]["beyond"]) == (0, 6, 1)
     assert records[0]["median"] is None
     text = invoke(a, b, "--format", "csv").stdout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +31,7 @@ def full() -> FeatureTable:
         "duration_s": [None, 29.98, 30.5],
         "sample_rate": [None, 44100, 48000],
     }
-    return FeatureTable(facts, columns, "fma", 1, {"genre": ["rock", "hip, hop", ""]})
+    return FeatureTable(facts, columns, "fma", 1)
 
 
 def published(path: Path, columns: Columns, end: str = "\n") -> Path:
@@ -60,7 +59,6 @@ def test_tables_are_read_back(tmp_path: Path, suffix: str) -> None:
     assert back.columns.dtype == np.float32
     assert back.paths == table.paths
     assert back.facts == table.facts
-    assert back.extra == table.extra
     expected = (table.recipe, table.version) if suffix == "parquet" else ("", 0)
     assert (back.recipe, back.version) == expected
 
@@ -79,7 +77,7 @@ def test_the_published_table_is_read(tmp_path: Path, end: str) -> None:
     table = read_features(published(tmp_path / "features.csv", columns, end))
     assert np.array_equal(table.columns, columns, equal_nan=True)
     assert table.paths == ["2", "3", "4"]
-    assert (table.recipe, table.version, table.extra) == ("", 0, {})
+    assert (table.recipe, table.version) == ("", 0)
 
 
 def test_columns_are_found_by_name(tmp_path: Path) -> None:
@@ -93,7 +91,6 @@ def test_columns_are_found_by_name(tmp_path: Path) -> None:
 def test_rows_in_any_order() -> None:
     table = full().rows([2, 0])
     assert table.paths == ["2.mp3", "a/b.mp3"]
-    assert table.extra == {"genre": ["", "rock"]}
     assert np.array_equal(table.columns, full().columns[[2, 0]], equal_nan=True)
     assert len(full().rows([])) == 0
 
@@ -125,7 +122,7 @@ def test_unreadable_files_are_reported(tmp_path: Path) -> None:
 
 
 def test_a_file_that_was_cut_off_is_refused(tmp_path: Path) -> None:
-    write_features(tmp_path / "a.parquet", replace(full(), extra=None))
+    write_features(tmp_path / "a.parquet", full())
     whole = (tmp_path / "a.parquet").read_bytes()
     (tmp_path / "a.parquet").write_bytes(whole[: len(whole) // 2])
     text = published(tmp_path / "a.csv", made()).read_bytes()
@@ -138,12 +135,11 @@ def test_a_file_that_was_cut_off_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "names", [["0012", "013", "14"], ["true", "false", "NA"], ["2020-01-01", "1e5", "nan"]]
 )
-def test_names_and_genres_in_csv_stay_text(tmp_path: Path, names: list[str]) -> None:
-    table = FeatureTable({"path": list(names)}, made(), extra={"genre": names})
+def test_names_in_csv_stay_text(tmp_path: Path, names: list[str]) -> None:
+    table = FeatureTable({"path": list(names)}, made())
     write_features(tmp_path / "a.csv", table)
     back = read_features(tmp_path / "a.csv")
     assert back.facts == table.facts
-    assert back.extra == table.extra
     write_features(tmp_path / "b.parquet", back)
 
 

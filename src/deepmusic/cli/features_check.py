@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deepmusic.cli.options import format_option
-from deepmusic.cli.output import Format, printable
+from deepmusic.cli.output import Format, printable, table_lines
 
 if TYPE_CHECKING:
     from deepmusic.features.compare import ColumnDifference, Comparison
@@ -63,8 +63,8 @@ def check(
     summary = _summary(comparison, (a, table_a), (b, table_b))
     click.echo(summary, err=form != "text")
     if form == "text":
-        for line in _column_lines(comparison) if every else _feature_lines(comparison):
-            click.echo(line)
+        rows = _column_rows(comparison) if every else _feature_rows(comparison)
+        click.echo("\n".join(["", *table_lines(rows)]))
     else:
         records = [_record(column) for column in comparison.columns]
         text = _csv(records) if form == "csv" else json.dumps(records, indent=1) + "\n"
@@ -103,38 +103,33 @@ def _tracks(number: int) -> str:
     return f"{number:,} track" + ("" if number == 1 else "s")
 
 
-_HEADINGS = f"{'median':>8}  {'95 %':>8}  {'maximum':>8}"
-
-
-def _feature_lines(comparison: Comparison) -> Iterator[str]:
-    """One line per feature, with its worst column."""
-    yield f"\n{'feature':<19}  differ  {'worst column':<12}  {_HEADINGS}"
+def _feature_rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:
+    """One row per feature, with its worst column."""
+    yield ("feature", "differ", "worst column", *_ERRORS)
     for feature in dict.fromkeys(column.feature for column in comparison.columns):
         columns = [column for column in comparison.columns if column.feature == feature]
         worst = max(columns, key=lambda column: (column.beyond, column.maximum))
-        differing = sum(not column.agrees for column in columns)
-        name = "-" if worst.agrees else f"{worst.statistic} {worst.number}"
-        line = f"{feature:<19} {f'{differing}/{len(columns)}':>7}  {name:<12}  {_errors(worst)}"
-        yield f"{line}{_remark(comparison, worst)}"
+        differ = f"{sum(not column.agrees for column in columns)}/{len(columns)}"
+        yield (feature, differ, "-" if worst.agrees else worst.name, *_errors(comparison, worst))
 
 
-def _column_lines(comparison: Comparison) -> Iterator[str]:
-    """One line per column."""
-    yield f"\n{'column':<32}  beyond  {_HEADINGS}"
+def _column_rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:
+    """One row per column."""
+    yield ("column", "beyond", *_ERRORS)
     for column in comparison.columns:
-        line = f"{column.name:<32}  {column.beyond:>6.1%}  {_errors(column)}"
-        yield f"{line}{_remark(comparison, column)}"
+        yield (column.name, f"{column.beyond:.1%}", *_errors(comparison, column))
 
 
-def _errors(column: ColumnDifference) -> str:
-    values = (column.median, column.p95, column.maximum)
-    return "  ".join(f"{'-' if math.isnan(value) else f'{value:.2g}':>8}" for value in values)
+_ERRORS = ("median", "95 %", "maximum", "")
 
 
-def _remark(comparison: Comparison, column: ColumnDifference) -> str:
+def _errors(comparison: Comparison, column: ColumnDifference) -> Iterator[str]:
+    for value in (column.median, column.p95, column.maximum):
+        yield "-" if math.isnan(value) else f"{value:.2g}"
     if comparison.expectation is None or column.agrees:
-        return ""
-    return "  expected" if column.is_expected else "  unexpected"
+        yield ""
+    else:
+        yield "expected" if column.is_expected else "unexpected"
 
 
 def _record(column: ColumnDifference) -> dict[str, Any]:

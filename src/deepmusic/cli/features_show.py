@@ -19,23 +19,22 @@ from deepmusic.features.recipe import COLUMNS, FEATURE_SIZES, RECIPES
 from deepmusic.features.statistics import STATISTICS
 
 if TYPE_CHECKING:
-    from deepmusic.features.plot import Excerpt, TrackAnalysis
+    from deepmusic.features.plot import TrackAnalysis
 
 _MAX_STEM = 200  # bytes; file systems allow 255
 _UNITS = {
-    "chroma_cens": ("norm 1", 4),
-    "chroma_cqt": ("maximum 1", 4),
-    "chroma_stft": ("maximum 1", 4),
-    "mfcc": ("dB", 2),
-    "rmse": ("full scale 1", 5),
-    "spectral_bandwidth": ("Hz", 1),
-    "spectral_centroid": ("Hz", 1),
-    "spectral_contrast": ("dB", 2),
-    "spectral_rolloff": ("Hz", 1),
-    "tonnetz": ("radius 1", 4),
-    "zcr": ("per sample", 4),
+    "chroma_cens": "norm 1",
+    "chroma_cqt": "maximum 1",
+    "chroma_stft": "maximum 1",
+    "mfcc": "dB",
+    "rmse": "full scale 1",
+    "spectral_bandwidth": "Hz",
+    "spectral_centroid": "Hz",
+    "spectral_contrast": "dB",
+    "spectral_rolloff": "Hz",
+    "tonnetz": "radius 1",
+    "zcr": "per sample",
 }
-"""Unit and decimals of each feature; skew and kurtosis have no unit and three decimals."""
 _TONNETZ = ("fifths x", "fifths y", "minor x", "minor y", "major x", "major y")
 _NAME_WIDTH, _WIDTH = 26, 11
 
@@ -101,14 +100,14 @@ def show(
 
     excerpt = read_excerpt(file, start_s=from_s, seconds=seconds, max_s=60 * max_minutes)
     analysis = analyze(excerpt, recipe)
-    notes = _notes(excerpt, analysis)
+    notes = _notes(analysis)
     title = os.path.basename(os.path.abspath(file))
     draw_analysis(analysis, target, title=title, note="; ".join(notes))
     if form == "text":
         for line in _text(file, notes, analysis):
             click.echo(line)
     else:
-        text = _json(file, excerpt, analysis) if form == "json" else _csv(analysis)
+        text = _json(file, analysis) if form == "json" else _csv(analysis)
         click.echo(text, nl=False)
     if excerpt.is_cut:
         click.echo(f"Only {notes[0]} is analyzed; --max-minutes M takes more.", err=True)
@@ -134,23 +133,17 @@ def _picture_path(file: str, picture: str | None) -> Path:
     return path
 
 
-def _notes(excerpt: Excerpt, analysis: TrackAnalysis) -> list[str]:
+def _notes(analysis: TrackAnalysis) -> list[str]:
     """What is analyzed and how, for the line under the title."""
+    excerpt = analysis.excerpt
     which = "the first " if excerpt.is_cut and not excerpt.start_s else ""
-    start = f" from {_time(excerpt.start_s)} on" if excerpt.start_s else ""
-    notes = [f"{which}{_time(analysis.duration_s)}{start}", f"{analysis.sample_rate:,} Hz"]
+    start = f" from {excerpt.start_s:g} s on" if excerpt.start_s else ""
+    notes = [f"{which}{excerpt.duration_s:.4g} s{start}", f"{excerpt.sample_rate:,} Hz"]
     if analysis.tempo_bpm is not None:
         notes.append(f"about {analysis.tempo_bpm:.0f} beats per minute")
-    if not analysis.waveform.any():
+    if not excerpt.samples.any():
         notes.append("silence")
     return [*notes, f"recipe {analysis.recipe.name}, version {analysis.recipe.version}"]
-
-
-def _time(seconds: float) -> str:
-    """Such as "0.1 s", "30 s" or "10:05 min"."""
-    if seconds < 60:
-        return f"{seconds:.3g} s"
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d} min"
 
 
 def _text(file: str, notes: list[str], analysis: TrackAnalysis) -> Iterator[str]:
@@ -164,15 +157,14 @@ def _text(file: str, notes: list[str], analysis: TrackAnalysis) -> Iterator[str]
         )
     values = dict(zip(COLUMNS, analysis.columns.tolist(), strict=True))
     for feature, size in FEATURE_SIZES.items():
-        unit, decimals = _UNITS[feature]
         headings = "".join(f"{name:>{_WIDTH}}" for name in STATISTICS)
-        yield f"\n{f'{feature} ({unit})':<{_NAME_WIDTH}}{headings}"
+        yield f"\n{f'{feature} ({_UNITS[feature]})':<{_NAME_WIDTH}}{headings}"
         for index in range(size):
             number = f"{index + 1:02d}"
             line = f"{f'  {number} {_label(feature, index)}':<{_NAME_WIDTH}}"
             for name in STATISTICS:
-                has_unit = name not in ("kurtosis", "skew")
-                line += _cell(values[feature, name, number], decimals if has_unit else 3)
+                value = values[feature, name, number]
+                line += f"{'-' if math.isnan(value) else f'{value:.4g}':>{_WIDTH}}"
             yield line
 
 
@@ -184,27 +176,16 @@ def _label(feature: str, index: int) -> str:
     return _TONNETZ[index] if feature == "tonnetz" else ""
 
 
-def _cell(value: float, decimals: int) -> str:
-    """A number that fills its column; a dash where there is none."""
-    if math.isnan(value):
-        text = "-"
-    elif abs(value) >= 1e7 or 0 < abs(value) < 0.5 * 10**-decimals:
-        text = f"{value:.2e}"
-    else:
-        text = f"{value:.{decimals}f}"
-    return f"{text:>{_WIDTH}}"
-
-
-def _json(file: str, excerpt: Excerpt, analysis: TrackAnalysis) -> str:
+def _json(file: str, analysis: TrackAnalysis) -> str:
     record = {
         "path": file,
         "recipe": analysis.recipe.name,
         "version": analysis.recipe.version,
-        "from_s": excerpt.start_s,
-        "duration_s": analysis.duration_s,
-        "sample_rate": analysis.sample_rate,
+        "from_s": analysis.excerpt.start_s,
+        "duration_s": analysis.excerpt.duration_s,
+        "sample_rate": analysis.excerpt.sample_rate,
         "tempo_bpm": analysis.tempo_bpm,
-        "warning": excerpt.warning,
+        "warning": analysis.excerpt.warning,
         "values": {name: float(v) if v else None for name, v in _values(analysis)},
     }
     return json.dumps(record, indent=1) + "\n"

@@ -1,4 +1,4 @@
-"""Chroma (the strength of the twelve pitch classes), CENS and tonnetz.
+"""Tuning, chroma (the strength of the twelve pitch classes), CENS and tonnetz.
 
 Pitch classes start at C. The formulas and their order are those of librosa: ``filters.chroma``
 (Ellis 2007), ``chroma_cqt``, ``chroma_cens`` (Müller and Ewert, ISMIR 2011) and ``tonnetz`` (Harte,
@@ -9,15 +9,99 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.ndimage
+from numba import njit
 from numpy.typing import NDArray
 
 from deepmusic.features.stft import N_BINS, N_FFT
 
 N_CHROMA = 12
+_F_MIN, _F_MAX = 150.0, 4000.0  # of the peaks that the tuning is estimated from
+_PEAK_THRESHOLD = 0.1  # of the maximum of a spectrum; lower peaks are ignored
+_A0_HZ = 440 / 16
+_TUNING_BINS = 100  # per semitone
 _CENTRE_OCTAVE, _OCTAVE_WIDTH = 5.0, 2.0
 _THRESHOLDS = (0.4, 0.2, 0.1, 0.05)  # of the share of a class; each exceeded adds a quarter
 _SMOOTHED_FRAMES = 41
 _MAX_AT_ONCE = 1 << 14  # frames converted to double precision at a time
+
+
+class TuningEstimator:
+    """Estimates the deviation from A = 440 Hz from the peaks of spectra that arrive in blocks.
+
+    Equal to ``librosa.estimate_tuning``: parabolas through the peaks give their frequencies, those
+    of at least median height vote, and the fullest of 100 bins, each a hundredth of a semitone
+    wide, is the tuning. Operations are rounded as in librosa: a vote that falls into another bin
+    could change the tuning, and with it every chroma value of the track.
+
+    Args:
+        sample_rate: that the frequencies of the bins follow from.
+    """
+
+    def __init__(self, sample_rate: float) -> None:
+        self._bin_hz = sample_rate / N_FFT
+        hz = np.fft.rfftfreq(N_FFT, 1 / sample_rate)
+        inside = np.flatnonzero((hz >= _F_MIN) & (hz < min(_F_MAX, sample_rate / 2)))
+        inside = inside[(inside > 0) & (inside < len(hz) - 1)]  # a peak has two neighbours
+        self._bins = (int(inside[0]), int(inside[-1])) if len(inside) else None
+        self._peaks = np.empty((2, 1 << 15), np.float32)  # frequencies in Hz, heights
+        self._count = 0
+
+    def add(self, spectra: NDArray[np.float32], maximum: NDArray[np.float32]) -> None:
+        """Add ``(1025, frames)`` spectra with the maximum of each, ``(frames,)``."""
+        if self._bins is None:
+            return
+        first, last = self._bins
+        most = spectra.shape[1] * (last - first + 2) // 2  # no two neighbours are peaks
+        while self._count + most > self._peaks.shape[1]:
+            self._peaks = np.concatenate([self._peaks, np.empty_like(self._peaks)], axis=1)
+        pitch, height = self._peaks[:, self._count :]
+        threshold = np.float32(_PEAK_THRESHOLD) * maximum
+        self._count += _spectral_peaks(spectra, threshold, first, last, self._bin_hz, pitch, height)
+
+    def result(self) -> float:
+        """Tuning in semitones, in [-0.5, 0.5); 0 where there is no peak."""
+        if not self._count:
+            return 0.0
+        pitch, height = self._peaks[:, : self._count]
+        pitch = pitch[height >= np.median(height)]
+        deviation = np.mod(12 * np.log2(pitch / _A0_HZ), 1.0)
+        deviation[deviation >= 0.5] -= 1.0
+        edges = np.linspace(-0.5, 0.5, _TUNING_BINS + 1)
+        counts, _ = np.histogram(deviation, edges)
+        return float(edges[np.argmax(counts)])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _spectral_peaks(
+    spectra: NDArray[np.float32],
+    threshold: NDArray[np.float32],
+    first: int,
+    last: int,
+    bin_hz: float,
+    pitch: NDArray[np.float32],
+    height: NDArray[np.float32],
+) -> int:
+    """Write frequencies in Hz and heights of the peaks above ``threshold``; return their number.
+
+    A parabola through each local maximum of bins ``first`` to ``last`` and its two neighbours gives
+    its position. Operations are rounded as in ``librosa.piptrack``.
+    """
+    count = 0
+    for index in range(first, last + 1):
+        below, here, above = spectra[index - 1], spectra[index], spectra[index + 1]
+        for frame in range(spectra.shape[1]):
+            mid = here[frame]
+            if mid > threshold[frame] and mid > below[frame] and mid >= above[frame]:
+                low, high = below[frame], above[frame]
+                curvature = np.float64(high + low) - 2.0 * np.float64(mid)
+                slope = np.float64(high - low) / 2.0
+                shift = np.float32(0)
+                if abs(slope) < abs(curvature):
+                    shift = np.float32(-slope / curvature)
+                height[count] = mid + np.float32(0.5) * ((high - low) / np.float32(2)) * shift
+                pitch[count] = (index + np.float64(shift)) * bin_hz
+                count += 1
+    return count
 
 
 def normalize(columns: NDArray[np.float32], order: float) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from deepmusic.errors import DataError
 from deepmusic.features.recipe import COLUMNS, FEATURE_SIZES, RECIPES
-from deepmusic.features.table import FeatureTable
+from deepmusic.features.table import COLUMN_NAMES, FeatureTable
 
 _CONSTANT_Q = {"chroma_cens", "chroma_cqt", "tonnetz"}
 _ASSUME_A_RATE = {"chroma_stft", "spectral_bandwidth", "spectral_centroid", "spectral_rolloff"}
@@ -51,7 +51,7 @@ class ColumnDifference:
     """How much a column of A differs from that of B.
 
     Args:
-        feature, statistic, number: as in :data:`~deepmusic.features.COLUMNS`.
+        name: such as ``mfcc/mean/01``.
         tracks: number of tracks with a value in both tables.
         one_sided: number of tracks with a value in one table only; NaN in both agrees.
         median, p95, maximum: of the error over ``tracks``; NaN where there is none.
@@ -60,9 +60,7 @@ class ColumnDifference:
         is_expected: whether the recipes of the tables explain a difference of this column.
     """
 
-    feature: str
-    statistic: str
-    number: str
+    name: str
     tracks: int
     one_sided: int
     median: float
@@ -72,9 +70,9 @@ class ColumnDifference:
     is_expected: bool
 
     @property
-    def name(self) -> str:
-        """As in a file, such as ``mfcc/mean/01``."""
-        return f"{self.feature}/{self.statistic}/{self.number}"
+    def feature(self) -> str:
+        """The feature, such as ``mfcc``."""
+        return self.name.partition("/")[0]
 
     @property
     def agrees(self) -> bool:
@@ -93,8 +91,8 @@ class Expectation:
     """
 
     summary: str
-    may_differ: frozenset[str]
-    must_differ: frozenset[str] = frozenset()
+    may_differ: set[str]
+    must_differ: set[str]
 
 
 @dataclass(frozen=True)
@@ -144,10 +142,10 @@ def compare(a: FeatureTable, b: FeatureTable, *, tolerance: float = 1e-4) -> Com
     """
     matching = match_tracks(a.paths, b.paths)
     expectation = expected_difference(a, b)
-    may_differ = expectation.may_differ if expectation else frozenset()
+    may_differ = expectation.may_differ if expectation else set()
     rows_a, rows_b = np.array(matching.a), np.array(matching.b)
     columns = []
-    for index, (feature, statistic, number) in enumerate(COLUMNS):
+    for index, name in enumerate(COLUMN_NAMES):
         # one column at a time: whole tables in double precision would be large
         error = relative_error(
             a.columns[rows_a, index].astype(np.float64),
@@ -158,16 +156,14 @@ def compare(a: FeatureTable, b: FeatureTable, *, tolerance: float = 1e-4) -> Com
         median, p95, maximum = np.quantile(both, [0.5, 0.95, 1]) if len(both) else [np.nan] * 3
         columns.append(
             ColumnDifference(
-                feature,
-                statistic,
-                number,
+                name,
                 tracks=len(both),
                 one_sided=one_sided,
                 median=float(median),
                 p95=float(p95),
                 maximum=float(maximum),
                 beyond=(int((both > tolerance).sum()) + one_sided) / len(matching),
-                is_expected=feature in may_differ,
+                is_expected=COLUMNS[index][0] in may_differ,
             )
         )
     return Comparison(matching, tolerance, tuple(columns), expectation)
@@ -255,27 +251,23 @@ def expected_difference(a: FeatureTable, b: FeatureTable) -> Expectation | None:
     if not (name_a and name_b):
         return None
     between = f"Between {name_a} and {name_b}"
+    everything = set(FEATURE_SIZES)
     if name_a == name_b and a.version != b.version:
-        everything = frozenset(FEATURE_SIZES)
-        return Expectation(f"{between}, versions {a.version} and {b.version}: any.", everything)
+        return Expectation(f"{between}, any feature can differ.", everything, set())
     recipe_a, recipe_b = (RECIPES["fma" if n == _PUBLISHED else n] for n in (name_a, name_b))
-    may: set[str] = set()
-    must: set[str] = set()
-    if recipe_a.chroma_bins != recipe_b.chroma_bins:
-        must |= _CONSTANT_Q
+    must = _CONSTANT_Q if recipe_a.chroma_bins != recipe_b.chroma_bins else set()
+    may = set(must)
     if recipe_a.is_corrected != recipe_b.is_corrected:
-        must |= {"rmse", "spectral_contrast"}
-        may |= _ASSUME_A_RATE | {"tonnetz"}  # at 22,050 Hz the assumed rate is the true one
-    may |= must
+        must = must | {"rmse", "spectral_contrast"}
+        may = must | _ASSUME_A_RATE | {"tonnetz"}  # at 22,050 Hz the assumed rate is the true one
     if _PUBLISHED in (name_a, name_b) and name_a != name_b:
         summary = (
             f"{_listed(may | {'rmse'})} differ (rmse by a factor of {_RMSE_FACTOR:.1f}), and the "
             "rest a little: librosa 0.5 padded and scaled differently, and decoders differ"
         )
-        may, must = set(FEATURE_SIZES), must | {"rmse"}
-    else:
-        summary = f"{_listed(may)} differ, and nothing else" if may else "nothing differs"
-    return Expectation(f"{between}, {summary}.", frozenset(may), frozenset(must))
+        return Expectation(f"{between}, {summary}.", everything, must | {"rmse"})
+    summary = f"{_listed(may)} differ, and nothing else" if may else "nothing differs"
+    return Expectation(f"{between}, {summary}.", may, must)
 
 
 def _recipe_name(table: FeatureTable) -> str:
@@ -284,7 +276,7 @@ def _recipe_name(table: FeatureTable) -> str:
     return table.recipe if table.recipe in RECIPES else ""
 
 
-def _listed(names: set[str] | frozenset[str]) -> str:
+def _listed(names: set[str]) -> str:
     *first, last = sorted(names)
     if len(names) == len(FEATURE_SIZES):
         return "all features"

@@ -12,11 +12,15 @@ from numpy.typing import NDArray
 from deepmusic.audio import LogMelConfig
 from deepmusic.audio.mel import mel_power
 from deepmusic.errors import RequestError
-from deepmusic.features.chroma import chroma_filters, fold_filters, normalize
+from deepmusic.features.chroma import (
+    TuningEstimator,
+    chroma_filters,
+    fold_filters,
+    normalize,
+)
 from deepmusic.features.constant_q import N_BINS, ConstantQ, f_max
 from deepmusic.features.spectral_shape import power_to_db
 from deepmusic.features.stft import HOP_LENGTH, magnitudes
-from deepmusic.features.tuning import TuningEstimator
 
 Float32 = NDArray[np.float32]
 

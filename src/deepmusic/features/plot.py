@@ -60,39 +60,39 @@ class Excerpt:
     is_cut: bool = False
     warning: str | None = None
 
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return len(self.samples) / self.sample_rate
+
 
 @dataclass(frozen=True)
 class TrackAnalysis:
-    """What an excerpt contains, thinned out to at most 1,000 columns where it is only drawn.
+    """Features of an excerpt.
 
     Args:
-        sample_rate, start_s: of the :class:`Excerpt`.
-        duration_s: its length in seconds.
+        excerpt: the sound.
         recipe: of the features.
         features: over time, ``(n, frames)`` by name; those that need a higher sample rate are
             missing.
         columns: ``(518,)`` float32, NaN where there is no value.
         tempo_bpm: beats per minute; None without onsets, or in less than 3 s.
-        waveform: ``(2, k)``, minimum and maximum of neighbouring samples.
-        log_mel: ``(128, k)`` in dB.
-        tempogram: ``(lags, k)``, of windows of 8 s.
+        log_mel: ``(128, k)`` in dB, thinned out to at most 1,000 columns.
+        tempogram: ``(lags, k)``, of windows of 8 s, thinned out as well.
     """
 
-    sample_rate: int
-    start_s: float
-    duration_s: float
+    excerpt: Excerpt
     recipe: Recipe
     features: FrameFeatures
     columns: NDArray[np.float32]
     tempo_bpm: float | None
-    waveform: NDArray[np.float32]
     log_mel: NDArray[np.floating]
     tempogram: NDArray[np.floating]
 
     @property
     def frequency_scale(self) -> float:
         """Frequencies of the features divided by the true ones; 1 for a corrected recipe."""
-        return 1.0 if self.recipe.is_corrected else ASSUMED_RATE / self.sample_rate
+        return 1.0 if self.recipe.is_corrected else ASSUMED_RATE / self.excerpt.sample_rate
 
 
 def read_excerpt(
@@ -158,29 +158,20 @@ def analyze(excerpt: Excerpt, recipe: Recipe | str = "fma") -> TrackAnalysis:
         for start in range(0, len(samples), _BLOCK_SAMPLES):
             yield samples[start : start + _BLOCK_SAMPLES]
 
-    is_short = len(samples) <= _IN_MEMORY_SAMPLES
-    features = dict(track_features(blocks, sample_rate, recipe, in_memory=is_short))
-    mel_db = log_mel(samples, _mel_config(sample_rate))
+    in_memory = len(samples) <= _IN_MEMORY_SAMPLES
+    features = dict(track_features(blocks, sample_rate, recipe, in_memory=in_memory))
+    mel_db = log_mel(samples, LogMelConfig(sample_rate=sample_rate))
     tempogram, bpm = _thin_tempogram(onset_strength(mel_db), sample_rate)
-    has_tempo = math.isfinite(bpm) and len(samples) >= _MIN_TEMPO_S * sample_rate
-    starts = np.arange(0, len(samples), math.ceil(len(samples) / (2 * _MAX_COLUMNS)))
-    extremes = np.minimum.reduceat(samples, starts), np.maximum.reduceat(samples, starts)
+    has_tempo = math.isfinite(bpm) and excerpt.duration_s >= _MIN_TEMPO_S
     return TrackAnalysis(
-        sample_rate=sample_rate,
-        start_s=excerpt.start_s,
-        duration_s=len(samples) / sample_rate,
+        excerpt=excerpt,
         recipe=recipe,
         features=features,
         columns=feature_columns(features),
         tempo_bpm=bpm if has_tempo else None,
-        waveform=np.stack(extremes),
         log_mel=thin_out(mel_db, _MAX_COLUMNS),
         tempogram=tempogram,
     )
-
-
-def _mel_config(sample_rate: int) -> LogMelConfig:
-    return LogMelConfig(sample_rate=sample_rate, n_fft=N_FFT, hop_length=HOP_LENGTH)
 
 
 def _thin_tempogram(
@@ -225,7 +216,8 @@ def draw_analysis(
             continue
         image, unit = content
         figure.colorbar(image, cax=bar, label=unit)
-    time_axis(panels[-1, 0], analysis.start_s, analysis.start_s + analysis.duration_s)
+    start_s = analysis.excerpt.start_s
+    time_axis(panels[-1, 0], start_s, start_s + analysis.excerpt.duration_s)
     figure.suptitle(f"{plain_text(title)}\n{plain_text(note, 140)}", fontsize=11)
     save_png(figure, path, dpi=110)
 
@@ -236,17 +228,19 @@ _Content = tuple[Any, str] | None
 
 def _draw_waveform(analysis: TrackAnalysis, axes: Axes) -> _Content:
     axes.set(title="Waveform", ylabel="amplitude")
-    count = analysis.waveform.shape[1]
-    seconds = analysis.start_s + np.arange(count) * analysis.duration_s / count
-    axes.plot(np.repeat(seconds, 2), analysis.waveform.T.ravel(), color=_BLUE, linewidth=0.6)
-    limit = 1.05 * float(np.abs(analysis.waveform).max()) or 1.0
+    samples = analysis.excerpt.samples
+    starts = np.arange(0, len(samples), math.ceil(len(samples) / (2 * _MAX_COLUMNS)))
+    extremes = [np.minimum.reduceat(samples, starts), np.maximum.reduceat(samples, starts)]
+    seconds = analysis.excerpt.start_s + starts / analysis.excerpt.sample_rate
+    axes.plot(np.repeat(seconds, 2), np.stack(extremes).T.ravel(), color=_BLUE, linewidth=0.6)
+    limit = 1.05 * float(np.abs(extremes).max()) or 1.0
     axes.set_ylim(-limit, limit)
     return None
 
 
 def _draw_log_mel(analysis: TrackAnalysis, axes: Axes) -> _Content:
     axes.set(title="Log-mel spectrogram, 128 bands", ylabel="frequency (kHz)")
-    config = _mel_config(analysis.sample_rate)
+    config = LogMelConfig(sample_rate=analysis.excerpt.sample_rate)
     top = max(float(analysis.log_mel.max()), config.floor_db + _RANGE_DB)  # silence is dark
     image = _draw_image(analysis, axes, analysis.log_mel, "magma", top - _RANGE_DB, top)
     filters = mel_filters(config)
@@ -262,7 +256,7 @@ def _draw_log_mel(analysis: TrackAnalysis, axes: Axes) -> _Content:
 def _draw_chroma(analysis: TrackAnalysis, axes: Axes) -> _Content:
     axes.set(title="Chroma of the constant-Q transform", ylabel="pitch class")
     if "chroma_cqt" not in analysis.features:
-        return _say(axes, f"none: {analysis.sample_rate:,} Hz is too low a sample rate")
+        return _say(axes, "none: the sample rate is too low")
     axes.set_yticks(range(12), PITCH_NAMES, fontsize=7)
     return _draw_image(analysis, axes, analysis.features["chroma_cqt"], "cividis", 0, 1), "max = 1"
 
@@ -279,11 +273,11 @@ def _draw_mfcc(analysis: TrackAnalysis, axes: Axes) -> _Content:
 def _draw_tempogram(analysis: TrackAnalysis, axes: Axes) -> _Content:
     axes.set(title="Tempogram", ylabel="beats per minute")
     if analysis.tempo_bpm is None:
-        is_short = analysis.duration_s < _MIN_TEMPO_S
+        is_short = analysis.excerpt.duration_s < _MIN_TEMPO_S
         return _say(axes, "none: less than 3 s have no tempo" if is_short else "none: no onsets")
     # even steps of a logarithmic scale, interpolated between lags
     octaves = np.linspace(np.log2(_MIN_BPM), np.log2(MAX_BPM), 160)
-    lags = 60 * analysis.sample_rate / HOP_LENGTH / 2**octaves
+    lags = 60 * analysis.excerpt.sample_rate / HOP_LENGTH / 2**octaves
     below = np.clip(lags.astype(int), 0, len(analysis.tempogram) - 2)
     weight = np.clip(lags - below, 0, 1)[:, None]
     values = (1 - weight) * analysis.tempogram[below] + weight * analysis.tempogram[below + 1]
@@ -305,7 +299,7 @@ def _draw_shape(analysis: TrackAnalysis, axes: Axes) -> _Content:
     if not shape.any():
         return _say(axes, "none: silence")
     thinned = thin_out(shape, _MAX_COLUMNS)
-    left, right = _extent(analysis, shape)
+    left, right = _extent(analysis)
     seconds = left + (np.arange(thinned.shape[1]) + 0.5) * (right - left) / thinned.shape[1]
     khz = np.where(thinned[0] > 0, thinned, np.nan) / (1000 * analysis.frequency_scale)
     centroid, bandwidth, rolloff = khz
@@ -322,9 +316,9 @@ def _draw_contrast(analysis: TrackAnalysis, axes: Axes) -> _Content:
     axes.set(title="Spectral contrast: peaks above valleys", ylabel="frequency (kHz)")
     contrast = analysis.features.get("spectral_contrast")
     if contrast is None:
-        return _say(axes, f"none: {analysis.sample_rate:,} Hz is too low a sample rate")
+        return _say(axes, "none: the sample rate is too low")
     khz = np.array([0, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4]) / analysis.frequency_scale
-    edges = [*khz, analysis.sample_rate / 2000]
+    edges = [*khz, analysis.excerpt.sample_rate / 2000]
     axes.set_yticks(np.arange(8) - 0.5, [f"{edge:.2g}" for edge in edges])
     limit = max(float(contrast.max()), 1.0)
     return _draw_image(analysis, axes, contrast, "viridis", 0, limit), "dB"
@@ -348,12 +342,12 @@ def _say(axes: Axes, text: str) -> _Content:
     return None
 
 
-def _extent(analysis: TrackAnalysis, frames: NDArray[np.floating]) -> tuple[float, float]:
-    """Start and end in seconds of ``(n, frames)``; a frame is in the middle of its hop."""
-    hop_s = HOP_LENGTH / analysis.sample_rate
-    total = 1 + round(analysis.duration_s * analysis.sample_rate) // HOP_LENGTH
-    left = analysis.start_s - hop_s / 2
-    return left, left + total * hop_s
+def _extent(analysis: TrackAnalysis) -> tuple[float, float]:
+    """Start and end of all frames in seconds; a frame is in the middle of its hop."""
+    hop_s = HOP_LENGTH / analysis.excerpt.sample_rate
+    frames = 1 + len(analysis.excerpt.samples) // HOP_LENGTH
+    left = analysis.excerpt.start_s - hop_s / 2
+    return left, left + frames * hop_s
 
 
 def _draw_image(
@@ -370,7 +364,7 @@ def _draw_image(
         origin="lower",
         aspect="auto",
         interpolation="nearest",
-        extent=(*_extent(analysis, values), -0.5, len(values) - 0.5),
+        extent=(*_extent(analysis), -0.5, len(values) - 0.5),
         cmap=colors,
         vmin=low,
         vmax=high,

@@ -43,39 +43,21 @@ class Recipe:
             computed from samples and power, and tonnetz comes from chroma that is not quantised.
             Otherwise all but ``chroma_cqt``, ``chroma_cens``, ``tonnetz`` and ``mfcc`` assume
             22,050 Hz, whatever the sample rate.
-        summary: one sentence for people.
     """
 
     name: str
     version: int
     chroma_bins: int
     is_corrected: bool
-    summary: str
 
 
 RECIPES = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe("fma", 1, 12, False, "What the published table means, quirks included."),
-        Recipe(
-            "fma-librosa",
-            1,
-            36,
-            False,
-            "What the published script computes with librosa 0.8 or later: chroma folded "
-            "differently.",
-        ),
-        Recipe(
-            "fma-corrected",
-            1,
-            12,
-            True,
-            "True sample rates, loudness of the samples, contrast of power, tonnetz of plain "
-            "chroma.",
-        ),
-    )
+    "fma": Recipe("fma", 1, 12, False),
+    "fma-librosa": Recipe("fma-librosa", 1, 36, False),
+    "fma-corrected": Recipe("fma-corrected", 1, 12, True),
 }
-"""By name."""
+"""By name: what the published table means, quirks included; what the published script computes with
+librosa 0.8 or later, where chroma is folded differently; and the recipe without its mistakes."""
 
 
 def recipe_named(name: str) -> Recipe:

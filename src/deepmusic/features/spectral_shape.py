@@ -10,9 +10,9 @@ from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
-from deepmusic.features.kernels import mean_extremes, rolloff_bins
 from deepmusic.features.stft import HOP_LENGTH, N_BINS, N_FFT
 
 CONTRAST_BANDS = 7
@@ -43,8 +43,29 @@ def centroid_and_bandwidth(
 def rolloff(spectra: NDArray[np.float32], sample_rate: float) -> NDArray[np.float64]:
     """Frequency in Hz below which 85 % of each spectrum lie, ``(frames,)``."""
     bins = np.zeros(spectra.shape[1], np.int32)
-    rolloff_bins(spectra, np.float32(_ROLLOFF), bins)
+    _rolloff_bins(spectra, np.float32(_ROLLOFF), bins)
     return np.asarray(_bin_hz(sample_rate)[bins])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _rolloff_bins(spectra: NDArray[np.float32], share: np.float32, bins: NDArray[np.int32]) -> None:
+    """Count the bins of each spectrum below the one at which a share of its sum is reached.
+
+    Bins are summed one after another in float32 as librosa does, since rounding decides close
+    calls. ``bins`` is ``(frames,)``, all 0.
+    """
+    sums = np.zeros(spectra.shape[1], np.float32)
+    for index in range(len(spectra)):
+        row = spectra[index]
+        for frame in range(len(sums)):
+            sums[frame] += row[frame]
+    threshold = sums * share
+    sums[:] = 0
+    for index in range(len(spectra)):
+        row = spectra[index]
+        for frame in range(len(sums)):
+            sums[frame] += row[frame]
+            bins[frame] += sums[frame] < threshold[frame]
 
 
 def rms(power: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -86,8 +107,39 @@ def contrast_extremes(spectra: NDArray[np.float32], sample_rate: float) -> NDArr
     """
     result = np.empty((2 * CONTRAST_BANDS, spectra.shape[1]), np.float32)
     for number, (bins, count) in enumerate(_contrast_bands(sample_rate)):
-        mean_extremes(spectra[bins], count, result[number], result[CONTRAST_BANDS + number])
+        _mean_extremes(spectra[bins], count, result[number], result[CONTRAST_BANDS + number])
     return result
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _mean_extremes(
+    spectra: NDArray[np.float32], count: int, peak: NDArray[np.float32], valley: NDArray[np.float32]
+) -> None:
+    """Write the means of the ``count`` largest and smallest bins of each spectrum.
+
+    Both are kept sorted in ``count`` rows; each bin passes through them, leaving the larger (or
+    smaller) value behind. No branch depends on the data.
+    """
+    frames = spectra.shape[1]
+    largest = np.full((count, frames), -np.inf, np.float32)
+    smallest = np.full((count, frames), np.inf, np.float32)
+    high, low = np.empty(frames, np.float32), np.empty(frames, np.float32)
+    for index in range(len(spectra)):
+        high[:] = spectra[index]
+        low[:] = spectra[index]
+        for rank in range(count):
+            large, small = largest[rank], smallest[rank]
+            for frame in range(frames):
+                a, b = large[frame], high[frame]
+                large[frame], high[frame] = max(a, b), min(a, b)
+                c, d = small[frame], low[frame]
+                small[frame], low[frame] = min(c, d), max(c, d)
+    for frame in range(frames):
+        total_high, total_low = np.float32(0), np.float32(0)
+        for rank in range(count):
+            total_high += largest[rank, frame]
+            total_low += smallest[rank, frame]
+        peak[frame], valley[frame] = total_high / count, total_low / count
 
 
 def power_to_db(power: NDArray[np.floating], maximum: float) -> NDArray[np.floating]:

@@ -11,9 +11,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import scipy.fft
+from numba import njit
 from numpy.typing import NDArray
-
-from deepmusic.features.kernels import magnitude
 
 N_FFT, HOP_LENGTH = 2048, 512
 N_BINS = N_FFT // 2 + 1
@@ -56,5 +55,16 @@ def _spectra(sound: NDArray[np.float32], count: int) -> Iterator[NDArray[np.floa
         block = windows[start : start + _BLOCK_FRAMES]
         spectra = scipy.fft.rfft(block * _WINDOW, axis=1, overwrite_x=True)  # (frames, 1025)
         result = np.empty((N_BINS, len(block)), np.float32)
-        magnitude(spectra, result)
+        _magnitude(spectra, result)
         yield result
+
+
+# compiled at the first call; the machine code is kept on disk for later processes
+@njit(cache=True, nogil=True, error_model="numpy")
+def _magnitude(spectra: NDArray[np.complex128], out: NDArray[np.float32]) -> None:
+    """Write absolute values: ``(frames, bins)`` complex to ``(bins, frames)``."""
+    for index in range(spectra.shape[1]):
+        for frame in range(spectra.shape[0]):
+            value = spectra[frame, index]
+            real, imaginary = np.float32(value.real), np.float32(value.imag)
+            out[index, frame] = np.sqrt(real * real + imaginary * imaginary)

@@ -86,14 +86,12 @@ class FeatureTable:
             :data:`~deepmusic.features.COLUMNS`; NaN where there is no value.
         recipe: name of the recipe, or empty where the file does not say.
         version: of the recipe; 0 where the file does not say.
-        extra: further columns of text, such as the genre, one value per track each.
     """
 
     facts: dict[str, list[Any]]
     columns: NDArray[np.float32]
     recipe: str = ""
     version: int = 0
-    extra: dict[str, list[str]] | None = None
 
     @classmethod
     def from_rows(cls, rows: Sequence[TrackFeatures], recipe: Recipe) -> Self:
@@ -120,8 +118,7 @@ class FeatureTable:
     def rows(self, indices: Sequence[int]) -> FeatureTable:
         """A table of the rows at these indices, in their order."""
         facts = {name: [values[i] for i in indices] for name, values in self.facts.items()}
-        extra = {name: [values[i] for i in indices] for name, values in (self.extra or {}).items()}
-        return replace(self, facts=facts, columns=self.columns[list(indices)], extra=extra)
+        return replace(self, facts=facts, columns=self.columns[list(indices)])
 
 
 def escaped(text: str) -> str:
@@ -143,7 +140,6 @@ def write_features(path: str | os.PathLike[str], table: FeatureTable) -> None:
         for name, kind in _FACT_TYPES.items()
         if name in table.facts
     }
-    arrays |= {name: pa.array(values, pa.string()) for name, values in (table.extra or {}).items()}
     for name, values in zip(COLUMN_NAMES, table.columns.T, strict=True):
         arrays[name] = pa.array(np.ascontiguousarray(values), pa.float32(), from_pandas=True)
     metadata = {"recipe": table.recipe, "version": table.version, "deepmusic": __version__}
@@ -184,7 +180,7 @@ def read_features(path: str | os.PathLike[str]) -> FeatureTable:
 
 
 def _from_csv(file: BinaryIO) -> FeatureTable:
-    """Read a CSV table of ours; every column that is not a feature or a known number is text.
+    """Read a CSV table of ours.
 
     Left to guess, Arrow would read a track called ``0012`` as 12, ``true`` as True, ``NA`` as null.
     """
@@ -218,17 +214,12 @@ def _from_arrow(arrow: pa.Table) -> FeatureTable:
     columns = np.empty((len(arrow), len(COLUMN_NAMES)), np.float32)
     for index, name in enumerate(COLUMN_NAMES):
         columns[:, index] = arrow[name].to_numpy()
-    facts, extra = {}, {}
-    for name in [name for name in arrow.column_names if name not in _FEATURE_TYPES]:
-        values = arrow[name].to_pylist()
-        if name not in _FACT_TYPES:
-            extra[name] = ["" if value is None else str(value) for value in values]
-        elif _FACT_TYPES[name] == pa.string():  # CSV does not distinguish empty text from null
+    facts = {name: arrow[name].to_pylist() for name in _FACT_TYPES if name in arrow.column_names}
+    for name, values in facts.items():
+        if _FACT_TYPES[name] == pa.string():  # CSV does not distinguish empty text from null
             facts[name] = [value or "" for value in values]
-        else:
-            facts[name] = values
     metadata = json.loads((arrow.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
     if not isinstance(metadata, dict):
         raise ValueError("its metadata are damaged")
     recipe, version = str(metadata.get("recipe", "")), int(metadata.get("version", 0))
-    return FeatureTable(facts, columns, recipe, version, extra)
+    return FeatureTable(facts, columns, recipe, version)

@@ -19,6 +19,7 @@ from deepmusic.audio.mel import mel_power
 from deepmusic.errors import AudioError
 from deepmusic.features.chroma import (
     N_CHROMA,
+    TuningEstimator,
     cens,
     chroma_filters,
     fold_filters,
@@ -38,8 +39,7 @@ from deepmusic.features.spectral_shape import (
     rolloff,
 )
 from deepmusic.features.statistics import STATISTICS, summary_statistics
-from deepmusic.features.stft import HOP_LENGTH, N_FFT, magnitudes
-from deepmusic.features.tuning import TuningEstimator
+from deepmusic.features.stft import HOP_LENGTH, magnitudes
 
 Float32 = NDArray[np.float32]
 Blocks = Callable[[], Iterable[Float32]]
@@ -117,7 +117,7 @@ def track_features(
         recipe: a version of the recipe.
         in_memory: whether spectra are kept, 4.6 kB per frame; otherwise ``blocks`` is called twice.
     """
-    mel = LogMelConfig(sample_rate=sample_rate, n_fft=N_FFT, hop_length=HOP_LENGTH, n_mels=_N_MELS)
+    mel = LogMelConfig(sample_rate=sample_rate, n_mels=_N_MELS)
     assumed_rate = sample_rate if recipe.is_corrected else ASSUMED_RATE
     first = _first_pass(blocks, sample_rate, assumed_rate, mel, in_memory=in_memory)
     frames = 1 + first.samples // HOP_LENGTH
