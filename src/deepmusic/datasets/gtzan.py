@@ -13,7 +13,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from shlex import quote
@@ -38,16 +38,9 @@ GTZAN_GENRES = (
 _CLIPS_PER_GENRE = 100
 # below the path that a user names: an unpacked archive, the Kaggle copy, a folder of data
 _FOLDERS = (
-    "",
-    "genres",
-    "genres_original",
-    "Data/genres_original",
-    "Data",
-    "gtzan/genres",
-    "gtzan/genres_original",
-    "gtzan",
+    *("", "genres", "genres_original", "Data/genres_original", "Data"),
+    *("gtzan/genres", "gtzan/genres_original", "gtzan"),
 )
-_CLIP = re.compile(r"(?P<genre>[a-z]+)\.\d{5}")
 _LISTS = {"train": "train", "validation": "valid", "test": "test"}
 """Our names of the parts to those in the names of the published lists."""
 
@@ -71,17 +64,19 @@ def find_gtzan(path: str | os.PathLike[str]) -> Path | None:
 
 def _has_clips(folder: Path) -> bool:
     try:
-        with os.scandir(folder) as listing:
-            return any(_clip_name(entry.name, folder.name) for entry in listing)
+        return any(_clip_name(f"{folder.name}/{name}") for name in os.listdir(folder))
     except (OSError, ValueError):
         return False
 
 
-def _clip_name(file: str, genre: str) -> str | None:
-    """The name of a clip, such as ``blues.00000``; None for other files."""
-    stem = os.path.splitext(file)[0]
-    match = _CLIP.fullmatch(stem)
-    return stem if match and match["genre"] == genre else None
+def _clip_name(path: str) -> str | None:
+    """The clip of a file, such as ``blues.00000``; None for other files.
+
+    The folder decides, not the genre, which a table of corrections may change.
+    """
+    genre, stem = PurePosixPath(path).parent.name, PurePosixPath(path).stem
+    is_clip = genre in GTZAN_GENRES and re.fullmatch(rf"{genre}\.\d{{5}}", stem)
+    return stem if is_clip else None
 
 
 def read_gtzan(
@@ -144,7 +139,7 @@ def read_gtzan_folder(
     problems = list(scanned.problems)
     # of several files of one clip, the wav first: it is what the lists name
     for track in sorted(scanned.tracks, key=lambda t: (not t.path.endswith(".wav"), t.path)):
-        name = _clip(track)
+        name = _clip_name(track.path)
         if name is None:
             message = f"{track.path!r} is not a clip of GTZAN, such as 'blues/blues.00000.wav'."
             problems.append(Problem(track.path, "not_gtzan", message))
@@ -180,6 +175,7 @@ def read_gtzan_folder(
     return FolderDataset.of(root, tracks, problems, notes)
 
 
+@cache
 def fault_filtered_clips() -> Mapping[str, tuple[str, ...]]:
     """The clips of each part of the fault-filtered split (Kereliuk, Sturm, Larsen 2015).
 
@@ -187,13 +183,7 @@ def fault_filtered_clips() -> Mapping[str, tuple[str, ...]]:
         ``"train"``, ``"validation"`` and ``"test"`` to 443, 197 and 290 names such as
         ``"blues.00029"``; no clip is in two parts, and 70 of the 1,000 are in none.
     """
-    return _published()
-
-
-@lru_cache(maxsize=1)
-def _published() -> Mapping[str, tuple[str, ...]]:
-    folder = files("deepmusic.datasets") / "gtzan_splits"
-    parts = {}
+    folder, parts = files("deepmusic.datasets") / "gtzan_splits", {}
     for part, name in _LISTS.items():
         lines = (folder / f"{name}_filtered.txt").read_text(encoding="ascii").split()
         parts[part] = tuple(PurePosixPath(line).stem for line in lines)
@@ -212,7 +202,7 @@ def fault_filtered_split(dataset: FolderDataset) -> Fold:
     Raises:
         DataError: a part would have no clips.
     """
-    indices = {_clip(track): index for index, track in enumerate(dataset.tracks)}
+    indices = {_clip_name(track.path): index for index, track in enumerate(dataset.tracks)}
     parts = {
         part: tuple(sorted(indices[clip] for clip in clips if clip in indices))
         for part, clips in fault_filtered_clips().items()
@@ -226,30 +216,18 @@ def fault_filtered_split(dataset: FolderDataset) -> Fold:
     return Fold(**parts)
 
 
-def _clip(track: Track) -> str | None:
-    # by its folder: a table of corrections may give a clip another genre
-    path = PurePosixPath(track.path)
-    return _clip_name(path.name, path.parent.name) if path.parent.name in GTZAN_GENRES else None
-
-
 def _missing(tracks: Sequence[Track]) -> Iterator[str]:
+    counts = Counter(track.genre for track in tracks)
+    missing = {genre: _CLIPS_PER_GENRE - counts[genre] for genre in GTZAN_GENRES}
     total = _CLIPS_PER_GENRE * len(GTZAN_GENRES)
     if len(tracks) < total:
-        counts = Counter(track.genre for track in tracks)
-        short = [
-            f"{genre} {_CLIPS_PER_GENRE - counts[genre]}"
-            for genre in GTZAN_GENRES
-            if counts[genre] < _CLIPS_PER_GENRE
-        ]
+        text = ", ".join(f"{genre} {count}" for genre, count in missing.items() if count > 0)
+        yield f"Of the {total:,} clips of GTZAN {len(tracks):,} can be used here; missing: {text}."
+    names = {_clip_name(track.path) for track in tracks}
+    listed = [(clip, part) for part, clips in fault_filtered_clips().items() for clip in clips]
+    absent = [f"{clip} ({part})" for clip, part in listed if clip not in names]
+    if absent:
         yield (
-            f"Of the {total:,} clips of GTZAN {len(tracks):,} can be used here; missing: "
-            f"{', '.join(short)}."
-        )
-    names = {_clip(track) for track in tracks}
-    lists = fault_filtered_clips().items()
-    missing = [f"{clip} ({part})" for part, clips in lists for clip in clips if clip not in names]
-    if missing:
-        yield (
-            f"Of the {sum(len(clips) for _, clips in lists)} clips in the fault-filtered split "
-            f"{len(missing)} cannot be used here, such as {missing[0]}."
+            f"Of the {len(listed)} clips in the fault-filtered split {len(absent)} cannot be used "
+            f"here, such as {absent[0]}."
         )

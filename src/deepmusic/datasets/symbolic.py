@@ -171,31 +171,32 @@ def _load_piano_rolls(name: str, path: Path) -> SymbolicDataset:
         content = loadmat(path)
     except Exception as error:  # SciPy raises many kinds for other files
         raise ValueError(f"it cannot be read as a MATLAB file ({error})") from error
-    train, validation, test = (
-        tuple(
-            Piece(
-                f"{name}/{side}/{number}",
-                name,
-                Grid.from_roll(roll, steps_per_beat=1, lowest=_LOWEST_PITCH),
-            )
-            for number, roll in enumerate(content[f"{side}data"][0])
-        )
-        for side in ("train", "valid", "test")
+    return _published_split(
+        name,
+        1,
+        lambda side: [
+            Grid.from_roll(roll, steps_per_beat=1, lowest=_LOWEST_PITCH)
+            for roll in content[f"{side}data"][0]
+        ],
     )
-    return SymbolicDataset(name, 1, train, validation, test, has_onsets=False)
 
 
 def _load_chorales(name: str, path: Path) -> SymbolicDataset:
     with gzip.open(path, "rt", encoding="utf-8") as file:
         content = json.load(file)
+    return _published_split(
+        name, 4, lambda side: [_chorale_grid(np.array(steps)) for steps in content[side]]
+    )
+
+
+def _published_split(
+    name: str, steps_per_beat: int, grids: Callable[[str], list[Grid]]
+) -> SymbolicDataset:
     train, validation, test = (
-        tuple(
-            Piece(f"{name}/{side}/{number}", name, _chorale_grid(np.array(steps)))
-            for number, steps in enumerate(content[side])
-        )
+        tuple(Piece(f"{name}/{side}/{n}", name, grid) for n, grid in enumerate(grids(side)))
         for side in ("train", "valid", "test")
     )
-    return SymbolicDataset(name, 4, train, validation, test, has_onsets=False)
+    return SymbolicDataset(name, steps_per_beat, train, validation, test, has_onsets=False)
 
 
 def _chorale_grid(pitches: NDArray[np.int64]) -> Grid:
