@@ -154,7 +154,7 @@ def test_the_cache_lies_beside_an_archive(copied: Path) -> None:
     fma = read_fma(copied / "fma_metadata.zip")
     assert len(fma.genres) == 163
     assert (copied / ".deepmusic" / "genres.parquet").is_file()
-    assert fma.notes == ()
+    assert fma.notes == []
     assert fma.root == copied / "fma_metadata.zip"
 
 
@@ -238,6 +238,8 @@ def test_what_is_missing_is_named(copied: Path, tmp_path: Path) -> None:
     (copied / "fma_metadata" / "echonest.csv").mkdir()
     with pytest.raises(DataError, match="cannot be read: is a directory"):
         fma.echonest  # noqa: B018
+    with pytest.raises(DataError, match="no table 'songs' in FMA; there are tracks, genres"):
+        fma.table("songs")
     with pytest.raises(DataError, match="does not exist"):
         read_fma(tmp_path / "nowhere")
     with pytest.raises(DataError, match="holds no tables of FMA"):

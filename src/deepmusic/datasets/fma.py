@@ -70,11 +70,8 @@ def read_fma(
     return Fma(tables, audio=audio, cache=cache)
 
 
-class Fma:
+class Fma(FmaTables):
     """The tables of FMA, its subsets, split and genres; made by `read_fma`.
-
-    The frames are kept, so changing one in place changes what later calls return. Reading one
-    raises `DataError` if its file is missing, damaged or another table.
 
     A subset is ``"small"``, ``"medium"``, ``"large"`` or ``"full"``. The clips of small are among
     those of medium, and those among those of large.
@@ -87,53 +84,8 @@ class Fma:
         audio: str | os.PathLike[str] | None = None,
         cache: str | os.PathLike[str] | None = None,
     ) -> None:
-        self._tables = FmaTables(root, None if cache is None else Path(cache))
-        self._frames: dict[str, pd.DataFrame] = {}
-        self.root = root
-        """The folder or the archive of the tables."""
+        super().__init__(root, None if cache is None else Path(cache))
         self.audio = None if audio is None else Path(audio)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Sentences about defects that stop nothing."""
-        return tuple(self._tables.notes)
-
-    def table(self, name: str) -> pd.DataFrame:
-        """A table by name.
-
-        Args:
-            name: ``"tracks"``, ``"genres"``, ``"features"`` or ``"echonest"``, which are attributes
-                as well; or one of those that the site gave, before tracks were left out and genres
-                corrected: ``"raw_tracks"`` (109,727), ``"raw_albums"`` (15,234), ``"raw_artists"``
-                (16,916), ``"raw_genres"`` (164) or ``"raw_echonest"`` (14,511).
-        """
-        if name not in self._frames:
-            self._frames[name] = self._tables.read(name)
-        return self._frames[name]
-
-    @property
-    def tracks(self) -> pd.DataFrame:
-        """``(106574, 52)``: columns (group, name), index ``track_id``.
-
-        Lists of tags (text) and of genres (numbers) are Python lists; -1 stands for a missing
-        whole number; ``set/subset`` is ordered, so that ``<= "medium"`` gives all of medium.
-        """
-        return self.table("tracks")
-
-    @property
-    def genres(self) -> pd.DataFrame:
-        """``(163, 4)``: ``#tracks``, ``parent`` (0 for a root), ``title``, ``top_level``."""
-        return self.table("genres")
-
-    @property
-    def features(self) -> pd.DataFrame:
-        """``(106574, 518)`` float64: columns (feature, statistics, number), of full tracks."""
-        return self.table("features")
-
-    @property
-    def echonest(self) -> pd.DataFrame:
-        """``(13129, 249)``: Echonest's data on some tracks; three column levels."""
-        return self.table("echonest")
 
     @cached_property
     def tree(self) -> GenreTree:

@@ -60,50 +60,88 @@ def find_fma(path: str | os.PathLike[str]) -> Path | None:
 
 
 class FmaTables:
-    """The tables at a path, and how one is read.
+    """The tables of FMA, each read on first use.
+
+    The frames are kept, so changing one in place changes what later calls return.
 
     Args:
-        path: the folder that holds them, or the zip archive.
+        root: the folder that holds them, or the zip archive.
         cache: folder for Parquet files; by default ``.deepmusic`` beside the tables.
     """
 
-    def __init__(self, path: Path, cache: Path | None = None) -> None:
-        self.path = path
-        folder = path.parent if path.is_file() else path
+    def __init__(self, root: Path, cache: Path | None = None) -> None:
+        self.root = root
+        folder = root.parent if root.is_file() else root
         self.cache = folder / ".deepmusic" if cache is None else cache
         self.notes: list[str] = []
+        """Sentences about defects that stop nothing."""
+        self._frames: dict[str, pd.DataFrame] = {}
 
-    def read(self, name: str) -> pd.DataFrame:
-        """A table as a frame.
+    def table(self, name: str) -> pd.DataFrame:
+        """A table by name.
 
         Args:
-            name: a key of `SCHEMAS`.
+            name: ``"tracks"``, ``"genres"``, ``"features"`` or ``"echonest"``, which are attributes
+                as well; or one of those that the site gave, before tracks were left out and genres
+                corrected: ``"raw_tracks"`` (109,727), ``"raw_albums"`` (15,234), ``"raw_artists"``
+                (16,916), ``"raw_genres"`` (164) or ``"raw_echonest"`` (14,511).
 
         Raises:
-            DataError: it is missing, damaged, or not that table.
+            DataError: its file is missing, damaged or another table.
         """
+        if name not in SCHEMAS:
+            raise DataError(f"There is no table {name!r} in FMA; there are {', '.join(SCHEMAS)}.")
+        if name not in self._frames:
+            self._frames[name] = self._read(name)
+        return self._frames[name]
+
+    @property
+    def tracks(self) -> pd.DataFrame:
+        """``(106574, 52)``: columns (group, name), index ``track_id``.
+
+        Lists of tags (text) and of genres (numbers) are Python lists; -1 stands for a missing
+        whole number; ``set/subset`` is ordered, so that ``<= "medium"`` gives all of medium.
+        """
+        return self.table("tracks")
+
+    @property
+    def genres(self) -> pd.DataFrame:
+        """``(163, 4)``: ``#tracks``, ``parent`` (0 for a root), ``title``, ``top_level``."""
+        return self.table("genres")
+
+    @property
+    def features(self) -> pd.DataFrame:
+        """``(106574, 518)`` float64: columns (feature, statistics, number), of full tracks."""
+        return self.table("features")
+
+    @property
+    def echonest(self) -> pd.DataFrame:
+        """``(13129, 249)``: Echonest's data on some tracks; three column levels."""
+        return self.table("echonest")
+
+    def _read(self, name: str) -> pd.DataFrame:
         schema, cached = SCHEMAS[name], self.cache / f"{name}.parquet"
         try:
             with self._open(name) as (file, version):
                 frame = _read_parquet(cached, schema, version)
                 if frame is None:
-                    if not self.path.is_file():  # an archive checks its content by itself
-                        _check_whole(file, self.path / f"{name}.csv")
+                    if not self.root.is_file():  # an archive checks its content by itself
+                        _check_whole(file, self.root / f"{name}.csv")
                     frame = _parse(file, name, schema)
                     self._write_parquet(cached, frame, version)
                 return frame
         except FileNotFoundError as error:
             raise DataError(
-                f"{name}.csv is missing in {self.path}; unpack all of fma_metadata.zip."
+                f"{name}.csv is missing in {self.root}; unpack all of fma_metadata.zip."
             ) from error
         except (OSError, *_DAMAGE) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise DataError(
-                    f"{name}.csv in {self.path} cannot be read: {os_reason(error)}."
+                    f"{name}.csv in {self.root} cannot be read: {os_reason(error)}."
                 ) from error
             reason = " ".join(str(error).split())[:160].rstrip(".") or type(error).__name__
             raise DataError(
-                f"{name}.csv in {self.path} is damaged, or not FMA's ({reason}); unpack "
+                f"{name}.csv in {self.root} is damaged, or not FMA's ({reason}); unpack "
                 "fma_metadata.zip again, and do not edit it with programs that split rows at line "
                 "breaks, since its texts contain them."
             ) from error
@@ -114,8 +152,8 @@ class FmaTables:
         import pandas as pd
 
         version: dict[str, Any] = {"table": name, "format": 2, "pandas": pd.__version__}
-        if self.path.is_file():
-            with zipfile.ZipFile(self.path) as archive:
+        if self.root.is_file():
+            with zipfile.ZipFile(self.root) as archive:
                 for entry in archive.infolist():
                     if PurePosixPath(entry.filename).name == f"{name}.csv":
                         version |= {"size": entry.file_size, "crc": entry.CRC}
@@ -123,7 +161,7 @@ class FmaTables:
                             yield packed, version
                         return
             raise FileNotFoundError
-        with open(self.path / f"{name}.csv", "rb") as file:
+        with open(self.root / f"{name}.csv", "rb") as file:
             state = os.fstat(file.fileno())
             version |= {"size": state.st_size, "mtime_ns": state.st_mtime_ns}
             yield file, version
