@@ -17,7 +17,7 @@ PACKAGE = ROOT / "src" / "deepmusic"
 # a part may import what stands in a line above its own, and itself
 LAYERS = [
     {"errors", "version"},
-    {"files", "journal", "parallel", "store"},
+    {"files", "parallel", "store"},
     {"plotting"},
     {"capsules", "audio", "music"},
     {"features", "datasets", "training"},
@@ -35,7 +35,6 @@ WITHOUT_TORCH = {
     "datasets",
     "cli",
     "files",
-    "journal",
     "parallel",
     "plotting",
     "store",

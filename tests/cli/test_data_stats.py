@@ -1,4 +1,4 @@
-"""``deepmusic data stats``: what it counts, draws and refuses."""
+"""``deepmusic data stats``: what it prints, plots and refuses."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def music(tmp_path: Path) -> Path:
     return root
 
 
-def test_the_table_for_people(music: Path) -> None:
+def test_text(music: Path) -> None:
     result = invoke(music)
     assert result.exit_code == 0
     assert result.stdout.startswith("music: 3 tracks, 2 genres, 2 artists, 3 albums\n")
     rows = {line.split()[0]: line.split()[1:] for line in result.stdout.splitlines() if line}
     assert rows["rock"] == ["2", "66.7%", "1", "2", "2", "0.0", "1.5", "1.0", "2.0"]
     assert rows["jazz"] == ["1", "33.3%", "1", "1", "1", "0.0", "3.0", "3.0", "3.0"]
-    assert "Always saying 'rock' is right for 66.7% of all." in result.stdout
-    assert "by the files' headers" in result.stdout
+    assert "Always predicting 'rock' is right for 66.7% of all tracks." in result.stdout
+    assert "by the headers of the files" in result.stdout
     assert "folder of genres with the table" in result.stderr
 
 
-def test_json_and_csv_are_for_programs(music: Path) -> None:
+def test_json_and_csv(music: Path) -> None:
     for options in ((), ("--decode",)):
         found = json.loads(invoke(music, "--format", "json", *options).stdout)
         assert (found["tracks"], found["artists"], found["albums"]) == (3, 2, 3)
@@ -64,11 +64,11 @@ def test_pictures_and_a_cache(music: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0
     drawn = {path.name for path in (tmp_path / "pictures").iterdir()}
     assert drawn == {"genres.png", "artists.png", "tracks-per-artist.png", "durations.png"}
-    assert len(cache.read_text().splitlines()) == 4
+    assert cache.is_file()
     assert "genres.png" in result.stderr
 
 
-def test_fma_without_any_sound(tmp_path: Path) -> None:
+def test_fma_without_audio(tmp_path: Path) -> None:
     make_miniature(tmp_path, audio=False)
     result = invoke(tmp_path, "--subset", "small", "--pictures", tmp_path / "pictures")
     assert result.exit_code == 0, result.output
@@ -86,23 +86,23 @@ def test_gtzan_and_files_that_cannot_be_read(tmp_path: Path) -> None:
     write_gtzan(tmp_path)
     result = invoke(tmp_path)
     assert result.exit_code == 1
-    assert result.stdout.startswith("GTZAN: 60 tracks, 10 genres, no artist known\n")
+    assert result.stdout.startswith("GTZAN: 60 tracks, 10 genres, no known artists\n")
     assert "10.0% of the official test tracks" in result.stdout
     assert "jazz/jazz.00054.wav" in result.stderr
 
 
-def test_a_file_without_length_is_told(music: Path) -> None:
+def test_a_file_without_duration_is_reported(music: Path) -> None:
     (music / "rock" / "bad.mp3").write_bytes(b"none" * 1000)
     result = invoke(music)
     assert result.exit_code == 1
     assert "rock/bad.mp3: " in result.stderr
-    assert "Lengths of 3 tracks" in result.stdout
+    assert "Durations of 3 tracks" in result.stdout
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--cache", "x"), "give both"),
+        (("--cache", "x"), "belongs to --decode"),
         (("--as", "fma", "--decode"), "counted from its tables"),
         (("--format", "xml"), "'xml' is not one of"),
     ],

@@ -1,4 +1,4 @@
-"""``deepmusic data stats``: what a data set is made of."""
+"""``deepmusic data stats``: the genres, artists, albums and durations of a data set."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,53 +18,36 @@ from deepmusic.cli.data_options import (
     load_with_progress,
     report_problems,
 )
+from deepmusic.cli.options import at_least, format_option
 from deepmusic.cli.output import printable
 from deepmusic.errors import DataError
 
 if TYPE_CHECKING:
     from deepmusic.datasets.load import LoadedDataset
-    from deepmusic.datasets.stats import DatasetStatistics, DurationSummary
+    from deepmusic.datasets.stats import DatasetStatistics
 
 _COLUMNS = (
     "genre", "tracks", "share", "artists", "albums", "unknown_artists", "largest_artist",
     "total_s", "median_s", "shortest_s", "longest_s",
 )  # fmt: skip
-_SOURCES = {
-    "header": "by the files' headers; --decode measures",
-    "decoded": "as decoded",
-    "tables": "of the whole tracks, by FMA's tables",
-}
 
 
 @click.command(no_args_is_help=True)
 @dataset_options
+@click.option("--decode", is_flag=True, help="Decode every file instead of trusting its header.")
 @click.option(
-    "--decode",
-    is_flag=True,
-    help="Decode every file for its true length instead of trusting its header.",
-)
-@click.option(
-    "--cache",
-    metavar="FILE",
-    help="Of --decode: keeps lengths, to go on after a stop and for the next time.",
+    "--cache", metavar="FILE", help="With --decode: store of scans, as of 'data check', to resume."
 )
 @click.option(
     "--workers",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=at_least(1),
     default=1,
     show_default=True,
-    help="Processes that read.",
+    help="Processes on this machine.",
 )
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json", "csv"]),
-    default="text",
-    show_default=True,
-    help="For people or for programs.",
-)
-@click.option("--pictures", metavar="DIR", help="Draw it, too; DIR is made if need be.")
+@format_option("text", "json", "csv")
+@click.option("--pictures", metavar="DIR", help="Also plot the statistics into this folder.")
 @click.pass_context
 def stats(
     ctx: click.Context,
@@ -76,178 +60,147 @@ def stats(
     decode: bool,
     cache: str | None,
     workers: int,
-    form: Literal["text", "json", "csv"],
+    form: str,
     pictures: str | None,
 ) -> None:
-    """Say what the data set in DATA is made of: genres, artists, albums, lengths.
+    """Print the genres, artists, albums and durations of the data set in DATA.
 
     DATA is a folder DIR/GENRE/*, with or without tracks.csv, a CSV, GTZAN or FMA. FMA is counted
-    from its tables, so that its sound need not be there; its genres are shown as a tree. Exit
-    status: 0 all well, 1 some files could not be used, 2 wrong usage.
+    from its tables, without its audio; its genres are printed as a tree. Exit status: 0 all well, 1
+    some files could not be used, 2 wrong usage.
     """
+    from deepmusic.datasets.load import detect_kind
+
     if cache is not None and not decode:
-        raise click.UsageError("--cache keeps the lengths that --decode measures; give both.")
-    if _is_fma(data, kind):
+        raise click.UsageError("--cache belongs to --decode; give both.")
+    if kind == "fma" or (kind is None and detect_kind(data) == "fma"):
         if decode or audio is not None or table is not None:
             raise click.UsageError(
-                "FMA is counted from its tables; leave --decode, --audio and --table out."
+                "FMA is counted from its tables; omit --decode, --audio and --table."
             )
-        found, failures = _of_tables(data, subset), 0
+        statistics, failures = _from_tables(data, subset), 0
     else:
         loaded = load_with_progress(data, kind, table, subset, audio)
         report_problems(loaded.dataset)
-        found, failures = _of_files(loaded, decode=decode, cache=cache, workers=workers)
+        statistics, failures = _from_files(loaded, decode=decode, cache=cache, workers=workers)
         failures += has_failures(loaded)
-    for text in {"text": _text, "json": _json, "csv": _csv}[form](found):
-        click.echo(text, nl=False)
+    if form == "json":
+        click.echo(json.dumps(statistics.to_dict(), indent=1))
+    else:
+        lines = _text(statistics) if form == "text" else _csv(statistics)
+        click.echo("".join(lines), nl=False)
     if pictures is not None:
         from deepmusic.datasets.stats_plot import plot_statistics
 
-        for path in plot_statistics(found, pictures):
-            click.echo(printable(f"drawn: {path}"), err=True)
+        for path in plot_statistics(statistics, pictures):
+            click.echo(printable(f"plotted: {path}"), err=True)
     ctx.exit(1 if failures else 0)
 
 
-def _is_fma(data: str, kind: str | None) -> bool:
-    from deepmusic.datasets.load import detect_kind
-
-    return kind == "fma" or (kind is None and detect_kind(data) == "fma")
-
-
-def _of_tables(data: str, subset: str) -> DatasetStatistics:
-    """FMA by its tables alone."""
+def _from_tables(data: str, subset: str) -> DatasetStatistics:
+    """The statistics of FMA from its tables alone."""
     from deepmusic.datasets.fma import read_fma
     from deepmusic.datasets.stats import fma_statistics
 
     fma = read_fma(data)
-    found = fma_statistics(fma.subset(subset), fma.tree, name=f"FMA {subset}")
     for note in fma.notes:
         click.echo(printable(note), err=True)
-    click.echo(printable(f"{data} is taken for FMA; its subset {subset} is counted."), err=True)
-    return found
+    click.echo(printable(f"{data} is read as FMA, subset {subset}."), err=True)
+    return fma_statistics(fma.subset(subset), fma.tree, name=f"FMA {subset}")
 
 
-def _of_files(
+def _from_files(
     loaded: LoadedDataset, *, decode: bool, cache: str | None, workers: int
 ) -> tuple[DatasetStatistics, int]:
-    """What files are made of, and how many have no length."""
+    """The statistics of files, and how many have no duration."""
     from deepmusic.datasets.stats import dataset_statistics, measure_durations
 
     dataset = loaded.dataset
     with file_progress() as on_progress:
-        measured = measure_durations(
+        durations = measure_durations(
             dataset, decode=decode, workers=workers, cache=cache, on_progress=on_progress
         )
-    failed = [duration for duration in measured if duration.seconds is None]
+    failed = [duration for duration in durations if duration.seconds is None]
     for duration in failed:
         click.echo(printable(f"{duration.path}: {duration.error}"), err=True)
     try:
         split = loaded.official_split()
-    except DataError:  # there is none, or a part of it is not here
+    except DataError:  # there is none, or a part of it is missing
         split = None
-    found = dataset_statistics(
+    statistics = dataset_statistics(
         dataset,
         name="GTZAN" if loaded.kind == "gtzan" else None,
-        durations={d.path: d.seconds for d in measured if d.seconds is not None},
+        durations={d.path: d.seconds for d in durations if d.seconds is not None},
         duration_source="decoded" if decode else "header",
         split=split,
     )
-    return found, len(failed)
+    return statistics, len(failed)
 
 
-def _text(found: DatasetStatistics) -> Iterator[str]:
-    yield f"{printable(found.name)}: {_counted(found)}\n\n"
-    width = max([len("genre"), *(len(printable(genre.genre)) for genre in found.genres)])
-    width = min(width, 32)
-    has_lengths = bool(found.durations_s)
+def _text(statistics: DatasetStatistics) -> Iterator[str]:
+    from deepmusic.datasets.stats_plot import SOURCES
+
+    yield f"{printable(statistics.name)}: {_totals(statistics)}\n\n"
+    names = [printable(genre.genre) for genre in statistics.genres]
+    width = min(max([len("genre"), *map(len, names)]), 32)
     yield f"{'genre':<{width}}   tracks   share  artists  albums  largest artist"
-    yield "    hours   median  shortest   longest\n" if has_lengths else "\n"
-    total = sum(genre.tracks for genre in found.genres)
-    for genre in found.genres:
-        name = printable(genre.genre)
-        cells = (
-            f"{genre.tracks:,}".rjust(7),
-            f"{genre.tracks / total:.1%}".rjust(6),
-            f"{genre.artists:,}".rjust(7) if genre.artists else "-".rjust(7),
-            f"{genre.albums:,}".rjust(6) if genre.albums else "-".rjust(6),
-            f"{genre.largest_artist:,}".rjust(14) if genre.artists else "-".rjust(14),
-        )
-        yield "  ".join((f"{name:<{width}}", *cells))
-        yield f"  {_lengths(genre.durations)}\n" if has_lengths else "\n"
+    yield "    hours   median  shortest   longest\n" if statistics.durations else "\n"
+    total = sum(genre.tracks for genre in statistics.genres)
+    for name, genre in zip(names, statistics.genres, strict=True):
+        yield f"{name:<{width}}  {genre.tracks:>7,}  {genre.tracks / total:>6.1%}"
+        for count, columns in ((genre.artists, 7), (genre.albums, 6), (genre.largest_artist, 14)):
+            yield f"  {f'{count:,}' if count else '-':>{columns}}"
+        d = genre.durations
+        if d is not None:
+            yield f"  {d.total_s / 3600:>7,.1f}  {d.median_s:>7.1f}  {d.shortest_s:>8.1f}"
+            yield f"  {d.longest_s:>8,.1f}"
+        yield "\n"
     yield "\n"
-    if found.durations is not None:
-        lengths = found.durations
+    d = statistics.durations
+    if d is not None:
         yield (
-            f"Lengths of {lengths.tracks:,} tracks, {_SOURCES[found.duration_source]}: "
-            f"{lengths.total_s / 3600:,.1f} hours, mean {lengths.mean_s:.1f} s, median "
-            f"{lengths.median_s:.1f} s, {lengths.shortest_s:.1f} to {lengths.longest_s:,.1f} s.\n"
+            f"Durations of {d.tracks:,} tracks, {SOURCES[statistics.duration_source]}: "
+            f"{d.total_s / 3600:,.1f} hours, mean {d.mean_s:.1f} s, median {d.median_s:.1f} s, "
+            f"{d.shortest_s:.1f} to {d.longest_s:,.1f} s.\n"
         )
-    if found.tracks_per_artist:
-        counts = found.tracks_per_artist
+    if statistics.tracks_per_artist:
+        counts = statistics.tracks_per_artist
+        mean = sum(counts) / len(counts)
+        yield f"An artist has {mean:.1f} tracks on average, and at most {counts[0]:,}.\n"
+    if statistics.genres:
+        where = "the official test tracks" if statistics.majority_part == "test" else "all tracks"
         yield (
-            f"An artist has {sum(counts) / len(counts):.1f} tracks on average, and at most "
-            f"{counts[0]:,}.\n"
+            f"Always predicting {printable(statistics.majority_genre)!r} is right for "
+            f"{statistics.majority_accuracy:.1%} of {where}.\n"
         )
-    if found.genres:
-        where = "the official test tracks" if found.majority_part == "test" else "all"
-        yield (
-            f"Always saying {printable(found.majority_genre)!r} is right for "
-            f"{found.majority_accuracy:.1%} of {where}.\n"
-        )
-    if found.tree:
+    if statistics.tree:
         yield "\ntracks  genre, with those of the genres below it\n"
-        for node in found.tree:
+        for node in statistics.tree:
             yield f"{node.tracks:>6,}  {'  ' * (node.depth - 1)}{printable(node.title)}\n"
 
 
-def _counted(found: DatasetStatistics) -> str:
-    said = [f"{found.tracks:,} tracks", f"{len(found.genres)} genres"]
-    said.append(f"{found.artists:,} artists" if found.artists else "no artist known")
-    if found.albums:
-        said.append(f"{found.albums:,} albums")
-    if found.without_genre:
-        said.append(f"{found.without_genre:,} tracks without a single genre")
-    if found.unknown_artists and found.artists:
-        said.append(f"{found.unknown_artists:,} tracks of unknown artists")
-    if found.copies:
-        said.append(f"{found.copies:,} exact copies")
-    return ", ".join(said)
+def _totals(statistics: DatasetStatistics) -> str:
+    counts = {
+        "tracks": statistics.tracks,
+        "genres": len(statistics.genres),
+        "artists": statistics.artists,
+        "albums": statistics.albums,
+        "tracks without a single genre": statistics.without_genre,
+        "tracks of unknown artists": statistics.unknown_artists if statistics.artists else 0,
+        "exact copies": statistics.copies,
+    }
+    parts = [f"{count:,} {name}" for name, count in counts.items() if count]
+    return ", ".join(parts if statistics.artists else [*parts, "no known artists"])
 
 
-def _lengths(found: DurationSummary | None) -> str:
-    if found is None:
-        return f"{'-':>7}  {'-':>7}  {'-':>8}  {'-':>8}"
-    return (
-        f"{found.total_s / 3600:>7,.1f}  {found.median_s:>7.1f}  {found.shortest_s:>8.1f}  "
-        f"{found.longest_s:>8,.1f}"
-    )
-
-
-def _json(found: DatasetStatistics) -> Iterator[str]:
-    yield json.dumps(found.to_dict(), indent=1) + "\n"
-
-
-def _csv(found: DatasetStatistics) -> Iterator[str]:
-    """One row a genre."""
+def _csv(statistics: DatasetStatistics) -> Iterator[str]:
+    """One row per genre."""
     buffer = io.StringIO()
-    rows = csv.writer(buffer, lineterminator="\r\n")
-    rows.writerow(_COLUMNS)
-    total = sum(genre.tracks for genre in found.genres)
-    for genre in found.genres:
-        known = genre.durations
-        lengths: tuple[float | str, ...] = ("", "", "", "")
-        if known is not None:
-            lengths = (known.total_s, known.median_s, known.shortest_s, known.longest_s)
-        rows.writerow(
-            (
-                printable(genre.genre),
-                genre.tracks,
-                genre.tracks / total,
-                genre.artists,
-                genre.albums,
-                genre.unknown_artists,
-                genre.largest_artist,
-                *lengths,
-            )
-        )
+    table = csv.DictWriter(buffer, _COLUMNS, extrasaction="ignore")
+    table.writeheader()
+    total = sum(genre.tracks for genre in statistics.genres)
+    for genre in statistics.genres:
+        durations = asdict(genre.durations) if genre.durations else {}
+        row = {**durations, **asdict(genre), "share": genre.tracks / total}
+        table.writerow({**row, "genre": printable(genre.genre)})
     yield buffer.getvalue()
