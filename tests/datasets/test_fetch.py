@@ -12,19 +12,17 @@ import shutil
 import subprocess
 import tarfile
 import zipfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from http_server import CONTENT, Remote, serving
+from http_server import CONTENT, Remote
 
 from deepmusic.datasets import (
     REGISTRY,
     DatasetInfo,
     DownloadError,
-    download,
     fetch_dataset,
     load_symbolic,
 )
@@ -72,15 +70,8 @@ TUNE_SET = DatasetInfo(
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(download, "WAIT_S", 0.0)
-
-
-@pytest.fixture
-def remote() -> Iterator[Remote]:
-    with serving(Remote(ARCHIVE)) as remote:
-        yield remote
+def archive_served(remote: Remote) -> None:
+    remote.content = ARCHIVE
 
 
 # --- archives
@@ -259,11 +250,12 @@ def test_the_real_files_are_those_of_the_registry(
     tmp_path: Path, shared_data: Path, name: str
 ) -> None:
     info, real = REGISTRY[name], shared_data / "symbolic"
+    if info.layout == "midi":  # packing takes seconds
+        assert read_contents(info, real / info.path) == untarred(real / info.path)
+        return
     assert fetch_dataset(info, tmp_path, source=real)
     if info.layout == "file":
         assert (tmp_path / info.path).read_bytes() == (real / info.path).read_bytes()
-    elif info.layout == "midi":
-        assert untarred(tmp_path / info.path) == untarred(real / info.path)
     else:
         dataset = load_symbolic(name, tmp_path)
         assert list(map(len, (dataset.train, dataset.validation, dataset.test))) == [229, 76, 77]

@@ -6,11 +6,10 @@ import hashlib
 import io
 import random
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from http_server import Remote, serving
+from http_server import Remote
 
 from deepmusic.datasets import ArchiveError, DownloadError, ZipReader, download
 
@@ -30,15 +29,8 @@ ARCHIVE = zipped()
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(download, "WAIT_S", 0.0)
-
-
-@pytest.fixture
-def remote() -> Iterator[Remote]:
-    with serving(Remote(ARCHIVE)) as remote:
-        yield remote
+def archive_served(remote: Remote) -> None:
+    remote.content = ARCHIVE
 
 
 def test_only_the_directory_and_the_wanted_members_are_read(tmp_path: Path, remote: Remote) -> None:

@@ -307,8 +307,9 @@ def _request(
             message = f"{origin} has {total:,} bytes, not {size:,}: it is not the expected file."
             raise DownloadError(message, code="mismatch")
         note = json.dumps({"url": origin, "version": current})
-        _note_path(part).write_text(note, encoding="utf-8")
         with open(part, "ab" if start else "wb", buffering=0) as file:
+            # after the old part is gone: a kill must not leave it with the new version
+            _note_path(part).write_text(note, encoding="utf-8")
             try:
                 # raw: a content coding that the server adds is left as it is
                 for chunk in response.raw.stream(_NETWORK_CHUNK, decode_content=False):
