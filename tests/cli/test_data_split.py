@@ -126,8 +126,8 @@ def test_the_official_split_of_gtzan(tmp_path: Path) -> None:
     assert "jazz/jazz.00054.wav" in result.stderr
     assert "loaded as GTZAN" in result.stderr
     dataset = read_gtzan(tmp_path)
-    found = read_splits(tmp_path / "g.json", dataset)
-    assert (found.folds, found.protocol) == ((fault_filtered_split(dataset),), "official")
+    splits = read_splits(tmp_path / "g.json", dataset)
+    assert (splits.folds, splits.protocol) == ((fault_filtered_split(dataset),), "official")
     result = invoke(tmp_path, "-o", tmp_path / "g.json", "--no-fingerprint")
     assert "has an official split: --protocol official" in result.stderr
 

@@ -237,7 +237,7 @@ def leaf_of(root: int, genres: Genres) -> int:
 
 
 def track_fields(row: Row, *, bio: str = BIO) -> list[str]:
-    """The 52 columns of a track as they stand in tracks.csv."""
+    """The 52 columns of a track as in tracks.csv."""
     number = row.id
     sparse = number % 3 == 0 or row.subset == "small"  # text that most rows lack
     known = number % 5 != 0  # metadata of album and artist were found

@@ -50,8 +50,8 @@ def copied(made: Miniature, tmp_path: Path) -> Path:
     return tmp_path / "fma"
 
 
-def makers_load(path: Path) -> pd.DataFrame:
-    """Our own writing of how FMA's makers read their tables."""
+def authors_load(path: Path) -> pd.DataFrame:
+    """The tables as FMA's authors read them, rewritten."""
     if path.stem in ("features", "echonest", "raw_echonest"):
         return pd.read_csv(path, index_col=0, header=[0, 1, 2])
     if path.stem != "tracks":
@@ -74,11 +74,11 @@ def makers_load(path: Path) -> pd.DataFrame:
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize("root", ["", "fma_metadata", "fma_metadata.zip"])
 def test_tables_are_as_published(made: Miniature, tmp_path: Path, name: str, root: str) -> None:
-    expected = makers_load(made.metadata / f"{name}.csv")
+    expected = authors_load(made.metadata / f"{name}.csv")
     for _ in ("from CSV", "from Parquet"):
-        found = read_fma(made.root / root, cache=tmp_path).table(name)
-        assert_frame_equal(found, expected, check_exact=True)
-        assert found.columns.names == expected.columns.names
+        result = read_fma(made.root / root, cache=tmp_path).table(name)
+        assert_frame_equal(result, expected, check_exact=True)
+        assert result.columns.names == expected.columns.names
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}.parquet"]
 
 
@@ -330,7 +330,7 @@ def test_multi_labels(
     ancestors: bool,
     genres: list[int] | None,
 ) -> None:
-    found = fma.multi_label(subset, column=column, ancestors=ancestors, genres=genres)  # type: ignore[arg-type]
+    result = fma.multi_label(subset, column=column, ancestors=ancestors, genres=genres)  # type: ignore[arg-type]
     sizes = ["small", "medium", "large"]
     labels = {
         r.id: {
@@ -343,17 +343,17 @@ def test_multi_labels(
     }
     columns = sorted(set().union(*labels.values())) if genres is None else genres
     wanted = {t: g & set(columns) for t, g in labels.items() if g & set(columns)}
-    assert list(found.columns) == columns
-    assert found.index.tolist() == sorted(wanted)
-    assert set(found.dtypes) == {np.dtype(bool)}
-    for track, row in zip(found.index, found.to_numpy(), strict=True):
+    assert list(result.columns) == columns
+    assert result.index.tolist() == sorted(wanted)
+    assert set(result.dtypes) == {np.dtype(bool)}
+    for track, row in zip(result.index, result.to_numpy(), strict=True):
         assert {columns[index] for index in np.flatnonzero(row)} == wanted[track]
 
 
 def test_multi_labels_of_chosen_genres(fma: Fma) -> None:
-    found = fma.multi_label("large", column="genres_all", genres=[15, 12, 175])
-    assert not found[175].any()  # Bollywood
-    assert (found[15] & found[12]).any()
+    result = fma.multi_label("large", column="genres_all", genres=[15, 12, 175])
+    assert not result[175].any()  # Bollywood
+    assert (result[15] & result[12]).any()
     for change, sentence in (
         ({"genres": [12, 12]}, "given twice"),
         ({"genres": [7777]}, "no genre 7777"),
@@ -408,7 +408,7 @@ def test_different_artists_have_different_names(fma: Fma, made: Miniature) -> No
     names = {by_path[t.path].artist_id: t.artist for t in dataset.tracks}
     assert names[1] == "AWOL"
     assert names[3] == "Simon & Garfunkel"
-    assert names[2] == "Various Artists [artist 2]"  # else its tracks would stand apart
+    assert names[2] == "Various Artists [artist 2]"  # else its tracks would be ungrouped
     assert names[7] == "Unknown [artist 7]"
     assert names[6] == "Tim [artist 6]"  # the other one is in medium
     groups = group_tracks(dataset.tracks)

@@ -139,8 +139,8 @@ def test_albums_are_grouped_but_not_by_title_alone() -> None:
     assert group_tracks(folder) == [0, 0]
     artists = [track("a/queen/1", "Queen", hits), track("a/abba/1", "ABBA", hits)]
     assert group_tracks(artists) == [0, 1]
-    nobody = [track("a/1", "VA", "Now 45"), track("b/2", None, "now 45"), track("b/3", None)]
-    assert group_tracks(nobody) == [0, 0, 1]
+    anonymous = [track("a/1", "VA", "Now 45"), track("b/2", None, "now 45"), track("b/3", None)]
+    assert group_tracks(anonymous) == [0, 0, 1]
     untitled = [track("a/1", None, "Unknown Album"), track("a/2", None, "Unknown Album")]
     assert group_tracks(untitled) == [0, 1]
 

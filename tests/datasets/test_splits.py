@@ -286,8 +286,8 @@ def test_written_splits_are_read_back_for_the_same_data_elsewhere(tmp_path: Path
     write_splits(file, folds, dataset)
     assert read_splits(file, dataset) == folds
     moved = replace(dataset, root=Path("elsewhere"), tracks=dataset.tracks[::-1])
-    found = read_splits(file, moved)
-    for ours, theirs in zip(folds, found, strict=True):
+    result = read_splits(file, moved)
+    for ours, theirs in zip(folds, result, strict=True):
         assert {dataset.tracks[i] for i in ours.test} == {moved.tracks[i] for i in theirs.test}
     stored = json.loads(file.read_text())
     assert (stored["version"], stored["seed"], stored["genres"]) == (1, 3, ["a", "b"])

@@ -43,10 +43,10 @@ def make_separable(folder: Path, tracks: int = 72) -> Fma:
     tops = {row.id: row.genre_top for row in mini.rows}
     draw = np.random.default_rng(1)
     means = {title: draw.standard_normal(518) for title in (*ROOTS.values(), "")}
-    for place, line in enumerate(lines[4:], start=4):
+    for index, line in enumerate(lines[4:], start=4):
         track = int(line.split(",", 1)[0])
         values = means[tops[track]] + 2.5 * draw.standard_normal(518)
-        lines[place] = ",".join([str(track), *(f"{value:.10e}" for value in values)])
+        lines[index] = ",".join([str(track), *(f"{value:.10e}" for value in values)])
     path.write_text("\n".join(lines) + "\n")
     write_checksums(mini.metadata)
     return read_fma(folder)
@@ -60,8 +60,8 @@ def fma(tmp_path_factory: pytest.TempPathFactory) -> Fma:
 @pytest.fixture(scope="module")
 def whole(fma: Fma, tmp_path_factory: pytest.TempPathFactory) -> tuple[Reproduction, Path]:
     out = tmp_path_factory.mktemp("out") / "new" / "folder"
-    found = reproduce(fma, out, sets=(*SETS, MULTI, "echonest_ranks"), tasks=("single", "multi"))
-    return found, out
+    result = reproduce(fma, out, sets=(*SETS, MULTI, "echonest_ranks"), tasks=("single", "multi"))
+    return result, out
 
 
 def notebook_accuracies(fma: Fma, families: Sequence[str]) -> dict[str, float]:
@@ -106,8 +106,8 @@ def test_accuracies_are_those_of_the_notebook(fma: Fma, whole: tuple[Reproductio
     mine = {c.path: c.accuracy for c in whole[0].cells if c.task == "single"}
     for name, chosen in families.items():
         wanted = notebook_accuracies(fma, chosen)
-        found = {model: mine[f"single:{name}:{model}"] for model in MODELS}
-        assert found == pytest.approx(wanted)
+        result = {model: mine[f"single:{name}:{model}"] for model in MODELS}
+        assert result == pytest.approx(wanted)
     assert max(wanted.values()) > 0.5  # there is something to learn, so that this says something
 
 
@@ -143,25 +143,25 @@ def test_subset_accuracy_is_that_of_the_notebook(
 
 
 def test_cells_are_in_the_order_of_the_table(whole: tuple[Reproduction, Path]) -> None:
-    found, _ = whole
+    result, _ = whole
     single = [f"single:{name}:{m}" for name in (*SETS, MULTI, "echonest_ranks") for m in MODELS]
     several = [f"multi:{MULTI}:{model}" for model in ("lr", "svm", "mlp")]
-    assert [cell.path for cell in found.cells] == single + several
-    assert not [cell.error for cell in found.cells if cell.error]
-    ranks = next(cell for cell in found.cells if cell.features == "echonest_ranks")
+    assert [cell.path for cell in result.cells] == single + several
+    assert not [cell.error for cell in result.cells if cell.error]
+    ranks = next(cell for cell in result.cells if cell.features == "echonest_ranks")
     assert "tracks that Echonest has" in ranks.note
-    assert 0 < ranks.training + ranks.test < found.counts[0] + found.counts[2]
+    assert 0 < ranks.training + ranks.test < result.counts[0] + result.counts[2]
 
 
 def test_published_scores_are_beside(fma: Fma, whole: tuple[Reproduction, Path]) -> None:
     assert len(PUBLISHED) == 14 * 4
     assert max(PUBLISHED, key=PUBLISHED.__getitem__) == ("mfcc/contrast/centroid", "svm")
     assert PUBLISHED["all", "lr"] == pytest.approx(0.611)
-    found, out = whole
-    cell = next(cell for cell in found.cells if cell.path == "single:all:svm")
+    result, out = whole
+    cell = next(cell for cell in result.cells if cell.path == "single:all:svm")
     assert cell.published == pytest.approx(0.629)
     assert cell.difference == pytest.approx(cell.accuracy - 0.629)
-    assert all(c.published is None for c in found.cells if c.task == "multi")
+    assert all(c.published is None for c in result.cells if c.task == "multi")
     small = reproduce(fma, out.parent / "small", subset="small", sets=["zcr"], models=["lr"])
     assert small.cells[0].published is None
 
@@ -231,17 +231,17 @@ def test_results_of_other_tables_are_not_taken(fma: Fma, tmp_path: Path) -> None
 def test_two_workers_find_the_same(
     whole: tuple[Reproduction, Path], fma: Fma, tmp_path: Path
 ) -> None:
-    found = reproduce(fma, tmp_path, sets=SETS, models=["lr", "mlp"], workers=2)
+    result = reproduce(fma, tmp_path, sets=SETS, models=["lr", "mlp"], workers=2)
     wanted = {cell.path: cell.accuracy for cell in whole[0].cells}
-    assert [cell.accuracy for cell in found.cells] == [wanted[cell.path] for cell in found.cells]
+    assert [cell.accuracy for cell in result.cells] == [wanted[cell.path] for cell in result.cells]
 
 
 def test_values_that_are_not_finite_fail_only_their_sets(tmp_path: Path) -> None:
     fma = make_separable(tmp_path)
     train = fma.split("medium")["training"]
     fma.features.loc[train[:3], ("mfcc", "mean", "01")] = np.nan
-    found = reproduce(fma, tmp_path / "out", sets=["mfcc", "zcr", "all"], models=["lr"])
-    mfcc, zcr, everything = found.cells
+    result = reproduce(fma, tmp_path / "out", sets=["mfcc", "zcr", "all"], models=["lr"])
+    mfcc, zcr, everything = result.cells
     assert mfcc.error == (
         "mfcc with lr: 3 of its values in features.csv are not finite numbers; the published "
         "table has none, so unpack fma_metadata.zip again."
@@ -250,8 +250,8 @@ def test_values_that_are_not_finite_fail_only_their_sets(tmp_path: Path) -> None
     assert zcr.accuracy is not None
     with Store(tmp_path / "out" / "results.db", "FMA baselines", stored_settings()) as store:
         assert [record["features"] for _, record in store.items()] == ["zcr"]
-    assert "- mfcc with lr: 3 of its values" in markdown(found)
-    assert "failed (57.8)" in plain_text(found)
+    assert "- mfcc with lr: 3 of its values" in markdown(result)
+    assert "failed (57.8)" in plain_text(result)
 
 
 @pytest.mark.parametrize(
@@ -312,15 +312,15 @@ def test_columns_in_another_order_are_the_same_table(fma: Fma, tmp_path: Path) -
 def test_markdown_and_plain_text(whole: tuple[Reproduction, Path]) -> None:
     text = markdown(whole[0])
     cell = next(cell for cell in whole[0].cells if cell.path == "single:all:lr")
-    shown = f"{100 * cell.accuracy:.1f} (61.1, {100 * cell.difference:+.1f})"
-    assert f"| all | 518 | {shown} |" in text
+    text_cell = f"{100 * cell.accuracy:.1f} (61.1, {100 * cell.difference:+.1f})"
+    assert f"| all | 518 | {text_cell} |" in text
     assert "| features | columns | lr | knn | svm | mlp |\n|---|---|---|---|---|---|" in text
     assert "| features | columns | lr | svm | mlp |" in text
     assert "Always predicting" in text
     assert "neighbours, since there are no more training tracks" in text
     assert "these are other tracks" in text  # than the published ones
     rows = [line for line in plain_text(whole[0]).splitlines() if line.startswith("all ")]
-    assert shown in rows[0]
+    assert text_cell in rows[0]
 
 
 def test_csv(whole: tuple[Reproduction, Path]) -> None:

@@ -69,7 +69,7 @@ def test_scores_equal_those_of_slow_loops(case: tuple[np.ndarray, np.ndarray]) -
         pairs = itertools.product(ranks[labels], ranks[~labels])
         return float(np.mean([(p > n) + (p == n) / 2 for p, n in pairs]))
 
-    found = score_labels(truth, scores)
+    result = score_labels(truth, scores)
     columns = list(zip(truth.T, scores.T, strict=True))
     some = [(t, s) for t, s in columns if t.any()]
     mixed = [(t, s) for t, s in some if not t.all()]
@@ -81,7 +81,7 @@ def test_scores_equal_those_of_slow_loops(case: tuple[np.ndarray, np.ndarray]) -
         wanted["macro_roc_auc"] = np.mean([roc_auc(*c) for c in mixed])
     if some and not truth.all():
         wanted["micro_roc_auc"] = roc_auc(truth.ravel(), scores.ravel())
-    assert found == pytest.approx(wanted)
+    assert result == pytest.approx(wanted)
 
 
 def test_bad_matrices_are_refused() -> None:
@@ -101,8 +101,8 @@ def test_a_sibling_is_half_right() -> None:
     genres = [3, 4, 5]
     punk = np.array([[1, 0, 0]])
     # predicted Metal, Rock; true Oi, Punk, Rock
-    found = hierarchical_score(punk, np.array([[0, 1, 0]]), genres, SMALL)
-    assert found == pytest.approx({"precision": 1 / 2, "recall": 1 / 3, "f": 2 / 5})
+    result = hierarchical_score(punk, np.array([[0, 1, 0]]), genres, SMALL)
+    assert result == pytest.approx({"precision": 1 / 2, "recall": 1 / 3, "f": 2 / 5})
     assert hierarchical_score(punk, np.array([[0, 0, 1]]), genres, SMALL)["f"] == 0
     nothing = hierarchical_score(punk, np.zeros((1, 3)), genres, SMALL)
     assert nothing == {"recall": 0, "f": 0}
@@ -121,8 +121,8 @@ def test_hierarchical_scores_equal_those_of_sets(case: tuple[list[int], int], tr
     both = len(true & predicted)
     wanted = {"precision": (both, len(predicted)), "recall": (both, len(true)),
               "f": (2 * both, len(true) + len(predicted))}  # fmt: skip
-    found = hierarchical_score(*matrices, genres, REAL)
-    assert found == pytest.approx({name: a / b for name, (a, b) in wanted.items() if b})
+    result = hierarchical_score(*matrices, genres, REAL)
+    assert result == pytest.approx({name: a / b for name, (a, b) in wanted.items() if b})
 
 
 @settings(deadline=None)
@@ -146,12 +146,12 @@ def test_with_ancestors_is_a_closure(case: tuple[list[int], int]) -> None:
 def test_consistent_scores_never_increase_down_the_tree(case: tuple[list[int], int]) -> None:
     genres, seed = case
     scores = np.random.default_rng(seed).random((3, len(genres)))
-    found = consistent(scores, genres, REAL)
-    assert (found >= scores).all()
+    result = consistent(scores, genres, REAL)
+    assert (result >= scores).all()
     for column, genre in enumerate(genres):
         for link in set(REAL.ancestors(genre)) & set(genres):
-            assert (found[:, genres.index(link)] >= found[:, column]).all()
-    np.testing.assert_array_equal(consistent(found, genres, REAL), found)
+            assert (result[:, genres.index(link)] >= result[:, column]).all()
+    np.testing.assert_array_equal(consistent(result, genres, REAL), result)
     # genres between that have no column make no difference
     np.testing.assert_array_equal(
         consistent([[0.2, 0.7, 0.1]], [1, 3, 5], SMALL), [[0.7, 0.7, 0.1]]

@@ -62,12 +62,12 @@ def hash_tracks(
     """
 
     def read(track: Track) -> Track | Problem:
-        known = checksums.get(track.path)
-        reuse = None if verify else known
-        digest = file_hash(folder / track.path, track.path, algorithm="sha1", known=reuse)
+        expected = checksums.get(track.path)
+        cached = None if verify else expected
+        digest = file_hash(folder / track.path, track.path, algorithm="sha1", cached=cached)
         if isinstance(digest, Problem):
             return digest
-        if known is not None and digest != known:
+        if expected is not None and digest != expected:
             message = f"{track.path!r} does not match {CHECKSUMS!r}; unpack it again."
             return Problem(track.path, "changed", message)
         return replace(track, content_hash=digest)

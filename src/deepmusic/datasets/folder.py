@@ -251,7 +251,7 @@ def map_threads(
 
 
 def file_hash(
-    file: Path, path: str, *, algorithm: str = "sha256", known: str | None = None
+    file: Path, path: str, *, algorithm: str = "sha256", cached: str | None = None
 ) -> str | Problem:
     """The hash of a regular file, or why it cannot be used.
 
@@ -259,7 +259,7 @@ def file_hash(
         file: the file.
         path: its path below the data set's folder, for messages.
         algorithm: as in `hashlib`.
-        known: its hash where it is known; then its content is not read.
+        cached: its hash if it is known; then its content is not read.
     """
     # O_NONBLOCK: opening must not wait for a writer, should a FIFO take the file's name
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -270,8 +270,8 @@ def file_hash(
             return Problem(path, "not_a_file", message)
         if state.st_size == 0:
             return Problem(path, "empty", f"{path!r} is empty (0 bytes); copy or unpack it again.")
-        if known is not None:
-            return known
+        if cached is not None:
+            return cached
         with open(os.open(file, flags), "rb", buffering=0) as opened:
             return hashlib.file_digest(opened, algorithm).hexdigest()
     except OSError as error:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 if TYPE_CHECKING:
     from deepmusic.datasets.folder import Track
 
@@ -96,20 +98,21 @@ def group_tracks(tracks: Sequence[Track]) -> list[int]:
     Returns:
         One number per track, from 0 by first appearance.
     """
-    leader = list(range(len(tracks)))
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    def find(track: int) -> int:
-        while leader[track] != track:
-            leader[track] = leader[leader[track]]
-            track = leader[track]
-        return track
-
+    if not tracks:
+        return []
     first: dict[tuple[str, ...], int] = {}
-    for index, track in enumerate(tracks):
-        for key in _keys(track):
-            leader[find(index)] = find(first.setdefault(key, index))
-    numbers: dict[int, int] = {}
-    return [numbers.setdefault(find(index), len(numbers)) for index in range(len(tracks))]
+    pairs = [
+        (index, first.setdefault(key, index))
+        for index, track in enumerate(tracks)
+        for key in (("track", str(index)), *_keys(track))
+    ]
+    edges = np.array(pairs, np.int32).T
+    graph = coo_array((np.ones(len(pairs), np.bool_), edges), shape=(len(tracks), len(tracks)))
+    numbers: list[int] = connected_components(graph, directed=False)[1].tolist()
+    return numbers
 
 
 class Shared(NamedTuple):
