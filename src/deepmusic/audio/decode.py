@@ -33,6 +33,7 @@ SHORTEST_S = 0.02
 _LARGEST = 2.0**32  # beyond any integer stored as float; squares and sums stay finite in float32
 _PADDING_S = 0.25  # a header that promises this much more is encoder padding
 _EMPTY = np.empty(0, np.float32)
+_INVALID = "NaN, infinite or absurdly large"
 
 OnBlock = Callable[[NDArray[np.float32], int, str], object]
 """Takes a block as it was decoded, ``(n, channels)``, its rate in Hz and its codec."""
@@ -40,16 +41,7 @@ OnBlock = Callable[[NDArray[np.float32], int, str], object]
 
 @dataclass(frozen=True)
 class Audio:
-    """Sound in memory.
-
-    Args:
-        samples: ``(n,)`` float32, mono.
-        sample_rate: samples per second.
-        duration_s: seconds of ``samples``.
-        source_rate: samples per second in the file (at its start).
-        channels: channels in the file (at its start).
-        warning: how much was decoded and why not more, when sound was lost; usually None.
-    """
+    """Sound in memory: mono ``samples``, ``(n,)``, and the rate and channels of their file."""
 
     samples: NDArray[np.float32]
     sample_rate: int
@@ -71,11 +63,10 @@ class AudioStream:
         decoder: ``"libsndfile"`` or ``"ffmpeg"``: which one decoded the latest block.
         container, codec: short names such as ``"wav"`` and ``"pcm_s16"``, by that decoder.
         duration_s: seconds of sound decoded so far.
-        warning: one sentence if sound was lost, damaged or cut off; set at the end.
-        faults: codes of what the warning says: ``header_length`` (the header promises more),
-            ``cut_off`` (the end is missing), ``damaged`` (parts cannot be decoded),
-            ``not_finite_samples`` and ``too_long`` (more than ``max_seconds``).
         header_s: seconds that the header promises; None where it is only a guess.
+        warning: one sentence if sound was lost, damaged or cut off; set at the end.
+        faults: codes of what the warning says: ``header_length``, ``cut_off``, ``damaged``,
+            ``not_finite_samples`` and ``too_long`` (more than ``max_seconds``).
     """
 
     def __init__(
@@ -229,39 +220,28 @@ class AudioStream:
     def _conclude(self) -> None:
         """Refuse a file without sound, and describe what was lost."""
         if not self._samples:
-            raise AudioError(
-                f"{self._name} holds no sound that can be decoded: it is empty inside, damaged or "
-                "in an unknown coding.",
-                code="no_sound",
-            )
+            raise self._error("no_sound", "is empty inside, damaged or in an unknown coding")
         if self._invalid == self._samples:
-            raise AudioError(
-                f"{self._name} holds no sound: every sample is NaN, infinite or absurdly large.",
-                code="not_finite",
-            )
+            raise self._error("not_finite", f"holds no sound: every sample is {_INVALID}")
         if self.duration_s < SHORTEST_S:
-            raise AudioError(
-                f"{self._name} is too short: {self.duration_s * 1000:.3g} ms of sound.",
-                code="too_short",
-            )
+            length_ms = self.duration_s * 1000
+            raise self._error("too_short", f"is too short: {length_ms:.3g} ms of sound")
         if self.header_s is not None and self.header_s - self.duration_s > _PADDING_S:
             promise = f"its header promises {_in_words(self.header_s)}"
             self._lost = {"header_length": promise, **self._lost}
         if self._invalid:
-            self._lost["not_finite_samples"] = (
-                f"{self._invalid} samples that were NaN, infinite or absurdly large were silenced"
-            )
+            reason = f"{self._invalid} samples that were {_INVALID} were silenced"
+            self._lost["not_finite_samples"] = reason
         if self._lost:
             reasons = "; ".join(self._lost.values())
             self.warning = f"{_in_words(self.duration_s)} of sound was decoded: {reasons}."
             self.faults = tuple(self._lost)
 
     def _bad_rate(self, rate: int) -> AudioError:
-        return AudioError(
-            f"{self._name} claims {rate:,} samples per second, which no music has; its header is "
-            "damaged.",
-            code="bad_rate",
-        )
+        return self._error("bad_rate", f"has a damaged header, of {rate:,} samples per second")
+
+    def _error(self, code: str, reason: str) -> AudioError:
+        return AudioError(f"{self._name} {reason}.", code=code)
 
     def _no_sound(self, first: AudioError | None, second: AudioError) -> AudioError:
         """Why neither decoder could open the file."""
@@ -274,7 +254,7 @@ class AudioStream:
             reason = "is in a coding that neither libsndfile nor FFmpeg supports"
         elif first is None:
             code, reason = "no_sound", "has the header of a sound file and no sound after it"
-        return AudioError(f"{self._name} {reason}.", code=code)
+        return self._error(code, reason)
 
 
 def open_audio(
@@ -291,11 +271,10 @@ def open_audio(
         source: a path, or a binary file object that can seek (read from its start, left open).
         sample_rate: samples per second of the blocks; None keeps the rate of the file's start.
         max_seconds: more sound than this is not read, and the warning says so.
-        block_s: about how many seconds per block, at most; many channels or a high rate make
-            blocks shorter, and so does FFmpeg.
+        block_s: seconds per block, at most; many channels, a high rate and FFmpeg make it less.
         on_block: called with each block as it was decoded, float32 ``(n, channels)``, full scale
-            at 1, its rate and its codec, before the channels are mixed; it must not change the
-            block. It gets the first block before this function returns.
+            at 1, its rate and its codec, which must not change it; with the first one before this
+            function returns.
 
     Returns:
         An iterator of float32 arrays ``(n,)``, to be used in a ``with`` block.
@@ -310,10 +289,8 @@ def open_audio(
     """
     if sample_rate is not None and not _is_rate(sample_rate):
         raise ValueError(f"sample_rate is {RATES_HZ[0]} to {RATES_HZ[1]} Hz; got {sample_rate}")
-    if not max_seconds > 0:
-        raise ValueError(f"max_seconds is above 0; got {max_seconds}")
-    if not block_s > 0:
-        raise ValueError(f"block_s is above 0; got {block_s}")
+    if not (max_seconds > 0 and block_s > 0):
+        raise ValueError(f"max_seconds and block_s are above 0; got {max_seconds} and {block_s}")
     return AudioStream(
         source, sample_rate=sample_rate, max_seconds=max_seconds, block_s=block_s, on_block=on_block
     )
@@ -329,16 +306,14 @@ def load(
 ) -> Audio:
     """Read a sound file, or a part of it, into memory as mono float32.
 
+    An hour takes 318 MB at the default rate: for long files prefer `open_audio`.
+
     Args:
         source: a path, or a binary file object that can seek.
         sample_rate: samples per second of the result.
         offset_s: seconds to skip at the start.
         seconds: seconds to read at most; None reads to the end.
         max_seconds: as in `open_audio`.
-
-    Returns:
-        The samples and facts on the file. An hour takes 318 MB at the default rate: for long files
-        prefer `open_audio`.
 
     Raises:
         AudioError: as in `open_audio`; ``too_short`` if nothing is left after ``offset_s``.
@@ -359,19 +334,14 @@ def load(
                 break
         samples = np.concatenate(kept)
         if not len(samples):
+            length = f"{stream.duration_s:.1f} s of sound"
             raise AudioError(
-                f"{name_of(source)} ends before {offset_s:g} s: it has only "
-                f"{stream.duration_s:.1f} s of sound.",
+                f"{name_of(source)} ends before {offset_s:g} s: it has only {length}.",
                 code="too_short",
             )
-        return Audio(
-            samples=samples,
-            sample_rate=sample_rate,
-            duration_s=len(samples) / sample_rate,
-            source_rate=stream.source_rate,
-            channels=stream.channels,
-            warning=stream.warning,
-        )
+        source_rate, channels, warning = stream.source_rate, stream.channels, stream.warning
+    duration_s = len(samples) / sample_rate
+    return Audio(samples, sample_rate, duration_s, source_rate, channels, warning)
 
 
 def _is_rate(sample_rate: int) -> bool:

@@ -31,10 +31,7 @@ _SCALES = {"u1": 1 / 128, "i2": 1 / 2**15, "i4": 1 / 2**31, "i8": 1 / 2**63}
 
 
 def open_container(file: BinaryIO | SteadyFile) -> InputContainer:
-    """Open a file in FFmpeg, restricted to containers that hold their own sound.
-
-    Args:
-        file: binary and seekable; it is read from its start and stays open.
+    """Open a seekable file in FFmpeg, restricted to containers that hold their own sound.
 
     Raises:
         AudioError: ``not_audio``, FFmpeg refuses the file.
@@ -52,14 +49,10 @@ def open_container(file: BinaryIO | SteadyFile) -> InputContainer:
 
 
 class FfmpegReader:
-    """Blocks of the first sound track of one file.
-
-    Args:
-        file: binary and seekable; it is read from its start and stays open.
+    """Blocks of the first sound track of a seekable file, which stays open.
 
     Raises:
-        AudioError: ``not_audio``, FFmpeg refuses the file; ``no_sound_track``;
-            ``unknown_codec``.
+        AudioError: ``not_audio``, FFmpeg refuses the file; ``no_sound_track``; ``unknown_codec``.
     """
 
     name = "ffmpeg"
@@ -67,13 +60,13 @@ class FfmpegReader:
     def __init__(self, file: BinaryIO) -> None:
         self._file = SteadyFile(file)
         self._container = open_container(self._file)
-        if not self._container.streams.audio:
+        streams = self._container.streams.audio
+        if not streams or streams[0].codec_context is None:
             self._container.close()
-            raise AudioError("there is no sound track in it", code="no_sound_track")
-        self._stream = self._container.streams.audio[0]
-        if self._stream.codec_context is None:
-            self._container.close()
+            if not streams:
+                raise AudioError("there is no sound track in it", code="no_sound_track")
             raise AudioError("FFmpeg has no decoder for its sound", code="unknown_codec")
+        self._stream = streams[0]
         self._stream.codec_context.thread_count = 1  # parallelism is over files
         self.container = self._container.format.name.split(",")[0]
         coding = self._stream.codec_context.codec.canonical_name

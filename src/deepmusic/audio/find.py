@@ -26,13 +26,10 @@ _FORBIDDEN = (errno.EACCES, errno.EPERM)
 
 @dataclass(frozen=True)
 class NotAudio:
-    """A path that cannot be a track, and why.
+    """A path that cannot be a track, and one sentence why.
 
-    Args:
-        path: as it was named or found.
-        error: one sentence.
-        code: ``missing``, ``permission``, ``directory``, ``not_a_file`` (a pipe, a device),
-            ``unreadable`` or ``no_files`` (a folder without any sound file).
+    ``code`` is ``missing``, ``permission``, ``directory``, ``not_a_file`` (a pipe, a device),
+    ``unreadable`` or ``no_files`` (a folder without any sound file).
     """
 
     path: str
@@ -41,16 +38,13 @@ class NotAudio:
 
 
 def find_audio(paths: Iterable[str | os.PathLike[str]]) -> Iterator[str | NotAudio]:
-    """Find the sound files that paths name.
+    """Find the sound files that files and folders name.
 
     A named file is always returned. Of folders and the folders within, files with one of
     `AUDIO_EXTENSIONS` are; hidden folders and the ``._*`` files of macOS are skipped. Links
     are followed, and each folder is entered once.
 
-    Args:
-        paths: files and folders.
-
-    Returns:
+    Yields:
         Paths in order, those in a folder sorted by name, and what cannot be a track: a missing
         path, a pipe, a broken link, a folder that may not be read, or one without any sound file.
     """

@@ -38,19 +38,14 @@ _LEAST_CHANGES = 12  # bands of 32 that must not be steady
 
 
 def acoustic_fingerprint(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.uint32]:
-    """The fingerprint of a recording.
+    """The fingerprint ``(codes,)`` of mono samples ``(n,)``, finite, full scale at 1.
 
-    Args:
-        samples: mono, ``(n,)``, finite; full scale at 1.
-        sample_rate: samples per second, from 1000; below 2,700 Hz the upper bands are lost.
-
-    Returns:
-        ``(codes,)`` uint32, `CODES_PER_SECOND` of them for each second beyond the first
-        half; 0 where nothing changes.
+    There are `CODES_PER_SECOND` for each second beyond the first half; 0 where nothing changes.
+    Below a sample rate of 2,700 Hz the upper bands are lost.
 
     Raises:
         ShapeError: ``samples`` has another shape.
-        ValueError: ``sample_rate`` is out of range.
+        ValueError: ``sample_rate`` is below 1000.
     """
     stream = FingerprintStream(sample_rate)
     stream.add(samples)
@@ -100,11 +95,8 @@ class FingerprintStream:
 
     Four bytes are kept per code. The size of the blocks makes no difference.
 
-    Args:
-        sample_rate: samples per second, from 1000.
-
     Raises:
-        ValueError: ``sample_rate`` is out of range.
+        ValueError: ``sample_rate`` is below 1000.
     """
 
     def __init__(self, sample_rate: int) -> None:
@@ -126,11 +118,7 @@ class FingerprintStream:
         self._codes = [np.zeros(0, np.uint32)]
 
     def add(self, samples: NDArray[np.float32]) -> None:
-        """Take the next samples, mono, ``(n,)``.
-
-        Raises:
-            ShapeError: they have another shape.
-        """
+        """Take the next samples, mono, ``(n,)``; a `ShapeError` refuses others."""
         if samples.ndim != 1:
             raise ShapeError(f"samples are mono, (n,); got an array of shape {samples.shape}")
         step = self._plan.step

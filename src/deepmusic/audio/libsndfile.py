@@ -53,11 +53,10 @@ class _BlockFile(soundfile.SoundFile):  # type: ignore[misc]
 
 
 class SndfileReader:
-    """Blocks of one file.
+    """Blocks of a seekable file, which stays open.
 
-    Args:
-        file: binary, seekable, at its start; a plain file on disk is read through its descriptor
-            (names and extensions then do not matter), others through their methods.
+    A plain file on disk is read through its descriptor (its extension then does not matter),
+    others through their methods.
 
     Raises:
         AudioError: ``not_audio``, libsndfile refuses the file.

@@ -10,17 +10,11 @@ from deepmusic.errors import ShapeError
 
 
 def log_mel_batch(samples: Tensor, config: LogMelConfig | None = None) -> Tensor:
-    """Log-mel spectrograms of mono signals of equal length.
+    """Log-mel spectrograms ``(b, n_mels, 1 + n // hop_length)`` of mono signals ``(b, n)``.
 
-    Args:
-        samples: ``(b, n)``, floating, at ``config.sample_rate``.
-        config: settings; None takes the defaults.
-
-    Returns:
-        ``(b, n_mels, 1 + n // hop_length)`` in dB of power, on the device and in the type of the
-        samples. Equal to `deepmusic.audio.log_mel` on each to 1e-3 dB: in float64
-        everywhere, in float32 for cells at most 80 dB below the loudest of their frame (quieter
-        ones are lost in the rounding of the transform).
+    Device and type are those of the samples. Equal to `deepmusic.audio.log_mel` on each to 1e-3 dB:
+    in float64 everywhere, in float32 for cells at most 80 dB below the loudest of their frame
+    (quieter ones are lost in the rounding of the transform).
 
     Raises:
         ShapeError: samples are not ``(b, n)``.

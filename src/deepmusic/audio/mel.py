@@ -113,12 +113,9 @@ def _window(size: int) -> NDArray[np.float64]:
 def mel_power(
     power: NDArray[np.float32], config: LogMelConfig, out: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Apply the mel filters to power spectra.
+    """Apply the mel filters to power spectra ``(frames, n_fft // 2 + 1)``.
 
-    Args:
-        power: ``(frames, n_fft // 2 + 1)``.
-        config: of the filters.
-        out: ``(frames, n_mels)``, where the result is written.
+    The result is written to ``out``, ``(frames, n_mels)``.
     """
     for band, bins, weights in _banded(config):
         np.matmul(power[:, bins], weights, out=out[:, band])
@@ -130,8 +127,8 @@ def _banded(config: LogMelConfig) -> list[tuple[slice, slice, NDArray[np.float32
     """The filters in groups: slices of mels and of the bins they span, weights (bins, mels)."""
     weights = mel_filters(config)
     groups = []
-    for mels in np.array_split(np.arange(config.n_mels), min(_BANDS, config.n_mels)):
-        band = slice(int(mels[0]), int(mels[-1]) + 1)
+    for rows in np.array_split(np.arange(config.n_mels), min(_BANDS, config.n_mels)):
+        band = slice(int(rows[0]), int(rows[-1]) + 1)
         reached = np.flatnonzero(weights[band].any(axis=0))
         bins = slice(int(reached[0]), int(reached[-1]) + 1) if len(reached) else slice(0, 1)
         groups.append((band, bins, np.ascontiguousarray(weights[band, bins].T)))
@@ -171,14 +168,9 @@ def _checked(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 def log_mel(
     samples: NDArray[np.float32], config: LogMelConfig | None = None
 ) -> NDArray[np.float32]:
-    """Log-mel spectrogram of a mono signal.
+    """Log-mel spectrogram ``(n_mels, 1 + n // hop_length)`` of a mono signal ``(n,)``.
 
-    Args:
-        samples: ``(n,)``, at ``config.sample_rate``; float64 is rounded to float32.
-        config: settings; None takes the defaults.
-
-    Returns:
-        ``(n_mels, 1 + n // hop_length)`` in dB of power, float32, at least ``floor_db``.
+    In dB of power, float32, at least ``floor_db``.
 
     Raises:
         ShapeError: samples are not one-dimensional.

@@ -53,62 +53,36 @@ _LARGEST = 2.0**32  # as in decode.py; squares stay finite
 
 @dataclass(frozen=True, eq=False)
 class AudioScan:
-    """What one decoding pass measured.
-
-    Args:
-        path: the file.
-        code: empty if there is sound; else why there is none: a code of
-            `deepmusic.audio.open_audio`, ``memory``, ``unexpected`` or ``worker_died``.
-        error: one sentence about the code.
-        sha256: of the file.
-        checksum: another checksum of the file where one was requested, in hexadecimal.
-        size, mtime_ns: of the file; -1 where it cannot be read.
-        duration_s: seconds of sound.
-        header_s: seconds that the header promises; None where it is only a guess.
-        sample_rate, channels: of the file, at its start.
-        container, codec, decoder: as in `deepmusic.audio.AudioStream`.
-        faults: codes of lost or damaged sound, as in `deepmusic.audio.AudioStream`.
-        warning: one sentence about the faults.
-        peak: largest absolute sample; full scale is 1, and lossy codings exceed it.
-        offset: mean of the channel whose mean is farthest from 0.
-        silent_share: share of the time below -60 dBFS in all channels.
-        zero_share: share of the time, in frames of 50 ms, in which every sample is 0.
-        clipped_share: share of samples at full scale, three or more in a row.
-        mono_share: energy of the mean of the channels divided by their mean energy: 1 where they
-            are equal, 0 where they cancel.
-        fingerprint: by `deepmusic.audio.fingerprint.acoustic_fingerprint`.
-    """
+    """What one decoding pass measured."""
 
     path: str
-    code: str = ""
-    error: str = ""
+    code: str = ""  # why there is no sound, as of `open_audio`, memory, unexpected or worker_died
+    error: str = ""  # one sentence about the code
     sha256: str = ""
-    checksum: str = ""
-    size: int = -1
+    checksum: str = ""  # another one where it was requested, in hexadecimal
+    size: int = -1  # bytes; -1 where the file cannot be read
     mtime_ns: int = -1
     duration_s: float = 0.0
-    header_s: float | None = None
-    sample_rate: int = 0
+    header_s: float | None = None  # what the header promises; None where it is only a guess
+    sample_rate: int = 0  # of the file, at its start
     channels: int = 0
-    container: str = ""
+    container: str = ""  # this and the next four as in `AudioStream`
     codec: str = ""
     decoder: str = ""
     faults: tuple[str, ...] = ()
     warning: str = ""
-    peak: float = 0.0
-    offset: float = 0.0
-    silent_share: float = 0.0
-    zero_share: float = 0.0
-    clipped_share: float = 0.0
+    peak: float = 0.0  # largest absolute sample; full scale is 1, and lossy codings exceed it
+    offset: float = 0.0  # mean of the channel whose mean is farthest from 0
+    silent_share: float = 0.0  # of the time below `SILENCE_DB` in all channels
+    zero_share: float = 0.0  # of the time, in frames of 50 ms, in which every sample is 0
+    clipped_share: float = 0.0  # of the samples, at full scale in runs of `CLIPPED_RUN` or more
+    # energy of the mean of the channels by their mean energy: 1 if they are equal, 0 if they cancel
     mono_share: float = 1.0
     fingerprint: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
 
 
 def scan_file(
-    path: str | os.PathLike[str],
-    *,
-    algorithm: str | None = None,
-    max_seconds: float = MAX_SECONDS,
+    path: str | os.PathLike[str], *, algorithm: str | None = None, max_seconds: float = MAX_SECONDS
 ) -> AudioScan:
     """Scan one file; raises nothing, since ``code`` and ``error`` say why there is no sound.
 
@@ -143,13 +117,8 @@ def scan_files(
 ) -> Iterator[AudioScan]:
     """Scan many files and yield the results as they complete; cached ones are not decoded again.
 
-    Args:
-        paths: of sound files; each is scanned once.
-        cache: a `Store` of scans by content; None keeps nothing.
-        workers: processes on this machine; with 1 everything runs in this process.
-        dask: address of a Dask scheduler whose workers are used instead.
-        algorithm: as in `scan_file`.
-        max_seconds: as in `scan_file`.
+    ``cache`` is the path of a `Store` of scans by content. ``workers`` and ``dask`` are those of
+    `map_files`, ``algorithm`` and ``max_seconds`` those of `scan_file`.
 
     Yields:
         One result per path, in any order.
@@ -184,16 +153,14 @@ def _cached(store: Store, path: str, algorithm: str | None) -> AudioScan | None:
         record = store.get(store.file_digest(path)) if stat.S_ISREG(status.st_mode) else None
     except (OSError, ValueError):
         return None
-    if record is None or (algorithm and len(record["checksum"]) != _hex_digits(algorithm)):
+    if record is None:
+        return None
+    if algorithm and len(record["checksum"]) != 2 * hashlib.new(algorithm).digest_size:
         return None
     codes = np.frombuffer(base64.b64decode(record["fingerprint"]), "<u4").astype(np.uint32)
     changes = {"path": path, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
     changes |= {"faults": tuple(record["faults"]), "fingerprint": codes}
     return AudioScan(**record | changes)
-
-
-def _hex_digits(algorithm: str) -> int:
-    return 2 * hashlib.new(algorithm, usedforsecurity=False).digest_size
 
 
 def _crashed(path: str) -> AudioScan:
@@ -202,9 +169,7 @@ def _crashed(path: str) -> AudioScan:
 
 def _digest(path: str, algorithm: str) -> str:
     with open_regular(path, shown=repr(path), noun="sound file", error=AudioError) as file:
-        return hashlib.file_digest(
-            file, lambda: hashlib.new(algorithm, usedforsecurity=False)
-        ).hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def _measure(path: str, max_seconds: float) -> dict[str, Any]:
@@ -265,11 +230,7 @@ class LevelMeter:
         self._samples += length * channels
 
     def levels(self, mono_energy: float | None = None) -> dict[str, float]:
-        """The level fields of `AudioScan`.
-
-        Args:
-            mono_energy: sum of the squared mean of the channels; None for one channel.
-        """
+        """Levels of `AudioScan`; ``mono_energy`` is that of the mean of several channels."""
         frames, samples = max(1, self._frames), max(1, self._samples)
         is_mono = mono_energy is None or not self._energy
         mean_square = self._energy / samples

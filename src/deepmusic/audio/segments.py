@@ -13,16 +13,12 @@ from deepmusic.errors import ShapeError
 def segment_starts(frames: int, *, length: int, hop: int) -> list[int]:
     """First frames of the segments that cover a track.
 
-    Segments begin every ``hop`` frames; where the last of them would leave frames at the end
-    uncovered, one more ends at the last frame. A track shorter than a segment gives ``[0]``.
-
-    Args:
-        frames: frames of the track, at least 1.
-        length: frames of a segment, at least 1.
-        hop: frames from one segment to the next, 1 to ``length``.
+    Segments of ``length`` frames begin every ``hop`` frames; where the last of them would leave
+    frames at the end uncovered, one more ends at the last frame. A track shorter than a segment
+    gives ``[0]``.
 
     Raises:
-        ValueError: a number is out of range.
+        ValueError: there is no frame, or ``hop`` is not 1 to ``length``.
     """
     _check(length, hop)
     if frames < 1:
@@ -36,14 +32,9 @@ def segment_starts(frames: int, *, length: int, hop: int) -> list[int]:
 
 
 def wrap(log_mel: NDArray[np.float32], length: int) -> NDArray[np.float32]:
-    """Repeat a spectrogram from its start until it has ``length`` frames.
+    """Repeat a spectrogram ``(n_mels, frames)`` from its start until it has ``length`` frames.
 
-    Args:
-        log_mel: ``(n_mels, frames)``, at least one frame; returned unchanged if long enough.
-        length: frames of the result, at least.
-
-    Returns:
-        ``(n_mels, max(frames, length))``.
+    One that is long enough is returned unchanged.
 
     Raises:
         ShapeError: there is no frame to repeat.
@@ -59,13 +50,9 @@ def wrap(log_mel: NDArray[np.float32], length: int) -> NDArray[np.float32]:
 def segment_batches(
     log_mel: NDArray[np.floating], *, length: int, hop: int, batch_size: int = 64
 ) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
-    """Cut a spectrogram into the segments of `segment_starts`, several at a time.
+    """Cut a spectrogram ``(n_mels, frames)`` into the segments of `segment_starts`, in batches.
 
-    Args:
-        log_mel: ``(n_mels, frames)`` with at least ``length`` frames (see `wrap`).
-        length: frames of a segment.
-        hop: frames from one segment to the next, 1 to ``length``.
-        batch_size: segments in a batch, at most.
+    It needs at least ``length`` frames (see `wrap`).
 
     Yields:
         The first frame of each segment, and the segments ``(n, n_mels, length)`` in float32.

@@ -16,18 +16,14 @@ class SteadyFile:
     """A file that C libraries read through callbacks: its methods never raise.
 
     An exception in a callback would be printed to standard error instead of passed on, and some
-    files make FFmpeg seek to a position before their start.
-
-    Attributes:
-        failed: whether a read failed; it then returned nothing, as at the end of the file.
-        name: ``sound`` and the extension of the file, which FFmpeg considers when the first bytes
-            are not conclusive (junk before an mp3).
+    files make FFmpeg seek to a position before their start. ``failed`` says whether a read failed.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.failed = False
         name = getattr(file, "name", None)
+        # FFmpeg considers the extension when the first bytes are not conclusive
         self.name = "sound" + (os.path.splitext(name)[1] if isinstance(name, str) else "")
         self.tell = file.tell
 
@@ -54,11 +50,7 @@ def name_of(source: Source) -> str:
 
 
 def open_source(source: Source) -> tuple[BinaryIO, bool]:
-    """Open a source for reading; anything but a regular file is refused before it is opened.
-
-    Returns:
-        A file of at least one byte, not buffered when the source is a path, and whether it is ours
-        to close.
+    """Open a regular file of at least one byte; the second value says if it is ours to close.
 
     Raises:
         AudioError: ``missing``, ``directory``, ``not_a_file``, ``permission``, ``unreadable``,

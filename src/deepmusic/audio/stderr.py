@@ -25,13 +25,11 @@ _sink: int | None = None  # a FILE* on the null device, opened once and never cl
 
 def _c_stderr() -> ctypes.c_void_p | None:
     """The C library's variable ``stderr``, or None where it cannot be set."""
-    names = {"darwin": "__stderrp", "linux": "stderr"}
-    if sys.platform not in names or (sys.platform == "linux" and platform.libc_ver()[0] != "glibc"):
-        return None
-    try:
-        return ctypes.c_void_p.in_dll(ctypes.CDLL(None), names[sys.platform])
-    except (OSError, ValueError):
-        return None
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        return ctypes.c_void_p.in_dll(ctypes.CDLL(None), "stderr")
+    if sys.platform == "darwin":
+        return ctypes.c_void_p.in_dll(ctypes.CDLL(None), "__stderrp")
+    return None
 
 
 _variable = _c_stderr()

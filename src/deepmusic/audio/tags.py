@@ -41,28 +41,19 @@ class Tags:
 
 
 def read_tags(path: str | os.PathLike[str]) -> Tags:
-    """Read the tags of a sound file; unreadable files have none, and nothing raises.
+    """Read the tags of a sound file, as `read_metadata` does.
 
-    Args:
-        path: the file; pipes, devices and folders are not opened.
-
-    Returns:
-        The tags; a missing artist is replaced by the artist of the album.
+    The artist of the album replaces a missing artist.
     """
     tags = read_metadata(path)
-    return Tags(
-        artist=tags.get("artist") or tags.get("album_artist"),
-        album=tags.get("album"),
-        title=tags.get("title"),
-        genre=tags.get("genre"),
-    )
+    artist = tags.get("artist") or tags.get("album_artist")
+    return Tags(artist, tags.get("album"), tags.get("title"), tags.get("genre"))
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     """All tags of a sound file by lower-case name; none where it cannot be read.
 
-    Args:
-        path: the file; pipes, devices and folders are not opened.
+    Pipes, devices and folders are not opened.
     """
     try:
         with open_source(path)[0] as file, open_container(file) as container:
@@ -81,20 +72,15 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
 class TagChange:
     """What happened to the genre of one file.
 
-    Args:
-        path: the file, as the caller named it.
-        before: the genres that were in its tags.
-        after: the genres that are there now, or would be.
-        status: ``written``; ``planned``, in a dry run; ``same``, it was there; ``kept``, somebody
-            set another one; ``restored``, by `undo`; ``failed``, nothing was changed.
-        reason: why, in one sentence; None where the status says it all.
+    ``status`` is ``written``; ``planned``, in a dry run; ``same``, it was there; ``kept``, somebody
+    set another one; ``restored``, by `undo`; or ``failed``, nothing was changed.
     """
 
-    path: str
+    path: str  # as the caller named it
     before: Genres
-    after: Genres
+    after: Genres  # those that are there now, or would be
     status: Status
-    reason: str | None = None
+    reason: str | None = None  # one sentence; None where the status says it all
 
 
 class LoggedChange(NamedTuple):
@@ -106,12 +92,7 @@ class LoggedChange(NamedTuple):
 
 
 class TagLog:
-    """The changes made to tags, from which they can be undone, in a SQLite store.
-
-    A change is on disk before the file is touched, and is removed after it was undone.
-
-    Args:
-        path: the log; made by the first change.
+    """The changes made to tags that were not undone, in a SQLite store made by the first change.
 
     Raises:
         DataError: the file is something else, or cannot be read.
@@ -121,26 +102,23 @@ class TagLog:
         self.path = Path(path)
         self.files()
 
-    def changes(self, path: str | os.PathLike[str]) -> list[LoggedChange]:
-        """The changes of a file that were not undone, oldest first."""
-        if not self.path.exists():
-            return []
-        with self._open() as store:
-            record = store.get(_key(path)) or {"changes": []}
-        return [
-            LoggedChange(tuple(before), tuple(after), had_tags)
-            for before, after, had_tags in record["changes"]
-        ]
-
     def files(self) -> list[str]:
-        """Files with changes that were not undone, sorted."""
+        """The files that were changed, sorted."""
         if not self.path.exists():
             return []
         with self._open() as store:
             return sorted(record["path"] for _, record in store.items())
 
+    def changes(self, path: str | os.PathLike[str]) -> list[LoggedChange]:
+        """The changes of a file, oldest first."""
+        if not self.path.exists():
+            return []
+        with self._open() as store:
+            record = store.get(_key(path)) or {"changes": []}
+        return [LoggedChange(tuple(b), tuple(a), had_tags) for b, a, had_tags in record["changes"]]
+
     def set(self, path: str | os.PathLike[str], changes: list[LoggedChange]) -> None:
-        """Replace the changes of a file.
+        """Replace the changes of a file; they are on disk when this returns.
 
         Raises:
             DataError: the log cannot be written.
@@ -169,8 +147,9 @@ def write_genre(
 ) -> TagChange:
     """Write the genre into a file's tags; its sound and its other tags stay as they are.
 
-    An existing genre is left alone, unless ``overwrite`` is set or the log says that we wrote it.
-    The file's permissions stay, its mtime becomes now, so that players and backups see the change.
+    An existing genre is left alone, unless the log says that we wrote it. Permissions stay, the
+    mtime becomes now, so that players and backups see the change. Trouble with the file is
+    reported, not raised.
 
     Args:
         path: the file; what mutagen can tag of mp3, flac, ogg, opus, m4a, wav, aiff, wma ...
@@ -178,9 +157,6 @@ def write_genre(
         overwrite: whether to replace a genre that somebody else set.
         dry_run: only report what would be done.
         log: where the change is logged first; without it there is no undo.
-
-    Returns:
-        What happened; trouble with the file is reported there, not raised.
 
     Raises:
         DeepMusicError: mutagen is not installed, or the genre is empty or of several lines.
@@ -208,15 +184,8 @@ def write_genre(
 def undo(log: TagLog, *, dry_run: bool = False) -> list[TagChange]:
     """Restore the genres that files had before the logged changes.
 
-    A file whose genre was changed by others since is left alone and reported. Undoing twice does
-    nothing.
-
-    Args:
-        log: of the changes.
-        dry_run: only report what would be done.
-
-    Returns:
-        One entry per file, sorted by path.
+    A file whose genre was changed by others since is left alone and reported. ``dry_run`` only
+    reports what would be done.
 
     Raises:
         DeepMusicError: mutagen is not installed.
