@@ -39,7 +39,7 @@ from fma_features import load_table
 from job_results import append_result, read_results
 
 
-class NetworkOutput(NamedTuple):
+class Result(NamedTuple):
     """What a model makes of a fold's test tracks, in their order."""
 
     probabilities: NDArray[np.floating]  # (tracks, genres), genres as in dataset.genres
@@ -48,39 +48,38 @@ class NetworkOutput(NamedTuple):
 
 
 # dataset, fold, seed, an empty folder to work in -> what was heard
-Model = Callable[[FolderDataset, Fold, int, Path], NetworkOutput]
+Model = Callable[[FolderDataset, Fold, int, Path], Result]
 
 
-def hear_features(
-    name: str, dataset: FolderDataset, fold: Fold, seed: int, work: Path
-) -> NetworkOutput:
+def test_features(name: str, dataset: FolderDataset, fold: Fold, seed: int, work: Path) -> Result:
     """A scikit-learn model on the 518 columns of FMA."""
     by_path = load_table(dataset.root)
     columns = np.stack([by_path[track.path] for track in dataset.tracks])
     known = [*fold.train, *fold.validation]
     model = FEATURE_MODELS[name](seed).fit(columns[known], np.array(dataset.labels)[known])
-    return NetworkOutput(model.predict_proba(columns[list(fold.test)]), count_parameters(model))
+    return Result(model.predict_proba(columns[list(fold.test)]), count_parameters(model))
 
 
-def hear_network(
+def test_network(
     variant: dict[str, Any], dataset: FolderDataset, fold: Fold, seed: int, work: Path
-) -> NetworkOutput:
-    """A ensemble as `deepmusic train classifier` trains it, with some settings changed."""
+) -> Result:
+    """An ensemble as `deepmusic train classifier` trains it, with some settings changed."""
     import torch
 
     from deepmusic.classifier.config import ClassifierConfig
     from deepmusic.classifier.inference import Classifier
     from deepmusic.classifier.spectrograms import SpectrogramStore
-    from deepmusic.classifier.training import DEFAULT_TRAINING, train_ensemble
+    from deepmusic.classifier.training import DEFAULT_TRAINING, calibration_folds, train_ensemble
 
     torch.set_num_threads(1)
     config = ClassifierConfig(genres=dataset.genres, **variant)
     store = SpectrogramStore(Path(".cache/spectrograms"), config)
     if problems := store.fill(dataset):
         raise ValueError(problems[0].message)
+    tracks = [*fold.train, *fold.validation]
     ensemble, calibration, _ = train_ensemble(
         dataset,
-        [*fold.train, *fold.validation],
+        calibration_folds(dataset, tracks, networks=config.networks, seed=seed),
         store,
         config,
         work,
@@ -88,14 +87,14 @@ def hear_network(
         resume=True,
     )
     classifier = Classifier(ensemble, calibration, device="cpu")
-    heard = [classifier.predict_spectrogram(store.load(dataset.tracks[i])) for i in fold.test]
+    rows = [classifier.predict_spectrogram(store.load(dataset.tracks[i])) for i in fold.test]
     parameters = sum(p.numel() for p in ensemble.parameters())
-    return NetworkOutput(np.stack(heard), parameters, calibration.threshold)
+    return Result(np.stack(rows), parameters, calibration.threshold)
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "capsules": {},
-    "capsules-networks": {"texture_networks": 0},
+    "capsules-members": {"texture_networks": 0},
     "cnn": {"networks": 3, "routing": "none", "texture_capsules": 0, "texture_networks": 0},
     "capsules-texture": {"networks": 3, "position_types": 0, "texture_networks": 0},
     "cnn-texture": {"routing": "none"},
@@ -105,10 +104,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
 """Networks by name: what differs from the classifier that is shipped."""
 
 NETWORKS: dict[str, Model] = {
-    name: partial(hear_network, variant) for name, variant in VARIANTS.items()
+    name: partial(test_network, variant) for name, variant in VARIANTS.items()
 }
 MODELS: dict[str, Model] = {
-    **{name: partial(hear_features, name) for name in FEATURE_MODELS},
+    **{name: partial(test_features, name) for name in FEATURE_MODELS},
     **NETWORKS,
 }
 

@@ -31,7 +31,7 @@ MEASURED = Path("docs/measured/genres.jsonl")
 
 CARD = """# The shipped genre classifier
 
-A ensemble of {networks} capsule networks, {parameters:,} parameters, {size_mb:.1f} MB. It is a
+An ensemble of {networks} capsule networks, {parameters:,} parameters, {size_mb:.1f} MB. It is a
 hybrid: {full} with capsules on a convolutional image of each moment and on statistics of the
 segment's log-mel frames, routed together; {light} with capsules on the statistics alone.
 It tells {genres}, and says *unsure* below {threshold:.0%}.

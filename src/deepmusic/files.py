@@ -7,6 +7,7 @@ the writer is killed or the disk fills, the final name holds the old content or 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import secrets
 import stat
@@ -101,6 +102,17 @@ def write_atomically(
     if mode not in ("w", "wb"):
         raise ValueError(f"mode is 'w' or 'wb'; got {mode!r}")
     return _writing(Path(path), mode)
+
+
+def write_json(path: str | os.PathLike[str], values: object) -> None:
+    """Write JSON types as indented text, atomically, for people to read.
+
+    Raises:
+        DeepMusicError: the file cannot be written.
+    """
+    with write_atomically(path) as file:
+        json.dump(values, file, indent=1, ensure_ascii=False)
+        file.write("\n")
 
 
 @contextmanager

@@ -47,6 +47,11 @@ class Pool(Protocol):
         """Return the result for one file, from a new worker process."""
 
 
+def is_main_process() -> bool:
+    """Whether this process, alone or under ``torchrun``, is the one that writes and reports."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 def use_one_thread() -> None:
     """Make libraries that are not imported yet (NumPy, PyTorch) compute in one thread.
 

@@ -399,10 +399,10 @@ def test_foreign_models_are_refused(classifier: Classifier, tmp_path: Path) -> N
     assert Classifier.load(path, device="cpu").card == {}
     other = tiny_config(networks=2, texture_capsules=5).to_dict()
     for changes, expected in (
-        ({"kind": "composer"}, "no genre classifier"),
-        ({"kind": None}, "no genre classifier"),
-        ({"calibration": {"warmth": 1}}, "calibration"),
-        ({"calibration": None}, "calibration"),
+        ({"kind": "composer"}, "not a genre classifier"),
+        ({"kind": None}, "not a genre classifier"),
+        ({"calibration": {"warmth": 1}}, "another model"),
+        ({"calibration": None}, "another model"),
         ({"config": {}}, "configuration"),
         ({"config": classifier.config.to_dict() | {"genres": ["one"]}}, "configuration"),
         ({"config": other}, "another model"),

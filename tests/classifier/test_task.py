@@ -17,7 +17,7 @@ from deepmusic.classifier.model import CapsuleClassifier, Views, views
 from deepmusic.classifier.task import (
     Augmentation,
     ClassifierTask,
-    Segments,
+    SegmentDataset,
     segment_textures,
     track_scores,
 )
@@ -42,8 +42,8 @@ def first_batch(task: ClassifierTask, *, epoch: int = 0) -> tuple[torch.Tensor, 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 5), st.integers(0, 20), st.integers(0, 11))
 def test_an_item_follows_from_seed_epoch_and_index(seed: int, epoch: int, index: int) -> None:
-    one = Segments(*TRAIN, frames=128, seed=seed, gain_db=6.0)
-    other = Segments(*TRAIN, frames=128, seed=seed, gain_db=6.0)
+    one = SegmentDataset(*TRAIN, frames=128, seed=seed, gain_db=6.0)
+    other = SegmentDataset(*TRAIN, frames=128, seed=seed, gain_db=6.0)
     for _ in range(3):  # whatever was asked for before
         other[epoch + 1, (index + 5) % 12]
         np.random.random()  # noqa: NPY002
@@ -56,12 +56,12 @@ def test_an_item_follows_from_seed_epoch_and_index(seed: int, epoch: int, index:
     for key in ((epoch + 1, index), (epoch, (index + 2) % 12)):
         assert not torch.equal(segment, one[key][0])
     assert not torch.equal(
-        segment, Segments(*TRAIN, frames=128, seed=seed + 1, gain_db=6.0)[epoch, index][0]
+        segment, SegmentDataset(*TRAIN, frames=128, seed=seed + 1, gain_db=6.0)[epoch, index][0]
     )
 
 
 def test_an_item_is_a_piece_of_its_track_made_louder() -> None:
-    items = Segments(*TRAIN, frames=128, seed=3, gain_db=6.0)
+    items = SegmentDataset(*TRAIN, frames=128, seed=3, gain_db=6.0)
     whole = TRAIN[0][4].astype(np.float32)
     places, gains = set(), []
     for epoch in range(60):
@@ -80,7 +80,7 @@ def test_an_item_is_a_piece_of_its_track_made_louder() -> None:
 
 def test_a_track_as_long_as_a_segment_has_one_place() -> None:
     track = TRAIN[0][0][:, :128]
-    items = Segments([track], [0], frames=128, seed=0, gain_db=0.0)
+    items = SegmentDataset([track], [0], frames=128, seed=0, gain_db=0.0)
     np.testing.assert_array_equal(items[7, 0][0].numpy(), track.astype(np.float32))
 
 

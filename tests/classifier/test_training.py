@@ -1,4 +1,4 @@
-"""From a folder to a classifier: what is written, who learns from whom, and what is refused."""
+"""From a folder to a classifier: what is written, who learns from what, and what is refused."""
 
 from __future__ import annotations
 
@@ -21,25 +21,40 @@ from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.classifier.inference import Classifier
 from deepmusic.classifier.spectrograms import SpectrogramStore
 from deepmusic.classifier.task import ClassifierTask
-from deepmusic.classifier.training import Trained, train_classifier, train_ensemble
+from deepmusic.classifier.training import (
+    Trained,
+    calibration_folds,
+    train_classifier,
+    train_ensemble,
+)
 from deepmusic.datasets import dataset_digest, make_folds, make_split, scan_folder, write_splits
 from deepmusic.errors import CheckpointError, DataError, DeepMusicError
 from deepmusic.training import Progress, TrainingConfig, load_weights, read_history
 
 QUICK = TrainingConfig(epochs=2, batch_size=8, learning_rate=3e-3, device="cpu")
+ONE_EPOCH = replace(QUICK, epochs=1)
+
+
+def small(*, genres: tuple[str, ...], networks: int) -> ClassifierConfig:
+    return tiny_config(genres=genres, networks=networks, texture_networks=1)
+
+
+@pytest.fixture(autouse=True)
+def _small_networks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "shipped" not in request.node.name:
+        monkeypatch.setattr(module, "ClassifierConfig", small)
+        monkeypatch.setattr("deepmusic.training.loop.draw_history", lambda *_, **__: [])
 
 
 @pytest.fixture(scope="module")
 def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight artists a genre with two tracks each, two of them by artists of one spelling more."""
+    """Eight artists per genre with two tracks each, some names spelled in two ways."""
     root = write_folder(tmp_path_factory.mktemp("music"), artists=8, seconds=3.0)
     table = (root / "tracks.csv").read_text()
-    # one artist spelled in another way, one with a guest
-    spelled = {
+    for old, new in {
         "8.wav,chords,chords player 0": "8.wav,chords,CHORDS Player 0",
         "9.wav,chords,chords player 1": "9.wav,chords,chords player 1 feat. Nobody Else",
-    }
-    for old, new in spelled.items():
+    }.items():
         assert old in table
         table = table.replace(old, new)
     (root / "tracks.csv").write_text(table)
@@ -51,51 +66,59 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(music: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trained, list[Any]]:
-    """A whole run with two networks and a light one, made small, or this would take minutes."""
-    said: list[Any] = []
+    """A whole run with two full networks and a texture network, and all its progress."""
+    progress: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "ClassifierConfig", small)
+        patch.setattr("deepmusic.training.loop.draw_history", lambda *_, **__: [])
         result = train_classifier(
             music,
             tmp_path_factory.mktemp("runs") / "run",
             networks=2,
             training=QUICK,
-            on_progress=lambda *args: said.append(args),
-            on_spectrogram=lambda *args: said.append(args),
+            on_progress=lambda *args: progress.append(args),
+            on_spectrogram=lambda *args: progress.append(args),
         )
-    return result, said
+    return result, progress
 
 
-def small(*, genres: tuple[str, ...], networks: int) -> ClassifierConfig:
-    return tiny_config(genres=genres, networks=networks, texture_networks=1)
+def parts(run: Path) -> dict[str, list[str]]:
+    """For each track its part in each fold."""
+    stored = json.loads((run / "splits.json").read_text())
+    return {entry["path"]: entry["parts"] for entry in stored["tracks"]}
+
+
+def in_part(run: Path, fold: int, name: str) -> list[str]:
+    return [path for path, names in parts(run).items() if names[fold] == name]
+
+
+def artists(music: Path) -> dict[str, str]:
+    """Artist of each track, in one spelling."""
+    rows = [line.split(",") for line in (music / "tracks.csv").read_text().splitlines()[1:]]
+    return {row[0]: row[2].casefold().split(" feat")[0] for row in rows}
 
 
 def test_what_is_written(trained: tuple[Trained, list[Any]]) -> None:
-    run = trained[0].run
-    names = {path.name for path in run.iterdir()}
-    assert names == {
-        "accuracy.png", "config.json", "confusion.png", "calibration", "calibration.json",
-        "loss.png", "networks", "networks.json", "metrics.json", "model.safetensors",
-        "spectrograms",
-        "splits.json",
+    result, _ = trained
+    run = result.run
+    assert {path.name for path in run.iterdir()} == {
+        "accuracy.png", "calibration", "config.json", "confusion.png", "loss.png", "metrics.json",
+        "model.safetensors", "networks", "spectrograms", "splits.json",
     }  # fmt: skip
-    calibration = [f"calibration/{number}" for number in range(judge_count(run))]
-    assert sorted(p.name for p in (run / "calibration").iterdir()) == [j[-1] for j in calibration]
-    for name in ("networks/0", "networks/1", "networks/2", *calibration):
-        network = run / name
-        assert len(read_history(network)) == QUICK.epochs
-        assert (network / "best" / "weights.safetensors").exists()
+    trainings = [f"networks/{n}" for n in range(3)] + [f"calibration/{n}" for n in range(5)]
+    assert len(list((run / "calibration").iterdir())) == 5
+    for name in trainings:
+        assert len(read_history(run / name)) == QUICK.epochs
+        assert (run / name / "best" / "weights.safetensors").exists()
     assert not list(run.rglob("*.tmp"))
-    assert json.loads((run / "metrics.json").read_text()) == trained[0].metrics
+    assert json.loads((run / "metrics.json").read_text()) == result.metrics
     config = ClassifierConfig.from_dict(json.loads((run / "config.json").read_text()))
-    # what is shipped goes without the decoders, which have done their part
-    assert replace(config, reconstruction=0.0) == trained[0].classifier.config
-    assert not any("decoder" in name for name in trained[0].classifier.ensemble.state_dict())
+    assert replace(config, reconstruction=0.0) == result.classifier.config  # without decoders
     assert len(list((run / "spectrograms").iterdir())) == 32
 
 
 def test_the_file_is_the_classifier(trained: tuple[Trained, list[Any]], music: Path) -> None:
-    result = trained[0]
+    result, _ = trained
     loaded = Classifier.load(result.run, device="cpu")
     assert loaded.digest == result.classifier.digest
     assert loaded.genres == ("chords", "clicks")
@@ -106,258 +129,190 @@ def test_the_file_is_the_classifier(trained: tuple[Trained, list[Any]], music: P
     assert loaded.classify(music / "chords" / "1.wav").confidence is not None
 
 
-def parts(path: Path) -> dict[str, list[str]]:
-    return {entry["path"]: entry["parts"] for entry in json.loads(path.read_text())["tracks"]}
-
-
-def judge_count(run: Path) -> int:
-    return len(next(iter(parts(run / "calibration.json").values())))
-
-
-def artists(music: Path) -> dict[str, str]:
-    """Artist of each track, spelled one way."""
-    rows = [line.split(",") for line in (music / "tracks.csv").read_text().splitlines()[1:]]
-    return {row[0]: row[2].casefold().split(" feat")[0] for row in rows}
-
-
-def test_no_artist_stands_on_two_sides(trained: tuple[Trained, list[Any]], music: Path) -> None:
+def test_no_artist_is_on_two_sides(trained: tuple[Trained, list[Any]], music: Path) -> None:
     run, artist = trained[0].run, artists(music)
     assert len(set(artist.values())) == 16
-    whole = parts(run / "splits.json")
-    assert whole.keys() == artist.keys()
-
-    def heard(part: str) -> set[str]:
-        return {artist[path] for path, (side,) in whole.items() if side == part}
-
-    tested = heard("test")
-    assert tested
-    assert not tested & (heard("train") | heard("validation"))
-
-    networks = parts(run / "networks.json")
-    assert networks.keys() == {path for path, (side,) in whole.items() if side != "test"}
-    judged = []
-    for number in range(2):
-        learned = {artist[path] for path, sides in networks.items() if sides[number] == "train"}
-        judge = {artist[path] for path, sides in networks.items() if sides[number] == "validation"}
-        assert judge
-        assert not judge & learned
-        assert not tested & (judge | learned)
-        assert (
-            len({path.split("/")[0] for path, s in networks.items() if s[number] != "train"}) == 2
-        )
-        judged.append(judge)
-    assert not judged[0] & judged[1]  # each is validated on a part of its own
-    calibration = parts(run / "calibration.json")
-    assert calibration.keys() == networks.keys()
-    for (
-        sides
-    ) in calibration.values():  # each track is judged once, by one that did not learn from it
-        assert sides.count("validation") == 1
-    for number in range(judge_count(run)):
-        learned = {artist[path] for path, sides in calibration.items() if sides[number] == "train"}
-        judge = {
-            artist[path] for path, sides in calibration.items() if sides[number] == "validation"
+    assert parts(run).keys() == artist.keys()
+    test = in_part(run, 0, "test")
+    assert test
+    validated = []
+    for fold in range(5):
+        assert in_part(run, fold, "test") == test
+        sides = [
+            {artist[path] for path in in_part(run, fold, name)}
+            for name in ("train", "validation", "test")
+        ]
+        assert sum(map(len, sides)) == len(set.union(*sides)) == 16
+        assert {path.split("/")[0] for path in in_part(run, fold, "validation")} == {
+            "chords",
+            "clicks",
         }
-        assert judge
-        assert not judge & learned
+        validated += in_part(run, fold, "validation")
+    assert sorted([*validated, *test]) == sorted(artist)  # each track is validated once
 
 
-def test_members_are_shown_the_tracks_of_their_part(
+def test_networks_get_the_tracks_of_their_fold(
     music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown: list[tuple[set[bytes], set[bytes], int]] = []
+    tasks: list[tuple[set[bytes], set[bytes], int]] = []
 
-    class Noted(ClassifierTask):
+    class Recorded(ClassifierTask):
         def __init__(self, config: Any, train: Any, validation: Any, **options: Any) -> None:
-            one, other = (
-                {bytes(s[:, :20].tobytes()) for s in part[0]} for part in (train, validation)
-            )
-            shown.append((one, other, options["seed"]))
+            one, other = ({s[:, :20].tobytes() for s in side[0]} for side in (train, validation))
+            tasks.append((one, other, options["seed"]))
             super().__init__(config, train, validation, **options)
 
-    monkeypatch.setattr(module, "ClassifierConfig", small)
-    monkeypatch.setattr(module, "ClassifierTask", Noted)
-    training = replace(QUICK, epochs=1, seed=3)
-    result = train_classifier(music, tmp_path / "run", networks=2, training=training)
-    dataset = scan_folder(music)
-    sound = {
-        track.path: log_mel(soundfile.read(music / track.path, dtype="float32")[0])
-        for track in dataset.tracks
-        if track.path.endswith(".wav")
-    }
-    marks = {path: wrap(s, 128).astype(np.float16)[:, :20].tobytes() for path, s in sound.items()}
-    networks = parts(result.run / "networks.json")
-    calibration = parts(result.run / "calibration.json")
-    count = judge_count(result.run)
-    assert [seed for *_, seed in shown] == [300 + number for number in range(3 + count)]
-    # the light one learns from all tracks but the test's
-    assert shown[2][0] == shown[2][1] == {marks[path] for path in networks}
-    for dealt, trainings in ((networks, shown[:2]), (calibration, shown[3:])):
-        for number, (train, validation, _) in enumerate(trainings):
-            for side, seen in (("train", train), ("validation", validation)):
-                assert seen == {marks[p] for p, sides in dealt.items() if sides[number] == side}
+    monkeypatch.setattr(module, "ClassifierTask", Recorded)
+    training = replace(ONE_EPOCH, seed=3)
+    run = train_classifier(music, tmp_path / "run", networks=2, training=training).run
+    marks = {}
+    for path in parts(run):
+        sound = log_mel(soundfile.read(music / path, dtype="float32")[0])
+        marks[path] = wrap(sound, 128).astype(np.float16)[:, :20].tobytes()
+
+    def marks_of(fold: int, name: str) -> set[bytes]:
+        return {marks[path] for path in in_part(run, fold, name)}
+
+    assert [seed for *_, seed in tasks] == [300 + number for number in range(8)]
+    everything = set(marks.values()) - marks_of(0, "test")
+    assert tasks[2][:2] == (everything, everything)  # the texture network
+    for fold, task in [(0, tasks[0]), (1, tasks[1]), *enumerate(tasks[3:])]:
+        assert task[:2] == (marks_of(fold, "train"), marks_of(fold, "validation"))
 
 
-def test_figures(trained: tuple[Trained, list[Any]]) -> None:
-    metrics = trained[0].metrics
+def test_figures(trained: tuple[Trained, list[Any]], music: Path) -> None:
+    result, _ = trained
+    metrics = result.metrics
     assert metrics.keys() == {"validation", "calibration", "test"}
-    judged = len(parts(trained[0].run / "calibration.json"))  # every track that is not of the test
-    assert metrics["validation"]["tracks"] == metrics["calibration"]["tracks"] == judged
+    tested = in_part(result.run, 0, "test")
+    assert metrics["validation"]["tracks"] == metrics["calibration"]["tracks"] == 32 - len(tested)
     for side in ("validation", "test"):
         assert metrics[side]["genres"] == ["chords", "clicks"]
         assert 0 <= metrics[side]["accuracy"] <= 1
         assert metrics[side]["unsure"]["threshold"] == metrics["calibration"]["threshold"]
-    assert trained[0].classifier.calibration == Calibration(**metrics["calibration"])
-
-
-def test_test_figures_are_what_the_classifier_says_of_the_files(
-    trained: tuple[Trained, list[Any]], music: Path
-) -> None:
-    result = trained[0]
-    whole = parts(result.run / "splits.json")
-    tested = [path for path, (side,) in whole.items() if side == "test"]
+    assert result.classifier.calibration == Calibration(**metrics["calibration"])
+    # the test figures are those of the files
     confusion = np.zeros((2, 2), int)
+    genres = result.classifier.genres
     for path in tested:
-        said = result.classifier.classify(music / path).top[0].genre
-        genres = result.classifier.genres
-        confusion[genres.index(path.split("/")[0]), genres.index(said)] += 1
-    assert confusion.tolist() == result.metrics["test"]["confusion"]
+        predicted = result.classifier.classify(music / path).top[0].genre
+        confusion[genres.index(path.split("/")[0]), genres.index(predicted)] += 1
+    assert confusion.tolist() == metrics["test"]["confusion"]
 
 
-def test_problems_and_progress_are_told(trained: tuple[Trained, list[Any]]) -> None:
-    result, said = trained
+def test_problems_and_progress(trained: tuple[Trained, list[Any]]) -> None:
+    result, progress = trained
     assert {(problem.path, problem.code) for problem in result.problems} == {
         ("chords/prose.mp3", "not_audio"),
         ("clicks/empty.mp3", "empty"),
         ("clicks/night.wav", "silent"),
     }
-    drawn = [args for args in said if len(args) == 2]
-    assert drawn[-1] == (34, 34)
-    steps = [args for args in said if len(args) == 3]
+    assert [args for args in progress if len(args) == 2][-1] == (34, 34)
+    steps = [args for args in progress if len(args) == 3]
     assert [(a, b) for a, b, _ in steps] == sorted((a, b) for a, b, _ in steps)
-    networks = 3 + judge_count(result.run)
-    assert {(a, b) for a, b, _ in steps} == {(n + 1, networks) for n in range(networks)}
-    assert all(isinstance(progress, Progress) for *_, progress in steps)
-    assert sum(progress.record is not None for *_, progress in steps) == networks * QUICK.epochs
+    assert {(a, b) for a, b, _ in steps} == {(n + 1, 8) for n in range(8)}
+    assert all(isinstance(step, Progress) for *_, step in steps)
+    assert sum(step.record is not None for *_, step in steps) == 8 * QUICK.epochs
 
 
-def ensemble_of(
+def trained_ensemble(
     music: Path, tmp_path: Path, name: str, seed: int
 ) -> tuple[dict[str, torch.Tensor], Calibration]:
     dataset = scan_folder(music)
-    dataset = replace(
-        dataset, tracks=tuple(t for t in dataset.tracks if t.path[-5:] not in {"e.mp3", "t.wav"})
-    )
+    tracks = tuple(t for t in dataset.tracks if t.path[-5:] not in {"e.mp3", "t.wav"})
+    dataset = replace(dataset, tracks=tracks)
     config = small(genres=dataset.genres, networks=2)
     store = SpectrogramStore(tmp_path / "store", config)
     assert store.fill(dataset) == []
-    torch.rand(seed + 3)  # what others drew before makes no difference
+    torch.rand(seed + 3)  # earlier draws make no difference
+    known = make_split(dataset, seed=1).train
+    folds = calibration_folds(dataset, known, networks=2, seed=seed)
     ensemble, calibration, _ = train_ensemble(
-        dataset,
-        make_split(dataset, seed=1).train,
-        store,
-        config,
-        tmp_path / name,
-        training=replace(QUICK, seed=seed),
+        dataset, folds, store, config, tmp_path / name, training=replace(ONE_EPOCH, seed=seed)
     )
     return ensemble.state_dict(), calibration
 
 
-def test_the_same_seed_gives_the_same_weights(music: Path, tmp_path: Path) -> None:
-    one, its = ensemble_of(music, tmp_path, "one", 0)
-    other, their = ensemble_of(music, tmp_path, "other", 0)
-    third, _ = ensemble_of(music, tmp_path, "third", 1)
-    assert its == their
+@pytest.mark.slow
+def test_weights_follow_from_the_seed(music: Path, tmp_path: Path) -> None:
+    one, first = trained_ensemble(music, tmp_path, "one", 0)
+    other, second = trained_ensemble(music, tmp_path, "other", 0)
+    third, _ = trained_ensemble(music, tmp_path, "third", 1)
+    assert first == second
     for name in one:
         assert torch.equal(one[name], other[name]), name
     assert any(not torch.equal(one[name], third[name]) for name in one)
-    first, second = (
-        {k.split(".", 2)[2]: v for k, v in one.items() if k.startswith(f"networks.{number}.")}
-        for number in range(2)
-    )
-    assert any(not torch.equal(first[name], second[name]) for name in first)
+    twins = [name for name in one if name.startswith("networks.0.")]
+    assert any(not torch.equal(one[n], one[n.replace(".0.", ".1.", 1)]) for n in twins)
 
 
-def test_calibrated_on_what_was_not_learned(
+def test_calibration_uses_networks_that_did_not_learn_the_track(
     music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[tuple[np.ndarray, np.ndarray]] = []
 
-    def noted(scores: np.ndarray, labels: np.ndarray) -> Calibration:
+    def recorded(scores: np.ndarray, labels: np.ndarray) -> Calibration:
         given.append((scores, labels))
         return fit_calibration(scores, labels)
 
-    monkeypatch.setattr(module, "fit_calibration", noted)
-    ensemble_of(music, tmp_path, "run", 0)
+    monkeypatch.setattr(module, "fit_calibration", recorded)
+    run = train_classifier(music, tmp_path / "run", training=ONE_EPOCH).run
     ((scores, labels),) = given
     dataset = scan_folder(music)
-    light = small(genres=dataset.genres, networks=2).network_configs[-1]
-    store = SpectrogramStore(tmp_path / "store", light)
+    config = small(genres=dataset.genres, networks=1).network_configs[-1]
+    store = SpectrogramStore(run / "spectrograms", config)
     tracks = {track.path: track for track in dataset.tracks}
-    run = tmp_path / "run"
-    place = 0
-    for number in range(judge_count(run)):
-        own, _ = load_weights(run / "calibration" / str(number) / "best" / "weights.safetensors")
-        for path, sides in sorted(parts(run / "calibration.json").items()):
-            if sides[number] != "validation":
-                continue
+    row = 0
+    for fold in range(5):
+        own, _ = load_weights(run / "calibration" / str(fold) / "best" / "weights.safetensors")
+        for path in in_part(run, fold, "validation"):
             label = dataset.genres.index(tracks[path].genre)
-            spectrogram = store.load(tracks[path])
-            judge = ClassifierTask(light, spectrograms(2), ([spectrogram], [label]), seed=0)
-            judge.model.load_state_dict(own)
-            expected = judge.validation_scores(judge.model.eval())[0]
-            np.testing.assert_allclose(scores[place], expected, atol=1e-4)
-            assert labels[place] == label
-            place += 1
-    assert place == len(scores) == len(labels)
+            task = ClassifierTask(
+                config, spectrograms(2), ([store.load(tracks[path])], [label]), seed=0
+            )
+            task.model.load_state_dict(own)
+            expected = task.validation_scores(task.model.eval())[0]
+            np.testing.assert_allclose(scores[row], expected, atol=1e-4)
+            assert labels[row] == label
+            row += 1
+    assert row == len(scores) == len(labels)
 
 
-def test_without_light_networks_the_members_calibrate(
+def test_without_texture_networks_full_ones_calibrate(
     music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def places_only(*, genres: tuple[str, ...], networks: int) -> ClassifierConfig:
+    def full_only(*, genres: tuple[str, ...], networks: int) -> ClassifierConfig:
         return tiny_config(genres=genres, networks=networks, texture_networks=0, texture_capsules=0)
 
-    monkeypatch.setattr(module, "ClassifierConfig", places_only)
-    result = train_classifier(
-        music, tmp_path / "run", networks=2, training=replace(QUICK, epochs=1)
-    )
-    assert not (result.run / "calibration.json").exists()
-    networks = parts(result.run / "networks.json")
-    judged = sum(sides.count("validation") for sides in networks.values())
-    assert result.metrics["calibration"]["tracks"] == judged
+    monkeypatch.setattr(module, "ClassifierConfig", full_only)
+    result = train_classifier(music, tmp_path / "run", networks=2, training=ONE_EPOCH)
+    assert not (result.run / "calibration").exists()
+    validated = sum(len(in_part(result.run, fold, "validation")) for fold in (0, 1))
+    assert result.metrics["calibration"]["tracks"] == validated
 
 
-def test_without_a_test_part(music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ClassifierConfig", small)
+def test_without_a_test_part(music: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    result = train_classifier(
-        music, tmp_path / "run", test=0, networks=1, training=replace(QUICK, epochs=1), cache=cache
-    )
+    result = train_classifier(music, tmp_path / "run", test=0, training=ONE_EPOCH, cache=cache)
     assert "test" not in result.metrics
     assert not (result.run / "confusion.png").exists()
     assert not (result.run / "spectrograms").exists()
     assert len(list(cache.iterdir())) == 32
     assert result.classifier.card["trained_on"] == 32
-    kept = scan_folder(music)
-    assert result.classifier.card["data"] != dataset_digest(kept)  # less the silent and the broken
+    # without the silent and the broken tracks
+    assert result.classifier.card["data"] != dataset_digest(scan_folder(music))
 
 
-def test_few_artists_make_fewer_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ClassifierConfig", small)
+def test_few_artists_make_fewer_networks(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "music", artists=3, seconds=3.0, each=1)
-    training = replace(QUICK, epochs=1)
-    result = train_classifier(root, tmp_path / "run", test=0, networks=5, training=training)
+    result = train_classifier(root, tmp_path / "run", test=0, networks=5, training=ONE_EPOCH)
     assert 1 <= result.classifier.config.networks <= 3
-    loaded = Classifier.load(result.run, device="cpu")
-    assert loaded.config == result.classifier.config
-    networks = parts(result.run / "networks.json")
-    assert {len(sides) for sides in networks.values()} == {loaded.config.networks}
+    assert Classifier.load(result.run, device="cpu").config == result.classifier.config
 
 
 def refused(data: Path, run: Path, **options: Any) -> str:
     with pytest.raises(DeepMusicError) as caught:
-        train_classifier(data, run, training=replace(QUICK, epochs=1), **options)
+        train_classifier(data, run, training=ONE_EPOCH, **options)
     assert isinstance(caught.value, DataError | CheckpointError)
     message = str(caught.value)
     assert message.endswith(".")
@@ -366,7 +321,7 @@ def refused(data: Path, run: Path, **options: Any) -> str:
     return message
 
 
-def test_data_that_make_no_classifier_are_refused(tmp_path: Path) -> None:
+def test_unusable_data_are_refused(tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert "missing" in refused(tmp_path / "missing", run)
     (tmp_path / "empty").mkdir()
@@ -376,23 +331,18 @@ def test_data_that_make_no_classifier_are_refused(tmp_path: Path) -> None:
     (root / "tracks.csv").unlink()
     shutil.rmtree(root / "clicks")
     assert "only 'chords'" in refused(root, run)
-    # another genre, of which nothing can be heard
-    (root / "noise").mkdir()
+    (root / "noise").mkdir()  # another genre, which is silent
     for number in range(3):
         silence = np.full(RATE + number, 0.0, np.float32)
         soundfile.write(root / "noise" / f"{number}.wav", silence, RATE)
     assert "only 'chords'" in refused(root, run)
-    # nothing but silence at all
     shutil.rmtree(root / "chords")
     (root / "more").mkdir()
     soundfile.write(root / "more" / "0.wav", np.zeros(2 * RATE), RATE)
-    assert "none with music that can be heard" in refused(root, run)
+    assert "no genre with music that can be decoded" in refused(root, run)
 
-
-def test_too_few_artists_are_refused(tmp_path: Path) -> None:
-    root = write_folder(tmp_path / "music", artists=1, seconds=1.0, each=3)
-    assert "artist" in refused(root, tmp_path / "run")
-    # a genre with one file
+    few = write_folder(tmp_path / "few", artists=1, seconds=1.0, each=3)
+    assert "artist" in refused(few, tmp_path / "run")
     one = write_folder(tmp_path / "one", artists=3, seconds=1.0, each=1)
     for number in (1, 2):
         (one / "clicks" / f"{number}.wav").unlink()
@@ -400,31 +350,24 @@ def test_too_few_artists_are_refused(tmp_path: Path) -> None:
     assert "clicks" in refused(one, tmp_path / "run")
 
 
-def test_a_run_is_not_overwritten(
-    trained: tuple[Trained, list[Any]], music: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_is_not_overwritten(trained: tuple[Trained, list[Any]], music: Path) -> None:
     run = trained[0].run
     before = (run / "model.safetensors").read_bytes()
-    monkeypatch.setattr(module, "ClassifierConfig", small)
     with pytest.raises(CheckpointError, match=r"resume.*\.$"):
         train_classifier(music, run, networks=2, training=QUICK)
     assert (run / "model.safetensors").read_bytes() == before
 
 
-def test_copies_count_as_one_artist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ClassifierConfig", small)
-    root = write_folder(tmp_path / "music", artists=6, seconds=3.0, each=1)
+def test_copies_count_as_one_artist(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "music", artists=6, seconds=1.0, each=1)
     (root / "tracks.csv").unlink()
-    soundfile.write(root / "chords" / "copied.wav", chords(0, 3.0), RATE, subtype="PCM_16")
-    original, copy = (root / "chords" / name for name in ("0.wav", "copied.wav"))
-    assert original.read_bytes() == copy.read_bytes()
+    soundfile.write(root / "chords" / "copied.wav", chords(0, 1.0), RATE, subtype="PCM_16")
+    dataset = scan_folder(root)
+    paths = [track.path for track in dataset.tracks]
+    copies = {paths.index("chords/0.wav"), paths.index("chords/copied.wav")}
     for seed in range(3):
-        training = replace(QUICK, epochs=1, seed=seed)
-        run = tmp_path / f"run{seed}"
-        train_classifier(root, run, networks=2, training=training, cache=tmp_path / "cache")
-        for file in ("splits.json", "networks.json"):
-            sides = parts(run / file)
-            assert sides.get("chords/0.wav") == sides.get("chords/copied.wav")
+        for fold in calibration_folds(dataset, range(len(paths)), networks=2, seed=seed):
+            assert copies <= set(fold.train) or copies <= set(fold.validation)
 
 
 @pytest.mark.slow
@@ -439,29 +382,25 @@ def test_the_shipped_size_trains(tmp_path: Path) -> None:
     assert all(np.isfinite(record["validation"]["loss"]) for record in records)
 
 
-def test_splits_of_a_file_are_followed(
-    music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "ClassifierConfig", small)
+def test_a_file_of_splits_decides_the_test(music: Path, tmp_path: Path) -> None:
     dataset = scan_folder(music)
-    # places in the file are those of all tracks; one of them cannot be heard and drops out
+    # its indices are those of all tracks, of which some cannot be decoded
     folds = replace(make_folds(dataset, folds=3, seed=5), protocol="official")
-    write_splits(tmp_path / "splits.json", folds, dataset)
+    splits = tmp_path / "splits.json"
+    write_splits(splits, folds, dataset)
     with pytest.raises(DataError, match=r"has folds 0 to 2; got 3"):
-        train_classifier(music, tmp_path / "no", splits=tmp_path / "splits.json", fold=3)
+        train_classifier(music, tmp_path / "no", splits=splits, fold=3)
     options: dict[str, Any] = {
-        "splits": tmp_path / "splits.json",
-        "training": replace(QUICK, epochs=1),
+        "splits": splits,
+        "training": ONE_EPOCH,
         "cache": tmp_path / "cache",
     }
     result = train_classifier(music, tmp_path / "run", fold=1, **options)
-    tested = {
-        path for path, (part,) in parts(tmp_path / "run" / "splits.json").items() if part == "test"
-    }
-    wanted = {dataset.tracks[place].path for place in folds[1].test}
-    assert tested == wanted - {problem.path for problem in result.problems}
+    wanted = {dataset.tracks[index].path for index in folds[1].test}
+    tested = in_part(tmp_path / "run", 0, "test")
+    assert set(tested) == wanted - {problem.path for problem in result.problems}
     assert result.metrics["test"]["tracks"] == len(tested)
     kept = json.loads((tmp_path / "run" / "splits.json").read_text())
     assert (kept["seed"], kept["protocol"]) == (5, "official")
-    with pytest.raises(CheckpointError, match="another file of splits"):
+    with pytest.raises(CheckpointError, match=r"another .* file of splits"):
         train_classifier(music, tmp_path / "run", fold=2, resume=True, **options)

@@ -1,4 +1,4 @@
-"""From scores to probabilities that mean what they say, and the courage to say *unsure*."""
+"""Calibrated probabilities from scores, and the threshold below which a verdict is *unsure*."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Scores = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Calibration:
-    """How a model's scores become a verdict.
+    """How scores become a verdict.
 
     Args:
-        inverse_temperature: what log scores are multiplied by before the softmax; the inverse of a
-            temperature (Guo et al., On calibration of modern neural networks, 2017).
-        threshold: a track whose likeliest genre is less probable than this is *unsure*.
-        tracks: how many tracks both were fitted on.
+        inverse_temperature: factor of log scores before the softmax (Guo et al., On calibration of
+            modern neural networks, 2017).
+        threshold: below this probability of its most probable genre a track is *unsure*.
+        tracks: number of tracks on which both were fitted.
     """
 
     inverse_temperature: float = 1.0
@@ -29,7 +29,7 @@ class Calibration:
     tracks: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """The numbers as plain JSON types."""
+        """The numbers as JSON types."""
         return asdict(self)
 
 
@@ -43,11 +43,10 @@ def probabilities(log_scores: Scores, calibration: Calibration) -> NDArray[np.fl
 
 
 def fit_calibration(log_scores: Scores, labels: NDArray[np.integer]) -> Calibration:
-    """Fit the inverse_temperature by maximum likelihood, and the threshold, on validation tracks.
+    """Fit temperature (by maximum likelihood) and threshold on validation tracks.
 
-    The threshold weighs a wrong genre as heavy as a right one is worth: it maximises right less
-    wrong answers, with *unsure* counting nothing. Where several do, the lowest is taken: the model
-    then stays silent no more than it must.
+    The threshold maximises correct less wrong verdicts, with *unsure* counting zero; of several
+    such thresholds the lowest is taken.
 
     Args:
         log_scores: ``(tracks, genres)``, of tracks that the model has not learned from.
@@ -61,62 +60,61 @@ def fit_calibration(log_scores: Scores, labels: NDArray[np.integer]) -> Calibrat
             f"calibration needs scores (tracks, genres) and as many labels; got "
             f"{log_scores.shape} and {labels.shape}"
         )
-    from scipy.optimize import minimize_scalar  # a tenth of a second that hearing can do without
+    from scipy.optimize import minimize_scalar  # imports slowly, and is not needed for inference
 
     rows = np.arange(len(labels))
 
-    def surprise(log_inverse_temperature: float) -> float:
-        sharp = Calibration(inverse_temperature=float(np.exp(log_inverse_temperature)))
-        return float(-np.log(probabilities(log_scores, sharp)[rows, labels] + 1e-12).mean())
+    def cross_entropy(log_factor: float) -> float:
+        calibration = Calibration(float(np.exp(log_factor)))
+        return float(-np.log(probabilities(log_scores, calibration)[rows, labels] + 1e-12).mean())
 
-    # between a thirtieth and thirty: without errors on few tracks the optimum runs to infinity
-    fitted = minimize_scalar(surprise, bounds=(-3.4, 3.4), method="bounded")
+    # within a factor of 30: without errors on few tracks the optimum is infinite
+    fitted = minimize_scalar(cross_entropy, bounds=(-3.4, 3.4), method="bounded")
     inverse_temperature = float(np.exp(fitted.x))
-    heard = probabilities(log_scores, Calibration(inverse_temperature=inverse_temperature))
-    confidence = heard.max(axis=1)
-    right = heard.argmax(axis=1) == labels
+    predicted = probabilities(log_scores, Calibration(inverse_temperature))
+    confidence = predicted.max(axis=1)
+    gain = np.where(predicted.argmax(axis=1) == labels, 1, -1)
     candidates = np.concatenate([[0.0], np.unique(confidence)])
-    gains = [np.where(right, 1, -1)[confidence >= c].sum() for c in candidates]
-    best = int(np.argmax(gains))
-    # half-way to the next lower track: the threshold should not depend on one track's last digit
+    best = int(np.argmax([gain[confidence >= candidate].sum() for candidate in candidates]))
+    # half-way to the next lower track, so as not to depend on one track's last digit
     threshold = (candidates[best] + candidates[best - 1]) / 2 if best > 0 else 0.0
     return Calibration(inverse_temperature, float(threshold), len(labels))
 
 
-def calibration_error(heard: Scores, labels: NDArray[np.integer], *, bins: int = 10) -> float:
+def calibration_error(predicted: Scores, labels: NDArray[np.integer], *, bins: int = 10) -> float:
     """Expected calibration error in [0, 1]: mean gap between confidence and accuracy.
 
-    Tracks are put into bins of equal count by confidence (equal width leaves bins near empty).
+    Bins hold equal numbers of tracks, ordered by confidence; bins of equal width may be empty.
 
     Args:
-        heard: ``(tracks, genres)`` probabilities.
+        predicted: ``(tracks, genres)`` probabilities.
         labels: ``(tracks,)``.
-        bins: how many.
+        bins: number of bins.
     """
-    confidence, right = heard.max(axis=1), heard.argmax(axis=1) == labels
+    confidence, is_correct = predicted.max(axis=1), predicted.argmax(axis=1) == labels
     order = np.argsort(confidence, kind="stable")
     gaps = [
-        len(part) * abs(confidence[part].mean() - right[part].mean())
+        len(part) * abs(confidence[part].mean() - is_correct[part].mean())
         for part in np.array_split(order, min(bins, len(order)))
     ]
     return float(sum(gaps) / len(order))
 
 
 def coverage_curve(
-    heard: Scores, labels: NDArray[np.integer], thresholds: tuple[float, ...]
+    predicted: Scores, labels: NDArray[np.integer], thresholds: tuple[float, ...]
 ) -> list[dict[str, float]]:
-    """What staying silent costs and brings: coverage and accuracy at each threshold.
+    """Coverage and accuracy at several thresholds.
 
     Returns:
-        One record a threshold: ``threshold``, ``coverage`` (share of tracks that get a genre) and
-        ``accuracy`` among those; accuracy is left out where none gets one.
+        One record per threshold: ``threshold``, ``coverage`` (share of tracks that get a genre) and
+        ``accuracy`` among those, which is absent if there are none.
     """
-    confidence, right = heard.max(axis=1), heard.argmax(axis=1) == labels
+    confidence, is_correct = predicted.max(axis=1), predicted.argmax(axis=1) == labels
     curve = []
     for threshold in thresholds:
-        claimed = confidence >= threshold
-        record = {"threshold": float(threshold), "coverage": float(claimed.mean())}
-        if claimed.any():
-            record["accuracy"] = float(right[claimed].mean())
+        covered = confidence >= threshold
+        record = {"threshold": float(threshold), "coverage": float(covered.mean())}
+        if covered.any():
+            record["accuracy"] = float(is_correct[covered].mean())
         curve.append(record)
     return curve

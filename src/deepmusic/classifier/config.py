@@ -1,4 +1,4 @@
-"""Every size and choice of the genre classifier, in one frozen, JSON-ready record."""
+"""All sizes and choices of the genre classifier, in one frozen, JSON-ready record."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from deepmusic.audio import LogMelConfig
 from deepmusic.errors import CheckpointError
 
 ROUTINGS = ("dynamic", "inverted_attention", "self_attention", "uniform", "none")
-"""Those of :data:`deepmusic.capsules.ROUTING` whose parents are sums of votes and a bias, so that
-two families of children can speak to them, and none at all."""
+"""The methods of :data:`deepmusic.capsules.ROUTING` whose parents are sums of votes and a bias, so
+that two families of children can be routed together, and ``"none"``."""
 _SILENT_DB = 10.0  # above the floor of the spectrogram
 
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """What a genre classifier is made of.
+    """Sizes and choices of a genre classifier.
 
     Args:
         genres: names, in the order of the genre capsules; at least two.
-        log_mel: how sound becomes a spectrogram.
+        log_mel: settings of the spectrogram.
         segment_frames: frames of a segment (258 frames of 512 samples are 6 s).
-        hop_frames: frames from one segment to the next when a track is heard.
-        networks: networks that are trained apart, each validated on other tracks, and averaged.
-        texture_networks: further networks in the average, with texture capsules alone, that learn
-            from all tracks for a fixed time.
-        bands: rows of the image that the stem sees; a divisor of ``log_mel.mels``.
-        frame_step: frames that are averaged into one column of the image.
+        hop_frames: frames from one segment to the next in inference.
+        networks: full networks, each trained and validated on other tracks, and averaged.
+        texture_networks: further networks in the average, with texture capsules alone, trained on
+            all tracks for a fixed time.
+        bands: rows of the image that the stem sees; a divisor of ``log_mel.n_mels``.
+        frame_step: frames that are averaged to one column of the image.
         channels: channels of the three convolutions of the stem.
-        position_types: place capsules at each moment; 0 leaves the stem out.
-        texture_capsules: capsules that read the statistics of the segment; 0 leaves them out.
-        pose_dim: numbers in the pose of a child capsule.
-        genre_dim: numbers in the pose of a genre capsule.
+        position_types: capsules at each position in time; 0 omits the stem.
+        texture_capsules: capsules that read the statistics of the segment; 0 omits them.
+        pose_dim: size of the pose of a child capsule.
+        genre_dim: size of the pose of a genre capsule.
         routing: one of :data:`ROUTINGS`. ``"none"`` is a plain CNN on the same inputs: average
             pooling and one linear layer instead of capsules.
-        iterations: passes of the routing.
+        iterations: of the routing.
         dropout: of the stem's channels, in [0, 1).
         texture_dropout: of the statistics, in [0, 1).
         capsule_dropout: of whole texture capsules, in [0, 1).
         reconstruction: weight of the masked reconstruction beside the margin loss, for networks
-            that have an image to rebuild.
+            with a stem.
 
     Raises:
         ValueError: a field is out of range.
@@ -69,30 +69,18 @@ class ClassifierConfig:
 
     def __post_init__(self) -> None:
         if len(self.genres) < 2 or len(set(self.genres)) != len(self.genres):
-            raise ValueError(f"a classifier needs two different genres or more; got {self.genres}")
+            raise ValueError(f"a classifier needs at least two different genres; got {self.genres}")
         if self.routing not in ROUTINGS:
             raise ValueError(f"routing is one of {', '.join(ROUTINGS)}; got {self.routing!r}")
         if self.log_mel.n_mels % self.bands:
             raise ValueError(f"bands must divide {self.log_mel.n_mels} mels; got {self.bands}")
         if not 1 <= self.hop_frames <= self.segment_frames or self.segment_frames < 96:
             raise ValueError("segments have 96 frames or more, and 1 <= hop <= segment")
-        if (
-            self.position_types < 0
-            or self.texture_capsules < 0
-            or not (self.position_types or self.texture_capsules)
-        ):
-            raise ValueError("a classifier needs place capsules, texture capsules, or both")
-        if (
-            min(
-                self.networks,
-                self.frame_step,
-                self.pose_dim,
-                self.genre_dim,
-                self.iterations,
-                *self.channels,
-            )
-            < 1
-        ):
+        counts = (self.position_types, self.texture_capsules)
+        if min(counts) < 0 or not any(counts):
+            raise ValueError("a classifier needs position capsules, texture capsules, or both")
+        names = ("networks", "frame_step", "pose_dim", "genre_dim", "iterations")
+        if min(*(getattr(self, name) for name in names), *self.channels) < 1:
             raise ValueError("networks, sizes, channels and iterations are at least 1")
         if self.texture_networks < 0 or (self.texture_networks and not self.texture_capsules):
             raise ValueError("texture networks need texture capsules")
@@ -102,15 +90,15 @@ class ClassifierConfig:
 
     @property
     def network_configs(self) -> tuple[ClassifierConfig, ...]:
-        """The configuration of each network of the ensemble, networks first."""
+        """The configuration of each network of the ensemble, full networks first."""
+        full = (self,) * self.networks
         if not self.texture_networks:
-            return (self,) * self.networks
-        light = replace(self, position_types=0)
-        return (self,) * self.networks + (light,) * self.texture_networks
+            return full
+        return full + (replace(self, position_types=0),) * self.texture_networks
 
     @property
     def segment_s(self) -> float:
-        """Seconds of a segment."""
+        """Length of a segment in seconds."""
         return self.segment_frames / self.log_mel.frames_per_second
 
     def is_silent(self, loudest_db: float) -> bool:
@@ -118,21 +106,20 @@ class ClassifierConfig:
         return loudest_db < self.log_mel.floor_db + _SILENT_DB
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as plain JSON types."""
+        """The record as JSON types."""
         values = asdict(self)
         return {**values, "genres": list(self.genres), "channels": list(self.channels)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ClassifierConfig:
-        """The record that :meth:`to_dict` wrote.
+        """The inverse of :meth:`to_dict`.
 
         Raises:
             CheckpointError: a field is unknown, missing or out of range.
         """
         try:
             first, second, third = values["channels"]
-            known = {f.name for f in fields(cls)}
-            if unknown := sorted(set(values) - known):
+            if unknown := sorted(set(values) - {f.name for f in fields(cls)}):
                 raise ValueError(f"unknown settings {', '.join(unknown)}")
             return cls(
                 **{

@@ -1,4 +1,4 @@
-"""How well a classifier hears: accuracy, macro-F1, confusion, calibration and coverage."""
+"""How accurate a classifier is: accuracy, macro-F1, confusion, calibration and coverage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from deepmusic.classifier.calibration import calibration_error, coverage_curve
 from deepmusic.errors import ShapeError
-from deepmusic.files import write_atomically
 
 _THRESHOLDS = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -27,14 +26,15 @@ def measure(
 
     Args:
         probabilities: ``(tracks, genres)``.
-        labels: ``(tracks,)``.
+        labels: ``(tracks,)``, indices of genres.
         genres: names.
         threshold: below it a track is *unsure*.
 
     Returns:
-        ``tracks``, ``accuracy`` and ``macro_f1`` (as if there were no *unsure*), ``recall`` by
-        genre, ``confusion`` (rows are the truth), ``calibration_error``, ``unsure`` (``threshold``,
-        ``coverage``, ``accuracy`` among the claimed) and ``coverage`` at further thresholds.
+        ``tracks``; ``accuracy`` and ``macro_f1`` as if nothing were unsure; ``recall`` by genre;
+        ``confusion`` (rows are the truth); ``calibration_error``; ``unsure`` (``threshold``,
+        ``coverage``, and ``accuracy`` of the tracks that get a genre); ``coverage`` (the same at
+        other thresholds).
 
     Raises:
         ShapeError: the shapes disagree or there is no track.
@@ -44,18 +44,17 @@ def measure(
             f"figures need probabilities of shape ({len(labels)}, {len(genres)}) and a track; got "
             f"{probabilities.shape}"
         )
-    said = probabilities.argmax(axis=1)
     confusion = np.zeros((len(genres), len(genres)), int)
-    np.add.at(confusion, (labels, said), 1)
-    right = confusion.diagonal()
-    asked, answered = confusion.sum(axis=1), confusion.sum(axis=0)
-    f1 = 2 * right / np.maximum(asked + answered, 1)
+    np.add.at(confusion, (labels, probabilities.argmax(axis=1)), 1)
+    correct = confusion.diagonal()
+    actual, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+    f1 = 2 * correct / np.maximum(actual + predicted, 1)
     return {
         "tracks": len(labels),
-        "accuracy": float(right.sum() / len(labels)),
-        "macro_f1": float(f1[asked > 0].mean()),
+        "accuracy": float(correct.sum() / len(labels)),
+        "macro_f1": float(f1[actual > 0].mean()),
         "recall": {
-            genre: float(r / a) for genre, r, a in zip(genres, right, asked, strict=True) if a
+            genre: float(c / a) for genre, c, a in zip(genres, correct, actual, strict=True) if a
         },
         "genres": list(genres),
         "confusion": confusion.tolist(),
@@ -66,35 +65,16 @@ def measure(
 
 
 def draw_confusion(figures: Mapping[str, Any], path: Path) -> None:
-    """Draw the confusion of :func:`measure` as a picture: rows are the truth, in tracks.
+    """Plot the confusion matrix of :func:`measure` as a PNG file.
 
     Raises:
-        DeepMusicError: the picture cannot be written.
+        DeepMusicError: the plot cannot be written.
     """
-    from matplotlib.figure import Figure
+    from deepmusic.plotting import draw_confusion as draw, new_figure, save_png
 
-    confusion = np.array(figures["confusion"])
-    genres = figures["genres"]
-    size = max(4.0, 0.6 * len(genres) + 2)
-    figure = Figure(figsize=(size + 0.6, size), layout="constrained")
+    size = max(4.0, 0.6 * len(figures["genres"]) + 2)
+    figure = new_figure(size, size)
     axes = figure.add_subplot()
-    share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, ax=axes, label="share of the genre's tracks", shrink=0.8)
-    for row, column in np.ndindex(confusion.shape):
-        dark = share[row, column] > 0.5
-        axes.text(
-            column,
-            row,
-            str(confusion[row, column]),
-            ha="center",
-            va="center",
-            color="white" if dark else "black",
-        )
-    axes.set_xticks(range(len(genres)), genres, rotation=45, ha="right")
-    axes.set_yticks(range(len(genres)), genres)
-    axes.set_xlabel("heard as")
-    axes.set_ylabel("truth")
-    axes.set_title(f"{figures['accuracy']:.1%} of {figures['tracks']} tracks right")
-    with write_atomically(path, "wb") as file:
-        figure.savefig(file, format="png", dpi=120)
+    draw(axes, np.array(figures["confusion"]), figures["genres"])
+    axes.set_title(f"{figures['tracks']} tracks, accuracy {figures['accuracy']:.1%}")
+    save_png(figure, path, dpi=120)

@@ -1,11 +1,11 @@
-r"""The capsule classifier: convolutions and statistics become capsules, capsules become genres.
+r"""The capsule classifier: convolutions and statistics become capsules, routed to genre capsules.
 
 ::
 
-    log-mel segment -> image    -> stem -> place capsules   \
-                    -> texture  -> texture capsules          > routing -> genre capsules
+    log-mel segment -> image    -> stem -> position capsules \
+                    -> texture  -> texture capsules           > routing -> genre capsules
 
-Axes: b segments, m mels, f bands, t frames, p places (moments), i children, d their pose,
+Axes: b segments, m mels, f bands, t frames, p positions in time, i children, d their pose,
 o genres, h their pose.
 """
 
@@ -25,16 +25,17 @@ from deepmusic.capsules import (
     capsule_length,
 )
 from deepmusic.classifier.config import ClassifierConfig
-from deepmusic.classifier.texture import texture, texture_size
+from deepmusic.classifier.model_numpy import TEXTURE_SIZE
+from deepmusic.classifier.texture import texture
 from deepmusic.errors import ShapeError
 
 SKETCH_FRAMES = 16
-"""Columns of the coarse image that the reconstruction aims at."""
-_SHORTEST = 1e-3  # a length below this counts as this: one mute segment must not decide a track
+"""Columns of the coarse image that is reconstructed."""
+_MIN_LENGTH = 1e-3  # so that one segment of length zero does not decide a track
 
 
 class Views(NamedTuple):
-    """What a network sees of segments.
+    """The two inputs of a network.
 
     Attributes:
         image: ``(b, f, t)``, dB, neighbouring mels and frames averaged.
@@ -46,18 +47,17 @@ class Views(NamedTuple):
 
 
 class NetworkOutput(NamedTuple):
-    """What a network says of segments.
+    """The output of a network for a batch of segments; a plain CNN has the first two alone.
 
     Attributes:
-        log_scores: ``(b, o)``, logarithm of the lengths' shares (for a plain CNN of its softmax).
+        log_scores: ``(b, o)``, logarithm of the lengths' shares (a plain CNN: of the softmax).
         lengths: ``(b, o)`` of the genre capsules, in [0, 1).
-        poses: ``(b, o, h)``; None for a plain CNN.
-        coupling: ``(b, i, o)``, first the place capsules moment by moment, then the textures;
-            None for a plain CNN.
-        children: ``(b, i)``, length of each child's pose; None for a plain CNN.
-        votes: ``(b, i, o)``, what each child adds to the length of each genre's pose before the
-            squash; None for a plain CNN.
-        rebuilt: ``(b, f, 16)`` coarse image in deviations, when asked for.
+        poses: ``(b, o, h)``.
+        coupling: ``(b, i, o)``, first the position capsules in order of time, then the textures.
+        children: ``(b, i)``, length of each child's pose.
+        votes: ``(b, i, o)``, the share of each child in the length of each genre's pose before the
+            squash.
+        rebuilt: ``(b, f, 16)`` coarse image in standard deviations, if asked for.
     """
 
     log_scores: Tensor
@@ -70,7 +70,7 @@ class NetworkOutput(NamedTuple):
 
 
 def views(log_mel: Tensor, config: ClassifierConfig) -> Views:
-    """What networks see of log-mel segments ``(b, m, t)``.
+    """The inputs of the networks for log-mel segments ``(b, m, t)`` in dB.
 
     Raises:
         ShapeError: segments of another shape.
@@ -80,15 +80,15 @@ def views(log_mel: Tensor, config: ClassifierConfig) -> Views:
         raise ShapeError(
             f"segments have shape (batch, {n_mels}, 96 frames or more); got {tuple(log_mel.shape)}"
         )
-    mels_a_band = n_mels // config.bands
-    image = F.avg_pool2d(log_mel.unsqueeze(1), (mels_a_band, config.frame_step)).squeeze(1)
+    window = (n_mels // config.bands, config.frame_step)
+    image = F.avg_pool2d(log_mel.unsqueeze(1), window).squeeze(1)
     return Views(image, texture(log_mel) if config.texture_capsules else image.new_zeros(0))
 
 
 class ImageNetwork(nn.Module):
-    """What any network on log-mel segments needs to be trained as ours are.
+    """A network on log-mel segments that :class:`~deepmusic.classifier.task.ClassifierTask` trains.
 
-    The means and deviations by which it scales its input are buffers, set by :meth:`fit_scales`.
+    Means and deviations of its input are buffers, set by :meth:`fit_scales`.
 
     Args:
         config: sizes and choices.
@@ -103,27 +103,27 @@ class ImageNetwork(nn.Module):
         self.register_buffer("image_mean", torch.zeros(config.bands))
         self.register_buffer("image_std", torch.ones(config.bands))
 
-    def forward(self, seen: Views, *, rebuild: Tensor | None = None) -> NetworkOutput:
-        """Hear segments; see :class:`CapsuleClassifier`."""
+    def forward(self, inputs: Views, *, rebuild: Tensor | None = None) -> NetworkOutput:
+        """The output for a batch of segments; see :class:`CapsuleClassifier`."""
         raise NotImplementedError
 
     def sketch(self, image: Tensor) -> Tensor:
-        """What is rebuilt: ``(b, f, t)`` in deviations, averaged to ``(b, f, 16)``."""
+        """The coarse image ``(b, f, 16)``, in standard deviations, of ``(b, f, t)`` in dB."""
         return F.adaptive_avg_pool1d(self.scale(image), SKETCH_FRAMES)
 
     def scale(self, image: Tensor) -> Tensor:
-        """The image in deviations from each band's mean."""
+        """The image in standard deviations from each band's mean."""
         return (image - self.image_mean.unsqueeze(1)) / self.image_std.unsqueeze(1)
 
     @torch.no_grad()
-    def fit_scales(self, seen: Views) -> None:
-        """Take means and deviations from segments of the training tracks."""
-        self.image_mean.copy_(seen.image.mean(dim=(0, 2)))
-        self.image_std.copy_(seen.image.std(dim=(0, 2)).clamp_min(1e-3))
+    def fit_scales(self, inputs: Views) -> None:
+        """Set means and deviations from segments of the training tracks."""
+        self.image_mean.copy_(inputs.image.mean(dim=(0, 2)))
+        self.image_std.copy_(inputs.image.std(dim=(0, 2)).clamp_min(1e-3))
 
 
 class CapsuleClassifier(ImageNetwork):
-    """One network of the ensemble.
+    """One network of the ensemble (see the figure above).
 
     Args:
         config: sizes and choices.
@@ -135,8 +135,8 @@ class CapsuleClassifier(ImageNetwork):
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__(config)
         genres, dim, height = len(config.genres), config.pose_dim, stem_rows(config.bands)
-        self.register_buffer("texture_mean", torch.zeros(texture_size()))
-        self.register_buffer("texture_std", torch.ones(texture_size()))
+        self.register_buffer("texture_mean", torch.zeros(TEXTURE_SIZE))
+        self.register_buffer("texture_std", torch.ones(TEXTURE_SIZE))
         self.stem = (
             convolutional_stem(config.channels, config.dropout) if config.position_types else None
         )
@@ -144,7 +144,7 @@ class CapsuleClassifier(ImageNetwork):
         self.linear = self.positions = self.reader = self.decoder = None
         if config.routing == "none":
             width = config.channels[-1] * height if config.position_types else 0
-            width += texture_size() if config.texture_capsules else 0
+            width += TEXTURE_SIZE if config.texture_capsules else 0
             self.linear = nn.Linear(width, genres)
             return
         if config.position_types:
@@ -152,7 +152,7 @@ class CapsuleClassifier(ImageNetwork):
                 config.channels[-1], config.position_types, dim, kernel_size=(height, 1)
             )
         if config.texture_capsules:
-            self.reader = nn.Linear(texture_size(), config.texture_capsules * dim)
+            self.reader = nn.Linear(TEXTURE_SIZE, config.texture_capsules * dim)
             nn.init.normal_(self.reader.weight, std=0.02)
             nn.init.zeros_(self.reader.bias)
         self.genres = GenreCapsules(config)
@@ -161,37 +161,42 @@ class CapsuleClassifier(ImageNetwork):
                 genres, config.genre_dim, (config.bands, SKETCH_FRAMES), hidden=(64,)
             )
 
-    def forward(self, seen: Views, *, rebuild: Tensor | None = None) -> NetworkOutput:
-        """Hear segments.
+    def forward(self, inputs: Views, *, rebuild: Tensor | None = None) -> NetworkOutput:
+        """The output for a batch of segments.
 
         Args:
-            seen: as :func:`views` gives them; image ``(b, f, t)`` may be masked.
-            rebuild: ``(b,)``, the genre capsule from which to rebuild each segment's coarse
-                image: the true genre in training. None rebuilds nothing, nor does a network
-                without reconstruction.
+            inputs: as :func:`views` gives them; the image ``(b, f, t)`` may be masked.
+            rebuild: ``(b,)``, the genre capsule from which to reconstruct each segment's coarse
+                image, in training the true genre; None reconstructs nothing.
         """
-        moments = self._moments(seen.image)
+        feature_map = self._feature_map(inputs.image)
         statistics = None
         if self.config.texture_capsules:
-            scaled = (seen.texture - self.texture_mean) / self.texture_std
-            # beyond eight deviations lies only broken sound, which must not outshout the rest
+            scaled = (inputs.texture - self.texture_mean) / self.texture_std
+            # only broken sound lies beyond eight deviations, and it must not dominate
             statistics = self.texture_dropout(scaled.clamp(-8, 8))
         if self.linear is not None:
-            pooled = [] if moments is None else [moments.mean(dim=3).flatten(1)]
-            logits = self.linear(torch.cat([*pooled, *_given(statistics)], dim=1))
+            pooled = [] if feature_map is None else [feature_map.mean(dim=3).flatten(1)]
+            given = [] if statistics is None else [statistics]
+            logits = self.linear(torch.cat([*pooled, *given], dim=1))
             return NetworkOutput(F.log_softmax(logits, dim=1), logits.softmax(dim=1))
-        places = None if moments is None or self.positions is None else self.positions(moments)
+        positions = None
+        if feature_map is not None and self.positions is not None:
+            positions = self.positions(feature_map)
         textures = None
         if self.reader is not None and statistics is not None:
-            # Without the rectifier all is linear up to the squash, and the length of a linear map
-            # is the same for a statistic above its mean as for one as far below it.
+            # without the rectifier, the length of a pose would be the same for a statistic above
+            # its mean as for one equally far below it
             read = F.relu(self.reader(statistics))
             textures = read.reshape(len(read), -1, self.config.pose_dim)
-            textures = _drop_capsules(textures, self.config.capsule_dropout, self.training)
-        record, votes = self.genres(places, textures)
-        share = record.activations.clamp_min(_SHORTEST)
-        children = [capsule_length(c).flatten(1) for c in (places, textures) if c is not None]
-        # votes along the direction the parent took: what each child adds to its length
+            share = self.config.capsule_dropout
+            if self.training and share:
+                kept = torch.rand(textures.shape[:2], device=textures.device) >= share
+                textures = textures * kept.unsqueeze(-1) / (1 - share)
+        record, votes = self.genres(positions, textures)
+        share = record.activations.clamp_min(_MIN_LENGTH)
+        children = [capsule_length(c).flatten(1) for c in (positions, textures) if c is not None]
+        # votes along the direction of the parent's pose: the child's share in its length
         direction = F.normalize(record.poses, dim=-1).unsqueeze(1)  # (b, 1, o, h)
         return NetworkOutput(
             log_scores=(share / share.sum(dim=1, keepdim=True)).log(),
@@ -208,26 +213,26 @@ class CapsuleClassifier(ImageNetwork):
         )
 
     @torch.no_grad()
-    def fit_scales(self, seen: Views) -> None:
-        """Take means and deviations from segments of the training tracks."""
+    def fit_scales(self, inputs: Views) -> None:
+        """Set means and deviations from segments of the training tracks."""
         if self.stem is not None:
-            super().fit_scales(seen)
+            super().fit_scales(inputs)
         if self.config.texture_capsules:
-            self.texture_mean.copy_(seen.texture.mean(dim=0))
-            self.texture_std.copy_(seen.texture.std(dim=0).clamp_min(1e-3))
+            self.texture_mean.copy_(inputs.texture.mean(dim=0))
+            self.texture_std.copy_(inputs.texture.std(dim=0).clamp_min(1e-3))
 
-    def _moments(self, image: Tensor) -> Tensor | None:
+    def _feature_map(self, image: Tensor) -> Tensor | None:
         """The stem's feature map ``(b, channels, rows, p)``."""
         if self.stem is None:
             return None
-        # channels last is a quarter faster on CPUs
+        # channels-last is a quarter faster on CPUs
         scaled = self.scale(image).unsqueeze(1).contiguous(memory_format=torch.channels_last)
-        moments: Tensor = self.stem(scaled)
-        return moments
+        feature_map: Tensor = self.stem(scaled)
+        return feature_map
 
 
 class GenreCapsules(nn.Module):
-    """Two families of children, one routing: every place and every texture votes for genres."""
+    """One routing for two families of children: positions in time, and textures."""
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
@@ -243,18 +248,18 @@ class GenreCapsules(nn.Module):
 
         self.position_weight = weight(config.position_types)
         self.texture_weight = weight(config.texture_capsules)
-        # no two genres begin alike, so that routing has something to prefer
+        # different from the start, so that routing can prefer one
         self.bias = nn.Parameter(0.02 * torch.randn(genres, out))
 
     def forward(
-        self, places: Tensor | None, textures: Tensor | None
+        self, positions: Tensor | None, textures: Tensor | None
     ) -> tuple[RoutingRecord, Tensor]:
-        """Route ``(b, p, i, d)`` and ``(b, i, d)`` together; give the record and the votes."""
+        """Route ``(b, p, i, d)`` and ``(b, i, d)`` together; return the record and the votes."""
         votes = []
-        if places is not None and self.position_weight is not None:
-            # the mean over places: a longer segment does not outvote the textures
-            cast = torch.einsum("bpid,idoh->bpioh", places, self.position_weight)
-            votes.append((cast / places.shape[1]).flatten(1, 2))
+        if positions is not None and self.position_weight is not None:
+            # the mean over positions: a longer segment does not outvote the textures
+            cast = torch.einsum("bpid,idoh->bpioh", positions, self.position_weight)
+            votes.append((cast / positions.shape[1]).flatten(1, 2))
         if textures is not None and self.texture_weight is not None:
             votes.append(torch.einsum("bid,idoh->bioh", textures, self.texture_weight))
         cast = torch.cat(votes, dim=1)
@@ -263,10 +268,10 @@ class GenreCapsules(nn.Module):
 
 
 class Ensemble(nn.Module):
-    """Networks that were trained apart and speak with one voice.
+    """Networks that were trained separately, averaged.
 
     Args:
-        config: ``config.network_configs`` says which and how many.
+        config: sizes and choices, and the number of networks.
     """
 
     def __init__(self, config: ClassifierConfig) -> None:
@@ -276,10 +281,10 @@ class Ensemble(nn.Module):
 
     def forward(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
         """Mean log scores and mean lengths, both ``(b, o)``, of segments ``(b, m, t)``."""
-        seen = views(log_mel, self.config)
-        heard = [network(seen) for network in self.networks]
-        log_scores = torch.stack([h.log_scores for h in heard]).mean(dim=0)
-        return log_scores, torch.stack([h.lengths for h in heard]).mean(dim=0)
+        inputs = views(log_mel, self.config)
+        outputs = [network(inputs) for network in self.networks]
+        log_scores = torch.stack([output.log_scores for output in outputs]).mean(dim=0)
+        return log_scores, torch.stack([output.lengths for output in outputs]).mean(dim=0)
 
 
 def convolutional_stem(channels: tuple[int, int, int], dropout: float) -> nn.Sequential:
@@ -298,19 +303,5 @@ def convolutional_stem(channels: tuple[int, int, int], dropout: float) -> nn.Seq
 
 
 def stem_rows(bands: int) -> int:
-    """Rows that are left of so many bands after the stem."""
-    rows = (bands + 1) // 2
-    for _ in range(3):
-        rows //= 2
-    return max(rows, 1)
-
-
-def _drop_capsules(capsules: Tensor, share: float, training: bool) -> Tensor:
-    if not training or not share:
-        return capsules
-    kept = torch.rand(capsules.shape[:2], device=capsules.device) >= share
-    return capsules * kept.unsqueeze(-1) / (1 - share)
-
-
-def _given(tensor: Tensor | None) -> list[Tensor]:
-    return [] if tensor is None else [tensor]
+    """Rows of the stem's feature map, for an image of this many bands."""
+    return max((bands + 1) // 2 // 8, 1)

@@ -1,4 +1,4 @@
-"""Log-mel spectrograms of a data set's tracks, computed once and kept on disk."""
+"""Log-mel spectrograms of the tracks of a data set, computed once and kept on disk."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -16,14 +15,14 @@ from numpy.typing import NDArray
 
 from deepmusic.audio import LogMelConfig, LogMelStream, wrap
 from deepmusic.classifier.config import ClassifierConfig
-from deepmusic.errors import AudioError, DataError
+from deepmusic.errors import AudioError, DataError, os_reason
 from deepmusic.files import write_atomically
 
 if TYPE_CHECKING:
     from deepmusic.datasets import FolderDataset, Problem, Track
 
-LONGEST_S = 600.0
-"""No more than this of a track is kept for training: more adds little and fills the disk."""
+MAX_SECONDS = 600.0
+"""More of a track is not kept for training: it adds little and fills the disk."""
 
 
 def whole_spectrogram(
@@ -32,14 +31,14 @@ def whole_spectrogram(
     """The beginning of a track as one spectrogram ``(n_mels, frames)`` in dB.
 
     Args:
-        source: a path, or a binary file object that can seek.
-        config: how sound becomes a spectrogram.
-        max_seconds: no more than this is read.
+        source: a path, or a seekable binary file object.
+        config: settings of the spectrogram.
+        max_seconds: at most this much is read.
 
     Raises:
-        AudioError: no sound could be had from it.
+        AudioError: the track cannot be decoded.
     """
-    from deepmusic.audio import open_audio  # with its libraries, for whoever hears
+    from deepmusic.audio import open_audio  # loads the decoders
 
     stream = LogMelStream(config)
     with open_audio(source, sample_rate=config.sample_rate, max_seconds=max_seconds) as audio:
@@ -48,31 +47,34 @@ def whole_spectrogram(
 
 
 class SpectrogramStore:
-    """Spectrograms in a folder, one file a track, named by content and settings.
+    """Spectrograms in a folder, one file per track, named by content and settings.
 
     Args:
         folder: made if missing.
-        config: whose ``log_mel`` and ``segment_frames`` hold.
+        config: its ``log_mel`` and ``segment_frames`` are used.
+
+    Raises:
+        DataError: the folder cannot be made.
     """
 
     def __init__(self, folder: Path, config: ClassifierConfig) -> None:
         self.folder = folder
         self.config = config
-        settings = json.dumps([asdict(config.log_mel), config.segment_frames, LONGEST_S])
-        self._mark = hashlib.sha256(settings.encode()).hexdigest()[:12]
+        settings = json.dumps([asdict(config.log_mel), config.segment_frames, MAX_SECONDS])
+        self._suffix = hashlib.sha256(settings.encode()).hexdigest()[:12]
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise DataError(f"{folder} could not be made: {error.strerror}.") from error
+            raise DataError(f"{folder} could not be made: {os_reason(error)}.") from error
 
     def path(self, track: Track) -> Path:
-        """Where a track's spectrogram is kept."""
-        return self.folder / f"{track.content_hash[:32]}-{self._mark}.npy"
+        """The file of a track's spectrogram."""
+        return self.folder / f"{track.content_hash[:32]}-{self._suffix}.npy"
 
     def load(self, track: Track) -> NDArray[np.float16]:
         """A track's spectrogram ``(n_mels, frames)`` in dB, mapped from disk.
 
-        It is never shorter than a segment: a short track is repeated.
+        A track shorter than a segment is repeated.
         """
         mapped: NDArray[np.float16] = np.load(self.path(track), mmap_mode="r")
         return mapped
@@ -84,61 +86,46 @@ class SpectrogramStore:
         workers: int | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> list[Problem]:
-        """Compute what is missing.
+        """Compute the missing spectrograms.
 
         Args:
             dataset: the tracks.
-            workers: threads; None takes one a core.
-            on_progress: called with tracks done and tracks in all.
+            workers: threads.
+            on_progress: called with the number of tracks done and that of all tracks.
 
         Returns:
-            A problem for each track in which nothing can be heard.
+            A problem for each track that is silent or cannot be decoded.
 
         Raises:
-            DeepMusicError: the disk is full or may not be written.
+            DeepMusicError: the disk is full or cannot be written.
         """
         from deepmusic.datasets import Problem
+        from deepmusic.datasets.folder import map_threads
 
-        problems = []
-        with ThreadPoolExecutor(workers or os.cpu_count() or 1) as executor:
-            jobs = [
-                executor.submit(self._make, dataset.file(track), self.path(track))
-                for track in dataset.tracks
-            ]
+        def make(track: Track) -> Problem | None:
             try:
-                for done, (track, job) in enumerate(zip(dataset.tracks, jobs, strict=True), 1):
-                    try:
-                        job.result()
-                    except AudioError as error:
-                        problems.append(Problem(track.path, error.code, str(error)))
-                    if on_progress is not None:
-                        on_progress(done, len(jobs))
-            except BaseException:
-                executor.shutdown(cancel_futures=True)
-                raise
-        return problems
+                self._make(dataset.file(track), self.path(track))
+            except AudioError as error:
+                return Problem(track.path, error.code, str(error))
+            return None
+
+        problems = map_threads(make, dataset.tracks, workers=workers, on_progress=on_progress)
+        return [problem for problem in problems if problem is not None]
 
     def _make(self, source: Path, path: Path) -> None:
         if path.exists():
             return
-        log_mel = whole_spectrogram(source, self.config.log_mel, max_seconds=LONGEST_S)
+        log_mel = whole_spectrogram(source, self.config.log_mel, max_seconds=MAX_SECONDS)
         if self.config.is_silent(float(log_mel.max())):
-            raise AudioError(f"{source} is silent: there is nothing to learn from.", code="silent")
+            raise AudioError(f"{source} is silent.", code="silent")
         with write_atomically(path, "wb") as file:
             np.save(file, wrap(log_mel, self.config.segment_frames).astype(np.float16))
 
 
 def without(dataset: FolderDataset, problems: Sequence[Problem]) -> FolderDataset:
-    """The data set less the tracks that have problems; genres that lose all of them go too."""
+    """The data set without the tracks that have problems, and without genres left empty."""
     from deepmusic.datasets import FolderDataset
 
     bad = {problem.path for problem in problems}
-    tracks = tuple(track for track in dataset.tracks if track.path not in bad)
-    left = {track.genre for track in tracks}
-    return FolderDataset(
-        dataset.root,
-        tracks,
-        tuple(genre for genre in dataset.genres if genre in left),
-        (*dataset.problems, *problems),
-        dataset.notes,
-    )
+    tracks = [track for track in dataset.tracks if track.path not in bad]
+    return FolderDataset.of(dataset.root, tracks, (*dataset.problems, *problems), dataset.notes)

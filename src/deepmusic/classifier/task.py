@@ -1,10 +1,11 @@
-"""What the capsule classifier brings to the training loop: segments, loss, validation."""
+"""The training task of one network of the classifier: segments, loss, validation."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,11 @@ from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.classifier.model import CapsuleClassifier, ImageNetwork, NetworkOutput, Views, views
 from deepmusic.classifier.texture import texture
 
-_AT_ONCE = 64  # segments that are heard together
-_TEXTURE_HOP_S = 1.0  # between the segments whose textures are learned from
+_BATCH_SIZE = 64  # segments, in validation
+_TEXTURE_HOP_S = 1.0  # between segments of which the texture is computed
 
 Textures = Sequence[NDArray[np.float32]]
-"""Of each track, ``(n, s)``: the textures of some of its segments."""
+"""For each track ``(n, s)``, the textures of its segments."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,11 @@ class Augmentation:
     """How segments are varied in training.
 
     Args:
-        gain_db: loudness changes by up to so much either way.
-        mask_share: one block of bands and one of frames, each up to this share, is hidden from
-            the stem (SpecAugment, Park et al. 2019).
-        mixup: parameter of the Beta law by which pairs of segments and their labels are mixed
-            (Zhang et al. 2018); 0 mixes none.
+        gain_db: largest change of loudness, up or down.
+        mask_share: one block of bands and one of frames, each up to this share, is masked in the
+            image (SpecAugment, Park et al. 2019).
+        mixup: parameter of the Beta distribution by which pairs of segments and their labels are
+            mixed (Zhang et al. 2018); 0 mixes none.
     """
 
     gain_db: float = 6.0
@@ -43,8 +44,8 @@ class Augmentation:
     mixup: float = 1.0
 
 
-class Segments:
-    """Training items: one segment a track and epoch, cut at a place drawn anew each epoch."""
+class SegmentDataset:
+    """Training items: one segment per track and epoch, at a random position."""
 
     def __init__(
         self,
@@ -71,10 +72,10 @@ class Segments:
         return torch.from_numpy(segment), int(self._labels[index])
 
 
-class SegmentTextures:
-    """Training items of a network that reads textures alone: those of a segment drawn anew.
+class TextureDataset:
+    """Training items of a texture network: the texture of a random segment per track and epoch.
 
-    Textures are blind to loudness, so no gain is drawn.
+    Textures do not depend on loudness, so there is no gain.
     """
 
     def __init__(self, textures: Textures, labels: Sequence[int], *, seed: int) -> None:
@@ -91,18 +92,17 @@ class SegmentTextures:
 
 
 class ClassifierTask:
-    """One network of the ensemble, as :func:`deepmusic.training.fit` trains it.
+    """The training of one network by :func:`deepmusic.training.fit`.
 
     Args:
         config: of the network.
         train, validation: spectrograms ``(n_mels, frames)`` and labels.
-        seed: of the weights, the segments and the augmentation.
+        seed: of the weights and segments.
         augmentation: how segments are varied.
-        metadata: what is saved beside the weights, besides the configuration.
-        textures: what :func:`segment_textures` gives of each track of both sides, for a network
-            that reads textures alone; None computes them, which several such networks need only
-            once.
-        network: makes the network of its configuration.
+        metadata: saved with the weights, in addition to the configuration.
+        textures: for a texture network, :func:`segment_textures` of each track of both sides;
+            None computes them.
+        network: makes the network from its configuration.
     """
 
     monitor = "loss"
@@ -126,9 +126,9 @@ class ClassifierTask:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.model: nn.Module = network(config)
-        self.dataset: Segments | SegmentTextures
+        self.dataset: SegmentDataset | TextureDataset
         if config.position_types:
-            self.dataset = Segments(
+            self.dataset = SegmentDataset(
                 *train,
                 frames=config.segment_frames,
                 seed=seed,
@@ -136,18 +136,22 @@ class ClassifierTask:
             )
             self._fit_scales([views(self._cut(whole), config) for whole in train[0]])
         else:
-            learned, judged = textures or (
+            learned, validated = textures or (
                 [segment_textures(whole, config) for whole in side[0]]
                 for side in (train, validation)
             )
-            self.dataset = SegmentTextures(learned, train[1], seed=seed)
-            self._fit_scales([self._seen(torch.from_numpy(rows)) for rows in learned])
-        # cut and pooled once: every epoch validates on the same segments, which do not overlap
+            self.dataset = TextureDataset(learned, train[1], seed=seed)
+            self._fit_scales([self._inputs(torch.from_numpy(rows)) for rows in learned])
+        # computed once: every epoch validates on the same segments, which do not overlap
         if config.position_types:
-            self._heard = [views(segments, config) for segments in map(self._cut, validation[0])]
+            self._validation = [
+                views(segments, config) for segments in map(self._cut, validation[0])
+            ]
         else:
             apart = math.ceil(config.segment_frames / _texture_hop(config))
-            self._heard = [self._seen(torch.from_numpy(rows[::apart].copy())) for rows in judged]
+            self._validation = [
+                self._inputs(torch.from_numpy(rows[::apart].copy())) for rows in validated
+            ]
         self._labels = torch.tensor(list(validation[1]))
 
     @staticmethod
@@ -162,32 +166,32 @@ class ClassifierTask:
         """Margin loss (cross-entropy for the plain CNN) and the masked reconstruction."""
         segments, labels = batch
         network = self._network()
-        seen = self._seen(segments)
-        whole = seen.image
+        inputs = self._inputs(segments)
+        unmasked = inputs.image
         targets = F.one_hot(labels, len(self.config.genres)).to(segments.dtype)
-        seen, targets = _mixed(seen, targets, self.augmentation.mixup)
+        inputs, targets = _mixed(inputs, targets, self.augmentation.mixup)
         if self.config.position_types:
-            masked = _masked(seen.image, network.image_mean, self.augmentation.mask_share)
-            seen = Views(masked, seen.texture)
-        heard = model(seen, rebuild=labels if self.config.position_types else None)
-        loss = self.genre_loss(heard, targets)
+            masked = _masked(inputs.image, network.image_mean, self.augmentation.mask_share)
+            inputs = Views(masked, inputs.texture)
+        output = model(inputs, rebuild=labels if self.config.position_types else None)
+        loss = self.genre_loss(output, targets)
         with torch.no_grad():
-            right = heard.log_scores.argmax(dim=1) == targets.argmax(dim=1)
-            measures: dict[str, Tensor | float] = {"accuracy": right.float().mean()}
-            if heard.coupling is not None:
-                measures["coupling_entropy"] = coupling_entropy(heard.coupling).mean()
-                measures["dead_capsules"] = dead_share(heard.children).mean()
-        if heard.rebuilt is not None:
-            # the whole image, unmixed and unmasked: the capsule says what the genre sounds like
-            error = reconstruction_loss(heard.rebuilt, network.sketch(whole))
+            is_correct = output.log_scores.argmax(dim=1) == targets.argmax(dim=1)
+            measures: dict[str, Tensor | float] = {"accuracy": is_correct.float().mean()}
+            if output.coupling is not None:
+                measures["coupling_entropy"] = coupling_entropy(output.coupling).mean()
+                measures["dead_capsules"] = dead_share(output.children).mean()
+        if output.rebuilt is not None:
+            # the target is neither mixed nor masked
+            error = reconstruction_loss(output.rebuilt, network.sketch(unmasked))
             loss = loss + self.config.reconstruction * error
         return loss, measures
 
-    def genre_loss(self, heard: NetworkOutput, targets: Tensor) -> Tensor:
-        """How far from the genres' shares ``(b, genres)`` is what was heard; a scalar."""
-        if heard.poses is None:
-            return -(targets * heard.log_scores).sum(dim=1).mean()
-        return margin_loss(heard.lengths, targets)
+    def genre_loss(self, output: NetworkOutput, targets: Tensor) -> Tensor:
+        """The loss, a scalar, for the genres' shares ``(b, genres)``."""
+        if output.poses is None:
+            return -(targets * output.log_scores).sum(dim=1).mean()
+        return margin_loss(output.lengths, targets)
 
     def validate(self, model: nn.Module) -> Mapping[str, float]:
         """Loss (cross-entropy of the track scores) and accuracy on the validation tracks."""
@@ -202,27 +206,21 @@ class ClassifierTask:
     def validation_scores(self, model: nn.Module) -> Tensor:
         """Track scores ``(tracks, genres)`` of the validation tracks."""
         device = next(model.parameters()).device
-        counts = [len(seen.image) for seen in self._heard]
-        image = torch.cat([seen.image for seen in self._heard])
-        statistics = torch.cat([seen.texture for seen in self._heard])
-        scores = torch.cat(
-            [
-                model(
-                    Views(
-                        image[i : i + _AT_ONCE].to(device), statistics[i : i + _AT_ONCE].to(device)
-                    )
-                ).log_scores.cpu()
-                for i in range(0, len(image), _AT_ONCE)
-            ]
-        )
-        return torch.stack([track_scores(part) for part in torch.split(scores, counts)])
+        counts = [len(track.image) for track in self._validation]
+        image, statistics = (torch.cat(parts) for parts in zip(*self._validation, strict=True))
+        scores = [
+            model(Views(image[i:j].to(device), statistics[i:j].to(device))).log_scores.cpu()
+            for i, j in pairwise([*range(0, len(image), _BATCH_SIZE), len(image)])
+        ]
+        by_track = torch.split(torch.cat(scores), counts)
+        return torch.stack([track_scores(part) for part in by_track])
 
     def _network(self) -> ImageNetwork:
         assert isinstance(self.model, ImageNetwork)
         return self.model
 
-    def _seen(self, segments: Tensor) -> Views:
-        """What the network sees of a batch of the data set."""
+    def _inputs(self, segments: Tensor) -> Views:
+        """The network's inputs for a batch of the data set."""
         if self.config.position_types:
             return views(segments, self.config)
         return Views(segments.new_zeros(len(segments), self.config.bands, 0), segments)
@@ -233,7 +231,7 @@ class ClassifierTask:
         )
 
     def _cut(self, whole: NDArray[np.float16]) -> Tensor:
-        """Segments side by side, ``(n, mels, frames)``: overlap would double the time."""
+        """Segments ``(n, mels, frames)`` without overlap, which would double the time."""
         length = self.config.segment_frames
         batches = segment_batches(whole, length=length, hop=length)
         return torch.from_numpy(np.concatenate([segments for _, segments in batches]))
@@ -242,9 +240,9 @@ class ClassifierTask:
 def segment_textures(
     spectrogram: NDArray[np.floating], config: ClassifierConfig
 ) -> NDArray[np.float32]:
-    """Textures ``(n, s)`` of segments of a track ``(n_mels, frames)``, one starting each second."""
+    """Textures ``(n, s)`` of segments of a track ``(n_mels, frames)``, one per second."""
     batches = segment_batches(
-        spectrogram, length=config.segment_frames, hop=_texture_hop(config), batch_size=_AT_ONCE
+        spectrogram, length=config.segment_frames, hop=_texture_hop(config), batch_size=_BATCH_SIZE
     )
     return np.concatenate([texture(torch.from_numpy(segments)).numpy() for _, segments in batches])
 
@@ -255,14 +253,14 @@ def _texture_hop(config: ClassifierConfig) -> int:
 
 
 def track_scores(log_scores: Tensor) -> Tensor:
-    """Scores ``(genres,)`` of a track from the log scores ``(segments, genres)`` of its parts."""
+    """Scores ``(genres,)`` of a track from the log scores ``(segments, genres)``."""
     return log_scores.mean(dim=0)
 
 
-def _mixed(seen: Views, targets: Tensor, alpha: float) -> tuple[Views, Tensor]:
-    """Each segment mixed with another one of the batch, itself keeping the larger part."""
+def _mixed(inputs: Views, targets: Tensor, alpha: float) -> tuple[Views, Tensor]:
+    """Mix each segment with another one of the batch, with the smaller weight for the other."""
     if not alpha or len(targets) < 2:
-        return seen, targets
+        return inputs, targets
     share = torch.distributions.Beta(alpha, alpha).sample((len(targets),)).to(targets.device)
     share = torch.maximum(share, 1 - share)
     partner = torch.randperm(len(targets), device=targets.device)
@@ -271,21 +269,21 @@ def _mixed(seen: Views, targets: Tensor, alpha: float) -> tuple[Views, Tensor]:
         part = share.view(-1, *[1] * (values.ndim - 1))
         return part * values + (1 - part) * values[partner]
 
-    statistics = mix(seen.texture) if seen.texture.numel() else seen.texture
-    return Views(mix(seen.image), statistics), mix(targets)
+    statistics = mix(inputs.texture) if inputs.texture.numel() else inputs.texture
+    return Views(mix(inputs.image), statistics), mix(targets)
 
 
 def _masked(image: Tensor, fill: Tensor, share: float) -> Tensor:
-    """One block of bands and one of frames of each image ``(b, f, t)`` set to the mean."""
+    """Set one block of bands and one of frames of each image ``(b, f, t)`` to the mean."""
     if not share:
         return image
-    hidden = torch.zeros(image.shape, dtype=torch.bool, device=image.device)
+    is_masked = torch.zeros(image.shape, dtype=torch.bool, device=image.device)
     for axis in (1, 2):
         size = image.shape[axis]
         draws = torch.rand(2, len(image), 1, device=image.device)
         width = draws[0] * share * size
         start = draws[1] * (size - width)
-        place = torch.arange(size, device=image.device)
-        block = (place >= start) & (place < start + width)  # (b, size)
-        hidden |= block.unsqueeze(3 - axis)
-    return torch.where(hidden, fill.to(image).unsqueeze(1), image)
+        index = torch.arange(size, device=image.device)
+        block = (index >= start) & (index < start + width)  # (b, size)
+        is_masked |= block.unsqueeze(3 - axis)
+    return torch.where(is_masked, fill.to(image).unsqueeze(1), image)

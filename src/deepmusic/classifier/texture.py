@@ -1,7 +1,7 @@
-"""What a segment's sound is made of, as statistics of its log-mel frames.
+"""The texture of a segment: statistics of its log-mel frames.
 
-A short network finds it hard to learn second and higher moments from some hundred tracks, and they
-say much about a genre: how bright, how dense, how rough, how it moves at each time scale.
+Second and higher moments say much about a genre (brightness, density, roughness, change at each
+time scale), and a small network hardly learns them from a few hundred tracks.
 """
 
 from __future__ import annotations
@@ -19,16 +19,11 @@ TEXTURE_FAMILIES = {
     "correlation": COEFFICIENTS * (COEFFICIENTS - 1) // 2,
     "movement": BANDS * len(LAGS),
 }
-"""Statistics in each family, in the order in which :func:`texture` gives them."""
-
-
-def texture_size() -> int:
-    """How many statistics :func:`texture` gives."""
-    return sum(TEXTURE_FAMILIES.values())
+"""Number of statistics in each family, in the order of :func:`texture`."""
 
 
 def texture(log_mel: Tensor) -> Tensor:
-    """Statistics of each segment, blind to its loudness.
+    """Statistics of each segment, independent of its loudness.
 
     *timbre*: of 20 cepstral coefficients (orthonormal DCT-II of the mels) the mean, logarithm of
     the standard deviation, skewness, logarithm of the kurtosis, maximum, minimum and median.

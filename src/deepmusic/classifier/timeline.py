@@ -1,25 +1,34 @@
-"""The genre of a track over time: as lines of text, and as a picture."""
+"""The genre of a track over time: as lines of text, and as a plot."""
 
 from __future__ import annotations
 
-import math
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deepmusic.classifier.verdict import SegmentVerdict
-from deepmusic.files import write_atomically
+from deepmusic.plotting import (
+    format_time,
+    genre_colors,
+    legend_label,
+    new_figure,
+    plain_text,
+    save_png,
+    thin_out,
+    time_axis,
+)
+
+_MAX_COLUMNS = 1000  # of the plot; three hours have more segments
 
 
 @dataclass(frozen=True)
 class Passage:
-    """A stretch of time in which one genre is the likeliest.
+    """A stretch of time in which one genre is the most probable.
 
     Args:
-        start_s, end_s: its place in the track, in seconds; passages do not overlap.
-        genre: the likeliest genre throughout.
-        probability: mean probability of that genre over the passage, in [0, 1].
+        start_s, end_s: where it lies in the track, in seconds; passages do not overlap.
+        genre: the most probable genre.
+        probability: mean probability of that genre over the segments, in [0, 1].
     """
 
     start_s: float
@@ -29,7 +38,7 @@ class Passage:
 
 
 def passages(segments: Sequence[SegmentVerdict]) -> list[Passage]:
-    """Merge neighbouring segments of the same likeliest genre.
+    """Merge neighbouring segments of the same genre.
 
     Segments may overlap: each counts from its start to the start of the next.
 
@@ -37,20 +46,19 @@ def passages(segments: Sequence[SegmentVerdict]) -> list[Passage]:
         segments: in order of time.
 
     Returns:
-        Passages in order, from the first segment's start to the last one's end.
+        Passages in order, from the start of the first segment to the end of the last.
     """
     merged: list[tuple[float, float, str, list[float]]] = []
-    for segment, (start_s, end_s) in zip(segments, _places(segments), strict=True):
+    for index, segment in enumerate(segments):
+        following = segments[index + 1].start_s if index + 1 < len(segments) else segment.end_s
+        end_s = min(following, segment.end_s) if following > segment.start_s else segment.end_s
         best = max(segment.probabilities, key=lambda entry: entry.probability)
         if merged and merged[-1][2] == best.genre:
-            first_s, _, genre, probabilities = merged.pop()
-            merged.append((first_s, end_s, genre, [*probabilities, best.probability]))
+            start_s, _, _, probabilities = merged.pop()
         else:
-            merged.append((start_s, end_s, best.genre, [best.probability]))
-    return [
-        Passage(start_s, end_s, genre, sum(probabilities) / len(probabilities))
-        for start_s, end_s, genre, probabilities in merged
-    ]
+            start_s, probabilities = segment.start_s, []
+        merged.append((start_s, end_s, best.genre, [*probabilities, best.probability]))
+    return [Passage(start, end, genre, sum(p) / len(p)) for start, end, genre, p in merged]
 
 
 def text_timeline(segments: Sequence[SegmentVerdict]) -> list[str]:
@@ -59,114 +67,58 @@ def text_timeline(segments: Sequence[SegmentVerdict]) -> list[str]:
     Args:
         segments: in order of time; none give no lines.
     """
-    found = passages(segments)
-    ranges = [f"{_clock(p.start_s)}-{_clock(p.end_s)}" for p in found]
-    width = max(map(len, ranges), default=0)
-    names = [p.genre if p.genre.isprintable() else ascii(p.genre)[1:-1] for p in found]
-    name_width = max(map(len, names), default=0)
-    return [
-        f"{span:>{width}}  {name:<{name_width}}  {passage.probability:>4.0%}"
-        for span, name, passage in zip(ranges, names, found, strict=True)
+    rows = [
+        (
+            f"{format_time(p.start_s)}-{format_time(p.end_s)}",
+            p.genre if p.genre.isprintable() else ascii(p.genre)[1:-1],
+            f"{p.probability:>4.0%}",
+        )
+        for p in passages(segments)
     ]
+    width = max((len(span) for span, _, _ in rows), default=0)
+    name_width = max((len(name) for _, name, _ in rows), default=0)
+    return [f"{span:>{width}}  {name:<{name_width}}  {share}" for span, name, share in rows]
 
 
 def draw_timeline(
     segments: Sequence[SegmentVerdict], path: str | os.PathLike[str], *, title: str = ""
 ) -> None:
-    """Draw the probabilities over time, stacked, as a PNG picture.
+    """Plot the probabilities over time, stacked, as a PNG file.
 
     Args:
         segments: in order of time, at least one.
-        path: the picture to write; a file of that name is replaced.
-        title: what stands above, as it is (no mathematics, no markup).
+        path: the file; an existing one is replaced.
+        title: printed literally.
 
     Raises:
         ValueError: there are no segments.
-        DeepMusicError: the picture cannot be written.
+        DeepMusicError: the plot cannot be written.
     """
     if not segments:
         raise ValueError("a timeline needs at least one segment")
-    # the object interface: pyplot would keep every figure and choose a window system
-    from matplotlib import colormaps
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    import numpy as np
     from matplotlib.patches import Patch
-    from matplotlib.ticker import FuncFormatter, MultipleLocator
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(10, 4)
     axes = figure.add_subplot()
     genres = [entry.genre for entry in segments[0].probabilities]
-    colours = [colormaps["tab20"](index % 20) for index in range(len(genres))]
-    # one step a segment; a 3 h track has thousands, more than the picture has dots
-    bars = _thinned(segments, most=1000)
-    edges = [start_s for start_s, _, _ in bars] + [bars[-1][1]]
-    lower = [0.0] * len(bars)
-    for index, colour in enumerate(colours):
-        upper = [low + values[index] for low, (_, _, values) in zip(lower, bars, strict=True)]
-        axes.stairs(upper, edges, baseline=lower, fill=True, color=colour, linewidth=0)
-        lower = upper
-    axes.set_xlim(edges[0], edges[-1])
+    values = np.array([[e.probability for e in segment.probabilities] for segment in segments])
+    values = thin_out(values.T, _MAX_COLUMNS)  # (genres, columns)
+    step = -(-len(segments) // _MAX_COLUMNS)
+    edges = [segment.start_s for segment in segments[::step]] + [segments[-1].end_s]
+    tops = np.cumsum(values, axis=0)
+    colors = genre_colors(len(genres))
+    for bottom, top, color in zip(tops - values, tops, colors, strict=True):
+        axes.stairs(top, edges, baseline=bottom, fill=True, color=color, linewidth=0)
     axes.set_ylim(0, 1)
     axes.set_ylabel("probability")
-    axes.set_xlabel("time (h:mm:ss)" if edges[-1] >= 3600 else "time (m:ss)")
-    axes.xaxis.set_major_locator(MultipleLocator(_tick_s(edges[-1] - edges[0])))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: _clock(seconds)))
-    axes.set_title(_shortened(title), parse_math=False)
-    legend = axes.legend(
-        [Patch(color=colour) for colour in reversed(colours)],
-        # a leading underscore would hide the entry
-        [("\u200b" if genre.startswith("_") else "") + genre for genre in reversed(genres)],
+    time_axis(axes, edges[0], edges[-1])
+    axes.set_title(plain_text(title))
+    axes.legend(
+        [Patch(color=color) for color in reversed(colors)],
+        [legend_label(genre) for genre in reversed(genres)],
         loc="upper left",
         bbox_to_anchor=(1.0, 1.0),
         frameon=False,
     )
-    for text in legend.get_texts():
-        text.set_parse_math(False)
-    with warnings.catch_warnings(), write_atomically(path, "wb") as file:
-        warnings.filterwarnings("ignore", message="Glyph")  # a name in a script the font lacks
-        figure.savefig(file, format="png")
-
-
-def _places(segments: Sequence[SegmentVerdict]) -> list[tuple[float, float]]:
-    """Start and end of each segment without the overlap, in seconds."""
-    starts = [segment.start_s for segment in segments]
-    ends = [*starts[1:], segments[-1].end_s] if segments else []
-    return [
-        (start, min(end, segment.end_s) if end > start else segment.end_s)
-        for start, end, segment in zip(starts, ends, segments, strict=True)
-    ]
-
-
-def _thinned(
-    segments: Sequence[SegmentVerdict], *, most: int
-) -> list[tuple[float, float, list[float]]]:
-    """Start, end and mean probabilities of at most ``most`` groups of neighbours."""
-    size = math.ceil(len(segments) / most)
-    groups = []
-    for first in range(0, len(segments), size):
-        group = segments[first : first + size]
-        columns = zip(*([e.probability for e in s.probabilities] for s in group), strict=True)
-        means = [sum(column) / len(group) for column in columns]
-        groups.append((group[0].start_s, group[-1].end_s, means))
-    return groups
-
-
-def _tick_s(length_s: float) -> float:
-    """A round distance between labels that gives at most a dozen of them."""
-    for step in (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600):
-        if length_s <= 12 * step:
-            return step
-    return 3600 * math.ceil(length_s / (12 * 3600))
-
-
-def _clock(seconds: float) -> str:
-    total = int(seconds)
-    hours, minutes = divmod(total // 60, 60)
-    tail = f"{minutes:02d}:{total % 60:02d}" if hours else f"{minutes}:{total % 60:02d}"
-    return f"{hours}:{tail}" if hours else tail
-
-
-def _shortened(title: str, *, most: int = 90) -> str:
-    shown = "".join(c if c.isprintable() else "?" for c in title)
-    return shown if len(shown) <= most else shown[: most - 3] + "..."
+    save_png(figure, path)

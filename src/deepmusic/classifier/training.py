@@ -1,10 +1,9 @@
-"""From a folder of music to a classifier: splits, networks, calibration, one file of weights."""
+"""Train a genre classifier from a data set: splits, networks, calibration, one file of weights."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,16 +27,16 @@ from deepmusic.datasets import (
     Problem,
     dataset_digest,
     group_tracks,
+    load_dataset,
     make_folds,
     make_split,
     read_splits,
     write_splits,
 )
-from deepmusic.datasets.load import load_dataset
-from deepmusic.errors import CheckpointError, DataError
-from deepmusic.files import write_atomically
-from deepmusic.training import Progress, TrainingConfig, draw_history, fit
-from deepmusic.training.checkpoint import checkpoint_path
+from deepmusic.errors import CheckpointError, DataError, os_reason
+from deepmusic.files import write_json
+from deepmusic.parallel import is_main_process
+from deepmusic.training import Progress, TrainingConfig, checkpoint_path, draw_history, fit
 
 DEFAULT_TRAINING = TrainingConfig(
     epochs=35,
@@ -48,24 +47,24 @@ DEFAULT_TRAINING = TrainingConfig(
     warmup=0.2,
     patience=12,
 )
-"""What the shipped model was trained with."""
+"""Settings of the shipped model."""
 
-_PARTS = 5
+_CALIBRATION_FOLDS = 5
 
 OnProgress = Callable[[int, int, Progress], None]
-"""Takes the network (from 1), networks in all, and where its training is."""
+"""Takes the network (from 1), the number of networks, and the progress of its training."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of a training.
+    """The result of a training.
 
     Args:
-        run: the folder with everything.
-        classifier: ready to hear.
-        metrics: what ``metrics.json`` holds: validation and, where tracks were held out, test.
+        run: its folder.
+        classifier: the model.
+        metrics: the content of ``metrics.json``: validation and, if tracks were held out, test.
         problems: tracks that could not be used.
-        notes: sentences on what was used and may not be as it should.
+        notes: sentences on possible defects of the data.
     """
 
     run: Path
@@ -92,14 +91,13 @@ def train_classifier(
 ) -> Trained:
     """Train a genre classifier on ``DATA/GENRE/*``.
 
-    The tracks are divided by artist: a share is held out for the test, the rest is dealt into
-    parts, and each network learns from all parts but one, on which it is validated. Some lighter
-    networks that read textures alone then learn from all of them, and others of their kind, each
-    from all parts but one, score the tracks that they did not learn from: that calibrates. The run
-    folder receives ``config.json``, ``splits.json`` (the test), ``networks.json`` and
-    ``calibration.json`` (which is validated on what), ``networks/N/`` and ``calibration/N/``
-    (one training each), ``model.safetensors``, ``metrics.json``, ``accuracy.png``, ``loss.png``
-    and, with a test, ``confusion.png``.
+    A share of the tracks, divided by artist, is held out for the test, and the rest is divided into
+    calibration folds. Each full network learns from all folds but one, on which it is validated.
+    The texture networks learn from all of them; copies of these, each trained on all folds but one,
+    score the tracks of that fold, which calibrates the ensemble. The run folder receives
+    ``config.json``, ``splits.json`` (one fold per calibration fold, with the same test part),
+    ``networks/N/`` and ``calibration/N/`` (one training each), ``model.safetensors``,
+    ``metrics.json``, ``accuracy.png``, ``loss.png`` and, with a test, ``confusion.png``.
 
     Args:
         data: folder of genre folders, or another data set that
@@ -107,48 +105,47 @@ def train_classifier(
         run: folder for the run; made if missing.
         table: CSV of artists; None takes ``tracks.csv`` in ``data`` or the files' tags.
         test: share of tracks held out for the test; 0 for none.
-        splits: file of splits of these data; its test part is held out instead.
-        fold: which of them, from 0.
-        networks: networks to train and average.
+        splits: file of splits of these data, whose test part is held out instead.
+        fold: which fold of them, from 0.
+        networks: full networks to train and average.
         training: settings of each network's training.
         cache: folder for the spectrograms; None takes one inside the run.
-        resume: go on with a run that was interrupted.
+        resume: continue a run that was interrupted.
         on_progress: called after every step.
-        on_spectrogram: called after every spectrogram with those done and those in all.
-
-    Returns:
-        The classifier and its figures.
+        on_spectrogram: called after every spectrogram with the number done and that of all.
 
     Raises:
-        DataError: the data cannot be divided so, or nothing can be heard in them.
-        CheckpointError: the run is there already and ``resume`` is off, or it is of other data.
+        DataError: the data cannot be divided, or hold fewer than two genres that can be decoded.
+        CheckpointError: the run exists and ``resume`` is off, or it is of other data.
         DeepMusicError: the disk is full.
     """
     run = Path(run)
     _make_folder(run, resume=resume)
     dataset = load_dataset(data, table=table).dataset
-    given = None if splits is None else _fold_of(splits, fold, dataset)
+    chosen = None if splits is None else _chosen_fold(splits, fold, dataset)
     config = ClassifierConfig(genres=_two_or_more(dataset), networks=networks)
     store = SpectrogramStore(run / "spectrograms" if cache is None else Path(cache), config)
     dataset = without(dataset, store.fill(dataset, on_progress=on_spectrogram))
     config = replace(config, genres=_two_or_more(dataset))
-    if given is None:
+    if chosen is None:
         divided = Folds((make_split(dataset, test=test, seed=training.seed),), training.seed)
     else:
-        divided = given(dataset)
-    split = divided[0]
-    known = [*split.train, *split.validation]
-    kept = run / "splits.json"
-    if resume and kept.exists() and read_splits(kept, dataset).folds != divided.folds:
+        divided = chosen(dataset)
+    held_out = divided[0].test
+    known = [*divided[0].train, *divided[0].validation]
+    folds = calibration_folds(dataset, known, networks=networks, seed=training.seed)
+    divided = replace(divided, folds=tuple(replace(f, test=held_out) for f in folds))
+    path = run / "splits.json"
+    if resume and path.exists() and read_splits(path, dataset).folds != divided.folds:
         raise CheckpointError(
-            f"{run} was divided with another seed or share for the test, or by another file of "
-            "splits; resume with the same, or start a new run."
+            f"{run} was divided with another seed, share for the test, number of networks or file "
+            "of splits; resume with the same, or start a new run."
         )
-    if _is_main():
-        write_splits(kept, divided, dataset)
+    if is_main_process():
+        write_splits(path, divided, dataset)
     ensemble, calibration, metrics = train_ensemble(
         dataset,
-        known,
+        folds,
         store,
         config,
         run,
@@ -156,55 +153,57 @@ def train_classifier(
         resume=resume,
         on_progress=on_progress,
     )
-    classifier = Classifier(
-        ensemble.eval(),
-        calibration,
-        card={
-            "data": dataset_digest(dataset),
-            "tracks": len(dataset.tracks),
-            "artists": len(set(group_tracks(dataset.tracks))),
-            "trained_on": len(known),
-            "training": {**training.to_dict(), "reconstruction": config.reconstruction},
-            "validation": metrics["validation"],
-        },
-    )
-    if split.test:
-        heard = np.stack(
-            [classifier.predict_spectrogram(store.load(dataset.tracks[i])) for i in split.test]
-        )
-        truth = np.array(dataset.labels)[list(split.test)]
-        metrics["test"] = measure(heard, truth, config.genres, threshold=calibration.threshold)
-    if _is_main():
+    card = {
+        "data": dataset_digest(dataset),
+        "tracks": len(dataset.tracks),
+        "artists": len(set(group_tracks(dataset.tracks))),
+        "trained_on": len(known),
+        "training": {**training.to_dict(), "reconstruction": config.reconstruction},
+        "validation": metrics["validation"],
+    }
+    classifier = Classifier(ensemble.eval(), calibration, card=card)
+    if held_out:
+        metrics["test"] = _test_figures(classifier, dataset, held_out, store)
+    if is_main_process():
         classifier.save(run / "model.safetensors")
-        _write_json(run / "metrics.json", metrics)
-        if split.test:
+        write_json(run / "metrics.json", metrics)
+        if held_out:
             draw_confusion(metrics["test"], run / "confusion.png")
     return Trained(run, classifier, metrics, dataset.problems, dataset.notes)
 
 
-def _fold_of(
-    splits: str | os.PathLike[str], fold: int, dataset: FolderDataset
-) -> Callable[[FolderDataset], Folds]:
-    """One fold of a file, as a function of the data set, of which tracks may have dropped out."""
-    found = read_splits(splits, dataset)
-    if not 0 <= fold < len(found):
-        raise DataError(f"{splits} has folds 0 to {len(found) - 1}; got {fold}.")
-    parts = ("train", "validation", "test")
-    side = {
-        dataset.tracks[place].path: part for part in parts for place in getattr(found[fold], part)
-    }
+def calibration_folds(
+    dataset: FolderDataset, tracks: Sequence[int], *, networks: int, seed: int
+) -> Folds:
+    """Divide tracks by artist into folds without a test part, each validated on other tracks.
 
-    def of(left: FolderDataset) -> Folds:
-        sides = [side.get(track.path) for track in left.tracks]
-        chosen = (tuple(i for i, s in enumerate(sides) if s == part) for part in parts)
-        return Folds((Fold(*chosen),), found.seed, found.protocol)
+    Args:
+        dataset: all tracks.
+        tracks: indices of those to divide; other tracks are in no part.
+        networks: at least as many folds, and at least five, are made; fewer if a genre has too few
+            artists.
+        seed: of the division.
 
-    return of
+    Raises:
+        DataError: the tracks cannot be divided by artist.
+    """
+    subset = replace(dataset, tracks=tuple(dataset.tracks[i] for i in tracks))
+
+    def indices(part: Iterable[int]) -> tuple[int, ...]:
+        return tuple(sorted(tracks[i] for i in part))
+
+    for count in range(max(networks, _CALIBRATION_FOLDS), 1, -1):
+        with suppress(DataError):
+            folds = make_folds(subset, folds=count, seed=seed)
+            parts = [Fold(indices((*f.train, *f.validation)), indices(f.test), ()) for f in folds]
+            return Folds(tuple(parts), seed)
+    split = make_split(subset, test=0, validation=1 / _CALIBRATION_FOLDS, seed=seed)
+    return Folds((Fold(indices(split.train), indices(split.validation), ()),), seed)
 
 
 def train_ensemble(
     dataset: FolderDataset,
-    known: Sequence[int],
+    folds: Folds,
     store: SpectrogramStore,
     config: ClassifierConfig,
     run: Path,
@@ -218,152 +217,154 @@ def train_ensemble(
 
     Args:
         dataset: all tracks.
-        known: places in ``dataset.tracks`` of those to learn from.
-        store: holds their spectrograms.
-        config: of each network; there are fewer networks where a genre has too few artists.
+        folds: as :func:`calibration_folds` gives them.
+        store: holds the spectrograms.
+        config: of each network; there are at most as many full networks as folds.
         run: folder of the run.
-        training: settings of each network; network n takes the seed ``100 * seed + n``.
+        training: settings of each network; network n has the seed ``100 * seed + n``.
         augmentation: how segments are varied; None takes the defaults.
-        resume: go on where a run was interrupted.
+        resume: continue a run that was interrupted.
         on_progress: called after every step.
 
     Returns:
-        The ensemble without its decoders, its calibration on tracks that the scoring network had
-        not learned from, and the figures of single networks on these tracks.
-
-    Raises:
-        DataError: the tracks cannot be divided by artist.
+        The ensemble without its decoders; its calibration and its figures, both on tracks from
+        which the scoring network had not learned.
     """
-    subset = replace(dataset, tracks=tuple(dataset.tracks[i] for i in known))
-    parts = _parts(subset, max(config.networks, _PARTS), training.seed)
-    config = replace(config, networks=min(config.networks, len(parts)))
-    networks = _networks(config, parts, len(subset.tracks))
-    if _is_main():
+    tracks = sorted((*folds[0].train, *folds[0].validation))
+    digest = dataset_digest(replace(dataset, tracks=tuple(dataset.tracks[i] for i in tracks)))
+    config = replace(config, networks=min(config.networks, len(folds)))
+    if is_main_process():
         run.mkdir(parents=True, exist_ok=True)
-        _write_json(run / "config.json", config.to_dict())
-        write_splits(
-            run / "networks.json", Folds(parts.folds[: config.networks], parts.seed), subset
-        )
-        if config.texture_networks:
-            write_splits(run / "calibration.json", parts, subset)
-    spectrograms = [store.load(track) for track in subset.tracks]
-    labels = subset.labels
-    textures = None
-    if config.texture_networks:  # once for all networks that read nothing else
-        textures = [segment_textures(spectrogram, config) for spectrogram in spectrograms]
-    # the decoders have done their part when the training ends
-    ensemble = Ensemble(replace(config, reconstruction=0.0))
+        write_json(run / "config.json", config.to_dict())
+    spectrograms = {i: store.load(dataset.tracks[i]) for i in tracks}
+    labels = dataset.labels
+    textures: dict[int, NDArray[np.float32]] = {}
+    if config.texture_networks:  # once for all texture networks
+        textures = {i: segment_textures(s, config) for i, s in spectrograms.items()}
+    ensemble = Ensemble(replace(config, reconstruction=0.0))  # decoders serve the training alone
     scores: list[NDArray[np.float32]] = []
     truth: list[int] = []
     histories = []
-    for number, network in enumerate(networks):
-        part = network.part
+    trainings = _trainings(config, folds, tracks)
+    for number, one in enumerate(trainings):
         seed = 100 * training.seed + number
-
-        def pick(places: Sequence[int]) -> tuple[list[NDArray[np.float16]], list[int]]:
-            return [spectrograms[i] for i in places], [labels[i] for i in places]
-
+        sides = (one.fold.train, one.fold.validation)
+        train, validation = (
+            ([spectrograms[i] for i in side], [labels[i] for i in side]) for side in sides
+        )
         task = ClassifierTask(
-            network.config,
-            pick(part.train),
-            pick(part.validation),
+            one.config,
+            train,
+            validation,
             seed=seed,
             augmentation=augmentation,
-            metadata={"data": dataset_digest(subset), "network": number},
+            metadata={"data": digest, "network": number},
             textures=None
-            if textures is None or network.config.position_types
-            else ([textures[i] for i in part.train], [textures[i] for i in part.validation]),
+            if not textures or one.config.position_types
+            else ([textures[i] for i in sides[0]], [textures[i] for i in sides[1]]),
         )
-        folder = run / network.folder
+        folder = run / one.folder
         result = fit(
             task,
-            replace(training, seed=seed, patience=training.patience if network.stops else None),
+            replace(training, seed=seed, patience=training.patience if one.is_validated else None),
             folder,
             resume=resume and checkpoint_path(folder).exists(),
-            on_progress=on_progress and partial(on_progress, number + 1, len(networks)),
+            on_progress=on_progress and partial(on_progress, number + 1, len(trainings)),
         )
-        if network.stops:
+        if one.is_validated:
             histories.append(result.history)
-        if network.calibrates:
+        if one.calibrates:
             scores.append(task.validation_scores(task.model).numpy())
-            truth.extend(labels[i] for i in part.validation)
-        if network.speaks:
-            kept = ensemble.networks[number]
+            truth.extend(validation[1])
+        if one.in_ensemble:
+            network = ensemble.networks[number]
             trained = task.model.state_dict()
-            kept.load_state_dict({name: trained[name] for name in kept.state_dict()})
-    calibration = fit_calibration(np.concatenate(scores), np.array(truth))
-    if _is_main():
+            network.load_state_dict({name: trained[name] for name in network.state_dict()})
+    log_scores, true_labels = np.concatenate(scores), np.array(truth)
+    calibration = fit_calibration(log_scores, true_labels)
+    if is_main_process():
         draw_history(_mean_history(histories), run)
     figures = measure(
-        probabilities(np.concatenate(scores), calibration),
-        np.array(truth),
+        probabilities(log_scores, calibration),
+        true_labels,
         config.genres,
         threshold=calibration.threshold,
     )
     return ensemble, calibration, {"validation": figures, "calibration": calibration.to_dict()}
 
 
-class _Network(NamedTuple):
-    """One network to train."""
+class _Training(NamedTuple):
+    """The training of one network."""
 
     config: ClassifierConfig
-    part: Fold
+    fold: Fold
     folder: str
-    stops: bool  # whether validation may stop it early
-    speaks: bool  # whether it is of the ensemble
-    calibrates: bool  # whether its scores on tracks that it did not learn from calibrate
+    is_validated: bool  # on tracks that it does not learn from, which may stop it early
+    in_ensemble: bool
+    calibrates: bool  # its scores of validation tracks are used for calibration
 
 
-def _networks(config: ClassifierConfig, parts: Folds, tracks: int) -> list[_Network]:
-    """All networks of a training, in the order of the ensemble, then those that only judge.
+def _trainings(config: ClassifierConfig, folds: Folds, tracks: Sequence[int]) -> list[_Training]:
+    """All trainings: first the networks of the ensemble in order, then those for calibration.
 
-    A light network learns from all tracks for a fixed time, as it has none left to be validated
-    on. Further light networks, one for each part, score tracks that they did not learn from: that
-    calibrates. Without light networks the full ones do.
+    A texture network learns from all tracks for a fixed time. Copies, one per fold, score tracks
+    that they do not learn from; without texture networks the full networks do.
     """
-    full, light = (
-        config.network_configs[: config.networks],
-        config.network_configs[config.networks :],
-    )
-    everything = Fold((*range(tracks),), (*range(tracks),), ())
-    networks = [
-        _Network(c, part, f"networks/{n}", True, True, not light)
-        for n, (c, part) in enumerate(zip(full, parts.folds, strict=False))
+    configs = config.network_configs
+    full, texture_only = configs[: config.networks], configs[config.networks :]
+    everything = Fold(tuple(tracks), tuple(tracks), ())
+    trainings = [
+        _Training(c, fold, f"networks/{n}", True, True, not texture_only)
+        for n, (c, fold) in enumerate(zip(full, folds, strict=False))
     ]
-    networks += [
-        _Network(c, everything, f"networks/{n}", False, True, False)
-        for n, c in enumerate(light, start=len(full))
+    trainings += [
+        _Training(c, everything, f"networks/{n}", False, True, False)
+        for n, c in enumerate(texture_only, start=len(full))
     ]
-    if light:
-        networks += [
-            _Network(light[0], part, f"calibration/{n}", True, False, True)
-            for n, part in enumerate(parts.folds)
+    if texture_only:
+        trainings += [
+            _Training(texture_only[0], fold, f"calibration/{n}", True, False, True)
+            for n, fold in enumerate(folds)
         ]
-    return networks
+    return trainings
 
 
-def _parts(dataset: FolderDataset, most: int, seed: int) -> Folds:
-    """The tracks dealt into parts; split n learns from all but part n and is validated on it.
+def _test_figures(
+    classifier: Classifier, dataset: FolderDataset, tracks: Sequence[int], store: SpectrogramStore
+) -> dict[str, Any]:
+    rows = [classifier.predict_spectrogram(store.load(dataset.tracks[i])) for i in tracks]
+    labels = np.array(dataset.labels)[list(tracks)]
+    threshold = classifier.calibration.threshold
+    return measure(np.stack(rows), labels, classifier.genres, threshold=threshold)
 
-    Where a genre has too few artists for so many parts, they are fewer.
-    """
-    for parts in range(most, 1, -1):
-        with suppress(DataError):
-            folds = make_folds(dataset, folds=parts, seed=seed)
-            shares = [Fold(tuple(sorted((*f.train, *f.validation))), f.test, ()) for f in folds]
-            return Folds(tuple(shares), seed)
-    return Folds((make_split(dataset, test=0, validation=1 / _PARTS, seed=seed),), seed)
+
+def _chosen_fold(
+    splits: str | os.PathLike[str], fold: int, dataset: FolderDataset
+) -> Callable[[FolderDataset], Folds]:
+    """One fold of a file, as a function of the data set, from which tracks may be missing then."""
+    folds = read_splits(splits, dataset)
+    if not 0 <= fold < len(folds):
+        raise DataError(f"{splits} has folds 0 to {len(folds) - 1}; got {fold}.")
+    names = ("train", "validation", "test")
+    part_of = {dataset.tracks[i].path: part for part in names for i in getattr(folds[fold], part)}
+
+    def chosen(remaining: FolderDataset) -> Folds:
+        parts = [part_of.get(track.path) for track in remaining.tracks]
+        sides = (tuple(i for i, part in enumerate(parts) if part == name) for name in names)
+        return Folds((Fold(*sides),), folds.seed, folds.protocol)
+
+    return chosen
 
 
 def _mean_history(histories: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Histories of validated networks averaged epoch by epoch, as far as the shortest goes."""
+    """The mean of several histories, epoch by epoch, up to the shortest."""
     mean = []
     for records in zip(*histories, strict=False):
         entry: dict[str, Any] = {"epoch": records[0]["epoch"]}
         for side in ("train", "validation"):
             names = set.intersection(*(set(record[side]) for record in records))
             entry[side] = {
-                name: float(np.mean([record[side][name] for record in records])) for name in names
+                n: float(np.mean([record[side][n] for record in records])) for n in names
             }
         mean.append(entry)
     return mean
@@ -371,33 +372,21 @@ def _mean_history(histories: list[list[dict[str, Any]]]) -> list[dict[str, Any]]
 
 def _two_or_more(dataset: FolderDataset) -> tuple[str, ...]:
     if len(dataset.genres) < 2:
-        there = f"only {dataset.genres[0]!r}" if dataset.genres else "none"
+        count = f"only {dataset.genres[0]!r}" if dataset.genres else "no genre"
         raise DataError(
-            f"{dataset.root} has {there} with music that can be heard; a classifier needs two "
+            f"{dataset.root} has {count} with music that can be decoded; a classifier needs two "
             "genres or more, each a folder of sound files."
         )
-    return tuple(dataset.genres)
+    return dataset.genres
 
 
 def _make_folder(run: Path, *, resume: bool) -> None:
-    """Make the run's folder, and refuse one that holds a run already, before any work is done."""
-    if (run / "config.json").exists() and not resume and _is_main():
+    """Make the run's folder, and refuse an existing run, before any work is done."""
+    if (run / "config.json").exists() and not resume and is_main_process():
         raise CheckpointError(
-            f"{run} holds a run already: resume it, or choose another folder for a new one."
+            f"{run} already holds a run: resume it, or choose another folder for a new one."
         )
     try:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"{run} could not be made: {error.strerror}.") from error
-
-
-def _is_main() -> bool:
-    """Whether this is the process that writes, alone or under torchrun."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
-def _write_json(path: Path, values: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with write_atomically(path) as file:
-        json.dump(values, file, indent=1, ensure_ascii=False)
-        file.write("\n")
+        raise DataError(f"{run} could not be made: {os_reason(error)}.") from error

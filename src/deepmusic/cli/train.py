@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,6 +17,7 @@ from deepmusic.cli.output import named_line, printable
 from deepmusic.cli.progress import display, show_training
 from deepmusic.cli.train_baseline import baseline
 from deepmusic.errors import CheckpointError
+from deepmusic.parallel import is_main_process
 
 if TYPE_CHECKING:
     from deepmusic.classifier.training import Trained
@@ -79,7 +79,7 @@ def classifier(
     output. Exit status: 0 all well, 1 some files could not be used or nothing could be trained,
     2 wrong usage. Several processes share the work under `torchrun`.
     """
-    run, main = _run_folder(data, out, resume=resume), _is_main()
+    run, main = _run_folder(data, out, resume=resume), is_main_process()
 
     from deepmusic.classifier.training import DEFAULT_TRAINING, train_classifier
 
@@ -130,7 +130,7 @@ def composer(
     validation and test. Progress goes to standard error, results to standard output. Exit status:
     0 all well, 1 some files could not be used or nothing could be trained, 2 wrong usage.
     """
-    run, main = _run_folder(data, out, resume=resume), _is_main()
+    run, main = _run_folder(data, out, resume=resume), is_main_process()
 
     from deepmusic.composer.training import DEFAULT_TRAINING, EXCERPTS, train_composer
     from deepmusic.datasets import load_midi_folder, load_styles
@@ -163,11 +163,6 @@ def _run_folder(data: str, out: str | None, *, resume: bool) -> Path:
     return run
 
 
-def _is_main() -> bool:
-    """Whether this process, alone or under torchrun, reports."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
 def _training_config(default: TrainingConfig, options: dict[str, Any]) -> TrainingConfig:
     return replace(default, **{name: v for name, v in options.items() if v is not None})
 
@@ -178,7 +173,7 @@ def _stopped_by_interrupt(ctx: click.Context) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        if _is_main():
+        if is_main_process():
             where = str(stop).partition(";")[0] or "Stopped"
             click.echo(f"{where}; to continue, run the same command with --resume.", err=True)
         ctx.exit(130)

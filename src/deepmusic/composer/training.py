@@ -24,6 +24,7 @@ from deepmusic.composer.task import ComposerTask, fit_poses, hear, likelihood, p
 from deepmusic.datasets import Piece, Problem, SymbolicDataset
 from deepmusic.errors import DataError, ScoreError
 from deepmusic.files import write_atomically
+from deepmusic.parallel import is_main_process
 from deepmusic.training import Progress, TrainingConfig, fit
 
 DEFAULT_TRAINING = TrainingConfig(
@@ -143,7 +144,7 @@ def train_composer(
             "metrics": metrics,
         },
     )
-    if int(os.environ.get("RANK", "0")) == 0:
+    if is_main_process():
         composer.save(run / "model.safetensors")
         with write_atomically(run / "metrics.json") as file:
             json.dump(metrics, file, indent=1)

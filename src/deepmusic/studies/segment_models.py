@@ -141,15 +141,17 @@ def fit_committee(data: StudyData, fold: Fold, seed: int, work: Path) -> FittedC
     """
     from deepmusic.classifier.config import ClassifierConfig
     from deepmusic.classifier.inference import Classifier
-    from deepmusic.classifier.training import DEFAULT_TRAINING, train_ensemble
+    from deepmusic.classifier.training import DEFAULT_TRAINING, calibration_folds, train_ensemble
     from deepmusic.studies.segment_training import one_thread
 
+    config = ClassifierConfig(genres=data.genres)
+    tracks = [*fold.train, *fold.validation]
     with one_thread():
         committee, calibration, _ = train_ensemble(
             data.dataset,
-            [*fold.train, *fold.validation],
+            calibration_folds(data.dataset, tracks, networks=config.networks, seed=seed),
             cast("SpectrogramStore", _Spectrograms(data)),  # of which only `load` is asked
-            ClassifierConfig(genres=data.genres),
+            config,
             work,
             training=replace(DEFAULT_TRAINING, seed=seed, device="cpu"),
             resume=True,

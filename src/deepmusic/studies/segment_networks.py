@@ -42,9 +42,9 @@ _HALVINGS = 24  # steps of the search for a width
 class _PlainNetwork(ImageNetwork):
     """A network that gives logits; its scores are their softmax."""
 
-    def forward(self, seen: Views, *, rebuild: Tensor | None = None) -> NetworkOutput:
+    def forward(self, inputs: Views, *, rebuild: Tensor | None = None) -> NetworkOutput:
         """Hear segments; it rebuilds nothing."""
-        logits = self.logits(self.scale(seen.image))
+        logits = self.logits(self.scale(inputs.image))
         return NetworkOutput(F.log_softmax(logits, dim=1), logits.softmax(dim=1))
 
     def logits(self, image: Tensor) -> Tensor:
@@ -247,9 +247,9 @@ class CapsuleNetwork(ImageNetwork):
         """Whether activations are logistic, and the loss is the cross-entropy of their logits."""
         return self.routing in ("em", "inverted_attention", "variational")
 
-    def forward(self, seen: Views, *, rebuild: Tensor | None = None) -> NetworkOutput:
+    def forward(self, inputs: Views, *, rebuild: Tensor | None = None) -> NetworkOutput:
         """Hear segments; it rebuilds nothing."""
-        places = self.places(self.stem(_channels_last(self.scale(seen.image))))  # (b, p, i, d)
+        places = self.places(self.stem(_channels_last(self.scale(inputs.image))))  # (b, p, i, d)
         record = self.genres(places)
         if self.by_logit:
             # in float32 a sigmoid rounds to one, whose logit is infinite
@@ -269,10 +269,10 @@ class CapsuleNetwork(ImageNetwork):
         )
 
     @torch.no_grad()
-    def fit_scales(self, seen: Views) -> None:
+    def fit_scales(self, inputs: Views) -> None:
         """Take means and deviations, and let capsules begin at a mean length of one half."""
-        super().fit_scales(seen)
-        image = seen.image[:: max(len(seen.image) // _STARTS, 1)]
+        super().fit_scales(inputs)
+        image = inputs.image[:: max(len(inputs.image) // _STARTS, 1)]
         features = self.stem[:-1](_channels_last(self.scale(image)))  # without its dropout
         # Where no scale reaches one half, as on silence or with very many genres, they begin by
         # fan-in.

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from deepmusic.errors import CheckpointError, DeepMusicError, os_reason
-from deepmusic.files import write_atomically
+from deepmusic.files import write_json
 from deepmusic.training.config import TrainingConfig
 from deepmusic.training.optimization import (
     load_optimizer_tensors,
@@ -130,7 +130,7 @@ class TrainState:
             record = self.history[-1]
             about = {name: record[name] for name in ("epoch", "validation")}
             save_weights(best_path(run), self.validated.state_dict(), {**self.description, **about})
-            _write_json(best_path(run).with_name("config.json"), {**self.description, **about})
+            write_json(best_path(run).with_name("config.json"), {**self.description, **about})
         write_history(run, self.history)
 
 
@@ -217,7 +217,7 @@ def start_run(
     accelerator.wait_for_everyone()
     if main:
         _prepare_folder(run)
-        _write_json(run / "config.json", state.description)
+        write_json(run / "config.json", state.description)
         if not resume:
             state.save(run)  # a run can be resumed from its first weights
         if not state.totals:  # else the best weights are of an earlier epoch, and written
@@ -235,11 +235,6 @@ def _prepare_folder(run: Path) -> None:
             raise DeepMusicError(f"{folder} could not be made: {os_reason(error)}.") from error
         for leftover in folder.glob(".*.tmp"):  # of a run that was killed while it wrote
             leftover.unlink(missing_ok=True)
-
-
-def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    with write_atomically(path) as file:
-        file.write(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
 def _short(value: object) -> str:
