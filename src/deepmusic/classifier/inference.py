@@ -236,7 +236,8 @@ class Classifier:
             else:
                 ensemble = _torch_ensemble(config, weights, source=file)
         except (KeyError, TypeError) as error:
-            raise CheckpointError(f"{file} is of another model: {error}.") from error
+            message = error.args[0]
+            raise CheckpointError(f"{file} is of another model: {message}.") from error
         return cls(ensemble, calibration, card=metadata.get("card", {}), device=device)
 
 

@@ -45,7 +45,7 @@ class NumpyEnsemble:
         weights: the state of :class:`deepmusic.classifier.model.Ensemble`, as arrays.
 
     Raises:
-        KeyError: an array is missing.
+        KeyError: a network or an array is missing.
     """
 
     def __init__(self, config: ClassifierConfig, weights: Mapping[str, NDArray[Any]]) -> None:
@@ -55,6 +55,9 @@ class NumpyEnsemble:
             name: np.asarray(array, np.float32 if array.dtype.kind == "f" else np.int64)
             for name, array in weights.items()
         }
+        count = len({name.split(".")[1] for name in weights})
+        if count != len(config.network_configs):
+            raise KeyError(f"it has {count} networks, not {len(config.network_configs)}")
         self._networks = []
         for index, network in enumerate(config.network_configs):
             prefix = f"networks.{index}."
