@@ -127,7 +127,7 @@ def test_a_mirror_or_a_local_copy_is_used(tmp_path: Path, remote: Remote, form: 
     if form == "folder's address":
         assert remote.paths == ["/set/sub/fma_tiny.zip"]
     for missing in (tmp_path / "to", tmp_path / "none"):
-        with pytest.raises(DownloadError, match=r"looked for fma_tiny\.zip|is not a file"):
+        with pytest.raises(DownloadError, match=r"looked for fma_tiny\.zip|does not exist"):
             fetch_dataset(info, tmp_path / "other", source=missing)
 
 

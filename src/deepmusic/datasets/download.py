@@ -93,7 +93,7 @@ def download_file(
     part = part_path(target)
     with disk_errors(target):
         if target.exists():
-            if fault := file_fault(target, checksum=checksum, size=size):
+            if fault := file_fault(target, checksum, size):
                 message = f"{target} already exists, but {fault}: move or delete it and run again."
                 raise DownloadError(message, code="exists")
             return False
@@ -103,32 +103,26 @@ def download_file(
         else:
             open_regular(source, shown=str(source), noun="file", error=DownloadError).close()
             shutil.copyfile(source, part)
-        finish_part(part, target, display_source(source), checksum=checksum, size=size)
+        finish_part(part, target, display_source(source), checksum, size)
         _note_path(part).unlink(missing_ok=True)
     return True
 
 
 def finish_part(
-    part: Path, target: Path, origin: str, *, checksum: str | None, size: int | None
+    part: Path, target: Path, origin: str, checksum: str | None, size: int | None
 ) -> None:
     """Give a complete part its final name, or delete it and raise if it is not the right file."""
-    if fault := file_fault(part, checksum=checksum, size=size):
+    if fault := file_fault(part, checksum, size):
         part.unlink()
         _note_path(part).unlink(missing_ok=True)
-        raise DownloadError(
-            f"{origin} is not the expected file: {fault}; the download was deleted.",
-            code="mismatch",
-        )
+        message = f"{origin} is not the expected file: {fault}; the download was deleted."
+        raise DownloadError(message, code="mismatch")
     os.replace(part, target)
     sync_folder(target.parent)
 
 
 def file_fault(
-    path: Path,
-    *,
-    checksum: str | None = None,
-    size: int | None = None,
-    on_progress: Progress | None = None,
+    path: Path, checksum: str | None, size: int | None, on_progress: Progress | None = None
 ) -> str | None:
     """What is wrong with a file, such as ``"it has 5 bytes, not 7"``; None if nothing."""
     actual_size = path.stat().st_size
@@ -158,20 +152,12 @@ def size_of(path: Path) -> int:
 
 
 def is_url(source: str | os.PathLike[str]) -> bool:
-    """Whether a source is an http(s) address; False for a local path.
-
-    Raises:
-        DownloadError: it is an address of another kind.
-    """
+    """Whether a source is an http(s) address; False for a path. Raises for other addresses."""
     scheme, separator, _ = os.fspath(source).partition("://")
-    if not separator or isinstance(source, Path):
-        return False
-    if scheme.lower() not in ("http", "https"):
-        raise DownloadError(
-            f"{display_source(source)} is not supported: give an http(s) address or a local path.",
-            code="refused",
-        )
-    return True
+    if not separator or scheme.lower() in ("http", "https"):
+        return bool(separator) and isinstance(source, str)
+    message = f"{display_source(source)} is not supported: give an http(s) address or a local path."
+    raise DownloadError(message, code="refused")
 
 
 def display_source(source: str | os.PathLike[str]) -> str:

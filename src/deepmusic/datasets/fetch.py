@@ -21,7 +21,7 @@ from deepmusic.datasets.download import (
 from deepmusic.datasets.registry import DatasetInfo
 from deepmusic.datasets.repack import read_contents, read_index, repack
 from deepmusic.datasets.unpack import unpack_archive
-from deepmusic.files import write_atomically
+from deepmusic.files import open_regular, write_atomically
 
 StageProgress = Callable[[str, int, int | None], object]
 """Takes the stage ("downloading", "checking", "unpacking"), the bytes done and the total."""
@@ -120,27 +120,21 @@ def _fetch_folder(
 ) -> None:
     """Get an archive and unpack it; one on this machine is used where it is."""
     archive = root / info.path
-    local = archive if archive.exists() else sources[0]
-    missing = 0 if isinstance(local, Path) else info.size - size_of(part_path(archive))
+    is_local = archive.exists() or isinstance(sources[0], Path)
+    missing = 0 if is_local else info.size - size_of(part_path(archive))
     refuse_full_disk(root, missing + info.unpacked_size)
-    if not isinstance(local, Path):
-        _download_first(info, sources, archive, tell)
-    elif not local.is_file():
-        raise DownloadError(f"{local} is not a file.", code="missing")
-    else:
-        progress = partial(tell, "checking")
-        fault = file_fault(
-            local, checksum=info.checksum, size=info.exact_size, on_progress=progress
-        )
-        if fault is not None:
-            message = f"{local} is not the expected file: {fault}; move or delete it."
+    if is_local:
+        archive = archive if archive.exists() else Path(sources[0])
+        open_regular(archive, shown=str(archive), noun="archive", error=DownloadError).close()
+        checking = partial(tell, "checking")
+        if fault := file_fault(archive, info.checksum, info.exact_size, checking):
+            message = f"{archive} is not the expected file: {fault}; move or delete it."
             raise DownloadError(message, code="mismatch")
-        archive = local
-    progress = partial(tell, "unpacking")
-    unpack_archive(
-        archive, root / info.folder, archive_folder=info.archive_folder, on_progress=progress
-    )
-    if not isinstance(local, Path) and not keep_archive:
+    else:
+        _download_first(info, sources, archive, tell)
+    unpacking = partial(tell, "unpacking")
+    unpack_archive(archive, root / info.folder, info.archive_folder, on_progress=unpacking)
+    if not (is_local or keep_archive):
         with disk_errors(archive):
             archive.unlink()
 
@@ -150,17 +144,17 @@ def _download_first(
 ) -> bool:
     """Download from the first source that answers; what is repacked is checked later."""
     is_final = info.layout in ("file", "archive")
-    for source in sources:
+    download = partial(
+        download_file,
+        target=target,
+        checksum=info.checksum if is_final else None,
+        size=info.exact_size if is_final else None,
+        on_progress=partial(tell, "downloading"),
+    )
+    for source in sources[:-1]:
         try:
-            return download_file(
-                source,
-                target,
-                checksum=info.checksum if is_final else None,
-                size=info.exact_size if is_final else None,
-                on_progress=partial(tell, "downloading"),
-            )
+            return download(source)
         except DownloadError as error:
-            is_absent = error.code in ("missing", "unreachable") and not size_of(part_path(target))
-            if not is_absent or source == sources[-1]:
+            if error.code not in ("missing", "unreachable"):
                 raise
-    raise AssertionError("every data set has an address")
+    return download(sources[-1])

@@ -107,7 +107,7 @@ class ZipReader:
             try:
                 with self._errors(), self._archive.open(member) as inside, open(part, "wb") as file:
                     shutil.copyfileobj(inside, file)
-                finish_part(part, target, origin, checksum=checksum, size=member.file_size)
+                finish_part(part, target, origin, checksum, member.file_size)
             finally:
                 part.unlink(missing_ok=True)
         return True

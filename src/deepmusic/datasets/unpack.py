@@ -50,8 +50,8 @@ class ArchiveError(ReasonError):
 def unpack_archive(
     archive: str | os.PathLike[str],
     folder: str | os.PathLike[str],
-    *,
     archive_folder: str = "",
+    *,
     on_progress: Progress | None = None,
 ) -> None:
     """Unpack a zip or tar archive (plain, gzip, bzip2, xz) into a new folder.
