@@ -238,43 +238,40 @@ def leaf_of(root: int, genres: Genres) -> int:
 
 def track_fields(row: Row, *, bio: str = BIO) -> list[str]:
     """The 52 columns of a track as in tracks.csv."""
-    number = row.id
-    sparse = number % 3 == 0 or row.subset == "small"  # text that most rows lack
-    known = number % 5 != 0  # metadata of album and artist were found
+    n = row.id
+    text = "Some, text\nof two lines" if n % 3 == 0 or row.subset == "small" else ""
+    known = n % 5 != 0  # metadata of album and artist were found
+    date = f"2008-11-26 01:48:{n % 60:02d}"
     values = {
-        "album": [
-            "0" if known else "-1", "2008-11-26 01:44:45" if known else "",
-            "2009-01-05 00:00:00" if known and number % 2 else "", "Eng, Ineer" if sparse else "",
-            "4" if known else "-1", str(row.album_id), bio[:90] if number % 2 else "",
-            "6073" if known else "-1", "Pro Ducer" if sparse else "",
-            "['vinyl', 'd\\'oh']" if number % 4 == 2 else "[]", row.album,
-            "7" if known else "-1", ("Album", "Live Performance", "")[number % 3],
-        ],
-        "artist": [
-            "2006-01-01 00:00:00" if number % 2 == 0 else "",
-            "2012-01-01 00:00:00" if number % 4 == 0 else "",
-            "Label; other" if sparse else "", bio if known else "", "0" if known else "-1",
-            "2008-11-26 01:42:32" if known else "", "9" if known else "-1", str(row.artist_id),
-            "40.0583238" if known else "", "New Jersey" if known else "",
-            "-74.4056612" if known else "", "Sajje Morocco,Brownbum" if sparse else "",
-            row.artist, "Projects\nof two lines" if sparse else "",
-            f"['{row.artist_id}', \"d'angelo\", 'mit umläut']" if known else "[]",
-            "http://www.example.org/" if known else "",
-            "http://en.wikipedia.org/wiki/X" if sparse else "",
-        ],
-        "set": [row.split, row.subset],
-        "track": [
-            "256000" if known else "-1", "0", "Com Poser" if sparse else "",
-            "2008-11-26 01:48:12", "2008-11-26 00:00:00" if number % 2 == 0 else "",
-            str(60 + number % 541), "2", row.genre_top, repr(list(row.genres)),
-            repr(list(row.genres_all)), "<p>x</p>" if sparse else "", str(number % 9999),
-            "en" if number % 2 == 0 else "",
-            ("Attribution-NonCommercial-ShareAlike 3.0 International", "Attribution", "")
-            [number % 7 % 3], "1293", "Lyric" if sparse else "", "3",
-            "Publisher" if sparse else "", "['tag']" if number % 4 == 1 else "[]", row.title,
-        ],
+        "album": {
+            "date_created": date if known else "",
+            "date_released": "2009-01-05 00:00:00" if known and n % 2 else "",
+            "id": str(row.album_id), "information": bio[:90] if n % 2 else "",
+            "tags": "['vinyl', 'd\\'oh']" if n % 4 == 2 else "[]", "title": row.album,
+            "type": ("Album", "Live Performance", "")[n % 3],
+        },
+        "artist": {
+            "active_year_begin": "2006-01-01 00:00:00" if n % 2 == 0 else "",
+            "active_year_end": "2012-01-01 00:00:00" if n % 4 == 0 else "",
+            "bio": bio if known else "", "date_created": "2008-11-26 01:48:12" if known else "",
+            "id": str(row.artist_id), "latitude": "40.0583238" if known else "",
+            "longitude": "-74.4056612" if known else "", "name": row.artist,
+            "tags": f"['{row.artist_id}', \"d'angelo\", 'mit umläut']" if known else "[]",
+        },
+        "set": {"split": row.split, "subset": row.subset},
+        "track": {
+            "date_created": "2008-11-26 01:48:12", "date_recorded": date if n % 2 == 0 else "",
+            "duration": str(60 + n % 541), "genre_top": row.genre_top,
+            "genres": repr(list(row.genres)), "genres_all": repr(list(row.genres_all)),
+            "license": ("Attribution-ShareAlike 3.0", "Attribution", "")[n % 7 % 3],
+            "tags": "['tag']" if n % 4 == 1 else "[]", "title": row.title,
+        },
     }  # fmt: skip
-    return [value for group in COLUMNS for value in values[group]]
+    numbers = {"bit_rate", "comments", "favorites", "interest", "listens", "number", "tracks"}
+    count = str(n % 9999) if known else "-1"
+    return [
+        values[group].get(name, count if name in numbers else text) for group, name in TRACK_COLUMNS
+    ]
 
 
 def write_metadata(folder: Path, rows: Sequence[Row], genres: Genres) -> None:

@@ -12,7 +12,7 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -195,26 +195,16 @@ def scan_table(
         raise DataError(
             f"The files that {table} lists are on several drives; put them below one folder."
         ) from error
-    rows: dict[str, Row] = {}
-    problems = []
-    for row, file in zip(listed, files, strict=True):
-        path = os.path.relpath(file, shared).replace(os.sep, "/")
-        where = f"Line {row.line} of the table names {row.path!r}"
-        if not os.path.exists(file):
-            problems.append(Problem(path, "row_without_file", f"{where}, which does not exist."))
-        elif path in rows:
-            message = f"{where} a second time; the first row is used."
-            problems.append(Problem(path, "row_repeated", message))
-        elif row.genre is None and "/" not in path:
-            message = f"{where} without a genre, and the file is not in a genre folder."
-            problems.append(Problem(path, "no_genre", message))
-        else:
-            rows[path] = row
+    paths = [os.path.relpath(file, shared).replace(os.sep, "/") for file in files]
+    listed = [replace(row, path=path) for row, path in zip(listed, paths, strict=True)]
+    existing = [path for path, file in zip(paths, files, strict=True) if os.path.exists(file)]
+    rows, faults = match_rows(listed, list(dict.fromkeys(existing)), Path(shared))
     if not rows:
         raise DataError(
-            f"None of the files that {table} lists can be used; {problems[0].message} Paths are "
-            "relative to the folder of the table, or absolute."
+            f"None of the files that {table} lists can be used; {faults[0][2]} Paths are relative "
+            "to the folder of the table, or absolute."
         )
+    problems = [Problem(*fault) for fault in faults]
     root = table.parent if shared == home else Path(shared)
     return _read_tracks(root, sorted(rows), rows, problems, [], workers, on_progress)
 
