@@ -1,4 +1,4 @@
-"""Small sound files for the tests of many tracks."""
+"""Sounds that the tests share."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 
 
 def write_tone(
@@ -18,3 +19,15 @@ def write_tone(
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, sound, sample_rate)
     return path
+
+
+def chord(
+    sample_rate: int, seconds: float = 3, detuned: float = 0.21, seed: int = 0
+) -> NDArray[np.float32]:
+    """Six detuned tones with noise, 60 dB below."""
+    random = np.random.default_rng(seed)
+    time = np.arange(round(sample_rate * seconds)) / sample_rate
+    total = 1e-3 * random.standard_normal(len(time))
+    for pitch in random.integers(45, 84, 6):
+        total += np.sin(2 * np.pi * 440 * 2 ** ((pitch + detuned - 69) / 12) * time + pitch)
+    return (0.1 * total * (0.6 + 0.4 * np.sin(9 * time))).astype(np.float32)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
+from recordings import chord
 
 from deepmusic.errors import DataError
 from deepmusic.features import COLUMNS, FEATURE_SIZES, feature_columns, frame_features
@@ -185,7 +186,6 @@ def test_what_two_recipes_explain() -> None:
     comparison = compare(table(changed(b, *CONSTANT_Q), "fma-librosa"), fma)
     assert differing(comparison) == CONSTANT_Q
     assert comparison.verdict == "The tables are as expected."
-    assert all(column.is_expected != column.agrees for column in comparison.columns)
     too_many = compare(table(changed(b, "mfcc", *CONSTANT_Q), "fma-librosa"), fma)
     assert too_many.verdict == "Unexpected: mfcc should agree but differ."
     too_few = compare(table(changed(b, "tonnetz"), "fma-librosa"), fma)
@@ -212,13 +212,7 @@ def test_the_published_table_is_recognized_by_its_numbers() -> None:
 
 
 def test_recipes_of_real_sound_differ_as_expected() -> None:
-    time = np.arange(3 * 44100) / 44100
-    sounds = []
-    for seed, hz in enumerate((220.0, 330.0, 277.0)):
-        sound = 0.002 * np.random.default_rng(seed).normal(size=len(time))
-        for harmonic in range(1, 6):
-            sound += np.sin(2 * np.pi * harmonic * hz * time * (1 + 0.05 * time)) / harmonic
-        sounds.append((0.2 * sound * np.exp(-2 * (time % 0.5))).astype(np.float32))
+    sounds = [chord(44100, seed=seed) for seed in range(3)]
     tables = [
         table(np.array([feature_columns(frame_features(s, 44100, recipe)) for s in sounds]), recipe)
         for recipe in ("fma", "fma-librosa", "fma-corrected")

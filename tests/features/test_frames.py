@@ -6,7 +6,7 @@ import librosa
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
-from numpy.typing import NDArray
+from recordings import chord
 
 from deepmusic.errors import RequestError
 from deepmusic.features import (
@@ -19,19 +19,9 @@ from deepmusic.features import (
 )
 
 
-def sound(sample_rate: int, seconds: float = 3, detuned: float = 0.21, seed: int = 0) -> NDArray:
-    """A few detuned chords with noise, 60 dB below and more."""
-    random = np.random.default_rng(seed)
-    time = np.arange(round(sample_rate * seconds)) / sample_rate
-    total = 1e-3 * random.standard_normal(len(time))
-    for pitch in random.integers(45, 84, 6):
-        total += np.sin(2 * np.pi * 440 * 2 ** ((pitch + detuned - 69) / 12) * time + pitch)
-    return (0.1 * total * (0.6 + 0.4 * np.sin(9 * time))).astype(np.float32)
-
-
 @pytest.mark.parametrize("sample_rate", [16000, 22050, 44100])
 def test_log_mel_equals_that_of_librosa(sample_rate: int) -> None:
-    y = sound(sample_rate)
+    y = chord(sample_rate)
     expected = librosa.power_to_db(librosa.feature.melspectrogram(y=y, sr=sample_rate))
     found = log_mel_spectrogram(y, sample_rate)
     np.testing.assert_allclose(found, expected, atol=1e-4)
@@ -39,7 +29,7 @@ def test_log_mel_equals_that_of_librosa(sample_rate: int) -> None:
 
 def test_log_mel_of_a_low_passed_sound() -> None:
     # nothing above 5 kHz, where the rounding of a float32 transform would show
-    y = librosa.resample(sound(10000), orig_sr=10000, target_sr=44100)
+    y = librosa.resample(chord(10000), orig_sr=10000, target_sr=44100)
     expected = librosa.power_to_db(librosa.feature.melspectrogram(y=y, sr=44100))
     found = log_mel_spectrogram(y, 44100)
     np.testing.assert_allclose(found, expected, atol=1e-4)
@@ -47,7 +37,7 @@ def test_log_mel_of_a_low_passed_sound() -> None:
 
 @pytest.mark.parametrize("sample_rate", [22050, 44100])
 def test_mfcc_chroma_and_constant_q(sample_rate: int) -> None:
-    y = sound(sample_rate)
+    y = chord(sample_rate)
     assert estimate_tuning(y, sample_rate) == librosa.estimate_tuning(y=y, sr=sample_rate)
     np.testing.assert_allclose(
         mfcc(y, sample_rate, n_mfcc=13),
@@ -69,7 +59,7 @@ def test_mfcc_chroma_and_constant_q(sample_rate: int) -> None:
 @settings(max_examples=15, deadline=None)
 @given(st.floats(-0.45, 0.45), st.integers(0, 100))
 def test_tuning_is_found(detuned: float, seed: int) -> None:
-    found = estimate_tuning(sound(22050, 2, detuned, seed))
+    found = estimate_tuning(chord(22050, 2, detuned, seed))
     assert abs(found - detuned) < 0.1
 
 

@@ -129,7 +129,8 @@ def _errors(comparison: Comparison, column: ColumnDifference) -> Iterator[str]:
     if comparison.expectation is None or column.agrees:
         yield ""
     else:
-        yield "expected" if column.is_expected else "unexpected"
+        is_expected = column.feature in comparison.expectation.may_differ
+        yield "expected" if is_expected else "unexpected"
 
 
 def _record(column: ColumnDifference) -> dict[str, Any]:

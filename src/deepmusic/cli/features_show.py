@@ -99,7 +99,7 @@ def show(
     from deepmusic.features.plot import analyze, draw_analysis, read_excerpt
 
     excerpt = read_excerpt(file, start_s=from_s, seconds=seconds, max_s=60 * max_minutes)
-    analysis = analyze(excerpt, recipe)
+    analysis = analyze(excerpt, RECIPES[recipe])
     notes = _notes(analysis)
     title = os.path.basename(os.path.abspath(file))
     draw_analysis(analysis, target, title=title, note="; ".join(notes))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.errors import DataError
-from deepmusic.features.recipe import COLUMNS, FEATURE_SIZES, RECIPES
+from deepmusic.features.recipe import FEATURE_SIZES, RECIPES
 from deepmusic.features.table import COLUMN_NAMES, FeatureTable
 
 _CONSTANT_Q = {"chroma_cens", "chroma_cqt", "tonnetz"}
@@ -57,7 +57,6 @@ class ColumnDifference:
         median, p95, maximum: of the error over ``tracks``; NaN where there is none.
         beyond: share of the matched tracks whose error exceeds the tolerance, or that have a value
             in one table only.
-        is_expected: whether the recipes of the tables explain a difference of this column.
     """
 
     name: str
@@ -67,7 +66,6 @@ class ColumnDifference:
     p95: float
     maximum: float
     beyond: float
-    is_expected: bool
 
     @property
     def feature(self) -> str:
@@ -141,8 +139,6 @@ def compare(a: FeatureTable, b: FeatureTable, *, tolerance: float = 1e-4) -> Com
         DataError: tracks cannot be matched.
     """
     matching = match_tracks(a.paths, b.paths)
-    expectation = expected_difference(a, b)
-    may_differ = expectation.may_differ if expectation else set()
     rows_a, rows_b = np.array(matching.a), np.array(matching.b)
     columns = []
     for index, name in enumerate(COLUMN_NAMES):
@@ -153,20 +149,12 @@ def compare(a: FeatureTable, b: FeatureTable, *, tolerance: float = 1e-4) -> Com
         )
         both = error[np.isfinite(error)]
         one_sided = int(np.isinf(error).sum())
-        median, p95, maximum = np.quantile(both, [0.5, 0.95, 1]) if len(both) else [np.nan] * 3
-        columns.append(
-            ColumnDifference(
-                name,
-                tracks=len(both),
-                one_sided=one_sided,
-                median=float(median),
-                p95=float(p95),
-                maximum=float(maximum),
-                beyond=(int((both > tolerance).sum()) + one_sided) / len(matching),
-                is_expected=COLUMNS[index][0] in may_differ,
-            )
-        )
-    return Comparison(matching, tolerance, tuple(columns), expectation)
+        beyond = (int((both > tolerance).sum()) + one_sided) / len(matching)
+        quantiles = np.quantile(both, [0.5, 0.95, 1]) if len(both) else np.full(3, np.nan)
+        median, p95, maximum = quantiles.tolist()
+        column = ColumnDifference(name, len(both), one_sided, median, p95, maximum, beyond)
+        columns.append(column)
+    return Comparison(matching, tolerance, tuple(columns), expected_difference(a, b))
 
 
 def relative_error(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

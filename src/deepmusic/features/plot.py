@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from deepmusic.audio import LogMelConfig, log_mel, mel_filters, open_audio
 from deepmusic.audio.sources import Source, name_of
 from deepmusic.errors import AudioError
-from deepmusic.features.recipe import Recipe, recipe_named
+from deepmusic.features.recipe import RECIPES, Recipe
 from deepmusic.features.rhythm import (
     MAX_BPM,
-    likeliest_bpm,
+    most_likely_bpm,
     onset_strength,
     tempo_window,
     tempogram_blocks,
@@ -102,21 +102,15 @@ def read_excerpt(
 
     Args:
         source: a path, or a binary file object that can seek.
-        start_s: seconds to leave out at the start.
+        start_s: seconds to skip at the start, not negative.
         seconds: seconds to read; None reads to the end.
         max_s: read no more than this in any case.
 
     Raises:
         AudioError: as in :func:`deepmusic.audio.open_audio`; ``too_short`` when nothing is left
             after ``start_s``.
-        ValueError: a number is out of range.
     """
     length_s = max_s if seconds is None else min(seconds, max_s)
-    if not (0 <= start_s < math.inf and 0 < length_s < math.inf):
-        raise ValueError(
-            "start_s is at least 0, seconds and max_s are above 0; "
-            f"got {start_s}, {seconds}, {max_s}"
-        )
     parts: list[NDArray[np.float32]] = []
     position = 0
     # one second more, to see whether the file goes on
@@ -141,17 +135,8 @@ def read_excerpt(
         return Excerpt(np.concatenate(parts), stream.sample_rate, start_s, is_cut, warning)
 
 
-def analyze(excerpt: Excerpt, recipe: Recipe | str = "fma") -> TrackAnalysis:
-    """Compute all features of an excerpt.
-
-    Args:
-        excerpt: at least one sample, all finite.
-        recipe: a version of the recipe, or its name.
-
-    Raises:
-        RequestError: there is no such recipe.
-    """
-    recipe = recipe_named(recipe) if isinstance(recipe, str) else recipe
+def analyze(excerpt: Excerpt, recipe: Recipe = RECIPES["fma"]) -> TrackAnalysis:
+    """Compute all features of an excerpt of at least one sample."""
     samples, sample_rate = excerpt.samples, excerpt.sample_rate
 
     def blocks() -> Iterator[NDArray[np.float32]]:
@@ -185,7 +170,7 @@ def _thin_tempogram(
     for block in tempogram_blocks(onsets, window_frames=window, block_frames=group * block_columns):
         total += block.sum(axis=1)
         parts.append(thin_out(block, block_columns))
-    return np.concatenate(parts, axis=1), likeliest_bpm(total / len(onsets), sample_rate)
+    return np.concatenate(parts, axis=1), most_likely_bpm(total / len(onsets), sample_rate)
 
 
 def draw_analysis(

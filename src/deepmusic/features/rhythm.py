@@ -22,7 +22,6 @@ MAX_BPM = 320.0
 _RANGE_DB = 80.0  # below the maximum; what is fainter counts as silence
 _WINDOW_S = 8.0
 _PRIOR_BPM = 120.0
-_BLOCK_FRAMES = 256
 
 
 def onset_strength(mel_db: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -66,14 +65,9 @@ def tempogram(onsets: NDArray[np.floating], *, window_frames: int = 384) -> NDAr
 
 
 def tempogram_blocks(
-    onsets: NDArray[np.floating], *, window_frames: int, block_frames: int = _BLOCK_FRAMES
+    onsets: NDArray[np.floating], *, window_frames: int, block_frames: int = 256
 ) -> Iterator[NDArray[np.float64]]:
-    """The columns of :func:`tempogram`, ``(window_frames, block_frames)`` at a time.
-
-    Raises:
-        ShapeError: onsets are not one-dimensional, or there are none.
-        ValueError: the window is shorter than two frames.
-    """
+    """The columns of :func:`tempogram`, ``(window_frames, block_frames)`` at a time."""
     if onsets.ndim != 1 or not len(onsets):
         raise ShapeError(f"onsets have shape (frames,), frames > 0; got {onsets.shape}")
     if window_frames < 2:
@@ -115,24 +109,19 @@ def tempo(onsets: NDArray[np.floating], sample_rate: float) -> float:
     total = np.zeros(tempo_window(sample_rate))
     for block in tempogram_blocks(onsets, window_frames=len(total)):
         total += block.sum(axis=1)
-    return likeliest_bpm(total / len(onsets), sample_rate)
+    return most_likely_bpm(total / len(onsets), sample_rate)
 
 
-def likeliest_bpm(autocorrelation: NDArray[np.floating], sample_rate: float) -> float:
+def most_likely_bpm(autocorrelation: NDArray[np.floating], sample_rate: float) -> float:
     """The most likely tempo given an autocorrelation, with a prior centred at 120.
 
     Args:
-        autocorrelation: ``(lags,)`` from lag 0, the mean over time of a tempogram.
+        autocorrelation: ``(lags,)`` from lag 0, at least two, the mean over time of a tempogram.
         sample_rate: of the sound.
 
     Returns:
         Beats per minute, below 320; NaN if the autocorrelation is 0 everywhere.
-
-    Raises:
-        ValueError: there are fewer than two lags.
     """
-    if len(autocorrelation) < 2:
-        raise ValueError(f"a tempo needs at least two lags; got {len(autocorrelation)}")
     if not autocorrelation.any():
         return float("nan")
     bpm = 60.0 * sample_rate / (HOP_LENGTH * np.arange(1.0, len(autocorrelation)))

@@ -37,10 +37,6 @@ _FACT_TYPES = {
 _FEATURE_TYPES = dict.fromkeys(COLUMN_NAMES, pa.float32())
 
 
-def _no_values() -> NDArray[np.float32]:
-    return np.full(len(COLUMNS), np.nan, np.float32)
-
-
 @dataclass(frozen=True, eq=False)
 class TrackFeatures:
     """A row of a feature table.
@@ -60,7 +56,9 @@ class TrackFeatures:
     """
 
     path: str
-    columns: NDArray[np.float32] = field(default_factory=_no_values)
+    columns: NDArray[np.float32] = field(
+        default_factory=lambda: np.full(len(COLUMNS), np.nan, np.float32)
+    )
     code: str = ""
     error: str = ""
     warning: str = ""

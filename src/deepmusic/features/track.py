@@ -125,17 +125,22 @@ def track_features(
     if f_max(first.tuning) <= sample_rate / 2:
         chroma = _ConstantQChroma(sample_rate, first.tuning, recipe, frames)
     spectral = _SpectralFeatures(first, assumed_rate, recipe, frames)
-    if first.kept is not None:
+
+    def blocks_for_chroma() -> Iterator[Float32]:
+        for block in blocks():
+            if chroma is not None:
+                chroma.add(block)
+            yield block
+
+    if first.kept is None:
+        for spectra in magnitudes(blocks_for_chroma()):
+            spectral.add(spectra, _mel_power(spectra * spectra, mel))
+    else:
         for spectra, mels in first.kept:
             spectral.add(spectra, mels)
         first.kept = None
-        if chroma is not None:
-            for block in blocks():
-                chroma.add(block)
-    else:
-        sound = blocks() if chroma is None else chroma.passing_on(blocks())
-        for spectra in magnitudes(sound):
-            spectral.add(spectra, _mel_power(spectra * spectra, mel))
+        for _ in blocks_for_chroma():
+            pass
     zero_crossings, loudness = first.sample_frames.result()
     del first
     yield "zcr", zero_crossings[None]
@@ -143,7 +148,7 @@ def track_features(
         yield "rmse", loudness[None]
     if chroma is not None:
         yield from chroma.features()
-    del chroma
+    chroma = None  # its arrays are not needed any more
     yield from spectral.features()
 
 
@@ -215,11 +220,6 @@ class _ConstantQChroma:
 
     def add(self, block: Float32, *, is_last: bool = False) -> None:
         self._frames.add(self._fold @ self._transform.push(block, is_last=is_last))
-
-    def passing_on(self, blocks: Iterable[Float32]) -> Iterator[Float32]:
-        for block in blocks:
-            self.add(block)
-            yield block
 
     def features(self) -> _Features:
         self.add(np.empty(0, np.float32), is_last=True)
