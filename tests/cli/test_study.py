@@ -1,8 +1,7 @@
-"""``deepmusic study genres``: what it prints, keeps, refuses, and writes when it is cut short."""
+"""``deepmusic study genres``: what it prints, stores, refuses, and writes when interrupted."""
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -22,7 +21,8 @@ from synthetic import write_folder
 from deepmusic.cli import deepmusic
 from deepmusic.datasets import scan_folder
 from deepmusic.features import COLUMNS, FeatureTable, write_features
-from deepmusic.studies.averages import PARTS
+from deepmusic.studies.ensembles import PARTS
+from deepmusic.studies.jobs import open_results, study_results
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def table(music: Path) -> Path:
-    """Features by which anyone can tell the genres apart."""
+    """Features that separate the genres."""
     tracks = scan_folder(music).tracks
     rows = np.random.default_rng(0).normal(size=(len(tracks), len(COLUMNS)))
     rows[:, 0] += [9.0 * (track.genre == "clicks") for track in tracks]
@@ -57,17 +57,21 @@ def study(music: Path, table: Path, out: Path, *arguments: object) -> Result:
 
 
 def models_of(out: Path) -> list[str]:
-    lines = (out / "results.jsonl").read_text().splitlines()
-    return sorted({json.loads(line)["model"] for line in lines})
+    return sorted({record["model"] for record in results_of(out)})
 
 
-def test_it_writes_the_report_and_does_nothing_twice(
+def results_of(out: Path) -> list[Any]:
+    with open_results(out) as store:
+        return list(study_results(store).values())
+
+
+def test_the_report_is_written_and_no_job_repeated(
     music: Path, table: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "study"
     done = study(music, table, out, "--models", "logistic,majority")
     assert done.exit_code == 0, done.output
-    for name in ("report.html", "report.md", "table.csv", "results.jsonl"):
+    for name in ("report.html", "report.md", "table.csv", "results.db"):
         assert (out / name).stat().st_size > 0
     lines = done.stdout.splitlines()
     assert lines[0].split()[:2] == ["model", "accuracy"]
@@ -75,11 +79,11 @@ def test_it_writes_the_report_and_does_nothing_twice(
     assert accuracy.keys() == {"logistic", "majority"}
     assert accuracy["majority"] > 80 > accuracy["logistic"]  # the fakes by these names
     assert any("random folds (leaks)" in line for line in lines)
-    before = (out / "results.jsonl").read_bytes()
+    before = results_of(out)
     again = study(music, table, out, "--models", "logistic,majority")
     assert again.exit_code == 0
-    assert "are there from before, 0 are to do" in again.stderr
-    assert (out / "results.jsonl").read_bytes() == before
+    assert "jobs are already done, 0 are left" in again.stderr
+    assert results_of(out) == before
     assert again.stdout == done.stdout
 
 
@@ -96,7 +100,7 @@ def test_a_model_that_fails_costs_only_itself(music: Path, table: Path, tmp_path
     assert "Traceback" not in done.output
     assert models_of(out) == ["logistic"]
     report = (out / "report.md").read_text()
-    assert f"few: of 2, 2 jobs are missing. {said}" in report
+    assert f"few: 2 of 2 jobs are missing. {said}" in report
     assert "logistic |" in report
 
 
@@ -108,7 +112,7 @@ def test_an_average_brings_its_parts(music: Path, table: Path, tmp_path: Path) -
     assert models_of(out) == ["average-features", "logistic", "majority"]
 
 
-def test_an_interrupt_keeps_what_is_done_and_writes_the_report(
+def test_an_interrupt_keeps_results_and_writes_the_report(
     music: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from deepmusic.studies import models
@@ -128,19 +132,19 @@ def test_an_interrupt_keeps_what_is_done_and_writes_the_report(
     done = study(music, table, out, *options)
     assert done.exit_code != 0
     assert "Interrupted; the report is written" in done.stderr
-    assert len((out / "results.jsonl").read_text().splitlines()) == 1
-    assert "logistic: of 2, 1 job is missing" in (out / "report.md").read_text()
+    assert len(results_of(out)) == 1
+    assert "logistic: 1 of 2 jobs are missing" in (out / "report.md").read_text()
     assert study(music, table, out, *options).exit_code == 0
     assert "Traceback" not in done.output
 
 
-def test_a_budget_of_time_leaves_jobs_for_another_day(
+def test_a_time_budget_leaves_jobs_for_another_run(
     music: Path, table: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "study"
     done = study(music, table, out, "--models", "logistic", "--budget", "1e-9")
     assert done.exit_code == 0
-    assert "were not begun in time" in done.stderr
+    assert "did not begin in time" in done.stderr
     assert "No model has a result." in (out / "report.md").read_text()
 
 
@@ -149,9 +153,9 @@ def test_a_budget_of_time_leaves_jobs_for_another_day(
     [
         (("--models", "polka"), "no model 'polka'"),
         (("--models", ","), "at least one model"),
-        (("--sizes", "half"), "no shares"),
+        (("--sizes", "half"), "not a list of shares"),
         (("--sizes", "2"), "above 0 to 1"),
-        (("--protocol", "official"), "leave --folds out"),
+        (("--protocol", "official"), "omit --folds"),
         (("--dask", "tcp://x:1", "--workers", "2"), "choose one"),
     ],
 )
@@ -164,15 +168,15 @@ def test_wrong_usage_is_refused_before_anything_is_read(
     assert not (tmp_path / "study").exists()
 
 
-def test_what_cannot_be_divided_is_one_sentence(music: Path, table: Path, tmp_path: Path) -> None:
+def test_indivisible_data_are_one_sentence(music: Path, table: Path, tmp_path: Path) -> None:
     done = study(music, table, tmp_path / "study", "--folds", "9")
-    assert re.search(r"5 tracks by \d artists", str(done.exception))
+    assert re.search(r"has 5 tracks in \d groups", str(done.exception))
     command = ["study", "genres", "--data", music, "--out", tmp_path / "s", "--features", table]
     official = CliRunner().invoke(deepmusic, [*map(str, command), "--protocol", "official"])
     assert "no official split" in str(official.exception)
 
 
-def test_tracks_that_a_table_lacks_are_told_and_left_out(
+def test_tracks_without_a_row_are_reported_and_left_out(
     music: Path, table: Path, tmp_path: Path
 ) -> None:
     from deepmusic.features import read_features
@@ -204,14 +208,14 @@ def test_the_official_split_of_gtzan_is_taken(tmp_path: Path) -> None:
     command = ["study", "genres", "--data", tmp_path / "gtzan", "--out", out]
     command += ["--features", features, "--models", "logistic", "--protocol", "official"]
     done = CliRunner().invoke(deepmusic, [*map(str, command), "--seeds", "2", "--sizes", "1"])
-    results = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    results = results_of(out)
     assert [(r["seed"], r["fold"]) for r in results] == [(0, 0), (1, 0)], done.output
-    tested = [dataset.tracks[place].path for place in split.test]
+    tested = [dataset.tracks[index].path for index in split.test]
     assert all(list(r["probabilities"]) == tested for r in results)
     assert "The official split" in (out / "report.md").read_text()
 
 
-def test_random_folds_are_warned_of(music: Path, table: Path, tmp_path: Path) -> None:
+def test_random_folds_give_a_warning(music: Path, table: Path, tmp_path: Path) -> None:
     done = study(
         music, table, tmp_path / "s", "--models", "logistic", "--protocol", "random", "--sizes", "1"
     )

@@ -1,4 +1,4 @@
-"""A made data set and small models for it, in a module that worker processes can import."""
+"""A synthetic data set and small models for it, in a module that workers can import."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GENRES = ("jazz", "pop", "rock")
 
 
 def made_data(
-    *, artists: int = 8, each: int = 3, columns: int = 6, seed: int = 0, artist_says: float = 0.0
+    *, artists: int = 8, each: int = 3, columns: int = 6, seed: int = 0, artist_effect: float = 0.0
 ) -> StudyData:
     """Genres that lie apart in their first column.
 
@@ -31,13 +31,13 @@ def made_data(
         each: tracks of an artist.
         columns: of the table.
         seed: of the noise.
-        artist_says: how far an artist's tracks lie from those of others, whatever the genre.
+        artist_effect: how far an artist's tracks lie from those of others, whatever the genre.
     """
     rng = np.random.default_rng(seed)
     tracks, rows = [], []
     for number, genre in enumerate(GENRES):
         for artist in range(artists):
-            own = artist_says * rng.normal(size=columns)
+            own = artist_effect * rng.normal(size=columns)
             for take in range(each):
                 path = f"{genre}/{artist}-{take}.wav"
                 tracks.append(Track(path, genre, f"{genre} {artist}", None, f"hash of {path}"))
@@ -56,9 +56,9 @@ class FittedMean:
     def parameters(self) -> int:
         return int(self.means.size)
 
-    def predict_proba(self, data: StudyData, places: Sequence[int]) -> NDArray[np.float64]:
+    def predict_proba(self, data: StudyData, indices: Sequence[int]) -> NDArray[np.float64]:
         assert data.columns is not None
-        rows = np.asarray(data.columns, np.float64)[list(places)]
+        rows = np.asarray(data.columns, np.float64)[list(indices)]
         scores = -((rows[:, None] - self.means) ** 2).sum(axis=2)
         shares = np.exp(scores - scores.max(axis=1, keepdims=True))
         found: NDArray[np.float64] = shares / shares.sum(axis=1, keepdims=True)
@@ -71,14 +71,14 @@ class FittedMean:
 
 @dataclass(frozen=True)
 class FittedNeighbour(FittedMean):
-    """The genre of the nearest track: it knows artists again."""
+    """The genre of the nearest track, which is by the same artist if it can be."""
 
     labels: NDArray[np.int64]
     genres: int
 
-    def predict_proba(self, data: StudyData, places: Sequence[int]) -> NDArray[np.float64]:
+    def predict_proba(self, data: StudyData, indices: Sequence[int]) -> NDArray[np.float64]:
         assert data.columns is not None
-        rows = np.asarray(data.columns, np.float64)[list(places)]
+        rows = np.asarray(data.columns, np.float64)[list(indices)]
         near = ((rows[:, None] - self.means) ** 2).sum(axis=2).argmin(axis=1)
         found: NDArray[np.float64] = (
             0.9 * np.eye(self.genres)[self.labels[near]] + 0.1 / self.genres

@@ -1,4 +1,4 @@
-"""A study of made spectrograms: genres that differ in where the energy lies and how it moves."""
+"""A study of synthetic spectrograms: genres differ in where the energy is and how it moves."""
 
 from __future__ import annotations
 

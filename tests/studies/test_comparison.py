@@ -1,4 +1,4 @@
-"""The figures of the comparison, against sums done by hand."""
+"""Scores against sums by hand; intervals against known tests and their long-run properties."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from deepmusic.studies.comparison import markdown_table, paired_difference, score
+from deepmusic.studies.comparison import bootstrap_difference, paired_difference, score
 
 GENRES = ["classical", "pop", "rock"]
 
 
-def result(model: str, seed: int, fold: int, truth: str, said: str) -> dict[str, Any]:
+def result(model: str, seed: int, fold: int, truth: str, predicted: str) -> dict[str, Any]:
     """A result on tracks given by the first letters of their genres."""
-    index = {genre[0]: place for place, genre in enumerate(GENRES)}
-    rows = {str(i): np.eye(3)[index[letter]].tolist() for i, letter in enumerate(said)}
+    index = {genre[0]: number for number, genre in enumerate(GENRES)}
+    rows = {str(i): np.eye(3)[index[letter]].tolist() for i, letter in enumerate(predicted)}
     return {
         "model": model,
         "seed": seed,
         "fold": fold,
-        "correct": sum(a == b for a, b in zip(truth, said, strict=True)),
+        "correct": sum(a == b for a, b in zip(truth, predicted, strict=True)),
         "tracks": len(truth),
         "trained_on": 4 * len(truth),
         "seconds": 2.0,
@@ -86,15 +86,58 @@ def test_a_model_equal_to_the_reference_does_not_differ() -> None:
     assert paired_difference(folds, folds, overlap=0.25) == (0.0, 0.0, 1.0)
 
 
-def test_the_table_names_the_best_first_and_leaves_unrun_models_out() -> None:
-    results = [
-        result("worse", 0, 0, "ccpr", "cccc"),
-        result("worse", 0, 1, "ccpr", "ccrp"),
-        result("better", 0, 0, "ccpr", "ccpr"),
-        result("better", 0, 1, "ccpr", "ccpp"),
-    ]
-    lines = markdown_table(results, ["worse", "better", "unrun"], "worse").splitlines()
-    assert [line.split(" | ")[0] for line in lines[2:]] == ["| better", "| worse"]
-    assert "+37.5" in lines[2]
-    assert "1,234" in lines[2]
-    assert len({line.count("|") for line in lines}) == 1
+def test_the_bootstrap_has_the_width_of_the_normal_interval() -> None:
+    rng = np.random.default_rng(2)
+    ours, theirs = rng.random(400), rng.random(400)
+    found = bootstrap_difference(ours, theirs, range(400))
+    error = np.std(ours - theirs) / math.sqrt(400)
+    assert found.mean == pytest.approx(np.mean(ours - theirs))
+    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.1)
+    assert found.p == pytest.approx(2 * stats.norm.sf(abs(found.mean) / error), abs=0.03)
+
+
+def test_tracks_of_one_artist_count_as_one() -> None:
+    """Ten copies of every track add nothing: the interval stays as wide."""
+    rng = np.random.default_rng(3)
+    ours, theirs = rng.integers(0, 2, 60), rng.integers(0, 2, 60)
+    alone = bootstrap_difference(ours, theirs, range(60))
+    copied = bootstrap_difference(
+        np.repeat(ours, 10), np.repeat(theirs, 10), np.repeat(np.arange(60), 10).tolist()
+    )
+    blind = bootstrap_difference(np.repeat(ours, 10), np.repeat(theirs, 10), range(600))
+    assert copied.high - copied.low == pytest.approx(alone.high - alone.low, rel=0.05)
+    assert blind.high - blind.low < 0.5 * (copied.high - copied.low)
+
+
+def test_groups_of_unlike_size_keep_the_mean_of_tracks() -> None:
+    found = bootstrap_difference([1, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 1])
+    assert found.mean == pytest.approx(0.75)
+    assert found.low == 0
+    assert found.high == 1
+
+
+def test_equal_models_do_not_differ_and_clear_ones_do() -> None:
+    same = bootstrap_difference([1, 0, 1, 0], [1, 0, 1, 0], range(4))
+    assert same == (0, 0, 0, 1)
+    clear = bootstrap_difference(np.ones(50), np.zeros(50), range(50))
+    assert clear.low == 1
+    assert 0 < clear.p < 0.01
+
+
+def test_what_is_unknown_is_nan() -> None:
+    assert math.isnan(bootstrap_difference([], [], []).mean)
+    one = bootstrap_difference([1.0, 0.0], [0.0, 0.0], [7, 7])
+    assert one.mean == 0.5
+    assert math.isnan(one.p)
+
+
+def test_a_true_null_is_rejected_about_as_often_as_said() -> None:
+    """Of many pairs of equal models, some one in twenty falls below 0.05."""
+    rng = np.random.default_rng(4)
+    below = 0
+    for trial in range(150):
+        groups = np.arange(120) // 3
+        ease = rng.random(40)[groups]  # an artist is easy or hard for both
+        ours, theirs = rng.random((2, 120)) < ease
+        below += bootstrap_difference(ours, theirs, groups.tolist(), draws=400, seed=trial).p < 0.05
+    assert 2 <= below <= 18

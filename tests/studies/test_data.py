@@ -1,10 +1,11 @@
-"""The data of a study: from tables, from sound, and again in another process."""
+"""The data of a study: from tables, and from sound in one decoding pass per track."""
 
 from __future__ import annotations
 
+import os
 import pickle
+import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "classifier"))
 from synthetic import write_folder
 
 from deepmusic.classifier.config import ClassifierConfig
-from deepmusic.classifier.spectrograms import SpectrogramStore
+from deepmusic.classifier.spectrograms import SpectrogramStore, whole_spectrogram
 from deepmusic.datasets import FolderDataset, scan_folder
 from deepmusic.datasets.folder import Track
 from deepmusic.datasets.load import LoadedDataset
 from deepmusic.errors import DataError
-from deepmusic.features import COLUMNS, FeatureTable, write_features
-from deepmusic.studies.data import (
-    StudyData,
-    keep_study_data,
-    load_study_data,
-    read_study_data,
-)
+from deepmusic.features import COLUMNS, RECIPES, FeatureTable, extract_file, write_features
+from deepmusic.studies.analysis import analyze_track
+from deepmusic.studies.data import StudyData, load_study_data
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +70,7 @@ def test_rows_are_found_by_path_whatever_their_order(
     assert data.genres == ("chords", "clicks")
 
 
-def test_a_table_that_lacks_tracks_and_has_others_is_told_in_a_sentence_each(
-    music: Path, tmp_path: Path
-) -> None:
+def test_a_table_of_partly_other_tracks_is_reported(music: Path, tmp_path: Path) -> None:
     paths = [t.path for t in scan_folder(music).tracks]
     table = write_table(tmp_path / "t.parquet", [*paths[1:], "polka/9.wav"], rows_for(len(paths)))
     data = load(music, table)
@@ -85,7 +80,7 @@ def test_a_table_that_lacks_tracks_and_has_others_is_told_in_a_sentence_each(
     (problem,) = data.dataset.problems
     assert problem.code == "no_row"
     assert repr(paths[0]) in problem.message
-    assert any("1 row" in n and "'polka/9.wav'" in n for n in data.dataset.notes)
+    assert any("1 rows" in n and "'polka/9.wav'" in n for n in data.dataset.notes)
 
 
 def test_a_table_of_other_music_is_refused(music: Path, tmp_path: Path) -> None:
@@ -94,7 +89,7 @@ def test_a_table_of_other_music_is_refused(music: Path, tmp_path: Path) -> None:
         load(music, table)
 
 
-def test_infinite_and_missing_values_are_holes_and_told(music: Path, tmp_path: Path) -> None:
+def test_infinite_and_missing_values_are_reported(music: Path, tmp_path: Path) -> None:
     paths = [t.path for t in scan_folder(music).tracks]
     rows = rows_for(len(paths))
     rows[0, 3] = np.inf
@@ -104,10 +99,10 @@ def test_infinite_and_missing_values_are_holes_and_told(music: Path, tmp_path: P
     assert data.columns is not None
     assert not np.isinf(data.columns).any()
     assert np.argwhere(np.isnan(data.columns)).tolist() == [[0, 3], [0, 4], [1, 5]]
-    said = [note for note in data.dataset.notes if "feature" in note]
-    assert len(said) == 2
-    assert "1 track has infinite" in said[0]
-    assert "2 tracks lack" in said[1]
+    notes = [note for note in data.dataset.notes if "feature" in note]
+    assert len(notes) == 2
+    assert "1 tracks have infinite" in notes[0]
+    assert "2 tracks lack" in notes[1]
 
 
 def test_a_row_without_any_value_leaves_the_track_out(music: Path, tmp_path: Path) -> None:
@@ -138,7 +133,7 @@ def test_numbers_of_fma_find_their_tracks(tmp_path: Path) -> None:
     np.testing.assert_array_equal(data.columns, rows[[1, 2, 3, 0]])
 
 
-def test_a_recipe_of_another_kind_is_told(music: Path, tmp_path: Path) -> None:
+def test_another_recipe_is_reported(music: Path, tmp_path: Path) -> None:
     paths = [t.path for t in scan_folder(music).tracks]
     facts: dict[str, list[object]] = {"path": [*paths]}
     write_features(tmp_path / "t.parquet", FeatureTable(facts, rows_for(4), "fma-corrected", 1))
@@ -154,91 +149,90 @@ def test_one_genre_is_refused_before_any_work(music: Path, tmp_path: Path) -> No
     assert not (tmp_path / "cache").exists()
 
 
-def test_spectrograms_are_those_of_the_store_and_silence_is_left_out(
-    music: Path, tmp_path: Path
-) -> None:
-    import soundfile
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that were decoded, each time they were."""
+    import deepmusic.audio.decode as decode
 
-    dataset = scan_folder(music)
-    soundfile.write(tmp_path / "silence.wav", np.zeros(60_000), 22050)
-    quiet = Track("../silence.wav", "clicks", None, None, "0" * 64)
-    root = tmp_path / "music"
-    root.symlink_to(music, target_is_directory=True)
-    silent = tmp_path / "silence.wav"
-    quiet = replace(quiet, path=str(silent))  # an absolute path stays one below a root
-    both = FolderDataset(root, (*dataset.tracks, quiet), dataset.genres)
-    seen: list[tuple[str, int, int]] = []
+    opened: list[str] = []
+    real = decode.AudioStream
+
+    class Counted(real):  # type: ignore[misc, valid-type]
+        def __init__(self, source: Any, **options: Any) -> None:
+            opened.append(os.path.basename(source))
+            super().__init__(source, **options)
+
+    monkeypatch.setattr(decode, "AudioStream", Counted)
+    return opened
+
+
+def test_each_track_is_decoded_once_for_everything(
+    music: Path, tmp_path: Path, decoded: list[str]
+) -> None:
+    progress: list[tuple[str, int, int]] = []
     data = load_study_data(
-        LoadedDataset(both, "folder", ""),
+        music,
         cache=tmp_path / "cache",
-        needs=("spectrograms",),
-        on_progress=lambda *args: seen.append(args),
+        finds_copies=True,
+        on_progress=lambda *args: progress.append(args),
     )
-    assert data.columns is None
-    assert [p.code for p in data.dataset.problems] == ["silent"]
-    assert len(data.dataset.tracks) == 4
-    assert data.spectrograms is not None
-    store = SpectrogramStore(tmp_path / "cache" / "spectrograms", ClassifierConfig(data.genres))
-    for place, track in enumerate(data.dataset.tracks):
-        np.testing.assert_array_equal(data.spectrograms(place), store.load(track))
-    assert seen[-1] == ("spectrograms", 5, 5)
-
-
-def test_another_process_reads_the_same(music: Path, tmp_path: Path) -> None:
-    paths = [t.path for t in scan_folder(music).tracks]
-    table = write_table(tmp_path / "t.parquet", paths, rows_for(len(paths)))
-    data = load_study_data(music, cache=tmp_path / "cache", features=table)
-    keep_study_data(data, tmp_path / "kept")
-    for again in (read_study_data(tmp_path / "kept"), pickle.loads(pickle.dumps(data))):
-        assert again.dataset.tracks == data.dataset.tracks
-        assert again.genres == data.genres
-        np.testing.assert_array_equal(again.labels, data.labels)
-        np.testing.assert_array_equal(again.columns, data.columns)
-        assert again.spectrograms is not None
-        assert data.spectrograms is not None
-        np.testing.assert_array_equal(again.spectrograms(2), data.spectrograms(2))
-
-
-@pytest.mark.parametrize("damage", ["missing", "nonsense", "another", "short"])
-def test_damaged_data_of_a_study_are_one_sentence(tmp_path: Path, damage: str) -> None:
-    tracks = tuple(Track(f"{g}/1.wav", g, None, None, g) for g in ("a", "b"))
-    data = StudyData(FolderDataset(tmp_path, tracks, ("a", "b")), rows_for(2))
-    keep_study_data(data, tmp_path / "kept")
-    file = tmp_path / "kept" / "tracks.json"
-    if damage == "missing":
-        file.unlink()
-    elif damage == "nonsense":
-        file.write_text("{")
-    elif damage == "another":
-        file.write_text('{"format": "x"}')
-    else:
-        np.save(tmp_path / "kept" / "columns.npy", rows_for(1))
-    with pytest.raises(DataError, match=r"data of the study in .* (cannot be read|are damaged)"):
-        read_study_data(tmp_path / "kept")
-
-
-@pytest.mark.slow
-def test_columns_are_computed_once(
-    music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options: dict[str, Any] = {"cache": tmp_path, "needs": ("columns",)}
-    data = load_study_data(music, **options)
+    assert sorted(decoded) == sorted(Path(track.path).name for track in data.dataset.tracks)
+    assert progress[-1] == ("tracks", 4, 4)
     assert data.columns is not None
-    assert data.columns.shape == (4, 518)
-    assert np.isfinite(data.columns).all()
-    asked: list[str] = []
-    monkeypatch.setattr(
-        "deepmusic.features.extraction.extract", lambda paths, *_, **__: asked.extend(paths) or []
-    )
-    again = load_study_data(music, **options)
-    assert asked == []
+    assert data.spectrograms is not None
+    # the same as each consumer alone gives
+    config = ClassifierConfig(data.genres)
+    store = SpectrogramStore(tmp_path / "alone", config)
+    assert store.fill(data.dataset, workers=1) == []
+    for index, track in enumerate(data.dataset.tracks):
+        row = extract_file(data.dataset.file(track), RECIPES["fma"])
+        np.testing.assert_allclose(data.columns[index], row.columns, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(data.spectrograms(index), store.load(track), atol=0.05)
+    decoded.clear()
+    again = load_study_data(music, cache=tmp_path / "cache", finds_copies=True)
+    few = load_study_data(music, cache=tmp_path / "cache", needs=("spectrograms",))
+    assert decoded == []
+    assert few.columns is None
     np.testing.assert_array_equal(again.columns, data.columns)
-    (table,) = tmp_path.glob("features-*.parquet")
-    given = load_study_data(music, features=table, **options)
-    np.testing.assert_array_equal(given.columns, data.columns)
+    other = pickle.loads(pickle.dumps(again))  # as worker processes get them
+    np.testing.assert_array_equal(other.spectrograms(2), data.spectrograms(2))
 
 
-def test_near_copies_are_of_one_group_where_asked(tmp_path: Path) -> None:
+def test_another_rate_is_resampled_as_the_classifier_does(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    path = tmp_path / "a.wav"
+    soundfile.write(path, 0.1 * rng.normal(size=44100 * 8), 44100)
+    store = SpectrogramStore(tmp_path / "kept", ClassifierConfig(("a", "b")))
+    found = analyze_track(f"abc {path}", outputs=("spectrograms",), spectrograms=store)
+    assert found.outputs == ("spectrograms",)
+    assert found.code == ""
+    whole = whole_spectrogram(path, store.config.log_mel, max_seconds=60)
+    np.testing.assert_allclose(np.load(store.path("abc")), whole, atol=0.05)
+
+
+def test_long_tracks_wait_on_the_disk_and_give_the_same(
+    music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = f"abc {music / 'chords' / '0.wav'}"
+    short = analyze_track(item, outputs=("columns",), spectrograms=None)
+    monkeypatch.setattr("deepmusic.studies.analysis._IN_MEMORY_S", 1.0)
+    long = analyze_track(item, outputs=("columns",), spectrograms=None)
+    np.testing.assert_allclose(long.columns, short.columns, rtol=1e-3, atol=1e-3)
+
+
+def test_silent_and_broken_tracks_are_left_out(music: Path, tmp_path: Path) -> None:
+    root = tmp_path / "music"
+    shutil.copytree(music, root)
+    soundfile.write(root / "clicks" / "silence.wav", np.zeros(60_000), 22050)
+    (root / "clicks" / "text.wav").write_text("no sound")
+    data = load_study_data(root, cache=tmp_path / "cache", needs=("spectrograms",))
+    assert {problem.code for problem in data.dataset.problems} == {"silent", "not_audio"}
+    assert len(data.dataset.tracks) == 4
+    columns = load_study_data(root, cache=tmp_path / "cache", needs=("columns",))
+    assert [problem.code for problem in columns.dataset.problems] == ["not_audio"]
+
+
+def test_near_copies_are_in_one_group_where_asked(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     sounds = [np.cumsum(random.standard_normal(12 * 8000)) for _ in range(4)]
     sounds = [0.5 * sound / np.abs(sound).max() for sound in sounds]
@@ -246,17 +240,10 @@ def test_near_copies_are_of_one_group_where_asked(tmp_path: Path) -> None:
         path = tmp_path / "music" / ("rock" if number % 2 else "jazz") / f"{number}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, np.diff(sound, prepend=0), 8000)
-    seen = []
-    data = load_study_data(
-        tmp_path / "music",
-        cache=tmp_path / "cache",
-        needs=(),
-        finds_copies=True,
-        on_progress=lambda stage, done, total: seen.append((stage, done, total)),
-    )
+    options: dict[str, Any] = {"cache": tmp_path / "cache", "needs": ()}
+    data = load_study_data(tmp_path / "music", finds_copies=True, **options)
     groups = {Path(track.path).name: track.sound_group for track in data.dataset.tracks}
     assert groups["0.wav"] == groups["4.wav"] is not None
     assert {groups[f"{number}.wav"] for number in (1, 2, 3)} == {None}
-    assert seen[-1] == ("copies", 5, 5)
-    plain = load_study_data(tmp_path / "music", cache=tmp_path / "cache", needs=())
+    plain = load_study_data(tmp_path / "music", **options)
     assert {track.sound_group for track in plain.dataset.tracks} == {None}

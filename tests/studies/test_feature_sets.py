@@ -43,21 +43,21 @@ def test_columns_are_those_that_the_name_says(name: str) -> None:
     families = (
         set(FEATURE_SIZES) if name == "all" else {SHORT.get(part, part) for part in name.split("/")}
     )
-    wanted = [place for place, column in enumerate(FEATURE_COLUMNS) if column[0] in families]
+    wanted = [index for index, column in enumerate(FEATURE_COLUMNS) if column[0] in families]
     assert list(FEATURE_SETS[name].columns) == wanted
     assert set(FEATURE_SETS[name].parts) == families
 
 
 def test_families_part_the_table() -> None:
-    places = [place for family in FEATURE_SIZES for place in FEATURE_SETS[family].columns]
-    assert sorted(places) == list(range(518))
+    columns = [index for family in FEATURE_SIZES for index in FEATURE_SETS[family].columns]
+    assert sorted(columns) == list(range(518))
 
 
 def test_echonest_groups_follow_the_table() -> None:
     columns = [(group, name) for group, names in ECHONEST.items() for name in names]
     assert {group: len(names) for group, names in ECHONEST.items()} == ECHONEST_GROUPS
     for chosen in ECHONEST_SETS.values():
-        wanted = [place for place, (group, _) in enumerate(columns) if group in chosen.parts]
+        wanted = [index for index, (group, _) in enumerate(columns) if group in chosen.parts]
         assert list(chosen.columns) == wanted
     assert [ECHONEST_SETS[f"echonest_{name}"].size for name in ("audio", "temporal", "all")] == [
         8,
@@ -72,7 +72,7 @@ def test_echonest_groups_follow_the_table() -> None:
 def test_families_may_be_joined() -> None:
     joined = feature_set("zcr+mfcc")
     assert joined.columns == tuple(
-        place for place, column in enumerate(COLUMNS) if column[0] in ("mfcc", "zcr")
+        index for index, column in enumerate(COLUMNS) if column[0] in ("mfcc", "zcr")
     )
 
 

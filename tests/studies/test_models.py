@@ -1,4 +1,4 @@
-"""The registry of the study: names, laziness, and what table models promise on folds."""
+"""The registry of the study: names, laziness, and table models on folds."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def study(*, tracks: int = 60, artists: int = 12) -> StudyData:
 
 def fold_of(data: StudyData) -> Fold:
     """Every fourth track is tested, every fifth of the others validates."""
-    places = range(len(data.dataset.tracks))
-    rest = [i for i in places if i % 4]
+    indices = range(len(data.dataset.tracks))
+    rest = [i for i in indices if i % 4]
     return Fold(
-        tuple(i for i in rest if i % 5), tuple(i for i in rest if not i % 5), tuple(places[::4])
+        tuple(i for i in rest if i % 5), tuple(i for i in rest if not i % 5), tuple(indices[::4])
     )
 
 
@@ -87,7 +87,7 @@ def test_the_registry_goes_to_other_processes() -> None:
 
 
 @pytest.mark.parametrize("name", ["majority", "logistic", "svc-rbf", "lda", "qda", "naive-bayes"])
-def test_a_table_model_learns_a_fold_and_is_kept(name: str, tmp_path: Path) -> None:
+def test_a_table_model_learns_a_fold_and_is_saved(name: str, tmp_path: Path) -> None:
     data = study()
     fold = fold_of(data)
     model = model_named(name)
@@ -125,13 +125,13 @@ def test_data_that_do_not_fit_are_one_sentence(tmp_path: Path) -> None:
     data = study()
     fold = fold_of(data)
     bare = StudyData(data.dataset)
-    with pytest.raises(DataError, match="learns from feature columns, and the study has none"):
+    with pytest.raises(DataError, match="takes feature columns, and the study has none"):
         model_named("logistic").fit(bare, fold, 0, tmp_path)
     fitted = model_named("lda").fit(data, fold, 0, tmp_path)
-    with pytest.raises(DataError, match="hears feature columns"):
+    with pytest.raises(DataError, match="takes feature columns"):
         fitted.predict_proba(bare, fold.test)
     others = FolderDataset(Path("music"), data.dataset.tracks, ("clicks", "sines", "z"))
-    with pytest.raises(DataError, match="tells clicks, sines, voices apart"):
+    with pytest.raises(DataError, match="distinguishes clicks, sines, voices"):
         fitted.predict_proba(StudyData(others, data.columns), fold.test)
     with pytest.raises(CheckpointError, match="no model of feature columns"):
         model_named("lda").load(tmp_path)

@@ -1,4 +1,4 @@
-"""The report: its figures against sums by hand, and what it says of what is missing."""
+"""The report of a study: figures against sums by hand, and pages that hold what they name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -21,87 +21,103 @@ from fake_models import FAKES, made_data
 
 from deepmusic.classifier.calibration import calibration_error
 from deepmusic.datasets import Fold
-from deepmusic.studies.averages import PARTS
-from deepmusic.studies.comparison import heard
+from deepmusic.store import Store
+from deepmusic.studies.comparison import Difference, predictions
 from deepmusic.studies.data import StudyData
-from deepmusic.studies.explanations import Explained, summarise
+from deepmusic.studies.ensembles import PARTS
 from deepmusic.studies.jobs import (
-    Plan,
-    Results,
-    StudyConfig,
-    plan_study,
-    pool_averages,
+    JobRecord,
+    open_results,
+    pool_ensembles,
+    records_of,
     run_jobs,
+    study_results,
     work_folder,
 )
+from deepmusic.studies.occlusion import Occlusion
+from deepmusic.studies.plan import StudyConfig, StudyPlan, plan_study
 from deepmusic.studies.report import Report, make_report
-from deepmusic.studies.report_files import write_report
-from deepmusic.studies.report_pictures import draw_histories, draw_map, draw_occlusion
-from deepmusic.studies.report_text import (
+from deepmusic.studies.report_files import mean_curves, read_histories, write_report
+from deepmusic.studies.report_pages import (
+    format_seconds,
     headline,
     leak_table,
-    merged_sentence,
+    merged_sentences,
     model_table,
     occlusion_sentence,
-    seconds,
 )
 
 MODELS = ("majority", "logistic", "svc-rbf", "cnn", "capsules")
+ALL = {**FAKES, "average-features": replace(FAKES["logistic"], kind="average")}
 
 
-def studied(
-    study: Path, *models: str, data: StudyData | None = None, **options: Any
-) -> tuple[StudyData, Plan, Results, dict[str, str]]:
-    data = data or made_data(artists=6, each=3, artist_says=2.0)
+class Studied(NamedTuple):
+    data: StudyData
+    plan: StudyPlan
+    store: Store
+    failures: dict[str, str]
+    folder: Path
+
+    @property
+    def results(self) -> dict[str, JobRecord]:
+        return study_results(self.store)
+
+    def report(self, results: dict[str, JobRecord] | None = None) -> Report:
+        return make_report(self.data, self.plan, results or self.results, ALL)
+
+    def write(self) -> Report:
+        return write_report(
+            self.data,
+            self.plan,
+            self.store,
+            self.folder,
+            ALL,
+            failures=self.failures,
+            about=("Synthetic music.",),
+        )
+
+
+def studied(study: Path, *models: str, data: StudyData | None = None, **options: Any) -> Studied:
+    data = data or made_data(artists=6, each=3, artist_effect=2.0)
     study.mkdir(exist_ok=True)
     official = options.pop("official", None)
     settings = {"folds": 3, "seeds": 1, "sizes": (0.5, 1.0)} | options
     plan = plan_study(data, StudyConfig(models, **settings), FAKES, official=official)
-    results = Results(study / "results.jsonl")
-    failures = {
-        outcome.job.mark: outcome.error
-        for outcome in run_jobs(data, plan, study, results, models=FAKES)
-        if outcome.error
-    }
-    return data, plan, results, failures
+    store = open_results(study)
+    done = run_jobs(data, plan, study, store, models=FAKES)
+    failures = {result.path: result.error for result in done if result.error}
+    return Studied(data, plan, store, failures, study)
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Any]]:
-    folder = tmp_path_factory.mktemp("reports") / "study"
+def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studied]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PARTS, "average-features", ("logistic", "svc-rbf"))
-        found = studied(folder, *MODELS, "few", averages=("average-features",), seeds=2)
-        pool_averages(found[1], found[2])
-        yield folder, found
+        folder = tmp_path_factory.mktemp("reports") / "study"
+        found = studied(folder, *MODELS, "few", ensembles=("average-features",), seeds=2)
+        pool_ensembles(found.plan, found.store, ALL)
+        yield found
+        found.store.close()
 
 
 @pytest.fixture(scope="module")
-def report(study: tuple[Path, Any]) -> Report:
-    folder, (data, plan, results, failures) = study
-    from deepmusic.studies.models import MODELS as REAL
-
-    models = {**FAKES, "average-features": REAL["average-features"]}
-    return write_report(
-        data, plan, results, folder, models, failures=failures, about=("Made music.",)
-    )
+def report(study: Studied) -> Report:
+    return study.write()
 
 
-def test_the_figures_are_those_of_the_results(study: tuple[Path, Any], report: Report) -> None:
-    _, (_, plan, results, _) = study
-    names = [row.name for row in report.rows]
-    assert sorted(names) == sorted([*MODELS, "average-features"])
+def test_the_figures_are_those_of_the_results(study: Studied, report: Report) -> None:
+    assert sorted(row.name for row in report.rows) == sorted([*MODELS, "average-features"])
     accuracies = [row.accuracy for row in report.rows]
     assert accuracies == sorted(accuracies, reverse=True)
     row = report.row("logistic")
     assert row is not None
     by_seed, errors = [], []
     for seed in (0, 1):
-        ours = results.of(job for job in plan.main(["logistic"]) if job.seed == seed)
+        jobs = [job for job in study.plan.main_jobs(["logistic"]) if job.seed == seed]
+        ours = records_of(study.results, jobs)
         by_seed.append(sum(r["correct"] for r in ours) / sum(r["tracks"] for r in ours))
-        errors.append(calibration_error(*heard(ours)))
+        errors.append(calibration_error(*predictions(ours)))
     assert row.score.accuracy == pytest.approx(by_seed)
-    assert row.over_seeds == pytest.approx(np.std(by_seed, ddof=1))
     assert row.score.calibration == pytest.approx(np.mean(errors))
     assert row.score.confusion.sum() == 2 * 54
     assert report.reference == "capsules"
@@ -113,45 +129,44 @@ def test_the_figures_are_those_of_the_results(study: tuple[Path, Any], report: R
     assert row.difference[:3] == pytest.approx((0, 0, 0))
 
 
-def test_leakage_is_the_difference_to_random_folds(study: tuple[Path, Any], report: Report) -> None:
-    _, (_, plan, results, _) = study
+def test_leakage_is_the_difference_to_random_folds(study: Studied, report: Report) -> None:
     leaks = {leak.name: leak for leak in report.leaks}
     assert set(leaks) == {"logistic", "svc-rbf"}
     leak = leaks["svc-rbf"]  # the nearest track is by the same artist, where folds are random
     assert leak.difference.mean == pytest.approx(leak.random - leak.grouped)
     assert leak.difference.low > 0.1
-    random = results.of(j for j in plan.jobs if j.model == "svc-rbf" and j.protocol == "random")
+    jobs = [j for j in study.plan.jobs if j.model == "svc-rbf" and j.protocol == "random"]
+    random = records_of(study.results, jobs)
     assert leak.random == pytest.approx(sum(r["correct"] for r in random) / 108)
     assert all("random folds (leaks)" in row[0] for row in leak_table(report).rows)
 
 
-def test_growth_has_a_point_a_size(report: Report) -> None:
+def test_learning_curves_have_one_point_per_size(report: Report) -> None:
     sizes = [size for size in report.sizes if size.name == "logistic"]
-    assert len(sizes) == 2
-    assert sizes[0].tracks < 0.8 * sizes[1].tracks
     row = report.row("logistic")
     assert row is not None
+    assert len(sizes) == 2
+    assert sizes[0].tracks < 0.8 * sizes[1].tracks
     assert sizes[1].accuracy == pytest.approx(row.accuracy)
 
 
-def test_what_is_missing_is_named(report: Report) -> None:
-    few = [said for said in report.missing if said.startswith("few")]
+def test_missing_results_are_named(report: Report) -> None:
+    few = [sentence for sentence in report.missing if sentence.startswith("few")]
     assert few == [
-        "few: of 6, 6 jobs are missing. There are too few tracks of 'jazz' for this model."
+        "few: 6 of 6 jobs are missing. There are too few tracks of 'jazz' for this model."
     ]
-    assert any("What the capsules hear" in said for said in report.missing)
+    assert any("What the capsules use" in sentence for sentence in report.missing)
 
 
-def test_nothing_pop_and_rock_merged_without_both(report: Report) -> None:
-    sentence = merged_sentence(report)
-    assert sentence is not None
+def test_pop_and_rock_are_merged_only_where_both_exist(report: Report) -> None:
+    assert merged_sentences(report)
     assert "pop+rock merged" in model_table(report).head
     bare = replace(report, genres=("jazz", "pop", "folk"))
     assert "pop+rock merged" not in model_table(bare).head
 
 
 class _Page(HTMLParser):
-    """Which tags are open, and what a page asks from elsewhere."""
+    """Which tags are open, and what a page loads from elsewhere."""
 
     VOID = ("meta", "img", "br", "link", "!doctype")
 
@@ -177,47 +192,35 @@ class _Page(HTMLParser):
         self.text += data
 
 
-def test_the_page_is_whole_and_asks_nothing_from_elsewhere(
-    study: tuple[Path, Any], report: Report
-) -> None:
-    folder, _ = study
-    content = (folder / "report.html").read_text(encoding="utf-8")
+def test_the_page_is_complete_and_loads_nothing(study: Studied, report: Report) -> None:
+    content = (study.folder / "report.html").read_text(encoding="utf-8")
     page = _Page()
     page.feed(content)
     assert page.open == []
-    assert all(a.startswith(("data:image/png;base64,", "#")) for a in page.addresses)
-    anchors = [a[1:] for a in page.addresses if a.startswith("#")]
-    assert all(f'id="{anchor}"' in content for anchor in anchors)
+    assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
     assert "<script" not in content
-    assert 'name="viewport"' in content
+    assert len(page.images) == len(list((study.folder / "pictures").glob("*.png"))) >= 5
+    for text in (*report.missing, *report.notes, "Synthetic music.", headline(report)):
+        assert text in page.text
     for row in report.rows:
         assert row.name in page.text
-    assert len(page.images) == len(list((folder / "pictures").glob("*.png")))
-    for said in (*report.missing, *report.notes, "Made music."):
-        assert said in page.text
 
 
-def test_markdown_links_only_to_pictures_that_are_there(
-    study: tuple[Path, Any], report: Report
-) -> None:
-    folder, _ = study
-    text = (folder / "report.md").read_text(encoding="utf-8")
+def test_markdown_has_tables_and_links_to_existing_pictures(study: Studied, report: Report) -> None:
+    text = (study.folder / "report.md").read_text(encoding="utf-8")
     links = re.findall(r"\]\((pictures/[^)]+)\)", text)
-    assert len(links) >= 10
-    assert all((folder / link).is_file() for link in links)
-    blocks = [b for b in text.split("\n\n") if b.startswith("|")]
+    assert all((study.folder / link).is_file() for link in links)
+    for name in ("learning-loss", "learning-accuracy", "confusion-capsules"):
+        assert f"pictures/{name}.png" in links
+    blocks = [block for block in text.split("\n\n") if block.startswith("|")]
+    assert len(blocks) == 4
     for block in blocks:
-        assert len({line.count("|") for line in block.splitlines()}) == 1
+        assert len({line.count("|") for line in block.strip().splitlines()}) == 1
     assert headline(report) in text
-    for name in ("learning-loss", "learning-accuracy", "accuracy", "genres", "reliability"):
-        assert f"pictures/{name}.png" in links
-    for name in ("sizes", "map", "confusion-capsules"):
-        assert f"pictures/{name}.png" in links
 
 
-def test_the_table_holds_the_numbers(study: tuple[Path, Any], report: Report) -> None:
-    folder, _ = study
-    with open(folder / "table.csv", newline="", encoding="utf-8") as file:
+def test_the_table_holds_the_numbers(study: Studied, report: Report) -> None:
+    with open(study.folder / "table.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     by_name = {row["model"]: row for row in rows if row["protocol"] == "grouped"}
     for row in report.rows:
@@ -230,13 +233,13 @@ def test_the_table_holds_the_numbers(study: tuple[Path, Any], report: Report) ->
 
 def test_an_official_split_is_compared_track_by_track(tmp_path: Path) -> None:
     data = made_data(artists=6, each=3)
-    places = range(len(data.dataset.tracks))
+    indices = range(len(data.dataset.tracks))
     fold = Fold(
-        tuple(p for p in places if p % 18 < 9),
-        tuple(p for p in places if 9 <= p % 18 < 12),
-        tuple(p for p in places if p % 18 >= 12),
+        tuple(i for i in indices if i % 18 < 9),
+        tuple(i for i in indices if 9 <= i % 18 < 12),
+        tuple(i for i in indices if i % 18 >= 12),
     )
-    _, plan, results, _ = studied(
+    report = studied(
         tmp_path,
         "logistic",
         "majority",
@@ -244,43 +247,36 @@ def test_an_official_split_is_compared_track_by_track(tmp_path: Path) -> None:
         protocol="official",
         seeds=2,
         official=lambda dataset: fold,
-    )
-    report = make_report(data, plan, results, FAKES)
+    ).report()
     worse = report.rows[1]
     assert worse.difference is not None
-    assert worse.difference.mean == pytest.approx(report.rows[1].accuracy - report.rows[0].accuracy)
+    assert worse.difference.mean == pytest.approx(worse.accuracy - report.rows[0].accuracy)
     assert worse.difference.low < worse.difference.high
     assert report.leaks == ()
     assert any("bootstrap" in note for note in report.notes)
-    assert any("official split, 27 / 9 / 18" in said for said in report.about)
-    assert any("No capsule network" in said for said in report.warnings)
+    assert any("official split, 27 / 9 / 18" in text for text in report.about)
+    assert any("No capsule network" in text for text in report.warnings)
 
 
-def test_random_folds_are_said_to_leak(tmp_path: Path) -> None:
-    data, plan, results, _ = studied(tmp_path, "logistic", protocol="random", sizes=(1.0,))
-    report = make_report(data, plan, results, FAKES)
+def test_random_folds_and_empty_studies_are_reported_as_such(tmp_path: Path) -> None:
+    random = studied(tmp_path / "random", "logistic", protocol="random", sizes=(1.0,), folds=2)
+    report = random.report()
     assert "leak" in report.warnings[0]
-
-
-def test_a_study_without_results_still_says_so(tmp_path: Path) -> None:
-    data, plan, results, failures = studied(tmp_path, "few", protocol="random", sizes=(1.0,))
-    report = write_report(data, plan, results, tmp_path, FAKES, failures=failures)
-    assert report.rows == ()
-    text = (tmp_path / "report.md").read_text()
+    assert model_table(report).rows[0][2] == ""  # one seed has no spread
+    empty = studied(tmp_path / "empty", "few", protocol="random", sizes=(1.0,))
+    assert empty.write().rows == ()
+    text = (tmp_path / "empty" / "report.md").read_text()
     assert "No model has a result." in text
     assert "too few tracks of 'jazz'" in text
 
 
-def test_names_that_disturb_pages_pictures_and_tables_do_not(tmp_path: Path) -> None:
+def test_strange_names_do_not_break_pages_pictures_and_tables(tmp_path: Path) -> None:
     data = made_data(artists=4, each=2)
     odd = {"jazz": "_<b>|$x^$", "pop": "pop\udcff\n\x1b[31m", "rock": "rök & roll"}
     tracks = tuple(replace(t, genre=odd[t.genre]) for t in data.dataset.tracks)
     genres = tuple(odd[genre] for genre in ("jazz", "pop", "rock"))
     data = replace(data, dataset=replace(data.dataset, tracks=tracks, genres=genres))
-    _, plan, results, _ = studied(
-        tmp_path, "logistic", "capsules", data=data, protocol="random", sizes=(1.0,)
-    )
-    write_report(data, plan, results, tmp_path, FAKES)
+    studied(tmp_path, "logistic", "capsules", data=data, protocol="random", sizes=(1.0,)).write()
     page = _Page()
     page.feed((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert page.open == []
@@ -288,106 +284,62 @@ def test_names_that_disturb_pages_pictures_and_tables_do_not(tmp_path: Path) -> 
     assert "\x1b" not in page.text
     blocks = (tmp_path / "report.md").read_text(encoding="utf-8").split("\n\n")
     for block in (b for b in blocks if b.startswith("|")):
-        cells = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
-        assert len(cells) == 1
+        assert (
+            len({len(re.findall(r"(?<!\\)\|", line)) for line in block.strip().splitlines()}) == 1
+        )
     with open(tmp_path / "table.csv", newline="", encoding="utf-8") as file:
         assert len({len(row) for row in csv.reader(file)}) == 1
 
 
-def test_curves_are_means_over_networks_that_still_train(tmp_path: Path) -> None:
-    from deepmusic.studies.report_pictures import _mean_curves
-
+def test_curves_are_means_over_validated_networks_still_in_training(
+    study: Studied, tmp_path: Path
+) -> None:
     histories = [
         [{"train": {"loss": v}, "validation": {"loss": v + 1}} for v in values]
         for values in ((3.0, 2.0, 1.0, 0.0), (5.0, 4.0), (7.0, 6.0, 5.0))
     ]
-    curves = _mean_curves(histories, "loss")
+    curves = mean_curves(histories, "loss")
     assert curves == {"train": [5.0, 4.0, 3.0], "validation": [6.0, 5.0, 4.0]}
-    assert draw_histories({"cnn": [tmp_path / "nowhere"]}, tmp_path) == []
-
-
-def test_judges_and_networks_without_validation_are_no_part_of_the_curves(
-    study: tuple[Path, Any], tmp_path: Path
-) -> None:
-    from deepmusic.studies.report_pictures import _histories
-
     for name in ("networks/0", "networks/1", "calibration/0"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "history.jsonl").write_text(json.dumps({"train": {"loss": 1}}) + "\n")
-    (tmp_path / "config.json").write_text('{"networks": 2}')
-    assert len(list(_histories([tmp_path]))) == 2
-    (tmp_path / "config.json").write_text('{"networks": 1}')
-    assert len(list(_histories([tmp_path]))) == 1
-    folder, (_, plan, _, _) = study
-    job = plan.main(["cnn"])[0]
-    assert len(list(_histories([work_folder(folder, job)]))) == 1
-
-
-def test_the_map_does_without_values_and_with_few_tracks(tmp_path: Path) -> None:
-    vectors = np.random.default_rng(0).normal(size=(6, 4))
-    vectors[0, 0] = np.nan
-    vectors[:, 1] = np.nan
-    vectors[:, 2] = 7.0
-    picture = draw_map(vectors, [0, 1] * 3, [True] * 6, ("a", "b"), "columns", tmp_path)
-    assert (tmp_path / picture.file).stat().st_size > 1000
-    draw_map(vectors[:, :1], [0, 1] * 3, [True, False] * 3, ("a", "b"), "columns", tmp_path)
+    for count in (2, 1):
+        (tmp_path / "config.json").write_text(json.dumps({"networks": count}))
+        assert len(list(read_histories([tmp_path]))) == count
+    job = study.plan.main_jobs(["cnn"])[0]
+    assert len(list(read_histories([work_folder(study.folder, job)]))) == 1
 
 
 @pytest.mark.parametrize(
-    ("lowered", "verdict"),
-    [(0.3, "the marks mean something"), (-0.3, "the marks mislead"), (0.0, "from chance")],
+    ("low", "high", "verdict"),
+    [(0.1, 0.3, "marked cells matter"), (-0.3, -0.1, "mislead"), (-0.1, 0.1, "do not differ")],
 )
-def test_occlusion_is_judged_by_its_interval(lowered: float, verdict: str, tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    found = [
-        Explained(f"{n}", "a", "a" if n % 2 else "b", 0.9, lowered + noise, -noise, 0)
-        for n, noise in enumerate(rng.normal(0, 0.05, 40))
-    ]
-    summary = summarise(found, {f"{n}": n for n in range(40)})
-    assert verdict in occlusion_sentence(summary)
-    assert summary.marked == pytest.approx(np.mean([e.marked for e in found]))
-    draw_occlusion(found, tmp_path)
-    assert (tmp_path / "occlusion.png").is_file()
+def test_occlusion_is_judged_by_its_interval(low: float, high: float, verdict: str) -> None:
+    difference = Difference((low + high) / 2, low, high, 0.1)
+    assert verdict in occlusion_sentence(Occlusion(40, 0.3, 0.1, difference, 0.8))
 
 
-@pytest.mark.parametrize(
-    ("value", "said"),
-    [
-        (None, ""),
-        (2e-5, "20 µs"),
-        (0.0012, "1.20 ms"),
-        (0.25, "250 ms"),
-        (12.34, "12.3 s"),
-        (600, "10.0 min"),
-    ],
-)
-def test_times_are_short_and_have_units(value: float | None, said: str) -> None:
-    assert seconds(value) == said
+def test_times_are_short_and_have_units() -> None:
+    values = (None, 2e-5, 0.0012, 0.25, 12.34, 600)
+    texts = ["", "20 µs", "1.20 ms", "250 ms", "12.3 s", "10.0 min"]
+    assert [format_seconds(value) for value in values] == texts
 
 
-def test_a_model_with_missing_jobs_stands_last_without_an_interval(tmp_path: Path) -> None:
-    data, plan, results, _ = studied(
-        tmp_path, "logistic", "majority", "capsules", protocol="random", sizes=(1.0,)
-    )
-    whole = make_report(data, plan, results, FAKES)
+def test_a_model_with_missing_jobs_is_last_without_an_interval(tmp_path: Path) -> None:
+    found = studied(tmp_path, "logistic", "majority", "capsules", protocol="random", sizes=(1.0,))
+    whole = found.report()
     assert f"The best model is {whole.rows[0].name}" in headline(whole)
-    del results.by_mark[plan.main(["capsules"])[0].mark]
-    cut = make_report(data, plan, results, FAKES)
+    results = found.results
+    del results[found.plan.main_jobs(["capsules"])[0].key]
+    cut = found.report(results)
     assert cut.rows[-1].name == cut.reference == "capsules"
     assert model_table(cut).rows[-1][-1] == "2 of 3"
-    assert headline(cut).endswith("capsules has done 2 of its 3 jobs only.")
-    for row in cut.rows[:-1]:  # two folds tell nothing of five
+    assert headline(cut).endswith("capsules has done only 2 of its 3 jobs.")
+    for row in cut.rows[:-1]:
         assert row.difference is not None
         assert not math.isnan(row.difference.mean)
         assert math.isnan(row.difference.p)
-    for job in plan.main():
+    for job in found.plan.main_jobs():
         if job.fold == 1:
-            results.by_mark.pop(job.mark, None)
-    assert "No model has done all its jobs" in headline(make_report(data, plan, results, FAKES))
-
-
-def test_one_seed_has_no_spread(tmp_path: Path) -> None:
-    data, plan, results, _ = studied(tmp_path, "logistic", protocol="random", sizes=(1.0,), folds=2)
-    report = make_report(data, plan, results, FAKES)
-    assert math.isnan(report.rows[0].over_seeds)
-    assert model_table(report).rows[0][2] == ""
+            results.pop(job.key, None)
+    assert "No model has done all its jobs" in headline(found.report(results))

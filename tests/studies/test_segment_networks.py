@@ -1,4 +1,4 @@
-"""The study's networks: equally large, sound in shape and gradient, blind to their neighbours."""
+"""The study's networks: equal in size, sound in shape and gradient, one segment at a time."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ from deepmusic.studies.segment_networks import (
     parameter_table,
     width_scale,
 )
-from deepmusic.studies.segment_training import study_config
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def study_config(genres: tuple[str, ...]) -> ClassifierConfig:
+    return ClassifierConfig(genres=genres, texture_capsules=0, texture_networks=0)
 
 
 def image(batch: int, columns: int = 64, *, seed: int = 0) -> Tensor:
@@ -46,13 +49,13 @@ def seen(pixels: Tensor) -> Views:
 
 
 @pytest.mark.parametrize("genres", [2, 4, 10, 161])
-def test_all_have_as_many_parameters_within_a_tenth(genres: int) -> None:
+def test_all_have_equal_numbers_of_parameters_within_a_tenth(genres: int) -> None:
     config = study_config(tuple(map(str, range(genres))))
     sizes = {name: count_parameters(build_network(name, config)) for name in NETWORKS}
     assert max(sizes.values()) <= 1.1 * min(sizes.values()), sizes
 
 
-def test_the_table_counts_what_is_built_and_stands_in_the_documentation() -> None:
+def test_the_table_of_the_documentation_counts_what_is_built() -> None:
     table = parameter_table(4)
     config = study_config(("a", "b", "c", "d"))
     for name in NETWORKS:
@@ -65,11 +68,11 @@ def test_the_table_counts_what_is_built_and_stands_in_the_documentation() -> Non
 @pytest.mark.parametrize("columns", [64, 129])
 def test_scores_are_logarithms_of_shares(name: str, columns: int) -> None:
     network = made_network(name).eval()
-    heard = network(seen(image(3, columns)))
-    assert heard.log_scores.shape == heard.lengths.shape == (3, 3)
-    assert torch.allclose(heard.log_scores.exp().sum(dim=1), torch.ones(3), atol=1e-5)
-    assert (heard.log_scores.argmax(dim=1) == heard.lengths.argmax(dim=1)).all()
-    assert ((heard.lengths >= 0) & (heard.lengths <= 1)).all()
+    output = network(seen(image(3, columns)))
+    assert output.log_scores.shape == output.lengths.shape == (3, 3)
+    assert torch.allclose(output.log_scores.exp().sum(dim=1), torch.ones(3), atol=1e-5)
+    assert (output.log_scores.argmax(dim=1) == output.lengths.argmax(dim=1)).all()
+    assert ((output.lengths >= 0) & (output.lengths <= 1)).all()
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -79,8 +82,8 @@ def test_every_parameter_learns_and_gradients_are_finite_even_in_silence(name: s
         network.zero_grad()
         with torch.random.fork_rng():
             torch.manual_seed(0)  # dropout may leave nothing of so small a network
-            heard = network(seen(pixels))
-        heard.log_scores[torch.arange(6), torch.arange(6) % 3].sum().backward()
+            output = network(seen(pixels))
+        output.log_scores[torch.arange(6), torch.arange(6) % 3].sum().backward()
         learned = {n: p for n, p in network.named_parameters() if p.requires_grad}
         for part, parameter in learned.items():
             assert parameter.grad is not None, part
@@ -91,7 +94,7 @@ def test_every_parameter_learns_and_gradients_are_finite_even_in_silence(name: s
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_segment_is_judged_alone(name: str) -> None:
+def test_a_segment_is_classified_alone(name: str) -> None:
     network = made_network(name).eval()
     pixels = image(5)
     together = network(seen(pixels)).log_scores
@@ -101,8 +104,8 @@ def test_a_segment_is_judged_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_each_band_is_heard_in_its_own_deviations(name: str) -> None:
-    """The same music, with bands louder and wider, is the same to a network that was told so."""
+def test_each_band_is_standardized(name: str) -> None:
+    """Scaled bands make no difference to a network with scaled means and deviations."""
     gain = torch.linspace(0.5, 2, 64).unsqueeze(1)
     first, second = made_network(name), made_network(name)
     second.load_state_dict(first.state_dict())
@@ -115,18 +118,18 @@ def test_each_band_is_heard_in_its_own_deviations(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CAPSULE_ROUTINGS)
-def test_capsules_begin_neither_dead_nor_saturated(name: str) -> None:
+def test_capsules_start_neither_dead_nor_saturated(name: str) -> None:
     network = made_network(name, study_config(("a", "b", "c", "d")), columns=129)
     assert isinstance(network, CapsuleNetwork)
-    heard = network(seen(image(20, 129, seed=9)))
-    assert heard.coupling is not None
-    assert heard.children is not None
-    assert 0.3 < float(heard.children.detach().mean()) < 0.7
-    assert 0.2 < float(heard.lengths.detach().mean()) < 0.8
-    # 8 moments, some capsules at each, and every child shares itself out
-    assert heard.coupling.shape == (*heard.children.shape, 4)
-    assert heard.children.shape == (20, 8 * network.places.types)
-    assert torch.allclose(heard.coupling.sum(dim=2), torch.ones(heard.children.shape), atol=1e-4)
+    output = network(seen(image(20, 129, seed=9)))
+    assert output.coupling is not None
+    assert output.children is not None
+    assert 0.3 < float(output.children.detach().mean()) < 0.7
+    assert 0.2 < float(output.lengths.detach().mean()) < 0.8
+    # 8 moments, some capsules at each, and couplings sum to one
+    assert output.coupling.shape == (*output.children.shape, 4)
+    assert output.children.shape == (20, 8 * network.primary.types)
+    assert torch.allclose(output.coupling.sum(dim=2), torch.ones(output.children.shape), atol=1e-4)
 
 
 def test_silent_training_tracks_leave_capsules_as_they_were() -> None:
@@ -138,17 +141,17 @@ def test_silent_training_tracks_leave_capsules_as_they_were() -> None:
 
 
 @pytest.mark.parametrize("name", ["capsules-dynamic", "capsules-self-attention"])
-def test_genres_of_no_length_are_all_as_likely(name: str) -> None:
+def test_genres_without_length_are_equally_likely(name: str) -> None:
     network = made_network(name).eval()
     with torch.no_grad():
         for parameter in network.genres.parameters():
             parameter.zero_()
-    heard = network(seen(image(2)))
-    assert float(heard.lengths.detach().max()) < 1e-3
-    assert torch.allclose(heard.log_scores.exp(), torch.full((2, 3), 1 / 3))
+    output = network(seen(image(2)))
+    assert float(output.lengths.detach().max()) < 1e-3
+    assert torch.allclose(output.log_scores.exp(), torch.full((2, 3), 1 / 3))
 
 
-def test_the_start_does_not_touch_the_global_generator() -> None:
+def test_initialization_does_not_touch_the_global_generator() -> None:
     network = made_network("capsules-dynamic")
     torch.manual_seed(3)
     expected = torch.rand(3)

@@ -1,4 +1,4 @@
-"""Models of textures: what they hear of a track, and what they promise on folds."""
+"""Models of textures: their columns, and folds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from made_study import made_fold, made_study
 from deepmusic.classifier.texture import texture
 from deepmusic.errors import DataError
 from deepmusic.studies.data import StudyData
-from deepmusic.studies.models import MODELS, QUICK_KINDS, model_named
+from deepmusic.studies.models import MODELS, TABLE_KINDS, model_named
 from deepmusic.studies.texture_models import track_textures
 
 DATA = made_study()
@@ -26,7 +26,7 @@ def test_a_track_is_the_mean_of_its_segments_textures() -> None:
     long = made_study(each=2, frames=258 + 2 * 129 + 20)
     assert long.spectrograms is not None
     whole = torch.from_numpy(long.spectrograms(1).astype(np.float32))
-    # as hearing cuts: every 3 s, and the last one at the end
+    # as in classification: every 3 s, and the last one at the end
     cut = [whole[:, start : start + 258] for start in (0, 129, 258, 278)]
     expected = texture(torch.stack(cut)).mean(dim=0).numpy()
     found = track_textures(long, [1, 0])
@@ -36,7 +36,7 @@ def test_a_track_is_the_mean_of_its_segments_textures() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_model_of_textures_learns_a_fold_and_is_kept(name: str, tmp_path: Path) -> None:
+def test_a_model_of_textures_learns_a_fold_and_is_saved(name: str, tmp_path: Path) -> None:
     model = model_named(name)
     fitted = model.fit(DATA, FOLD, 0, tmp_path)
     heard = fitted.predict_proba(DATA, FOLD.test)
@@ -49,33 +49,33 @@ def test_a_model_of_textures_learns_a_fold_and_is_kept(name: str, tmp_path: Path
     np.testing.assert_array_equal(again.predict_proba(DATA, FOLD.test), heard)
 
 
-def test_the_test_part_is_not_touched(tmp_path: Path) -> None:
+def test_test_tracks_are_not_used(tmp_path: Path) -> None:
     asked = []
 
-    def listening(place: int) -> object:
-        asked.append(place)
+    def recording(index: int) -> object:
+        asked.append(index)
         assert DATA.spectrograms is not None
-        return DATA.spectrograms(place)
+        return DATA.spectrograms(index)
 
-    data = StudyData(DATA.dataset, None, listening)  # type: ignore[arg-type]
+    data = StudyData(DATA.dataset, None, recording)  # type: ignore[arg-type]
     model_named("textures-logistic").fit(data, FOLD, 0, tmp_path)
     assert sorted(asked) == sorted((*FOLD.train, *FOLD.validation))
 
 
-def test_what_is_missing_is_said_in_a_sentence(tmp_path: Path) -> None:
+def test_missing_inputs_are_one_sentence(tmp_path: Path) -> None:
     model = model_named("textures-svc")
     with pytest.raises(DataError, match="the study has none"):
         model.fit(StudyData(DATA.dataset), FOLD, 0, tmp_path)
     fitted = model.fit(DATA, FOLD, 0, tmp_path)
     other = made_study()
     other.dataset.__dict__["genres"] = ("polka", *other.genres[1:])
-    with pytest.raises(DataError, match="apart; the data have polka"):
+    with pytest.raises(DataError, match="the data have polka"):
         fitted.predict_proba(other, FOLD.test)
 
 
 def test_they_are_quick_and_do_without_pytorch() -> None:
     assert NAMES == ["textures-logistic", "textures-svc"]
-    assert "textures" in QUICK_KINDS
+    assert "textures" in TABLE_KINDS
     code = (
         "import sys\n"
         "from deepmusic.studies.models import model_named\n"

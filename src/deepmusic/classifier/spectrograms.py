@@ -67,16 +67,17 @@ class SpectrogramStore:
         except OSError as error:
             raise DataError(f"{folder} could not be made: {os_reason(error)}.") from error
 
-    def path(self, track: Track) -> Path:
-        """The file of a track's spectrogram."""
-        return self.folder / f"{track.content_hash[:32]}-{self._suffix}.npy"
+    def path(self, content_hash: str) -> Path:
+        """The file of the spectrogram of a track with this content."""
+        return self.folder / f"{content_hash[:32]}-{self._suffix}.npy"
 
     def load(self, track: Track) -> NDArray[np.float16]:
         """A track's spectrogram ``(n_mels, frames)`` in dB, mapped from disk.
 
         A track shorter than a segment is repeated.
         """
-        mapped: NDArray[np.float16] = np.load(self.path(track), mmap_mode="r")
+        path = self.path(track.content_hash)
+        mapped: NDArray[np.float16] = np.load(path, mmap_mode="r")
         return mapped
 
     def fill(
@@ -104,7 +105,7 @@ class SpectrogramStore:
 
         def make(track: Track) -> Problem | None:
             try:
-                self._make(dataset.file(track), self.path(track))
+                self._make(dataset.file(track), track.content_hash)
             except AudioError as error:
                 return Problem(track.path, error.code, str(error))
             return None
@@ -112,13 +113,23 @@ class SpectrogramStore:
         problems = map_threads(make, dataset.tracks, workers=workers, on_progress=on_progress)
         return [problem for problem in problems if problem is not None]
 
-    def _make(self, source: Path, path: Path) -> None:
-        if path.exists():
-            return
-        log_mel = whole_spectrogram(source, self.config.log_mel, max_seconds=MAX_SECONDS)
+    def _make(self, source: Path, content_hash: str) -> None:
+        if not self.path(content_hash).exists():
+            log_mel = whole_spectrogram(source, self.config.log_mel, max_seconds=MAX_SECONDS)
+            self.keep(content_hash, log_mel, source)
+
+    def keep(
+        self, content_hash: str, log_mel: NDArray[np.float32], source: str | os.PathLike[str]
+    ) -> None:
+        """Keep the spectrogram ``(n_mels, frames)`` of a file.
+
+        Raises:
+            AudioError: it is silent (code ``silent``).
+            DeepMusicError: the disk is full or cannot be written.
+        """
         if self.config.is_silent(float(log_mel.max())):
             raise AudioError(f"{source} is silent.", code="silent")
-        with write_atomically(path, "wb") as file:
+        with write_atomically(self.path(content_hash), "wb") as file:
             np.save(file, wrap(log_mel, self.config.segment_frames).astype(np.float16))
 
 

@@ -8,7 +8,7 @@ at one shift are compared code by code, so the cost does not grow with the numbe
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -294,6 +294,19 @@ def with_duplicates(
             fingerprints[hashes[scan.path]] = scan.fingerprint
         if on_progress is not None:
             on_progress(done, len(hashes))
+    return with_sound_groups(dataset, fingerprints)
+
+
+def with_sound_groups(
+    dataset: FolderDataset, fingerprints: Mapping[str, Fingerprint]
+) -> FolderDataset:
+    """The same data set, with near duplicates in one ``sound_group``.
+
+    Args:
+        dataset: its tracks.
+        fingerprints: by content hash; tracks without one are compared by their bytes alone, and a
+            note says how many tracks that are.
+    """
     digests = sorted(fingerprints)  # the order of the tracks makes no difference
     group_of = {
         digests[index]: digests[group[0]]

@@ -1,13 +1,7 @@
-from .baseline_runs import train_baseline as train_baseline
-from .baselines import (
-    FEATURE_MODELS as FEATURE_MODELS,
-    TABLE_MODELS as TABLE_MODELS,
-    TableModel as TableModel,
-)
+from .baselines import TABLE_MODELS as TABLE_MODELS
 from .comparison import (
-    Score as Score,
-    markdown_table as markdown_table,
-    score as score,
+    bootstrap_difference as bootstrap_difference,
+    paired_difference as paired_difference,
 )
 from .data import StudyData as StudyData, load_study_data as load_study_data
 from .feature_sets import (
@@ -16,7 +10,7 @@ from .feature_sets import (
     feature_set as feature_set,
 )
 from .fma_baselines import reproduce as reproduce
-from .jobs import StudyConfig as StudyConfig, plan_study as plan_study, run_jobs as run_jobs
+from .jobs import run_jobs as run_jobs
 from .models import (
     MODELS as MODELS,
     FittedModel as FittedModel,
@@ -29,7 +23,8 @@ from .multilabel import (
     score_labels as score_labels,
     with_ancestors as with_ancestors,
 )
-from .parameters import count_parameters as count_parameters
+from .plan import StudyConfig as StudyConfig, plan_study as plan_study
 from .report_files import write_report as write_report
-from .significance import paired_difference as paired_difference
 from .table_classifier import TableClassifier as TableClassifier
+from .table_models import TableModel as TableModel
+from .tabular_io import FittedTable as FittedTable

@@ -1,44 +1,45 @@
-"""Models compared over the same folds of several seeds: their figures, and one table of all.
+"""Models compared over the same folds of several seeds: scores, and intervals of differences.
 
-A *result* is what one model made of one fold: a dictionary of ``model``, ``seed``, ``fold``,
-``tracks`` and ``correct`` (numbers of test tracks), ``trained_on`` (number of tracks learned from),
-``seconds``, ``parameters``, ``genres``, ``truth`` (a genre a track) and ``probabilities`` (path ->
-one number a genre), in the order of ``truth``. Where they were measured, ``seconds_per_track`` and
-``peak_memory_bytes`` stand beside them.
+Over several folds the corrected resampled t-test is used, over one split a bootstrap of artists:
+seeds of one split tell how much training varies, not how much another choice of tracks would.
+
+Results are records as :data:`deepmusic.studies.jobs.JobRecord` describes them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import f1_score, recall_score
+from scipy import stats
+from sklearn.metrics import confusion_matrix, f1_score, recall_score
 
 from deepmusic.classifier.calibration import calibration_error
-from deepmusic.studies.significance import paired_difference
 
-Result = Mapping[str, Any]
+Record = Mapping[str, Any]
+_DRAWS = 4000
 
 
 class Score(NamedTuple):
     """One model over all its folds and seeds."""
 
-    accuracy: list[float]  # one a seed, pooled over its folds
-    macro_f1: list[float]
+    accuracy: list[float]  # per seed, pooled over its folds
+    macro_f1: list[float]  # likewise
     recall: NDArray[np.floating]  # (genres,), mean over seeds
-    merged: float | None  # accuracy where pop and rock count as one genre
+    merged: float | None  # accuracy with pop and rock counted as one genre, mean over seeds
     parameters: float
-    seconds: float  # a fold
+    seconds: float  # of training, median over folds
     folds: dict[tuple[int, int], float]  # (seed, fold) -> accuracy
     calibration: float  # expected calibration error, mean over seeds
-    confusion: NDArray[np.int64]  # (genres, genres), rows are the truth, tracks of all seeds
-    seconds_per_track: float | None  # of the prediction, median over folds
-    peak_memory_bytes: float | None  # of the process, the greatest of all folds
+    confusion: NDArray[np.int64]  # (genres, genres), true genres as rows, tracks of all seeds
+    seconds_per_track: float | None  # of prediction, median over folds
+    peak_memory_bytes: float | None  # of the process, maximum over folds
 
 
-def heard(results: Sequence[Result]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def predictions(results: Sequence[Record]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Probabilities ``(tracks, genres)`` and labels ``(tracks,)`` of some results together."""
     genres = results[0]["genres"]
     rows = [row for result in results for row in result["probabilities"].values()]
@@ -46,31 +47,31 @@ def heard(results: Sequence[Result]) -> tuple[NDArray[np.float64], NDArray[np.in
     return np.array(rows, np.float64), np.array(labels, np.int64)
 
 
-def score(results: Sequence[Result]) -> Score:
-    """The figures of one model from its results."""
+def score(results: Sequence[Record]) -> Score:
+    """The score of one model from its results."""
     genres = results[0]["genres"]
+    indices = np.arange(len(genres))
+    common: dict[str, Any] = {"labels": indices, "zero_division": 0}
+    # indices of genres with pop and rock as one
+    merged_genre = np.where(np.isin(genres, ["pop", "rock"]), -1, indices)
     accuracy, macro_f1, recall, merged, calibration = [], [], [], [], []
     confusion = np.zeros((len(genres), len(genres)), np.int64)
     for seed in sorted({result["seed"] for result in results}):
-        ours = [result for result in results if result["seed"] == seed]
-        rows, labels = heard(ours)
-        np.add.at(confusion, (labels, rows.argmax(axis=1)), 1)
-        truth, said = np.array(genres)[labels], np.array(genres)[rows.argmax(axis=1)]
-        accuracy.append(float(np.mean(truth == said)))
-        common = {"labels": genres, "average": None, "zero_division": 0}
-        macro_f1.append(float(f1_score(truth, said, **common).mean()))
-        recall.append(recall_score(truth, said, **common))
-        calibration.append(calibration_error(rows, labels))
-        if {"pop", "rock"} <= set(genres):
-            both = np.isin(truth, ["pop", "rock"]) & np.isin(said, ["pop", "rock"])
-            merged.append(float(np.mean(both | (truth == said))))
+        shares, truth = predictions([r for r in results if r["seed"] == seed])
+        predicted = shares.argmax(axis=1)
+        confusion += confusion_matrix(truth, predicted, labels=indices)
+        accuracy.append(float(np.mean(truth == predicted)))
+        macro_f1.append(float(f1_score(truth, predicted, average="macro", **common)))
+        recall.append(recall_score(truth, predicted, average=None, **common))
+        merged.append(float(np.mean(merged_genre[truth] == merged_genre[predicted])))
+        calibration.append(calibration_error(shares, truth))
     speeds = [s for r in results if (s := r.get("seconds_per_track")) is not None]
     peaks = [b for r in results if (b := r.get("peak_memory_bytes")) is not None]
     return Score(
         accuracy=accuracy,
         macro_f1=macro_f1,
         recall=np.mean(recall, axis=0),
-        merged=float(np.mean(merged)) if merged else None,
+        merged=float(np.mean(merged)) if {"pop", "rock"} <= set(genres) else None,
         parameters=float(np.median([result["parameters"] for result in results])),
         seconds=float(np.median([result["seconds"] for result in results])),
         folds={(r["seed"], r["fold"]): r["correct"] / r["tracks"] for r in results},
@@ -81,31 +82,84 @@ def score(results: Sequence[Result]) -> Score:
     )
 
 
-def markdown_table(results: Sequence[Result], names: Sequence[str], reference: str) -> str:
-    """The results as a table in Markdown, the best model first."""
-    by_model = {name: [r for r in results if r["model"] == name] for name in names}
-    scores = {name: score(found) for name, found in by_model.items() if found}
-    genres = results[0]["genres"]
-    tests = sum(r["tracks"] for r in results) / len(results)
-    overlap = tests / (sum(r["trained_on"] for r in results) / len(results))
-    merged = {"pop", "rock"} <= set(genres)
-    head = ["model", "accuracy", "macro-F1", *genres, *(["pop+rock merged"] if merged else [])]
-    head += [f"difference to {reference}", "p", "parameters", "s a fold", "jobs"]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for name, found in sorted(scores.items(), key=lambda item: -np.mean(item[1].accuracy)):
-        spread = f" ± {100 * np.std(found.accuracy, ddof=1):.1f}" if len(found.accuracy) > 1 else ""
-        row = [
-            name,
-            f"{100 * np.mean(found.accuracy):.1f}{spread}",
-            f"{100 * np.mean(found.macro_f1):.1f}",
-            *(f"{100 * value:.0f}" for value in found.recall),
-            *([] if found.merged is None else [f"{100 * found.merged:.1f}"]),
-        ]
-        if reference in scores and name != reference:
-            mean, half, p = paired_difference(found.folds, scores[reference].folds, overlap=overlap)
-            row += [f"{100 * mean:+.1f} ± {100 * half:.1f}", "< 0.01" if p < 0.01 else f"{p:.2f}"]
-        else:
-            row += ["", ""]
-        row += [f"{found.parameters:,.0f}", f"{found.seconds:.1f}", str(len(by_model[name]))]
-        lines.append("| " + " | ".join(row) + " |")
-    return "\n".join(lines) + "\n"
+class Difference(NamedTuple):
+    """How much better a model is than another, as shares of tracks.
+
+    Attributes:
+        mean: ours minus theirs.
+        low, high: the 95 % interval; NaN where there are too few folds or artists for one.
+        p: two-sided; NaN likewise.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
+def paired_difference(
+    ours: Mapping[tuple[int, int], float],
+    theirs: Mapping[tuple[int, int], float],
+    *,
+    overlap: float,
+) -> tuple[float, float, float]:
+    """Mean difference over the same folds, half width of its 95 % interval, and p.
+
+    The corrected resampled t-test of Nadeau and Bengio (2003): folds of several seeds share
+    tracks, so the variance of the mean is (1/n + test/train) times that of one difference.
+
+    Args:
+        ours: accuracy by (seed, fold); only folds that both models have are compared.
+        theirs: likewise, of the model to compare with.
+        overlap: test tracks divided by training tracks of a fold.
+    """
+    shared = sorted(ours.keys() & theirs.keys())
+    difference = np.array([ours[key] - theirs[key] for key in shared])
+    if len(shared) < 2:
+        return float(difference.mean()) if shared else math.nan, math.nan, math.nan
+    error = math.sqrt(difference.var(ddof=1) * (1 / len(shared) + overlap))
+    if error == 0:
+        return float(difference.mean()), 0.0, 1.0 if difference.mean() == 0 else 0.0
+    freedom = len(shared) - 1
+    p = 2 * stats.t.sf(abs(difference.mean()) / error, freedom)
+    return float(difference.mean()), float(stats.t.ppf(0.975, freedom) * error), float(p)
+
+
+def bootstrap_difference(
+    ours: Sequence[float] | NDArray[np.floating],
+    theirs: Sequence[float] | NDArray[np.floating],
+    groups: Sequence[int],
+    *,
+    draws: int = _DRAWS,
+    seed: int = 0,
+) -> Difference:
+    """Mean difference on the same tracks, with a percentile interval over resampled groups.
+
+    Predictions for tracks of one artist are right or wrong together, so whole groups are resampled,
+    not tracks (the cluster bootstrap; Davison and Hinkley 1997, chapter 3).
+
+    Args:
+        ours: ``(tracks,)``, how often each track was right, such as 1 or the share of seeds.
+        theirs: ``(tracks,)``, of the model to compare with.
+        groups: ``(tracks,)``; tracks of one group are resampled together.
+        draws: how often groups are resampled.
+        seed: of the draws.
+    """
+    differences = np.asarray(ours, float) - np.asarray(theirs, float)
+    if not len(differences):
+        return Difference(math.nan, math.nan, math.nan, math.nan)
+    _, member = np.unique(np.asarray(groups), return_inverse=True)
+    sums, counts = np.bincount(member, differences), np.bincount(member)
+    mean = float(differences.mean())
+    if len(sums) < 2:
+        return Difference(mean, math.nan, math.nan, math.nan)
+    rng = np.random.default_rng(seed)
+    shares = np.full(len(sums), 1 / len(sums))
+    # one draw at a time: draws times groups would not fit into memory for large data
+    weights = (rng.multinomial(len(sums), shares) for _ in range(draws))
+    resampled = np.array([(weight @ sums) / (weight @ counts) for weight in weights])
+    low, high = (float(value) for value in np.percentile(resampled, [2.5, 97.5]))
+    # draws at zero speak for neither side, and no p is 0
+    above, below = float(np.mean(resampled >= 0)), float(np.mean(resampled <= 0))
+    p = min(1.0, 2 * max(min(above, below), 1 / (draws + 1)))
+    return Difference(mean, low, high, p)

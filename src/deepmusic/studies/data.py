@@ -1,16 +1,15 @@
 """What every model of a study learns from: tracks, their feature columns, their spectrograms.
 
-Both are computed once into a cache. A track that lacks what is asked for is left out for all
-models, so that all are measured on the same tracks; the data set says so in its problems.
+Both are computed once, in one decoding pass per track (:mod:`deepmusic.studies.analysis`), and kept
+in a cache. A track that lacks what is needed is left out for all models, so that all are measured
+on the same tracks; the problems of the data set say so.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from os.path import abspath, normpath
 from pathlib import Path, PurePosixPath
@@ -19,26 +18,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.audio.scan import VERSION
 from deepmusic.datasets.folder import FolderDataset, Problem, Track
 from deepmusic.datasets.load import LoadedDataset, load_dataset
-from deepmusic.datasets.near_duplicates import with_duplicates
-from deepmusic.errors import DataError
-from deepmusic.files import write_atomically
+from deepmusic.errors import DataError, os_reason
 
 if TYPE_CHECKING:
     from deepmusic.classifier.spectrograms import SpectrogramStore
+    from deepmusic.studies.analysis import Output, TrackAnalysis
 
 Need = Literal["columns", "spectrograms"]
 NEEDS: tuple[Need, ...] = ("columns", "spectrograms")
 OnProgress = Callable[[str, int, int], object]
-"""Takes what is done (``"tracks"``, ``"copies"``, ``"features"`` or ``"spectrograms"``), how many
-are, of how many."""
-
-RECIPE = "fma"
-"""Of the feature columns that are computed here."""
-_FORMAT = "deepmusic study data"
-_DAMAGED = (ValueError, KeyError, TypeError, AttributeError, EOFError)
+"""Takes what is done (``"files"`` are found and hashed, ``"tracks"`` are decoded), how many are
+done, and of how many."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,12 +40,11 @@ class StudyData:
     Args:
         dataset: the tracks, their genres, and what was left out.
         columns: ``(tracks, 518)``, in the order of ``dataset.tracks`` and of
-            :data:`deepmusic.features.COLUMNS`; NaN where there is no value, never infinite. None
-            where no model asked for them.
-        spectrograms: gives the log-mel spectrogram ``(n_mels, frames)`` in dB of the track at an
-            index of ``dataset.tracks``, as
-            :class:`~deepmusic.classifier.spectrograms.SpectrogramStore` keeps it with the
-            default settings. None likewise.
+            :data:`deepmusic.features.COLUMNS`; NaN where a value is missing, never infinite. None
+            where no model needs them.
+        spectrograms: gives the log-mel spectrogram ``(n_mels, frames)`` in dB of a track by its
+            index in ``dataset.tracks``, at least one segment long, with the default settings of
+            :class:`~deepmusic.classifier.ClassifierConfig`. None where no model needs them.
     """
 
     dataset: FolderDataset
@@ -62,7 +53,7 @@ class StudyData:
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
-        """``(tracks,)``, place of each track's genre in :attr:`genres`."""
+        """``(tracks,)``, the index of each track's genre in :attr:`genres`."""
         return np.asarray(self.dataset.labels, np.int64)
 
     @property
@@ -72,26 +63,18 @@ class StudyData:
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """Spectrograms in a store, by place."""
+class _Spectrograms:
+    """The spectrograms in a store, by index of the track."""
 
-    folder: Path
+    store: SpectrogramStore
     tracks: tuple[Track, ...]
-    genres: tuple[str, ...]
 
-    @cached_property
-    def _store(self) -> SpectrogramStore:
-        return _store(self.folder, self.genres)
-
-    def __call__(self, place: int) -> NDArray[np.float16]:
-        return self._store.load(self.tracks[place])
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("folder", "tracks", "genres")}
+    def __call__(self, index: int) -> NDArray[np.float16]:
+        return self.store.load(self.tracks[index])
 
 
 def load_study_data(
-    place: str | os.PathLike[str] | LoadedDataset,
+    data: str | os.PathLike[str] | LoadedDataset,
     *,
     cache: str | os.PathLike[str],
     needs: Sequence[Need] = NEEDS,
@@ -104,126 +87,87 @@ def load_study_data(
     """Load a data set with its feature columns and spectrograms, computing what is missing.
 
     Args:
-        place: where the data set lies, as :func:`deepmusic.datasets.load.load_dataset` takes
-            it, or one that it has loaded (of another kind or subset, with another table).
-        cache: folder for feature tables and spectrograms; made if missing.
-        needs: which of ``"columns"`` and ``"spectrograms"`` are wanted.
-        features: a feature table to take columns from; nothing is computed then. Its rows are found
+        data: folder or file of the data set, as :func:`deepmusic.datasets.load_dataset` takes it,
+            or a data set that it has loaded (with other options).
+        cache: folder for what is computed; created if missing.
+        needs: which of ``"columns"`` and ``"spectrograms"`` are needed.
+        features: a feature table to take columns from, instead of computing them. Rows are matched
             by path, or by FMA's number.
-        finds_copies: whether to listen for near copies, so that folds keep them together.
-        workers: processes, and threads, of this machine.
-        dask: address of the scheduler of a Dask cluster that computes the columns instead.
+        finds_copies: whether to look for near duplicates, so that folds keep them together.
+        workers: processes on this machine.
+        dask: address of a Dask scheduler whose workers are used instead.
         on_progress: called in this thread as things are done.
 
     Returns:
-        The data; ``dataset.problems`` has the tracks that were left out, ``dataset.notes`` one
-        sentence for what was used and may not be as it should.
+        The data; ``dataset.problems`` has the tracks that were left out, ``dataset.notes``
+        sentences on what may not be as it should.
 
     Raises:
-        DataError: the data set cannot be loaded, has fewer than two genres with tracks that can be
-            heard, or no track has a row in the feature table.
+        DataError: the data set cannot be loaded, has fewer than two genres with usable tracks, or
+            no track has a row in the feature table.
         DeepMusicError: something cannot be written.
     """
     cache = Path(cache)
-    if not isinstance(place, LoadedDataset):
-        place = load_dataset(
-            place,
+    if not isinstance(data, LoadedDataset):
+        data = load_dataset(
+            data,
             workers=workers if workers > 1 else None,
-            on_progress=on_progress and (lambda done, total: on_progress("tracks", done, total)),
+            on_progress=on_progress and (lambda done, total: on_progress("files", done, total)),
         )
-    dataset = place.dataset
-    _refuse_one_genre(dataset)
+    dataset = data.dataset
+    _check_genres(dataset)
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise DataError(f"The folder {cache} cannot be made: {reason}.") from error
-    if finds_copies:
-        dataset = with_duplicates(
-            dataset,
-            workers=workers,
-            cache=cache / f"fingerprints-{VERSION}",
-            on_progress=on_progress and (lambda done, total: on_progress("copies", done, total)),
-        )
-    columns = None
+        raise DataError(f"The folder {cache} cannot be created: {os_reason(error)}.") from error
+    outputs: list[Output] = [need for need in needs if need == "spectrograms" or features is None]
+    outputs += ["fingerprints"] if finds_copies else []
+    rows: dict[str, NDArray[np.float32]] = {}
+    problems: list[Problem] = []
+    store: Any = None
+    if outputs:
+        from deepmusic.store import Store
+        from deepmusic.studies.analysis import analyze_tracks
+
+        if "spectrograms" in outputs:
+            from deepmusic.classifier.config import ClassifierConfig
+            from deepmusic.classifier.spectrograms import SpectrogramStore
+
+            config = ClassifierConfig(genres=dataset.genres)
+            store = SpectrogramStore(cache / "spectrograms", config)
+        with Store(cache / "analysis.db", "track analyses") as analyses:
+            found = analyze_tracks(
+                [(track.content_hash, dataset.file(track)) for track in dataset.tracks],
+                outputs,
+                store,
+                analyses,
+                workers=workers,
+                dask=dask,
+                on_progress=on_progress and (lambda n, total: on_progress("tracks", n, total)),
+            )
+        if finds_copies:
+            from deepmusic.datasets.near_duplicates import with_sound_groups
+
+            fingerprints = {
+                content: analysis.fingerprint
+                for content, analysis in found.items()
+                if "fingerprints" in analysis.outputs
+            }
+            dataset = with_sound_groups(dataset, fingerprints)
+        rows, problems = _analyzed(dataset, found, outputs)
     if "columns" in needs:
-        if features is None:
-            found = _computed(dataset, cache, workers, dask, on_progress)
-        else:
-            found = _from_table(dataset, Path(features))
-        dataset, columns = _with_columns(dataset, found)
-        _refuse_one_genre(dataset)
-    if "spectrograms" in needs:
-        kept = {track.path: row for row, track in enumerate(dataset.tracks)}
-        dataset = _with_spectrograms(dataset, cache / "spectrograms", workers, on_progress)
-        _refuse_one_genre(dataset)
-        if columns is not None:
-            columns = columns[[kept[track.path] for track in dataset.tracks]]
-    spectrograms = None
-    if "spectrograms" in needs:
-        spectrograms = _Kept(cache / "spectrograms", dataset.tracks, dataset.genres)
+        if features is not None:
+            dataset, rows, lacking = _from_table(dataset, Path(features))
+            problems += lacking
+        dataset, columns = _with_columns(dataset, rows, problems)
+    else:
+        dataset, columns = _without(dataset, problems), None
+    _check_genres(dataset)
+    spectrograms = _Spectrograms(store, dataset.tracks) if "spectrograms" in needs else None
     return StudyData(dataset, columns, spectrograms)
 
 
-def keep_study_data(data: StudyData, folder: Path) -> None:
-    """Write what another process needs to have the same data, without hashing a track again.
-
-    Args:
-        data: as :func:`load_study_data` gives it.
-        folder: gets ``tracks.json`` and ``columns.npy``; made if missing.
-
-    Raises:
-        DeepMusicError: the folder cannot be written.
-        DataError: the spectrograms are not those of a cache.
-    """
-    if data.spectrograms is not None and not isinstance(data.spectrograms, _Kept):
-        raise DataError("Only spectrograms of a cache can be used by other processes.")
-    folder.mkdir(parents=True, exist_ok=True)
-    if data.columns is not None:
-        with write_atomically(folder / "columns.npy", "wb") as file:
-            np.save(file, data.columns)
-    kept = None if data.spectrograms is None else abspath(data.spectrograms.folder)
-    found = {
-        "format": _FORMAT,
-        "root": abspath(data.dataset.root),
-        "genres": data.dataset.genres,
-        "has_columns": data.columns is not None,
-        "spectrograms": kept,
-        "tracks": [asdict(track) for track in data.dataset.tracks],
-    }
-    with write_atomically(folder / "tracks.json") as text:
-        json.dump(found, text)
-
-
-def read_study_data(folder: Path) -> StudyData:
-    """Read what :func:`keep_study_data` wrote.
-
-    Raises:
-        DataError: the folder holds something else.
-    """
-    try:
-        found: Mapping[str, Any] = json.loads((folder / "tracks.json").read_text(encoding="utf-8"))
-        if found["format"] != _FORMAT:
-            raise ValueError("another format")
-        tracks = tuple(Track(**track) for track in found["tracks"])
-        dataset = FolderDataset(Path(found["root"]), tracks, tuple(found["genres"]))
-        columns = np.load(folder / "columns.npy", mmap_mode="r") if found["has_columns"] else None
-        if columns is not None and len(columns) != len(tracks):
-            raise ValueError("columns of other tracks")
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise DataError(f"The data of the study in {folder} cannot be read: {reason}.") from error
-    except _DAMAGED as error:
-        raise DataError(
-            f"The data of the study in {folder} are damaged: delete that folder and run again."
-        ) from error
-    spectrograms = None
-    if found["spectrograms"] is not None:
-        spectrograms = _Kept(Path(found["spectrograms"]), tracks, dataset.genres)
-    return StudyData(dataset, columns, spectrograms)
-
-
-def _refuse_one_genre(dataset: FolderDataset) -> None:
+def _check_genres(dataset: FolderDataset) -> None:
     if len(dataset.genres) < 2:
         there = f"only {dataset.genres[0]!r}" if dataset.genres else "no genre"
         raise DataError(
@@ -231,94 +175,48 @@ def _refuse_one_genre(dataset: FolderDataset) -> None:
         )
 
 
-def _store(folder: Path, genres: tuple[str, ...]) -> SpectrogramStore:
-    from deepmusic.classifier.config import ClassifierConfig
-    from deepmusic.classifier.spectrograms import SpectrogramStore
-
-    return SpectrogramStore(folder, ClassifierConfig(genres=genres))
-
-
-@dataclass(frozen=True)
-class _Found:
-    """Columns by path of the track, why others have none, and sentences on the whole."""
-
-    columns: dict[str, NDArray[np.float32]]
-    lacking: dict[str, Problem]
-    notes: tuple[str, ...] = ()
-
-
-def _computed(
-    dataset: FolderDataset,
-    cache: Path,
-    workers: int,
-    dask: str | None,
-    on_progress: OnProgress | None,
-) -> _Found:
-    from deepmusic.features import extract_library, recipe_named
-
-    # files of several data sets may have one cache, and a table holds the rows of one
-    mark = hashlib.sha256(os.fsencode(abspath(dataset.root))).hexdigest()[:12]
-    by_file = {os.fspath(dataset.file(track)): track for track in dataset.tracks}
-    rows = extract_library(
-        list(by_file),
-        cache / f"features-{mark}.parquet",
-        recipe_named(RECIPE),
-        workers=workers,
-        dask=dask,
-    )
-    found = _Found({}, {})
-    for done, row in enumerate(rows, start=1):
-        path = by_file[row.path].path
-        if row.is_done:
-            found.columns[path] = row.columns
-        else:
-            found.lacking[path] = Problem(path, row.code, row.error)
-        if on_progress is not None:
-            on_progress("features", done, len(by_file))
-    return found
+def _analyzed(
+    dataset: FolderDataset, found: Mapping[str, TrackAnalysis], outputs: Sequence[Output]
+) -> tuple[dict[str, NDArray[np.float32]], list[Problem]]:
+    """Columns by path of the track, and the tracks that lack a column or a spectrogram."""
+    rows, problems = {}, []
+    needs = {"columns", "spectrograms"} & set(outputs)
+    for track in dataset.tracks:
+        analysis = found[track.content_hash]
+        if needs and (
+            not needs <= set(analysis.outputs)
+            or ("spectrograms" in needs and analysis.code == "silent")
+        ):
+            problems.append(Problem(track.path, analysis.code, analysis.error))
+        elif "columns" in needs:
+            rows[track.path] = analysis.columns
+    return rows, problems
 
 
-def _from_table(dataset: FolderDataset, features: Path) -> _Found:
+def _from_table(
+    dataset: FolderDataset, features: Path
+) -> tuple[FolderDataset, dict[str, NDArray[np.float32]], list[Problem]]:
+    """The data set with notes on the table, columns by path of the track, tracks without them."""
     from deepmusic.features import read_features
+    from deepmusic.studies.analysis import RECIPE
 
     table = read_features(features)
     names = table.paths
-    if names and all(name.isdecimal() for name in names):  # FMA's own numbers
-        numbers = {int(name): place for place, name in enumerate(names)}
-
-        def row_of(track: Track) -> int | None:
-            stem = PurePosixPath(track.path).stem
-            return numbers.get(int(stem)) if stem.isdecimal() else None
-    else:
-        by_name = {normpath(name): place for place, name in enumerate(names)}
-        by_place = {abspath(name): place for place, name in enumerate(names)}
-
-        def row_of(track: Track) -> int | None:
-            file = os.fspath(dataset.file(track))
-            for known, name in (
-                (by_name, normpath(file)),
-                (by_place, abspath(file)),
-                (by_name, normpath(track.path)),
-            ):
-                if name in known:
-                    return known[name]
-            return None
-
-    found = _Found({}, {})
-    used = set()
+    row_of = _row_finder(dataset, names)
+    rows, problems, used = {}, [], set()
     for track in dataset.tracks:
         row = row_of(track)
         if row is None:
             message = f"{track.path!r} has no row in the feature table {features}."
-            found.lacking[track.path] = Problem(track.path, "no_row", message)
+            problems.append(Problem(track.path, "no_row", message))
             continue
         used.add(row)
         if np.isnan(table.columns[row]).all():
-            said = str(table.facts.get("error", [""] * len(names))[row] or "")
-            message = said or f"{track.path!r} has a row without values in {features}."
-            found.lacking[track.path] = Problem(track.path, "no_features", message)
+            error = str(table.facts.get("error", [""] * len(names))[row] or "")
+            message = error or f"{track.path!r} has a row without values in {features}."
+            problems.append(Problem(track.path, "no_features", message))
         else:
-            found.columns[track.path] = table.columns[row]
+            rows[track.path] = table.columns[row]
     if not used:
         example = f", such as {names[0]!r}" if names else ""
         raise DataError(
@@ -326,66 +224,71 @@ def _from_table(dataset: FolderDataset, features: Path) -> _Found:
             f"table {features}, which has {len(names)} rows{example}: make one with 'features "
             "extract'."
         )
-    notes = []
-    others = [name for place, name in enumerate(names) if place not in used]
+    notes = list(dataset.notes)
+    others = [name for row, name in enumerate(names) if row not in used]
     if others:
         notes.append(
-            f"{_count(others, 'row', 'rows')} of the feature table {features} "
-            f"{'is' if len(others) == 1 else 'are'} of no track in {dataset.root}, such as "
-            f"{others[0]!r}, and {'is' if len(others) == 1 else 'are'} not used."
+            f"{len(others)} rows of the feature table {features} are of no track in "
+            f"{dataset.root} and are ignored, such as {others[0]!r}."
         )
     if table.recipe not in ("", RECIPE):
         notes.append(
             f"The feature table {features} is of recipe {table.recipe!r}: models trained on it do "
             f"not fit columns of recipe {RECIPE!r}."
         )
-    return replace(found, notes=tuple(notes))
+    return replace(dataset, notes=tuple(notes)), rows, problems
 
 
-def _with_columns(
-    dataset: FolderDataset, found: _Found
-) -> tuple[FolderDataset, NDArray[np.float32]]:
-    """The data set less the tracks without columns, and the columns of the others."""
+def _row_finder(dataset: FolderDataset, names: Sequence[str]) -> Callable[[Track], int | None]:
+    """A function that gives the row of a track in a table with these paths, or FMA's numbers."""
+    if names and all(name.isdecimal() for name in names):
+        numbers = {int(name): row for row, name in enumerate(names)}
+
+        def by_number(track: Track) -> int | None:
+            stem = PurePosixPath(track.path).stem
+            return numbers.get(int(stem)) if stem.isdecimal() else None
+
+        return by_number
+    by_name = {normpath(name): row for row, name in enumerate(names)}
+    by_file = {abspath(name): row for row, name in enumerate(names)}
+
+    def by_path(track: Track) -> int | None:
+        file = os.fspath(dataset.file(track))
+        found = (
+            by_name.get(normpath(file)),
+            by_file.get(abspath(file)),
+            by_name.get(normpath(track.path)),
+        )
+        return next((row for row in found if row is not None), None)
+
+    return by_path
+
+
+def _without(dataset: FolderDataset, problems: Sequence[Problem]) -> FolderDataset:
+    if not problems:
+        return dataset
     from deepmusic.classifier.spectrograms import without
 
-    lacking = [found.lacking[t.path] for t in dataset.tracks if t.path in found.lacking]
-    left = without(dataset, lacking)
-    columns = np.array([found.columns[t.path] for t in left.tracks], np.float32)
-    columns = columns.reshape(len(left.tracks), -1)
-    notes = [*left.notes, *found.notes]
-    infinite = np.isinf(columns)
-    if infinite.any():
-        tracks = np.flatnonzero(infinite.any(axis=1))
-        notes.append(
-            f"{_count(tracks, 'track has', 'tracks have')} infinite feature values, such as "
-            f"{left.tracks[tracks[0]].path!r}; these values count as missing."
-        )
-        columns[infinite] = np.nan
-    holes = np.flatnonzero(np.isnan(columns).any(axis=1))
-    if len(holes):
-        notes.append(
-            f"{_count(holes, 'track lacks', 'tracks lack')} some features, such as "
-            f"{left.tracks[holes[0]].path!r}; there models on features take the median of the "
-            "tracks that they learn from."
-        )
-    return replace(left, notes=tuple(notes)), columns
-
-
-def _with_spectrograms(
-    dataset: FolderDataset, folder: Path, workers: int, on_progress: OnProgress | None
-) -> FolderDataset:
-    """The data set less the tracks that have no spectrogram; those of the others are there."""
-    from deepmusic.classifier.spectrograms import without
-
-    tell = None
-    if on_progress is not None:
-
-        def tell(done: int, total: int) -> None:
-            on_progress("spectrograms", done, total)
-
-    problems = _store(folder, dataset.genres).fill(dataset, workers=workers, on_progress=tell)
     return without(dataset, problems)
 
 
-def _count(things: Sequence[Any] | NDArray[Any], one: str, many: str) -> str:
-    return f"{len(things)} {one if len(things) == 1 else many}"
+def _with_columns(
+    dataset: FolderDataset, rows: Mapping[str, NDArray[np.float32]], problems: Sequence[Problem]
+) -> tuple[FolderDataset, NDArray[np.float32]]:
+    """The data set less the tracks with problems, and the columns of the others."""
+    first = {problem.path: problem for problem in reversed(problems)}
+    dataset = _without(dataset, [first[t.path] for t in dataset.tracks if t.path in first])
+    columns = np.array([rows[t.path] for t in dataset.tracks], np.float32)
+    columns = columns.reshape(len(dataset.tracks), -1)
+    notes = list(dataset.notes)
+    for is_missing, message in (
+        (np.isinf, "tracks have infinite feature values, which count as missing"),
+        (np.isnan, "tracks lack some features; models use the median of their training tracks"),
+    ):
+        cells = is_missing(columns)
+        if cells.any():
+            tracks = np.flatnonzero(cells.any(axis=1))
+            example = dataset.tracks[tracks[0]].path
+            notes.append(f"{len(tracks)} {message} (such as {example!r}).")
+            columns[cells] = np.nan
+    return replace(dataset, notes=tuple(notes)), columns

@@ -1,13 +1,13 @@
 """All models of the study under one interface: fit, predict probabilities, save, load.
 
-Models of feature columns live in :mod:`deepmusic.studies.baselines`, those of textures in
-:mod:`deepmusic.studies.texture_models`, networks on log-mel segments, hybrids and averages in
-:mod:`deepmusic.studies.segment_models`; each module is imported only when one of its models is
-wanted, so that a study of tables alone does without PyTorch::
+Models of feature columns and of textures live in :mod:`deepmusic.studies.baselines`, networks on
+log-mel segments in :mod:`deepmusic.studies.segment_models`, hybrids and averages in
+:mod:`deepmusic.studies.ensembles`. Each module is imported only when one of its models is looked
+up, so that a study of tables needs no PyTorch::
 
     model = model_named("logistic")
     fitted = model.fit(data, fold, 0, Path("work"))
-    heard = fitted.predict_proba(data, fold.test)  # (tracks, genres), as data.genres orders
+    fitted.predict_proba(data, fold.test)  # (tracks, genres), in the order of data.genres
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -29,43 +30,43 @@ if TYPE_CHECKING:
     from deepmusic.studies.data import StudyData
 
 Kind = Literal["features", "textures", "segments", "hybrid", "average"]
-"""What a model learns from: a table of features, textures of log-mel segments, the segments
-themselves, both features and segments, or other models."""
+"""What a model learns from: feature columns, textures of log-mel segments, the segments
+themselves, both features and segments, or the predictions of other models."""
 
-QUICK_KINDS: tuple[Kind, ...] = ("features", "textures")
-"""Those whose models are scikit-learn's: they learn in seconds, and without PyTorch."""
+TABLE_KINDS: tuple[Kind, ...] = ("features", "textures")
+"""Those whose models are scikit-learn's: they train in seconds, without PyTorch."""
 
 
 class FittedModel(Protocol):
-    """A model that has learned."""
+    """A trained model."""
 
     @property
     def parameters(self) -> int:
-        """How many numbers it holds to tell genres apart."""
+        """How many numbers it has learned."""
 
-    def predict_proba(self, data: StudyData, places: Sequence[int]) -> NDArray[np.floating]:
-        """Probabilities ``(len(places), genres)`` as ``data.genres`` orders; rows add up to 1.
+    def predict_proba(self, data: StudyData, indices: Sequence[int]) -> NDArray[np.floating]:
+        """Probabilities ``(len(indices), genres)`` in the order of ``data.genres``; rows sum to 1.
 
         Args:
-            data: the data that it learned from, or others with the same genres.
-            places: in ``data.dataset.tracks``.
+            data: the training data, or others with the same genres.
+            indices: of tracks in ``data.dataset.tracks``.
         """
 
     def save(self, folder: Path) -> None:
-        """Write ``model.json`` and the weights, without pickle, into a folder."""
+        """Write ``model.json`` and the weights into a folder, without pickle."""
 
 
 @dataclass(frozen=True)
 class StudyModel:
-    """A model that can be studied.
+    """A model of the registry.
 
     Args:
-        name: how it is called in tables and on the command line.
+        name: its name in tables and on the command line.
         kind: what it learns from.
-        summary: one sentence for people: what it is, and its paper.
-        fit: takes the data, a fold, a seed and a folder to work and resume in. It never touches
-            the test part: models of feature columns learn from the training and the validation
-            tracks, networks stop by the validation tracks.
+        summary: one sentence on what it is, with its paper.
+        fit: takes the data, a fold, a seed and a folder to work and resume in. It must not use the
+            test tracks: models of columns learn from the training and the validation tracks,
+            networks stop early by the validation tracks.
         load: reads what :meth:`FittedModel.save` wrote.
     """
 
@@ -76,37 +77,27 @@ class StudyModel:
     load: Callable[[Path], FittedModel]
 
 
-_QUICK = {
-    "deepmusic.studies.baselines": (
-        "majority",
-        "logistic",
-        "knn",
-        "svc-linear",
-        "svc-rbf",
-        "tree",
-        "forest",
-        "adaboost",
-        "boosting",
-        "mlp",
-        "naive-bayes",
-        "lda",
-        "qda",
-    ),
-    "deepmusic.studies.texture_models": ("textures-logistic", "textures-svc"),
+# names are known without an import, so that a study of tables needs no PyTorch
+_NAMES = {
+    "deepmusic.studies.baselines": "majority logistic knn svc-linear svc-rbf tree forest adaboost "
+    "boosting mlp naive-bayes lda qda textures-logistic textures-svc",
+    "deepmusic.studies.segment_models": "cnn alexnet lstm gru crnn capsules-dynamic capsules-em "
+    "capsules-self capsules-variational capsules-inverted-attention capsules-self-attention "
+    "capsules-uniform capsules",
+    "deepmusic.studies.ensembles": "hybrid-capsules-logistic hybrid-capsules-svc "
+    "hybrid-capsules-svcs average-features average-networks average-capsules",
 }
-_MODULE_OF = {name: module for module, names in _QUICK.items() for name in names}
-_SEGMENT_MODULE = "deepmusic.studies.segment_models"
 
 
 class _Models(Mapping[str, StudyModel]):
-    """Models by name; those of tables and textures are known without importing anything."""
-
     def __getitem__(self, name: str) -> StudyModel:
-        return _of_module(_MODULE_OF.get(name, _SEGMENT_MODULE))[name]
+        for module, names in _NAMES.items():
+            if name in names.split():
+                return _of_module(module)[name]
+        raise KeyError(name)
 
     def __iter__(self) -> Iterator[str]:
-        yield from _MODULE_OF
-        yield from _of_module(_SEGMENT_MODULE)
+        return chain(*map(str.split, _NAMES.values()))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -124,10 +115,10 @@ MODELS: Mapping[str, StudyModel] = _Models()
 
 
 def model_named(name: str) -> StudyModel:
-    """Look a model up.
+    """Look up a model.
 
     Raises:
-        RequestError: there is none of that name.
+        RequestError: there is no such model.
     """
     try:
         return MODELS[name]

@@ -1,44 +1,41 @@
-"""Writing the report of a study into its folder: page, Markdown, table, pictures."""
+"""Writing the report of a study into its folder: pages, pictures, and what the capsules use."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from deepmusic.datasets.groups import group_tracks
-from deepmusic.errors import DeepMusicError
-from deepmusic.files import write_atomically
+import numpy as np
+
+from deepmusic.errors import DeepMusicError, os_reason
+from deepmusic.plotting import draw_confusion, new_figure, plain_text, save_png
+from deepmusic.store import Store
 from deepmusic.studies.data import StudyData
-from deepmusic.studies.jobs import SHOWN_CAPSULES, Job, Plan, Results, work_folder
-from deepmusic.studies.models import QUICK_KINDS
-from deepmusic.studies.report import Report, make_report
-from deepmusic.studies.report_html import page
-from deepmusic.studies.report_pictures import (
-    draw_figures,
-    draw_histories,
-    draw_map,
-    draw_occlusion,
-)
-from deepmusic.studies.report_text import Picture, markdown, write_table
+from deepmusic.studies.jobs import EXPLAINED_MODEL, study_results, work_folder
+from deepmusic.studies.models import TABLE_KINDS
+from deepmusic.studies.plan import Models, StudyJob, StudyPlan
+from deepmusic.studies.report import ModelRow, Report, groups_by_path, make_report
+from deepmusic.studies.report_pages import Picture, write_pages
 
 if TYPE_CHECKING:
     from deepmusic.classifier import Classifier
-    from deepmusic.studies.explanations import Explained
-    from deepmusic.studies.models import StudyModel
+    from deepmusic.studies.occlusion import TrackOcclusion
 
-_MOST_ON_MAP = 3000
+_SECTION = "What the capsules use"
+_DPI = 110
 
 
 def write_report(
     data: StudyData,
-    plan: Plan,
-    results: Results,
+    plan: StudyPlan,
+    store: Store,
     study: Path,
-    models: Mapping[str, StudyModel],
+    models: Models,
     *,
     failures: Mapping[str, str] | None = None,
     about: Sequence[str] = (),
@@ -48,14 +45,15 @@ def write_report(
     """Write ``report.html``, ``report.md``, ``table.csv`` and ``pictures/`` from what is done.
 
     Args:
-        data: what was learned from.
+        data: of the study.
         plan: the jobs.
-        results: of those that are done.
+        store: the results; also keeps the occlusion of tracks.
         study: the folder of the study.
         models: by name.
-        failures: one sentence by mark of a job that failed.
-        about: sentences on the data, to stand first.
-        explains: whether to explain tracks, where that was not done before: it takes a while.
+        failures: one sentence by key of a job that failed.
+        about: sentences on the data, to come first.
+        explains: whether to test explanations by occlusion where that was not done before, which
+            takes a while.
         on_progress: called with the tracks explained and the tracks to explain.
 
     Returns:
@@ -68,26 +66,24 @@ def write_report(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DeepMusicError(f"{folder} could not be made: {error.strerror}.") from error
+        raise DeepMusicError(f"{folder} cannot be created: {os_reason(error)}.") from error
+    for path in folder.glob("*.png"):  # of an earlier report
+        path.unlink(missing_ok=True)
+    results = study_results(store)
     missing: list[str] = []
-    pictures: list[Picture] = []
-    heard = _Capsules(data, plan, results, study)
-    explained = heard.explained(missing, explains=explains, on_progress=on_progress)
-    occlusion = None
-    if explained:
-        from deepmusic.studies.explanations import summarise
+    occlusion, explained = None, []
+    classifiers = _kept_classifiers(plan, set(results), study) if data.spectrograms else []
+    tracks = _occlusions(data, plan, store, classifiers, missing, explains, on_progress)
+    if tracks:
+        from deepmusic.studies.occlusion import summarize
 
-        tracks = data.dataset.tracks
-        groups = dict(zip([t.path for t in tracks], group_tracks(tracks), strict=True))
-        occlusion = summarise(explained, groups)
-        pictures.append(draw_occlusion(explained, folder))
-        pictures += heard.draw_tracks(explained, folder, missing)
-    pictures += heard.draw_map(folder, missing)
+        occlusion = summarize(tracks, groups_by_path(data))
+        explained = [draw_occlusion(tracks, folder)]
+        explained += _draw_examples(data, tracks, [c for _, c in classifiers], folder, missing)
     networks: dict[str, list[Path]] = {}
-    for job in plan.main():
-        if job.kind not in QUICK_KINDS and job.mark in results.by_mark:
+    for job in plan.main_jobs():
+        if job.kind not in TABLE_KINDS and job.key in results:
             networks.setdefault(job.model, []).append(work_folder(study, job))
-    pictures += draw_histories(networks, folder)
     report = make_report(
         data,
         plan,
@@ -98,142 +94,249 @@ def write_report(
         occlusion=occlusion,
         missing=missing,
     )
-    pictures = [*draw_figures(report, folder), *pictures]
-    with write_atomically(study / "report.html") as file:
-        file.write(page(report, pictures, folder))
-    with write_atomically(study / "report.md") as file:
-        file.write(markdown(report, pictures))
-    write_table(report, study / "table.csv")
-    for path in folder.glob("*.png"):  # of an earlier report
-        if path.name not in {picture.file for picture in pictures}:
-            with suppress(OSError):
-                path.unlink()
+    pictures = [*draw_confusions(report, folder), *draw_histories(networks, folder), *explained]
+    write_pages(report, pictures, study)
     return report
 
 
-class _Capsules:
-    """The capsule networks of the first seed that were kept, and what they show."""
-
-    def __init__(self, data: StudyData, plan: Plan, results: Results, study: Path) -> None:
-        self._data, self._plan, self._study = data, plan, study
-        self._jobs: list[Job] = []
-        self._classifiers: list[Classifier] = []
-        kept = [job for job in plan.main([SHOWN_CAPSULES]) if job.seed == 0]
-        for job in kept if data.spectrograms is not None else ():
-            path = work_folder(study, job) / "model" / "weights.safetensors"
-            if job.mark not in results.by_mark or not path.exists():
-                continue
+def _kept_classifiers(
+    plan: StudyPlan, done: set[str], study: Path
+) -> list[tuple[StudyJob, Classifier]]:
+    """The capsule classifiers of the first seed, one per fold, as far as they were kept."""
+    kept = []
+    for job in plan.main_jobs([EXPLAINED_MODEL]):
+        path = work_folder(study, job) / "model" / "weights.safetensors"
+        if job.seed == 0 and job.key in done and path.exists():
             from deepmusic.classifier import Classifier
 
-            with suppress(DeepMusicError):  # damaged since: as good as not there
-                self._classifiers.append(Classifier.load(path, device="cpu"))
-                self._jobs.append(job)
+            with suppress(DeepMusicError):  # damaged since
+                kept.append((job, Classifier.load(path, device="cpu")))
+    return kept
 
-    def explained(
-        self,
-        missing: list[str],
-        *,
-        explains: bool,
-        on_progress: Callable[[int, int], object] | None,
-    ) -> list[Explained]:
-        """Test tracks with what hiding did, as kept before or computed now."""
-        from deepmusic.studies.explanations import Explained, explain_tracks
 
-        what = "What the capsules hear"
-        if not self._jobs:
-            missing.append(
-                f"{what}: there is no trained network of {SHOWN_CAPSULES!r} to explain tracks."
-            )
-            return []
-        mark = hashlib.sha256(" ".join(job.mark for job in self._jobs).encode()).hexdigest()[:16]
-        path = self._study / "data" / f"explained-{mark}.json"
-        with suppress(OSError, ValueError, TypeError, KeyError):
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            missing += kept["problems"]
-            return [Explained(**record) for record in kept["tracks"]]
-        if not explains:
-            missing.append(f"{what}: not computed yet, as the run was cut short.")
-            return []
-        folds = [self._plan.folds[job.fold_mark].test for job in self._jobs]
-        found, problems = explain_tracks(
-            self._data,
-            list(zip(self._classifiers, folds, strict=True)),
+def _occlusions(
+    data: StudyData,
+    plan: StudyPlan,
+    store: Store,
+    classifiers: Sequence[tuple[StudyJob, Classifier]],
+    missing: list[str],
+    explains: bool,
+    on_progress: Callable[[int, int], object] | None,
+) -> list[TrackOcclusion]:
+    """The occlusion of test tracks, from the store or computed now."""
+    if not classifiers:
+        missing.append(f"{_SECTION}: no classifier of {EXPLAINED_MODEL!r} was trained.")
+        return []
+    from deepmusic.studies.occlusion import TrackOcclusion, occlude_tracks
+
+    keys = " ".join(job.key for job, _ in classifiers)
+    key = f"occlusion {hashlib.sha256(keys.encode()).hexdigest()[:16]}"
+    record = store.get(key)
+    if record is None and not explains:
+        missing.append(f"{_SECTION}: not computed yet, since the run was interrupted.")
+        return []
+    if record is None:
+        tracks, problems = occlude_tracks(
+            data,
+            [(classifier, plan.folds[job.fold_key].test) for job, classifier in classifiers],
             on_progress=on_progress,
         )
-        with write_atomically(path) as file:
-            json.dump({"tracks": [e.to_dict() for e in found], "problems": problems}, file)
-        missing += problems
-        return found
+        record = {"tracks": [asdict(track) for track in tracks], "problems": problems}
+        store.put(key, record)
+    missing += record["problems"]
+    return [TrackOcclusion(**track) for track in record["tracks"]]
 
-    def draw_tracks(
-        self, explained: Sequence[Explained], folder: Path, missing: list[str]
-    ) -> list[Picture]:
-        """Explanation, and reconstruction where there is a decoder, of a track a genre."""
-        from deepmusic.studies.explanations import (
-            draw_explained,
-            draw_rebuilt,
-            rebuild,
-            shown_tracks,
+
+def _draw_examples(
+    data: StudyData,
+    tracks: Sequence[TrackOcclusion],
+    classifiers: Sequence[Classifier],
+    folder: Path,
+    missing: list[str],
+) -> list[Picture]:
+    """The explanation of one track per genre, and of an error."""
+    from deepmusic.classifier.explanation import draw_explanation, explain
+    from deepmusic.studies.occlusion import MAX_SECONDS, example_tracks
+
+    files = {track.path: data.dataset.file(track) for track in data.dataset.tracks}
+    pictures = []
+    for number, track in enumerate(example_tracks(tracks)):
+        verdict = "correct" if track.genre == track.truth else f"in truth {track.truth}"
+        file, title = f"track-{number}.png", f"{track.path}: {track.genre}, {verdict}"
+        try:
+            explanation = explain(
+                classifiers[track.fold],
+                files[track.path],
+                genre=track.genre,
+                max_seconds=MAX_SECONDS,
+            )
+            draw_explanation(explanation, folder / file, title)
+        except DeepMusicError as error:
+            missing.append(f"The picture of {track.path!r}: {error}")
+            continue
+        caption = (
+            f"Probability {track.probability:.0%}. Orange cells are evidence for the genre, blue "
+            f"ones against it. Hiding the marked tenth lowers the probability by "
+            f"{100 * track.marked:.1f} points, hiding elsewhere by {100 * track.random:.1f}."
         )
+        pictures.append(Picture(file, title, caption, _SECTION))
+    return pictures
 
-        tracks = {track.path: track for track in self._data.dataset.tracks}
-        place = {track.path: number for number, track in enumerate(self._data.dataset.tracks)}
-        spectrograms = self._data.spectrograms
-        assert spectrograms is not None
-        pictures = []
-        has_decoder = True
-        for number, one in enumerate(shown_tracks(explained)):
-            verdict = "rightly" if one.genre == one.truth else f"in truth {one.truth}"
-            title = f"{one.path}: heard as {one.genre} ({one.probability:.0%}), {verdict}"
-            file = f"track-{number}.png"
-            try:
-                draw_explained(
-                    self._classifiers[one.fold], self._data, tracks[one.path], one, folder / file
-                )
-            except DeepMusicError as error:
-                missing.append(f"The picture of {one.path!r}: {error}")
-                continue
-            says = (
-                "Orange cells spoke for the genre, blue ones against it; below, the votes of the "
-                "moments and the parts of the vote. Hiding the marked tenth lowers the probability "
-                f"by {100 * one.marked:.1f} points, hiding elsewhere by {100 * one.random:.1f}."
+
+def draw_confusions(report: Report, folder: Path) -> list[Picture]:
+    """Draw the confusion matrices of the reference and of the best models of each kind.
+
+    Raises:
+        DeepMusicError: a file cannot be written.
+    """
+    best: dict[str, ModelRow] = {}
+    for row in report.rows:
+        best.setdefault("reference" if row.name == report.reference else row.kind, row)
+    pictures = []
+    for row in best.values():
+        counts = row.score.confusion
+        size = 2.2 + 0.55 * len(report.genres)
+        figure = new_figure(size + 0.8, size)
+        shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        draw_confusion(figure.add_subplot(), shares.round(), report.genres)
+        file = f"confusion-{row.name}.png"
+        save_png(figure, folder / file, dpi=_DPI)
+        caption = "Per cent of each genre's tracks, all seeds together."
+        pictures.append(Picture(file, f"Confusion of {row.name}", caption, "Genres"))
+    return pictures
+
+
+def draw_histories(work: Mapping[str, Sequence[Path]], folder: Path) -> list[Picture]:
+    """Draw loss and accuracy of networks by epoch, in training and validation.
+
+    Args:
+        work: by model, the folders of its jobs; each ``history.jsonl`` at or below one is a
+            network.
+        folder: an existing folder for the files.
+
+    Returns:
+        One picture per measure that a history has.
+
+    Raises:
+        DeepMusicError: a file cannot be written.
+    """
+    histories = {name: list(read_histories(folders)) for name, folders in work.items()}
+    pictures = []
+    for measure in ("loss", "accuracy"):
+        curves = {name: mean_curves(found, measure) for name, found in histories.items()}
+        curves = {name: sides for name, sides in curves.items() if "train" in sides}
+        if not curves:
+            continue
+        columns = min(4, len(curves))
+        rows = -(-len(curves) // columns)
+        figure = new_figure(3.1 * columns + 0.6, 2.4 * rows + 0.4)
+        grid = figure.subplots(rows, columns, squeeze=False, sharey=measure == "accuracy")
+        axes = grid.ravel()
+        for axis in axes[len(curves) :]:
+            axis.set_visible(False)
+        for axis, (name, sides) in zip(axes, curves.items(), strict=False):
+            for side, style, color in (("train", "--", "#8a8f98"), ("validation", "-", "#e07b00")):
+                if side in sides:
+                    epochs = np.arange(1, len(sides[side]) + 1)
+                    axis.plot(epochs, sides[side], style, color=color, label=side)
+            axis.set_title(plain_text(name), fontsize="medium")
+            axis.grid(alpha=0.3)
+        axes[0].legend(frameon=False, fontsize="small")
+        figure.supxlabel("epoch", fontsize="medium")
+        figure.supylabel(measure, fontsize="medium")
+        caption = (
+            "Mean over the networks that were still in training, of all folds and seeds; training "
+            "dashed, validation solid. Training is measured with augmentation and dropout."
+        )
+        if measure == "loss":
+            caption += (
+                " It is the loss that is minimized (for most capsules the margin loss), whereas "
+                "validation is the log loss: compare the shapes, not the heights."
             )
-            pictures.append(Picture(file, title, says, "hearing"))
-            run = work_folder(self._study, self._jobs[one.fold])
-            rebuilt = rebuild(run, spectrograms(place[one.path]), one.genre)
-            if rebuilt is None:
-                has_decoder = False
+        file, title = f"learning-{measure}.png", f"{measure} by epoch".capitalize()
+        save_png(figure, folder / file, dpi=_DPI)
+        pictures.append(Picture(file, title, caption, "Learning"))
+    return pictures
+
+
+def draw_occlusion(tracks: Sequence[TrackOcclusion], folder: Path) -> Picture:
+    """Draw, for each track, the effect of hiding the marked cells against hiding others.
+
+    Raises:
+        DeepMusicError: the file cannot be written.
+    """
+    figure = new_figure(5.4, 4.8)
+    axis = figure.add_subplot()
+    for is_right, color in ((True, "#e07b00"), (False, "#5b7ea4")):
+        ours = [t for t in tracks if (t.genre == t.truth) == is_right]
+        axis.scatter(
+            [100 * t.random for t in ours],
+            [100 * t.marked for t in ours],
+            s=16,
+            color=color,
+            alpha=0.7,
+            linewidths=0,
+            label="classified correctly" if is_right else "misclassified",
+        )
+    values = [100 * v for t in tracks for v in (t.random, t.marked)]
+    ends = min([0.0, *values]) - 2, max([0.0, *values]) + 2
+    axis.plot(ends, ends, color="black", linewidth=0.8)
+    axis.set(xlim=ends, ylim=ends)
+    axis.set_xlabel("points lost: the same pattern elsewhere")
+    axis.set_ylabel("points lost: marked cells")
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False)
+    title = "Hiding what is marked, and hiding elsewhere"
+    caption = "One point per test track; above the line, the marked cells mattered more."
+    save_png(figure, folder / "occlusion.png", dpi=_DPI)
+    return Picture("occlusion.png", title, caption, _SECTION)
+
+
+def read_histories(folders: Sequence[Path]) -> Iterator[list[dict[str, Any]]]:
+    """Training histories of networks with validation tracks of their own, below some folders."""
+    for folder in folders:
+        for path in sorted(folder.rglob("history.jsonl")):
+            if not _is_validated(path.relative_to(folder).parts, folder):
                 continue
-            file = f"track-{number}-rebuilt.png"
-            draw_rebuilt(rebuilt, folder / file)
-            says = (
-                f"The segment in which the capsule of {one.genre} is longest, averaged to 16 "
-                "columns, and what the decoder makes of that capsule's pose alone."
-            )
-            pictures.append(Picture(file, f"{one.path}: rebuilt", says, "hearing"))
-        if not has_decoder:
-            missing.append("Reconstructions: the networks have no decoder.")
-        return pictures
+            with suppress(OSError, ValueError):
+                lines = path.read_text(encoding="utf-8").splitlines()
+                yield [json.loads(line) for line in lines if line]
 
-    def draw_map(self, folder: Path, missing: list[str]) -> list[Picture]:
-        """The map by poses of the first fold's network, else by feature columns."""
-        data = self._data
-        places = range(len(data.dataset.tracks))
-        # every n-th track of large data: a point more could not be seen
-        places = places[:: -(-len(places) // _MOST_ON_MAP)]
-        labels = [int(data.labels[place]) for place in places]
-        if self._jobs and self._classifiers[0].config.routing != "none":
-            from deepmusic.studies.explanations import genre_poses
 
-            poses = genre_poses(self._classifiers[0], data, places)
-            test = set(self._plan.folds[self._jobs[0].fold_mark].test)
-            tested = [place in test for place in places]
-            of = f"the poses of the genre capsules of {SHOWN_CAPSULES}"
-            return [draw_map(poses, labels, tested, data.genres, of, folder)]
-        if data.columns is not None:
-            vectors = data.columns[list(places)]
-            of = "their 518 feature columns"
-            every = [True] * len(places)
-            return [draw_map(vectors, labels, every, data.genres, of, folder)]
-        missing.append("The map: there are neither capsule networks nor feature columns.")
-        return []
+def mean_curves(
+    histories: Sequence[Sequence[Mapping[str, Any]]], measure: str
+) -> dict[str, list[float]]:
+    """Mean of a measure by epoch over the networks still in training, while at least half are.
+
+    Returns:
+        Values by epoch for ``train`` and ``validation``, where histories have them.
+    """
+    curves: dict[str, list[float]] = {}
+    for side in ("train", "validation"):
+        rows = [
+            [float(r[side][measure]) for r in records if measure in r.get(side, {})]
+            for records in histories
+        ]
+        lengths = sorted((len(row) for row in rows if row), reverse=True)
+        if lengths:
+            curves[side] = [
+                float(np.mean([row[epoch] for row in rows if len(row) > epoch]))
+                for epoch in range(lengths[(len(lengths) - 1) // 2])
+            ]
+    return curves
+
+
+def _is_validated(parts: tuple[str, ...], folder: Path) -> bool:
+    """Whether a history is of a network that is validated on tracks that it is not trained on.
+
+    In an ensemble, networks for calibration and those of textures alone are not.
+    """
+    if parts[0] == "calibration":
+        return False
+    if parts[0] != "networks":
+        return True
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return int(parts[1]) < int(config["networks"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

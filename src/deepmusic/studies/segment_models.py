@@ -1,6 +1,6 @@
-"""The study's models that hear: networks on log-mel segments, the shipped design, averages.
+"""The study's models of log-mel segments: networks and the shipped classifier.
 
-Only what is fitted or loaded imports PyTorch: the entries can be listed without.
+The entries can be listed without PyTorch; only fitting and loading import it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.errors import DataError
 from deepmusic.files import write_atomically
 from deepmusic.studies.models import FittedModel, StudyModel
 from deepmusic.version import __version__
@@ -43,42 +42,39 @@ _NETWORKS = {
     "capsules-self-attention": "The same with self-attention routing (Mazzia et al. 2021).",
     "capsules-uniform": "The same with equal couplings: no routing.",
 }
-_COMMITTEE = "capsules"
-_COMMITTEE_SUMMARY = (
-    "The shipped classifier: a committee of capsule networks on segments and on their textures."
-)
-_KIND = "capsule committee"
 _WEIGHTS = "weights.safetensors"
 
 
 def study_models() -> tuple[StudyModel, ...]:
     """Entries of :data:`deepmusic.studies.models.MODELS`, in the order of the report."""
-    from deepmusic.studies.averages import average_models
-
     networks = [
-        StudyModel(name, "segments", summary, partial(_fit, name), _load)
+        StudyModel(name, "segments", summary, partial(_fit_network, name), _load_network)
         for name, summary in _NETWORKS.items()
     ]
-    committee = StudyModel(
-        _COMMITTEE, "segments", _COMMITTEE_SUMMARY, fit_committee, load_committee
+    shipped = StudyModel(
+        "capsules",
+        "segments",
+        "The shipped classifier: an ensemble of capsule networks on segments and on textures.",
+        fit_classifier,
+        load_classifier,
     )
-    return (*networks, committee, *average_models())
+    return (*networks, shipped)
 
 
-def _fit(name: str, data: StudyData, fold: Fold, seed: int, work: Path) -> FittedModel:
+def _fit_network(name: str, data: StudyData, fold: Fold, seed: int, work: Path) -> FittedModel:
     from deepmusic.studies.segment_training import fit_network
 
     return fit_network(name, data, fold, seed, work)
 
 
-def _load(folder: Path) -> FittedModel:
+def _load_network(folder: Path) -> FittedModel:
     from deepmusic.studies.segment_training import load_network
 
     return load_network(folder)
 
 
 @dataclass(frozen=True)
-class FittedCommittee:
+class FittedClassifier:
     """The shipped design, trained on one fold.
 
     Args:
@@ -92,8 +88,8 @@ class FittedCommittee:
         """How many numbers its networks have learned."""
         return sum(parameter.numel() for parameter in self.classifier.ensemble.parameters())
 
-    def predict_proba(self, data: StudyData, places: Sequence[int]) -> NDArray[np.float64]:
-        """Probabilities ``(len(places), genres)`` of tracks; rows add up to 1.
+    def predict_proba(self, data: StudyData, indices: Sequence[int]) -> NDArray[np.float64]:
+        """Probabilities ``(len(indices), genres)`` of tracks; rows sum to 1.
 
         Raises:
             DataError: there are no spectrograms, or the genres are others.
@@ -101,14 +97,10 @@ class FittedCommittee:
         from deepmusic.studies.segment_training import one_thread, spectrograms_of
 
         genres = self.classifier.genres
-        if data.genres != genres:
-            raise DataError(
-                f"{_COMMITTEE} has learned {', '.join(genres)}; these data have "
-                f"{', '.join(data.genres)}."
-            )
+        spectrograms = spectrograms_of(data, indices, genres=genres)
         with one_thread():
-            heard = [self.classifier.predict_spectrogram(s) for s in spectrograms_of(data, places)]
-        return np.array(heard).reshape(-1, len(genres))
+            rows = [self.classifier.predict_spectrogram(log_mel) for log_mel in spectrograms]
+        return np.array(rows).reshape(-1, len(genres))
 
     def save(self, folder: Path) -> None:
         """Write ``model.json`` and a file of weights that ``deepmusic classify`` takes too.
@@ -118,20 +110,20 @@ class FittedCommittee:
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.classifier.save(folder / _WEIGHTS)
+        about = {"kind": "capsule ensemble", "name": "capsules", "version": __version__}
         with write_atomically(folder / "model.json") as file:
-            about = {"kind": _KIND, "name": _COMMITTEE, "version": __version__}
-            file.write(json.dumps(about, indent=1) + "\n")
+            json.dump(about, file, indent=1)
 
 
-def fit_committee(data: StudyData, fold: Fold, seed: int, work: Path) -> FittedCommittee:
-    """Train the design that is shipped, as ``deepmusic train classifier`` does.
+def fit_classifier(data: StudyData, fold: Fold, seed: int, work: Path) -> FittedClassifier:
+    """Train the shipped design, as ``deepmusic train classifier`` does.
 
     Its networks divide the training and the validation tracks among themselves: each is validated
-    on tracks that it does not learn from.
+    on tracks that it is not trained on.
 
     Args:
         data: with spectrograms.
-        fold: the test part is not touched.
+        fold: its test tracks are not used.
         seed: of the division and of all training.
         work: folder to work and resume in.
 
@@ -147,37 +139,37 @@ def fit_committee(data: StudyData, fold: Fold, seed: int, work: Path) -> FittedC
     config = ClassifierConfig(genres=data.genres)
     tracks = [*fold.train, *fold.validation]
     with one_thread():
-        committee, calibration, _ = train_ensemble(
+        ensemble, calibration, _ = train_ensemble(
             data.dataset,
             calibration_folds(data.dataset, tracks, networks=config.networks, seed=seed),
-            cast("SpectrogramStore", _Spectrograms(data)),  # of which only `load` is asked
+            cast("SpectrogramStore", _Spectrograms(data)),  # only its `load` is called
             config,
             work,
             training=replace(DEFAULT_TRAINING, seed=seed, device="cpu"),
             resume=True,
         )
-    return FittedCommittee(Classifier(committee, calibration, device="cpu"))
+    return FittedClassifier(Classifier(ensemble, calibration, device="cpu"))
 
 
-def load_committee(folder: Path) -> FittedCommittee:
-    """Read what :meth:`FittedCommittee.save` wrote.
+def load_classifier(folder: Path) -> FittedClassifier:
+    """Read what :meth:`FittedClassifier.save` wrote.
 
     Raises:
         CheckpointError: the weights are missing, damaged or of another model.
     """
     from deepmusic.classifier.inference import Classifier
 
-    return FittedCommittee(Classifier.load(folder / _WEIGHTS, device="cpu"))
+    return FittedClassifier(Classifier.load(folder / _WEIGHTS, device="cpu"))
 
 
 class _Spectrograms:
-    """The study's spectrograms by track, as the training of the classifier asks for them."""
+    """The study's spectrograms by track, as the training of the classifier loads them."""
 
     def __init__(self, data: StudyData) -> None:
         self._data = data
-        self._place = {track.path: place for place, track in enumerate(data.dataset.tracks)}
+        self._index = {track.path: index for index, track in enumerate(data.dataset.tracks)}
 
     def load(self, track: Track) -> NDArray[np.float16]:
         from deepmusic.studies.segment_training import spectrograms_of
 
-        return spectrograms_of(self._data, [self._place[track.path]])[0]
+        return spectrograms_of(self._data, [self._index[track.path]])[0]

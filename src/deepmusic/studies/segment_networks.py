@@ -1,10 +1,11 @@
-"""Networks of the field on log-mel segments: what the capsule networks are compared with.
+"""Networks of the field on log-mel segments, for comparison with the capsule networks.
 
-All see the same image of a segment (64 bands, frames of 46 ms, each band scaled by the training
-tracks) and all have about as many parameters: the widths of each are scaled until it has as many as
-the capsule network with dynamic routing, which itself depends on the number of genres.
+All get the same image of a segment (64 bands, frames of 46 ms, each band standardized by the
+training tracks), and all have about as many parameters: the widths of each network are scaled until
+it has as many as the capsule network with dynamic routing, whatever the number of genres.
 
-Axes: b segments, f bands, t frames, p places, i children, d their pose, o genres.
+Axes: b segments, f bands, t frames, c channels, p positions in time, i child capsules, d their
+pose, o genres.
 """
 
 from __future__ import annotations
@@ -34,192 +35,152 @@ from deepmusic.classifier.model import (
 )
 from deepmusic.errors import RequestError, ShapeError
 
-_SHORTEST = 1e-3  # a length below this counts as this: one mute segment must not decide a track
-_STARTS = 256  # segments on which the lengths of capsules are set at the start
-_HALVINGS = 24  # steps of the search for a width
+_MIN_LENGTH = 1e-3  # shorter capsules count as this: one mute segment must not decide a track
+_INIT_SEGMENTS = 256  # segments on which the initial lengths of capsules are set
+_BISECTIONS = 24  # of the search for a width
+_ALEXNET_GRID = 3, 6  # frequency and time that AlexNet's features are pooled to
 
 
-class _PlainNetwork(ImageNetwork):
-    """A network that gives logits; its scores are their softmax."""
-
-    def forward(self, inputs: Views, *, rebuild: Tensor | None = None) -> NetworkOutput:
-        """Hear segments; it rebuilds nothing."""
-        logits = self.logits(self.scale(inputs.image))
-        return NetworkOutput(F.log_softmax(logits, dim=1), logits.softmax(dim=1))
-
-    def logits(self, image: Tensor) -> Tensor:
-        """Logits ``(b, o)`` of scaled images ``(b, f, t)``."""
-        raise NotImplementedError
-
-
-class ConvolutionalNetwork(_PlainNetwork):
-    """A plain CNN: the stem of the capsule networks and one more convolution, averaged over time.
-
-    That convolution reaches over all frequencies, as the primary capsules' does: what differs from
-    the capsule networks is the head alone.
+class LogitNetwork(ImageNetwork):
+    """A network that gives logits; its scores are their log softmax.
 
     Args:
-        config: what it hears, and the stem.
-        scale: of the width of the last convolution.
+        config: input and genres.
+        body: from scaled images ``(b, f, t)`` to logits ``(b, o)``.
     """
 
-    def __init__(self, config: ClassifierConfig, scale: float = 1.0) -> None:
+    def __init__(self, config: ClassifierConfig, body: nn.Module) -> None:
         super().__init__(config)
-        width = _scaled(128, scale)
-        self.stem = convolutional_stem(config.channels, config.dropout)
-        self.last = nn.Sequential(
-            nn.Conv2d(config.channels[-1], width, (stem_rows(config.bands), 1), bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-        )
-        self.head = nn.Linear(width, len(config.genres))
+        self.body = body
 
-    def logits(self, image: Tensor) -> Tensor:
-        """Logits ``(b, o)`` of scaled images ``(b, f, t)``."""
-        moments = self.last(self.stem(_channels_last(image)))  # (b, width, 1, p)
-        logits: Tensor = self.head(moments.mean(dim=(2, 3)))
-        return logits
+    def forward(self, inputs: Views, *, rebuild: Tensor | None = None) -> NetworkOutput:
+        """Classify segments; ``rebuild`` is ignored, as there is no decoder."""
+        logits = self.body(self.scale(inputs.image))
+        return NetworkOutput(F.log_softmax(logits, dim=1), logits.softmax(dim=1))
 
 
-class AlexNet(_PlainNetwork):
+class _Image(nn.Module):
+    """Images ``(b, f, t)`` as ``(b, 1, f, t)``, in the memory order that is faster on CPUs."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image.unsqueeze(1).contiguous(memory_format=torch.channels_last)
+
+
+class _Recurrent(nn.Module):
+    """Recurrent layers over time: ``(b, ..., t)`` to the mean or the last state ``(b, width)``."""
+
+    def __init__(self, layers: nn.RNNBase, *, last: bool = False) -> None:
+        super().__init__()
+        self.layers, self.last = layers, last
+
+    def forward(self, features: Tensor) -> Tensor:
+        states, _ = self.layers(features.flatten(1, -2).transpose(1, 2))  # (b, t, width)
+        pooled: Tensor = states[:, -1] if self.last else states.mean(dim=1)
+        return pooled
+
+
+def convolutional_network(config: ClassifierConfig, scale: float) -> ImageNetwork:
+    """A plain CNN: the stem of the capsule networks, one more convolution, mean over time.
+
+    That convolution covers all frequencies, as that of the primary capsules does, so that only the
+    head differs from the capsule networks.
+    """
+    width = _scaled(128, scale)
+    body = nn.Sequential(
+        _Image(),
+        convolutional_stem(config.channels, config.dropout),
+        nn.Conv2d(config.channels[-1], width, (stem_rows(config.bands), 1), bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(width, len(config.genres)),
+    )
+    return LogitNetwork(config, body)
+
+
+def alexnet(config: ClassifierConfig, scale: float) -> ImageNetwork:
     """Five convolutions and three fully connected layers (Krizhevsky, Sutskever, Hinton 2012).
 
     Scaled down to the parameters of the other networks, with three changes: the first kernel is 5
-    by 5 with a stride of 2 instead of 11 by 11 with 4, since the image is smaller; batch norm takes
-    the place of local response norm, as all networks learn at a rate that needs it; and the fully
-    connected layers are scaled further down than the convolutions, or they would be all of it.
-
-    Args:
-        config: what it hears.
-        scale: of all widths.
+    by 5 with stride 2 instead of 11 by 11 with 4, since the image is smaller; batch norm replaces
+    local response norm, which the common learning rate requires; and the fully connected layers are
+    scaled down more than the convolutions, since otherwise they would hold all parameters.
     """
-
-    def __init__(self, config: ClassifierConfig, scale: float = 1.0) -> None:
-        super().__init__(config)
-        widths = [_scaled(width, scale) for width in (96, 256, 384, 384, 256)]
-        hidden = _scaled(512, scale)
-        layers: list[nn.Module] = []
-        before = 1
-        for number, (size, stride, width) in enumerate(
-            zip((5, 5, 3, 3, 3), (2, 1, 1, 1, 1), widths, strict=True)
-        ):
-            layers += [
-                nn.Conv2d(before, width, size, stride=stride, padding=size // 2, bias=False),
-                nn.BatchNorm2d(width),
-                nn.ReLU(),
-            ]
-            if number in (0, 1, 4):
-                layers.append(nn.MaxPool2d(3, stride=2))
-            before = width
-        rows, columns = 3, 6  # whatever the segment's length
-        self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d((rows, columns)), nn.Flatten())
-        self.head = nn.Sequential(
-            nn.Dropout(),
-            nn.Linear(before * rows * columns, hidden),
-            nn.ReLU(),
-            nn.Dropout(),
-            nn.Linear(hidden, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, len(config.genres)),
-        )
-
-    def logits(self, image: Tensor) -> Tensor:
-        """Logits ``(b, o)`` of scaled images ``(b, f, t)``."""
-        logits: Tensor = self.head(self.features(_channels_last(image)))
-        return logits
+    widths = [_scaled(width, scale) for width in (96, 256, 384, 384, 256)]
+    hidden = _scaled(512, scale)
+    layers: list[nn.Module] = [_Image()]
+    before = 1
+    for size, stride, width, pools in zip(
+        (5, 5, 3, 3, 3), (2, 1, 1, 1, 1), widths, (True, True, False, False, True), strict=True
+    ):
+        layers += _convolution(before, width, size, stride, nn.ReLU())
+        layers += [nn.MaxPool2d(3, stride=2)] if pools else []
+        before = width
+    rows, columns = _ALEXNET_GRID  # for segments of any length
+    layers += [nn.AdaptiveAvgPool2d((rows, columns)), nn.Flatten()]
+    layers += [nn.Dropout(), nn.Linear(before * rows * columns, hidden), nn.ReLU()]
+    layers += [nn.Dropout(), nn.Linear(hidden, hidden), nn.ReLU()]
+    return LogitNetwork(config, nn.Sequential(*layers, nn.Linear(hidden, len(config.genres))))
 
 
-class RecurrentNetwork(_PlainNetwork):
-    """Two recurrent layers over the frames; a linear layer reads the mean of their states.
+def recurrent_network(
+    config: ClassifierConfig, scale: float, *, cell: type[nn.LSTM] | type[nn.GRU]
+) -> ImageNetwork:
+    """Two recurrent layers over the frames; a linear layer on the mean of their states.
 
     Args:
-        config: what it hears.
+        config: input and genres.
         scale: of the width of both layers.
         cell: ``torch.nn.LSTM`` (Hochreiter and Schmidhuber 1997) or ``torch.nn.GRU`` (Cho et al.
             2014).
     """
-
-    def __init__(
-        self,
-        config: ClassifierConfig,
-        scale: float = 1.0,
-        *,
-        cell: type[nn.LSTM] | type[nn.GRU] = nn.LSTM,
-    ) -> None:
-        super().__init__(config)
-        width = _scaled(64, scale)
-        self.layers = cell(
-            config.bands, width, num_layers=2, batch_first=True, dropout=config.dropout
-        )
-        self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(width, len(config.genres)))
-
-    def logits(self, image: Tensor) -> Tensor:
-        """Logits ``(b, o)`` of scaled images ``(b, f, t)``."""
-        states, _ = self.layers(image.transpose(1, 2))  # (b, t, width)
-        logits: Tensor = self.head(states.mean(dim=1))
-        return logits
+    width = _scaled(64, scale)
+    layers = cell(config.bands, width, num_layers=2, batch_first=True, dropout=config.dropout)
+    head = nn.Dropout(config.dropout), nn.Linear(width, len(config.genres))
+    return LogitNetwork(config, nn.Sequential(_Recurrent(layers), *head))
 
 
-class ConvolutionalRecurrentNetwork(_PlainNetwork):
-    """Four convolutions, then two GRU layers over what is left of time (Choi et al. 2017).
+def convolutional_recurrent_network(config: ClassifierConfig, scale: float) -> ImageNetwork:
+    """Four convolutions, then two GRU layers over the remaining time steps (Choi et al. 2017).
 
-    As there: batch norm, ELU, pooling and dropout of 0.1 after each convolution, until one row of
-    frequency is left, and dropout of 0.3 on the last state. The pooling is another, because a
-    segment here is shorter, and the first convolution is 5 by 5 with a stride of 2, as in the stem
-    of the other networks: in full resolution it would take most of the time.
-
-    Args:
-        config: what it hears.
-        scale: of all widths.
+    As in the paper: batch norm, ELU, pooling and dropout of 0.1 after each convolution until one
+    row of frequency is left, and dropout of 0.3 on the last state. Unlike it, the pooling is for
+    shorter segments, and the first convolution is 5 by 5 with stride 2, as in the stem of the other
+    networks: at full resolution it would take most of the time.
     """
-
-    def __init__(self, config: ClassifierConfig, scale: float = 1.0) -> None:
-        super().__init__(config)
-        layers: list[nn.Module] = []
-        before = 1
-        for channels, size, stride, pool in zip(
-            (64, 128, 128, 128),
-            (5, 3, 3, 3),
-            (2, 1, 1, 1),
-            ((2, 2), (2, 2), (4, 1), (2, 1)),
-            strict=True,
-        ):
-            width = _scaled(channels, scale)
-            layers += [
-                nn.Conv2d(before, width, size, stride=stride, padding=size // 2, bias=False),
-                nn.BatchNorm2d(width),
-                nn.ELU(inplace=True),
-                nn.MaxPool2d(pool, ceil_mode=True),
-                nn.Dropout(0.1),
-            ]
-            before = width
-        hidden = _scaled(32, scale)
-        self.features = nn.Sequential(*layers)
-        rows = -(-config.bands // 64)  # one, of the 64 bands that are usual
-        self.layers = nn.GRU(before * rows, hidden, num_layers=2, batch_first=True)
-        self.head = nn.Sequential(nn.Dropout(0.3), nn.Linear(hidden, len(config.genres)))
-
-    def logits(self, image: Tensor) -> Tensor:
-        """Logits ``(b, o)`` of scaled images ``(b, f, t)``."""
-        moments = self.features(_channels_last(image)).flatten(1, 2)  # (b, channels, p)
-        states, _ = self.layers(moments.transpose(1, 2))
-        logits: Tensor = self.head(states[:, -1])
-        return logits
+    layers: list[nn.Module] = [_Image()]
+    before = 1
+    for channels, size, stride, pool in (
+        (64, 5, 2, (2, 2)),
+        (128, 3, 1, (2, 2)),
+        (128, 3, 1, (4, 1)),
+        (128, 3, 1, (2, 1)),
+    ):
+        width = _scaled(channels, scale)
+        layers += _convolution(before, width, size, stride, nn.ELU(inplace=True))
+        layers += [nn.MaxPool2d(pool, ceil_mode=True), nn.Dropout(0.1)]
+        before = width
+    hidden = _scaled(32, scale)
+    rows = -(-config.bands // 64)  # one, for the usual 64 bands
+    gru = nn.GRU(before * rows, hidden, num_layers=2, batch_first=True)
+    head = nn.Dropout(0.3), nn.Linear(hidden, len(config.genres))
+    return LogitNetwork(config, nn.Sequential(*layers, _Recurrent(gru, last=True), *head))
 
 
 class CapsuleNetwork(ImageNetwork):
-    """The stem, primary capsules at each moment, and one routed layer of genre capsules.
+    """The stem, primary capsules at each position, and one routed layer of genre capsules.
 
-    It learns by the margin loss where a length says how present a genre is, and by cross-entropy of
-    the activations' logits where the method gives a logistic activation (see :attr:`by_logit`). It
-    has no decoder, since no other network has to rebuild its input.
+    It is trained by the margin loss where a length is the presence of a genre, and by cross-entropy
+    of the activations' logits where the method gives a logistic activation (:attr:`by_logit`). It
+    has no decoder, since no other network here has to reconstruct its input.
 
-    In self-routing the activations do not come from the votes, so in a last layer votes can learn
-    nothing, and their authors leave them out; here they are frozen, and not counted.
+    In self-routing the activations do not depend on the votes, so that the votes of a last layer
+    cannot learn, and its authors leave them out; here they are frozen, and not counted.
 
     Args:
-        config: what it hears, the stem, ``place_types``, ``pose_dim`` and ``genre_dim``.
-        scale: of the number of primary capsules at each moment.
+        config: input and genres, the stem, ``position_types``, ``pose_dim`` and ``genre_dim``.
+        scale: of the number of primary capsules at each position.
         routing: a name in :data:`deepmusic.capsules.ROUTING`.
     """
 
@@ -229,8 +190,8 @@ class CapsuleNetwork(ImageNetwork):
         super().__init__(config)
         self.routing = routing
         types = _scaled(config.position_types, scale)
-        self.stem = convolutional_stem(config.channels, config.dropout)
-        self.places = PrimaryCapsules(
+        self.stem = nn.Sequential(_Image(), *convolutional_stem(config.channels, config.dropout))
+        self.primary = PrimaryCapsules(
             config.channels[-1],
             types,
             config.pose_dim,
@@ -248,38 +209,37 @@ class CapsuleNetwork(ImageNetwork):
         return self.routing in ("em", "inverted_attention", "variational")
 
     def forward(self, inputs: Views, *, rebuild: Tensor | None = None) -> NetworkOutput:
-        """Hear segments; it rebuilds nothing."""
-        places = self.places(self.stem(_channels_last(self.scale(inputs.image))))  # (b, p, i, d)
-        record = self.genres(places)
+        """Classify segments; ``rebuild`` is ignored, as there is no decoder."""
+        children = self.primary(self.stem(self.scale(inputs.image)))  # (b, p, i, d)
+        record = self.genres(children)
         if self.by_logit:
             # in float32 a sigmoid rounds to one, whose logit is infinite
             log_scores = F.log_softmax(record.activations.logit(eps=1e-6), dim=1)
         else:
-            share = record.activations.clamp_min(_SHORTEST)
+            share = record.activations.clamp_min(_MIN_LENGTH)
             log_scores = (share / share.sum(dim=1, keepdim=True)).log()
         coupling = record.coupling
-        if "prior" in self.genres.learned:  # added to the couplings, and no share of a child
+        if "prior" in self.genres.learned:  # added to the couplings, and not a share of a child
             coupling = coupling - self.genres.learned["prior"]
         return NetworkOutput(
             log_scores=log_scores,
             lengths=record.activations,
             poses=record.poses,
             coupling=coupling.flatten(1, 2),
-            children=capsule_length(places).flatten(1),
+            children=capsule_length(children).flatten(1),
         )
 
     @torch.no_grad()
     def fit_scales(self, inputs: Views) -> None:
-        """Take means and deviations, and let capsules begin at a mean length of one half."""
+        """Set means and deviations, and let capsules start at a mean length of one half."""
         super().fit_scales(inputs)
-        image = inputs.image[:: max(len(inputs.image) // _STARTS, 1)]
-        features = self.stem[:-1](_channels_last(self.scale(image)))  # without its dropout
-        # Where no scale reaches one half, as on silence or with very many genres, they begin by
-        # fan-in.
+        image = inputs.image[:: max(len(inputs.image) // _INIT_SEGMENTS, 1)]
+        features = self.stem[:-1](self.scale(image))  # without its dropout
+        # where no scale reaches one half, as on silence or with many genres, init by fan-in stays
         with suppress(ShapeError):
-            init_to_length(self.places, features)
+            init_to_length(self.primary, features)
             if "squash" in ROUTING[self.routing].options:
-                init_to_length(self.genres, self.places(features))
+                init_to_length(self.genres, self.primary(features))
 
 
 CAPSULE_ROUTINGS: dict[str, str] = {
@@ -294,22 +254,22 @@ CAPSULE_ROUTINGS: dict[str, str] = {
 """Name of the model -> name of the routing in :data:`deepmusic.capsules.ROUTING`."""
 
 NETWORKS: dict[str, Callable[[ClassifierConfig, float], ImageNetwork]] = {
-    "cnn": ConvolutionalNetwork,
-    "alexnet": AlexNet,
-    "lstm": partial(RecurrentNetwork, cell=nn.LSTM),
-    "gru": partial(RecurrentNetwork, cell=nn.GRU),
-    "crnn": ConvolutionalRecurrentNetwork,
+    "cnn": convolutional_network,
+    "alexnet": alexnet,
+    "lstm": partial(recurrent_network, cell=nn.LSTM),
+    "gru": partial(recurrent_network, cell=nn.GRU),
+    "crnn": convolutional_recurrent_network,
     **{
         name: partial(CapsuleNetwork, routing=routing) for name, routing in CAPSULE_ROUTINGS.items()
     },
 }
-"""Name -> function of a configuration and a scale of widths that makes an untrained network."""
+"""Name -> function of a configuration and a scale of widths that creates an untrained network."""
 
 _YARDSTICK = "capsules-dynamic"
 
 
 def build_network(name: str, config: ClassifierConfig, scale: float | None = None) -> ImageNetwork:
-    """An untrained network, its weights drawn from torch's global generator.
+    """Create an untrained network, its weights drawn from torch's global generator.
 
     Args:
         name: one of :data:`NETWORKS`.
@@ -317,7 +277,7 @@ def build_network(name: str, config: ClassifierConfig, scale: float | None = Non
         scale: of its widths; None takes that of :func:`width_scale`.
 
     Raises:
-        RequestError: there is no network of that name.
+        RequestError: there is no such network.
     """
     if name not in NETWORKS:
         raise RequestError(f"There is no network {name!r}; there are {', '.join(NETWORKS)}.")
@@ -331,14 +291,14 @@ def count_parameters(network: nn.Module) -> int:
 
 @lru_cache(maxsize=256)
 def width_scale(name: str, config: ClassifierConfig) -> float:
-    """The scale of a network's widths at which it has as many parameters as the capsules.
+    """The scale of widths at which a network has as many parameters as ``capsules-dynamic``.
 
     Args:
         name: one of :data:`NETWORKS`.
         config: of all networks.
 
     Raises:
-        RequestError: there is no network of that name.
+        RequestError: there is no such network.
     """
     if name == _YARDSTICK:
         return 1.0
@@ -346,23 +306,16 @@ def width_scale(name: str, config: ClassifierConfig) -> float:
     low, high = 0.01, 1.0
     while _size(name, config, high) < wanted:
         low, high = high, 2 * high
-    for _ in range(_HALVINGS):
+    for _ in range(_BISECTIONS):
         middle = (low + high) / 2
         low, high = (middle, high) if _size(name, config, middle) < wanted else (low, middle)
     return min(low, high, key=lambda scale: abs(_size(name, config, scale) - wanted))
 
 
 def parameter_table(genres: int) -> str:
-    """A table in Markdown: the parameters of each network for so many genres.
-
-    Args:
-        genres: at least two.
-    """
-    config = ClassifierConfig(
-        genres=tuple(f"genre {number}" for number in range(genres)),
-        texture_capsules=0,
-        texture_networks=0,
-    )
+    """A Markdown table with the parameters of each network for a number of genres (2 or more)."""
+    names = tuple(f"genre {number}" for number in range(genres))
+    config = ClassifierConfig(genres=names, texture_capsules=0, texture_networks=0)
     wanted = _size(_YARDSTICK, config, 1.0)
     rows = [f"| network | parameters | beside `{_YARDSTICK}` |", "| --- | --- | --- |"]
     for name in NETWORKS:
@@ -380,6 +333,9 @@ def _scaled(width: int, scale: float) -> int:
     return max(round(width * scale), 1)
 
 
-def _channels_last(image: Tensor) -> Tensor:
-    """Images ``(b, f, t)`` as ``(b, 1, f, t)``, in the order that is faster on CPUs."""
-    return image.unsqueeze(1).contiguous(memory_format=torch.channels_last)
+def _convolution(
+    before: int, width: int, size: int, stride: int, activation: nn.Module
+) -> list[nn.Module]:
+    """A convolution of odd size that keeps ``t / stride`` frames, batch norm, an activation."""
+    convolution = nn.Conv2d(before, width, size, stride=stride, padding=size // 2, bias=False)
+    return [convolution, nn.BatchNorm2d(width), activation]

@@ -1,4 +1,4 @@
-"""Training of the study's networks: one task for all, and what comes of it.
+"""Training of the study's networks on log-mel segments: the same task for all.
 
 Segments, augmentation, validation and early stopping are those of the capsule classifier
 (:class:`deepmusic.classifier.task.ClassifierTask`); only the network differs.
@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deepmusic.audio import segment_starts
+from deepmusic.audio import segment_batches
 from deepmusic.classifier.calibration import Calibration, fit_calibration, probabilities
 from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.classifier.model import ImageNetwork, NetworkOutput, views
@@ -50,20 +50,19 @@ SEGMENT_TRAINING = TrainingConfig(
     warmup=0.2,
     device="cpu",
 )
-"""What every network of the study is trained with; all get the whole of it."""
+"""Training settings of every network of the study."""
 
 SEGMENT_AUGMENTATION = Augmentation(mixup=0.0)
-"""How segments are varied for every network of the study."""
+"""Augmentation for every network of the study."""
 
 _KIND = "segment network"
-_AT_ONCE = 64  # segments that are heard together
 
 
 class SegmentTask(ClassifierTask):
     """A network of the study, as :func:`deepmusic.training.fit` trains it."""
 
     def genre_loss(self, heard: NetworkOutput, targets: Tensor) -> Tensor:
-        """Margin loss of lengths; cross-entropy for all whose scores come from logits."""
+        """Margin loss of lengths; cross-entropy where scores come from logits."""
         if isinstance(self.model, CapsuleNetwork) and not self.model.by_logit:
             return super().genre_loss(heard, targets)
         return -(targets * heard.log_scores).sum(dim=1).mean()
@@ -71,7 +70,7 @@ class SegmentTask(ClassifierTask):
 
 @dataclass(frozen=True)
 class FittedNetwork:
-    """A network that has learned.
+    """A trained network.
 
     Args:
         name: of the network, in :data:`~deepmusic.studies.segment_networks.NETWORKS`.
@@ -90,23 +89,14 @@ class FittedNetwork:
         """How many numbers it has learned."""
         return count_parameters(self.network)
 
-    def predict_proba(self, data: StudyData, places: Sequence[int]) -> NDArray[np.float64]:
-        """Probabilities ``(len(places), genres)`` of tracks; rows add up to 1.
-
-        Args:
-            data: with spectrograms and the genres that it learned.
-            places: in ``data.dataset.tracks``.
+    def predict_proba(self, data: StudyData, indices: Sequence[int]) -> NDArray[np.float64]:
+        """Probabilities ``(len(indices), genres)`` of tracks; rows sum to 1.
 
         Raises:
             DataError: there are no spectrograms, or the genres are others.
         """
-        if data.genres != self.network.config.genres:
-            raise DataError(
-                f"{self.name} has learned {', '.join(self.network.config.genres)}; these data have "
-                f"{', '.join(data.genres)}."
-            )
-        scores = hear_tracks(self.network, spectrograms_of(data, places))
-        return probabilities(scores, self.calibration)
+        spectrograms = spectrograms_of(data, indices, genres=self.network.config.genres)
+        return probabilities(predict_scores(self.network, spectrograms), self.calibration)
 
     def save(self, folder: Path) -> None:
         """Write ``model.json`` and ``weights.safetensors``.
@@ -124,12 +114,7 @@ class FittedNetwork:
         }
         save_weights(folder / "weights.safetensors", self.network.state_dict(), about)
         with write_atomically(folder / "model.json") as file:
-            file.write(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
-
-
-def study_config(genres: tuple[str, ...]) -> ClassifierConfig:
-    """What all networks of the study hear: the classifier's segments and stem, no textures."""
-    return ClassifierConfig(genres=genres, texture_capsules=0, texture_networks=0, reconstruction=0)
+            json.dump(about, file, indent=1, ensure_ascii=False)
 
 
 def fit_network(
@@ -141,46 +126,49 @@ def fit_network(
     *,
     config: ClassifierConfig | None = None,
     training: TrainingConfig = SEGMENT_TRAINING,
-    augmentation: Augmentation = SEGMENT_AUGMENTATION,
 ) -> FittedNetwork:
-    """Train a network on the training tracks of a fold; stop and calibrate by its validation.
+    """Train a network on the training tracks of a fold; its validation tracks stop and calibrate.
 
-    The folder becomes a run of :func:`deepmusic.training.fit`, with ``history.jsonl``; a call after
-    a kill goes on where it was.
+    The folder becomes a run of :func:`deepmusic.training.fit`, with ``history.jsonl``; a second
+    call after a kill resumes it.
 
     Args:
         name: one of :data:`~deepmusic.studies.segment_networks.NETWORKS`.
         data: with spectrograms.
-        fold: the test part is not touched.
+        fold: its test tracks are not used.
         seed: of weights, segments, augmentation and order.
         work: folder to work and resume in.
-        config: what it hears; None takes :func:`study_config`.
-        training: settings; the seed is replaced.
-        augmentation: how segments are varied.
+        config: of the input; None takes the segments and the stem of the classifier.
+        training: settings, apart from the seed.
 
     Raises:
-        RequestError: there is no network of that name.
-        DataError: there are no spectrograms, or no tracks to learn from or to be validated on.
+        RequestError: there is no such network.
+        DataError: there are no spectrograms, or no training or validation tracks.
         CheckpointError: the folder holds a run of other data or settings.
     """
-    config = config or study_config(data.genres)
+    config = config or ClassifierConfig(
+        genres=data.genres, texture_capsules=0, texture_networks=0, reconstruction=0
+    )
     scale = width_scale(name, config)
     if not fold.train or not fold.validation:
-        raise DataError(f"{name} needs tracks to learn from and tracks to be validated on.")
-    labels = data.labels
-    heard = [spectrograms_of(data, places) for places in (fold.train, fold.validation)]
+        raise DataError(f"{name} needs training tracks and validation tracks.")
+    train, validation = (
+        (spectrograms_of(data, part), data.labels[list(part)].tolist())
+        for part in (fold.train, fold.validation)
+    )
+    inputs = json.dumps([dataset_digest(data.dataset), fold.train, fold.validation])
     with one_thread():
         task = SegmentTask(
             config,
-            (heard[0], [int(labels[place]) for place in fold.train]),
-            (heard[1], [int(labels[place]) for place in fold.validation]),
+            train,
+            validation,
             seed=seed,
-            augmentation=augmentation,
+            augmentation=SEGMENT_AUGMENTATION,
             metadata={
                 "network": name,
                 "scale": scale,
-                "data": _mark(data, fold),
-                "augmentation": asdict(augmentation),
+                "data": hashlib.sha256(inputs.encode()).hexdigest()[:16],
+                "augmentation": asdict(SEGMENT_AUGMENTATION),
             },
             network=partial(build_network, name, scale=scale),
         )
@@ -192,9 +180,8 @@ def fit_network(
         )
     network = task.model
     assert isinstance(network, ImageNetwork)
-    scores = hear_tracks(network.eval(), heard[1])
-    calibration = fit_calibration(scores, labels[list(fold.validation)])
-    return FittedNetwork(name, network, scale, calibration)
+    scores = predict_scores(network.eval(), validation[0])
+    return FittedNetwork(name, network, scale, fit_calibration(scores, np.array(validation[1])))
 
 
 def load_network(folder: Path) -> FittedNetwork:
@@ -204,68 +191,67 @@ def load_network(folder: Path) -> FittedNetwork:
         CheckpointError: something is missing, damaged, or of another model.
     """
     weights, about = load_weights(folder / "weights.safetensors")
-    if about.get("kind") != _KIND:
-        raise CheckpointError(f"{folder} holds no network of the study.")
     try:
+        if about["kind"] != _KIND:
+            raise ValueError("another kind of model")
         name, scale = about["name"], float(about["scale"])
         calibration = Calibration(**about["calibration"])
         network = build_network(name, ClassifierConfig.from_dict(about["config"]), scale)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{folder} holds no network of this version of DeepMusic: {error}."
+            f"{folder} does not hold a network of the study of this version of DeepMusic: {error}."
         ) from error
     fill_model(network, weights, source=folder / "weights.safetensors")
     return FittedNetwork(name, network.eval(), scale, calibration)
 
 
 @torch.no_grad()
-def hear_tracks(
+def predict_scores(
     network: ImageNetwork, spectrograms: Sequence[NDArray[np.floating]]
 ) -> NDArray[np.float32]:
-    """Scores ``(tracks, genres)``: the mean log scores of each track's segments, which overlap."""
+    """Scores ``(tracks, genres)``: mean log scores of each track's overlapping segments."""
     config = network.config
-    length = config.segment_frames
     scores = []
     with one_thread():
-        for whole in spectrograms:
-            starts = segment_starts(whole.shape[1], length=length, hop=config.hop_frames)
-            parts = []
-            for first in range(0, len(starts), _AT_ONCE):
-                cut = [whole[:, s : s + length] for s in starts[first : first + _AT_ONCE]]
-                segments = torch.from_numpy(np.stack(cut).astype(np.float32))
-                parts.append(network(views(segments, config)).log_scores)
+        for log_mel in spectrograms:
+            batches = segment_batches(log_mel, length=config.segment_frames, hop=config.hop_frames)
+            parts = [
+                network(views(torch.from_numpy(segments), config)).log_scores
+                for _, segments in batches
+            ]
             scores.append(track_scores(torch.cat(parts)).numpy())
     return np.array(scores, np.float32).reshape(-1, len(config.genres))
 
 
-def spectrograms_of(data: StudyData, places: Sequence[int]) -> list[NDArray[np.float16]]:
+def spectrograms_of(
+    data: StudyData, indices: Sequence[int], *, genres: Sequence[str] | None = None
+) -> list[NDArray[np.float16]]:
     """The spectrograms of tracks.
 
+    Args:
+        data: of the study.
+        indices: of the tracks.
+        genres: that a trained network distinguishes, to be checked.
+
     Raises:
-        DataError: the data have none.
+        DataError: the data have no spectrograms, or other genres.
     """
-    if data.spectrograms is None:
+    if genres is not None and genres != data.genres:
         raise DataError(
-            "Networks on log-mel segments need spectrograms, and these data come without."
+            f"The network distinguishes {', '.join(genres)}; the data have "
+            f"{', '.join(data.genres)}."
         )
-    return [data.spectrograms(place) for place in places]
+    if data.spectrograms is None:
+        raise DataError("Networks on log-mel segments need spectrograms, and the study has none.")
+    return [data.spectrograms(index) for index in indices]
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch compute in one thread for a while: sums then come out alike everywhere."""
+    """Let torch compute in one thread: sums are then the same on any number of cores."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _mark(data: StudyData, fold: Fold) -> str:
-    """Names data and fold: a run of others is not gone on with."""
-    content: Mapping[str, Any] = {
-        "data": dataset_digest(data.dataset),
-        "fold": [fold.train, fold.validation],
-    }
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

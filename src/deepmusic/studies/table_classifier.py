@@ -1,7 +1,7 @@
-"""From a sound file to a verdict by a model of feature columns: features, columns, probabilities.
+"""From a sound file to a verdict by a model of feature columns.
 
-It can take the place of :class:`~deepmusic.classifier.inference.Classifier` wherever whole tracks
-are classified. It hears a track as one: there is no verdict over time, and nothing to explain.
+It takes the place of :class:`~deepmusic.classifier.inference.Classifier` where whole tracks are
+classified; there is no verdict over time, and nothing to explain.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from deepmusic.classifier.verdict import GenreProbability, Verdict
 from deepmusic.errors import AudioError, CheckpointError
 from deepmusic.features import extract_file
 from deepmusic.features.recipe import Recipe
-from deepmusic.studies.saved_models import COLUMN_NAMES, FittedTable
+from deepmusic.studies.tabular_io import COLUMN_NAMES, FittedTable
 
 _LOUDNESS = COLUMN_NAMES.index("rmse/max/01")
 _SILENT = 1e-5  # full scale is 1; a 16-bit step is 3e-5
 
 
 class TableClassifier:
-    """A fitted model of feature columns that hears files; it can be pickled for processes.
+    """A trained model of feature columns that classifies files; it can be pickled for processes.
 
     Args:
         model: the model; its recipe is known.
-        digest: a hash of all that decides a verdict.
+        digest: a hash of everything that decides a verdict.
 
     Raises:
-        CheckpointError: the model does not say of which recipe its features are.
+        CheckpointError: the model does not name the recipe of its features.
     """
 
     is_picklable = True
@@ -38,8 +38,8 @@ class TableClassifier:
     def __init__(self, model: FittedTable, *, digest: str = "") -> None:
         if model.recipe is None:
             raise CheckpointError(
-                f"{model.name} does not say of which recipe its features are, so that none can be "
-                "made of a song; train it by 'train baseline'."
+                f"{model.name} does not name the recipe of its features, so that none can be "
+                "computed; train it by 'train baseline'."
             )
         self.model = model
         self.recipe: Recipe = model.recipe
@@ -49,7 +49,7 @@ class TableClassifier:
 
     @classmethod
     def load(cls, run: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> TableClassifier:
-        """Read a run of :func:`deepmusic.studies.baseline_runs.train_baseline`.
+        """Read a run of :func:`deepmusic.studies.train_baseline.train_baseline`.
 
         Args:
             run: its folder, or a file in it.
@@ -62,9 +62,8 @@ class TableClassifier:
         if folder.is_file():
             folder = folder.parent
         model = FittedTable.load(folder, trusted=trusted)
-        # the hash of the weights is in it
-        about = (folder / "model.json").read_bytes()
-        return cls(model, digest=hashlib.sha256(about).hexdigest())
+        contents = [(folder / name).read_bytes() for name in ("model.json", "model.skops")]
+        return cls(model, digest=hashlib.sha256(b"".join(contents)).hexdigest())
 
     def classify(
         self,
@@ -73,33 +72,33 @@ class TableClassifier:
         name: str | None = None,
         max_seconds: float = 6 * 3600.0,
     ) -> Verdict:
-        """Say which genre a track is.
+        """Classify a track.
 
         Args:
             source: a path.
-            name: what to call the track in the verdict; None takes the path.
-            max_seconds: no more than this is heard.
+            name: of the track in the verdict; None takes the path.
+            max_seconds: no more than this is decoded.
 
         Raises:
-            AudioError: no features could be had of it, or it is silent (code ``silent``).
+            AudioError: features cannot be computed, or the track is silent (code ``silent``).
         """
+        path = os.fspath(source)
         row = extract_file(source, self.recipe, max_seconds=max_seconds)
         if not row.is_done:
             raise AudioError(row.error, code=row.code)
         if row.columns[_LOUDNESS] < _SILENT:
-            raise AudioError(
-                f"{os.fspath(source)!r} is silent: there is nothing to hear.", code="silent"
-            )
-        heard = self.model.of_features(row.columns[None])[0]
-        order = sorted(range(len(heard)), key=lambda place: -heard[place])
-        confidence = float(heard[order[0]])
-        sure = confidence >= self.calibration.threshold
-        said = [row.warning, f"{row.error} Usual values stand for these." if row.error else ""]
+            raise AudioError(f"{path!r} is silent: there is nothing to classify.", code="silent")
+        probabilities = self.model.of_features(row.columns[None])[0].tolist()
+        top = sorted(
+            map(GenreProbability, self.genres, probabilities), key=lambda e: -e.probability
+        )
+        confidence = top[0].probability
+        missing = f"{row.error} Medians of the training tracks replace these." if row.error else ""
         return Verdict(
-            path=os.fspath(source) if name is None else name,
-            genre=self.genres[order[0]] if sure else None,
+            path=path if name is None else name,
+            genre=top[0].genre if confidence >= self.calibration.threshold else None,
             confidence=confidence,
-            top=tuple(GenreProbability(self.genres[i], float(heard[i])) for i in order),
+            top=tuple(top),
             duration_s=row.duration_s,
-            warning=" ".join(filter(None, said)) or None,
+            warning=" ".join(filter(None, [row.warning, missing])) or None,
         )

@@ -1,10 +1,9 @@
-"""Hybrids and averages: models that pool what other models say of the same tracks.
+"""Hybrids and averages: models that pool the predictions of other models for the same tracks.
 
-Each is the normalised geometric mean of its parts' probabilities, a logarithmic opinion pool with
-equal weights (Genest and Zidek 1986): the same decisions as adding log-probabilities. Nothing is
-fitted, so that nothing can be fitted to few validation tracks. Where the parts have been run on the
-same fold and seed, :func:`combine` takes their probabilities and nothing is trained twice; fitted
-by itself, such a model trains its parts.
+The pooled probabilities are the normalized geometric mean of the parts' probabilities, a
+logarithmic opinion pool with equal weights (Genest and Zidek, 1986). Nothing is fitted. Where the
+parts have results of the same fold and seed, :func:`combine` pools those and nothing is trained
+twice; fitted on its own, such a model trains its parts.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from deepmusic.errors import CheckpointError, DataError, RequestError, ShapeError
 from deepmusic.files import write_atomically
-from deepmusic.studies.models import FittedModel, Kind, StudyModel, model_named
+from deepmusic.studies.models import FittedModel, StudyModel, model_named
 from deepmusic.version import __version__
 
 if TYPE_CHECKING:
@@ -50,12 +49,12 @@ _SUMMARIES = {
     "hybrid-capsules-logistic": "The shipped capsules and logistic regression on features, pooled.",
     "hybrid-capsules-svc": "The shipped capsules and an RBF SVC on features, pooled.",
     "hybrid-capsules-svcs": "The shipped capsules and RBF SVCs on features and textures, pooled.",
-    "average-features": "Four models on feature columns, pooled; no network.",
+    "average-features": "Four models of feature columns, pooled; no network.",
     "average-networks": "The networks without capsules, pooled.",
     "average-capsules": "The capsule networks of all routing methods, pooled.",
 }
-_KIND = "average"
-_LEAST = 1e-6  # a probability counts as at least this: no part alone can rule a genre out
+_KIND = "ensemble"
+_MIN_PROBABILITY = 1e-6  # so that no part alone can rule a genre out
 
 
 def combine(name: str, probabilities: Mapping[str, NDArray[np.floating]]) -> NDArray[np.float64]:
@@ -63,15 +62,15 @@ def combine(name: str, probabilities: Mapping[str, NDArray[np.floating]]) -> NDA
 
     Args:
         name: one of :data:`PARTS`.
-        probabilities: ``(tracks, genres)`` by name of the part; others may be there too.
+        probabilities: ``(tracks, genres)`` by name of the part; others are ignored.
 
     Returns:
-        ``(tracks, genres)``; rows add up to 1.
+        ``(tracks, genres)``; rows sum to 1.
 
     Raises:
-        RequestError: there is no hybrid or average of that name.
+        RequestError: there is no such hybrid or average.
         DataError: a part is missing.
-        ShapeError: the parts are of different tracks or genres.
+        ShapeError: the parts have different tracks or genres.
     """
     if name not in PARTS:
         raise RequestError(f"There is no hybrid or average {name!r}; there are {', '.join(PARTS)}.")
@@ -83,15 +82,15 @@ def combine(name: str, probabilities: Mapping[str, NDArray[np.floating]]) -> NDA
             f"the parts of {name} must all have one shape (tracks, genres); got "
             f"{', '.join(str(part.shape) for part in parts)}"
         )
-    logs = np.mean([np.log(part.clip(_LEAST)) for part in parts], axis=0)
+    logs = np.mean([np.log(part.clip(_MIN_PROBABILITY)) for part in parts], axis=0)
     shares = np.exp(logs - logs.max(axis=1, keepdims=True))
     pooled: NDArray[np.float64] = shares / shares.sum(axis=1, keepdims=True)
     return pooled
 
 
 @dataclass(frozen=True)
-class FittedAverage:
-    """A hybrid or average whose parts have learned.
+class FittedEnsemble:
+    """A hybrid or average with trained parts.
 
     Args:
         name: one of :data:`PARTS`.
@@ -106,10 +105,12 @@ class FittedAverage:
         """Those of all parts together."""
         return sum(part.parameters for part in self.parts.values())
 
-    def predict_proba(self, data: StudyData, places: Sequence[int]) -> NDArray[np.float64]:
-        """Probabilities ``(len(places), genres)``; rows add up to 1."""
-        heard = {name: part.predict_proba(data, places) for name, part in self.parts.items()}
-        return combine(self.name, heard)
+    def predict_proba(self, data: StudyData, indices: Sequence[int]) -> NDArray[np.float64]:
+        """Probabilities ``(len(indices), genres)``; rows sum to 1."""
+        return combine(
+            self.name,
+            {name: part.predict_proba(data, indices) for name, part in self.parts.items()},
+        )
 
     def save(self, folder: Path) -> None:
         """Write ``model.json``, and each part in a folder of its name.
@@ -120,17 +121,12 @@ class FittedAverage:
         for name, part in self.parts.items():
             (folder / name).mkdir(parents=True, exist_ok=True)
             part.save(folder / name)
+        about = {"kind": _KIND, "name": self.name, "parts": [*self.parts], "version": __version__}
         with write_atomically(folder / "model.json") as file:
-            about = {
-                "kind": _KIND,
-                "name": self.name,
-                "parts": list(self.parts),
-                "version": __version__,
-            }
-            file.write(json.dumps(about, indent=1) + "\n")
+            json.dump(about, file, indent=1)
 
 
-def fit_average(name: str, data: StudyData, fold: Fold, seed: int, work: Path) -> FittedAverage:
+def fit_ensemble(name: str, data: StudyData, fold: Fold, seed: int, work: Path) -> FittedEnsemble:
     """Train the parts of a hybrid or average, each in a folder of its name below ``work``.
 
     Raises:
@@ -140,37 +136,41 @@ def fit_average(name: str, data: StudyData, fold: Fold, seed: int, work: Path) -
     for part in PARTS[name]:
         (work / part).mkdir(parents=True, exist_ok=True)
         parts[part] = model_named(part).fit(data, fold, seed, work / part)
-    return FittedAverage(name, parts)
+    return FittedEnsemble(name, parts)
 
 
-def load_average(folder: Path) -> FittedAverage:
-    """Read what :meth:`FittedAverage.save` wrote.
+def load_ensemble(folder: Path) -> FittedEnsemble:
+    """Read what :meth:`FittedEnsemble.save` wrote.
 
     Raises:
-        CheckpointError: the folder holds no hybrid or average of this version.
+        CheckpointError: the folder holds something else, or parts are missing or damaged.
     """
     path = folder / "model.json"
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
-        kind, name = about["kind"], about["name"]
+        name = about["name"]
+        if about["kind"] != _KIND or about["parts"] != list(PARTS[name]):
+            raise ValueError("another model")
     except FileNotFoundError as error:
         raise CheckpointError(f"There is no model at {path}.") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged or not a model of the study.") from error
-    if kind != _KIND or name not in PARTS or about.get("parts") != list(PARTS[name]):
-        raise CheckpointError(f"{path} is of no hybrid or average of this version of DeepMusic.")
-    return FittedAverage(
+        raise CheckpointError(
+            f"{path} is damaged, or not a hybrid or average of this version of DeepMusic."
+        ) from error
+    return FittedEnsemble(
         name, {part: model_named(part).load(folder / part) for part in PARTS[name]}
     )
 
 
-def average_models() -> tuple[StudyModel, ...]:
+def study_models() -> tuple[StudyModel, ...]:
     """Entries of :data:`deepmusic.studies.models.MODELS`."""
     return tuple(
-        StudyModel(name, _kind(name), _SUMMARIES[name], partial(fit_average, name), load_average)
+        StudyModel(
+            name,
+            "hybrid" if name.startswith("hybrid") else "average",
+            _SUMMARIES[name],
+            partial(fit_ensemble, name),
+            load_ensemble,
+        )
         for name in PARTS
     )
-
-
-def _kind(name: str) -> Kind:
-    return "hybrid" if name.startswith("hybrid") else "average"

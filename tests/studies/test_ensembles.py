@@ -1,4 +1,4 @@
-"""Hybrids and averages: the pool against plain arithmetic, and what is made of missing parts."""
+"""Hybrids and averages: pooling against plain arithmetic, and missing parts."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from made_study import made_fold, made_study
 from numpy.typing import NDArray
 
 from deepmusic.errors import CheckpointError, DataError, RequestError, ShapeError
-from deepmusic.studies import averages
-from deepmusic.studies.averages import PARTS, average_models, combine, fit_average, load_average
+from deepmusic.studies import ensembles
+from deepmusic.studies.ensembles import PARTS, combine, fit_ensemble, load_ensemble, study_models
 from deepmusic.studies.models import MODELS, StudyModel
 
 NAME = "hybrid-capsules-logistic"
@@ -51,7 +51,7 @@ def test_no_part_alone_rules_a_genre_out() -> None:
     assert np.isfinite(both).all()
 
 
-def test_what_cannot_be_pooled_is_said_in_a_sentence() -> None:
+def test_bad_parts_are_one_sentence() -> None:
     table = np.full((2, 3), 1 / 3)
     with pytest.raises(RequestError, match="no hybrid or average 'hybrid-x'; there are hybrid-"):
         combine("hybrid-x", {})
@@ -61,8 +61,8 @@ def test_what_cannot_be_pooled_is_said_in_a_sentence() -> None:
         combine(NAME, {"capsules": table, "logistic": table[:1]})
 
 
-def test_parts_are_models_of_the_study_that_are_no_pools_themselves() -> None:
-    for model in average_models():
+def test_parts_are_models_of_the_study_and_not_ensembles() -> None:
+    for model in study_models():
         assert MODELS[model.name] is not None
         assert model.summary.endswith(".")
         kinds = {MODELS[part].kind for part in PARTS[model.name]}
@@ -74,14 +74,14 @@ def test_parts_are_models_of_the_study_that_are_no_pools_themselves() -> None:
 
 @dataclass(frozen=True)
 class Fixed:
-    """A fitted model that says one thing of every track."""
+    """A trained model with one prediction for every track."""
 
     row: tuple[float, ...]
 
     parameters = 7
 
-    def predict_proba(self, data: Any, places: Any) -> NDArray[Any]:
-        return np.tile(self.row, (len(places), 1))
+    def predict_proba(self, data: Any, indices: Any) -> NDArray[Any]:
+        return np.tile(self.row, (len(indices), 1))
 
     def save(self, folder: Path) -> None:
         (folder / "model.json").write_text(json.dumps(self.row))
@@ -104,14 +104,14 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, Path]]:
 
         return StudyModel(name, "features", "A test.", fit, load)
 
-    monkeypatch.setattr(averages, "model_named", model_named)
+    monkeypatch.setattr(ensembles, "model_named", model_named)
     return asked
 
 
 def test_fitted_by_itself_a_pool_trains_its_parts(
     seen: list[tuple[str, int, Path]], tmp_path: Path
 ) -> None:
-    model = fit_average(NAME, DATA, FOLD, 3, tmp_path)
+    model = fit_ensemble(NAME, DATA, FOLD, 3, tmp_path)
     assert seen == [(part, 3, tmp_path / part) for part in ("capsules", "logistic")]
     assert model.parameters == 14
     odds = np.sqrt([0.9 * 0.2, 0.1 * 0.8])
@@ -119,24 +119,16 @@ def test_fitted_by_itself_a_pool_trains_its_parts(
     np.testing.assert_allclose(heard, np.tile(odds / odds.sum(), (3, 1)), rtol=1e-9)
     model.save(tmp_path / "kept")
     np.testing.assert_array_equal(
-        load_average(tmp_path / "kept").predict_proba(DATA, [0, 5, 2]), heard
+        load_ensemble(tmp_path / "kept").predict_proba(DATA, [0, 5, 2]), heard
     )
 
 
 @pytest.mark.usefixtures("seen")
-def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+def test_another_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no model"):
-        load_average(tmp_path)
-    for content in ("{", "[]", "{}", '{"kind": "average"}'):
+        load_ensemble(tmp_path)
+    other = {"kind": "ensemble", "name": NAME, "parts": ["capsules", "knn"]}
+    for content in ("{", "[]", "{}", '{"kind": "ensemble"}', json.dumps(other)):
         (tmp_path / "model.json").write_text(content)
-        with pytest.raises(CheckpointError, match="damaged"):
-            load_average(tmp_path)
-    for kind, name, parts in (
-        ("segment network", NAME, PARTS[NAME]),
-        ("average", "average-of-old", ()),
-        ("average", NAME, ("capsules", "knn")),
-    ):
-        about = {"kind": kind, "name": name, "parts": list(parts)}
-        (tmp_path / "model.json").write_text(json.dumps(about))
-        with pytest.raises(CheckpointError, match="this version"):
-            load_average(tmp_path)
+        with pytest.raises(CheckpointError, match="damaged, or not a hybrid"):
+            load_ensemble(tmp_path)

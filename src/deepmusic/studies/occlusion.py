@@ -1,0 +1,240 @@
+"""Occlusion: whether the cells that capsules mark as evidence for a genre really matter.
+
+An explanation marks cells of time and frequency. To test it, the tenth of the cells with the most
+evidence is hidden, each mel band filled with its mean over the track, and then the same pattern
+shifted at random in time and frequency. If the marks mean anything, hiding the marked cells lowers
+the probability of the genre more (Samek et al., Evaluating the visualization of what a deep neural
+network has learned, 2017).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepmusic.errors import DataError, DeepMusicError
+from deepmusic.studies.comparison import Difference, bootstrap_difference
+
+if TYPE_CHECKING:
+    from deepmusic.classifier import Classifier
+    from deepmusic.studies.data import StudyData
+
+SHARE = 0.1
+"""Share of the cells that is hidden."""
+SHIFTS = 4
+"""Random shifts of the pattern that the marked cells are compared with."""
+MAX_TRACKS = 240
+"""More are not explained, since the mean would hardly change."""
+MAX_SECONDS = 60.0
+"""Of a track, no more than this is explained."""
+_SMOOTHING = (1.5, 4.0)  # standard deviations in bands and frames, as in the picture
+
+Score = Callable[[NDArray[np.float32]], float]
+"""Takes a spectrogram ``(n_mels, frames)`` and gives the probability of the genre."""
+
+
+@dataclass(frozen=True)
+class TrackOcclusion:
+    """The effect of hiding cells of one track.
+
+    Args:
+        path: of the track.
+        genre: that the model predicted and that is explained.
+        truth: its true genre.
+        probability: of the predicted genre, in [0, 1].
+        marked: how much hiding the marked cells lowers it; negative where it rises.
+        random: likewise for shifted patterns, mean over the shifts.
+        fold: whose model was asked; it was not trained on the track.
+    """
+
+    path: str
+    genre: str
+    truth: str
+    probability: float
+    marked: float
+    random: float
+    fold: int
+
+
+class Occlusion(NamedTuple):
+    """Hiding marked cells against hiding others, over many tracks.
+
+    Attributes:
+        tracks: how many.
+        marked: mean lowering of the genre's probability.
+        random: likewise for shifted patterns.
+        difference: between the two, with an interval over artists.
+        share: of the tracks in which the marked cells lowered it more.
+    """
+
+    tracks: int
+    marked: float
+    random: float
+    difference: Difference
+    share: float
+
+
+def marked_cells(evidence: NDArray[np.floating], share: float = SHARE) -> NDArray[np.bool_]:
+    """The cells with the most evidence for a genre, after smoothing over 3 bands and 0.2 s.
+
+    Args:
+        evidence: ``(bands, frames)``.
+        share: of the cells, in (0, 1); at least one is marked.
+
+    Returns:
+        ``(bands, frames)``, true in that share of the cells, rounded.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    smooth = gaussian_filter(np.asarray(evidence, np.float64), sigma=_SMOOTHING).ravel()
+    count = max(1, round(share * smooth.size))
+    mask = np.zeros(smooth.size, bool)
+    mask[np.argsort(-smooth, kind="stable")[:count]] = True
+    return mask.reshape(evidence.shape)
+
+
+def shifted(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """The same pattern of cells ``(bands, frames)``, rolled at random along both axes."""
+    bands, frames = mask.shape
+    return np.roll(mask, (int(rng.integers(bands)), int(rng.integers(frames))), axis=(0, 1))
+
+
+def hide(spectrogram: NDArray[np.floating], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """A spectrogram with some cells replaced by the mean of their mel band over the track.
+
+    Args:
+        spectrogram: ``(n_mels, frames)`` in dB.
+        mask: ``(bands, frames)``; a band is several neighbouring mels.
+    """
+    image = np.array(spectrogram, np.float32)
+    cells = np.repeat(mask, len(image) // len(mask), axis=0)
+    means = np.broadcast_to(image.mean(axis=1, keepdims=True), image.shape)
+    image[cells] = means[cells]
+    return image
+
+
+def occlude(
+    score: Score,
+    spectrogram: NDArray[np.floating],
+    evidence: NDArray[np.floating],
+    *,
+    share: float = SHARE,
+    shifts: int = SHIFTS,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """Hide the marked cells, and as many elsewhere.
+
+    Args:
+        score: gives the probability of the explained genre.
+        spectrogram: ``(n_mels, frames)`` in dB.
+        evidence: ``(bands, frames)``, what each cell adds for the genre; ``bands`` divides
+            ``n_mels``.
+        share: of the cells to hide, in (0, 1).
+        shifts: how many shifted patterns are tried.
+        seed: of the shifts.
+
+    Returns:
+        The probability, how much hiding the marked cells lowers it, and the mean lowering by the
+        shifted patterns.
+    """
+    rng = np.random.default_rng(seed)
+    mask = marked_cells(evidence, share)
+    whole = score(np.asarray(spectrogram, np.float32))
+    marked = whole - score(hide(spectrogram, mask))
+    others = [whole - score(hide(spectrogram, shifted(mask, rng))) for _ in range(shifts)]
+    return whole, marked, float(np.mean(others))
+
+
+def occlude_tracks(
+    data: StudyData,
+    classifiers: Sequence[tuple[Classifier, Sequence[int]]],
+    *,
+    max_tracks: int = MAX_TRACKS,
+    on_progress: Callable[[int, int], object] | None = None,
+) -> tuple[list[TrackOcclusion], list[str]]:
+    """Explain test tracks, and check each explanation by occlusion.
+
+    Args:
+        data: with spectrograms.
+        classifiers: of each fold, with the indices of tracks that it was not trained on.
+        max_tracks: at most, spread evenly over the folds' tracks.
+        on_progress: called with the tracks done and the tracks there are.
+
+    Returns:
+        The tracks, and a sentence for each that could not be explained.
+    """
+    chosen = [(n, index) for n, (_, indices) in enumerate(classifiers) for index in indices]
+    if len(chosen) > max_tracks:
+        chosen = [chosen[i] for i in np.linspace(0, len(chosen) - 1, max_tracks).astype(int)]
+    tracks: list[TrackOcclusion] = []
+    problems: list[str] = []
+    for done, (fold, index) in enumerate(chosen, start=1):
+        try:
+            tracks.append(_occlude_track(data, classifiers[fold][0], index, fold))
+        except DeepMusicError as error:
+            path = data.dataset.tracks[index].path
+            problems.append(f"{path!r} is not explained: {error}")
+        if on_progress is not None:
+            on_progress(done, len(chosen))
+    return tracks, problems
+
+
+def _occlude_track(
+    data: StudyData, classifier: Classifier, index: int, fold: int
+) -> TrackOcclusion:
+    from deepmusic.audio import wrap
+    from deepmusic.classifier.explanation import explain
+
+    if data.spectrograms is None:
+        raise DataError("The study has no spectrograms.")
+    track = data.dataset.tracks[index]
+    config = classifier.config
+    explanation = explain(classifier, data.dataset.file(track), max_seconds=MAX_SECONDS)
+    if explanation.evidence is None:
+        raise DataError("The model has no capsules that see time and frequency.")
+    # a track shorter than a segment is repeated, and so are its marks
+    evidence = wrap(explanation.evidence, config.segment_frames)
+    spectrogram = np.asarray(data.spectrograms(index)[:, : evidence.shape[1]], np.float32)
+    winner = config.genres.index(explanation.genre)
+
+    def score(log_mel: NDArray[np.float32]) -> float:
+        return float(classifier.predict_spectrogram(log_mel)[winner])
+
+    evidence = evidence[:, : spectrogram.shape[1]]
+    probability, marked, random = occlude(score, spectrogram, evidence, seed=index)
+    return TrackOcclusion(
+        track.path, explanation.genre, track.genre, probability, marked, random, fold
+    )
+
+
+def summarize(tracks: Sequence[TrackOcclusion], groups: Mapping[str, int]) -> Occlusion:
+    """The figures over many tracks.
+
+    Args:
+        tracks: at least one.
+        groups: by path; tracks of one group are resampled together.
+    """
+    marked = np.array([track.marked for track in tracks])
+    random = np.array([track.random for track in tracks])
+    return Occlusion(
+        len(tracks),
+        float(marked.mean()),
+        float(random.mean()),
+        bootstrap_difference(marked, random, [groups[track.path] for track in tracks]),
+        float(np.mean(marked > random)),
+    )
+
+
+def example_tracks(tracks: Iterable[TrackOcclusion], *, most: int = 8) -> list[TrackOcclusion]:
+    """Tracks for pictures: the most confident correct one of each genre, and one error."""
+    surest = sorted(tracks, key=lambda track: -track.probability)
+    right: dict[str, TrackOcclusion] = {}
+    for track in surest:
+        if track.genre == track.truth:
+            right.setdefault(track.genre, track)
+    wrong = [track for track in surest if track.genre != track.truth][:1]
+    return [*(right[genre] for genre in sorted(right))][: most - len(wrong)] + wrong

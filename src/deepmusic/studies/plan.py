@@ -1,0 +1,272 @@
+"""The jobs of a study: one model on one fold of one seed, each with a key of what it depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, get_args
+
+import numpy as np
+
+from deepmusic.datasets.folder import FolderDataset, dataset_digest
+from deepmusic.datasets.groups import group_tracks
+from deepmusic.datasets.splits import Fold, Protocol, make_folds, random_folds
+from deepmusic.errors import DataError, RequestError
+from deepmusic.studies.models import Kind, StudyModel
+from deepmusic.version import __version__
+
+if TYPE_CHECKING:
+    from deepmusic.studies.data import StudyData
+
+Models = Mapping[str, StudyModel]
+
+QUICK_MODELS = ("logistic", "svc-rbf")
+"""Models that are also trained on random folds, and on parts of the tracks."""
+
+_KINDS = get_args(Kind)  # in the order of the jobs
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """What a study measures.
+
+    Args:
+        models: names of those that are trained.
+        ensembles: names of :data:`deepmusic.studies.ensembles.PARTS`, pooled from the predictions
+            of their parts, all of which are among ``models``.
+        protocol: ``"grouped"`` (no artist, album or copy on two sides), ``"official"`` (the split
+            published with FMA or GTZAN) or ``"random"``, which leaks.
+        folds: per seed; an official split is one.
+        seeds: 0 to this less one; each deals the tracks into other folds.
+        sizes: shares of the training tracks, in (0, 1], for the learning curves of
+            :data:`QUICK_MODELS`; 1 costs nothing more.
+
+    Raises:
+        RequestError: a number is out of range.
+    """
+
+    models: tuple[str, ...]
+    ensembles: tuple[str, ...] = ()
+    protocol: Protocol = "grouped"
+    folds: int = 5
+    seeds: int = 5
+    sizes: tuple[float, ...] = (0.25, 0.5, 1.0)
+
+    def __post_init__(self) -> None:
+        if not self.models:
+            raise RequestError("A study needs a model.")
+        if self.folds < 2 or self.seeds < 1:
+            raise RequestError(
+                f"A study has at least 2 folds and 1 seed; got {self.folds} and {self.seeds}."
+            )
+        if bad := [size for size in self.sizes if not 0 < size <= 1]:
+            raise RequestError(f"Sizes are shares of the tracks, above 0 to 1; got {bad[0]:g}.")
+
+
+@dataclass(frozen=True)
+class StudyJob:
+    """One model on one fold.
+
+    Args:
+        model: its name.
+        kind: of the model.
+        protocol: how the fold was made.
+        size: share of the training tracks that are used.
+        seed, fold: numbers.
+        fold_key: hash of the fold's content.
+        key: hash of everything that the result depends on.
+    """
+
+    model: str
+    kind: str
+    protocol: str
+    size: float
+    seed: int
+    fold: int
+    fold_key: str
+    key: str
+
+    @property
+    def display_name(self) -> str:
+        """What people read."""
+        size = "" if self.size == 1 else f", {self.size:.0%} of the tracks"
+        return f"{self.model}, {self.protocol} folds{size}, seed {self.seed}, fold {self.fold}"
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """All jobs of a study.
+
+    Args:
+        config: what is measured.
+        jobs: in order, quick ones first.
+        folds: by key.
+        notes: sentences on what could not be planned.
+    """
+
+    config: StudyConfig
+    jobs: tuple[StudyJob, ...]
+    folds: Mapping[str, Fold]
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def by_key(self) -> dict[str, StudyJob]:
+        """Jobs by key; in small data a part of the tracks may be all of them: the same job."""
+        return {job.key: job for job in reversed(self.jobs)}
+
+    def main_jobs(self, models: Iterable[str] | None = None) -> list[StudyJob]:
+        """The jobs of the protocol itself, on all tracks."""
+        wanted = set(self.config.models if models is None else models)
+        return [job for job in self.jobs if job.model in wanted and self.is_main(job)]
+
+    def is_main(self, job: StudyJob) -> bool:
+        """Whether a job is of the protocol itself, on all tracks."""
+        return job.protocol == self.config.protocol and job.size == 1
+
+    def ensemble_jobs(self, models: Models) -> list[tuple[StudyJob, list[StudyJob]]]:
+        """The jobs of hybrids and averages, each with the jobs of its parts."""
+        if not self.config.ensembles:
+            return []
+        from deepmusic.studies.ensembles import PARTS
+
+        main = self.main_jobs()
+        by_fold = {(job.model, job.seed, job.fold): job for job in main}
+        jobs = []
+        for name in self.config.ensembles:
+            for first in [job for job in main if job.model == PARTS[name][0]]:
+                parts = [by_fold[part, first.seed, first.fold] for part in PARTS[name]]
+                key = _key(name, *(part.key for part in parts))
+                jobs.append((replace(first, model=name, kind=models[name].kind, key=key), parts))
+        return jobs
+
+
+def plan_study(
+    data: StudyData,
+    config: StudyConfig,
+    models: Models,
+    *,
+    official: Callable[[FolderDataset], Fold] | None = None,
+) -> StudyPlan:
+    """Divide the data into folds, and list the jobs.
+
+    Args:
+        data: tracks and columns.
+        config: what is measured.
+        models: by name.
+        official: gives the published split of the data set.
+
+    Raises:
+        DataError: the data cannot be divided so; the sentence says why.
+    """
+    dataset = data.dataset
+    digest = dataset_digest(dataset)
+    columns = "" if data.columns is None else hashlib.sha256(data.columns.tobytes()).hexdigest()
+    folds: dict[str, Fold] = {}
+    jobs: list[StudyJob] = []
+    notes: dict[str, None] = {}
+
+    def add(
+        names: Iterable[str], fold: Fold, protocol: str, size: float, seed: int, number: int
+    ) -> None:
+        fold_key = _key(digest, fold.train, fold.validation, fold.test)
+        folds[fold_key] = fold
+        for name in names:
+            kind = models[name].kind
+            inputs = columns if kind in ("features", "hybrid") else ""
+            key = _key(fold_key, name, seed, inputs, __version__)
+            jobs.append(StudyJob(name, kind, protocol, size, seed, number, fold_key, key))
+
+    quick = [name for name in QUICK_MODELS if name in config.models]
+    groups = group_tracks(dataset.tracks)
+    for seed in range(config.seeds):
+        for number, fold in enumerate(_folds(dataset, config, seed, official)):
+            add(config.models, fold, config.protocol, 1.0, seed, number)
+            for size in sorted({size for size in config.sizes if size < 1}):
+                part = smaller_fold(fold, groups, dataset.labels, size, seed=seed)
+                add(quick, part, config.protocol, size, seed, number)
+        if config.protocol == "grouped" and quick:
+            try:
+                leaking = random_folds(dataset, folds=config.folds, seed=seed)
+            except DataError as error:
+                notes[f"Leakage through random folds could not be measured: {error}"] = None
+                continue
+            for number, fold in enumerate(leaking):
+                add(quick, fold, "random", 1.0, seed, number)
+    order = {name: number for number, name in enumerate(config.models)}
+    plan = StudyPlan(config, (), folds, tuple(notes))
+
+    def cost(job: StudyJob) -> tuple[int, bool, int, int, int]:
+        return (
+            _KINDS.index(job.kind),
+            not plan.is_main(job),
+            job.seed,
+            order[job.model],
+            job.fold,
+        )
+
+    return replace(plan, jobs=tuple(sorted(jobs, key=cost)))
+
+
+def smaller_fold(
+    fold: Fold, groups: Sequence[int], labels: Sequence[int], size: float, *, seed: int = 0
+) -> Fold:
+    """A fold with the same test part and about a share of the training tracks.
+
+    Whole groups are taken, in an order drawn by the seed, so that fewer tracks are also fewer
+    artists, and a smaller share is a part of a larger one. Every genre keeps at least one group.
+
+    Args:
+        fold: the division.
+        groups: of each track of the data set.
+        labels: of each track of the data set.
+        size: the share, in (0, 1].
+        seed: of the order.
+    """
+    rng = np.random.default_rng(seed)
+    order = {group: rank for rank, group in enumerate(rng.permutation(max(groups) + 1).tolist())}
+
+    def part(indices: Sequence[int]) -> tuple[int, ...]:
+        members: dict[int, list[int]] = {}
+        for index in indices:
+            members.setdefault(groups[index], []).append(index)
+        genres = max(labels) + 1
+        counts = {
+            group: np.bincount([labels[i] for i in members[group]], minlength=genres)
+            for group in sorted(members, key=order.__getitem__)
+        }
+        total, passed, met = np.zeros(genres), np.zeros(genres), np.zeros(genres, bool)
+        for count in counts.values():
+            total[count.argmax()] += count.max()
+        kept: list[int] = []
+        for group, count in counts.items():
+            genre = int(count.argmax())  # a group of several genres counts for its largest
+            is_first = bool((count.astype(bool) & ~met).any())
+            if is_first or passed[genre] + count[genre] / 2 <= size * total[genre]:
+                kept += members[group]
+            passed[genre] += count[genre]
+            met |= count > 0
+        return tuple(sorted(kept))
+
+    return Fold(part(fold.train), part(fold.validation), fold.test)
+
+
+def _folds(
+    dataset: FolderDataset,
+    config: StudyConfig,
+    seed: int,
+    official: Callable[[FolderDataset], Fold] | None,
+) -> Iterable[Fold]:
+    if config.protocol == "official":
+        if official is None:
+            raise DataError(f"{dataset.root} has no official split; only FMA and GTZAN have one.")
+        return [official(dataset)]
+    if config.protocol == "random":
+        return random_folds(dataset, folds=config.folds, seed=seed)
+    return make_folds(dataset, folds=config.folds, seed=seed)
+
+
+def _key(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,123 @@
+"""Any classifier with scikit-learn's interface, by the name of its class, as a table model."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib import import_module
+from typing import Any
+
+from sklearn.base import clone, is_classifier
+
+from deepmusic.errors import RequestError
+from deepmusic.studies.baselines import TABLE_MODELS
+from deepmusic.studies.table_models import TableModel
+
+
+def table_model(name: str, parameters: Mapping[str, Any] | None = None) -> TableModel:
+    """A model of :data:`~deepmusic.studies.baselines.TABLE_MODELS`, or of any other class.
+
+    Args:
+        name: a name of ours, or ``package.module:Class``. The module is imported: its code runs.
+        parameters: of the estimator; they are fixed, not searched.
+
+    Returns:
+        The model. Imputation and scaling come before it; if it gives no probabilities, Platt
+        scaling on inner folds makes them from its decision function.
+
+    Raises:
+        RequestError: there is no such model, module, class or parameter, or the class is not a
+            classifier that can give probabilities.
+    """
+    parameters = dict(parameters or {})
+    if ":" in name:
+        return _of_class(name, parameters)
+    if name not in TABLE_MODELS:
+        raise RequestError(
+            f"There is no model {name!r}; there are {', '.join(TABLE_MODELS)}, or give a class as "
+            "package.module:Class."
+        )
+    model = TABLE_MODELS[name]
+    _check_parameters(name, parameters, model.classifier.get_params())
+    grid = {
+        key: values
+        for key, values in model.grid.items()
+        if key.rpartition("__")[2] not in parameters
+    }
+    return replace(model, classifier=clone(model.classifier).set_params(**parameters), grid=grid)
+
+
+def read_parameters(texts: Sequence[str]) -> dict[str, Any]:
+    """Parameters from ``name=value``; a value is a Python literal, or else text.
+
+    Raises:
+        RequestError: one has another form, or is given twice.
+
+    Example:
+        >>> read_parameters(["C=0.5", "kernel=linear", "class_weight=None"])
+        {'C': 0.5, 'kernel': 'linear', 'class_weight': None}
+    """
+    parameters: dict[str, Any] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not sign or not name.isidentifier():
+            raise RequestError(f"{text!r} is not a parameter; write name=value, such as C=0.5.")
+        if name in parameters:
+            raise RequestError(f"The parameter {name!r} is given twice.")
+        try:
+            parameters[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            parameters[name] = value
+    return parameters
+
+
+def _of_class(name: str, parameters: dict[str, Any]) -> TableModel:
+    module_name, _, class_name = name.partition(":")
+    try:
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise RequestError(
+            f"There is no module {error.name or module_name!r} for {name}: install it, or run the "
+            "command in its folder."
+        ) from error
+    except Exception as error:  # whatever its code does when it is imported
+        raise RequestError(
+            f"The module {module_name!r} cannot be imported: {_reason(error)}."
+        ) from error
+    cls = getattr(module, class_name, None)
+    if not isinstance(cls, type):
+        raise RequestError(f"The module {module_name!r} has no class {class_name!r}.")
+    try:
+        estimator = cls(**parameters)
+    except Exception as error:
+        accepted = inspect.signature(cls).parameters
+        if not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
+            _check_parameters(name, parameters, accepted)
+        raise RequestError(f"{name} cannot be created: {_reason(error)}.") from error
+    if not (hasattr(estimator, "fit") and hasattr(estimator, "get_params")) or not is_classifier(
+        estimator
+    ):
+        raise RequestError(
+            f"{name} is not a classifier with scikit-learn's interface (fit, predict, get_params)."
+        )
+    if not (hasattr(estimator, "predict_proba") or hasattr(estimator, "decision_function")):
+        raise RequestError(
+            f"{name} has neither predict_proba nor decision_function, so that there are no "
+            "probabilities; choose another class."
+        )
+    return TableModel(name, f"{class_name} of {module_name}.", estimator)
+
+
+def _check_parameters(
+    name: str, parameters: Mapping[str, Any], accepted: Mapping[str, Any]
+) -> None:
+    for parameter in parameters:
+        if parameter not in accepted:
+            listed = ", ".join(sorted(key for key in accepted if "__" not in key))
+            raise RequestError(f"{name} has no parameter {parameter!r}; it has {listed}.")
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")[:300] or type(error).__name__

@@ -1,0 +1,379 @@
+"""Trained models of feature columns, and their files: ``model.json`` and ``model.skops``.
+
+``model.json`` describes the model: genres, columns, recipe of the features, versions,
+hyper-parameters. ``model.skops`` holds the pipeline in the format of skops, which names the types
+that it needs, so that no object is created before its type is known to be trusted. No pickle is
+written or read.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import sklearn
+from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
+
+from deepmusic.classifier.calibration import Calibration, probabilities
+from deepmusic.errors import CheckpointError, DataError, ShapeError, os_reason
+from deepmusic.features.recipe import COLUMNS, RECIPES, Recipe
+from deepmusic.files import write_atomically
+from deepmusic.version import __version__
+
+if TYPE_CHECKING:
+    from deepmusic.studies.data import StudyData
+
+COLUMN_NAMES = tuple("/".join(column) for column in COLUMNS)
+"""Names of the 518 columns, such as ``mfcc/mean/01``."""
+
+TRUSTED_TYPES = (
+    "deepmusic.studies.table_models.PlattScaling",
+    "numpy.clip",
+    "numpy.dtype",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+    "sklearn.tree._tree.Tree",
+)
+"""Types that files may hold, beside those that skops trusts by default (estimators of scikit-learn,
+arrays, plain values)."""
+
+_JSON, _SKOPS = "model.json", "model.skops"
+_KIND = "deepmusic table model"
+_FORMAT = 2
+_DOUBT = 0.01  # shared by all genres: a tree or a neighbour is certain after one example
+
+# What trained classifiers keep, by kind; the first kind whose attributes exist is counted.
+_LEARNED = (
+    ("support_vectors_", "dual_coef_", "intercept_"),
+    ("coefs_", "intercepts_"),
+    ("coef_", "intercept_"),
+    ("theta_", "var_", "class_prior_"),
+    ("rotations_", "scalings_", "means_", "priors_"),
+    ("components_", "mean_"),
+    ("_fit_X",),
+    ("class_prior_",),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class FittedTable:
+    """A trained classifier of feature columns.
+
+    Args:
+        estimator: the pipeline: imputation, scaling, classifier.
+        genres: names.
+        classes: indices in ``genres`` of those with training tracks, in the pipeline's order.
+        columns: names of the columns that it takes.
+        name: of the model.
+        calibration: temperature and threshold, fitted on the inner folds.
+        parameters: how many numbers the classifier has learned.
+        settings: the hyper-parameters that the search chose.
+        searched: setting and log loss of each setting that was compared.
+        validation: figures of :func:`deepmusic.classifier.evaluation.measure` on the inner folds;
+            empty without inner folds.
+        recipe: of the features; None where it is not known.
+        notes: sentences on what had to be left out.
+        training: facts on the training data, as JSON types.
+    """
+
+    estimator: Pipeline
+    genres: tuple[str, ...]
+    classes: tuple[int, ...]
+    columns: tuple[str, ...]
+    name: str
+    calibration: Calibration = field(default_factory=Calibration)
+    parameters: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    searched: tuple[Mapping[str, Any], ...] = ()
+    validation: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Recipe | None = None
+    notes: tuple[str, ...] = ()
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    def probabilities(self, columns: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Probabilities ``(tracks, genres)``; rows sum to 1.
+
+        Args:
+            columns: ``(tracks, columns)``; NaN and infinite values count as missing.
+
+        Raises:
+            ShapeError: the number of columns is wrong.
+            DataError: the estimator gives no finite probabilities.
+        """
+        table = as_table(columns, len(self.columns))
+        predicted = np.asarray(self.estimator.predict_proba(table), np.float64)
+        if self.calibration.tracks:
+            predicted = probabilities(with_doubt(predicted), self.calibration)
+        if not np.isfinite(predicted).all():
+            raise DataError(f"{self.name} gives no probabilities for some tracks.")
+        shares = np.zeros((len(predicted), len(self.genres)))
+        shares[:, list(self.classes)] = predicted
+        normalized: NDArray[np.float64] = shares / shares.sum(axis=1, keepdims=True)
+        return normalized
+
+    def predict_proba(self, data: StudyData, indices: Sequence[int]) -> NDArray[np.float64]:
+        """Probabilities ``(len(indices), genres)`` of tracks of a study.
+
+        Raises:
+            DataError: the data lack the columns, or have other genres.
+            ShapeError: the model takes columns that do not exist here.
+        """
+        if data.genres != self.genres:
+            raise DataError(
+                f"{self.name} distinguishes {', '.join(self.genres)}; the data have "
+                f"{', '.join(data.genres)}."
+            )
+        return self.probabilities(track_columns(data, indices, self.columns))
+
+    def of_features(self, columns: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Probabilities ``(tracks, genres)`` of rows of all 518 columns.
+
+        Raises:
+            ShapeError: the model takes other columns.
+        """
+        return self.probabilities(_selected(columns, self.columns))
+
+    def save(self, folder: str | PathLike[str]) -> None:
+        """Write ``model.json`` and ``model.skops``.
+
+        Raises:
+            DeepMusicError: the files cannot be written.
+            CheckpointError: the estimator holds something that only pickle can store.
+        """
+        import skops.io  # imports all of scikit-learn: seconds
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            content = skops.io.dumps(self.estimator, compression=zipfile.ZIP_DEFLATED)
+        except Exception as error:
+            reason = " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__
+            raise CheckpointError(
+                f"{self.name} cannot be saved without pickle: {reason}."
+            ) from error
+        recipe = self.recipe and {"name": self.recipe.name, "version": self.recipe.version}
+        about = {
+            "kind": _KIND,
+            "format": _FORMAT,
+            "deepmusic": __version__,
+            "scikit-learn": sklearn.__version__,
+            "model": self.name,
+            "settings": dict(self.settings),
+            "searched": list(self.searched),
+            "validation": self.validation,
+            "genres": list(self.genres),
+            "classes": list(self.classes),
+            "recipe": recipe,
+            "calibration": self.calibration.to_dict(),
+            "parameters": self.parameters,
+            "types": skops.io.get_untrusted_types(data=content),
+            "notes": list(self.notes),
+            "training": dict(self.training),
+            "columns": list(self.columns),
+        }
+        with write_atomically(folder / _SKOPS, "wb") as file:
+            file.write(content)
+        with write_atomically(folder / _JSON) as text:
+            json.dump(about, text, indent=1, ensure_ascii=False, default=repr)
+            text.write("\n")
+
+    @classmethod
+    def load(cls, folder: str | PathLike[str], *, trusted: Collection[str] = ()) -> FittedTable:
+        """Read what :meth:`save` wrote.
+
+        Args:
+            folder: with both files.
+            trusted: full names of further types, such as ``mypackage.models.MyClassifier``. Their
+                code runs, so name types only of files that you trust.
+
+        Raises:
+            CheckpointError: the files are missing, damaged, of another recipe, of another version
+                of scikit-learn or a newer one of DeepMusic, or hold a type that is not trusted.
+        """
+        folder = Path(folder)
+        about = _read_about(folder / _JSON)
+        _check_versions(folder, about)
+        estimator = _load_pipeline(folder / _SKOPS, trusted)
+        try:
+            fitted = cls(
+                estimator=estimator,
+                genres=tuple(about["genres"]),
+                classes=tuple(map(int, about["classes"])),
+                columns=tuple(about["columns"]),
+                name=str(about["model"]),
+                calibration=Calibration(**about["calibration"]),
+                parameters=int(about["parameters"]),
+                settings=about["settings"],
+                searched=tuple(about["searched"]),
+                validation=about["validation"],
+                recipe=about["recipe"] and RECIPES[about["recipe"]["name"]],
+                notes=tuple(about["notes"]),
+                training=about["training"],
+            )
+            # predicting one empty row checks that both files belong together
+            fitted.probabilities(np.full((1, len(fitted.columns)), np.nan))
+        except Exception as error:
+            raise _damaged(folder) from error
+        return fitted
+
+
+def as_table(columns: NDArray[np.floating], count: int) -> NDArray[np.float64]:
+    """Columns as float64, with NaN for missing and infinite values.
+
+    Raises:
+        ShapeError: they are not ``(tracks, count)`` with at least one track.
+    """
+    table = np.array(columns, np.float64)
+    if table.ndim != 2 or table.shape[1] != count or not len(table):
+        raise ShapeError(f"a table of (tracks, {count}) is needed; got {np.shape(columns)}")
+    table[~np.isfinite(table)] = np.nan
+    return table
+
+
+def track_columns(
+    data: StudyData, indices: Sequence[int], names: Sequence[str]
+) -> NDArray[np.floating]:
+    """Columns ``(len(indices), len(names))`` of tracks of a study, by name.
+
+    Args:
+        data: with feature columns, or with spectrograms for ``texture/...``.
+        indices: of tracks.
+        names: of feature columns, or all textures.
+
+    Raises:
+        DataError: the study has no feature columns, or no spectrograms.
+        ShapeError: there is no such column.
+    """
+    if names and names[0].startswith("texture/"):
+        from deepmusic.studies.texture_models import track_textures
+
+        return track_textures(data, indices)
+    if data.columns is None:
+        raise DataError("The model takes feature columns, and the study has none.")
+    return _selected(data.columns[list(indices)], names)
+
+
+def with_doubt(shares: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Log probabilities ``(tracks, genres)``, finite: a hundredth is shared by all genres."""
+    certain = np.asarray(shares, np.float64)
+    logs: NDArray[np.float64] = np.log((1 - _DOUBT) * certain + _DOUBT / certain.shape[1])
+    return logs
+
+
+def count_parameters(estimator: Any) -> int:
+    """How many numbers a trained classifier has learned.
+
+    Coefficients, support vectors with theirs, nodes of trees, the tracks that neighbours are looked
+    up in, means and variances, principal components. Imputation, scaling and Platt scaling do not
+    count, and neither do estimators of unknown kinds.
+    """
+    if isinstance(estimator, Pipeline):
+        return sum(count_parameters(step) for _, step in estimator.steps[3:])
+    if hasattr(estimator, "calibrated_classifiers_"):
+        return sum(count_parameters(c.estimator) for c in estimator.calibrated_classifiers_)
+    if hasattr(estimator, "tree_"):
+        return int(estimator.tree_.node_count)
+    if hasattr(estimator, "estimators_"):
+        return sum(count_parameters(part) for part in np.ravel(estimator.estimators_))
+    if hasattr(estimator, "_predictors"):  # of histogram gradient boosting
+        return sum(len(tree.nodes) for trees in estimator._predictors for tree in trees)
+    for names in _LEARNED:
+        if all(hasattr(estimator, name) for name in names):
+            arrays = [getattr(estimator, name) for name in names]
+            parts = [
+                part for array in arrays for part in (array if isinstance(array, list) else [array])
+            ]
+            return int(sum(np.size(part) for part in parts))  # fmt: skip
+    return 0
+
+
+def _selected(columns: NDArray[np.floating], names: Sequence[str]) -> NDArray[np.floating]:
+    if tuple(names) == COLUMN_NAMES:
+        return columns
+    index = {name: number for number, name in enumerate(COLUMN_NAMES)}
+    if missing := [name for name in names if name not in index]:
+        raise ShapeError(f"there is no feature column {missing[0]!r}")
+    return columns[:, [index[name] for name in names]]
+
+
+def _read_about(path: Path) -> dict[str, Any]:
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"There is no model of feature columns in {path.parent}.") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {os_reason(error)}.") from error
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path) from error
+    if not isinstance(about, dict) or about.get("kind") != _KIND:
+        raise CheckpointError(f"{path} is not a model of feature columns.")
+    return about
+
+
+def _check_versions(folder: Path, about: Mapping[str, Any]) -> None:
+    if about.get("format") != _FORMAT:
+        raise CheckpointError(
+            f"{folder} was written by DeepMusic {about.get('deepmusic')} in another format than "
+            f"that of {__version__}; train it again."
+        )
+    theirs = str(about.get("scikit-learn"))
+    if theirs.split(".")[:2] != sklearn.__version__.split(".")[:2]:
+        raise CheckpointError(
+            f"{folder} was trained with scikit-learn {theirs}, and {sklearn.__version__} is "
+            "installed, where the model may behave differently: install that version, or train "
+            "again."
+        )
+    wanted = about.get("recipe")
+    if isinstance(wanted, Mapping):
+        recipe = RECIPES.get(str(wanted.get("name")))
+        if recipe is None or recipe.version != wanted.get("version"):
+            raise CheckpointError(
+                f"{folder} was trained on features of recipe {wanted.get('name')!r}, version "
+                f"{wanted.get('version')}, which this DeepMusic does not compute: train again."
+            )
+
+
+def _load_pipeline(path: Path, trusted: Collection[str]) -> Pipeline:
+    """The pipeline in a file, once every type in it is known to be trusted."""
+    import skops.io
+
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {os_reason(error)}.") from error
+    try:
+        needed = skops.io.get_untrusted_types(data=content)
+    except Exception as error:
+        raise _damaged(path) from error
+    if unknown := sorted(set(needed) - {*TRUSTED_TYPES, *trusted}):
+        raise CheckpointError(
+            f"{path} needs types that are not trusted: {', '.join(unknown)}. If you trust the file "
+            "and that code, name each with --trust (trusted= in Python)."
+        )
+    try:
+        pipeline = skops.io.loads(content, trusted=needed)
+    except ImportError as error:
+        raise CheckpointError(
+            f"{path} needs a module that is not installed: {str(error).rstrip('.')}."
+        ) from error
+    except Exception as error:
+        raise _damaged(path) from error
+    if not isinstance(pipeline, Pipeline):
+        raise _damaged(path)
+    return pipeline
+
+
+def _damaged(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{path} is damaged, or not a model of feature columns; copy it again, or train again."
+    )

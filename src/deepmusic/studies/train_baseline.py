@@ -1,0 +1,240 @@
+"""Training a baseline on a data set: split, features, model, test, files of the run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepmusic.classifier.evaluation import draw_confusion, measure
+from deepmusic.datasets import (
+    Fold,
+    FolderDataset,
+    Folds,
+    Problem,
+    dataset_digest,
+    group_tracks,
+    make_split,
+    read_splits,
+    write_splits,
+)
+from deepmusic.datasets.load import load_dataset
+from deepmusic.datasets.splits import Protocol
+from deepmusic.errors import CheckpointError, DataError, RequestError, os_reason
+from deepmusic.features.recipe import RECIPES, Recipe, recipe_named
+from deepmusic.files import write_atomically
+from deepmusic.studies.analysis import RECIPE
+from deepmusic.studies.data import OnProgress, StudyData, load_study_data
+from deepmusic.studies.sklearn_class import table_model
+from deepmusic.studies.table_models import TableModel
+from deepmusic.studies.tabular_io import FittedTable
+
+
+@dataclass(frozen=True)
+class TrainedBaseline:
+    """What :func:`train_baseline` made.
+
+    Args:
+        run: the folder with everything.
+        model: the trained model.
+        metrics: the content of ``metrics.json``: ``test`` if tracks were held out, ``validation``
+            if inner folds could be made.
+        protocol: how the test tracks were chosen.
+        problems: tracks that could not be used.
+        notes: sentences on what may not be as it should.
+    """
+
+    run: Path
+    model: FittedTable
+    metrics: Mapping[str, Any]
+    protocol: Protocol
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+
+
+def train_baseline(
+    data: str | os.PathLike[str],
+    run: str | os.PathLike[str],
+    *,
+    model: str = "logistic",
+    parameters: Mapping[str, Any] | None = None,
+    features: str | os.PathLike[str] | None = None,
+    recipe: str | None = None,
+    table: str | os.PathLike[str] | None = None,
+    test: float = 0.2,
+    splits: str | os.PathLike[str] | None = None,
+    fold: int = 0,
+    seed: int = 0,
+    workers: int = 1,
+    on_progress: OnProgress | None = None,
+) -> TrainedBaseline:
+    """Train a scikit-learn classifier on the feature columns of ``DATA/GENRE/*``.
+
+    The run folder receives ``config.json``, ``splits.json``, ``model.json`` and ``model.skops``,
+    ``metrics.json`` and, with a test, ``confusion.png``. Computed features are kept in its folder
+    ``features``; an interrupted training resumes there when it is called again.
+
+    Args:
+        data: folder of genre folders, or another data set that
+            :func:`deepmusic.datasets.load_dataset` knows.
+        run: folder for the run; created if missing.
+        model: a name of :data:`~deepmusic.studies.baselines.TABLE_MODELS`, or
+            ``package.module:Class`` of any classifier with scikit-learn's interface.
+        parameters: of the estimator; they are fixed, not searched.
+        features: table of ``features extract``, or FMA's; None computes the features.
+        recipe: of a table that does not name its own; None takes ``"fma"``.
+        table: CSV of artists; None takes ``tracks.csv`` in ``data`` or the files' tags.
+        test: share of tracks held out for the test; 0 for none.
+        splits: file of splits of these data; its test part is held out instead.
+        fold: which of them, from 0.
+        seed: of the split and of the model.
+        workers: processes that compute features.
+        on_progress: called with what is done, how many are done, and of how many.
+
+    Raises:
+        RequestError: there is no such model, class, parameter or recipe.
+        DataError: the data cannot be divided so, the table is of other tracks or of another
+            version of its recipe, or the model cannot learn from them.
+        CheckpointError: the folder already holds a run.
+        DeepMusicError: something cannot be written.
+    """
+    run = Path(run)
+    chosen = table_model(model, parameters)  # before any work is done
+    _create_run(run)
+    loaded = load_dataset(data, table=table, workers=workers if workers > 1 else None)
+    folds = None if splits is None else read_splits(splits, loaded.dataset)
+    if folds is not None and not 0 <= fold < len(folds):
+        raise DataError(f"{os.fspath(splits or '')} has folds 0 to {len(folds) - 1}; got {fold}.")
+    used, notes = _recipe_of(features, recipe)
+    study = load_study_data(
+        loaded,
+        cache=run / "features",
+        needs=("columns",),
+        features=features,
+        workers=workers,
+        on_progress=on_progress,
+    )
+    with suppress(OSError):  # empty if a table was given
+        (run / "features").rmdir()
+    dataset = study.dataset
+    if folds is None:
+        folds = Folds((make_split(dataset, test=test, seed=seed),), seed)
+    else:
+        left = _remaining(folds[fold], loaded.dataset, dataset)
+        folds = Folds((left,), folds.seed, folds.protocol)
+    fitted, metrics = _trained(chosen, study, folds[0], seed, used)
+    write_splits(run / "splits.json", folds, dataset)
+    fitted.save(run)
+    if "test" in metrics:
+        draw_confusion(metrics["test"], run / "confusion.png")
+    _write_json(run / "metrics.json", metrics)
+    settings = {
+        "kind": "baseline",
+        "model": model,
+        "parameters": dict(parameters or {}),
+        "features": None if features is None else os.fspath(features),
+        "recipe": {"name": used.name, "version": used.version},
+        "genres": list(dataset.genres),
+        "seed": seed,
+        "test": test if splits is None else None,
+        "splits": None if splits is None else os.fspath(splits),
+        "fold": None if splits is None else fold,
+    }
+    _write_json(run / "config.json", settings)  # last: a folder that has one is complete
+    notes += fitted.notes
+    return TrainedBaseline(
+        run, fitted, metrics, folds.protocol, dataset.problems, (*dataset.notes, *notes)
+    )
+
+
+def _trained(
+    model: TableModel, study: StudyData, fold: Fold, seed: int, recipe: Recipe
+) -> tuple[FittedTable, dict[str, Any]]:
+    """The model, and its figures on the test tracks and on the inner folds."""
+    assert study.columns is not None
+    dataset, rows = study.dataset, sorted((*fold.train, *fold.validation))
+    fitted = model.fit(
+        study.columns[rows],
+        study.labels[rows],
+        dataset.genres,
+        groups=np.array(group_tracks([dataset.tracks[row] for row in rows])),
+        seed=seed,
+        recipe=recipe,
+    )
+    metrics: dict[str, Any] = {"calibration": fitted.calibration.to_dict()}
+    if fold.test:
+        metrics["test"] = measure(
+            fitted.predict_proba(study, fold.test),
+            study.labels[list(fold.test)],
+            dataset.genres,
+            threshold=fitted.calibration.threshold,
+        )
+    if fitted.validation:
+        metrics["validation"] = fitted.validation
+    training = {
+        "data": dataset_digest(dataset),
+        "tracks": len(dataset.tracks),
+        "artists": len(set(group_tracks(dataset.tracks))),
+        "trained_on": len(rows),
+        "seed": seed,
+    }
+    return replace(fitted, training=training), metrics
+
+
+def _create_run(run: Path) -> None:
+    if (run / "config.json").exists():
+        raise CheckpointError(f"{run} already holds a run; choose another folder for a new one.")
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{run} cannot be created: {os_reason(error)}.") from error
+
+
+def _recipe_of(
+    features: str | os.PathLike[str] | None, asked: str | None
+) -> tuple[Recipe, list[str]]:
+    """The recipe of the columns, and notes on it."""
+    if features is None:
+        if asked not in (None, RECIPE):
+            raise RequestError(
+                f"Features are computed by recipe {RECIPE!r}; for {asked!r} make a table by "
+                "'features extract --recipe', and name it by --features."
+            )
+        return recipe_named(RECIPE), []
+    from deepmusic.features import read_features
+
+    table, name = read_features(features), os.fspath(features)
+    if not table.recipe:
+        note = f"{name} does not name its recipe; {RECIPE!r} is assumed (see --recipe)."
+        return recipe_named(asked or RECIPE), [] if asked else [note]
+    if asked not in (None, table.recipe):
+        raise RequestError(f"{name} is of recipe {table.recipe!r}, not of {asked!r}.")
+    recipe = RECIPES.get(table.recipe)
+    if recipe is None or recipe.version != table.version:
+        raise DataError(
+            f"{name} is of recipe {table.recipe!r}, version {table.version}, which this DeepMusic "
+            "does not compute: make the table again by 'features extract'."
+        )
+    return recipe, []
+
+
+def _remaining(fold: Fold, whole: FolderDataset, left: FolderDataset) -> Fold:
+    """A fold of a data set, without the tracks that were left out of it."""
+    index = {track.path: number for number, track in enumerate(left.tracks)}
+    train, validation, test = (
+        tuple(index[path] for i in part if (path := whole.tracks[i].path) in index)
+        for part in (fold.train, fold.validation, fold.test)
+    )
+    return Fold(train, validation, test)
+
+
+def _write_json(path: Path, values: object) -> None:
+    with write_atomically(path) as file:
+        json.dump(values, file, indent=1, ensure_ascii=False, default=repr)
+        file.write("\n")
