@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from deepmusic.files import write_atomically
+from deepmusic.studies.jobs import open_results, study_results
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "docs" / "measured" / "study_cost.json"
@@ -38,8 +39,8 @@ def seconds(data: Path, cache: Path, out: Path, *options: str) -> float:
 
 def whole(data: Path, cache: Path, out: Path) -> dict[str, Any]:
     found = {"minutes": round(seconds(data, cache, out, "--workers", "2") / 60, 1)}
-    lines = (out / "results.jsonl").read_text(encoding="utf-8").splitlines()
-    return {**found, "jobs": len(lines)}
+    with open_results(out) as store:
+        return {**found, "jobs": len(study_results(store))}
 
 
 def workers(data: Path, cache: Path, folder: Path, rounds: int) -> dict[str, Any]:

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 
 from deepmusic.classifier.calibration import calibration_error, coverage_curve
 from deepmusic.files import write_atomically
-from deepmusic.studies.baselines import FEATURE_MODELS
-from deepmusic.studies.comparison import markdown_table, paired_difference, score
+from deepmusic.studies.comparison import paired_difference, score
 
 ROOT = Path(__file__).resolve().parents[1]
+FEATURE_MODELS = ("majority", "logistic", "svc", "boosting", "forest", "lda", "knn")
 SHIPPED, PLAIN = "capsules", "cnn"
 NETWORKS = {
     SHIPPED: "the design that is shipped: places and textures become capsules, routed to genres; "
@@ -355,6 +355,35 @@ def parts_section(log_mel: dict[str, Any], decoding: dict[str, Any]) -> str:
         text += "Decoding a 30 s mp3 to mono at 22,050 Hz, CPU time on one thread:\n\n"
         text += rendered(["stage", "ms"], rows)
     return text or MISSING
+
+
+def markdown_table(results: Sequence[Result], names: Sequence[str], reference: str) -> str:
+    """The results as a table in Markdown, the best model first."""
+    by_model = {name: [r for r in results if r["model"] == name] for name in names}
+    scores = {name: score(records) for name, records in by_model.items() if records}
+    genres = results[0]["genres"]
+    overlap = sum(r["tracks"] for r in results) / sum(r["trained_on"] for r in results)
+    merged = {"pop", "rock"} <= set(genres)
+    head = ["model", "accuracy", "macro-F1", *genres, *(["pop+rock merged"] if merged else [])]
+    head += [f"difference to {reference}", "p", "parameters", "s a fold", "jobs"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for name, ours in sorted(scores.items(), key=lambda item: -np.mean(item[1].accuracy)):
+        spread = f" ± {100 * np.std(ours.accuracy, ddof=1):.1f}" if len(ours.accuracy) > 1 else ""
+        row = [
+            name,
+            f"{100 * np.mean(ours.accuracy):.1f}{spread}",
+            f"{100 * np.mean(ours.macro_f1):.1f}",
+            *(f"{100 * value:.0f}" for value in ours.recall),
+            *([] if ours.merged is None else [f"{100 * ours.merged:.1f}"]),
+        ]
+        if reference in scores and name != reference:
+            mean, half, p = paired_difference(ours.folds, scores[reference].folds, overlap=overlap)
+            row += [f"{100 * mean:+.1f} ± {100 * half:.1f}", "< 0.01" if p < 0.01 else f"{p:.2f}"]
+        else:
+            row += ["", ""]
+        row += [f"{ours.parameters:,.0f}", f"{ours.seconds:.1f}", str(len(by_model[name]))]
+        lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def said(met: bool) -> str:

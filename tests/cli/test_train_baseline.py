@@ -149,7 +149,7 @@ def test_bad_files_have_their_reason_and_the_rest_goes_on(
     assert done.status == 1
     assert silent["code"] == "silent"
     assert text["code"] == "not_audio"
-    assert "too few for chroma_cens" in low["warning"]
+    assert "too low for chroma_cens" in low["warning"]
     assert low["error"] is None
     assert good["top"][0]["genre"] == "clicks"
 

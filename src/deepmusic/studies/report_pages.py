@@ -144,7 +144,10 @@ def row_figures(report: Report, row: ModelRow) -> dict[str, Any]:
         "training_s": score.seconds,
         "s_per_track": score.seconds_per_track,
         "peak_memory_bytes": score.peak_memory_bytes,
-        **{f"recall_{printable(g)}": r for g, r in zip(report.genres, score.recall.tolist(), strict=True)},
+        **{
+            f"recall_{printable(g)}": r
+            for g, r in zip(report.genres, score.recall.tolist(), strict=True)
+        },
     }
 
 
