@@ -2,15 +2,15 @@
 
     OMP_NUM_THREADS=1 python benchmarks/capsule_digits.py      # all; a second call goes on
 
-The 1797 handwritten digits of 8 by 8 pixels that come with scikit-learn; nothing is fetched. A seed
-decides the split (80 % to learn from, 20 % to test, stratified), the first weights and the batches.
-All networks have the same stem, the same images to learn from, as much distorted, and the same
-number of steps; nothing stops or chooses by the test. There are two tests: the digits held out, and
-the same digits distorted more strongly than any in training. One variant of one seed is a job; its
-result is a line of ``results.jsonl`` as soon as it is done.
+The 1797 handwritten digits of 8 by 8 pixels that come with scikit-learn; nothing is downloaded. A
+seed decides the split (80 % for training, 20 % for test, stratified), the initial weights and the
+batches. All networks have the same stem, the same training images and distortions, and the same
+number of steps; the test set neither stops nor selects anything. There are two tests: the held-out
+digits, and the same digits distorted more strongly than any in training. One variant of one seed is
+a job; its result is appended to ``results.jsonl`` as soon as it is done.
 
-Losses, the rate and what a variant sets apart from the library's defaults were chosen on seeds 100
-and 101, then seeds 0 to 4 were run once. Their splits are others, but of the same 1797 images.
+Losses, the learning rate and the settings that differ from the library's defaults were chosen on
+seeds 100 and 101, then seeds 0 to 4 were run once, on other splits of the same 1797 images.
 """
 
 from __future__ import annotations

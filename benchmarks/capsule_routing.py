@@ -1,19 +1,19 @@
-"""What capsule routing costs, forward and backward: time and memory, as ratios to the usual layer.
+"""Time and memory of capsule routing, forward and backward, as ratios to the common layer.
 
     python benchmarks/capsule_routing.py [--parts main,scaling,convolution,depth] [--rounds 5]
     python benchmarks/capsule_routing.py --device cuda
 
-The usual layer is written here for comparison: a broadcast matrix product that makes every vote,
-and with it a copy of the weights for each item of the batch. The parts that are named are measured,
-those of an earlier call are kept. Run it alone on the machine; ``--rounds 1`` is a quick try.
+The common layer is written here for comparison: a broadcast matrix product that builds every vote,
+and with it a copy of the weights for each item of the batch. Only the named parts are measured;
+results of earlier calls are kept. Run it alone on the machine; ``--rounds 1`` is a quick try.
 
 Time is process CPU time of one thread, variants interleaved, medians. Memory is the growth of the
 peak resident size over one forward and backward pass, gradients included, each variant in a fresh
 process that has run the same at a tiny size before (Linux; the peak is reset by
-``/proc/self/clear_refs``). There glibc is told to hand back all large blocks that are freed: left
-to itself it keeps some of them, from run to run others, which says little of the routing; for the
-variants with a target the median of such runs is told too. On a GPU time is that between CUDA
-events and memory the growth of what torch has allocated at most.
+``/proc/self/clear_refs``). There glibc is set to return all large freed blocks to the system: by
+default it keeps some of them, at random; for the variants with a target the median of default runs
+is reported too. On a GPU, time is that between CUDA events, and memory the growth of the peak that
+torch has allocated.
 """
 
 from __future__ import annotations

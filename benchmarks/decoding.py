@@ -1,8 +1,8 @@
-"""What it costs to hear a file, stage by stage.
+"""CPU time of decoding and log-mel of files, stage by stage, beside librosa.
 
     OMP_NUM_THREADS=1 python benchmarks/decoding.py [--data DIR] [--rounds 5] [--json FILE]
 
-CPU time of this process in ms a file, medians over files and rounds, stages interleaved.
+CPU time of this process in ms per file, medians over files and rounds, stages interleaved.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def main() -> None:
             samples = timed("load (all of it)", lambda path=path: load(path)).samples
             timed("log_mel", lambda samples=samples: log_mel(samples))
             timed("librosa.load", lambda path=path: librosa.load(path, sr=RATE))
-    print(f"{len(paths)} files, {options.rounds} rounds (ms CPU a file, median)")
+    print(f"{len(paths)} files, {options.rounds} rounds (ms CPU per file, median)")
     medians = {stage: statistics.median(times) for stage, times in spent.items()}
     for stage, median in medians.items():
         print(f"  {stage:<22}{median:8.1f}")
