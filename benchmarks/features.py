@@ -41,7 +41,7 @@ from deepmusic.features import (
     log_mel_spectrogram,
 )
 from deepmusic.files import write_atomically
-from fma_features import describe as librosa_statistics, load_table, series_of
+from fma_features import librosa_features, load_table, scipy_statistics
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "docs" / "measured" / "features.json"
@@ -64,8 +64,8 @@ def our_sound(path: Path) -> tuple[NDArray[np.float32], int]:
 
 
 def librosa_columns(sound: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
-    rows = series_of(sound, sample_rate)
-    return np.concatenate([librosa_statistics(rows[feature]) for feature in FEATURE_SIZES])
+    rows = librosa_features(sound, sample_rate)
+    return np.concatenate([scipy_statistics(rows[feature]) for feature in FEATURE_SIZES])
 
 
 def our_columns(sound: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:

@@ -1,15 +1,15 @@
 """The 518 feature columns of FMA (Defferrard et al., ISMIR 2017), computed with librosa.
 
-The recipe is followed as it was called: the waveform at its own rate, and no rate passed to the
-spectral features, so that librosa takes 22,050 Hz whatever the file says (at 44.1 kHz their Hz
-columns are half the truth). One thing is given that the recipe left to a default: 12 bins per
-octave for the chroma of the constant-Q transform, which is what the default meant when the
-published table was made. Constant rows give skew 0 and kurtosis -3, as in that table.
+The recipe is followed as published: the waveform at its own sample rate, and no sample rate passed
+to the spectral features, so that librosa assumes 22,050 Hz (at 44.1 kHz their Hz columns are half
+of the true ones). Only 12 bins per octave are passed explicitly to the chroma of the constant-Q
+transform: that was the meaning of the default when the published table was made. Constant features
+have skew 0 and kurtosis -3, as in that table.
 
     python benchmarks/fma_features.py --data ../shared/data/emotify
 
-computes one track after another in one thread at low priority, keeps each as it is done, and
-writes one table (paths × 518) at the end; called again, it goes on where it stopped.
+computes one track after another in one thread at low priority, keeps each result, and writes one
+table (paths × 518) at the end; run again, it continues where it stopped.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ SOUND = {".mp3", ".flac", ".ogg", ".opus", ".wav", ".au", ".aiff", ".aif"}
 COLUMNS = ["/".join(column) for column in RECIPE_COLUMNS]
 
 
-def series_of(y: NDArray[np.float32], sr: int) -> dict[str, NDArray[np.floating]]:
-    """The feature rows of a sound over time, each (rows, frames)."""
+def librosa_features(y: NDArray[np.float32], sr: int) -> dict[str, NDArray[np.floating]]:
+    """Features over time, each (n, frames)."""
     cqt = np.abs(
         librosa.cqt(y, sr=sr, hop_length=512, bins_per_octave=12, n_bins=7 * 12, tuning=None)
     )
@@ -65,10 +65,10 @@ def series_of(y: NDArray[np.float32], sr: int) -> dict[str, NDArray[np.floating]
     }
 
 
-def describe(rows: NDArray[np.floating]) -> NDArray[np.float32]:
-    """The seven statistics of each row over its frames: (7 × rows,), statistic by statistic."""
+def scipy_statistics(rows: NDArray[np.floating]) -> NDArray[np.float32]:
+    """The seven statistics over time, (7 × n,), statistic by statistic."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # constant rows: dealt with here
+        warnings.simplefilter("ignore", RuntimeWarning)  # constant features
         values = {
             "kurtosis": np.nan_to_num(stats.kurtosis(rows, axis=1), nan=-3.0),
             "max": rows.max(axis=1),
@@ -83,12 +83,12 @@ def describe(rows: NDArray[np.floating]) -> NDArray[np.float32]:
 
 def fma_columns(path: Path) -> NDArray[np.float32]:
     """The 518 columns of one track, in the order of ``COLUMNS``."""
-    found = series_of(*librosa.load(path, sr=None, mono=True))
-    return np.concatenate([describe(found[feature]) for feature in FEATURE_SIZES])
+    features = librosa_features(*librosa.load(path, sr=None, mono=True))
+    return np.concatenate([scipy_statistics(features[feature]) for feature in FEATURE_SIZES])
 
 
 def table_path(data: Path) -> Path:
-    """Where the table of a data folder is kept."""
+    """Path of the table of a data folder."""
     return CACHE / f"{data.resolve().name}-518.npz"
 
 

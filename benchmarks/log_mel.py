@@ -1,8 +1,8 @@
-"""Log-mel spectrograms of real clips against librosa: time and error.
+"""Log-mel spectrograms of real clips compared with librosa: time and error.
 
     OMP_NUM_THREADS=1 python benchmarks/log_mel.py [--data DIR] [--rounds 15] [--json FILE]
 
-CPU time of this process, the two interleaved, medians; decoding is not counted.
+Medians of CPU time, the two alternating; decoding is not counted.
 """
 
 from __future__ import annotations

@@ -11,11 +11,10 @@
 # ---
 
 # %% [markdown]
-# # What a computer hears in an mp3
+# # The features of an mp3
 #
-# From the file to numbers that a classifier can learn from: a spectrogram, series over time, and
-# 518 columns that sum them up. Those columns are the features of FMA (Defferrard et al., ISMIR
-# 2017).
+# From the file to numbers that a classifier can learn from: features over time, and 518 columns
+# that summarize them. Those columns are the features of FMA (Defferrard et al., ISMIR 2017).
 #
 # This file is a notebook kept as text. Run it with `python`, or open it in Jupyter with jupytext.
 
@@ -29,14 +28,14 @@ from deepmusic.features import COLUMNS, FEATURE_SIZES, extract_file, frame_featu
 from deepmusic.features.plot import analyze, draw_analysis, read_excerpt
 
 # %% [markdown]
-# ## A piece of sound
+# ## A recording
 #
-# Put the name of a recording of yours here. Where there is none, this cell makes one: four chords,
-# each plucked again every half second, with a little hiss.
+# Put the name of a recording here. If there is none, this cell makes one: four chords, each plucked
+# every half second, with a little noise.
 
 # %%
 SONG = Path("song.mp3")
-RATE = 44_100  # samples a second
+RATE = 44_100  # samples per second
 
 if not SONG.exists():
     chords = [
@@ -56,50 +55,50 @@ if not SONG.exists():
     soundfile.write(SONG, sound, RATE, format="MP3", subtype="MPEG_LAYER_III")
 
 # %% [markdown]
-# ## Series over time
+# ## Features over time
 #
-# Each family is a few numbers for every frame of 2,048 samples, a new frame each 512 samples.
-# `chroma` folds all octaves into the 12 pitch classes; `mfcc` tells the shape of the spectrum, as
-# the ear hears it, in 20 numbers; `zcr` counts how often the wave crosses zero.
+# Each feature is a few numbers for every frame of 2,048 samples; frames begin every 512 samples.
+# `chroma` folds all octaves into the 12 pitch classes; `mfcc` describes the spectral envelope in 20
+# numbers; `zcr` is the zero-crossing rate.
 
 # %%
 excerpt = read_excerpt(SONG, seconds=8.0)
-rows = frame_features(excerpt.samples, excerpt.sample_rate)
-for family in ("chroma_cqt", "mfcc", "spectral_centroid", "zcr"):
-    series = np.asarray(rows[family])
-    print(f"{family:18} {series.shape[0]:3} rows of {series.shape[1]} frames")
+features = frame_features(excerpt.samples, excerpt.sample_rate)
+for name in ("chroma_cqt", "mfcc", "spectral_centroid", "zcr"):
+    values, frames = features[name].shape
+    print(f"{name:18} {values:3} values in each of {frames} frames")
 
 # %% [markdown]
-# Which pitch classes sound? The first chord is A minor: A, C and E.
+# The strongest pitch classes: the first chord is A minor, with A, C and E.
 
 # %%
 NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
-second = rows["chroma_cqt"][:, : excerpt.sample_rate // 512].mean(axis=1)  # the first second
-loudest = sorted(NAMES[place] for place in np.argsort(second)[-3:])
-print("The first second holds most of", ", ".join(loudest))
+chroma = features["chroma_cqt"][:, : excerpt.sample_rate // 512].mean(axis=1)  # one second
+strongest = sorted(NAMES[index] for index in np.argsort(chroma)[-3:])
+print("Strongest in the first second:", ", ".join(strongest))
 
 # %% [markdown]
 # ## 518 columns
 #
-# A classifier wants the same number of columns for each track, however long. So each row is summed
-# up by seven statistics: mean, standard deviation, skew, kurtosis, median, least and largest
-# value.
+# A classifier needs the same number of columns for each track, whatever its length. So each value
+# is summarized over time by seven statistics: mean, standard deviation, skew, kurtosis, median,
+# minimum and maximum.
 
 # %%
-features = extract_file(SONG, recipe_named("fma"))
-print(f"{features.path}: {features.duration_s:.1f} s at {features.sample_rate} Hz")
-print(f"{sum(FEATURE_SIZES.values())} rows x 7 statistics = {len(features.columns)} columns")
+row = extract_file(SONG, recipe_named("fma"))
+print(f"{row.path}: {row.duration_s:.1f} s at {row.sample_rate} Hz")
+print(f"{sum(FEATURE_SIZES.values())} values x 7 statistics = {len(row.columns)} columns")
 for name in (("zcr", "mean", "01"), ("mfcc", "mean", "01"), ("spectral_centroid", "median", "01")):
-    print(f"{'/'.join(name):28} {features.columns[COLUMNS.index(name)]:10.3f}")
+    print(f"{'/'.join(name):28} {row.columns[COLUMNS.index(name)]:10.3f}")
 
 # %% [markdown]
-# Mind the recipe: in `fma` most features take every file for 22,050 Hz, as in the published table,
-# so the centroid of this one at 44,100 Hz is half of what it is. `recipe_named("fma-corrected")`
-# tells them the true rate. Do not mix the two in one table.
+# Mind the recipe: in `fma`, most features assume a sample rate of 22,050 Hz, as in the published
+# table, so the centroid of this file at 44,100 Hz is half of the true one.
+# `recipe_named("fma-corrected")` uses the true rate. Do not mix the two in one table.
 
 # %% [markdown]
 # ## The picture
 
 # %%
-draw_analysis(analyze(excerpt), "features.png", title="What is heard")
+draw_analysis(analyze(excerpt), "features.png", title="Features over time")
 print("drawn: features.png")

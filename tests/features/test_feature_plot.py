@@ -32,7 +32,7 @@ RATE = 22050
 
 
 def song(seconds: float, sample_rate: int = RATE) -> NDArray[np.float32]:
-    """Two beats a second, and a tone that climbs."""
+    """Two beats per second, and a rising tone."""
     rng = np.random.default_rng(5)
     t = np.arange(max(1, round(seconds * sample_rate))) / sample_rate
     tone = 0.3 * np.sin(2 * np.pi * (220 + 10 * t) * t)

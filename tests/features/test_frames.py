@@ -23,16 +23,16 @@ from deepmusic.features import (
 def test_log_mel_equals_that_of_librosa(sample_rate: int) -> None:
     y = chord(sample_rate)
     expected = librosa.power_to_db(librosa.feature.melspectrogram(y=y, sr=sample_rate))
-    found = log_mel_spectrogram(y, sample_rate)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    result = log_mel_spectrogram(y, sample_rate)
+    np.testing.assert_allclose(result, expected, atol=1e-4)
 
 
 def test_log_mel_of_a_low_passed_sound() -> None:
     # nothing above 5 kHz, where the rounding of a float32 transform would show
     y = librosa.resample(chord(10000), orig_sr=10000, target_sr=44100)
     expected = librosa.power_to_db(librosa.feature.melspectrogram(y=y, sr=44100))
-    found = log_mel_spectrogram(y, 44100)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    result = log_mel_spectrogram(y, 44100)
+    np.testing.assert_allclose(result, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("sample_rate", [22050, 44100])
@@ -59,8 +59,8 @@ def test_mfcc_chroma_and_constant_q(sample_rate: int) -> None:
 @settings(max_examples=15, deadline=None)
 @given(st.floats(-0.45, 0.45), st.integers(0, 100))
 def test_tuning_is_found(detuned: float, seed: int) -> None:
-    found = estimate_tuning(chord(22050, 2, detuned, seed))
-    assert abs(found - detuned) < 0.1
+    result = estimate_tuning(chord(22050, 2, detuned, seed))
+    assert abs(result - detuned) < 0.1
 
 
 def test_silence_and_low_rates() -> None:

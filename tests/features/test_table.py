@@ -82,8 +82,8 @@ def test_the_published_table_is_read(tmp_path: Path, end: str) -> None:
 
 def test_columns_are_found_by_name(tmp_path: Path) -> None:
     write_features(tmp_path / "a.parquet", full())
-    found = pq.read_table(tmp_path / "a.parquet")
-    pq.write_table(found.select(found.column_names[::-1]), tmp_path / "b.parquet")
+    arrow = pq.read_table(tmp_path / "a.parquet")
+    pq.write_table(arrow.select(arrow.column_names[::-1]), tmp_path / "b.parquet")
     back = read_features(tmp_path / "b.parquet")
     assert np.array_equal(back.columns, full().columns, equal_nan=True)
 
