@@ -1,10 +1,10 @@
-"""What the composer writes: judged, compared with real music, steered, checked for copies, timed.
+"""The tunes of the composer: style, distance from real music, steering, copying, cost.
 
     python benchmarks/composing.py --data ../shared/data/symbolic
 
-Each section keeps what it measured in ``docs/measured/composing.json`` as soon as it is done, and
-is left out when it is there already for the same model and number of tunes: a second call does only
-what is missing. ``scripts/write_composing_results.py`` makes the page of it.
+Each section is saved in ``docs/measured/composing.json`` when it is done, and skipped if it is
+there for the same model and number of tunes. ``scripts/write_composing_results.py`` writes the
+page of it.
 """
 
 from __future__ import annotations
@@ -27,15 +27,14 @@ import numpy as np
 import torch
 
 from deepmusic.composer import Composer, Request
-from deepmusic.composer.composer import _Prepared
+from deepmusic.composer.attributes import ATTRIBUTES
 from deepmusic.composer.encoding import StyledPiece
-from deepmusic.composer.passages import MANNER
+from deepmusic.composer.likelihood import likelihood, poses_before
 from deepmusic.composer.sampling import write_music
-from deepmusic.composer.task import likelihood, poses_before
 from deepmusic.composer.training import encoded_sides
 from deepmusic.datasets import SymbolicDataset, load_styles
 from deepmusic.files import write_atomically
-from deepmusic.music import Grid, estimate_key, midi_bytes, render, score_to_grid
+from deepmusic.music import Grid, Key, estimate_key, midi_bytes, render, score_to_grid
 from deepmusic.pretrained import load_composer
 from music_statistics import MusicStatistics, distance, statistics
 
@@ -49,29 +48,29 @@ the comparison where it is not there."""
 MEASURES = ("note_density", "mean_pitch", "polyphony", "note_length", "syncopation")
 
 
-def grids_of(composer: Composer, style: str, seeds: Sequence[int], **asked: Any) -> list[Grid]:
+def grids_of(composer: Composer, style: str, seeds: Sequence[int], **options: Any) -> list[Grid]:
     """Tunes as grids, each as a user gets it."""
-    found = []
+    grids = []
     for seed in seeds:
-        request = Request(style={style: 1.0}, bars=BARS, seed=seed, allow_copies=True, **asked)
+        request = Request(style={style: 1.0}, bars=BARS, seed=seed, allow_copies=True, **options)
         tune = composer.compose(request)
-        found.append(score_to_grid(tune.score, composer.config.steps_per_beat))
-    return found
+        grids.append(score_to_grid(tune.score, composer.config.steps_per_beat))
+    return grids
 
 
-def judged(composer: Composer, grids: dict[str, list[Grid]]) -> dict[str, float]:
-    """Share of the tunes of each style that the judge takes for that style."""
-    assert composer.judge is not None
+def classified(composer: Composer, grids: dict[str, list[Grid]]) -> dict[str, float]:
+    """Percentage of the tunes of each style that the critic classifies as that style."""
+    assert composer.critic is not None
     shares = {}
     for style, mine in grids.items():
-        verdicts = [composer.judge.probabilities(grid) for grid in mine]
+        verdicts = [composer.critic.probabilities(grid) for grid in mine]
         shares[style] = stats.mean(float(max(v, key=v.__getitem__) == style) for v in verdicts)
     shares["all"] = stats.mean(shares.values())
     return {name: round(100 * share, 1) for name, share in shares.items()}
 
 
 def cut(grids: Sequence[Grid], steps: int) -> list[Grid]:
-    """Excerpts of so many steps that follow one another."""
+    """Consecutive excerpts of this many steps."""
     excerpts = []
     for grid in grids:
         for start in range(0, grid.steps - steps + 1, steps):
@@ -92,7 +91,7 @@ def cut(grids: Sequence[Grid], steps: int) -> list[Grid]:
     return excerpts
 
 
-def recognised(composer: Composer, data: SymbolicDataset, tunes: int) -> dict[str, Any]:
+def measure_recognition(composer: Composer, data: SymbolicDataset, tunes: int) -> dict[str, Any]:
     seeds = range(tunes)
     plain = {s: grids_of(composer, s, seeds, candidates=1) for s in composer.styles}
     best = {s: grids_of(composer, s, seeds, candidates=4) for s in composer.styles}
@@ -102,8 +101,8 @@ def recognised(composer: Composer, data: SymbolicDataset, tunes: int) -> dict[st
     }
     copies = {}
     for style, mine in plain.items():
-        assert composer.copies is not None
-        figures = [composer.copies.figures(grid) for grid in mine]
+        assert composer.copy_index is not None
+        figures = [composer.copy_index.overlap(grid) for grid in mine]
         people = [r for r in composer.references[style] if r.excerpt_steps == BARS * 16]
         copies[style] = {
             name: {
@@ -126,34 +125,31 @@ def recognised(composer: Composer, data: SymbolicDataset, tunes: int) -> dict[st
             "train": distances(measures(train[style]), reference),
         }
     return {
-        "without_choice": judged(composer, plain),
-        "best_of_4": judged(composer, best),
-        "real_test_excerpts": judged(composer, real),
+        "without_choice": classified(composer, plain),
+        "best_of_4": classified(composer, best),
+        "real_test_excerpts": classified(composer, real),
         "copying": copies,
         "distance": apart,
     }
 
 
-def doubted(composer: Composer, data: SymbolicDataset, tunes: int) -> dict[str, Any]:
-    """The judge's mean probability of the right style; spoiled music has that of chance."""
-    assert composer.judge is not None
+def measure_confidence(composer: Composer, data: SymbolicDataset, tunes: int) -> dict[str, Any]:
+    """The critic's mean probability of the correct style."""
+    assert composer.critic is not None
     rows: dict[str, dict[str, float]] = {"tunes": {}, "people": {}}
     for style in composer.styles:
         chances = []
         for seed in range(-(-tunes // 8)):
-            prepared = _Prepared.of(
-                composer, Request(style={style: 1.0}, bars=BARS, seed=seed), None
-            )
+            plan = composer.plan(Request(style={style: 1.0}, bars=BARS, seed=seed))
             written = write_music(
                 composer.network,
-                prepared.plan,
+                plan,
                 candidates=8,
                 random=np.random.default_rng(seed),
-                parts=prepared.parts,
             )
-            chances += [composer.judge.probabilities(w.grid)[style] for w in written]
+            chances += [composer.critic.probabilities(grid)[style] for grid, _ in written]
         real = cut([p.grid for p in data.test if p.style == style], BARS * 16)[:100]
-        people = [composer.judge.probabilities(grid)[style] for grid in real]
+        people = [composer.critic.probabilities(grid)[style] for grid in real]
         rows["tunes"][style] = round(stats.mean(chances), 3)
         rows["people"][style] = round(stats.mean(people), 3)
     return rows
@@ -173,39 +169,38 @@ def distances(
     }
 
 
-def steered(composer: Composer, data: SymbolicDataset, tunes: int) -> dict[str, Any]:
-    """How poses change what is written: one dimension or property at a time, two deviations."""
-    found: dict[str, Any] = {}
-    names = [*MANNER, *map(str, range(composer.config.pose_dim))]
+def measure_steering(composer: Composer, data: SymbolicDataset, tunes: int) -> dict[str, Any]:
+    """The effect of poses on the music: one dimension or attribute at a time, by two deviations."""
+    result: dict[str, Any] = {}
+    names = [*ATTRIBUTES, *map(str, range(composer.config.pose_dim))]
     for style in composer.styles:
-        place = composer.styles.index(style)
-        scale = np.sqrt((composer.network.pose_spread[place].numpy() ** 2).sum(axis=1))
+        index = composer.styles.index(style)
+        scale = np.sqrt((composer.network.pose_spread[index].numpy() ** 2).sum(axis=1))
         rows = {}
         for name in names:
-            amount = 2.0 if name in MANNER else 2.0 * float(scale[int(name)])
+            amount = 2.0 if name in ATTRIBUTES else 2.0 * float(scale[int(name)])
             values = {}
             for sign in (-1, 1):
                 request = Request(
                     style={style: 1.0}, bars=8, seed=0, pose={name: sign * amount}, metre="4/4"
                 )
-                prepared = _Prepared.of(composer, request, None)
-                mean = composer.network.pose_mean[place].numpy() + composer._moved(
-                    request.pose, style
+                plan = composer.plan(request)
+                mean = composer.network.pose_mean[index].numpy() + composer.pose_shift(
+                    request.pose, index
                 )
-                poses = prepared.plan.poses.copy()
-                poses[place] = mean
+                poses = plan.poses.copy()
+                poses[index] = mean
                 written = write_music(
                     composer.network,
-                    replace(prepared.plan, poses=poses, is_minor=False),
+                    replace(plan, poses=poses, key=Key(0, False)),
                     candidates=tunes,
                     random=np.random.default_rng(0),
-                    parts=prepared.parts,
                 )
-                found_measures = measures([w.grid for w in written])
-                values[sign] = {m: [getattr(f, m) for f in found_measures] for m in MEASURES}
+                measured = measures([grid for grid, _ in written])
+                values[sign] = {m: [getattr(f, m) for f in measured] for m in MEASURES}
             rows[name] = {m: effect(values[-1][m], values[1][m]) for m in MEASURES}
-        found[style] = rows
-    return found
+        result[style] = rows
+    return result
 
 
 def effect(low: list[float], high: list[float]) -> list[float]:
@@ -219,16 +214,16 @@ def effect(low: list[float], high: list[float]) -> list[float]:
     return [round(gain, 3), round(gain / float(pooled), 2)]
 
 
-def controlled(composer: Composer, data: SymbolicDataset, tunes: int) -> dict[str, Any]:
-    """Whether controls do what they say."""
-    found: dict[str, Any] = {}
+def measure_controls(composer: Composer, data: SymbolicDataset, tunes: int) -> dict[str, Any]:
+    """How far the controls are followed."""
+    result: dict[str, Any] = {}
     keys = []
     for seed in range(tunes):
         asked = ("D major", "F# minor", "Bb major", "E minor")[seed % 4]
         style = composer.styles[seed % len(composer.styles)]
         (grid,) = grids_of(composer, style, [seed], key=asked, candidates=1)
         keys.append(float(estimate_key(grid).name == asked))
-    found["key_found_again_percent"] = round(100 * stats.mean(keys), 1)
+    result["key_recovered_percent"] = round(100 * stats.mean(keys), 1)
     surprise = {}
     for temperature in (0.7, 1.0, 1.3):
         nats = []
@@ -244,10 +239,10 @@ def controlled(composer: Composer, data: SymbolicDataset, tunes: int) -> dict[st
             )
             nats.append(composer.compose(request).report["nats_per_step"])
         surprise[str(temperature)] = round(stats.mean(nats), 3)
-    found["nats_per_step_by_temperature"] = surprise
+    result["nats_per_step_by_temperature"] = surprise
     mixing = {}
     for share in (0.9, 0.5, 0.1):
-        assert composer.judge is not None
+        assert composer.critic is not None
         chances = []
         for seed in range(tunes // 2):
             request = Request(
@@ -258,11 +253,11 @@ def controlled(composer: Composer, data: SymbolicDataset, tunes: int) -> dict[st
                 allow_copies=True,
             )
             tune = composer.compose(request)
-            chances.append(composer.judge.probabilities(score_to_grid(tune.score, 4)))
+            chances.append(composer.critic.probabilities(score_to_grid(tune.score, 4)))
         mixing[str(share)] = {
             style: round(stats.mean(c[style] for c in chances), 3) for style in ("chorale", "folk")
         }
-    found["judge_by_share_of_chorale"] = mixing
+    result["critic_by_share_of_chorale"] = mixing
     endings = []
     for has_end in (True, False):
         last = []
@@ -281,12 +276,12 @@ def controlled(composer: Composer, data: SymbolicDataset, tunes: int) -> dict[st
             final = grid.pitch[ends == ends.max()]
             last.append(float(np.isin(final % 12, (0, 4, 7)).all() and final.min() % 12 == 0))
         endings.append(round(100 * stats.mean(last), 1))
-    found["ends_on_tonic_percent"] = {"with_ending": endings[0], "without": endings[1]}
-    return found
+    result["ends_on_tonic_percent"] = {"with_ending": endings[0], "without": endings[1]}
+    return result
 
 
-def foretold(composer: Composer, data: SymbolicDataset, tunes: int) -> dict[str, Any]:
-    """Test nats per step with the pose of the past, of another piece's past, and none."""
+def measure_likelihood(composer: Composer, data: SymbolicDataset, tunes: int) -> dict[str, Any]:
+    """Test nats per step with the causal pose, that of another piece, and none."""
     sides, _ = encoded_sides(data, composer.config)
     pieces: list[StyledPiece] = []
     for number in range(len(composer.styles)):
@@ -327,19 +322,19 @@ def foretold(composer: Composer, data: SymbolicDataset, tunes: int) -> dict[str,
         style: round(scored._replace(nats=bound).of(n), 4)
         for n, style in enumerate(composer.styles)
     }
-    found: dict[str, Any] = {"pieces": len(pieces), "nats_per_step": rows}
+    result: dict[str, Any] = {"pieces": len(pieces), "nats_per_step": rows}
     if COMPARED.exists():
         other = Composer.load(COMPARED).network
         scored = likelihood(other, pieces)
-        found["compared"] = {
-            "a decoder told the style's name alone, trained alike": {
+        result["compared"] = {
+            "a decoder conditioned on the style's name alone": {
                 style: round(scored.of(n), 4) for n, style in enumerate(composer.styles)
             }
         }
-    return found
+    return result
 
 
-def timed(composer: Composer, data: SymbolicDataset, tunes: int) -> dict[str, Any]:
+def measure_cost(composer: Composer, data: SymbolicDataset, tunes: int) -> dict[str, Any]:
     """Seconds of one CPU core to write music of several lengths, and sound."""
     rows = {}
     for bars in (8, 16, 32, 64, 128, 256):
@@ -366,14 +361,14 @@ def timed(composer: Composer, data: SymbolicDataset, tunes: int) -> dict[str, An
 
 
 SECTIONS: dict[str, tuple[Callable[[Composer, SymbolicDataset, int], dict[str, Any]], int]] = {
-    "foretold": (foretold, 0),
-    "timed": (timed, 0),
-    "recognised": (recognised, 50),
-    "doubted": (doubted, 32),
-    "steered": (steered, 12),
-    "controlled": (controlled, 24),
+    "likelihood": (measure_likelihood, 0),
+    "cost": (measure_cost, 0),
+    "recognition": (measure_recognition, 50),
+    "confidence": (measure_confidence, 32),
+    "steering": (measure_steering, 12),
+    "controls": (measure_controls, 24),
 }
-"""Name to what measures it, and for how many tunes (of each style, move or setting)."""
+"""The measurement of each section, and its number of tunes (per style, move or setting)."""
 
 
 def main() -> int:

@@ -13,9 +13,9 @@
 # %% [markdown]
 # # Write a tune
 #
-# The composer that ships with DeepMusic writes notes: capsules hold the style and its manner, and
-# a decoder gives every set of notes its exact probability. This takes seconds on one core,
-# offline.
+# The composer that ships with DeepMusic writes notes: capsules hold the style and its
+# attributes, and a decoder gives every set of notes its exact probability. This takes seconds on
+# one core, offline.
 #
 # This file is a notebook kept as text. Run it with `python`, or open it in Jupyter with jupytext.
 
@@ -37,12 +37,12 @@ assert deepmusic.generate(**REQUEST).score == tune.score  # the same seed, the s
 # %% [markdown]
 # ## What is known of it
 #
-# A judge, trained on music by people only, says which style it takes the tune for. The copy report
+# A critic, trained on music by people only, says which style it takes the tune for. The copy report
 # tells the longest passage that the training music shares with it.
 
 # %%
 print("key:", tune.report["key"])
-print("judge:", tune.report["judge"])
+print("critic:", tune.report["critic"])
 copying = tune.report["copying"]
 print(
     f"longest passage shared: {copying['steps']} sixteenths; of pieces by people that the model "
@@ -64,7 +64,7 @@ print("By its notes, tune.mid is in", NAMES[key.tonic], "minor" if key.is_minor 
 print("drawn: tune.png")
 
 # %% [markdown]
-# ## Move its manner
+# ## Move its attributes
 #
 # The pose of a style's capsule says *how* it is played. Along one direction music gets denser,
 # along another higher; here the pitch is asked to go up by one standard deviation of the style.

@@ -1,9 +1,9 @@
-"""Trains the composer that ships with the package, and writes its card.
+"""Trains the shipped composer and writes its model card.
 
     python scripts/train_composer.py --data ../shared/data/symbolic
 
-Half an hour to an hour of one core; a run that was stopped goes on. What the model writes is
-measured by ``benchmarks/composing.py``.
+Half an hour to an hour on one core; an interrupted run is resumed. ``benchmarks/composing.py``
+measures the tunes.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ from deepmusic.pretrained import MODELS
 
 CARD = """# The shipped composer
 
-A capsule network that listens and a decoder that writes: {parameters:,} parameters, with its judge
-and its index of the training music {size_mb:.1f} MB. It writes music in the styles {styles}.
+A capsule encoder and a decoder: {parameters:,} parameters, with its style
+critic and its index of the training music {size_mb:.1f} MB. It writes music in the styles {styles}.
 
 ## Trained on
 
 {data}
 
-Pieces were moved to C major or A minor. Trained by `scripts/train_composer.py` with seed {seed}, on
-one CPU core; data fingerprint `{fingerprint}`. The pieces of each style were divided into training,
-validation and test; the test pieces were never learned from.
+Pieces were transposed to C major or A minor. Trained by `scripts/train_composer.py` with seed
+{seed}, on one CPU core; data digest `{fingerprint}`. The pieces of each style were divided into
+training, validation and test; the test pieces were not trained on.
 
-## How well it foretells test pieces
+## Likelihood of test pieces
 
-Nats a step (a sixteenth), given the length of the piece; less is better. The pose is routed every
+Nats per step (a sixteenth), given the length of the piece; less is better. The pose is routed every
 four beats from the past alone.
 
 | style | without a pose | causal pose |
 |---|---|---|
 {likelihoods}
 
-The longest style capsule is that of the right style for {accuracy:.1%} of the test pieces. What it
-writes is measured in `docs/composing-results.md`.
+The longest style capsule is that of the correct style for {accuracy:.1%} of the test pieces. Its
+tunes are evaluated in `docs/composing-results.md`.
 
 ## What it cannot do
 
@@ -58,12 +58,12 @@ writes is measured in `docs/composing-results.md`.
   symbols; its pop is piano arrangements of Chinese pop songs; its classical is piano music on a
   grid of eighths, without repeated notes, from performances that someone sequenced.
 - No dynamics, no pedal, no change of tempo or metre; loudness follows the bar.
-- In its chorales a note that is struck again is held: the data do not tell the two apart. Bars of
+- In its chorales a repeated note is sustained: the data do not distinguish the two. Bars of
   chorales, pop songs and piano pieces were estimated, and are not always the composers'.
 - Steps are sixteenths: no triplets, no ornaments.
-- A tune may wander: nothing in it plans further than bars, repeats and the end.
+- A tune may wander: it plans no further than bars, repeats and the end.
 
-## Licences of what it learned from
+## Licences of the training data
 
 - Chorales by J. S. Bach (JSB Chorales, C. Z. Huang): public domain music, no licence file.
 - Nottingham folk tunes (jukedeck's cleaned version): GPL-3.
@@ -72,7 +72,7 @@ writes is measured in `docs/composing-results.md`.
 
 None of these files is in the repository or the package; the index of the training music holds
 hashes of passages, not the music. Whether a model inherits its data's licence is not settled
-law. If you need certainty, train on music of your own: `deepmusic train composer --data DIR`.
+law. If you need certainty, train on your own music: `deepmusic train composer --data DIR`.
 """
 
 SOURCES = {
@@ -83,12 +83,12 @@ SOURCES = {
 }
 
 
-def card(composer: Composer, size: int) -> str:
+def model_card(composer: Composer, size: int) -> str:
     """The model card."""
-    trained: dict[str, Any] = dict(composer.card)
+    trained: dict[str, Any] = dict(composer.training)
     test = trained["metrics"]["test"]
     lines = [
-        f"- {name}: {SOURCES[name]}; {composer.cards[name].pieces} training pieces"
+        f"- {name}: {SOURCES[name]}; {composer.profiles[name].pieces} training pieces"
         for name in composer.styles
     ]
     rows = [
@@ -114,7 +114,7 @@ def main() -> int:
     parser.add_argument(
         "--no-capsules",
         action="store_true",
-        help="train one that is told the style's name alone, to compare; it is not shipped",
+        help="train one conditioned on the style's name alone, for comparison",
     )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -137,7 +137,7 @@ def main() -> int:
     weights = MODELS["composer"]
     weights.parent.mkdir(exist_ok=True)
     shutil.copyfile(arguments.run / "model.safetensors", weights)
-    text = card(trained.composer, weights.stat().st_size)
+    text = model_card(trained.composer, weights.stat().st_size)
     with write_atomically(weights.with_suffix(".md")) as file:
         file.write(text)
     print(text)

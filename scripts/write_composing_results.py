@@ -1,4 +1,4 @@
-"""Writes ``docs/composing-results.md`` from what ``benchmarks/composing.py`` has measured.
+"""Writes ``docs/composing-results.md`` from the results of ``benchmarks/composing.py``.
 
 python scripts/write_composing_results.py
 """
@@ -25,25 +25,25 @@ def table(head: list[str], rows: list[list[Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def foretold(found: dict[str, Any]) -> str:
-    styles = list(found["nats_per_step"]["none"])
+def likelihood(result: dict[str, Any]) -> str:
+    styles = list(result["nats_per_step"]["none"])
     rows = [
         [pose, *(f"{nats[style]:.3f}" for style in styles)]
-        for pose, nats in found["nats_per_step"].items()
+        for pose, nats in result["nats_per_step"].items()
     ]
-    for name, nats in found.get("compared", {}).items():
+    for name, nats in result.get("compared", {}).items():
         rows.append([name, *(f"{nats[style]:.3f}" for style in styles)])
     return (
-        "## What the pose is worth\n\nTest nats a step, exact, given the length of the piece; of "
-        f"{found['pieces']} test pieces. *Causal*: routed every bar from the past alone; "
+        "## The value of the pose\n\nTest nats per step, exact, given the length of the piece; of "
+        f"{result['pieces']} test pieces. *Causal*: routed every bar from the past alone; "
         "*shuffled*: from the past of another piece of the style.\n\n"
         + table(["pose", *styles], rows)
     )
 
 
-def recognised(found: dict[str, Any]) -> str:
+def recognition(result: dict[str, Any]) -> str:
     rows = [
-        [label, *(f"{found[key][style]:.1f}" for style in found[key])]
+        [label, *(f"{result[key][style]:.1f}" for style in result[key])]
         for label, key in (
             ("tunes as they come", "without_choice"),
             ("best of 4", "best_of_4"),
@@ -51,12 +51,12 @@ def recognised(found: dict[str, Any]) -> str:
         )
     ]
     text = (
-        "## Whether the style is recognised\n\nPer cent that the independent judge takes for the "
-        f"style asked for; {found['of']['tunes']} tunes of 16 bars a style.\n\n"
-        + table(["", *found["without_choice"]], rows)
+        "## Recognition of the style\n\nPercentage that the style critic classifies as the "
+        f"requested style; {result['of']['tunes']} tunes of 16 bars per style.\n\n"
+        + table(["", *result["without_choice"]], rows)
     )
     rows = []
-    for style, figures in found["copying"].items():
+    for style, figures in result["copying"].items():
         for name, f in figures.items():
             rows.append(
                 [
@@ -71,51 +71,52 @@ def recognised(found: dict[str, Any]) -> str:
     text += (
         "\n## Copying\n\nLongest passage shared with the training music in any transposition, in "
         "sixteenths, and chords in the shared passage with the most; upper bounds by the same "
-        "index for tunes (as they come, nothing refused) and for excerpts as long of pieces by "
-        "people that were not trained on.\n\n"
+        "index for tunes (as they come, nothing refused) and for equally long excerpts of pieces "
+        "by people that were not trained on.\n\n"
         + table(["style", "", "tunes, median", "95 %", "people, median", "95 %"], rows)
     )
-    measures = list(next(iter(found["distance"].values()))["tunes"])
-    styles = list(found["distance"])
+    measures = list(next(iter(result["distance"].values()))["tunes"])
+    styles = list(result["distance"])
     rows = []
     for name in measures:
         row: list[Any] = [name.replace("_", " ")]
         for style in styles:
             row += [
-                f"{found['distance'][style][kind][name][0]:+.2f}, "
-                f"{found['distance'][style][kind][name][1]:.2f}"
+                f"{result['distance'][style][kind][name][0]:+.2f}, "
+                f"{result['distance'][style][kind][name][1]:.2f}"
                 for kind in ("tunes", "train")
             ]
         rows.append(row)
     head = ["", *(f"{style}, {kind}" for style in styles for kind in ("tunes", "real"))]
     text += (
-        "\n## How near to real music\n\nDifference of means to real test excerpts, in their "
+        "\n## Distance from real music\n\nDifference of means to real test excerpts, in their "
         "deviations, and overlap of the distributions (1 is the same); *tunes* are the best of 4, "
-        "*real* are training excerpts, which says what differs by chance.\n\n" + table(head, rows)
+        "*real* are training excerpts, which shows the difference at random.\n\n"
+        + table(head, rows)
     )
     return text
 
 
-def doubted(found: dict[str, Any]) -> str:
-    styles = list(found["tunes"])
+def confidence(result: dict[str, Any]) -> str:
+    styles = list(result["tunes"])
     rows = [
-        [label, *(f"{found[key][style]:.2f}" for style in styles)]
+        [label, *(f"{result[key][style]:.2f}" for style in styles)]
         for label, key in (("tunes as they come", "tunes"), ("real test pieces", "people"))
     ]
     return (
-        "## How sure the judge is\n\nMean probability of the right style; the judge has also "
-        "learned what spoiled music is, which it calls any style alike (0.25). "
-        f"{found['of']['tunes']} tunes of 16 bars a style.\n\n" + table(["", *styles], rows)
+        "## Confidence of the critic\n\nMean probability of the correct style; spoiled music gets "
+        "0.25. "
+        f"{result['of']['tunes']} tunes of 16 bars per style.\n\n" + table(["", *styles], rows)
     )
 
 
-def steered(found: dict[str, Any]) -> str:
+def steering(result: dict[str, Any]) -> str:
     text = (
-        "## What poses do\n\nEach row moves the mean pose of the style from two deviations below "
-        f"to two above; {found['of']['tunes']} tunes of 8 bars either way. Difference of means, "
-        "and in brackets in pooled deviations (beyond 1 it is heard in most tunes).\n"
+        "## The effect of poses\n\nEach row moves the mean pose of the style from two deviations "
+        f"below to two above; {result['of']['tunes']} tunes of 8 bars either way. Difference of "
+        "means, and in brackets in pooled deviations (above 1 it is audible in most tunes).\n"
     )
-    for style, rows in found.items():
+    for style, rows in result.items():
         if style == "of":
             continue
         measures = list(next(iter(rows.values())))
@@ -129,44 +130,44 @@ def steered(found: dict[str, Any]) -> str:
     return text
 
 
-def controlled(found: dict[str, Any]) -> str:
-    endings = found["ends_on_tonic_percent"]
+def controls(result: dict[str, Any]) -> str:
+    endings = result["ends_on_tonic_percent"]
     return (
         "## Controls\n\n"
-        f"- Key: an estimator finds the key asked for in {found['key_found_again_percent']} % of "
-        "tunes (it names the relative or the dominant of real music, too).\n"
+        f"- Key: a key estimator finds the requested key in {result['key_recovered_percent']} % of "
+        "tunes (of real music too it often names the relative or the dominant).\n"
         "- Ending: the last chord is that of the tonic, its root below, in "
         f"{endings['with_ending']} % of "
-        f"folk tunes that should end, and in {endings['without']} % of those that break off.\n"
-        "- Temperature, nats a step of what is written: "
-        + ", ".join(f"{t}: {n:.2f}" for t, n in found["nats_per_step_by_temperature"].items())
-        + ".\n- Mixing, the judge's mean probability of chorale and folk by the share of chorale: "
+        f"folk tunes with an ending, and in {endings['without']} % of those without.\n"
+        "- Temperature, nats per step of what is written: "
+        + ", ".join(f"{t}: {n:.2f}" for t, n in result["nats_per_step_by_temperature"].items())
+        + ".\n- Mixing, the critic's mean probability of chorale and folk by the share of chorale: "
         + ", ".join(
             f"{share}: {p['chorale']:.2f} and {p['folk']:.2f}"
-            for share, p in found["judge_by_share_of_chorale"].items()
+            for share, p in result["critic_by_share_of_chorale"].items()
         )
         + ".\n"
     )
 
 
-def timed(found: dict[str, Any]) -> str:
-    bars = found["cpu_seconds_by_bars"]
+def cost(result: dict[str, Any]) -> str:
+    bars = result["cpu_seconds_by_bars"]
     return (
         "## Cost\n\nCPU seconds of one core for four voices, written as MIDI, one candidate:\n\n"
         + table(["bars", *bars], [["seconds", *bars.values()]])
         + "\nSound of 32 bars, times real time: "
-        + ", ".join(f"{style} {times}" for style, times in found["wav_times_real_time"].items())
+        + ", ".join(f"{style} {times}" for style, times in result["wav_times_real_time"].items())
         + ".\n"
     )
 
 
 SECTIONS = {
-    "foretold": foretold,
-    "recognised": recognised,
-    "doubted": doubted,
-    "steered": steered,
-    "controlled": controlled,
-    "timed": timed,
+    "likelihood": likelihood,
+    "recognition": recognition,
+    "confidence": confidence,
+    "steering": steering,
+    "controls": controls,
+    "cost": cost,
 }
 
 

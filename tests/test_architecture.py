@@ -45,8 +45,8 @@ WITH_TORCH = {"deepmusic.audio.log_mel_torch", "deepmusic.features.batches"}
 # what hears on the CPU, and what judges music
 ALSO_WITHOUT_TORCH = {
     "deepmusic.composer",
-    "deepmusic.composer.copying",
-    "deepmusic.composer.judge",
+    "deepmusic.composer.memorization",
+    "deepmusic.composer.style_critic",
     "deepmusic.composer.repetition",
     "deepmusic.classifier",
     "deepmusic.classifier.inference",

@@ -141,31 +141,31 @@ def test_the_composer_is_what_its_card_says(composer: Composer) -> None:
     parameters = sum(p.numel() for p in composer.network.parameters())
     assert f"{parameters:,} parameters" in card
     assert f"{COMPOSER.stat().st_size / 1e6:.1f} MB" in card
-    assert composer.card["data"] in card
-    for style, made in composer.cards.items():
+    assert composer.training["data"] in card
+    for style, made in composer.profiles.items():
         assert f"{made.pieces} training pieces" in card
         (figures,) = (line for line in card.splitlines() if line.startswith(f"| {style} |"))
-        test = composer.card["metrics"]["test"]
+        test = composer.training["metrics"]["test"]
         for kind in ("without_pose", "causal_pose"):
             assert f"{test[kind][style]:.2f}" in figures
     for data in ("JSB", "Nottingham", "POP909", "Piano-midi.de"):
         assert data in card, data
     for licence in ("public domain", "GPL-3", "MIT", "CC BY-SA", "cannot"):
         assert licence in card, licence
-    assert str(Path(__file__).resolve().parents[2]) not in json.dumps(composer.card)
+    assert str(Path(__file__).resolve().parents[2]) not in json.dumps(composer.training)
 
 
 @composes
 def test_each_style_has_all_that_it_needs(composer: Composer) -> None:
-    assert composer.judge is not None
-    assert set(composer.judge.styles) == set(composer.styles)
-    assert composer.copies is not None
-    parts = {style: len(card.parts) for style, card in composer.cards.items()}
+    assert composer.critic is not None
+    assert set(composer.critic.styles) == set(composer.styles)
+    assert composer.copy_index is not None
+    parts = {style: len(profile.parts) for style, profile in composer.profiles.items()}
     assert parts == {"chorale": 4, "folk": 2, "pop": 3, "classical": 1}
-    for style, card in composer.cards.items():
+    for style, profile in composer.profiles.items():
         assert composer.references[style], style
-        assert 40 <= card.tempo <= 200
-        for low, high in card.range[: len(card.parts)]:
+        assert 40 <= profile.tempo <= 200
+        for low, high in profile.ranges[: len(profile.parts)]:
             assert 21 <= low < high <= 108
 
 
@@ -181,7 +181,7 @@ def test_generate_gives_a_tune_that_is_likely(style: str) -> None:
     nats = tune.report["nats_per_step"]
     assert math.isfinite(nats)
     assert 0 < nats < 20  # even chances for 88 keys of one part alone would cost 61
-    assert sum(tune.report["judge"].values()) == pytest.approx(1, abs=1e-3)
+    assert sum(tune.report["style_probabilities"].values()) == pytest.approx(1, abs=1e-3)
     assert tune.report["copying"]["share"] <= 1
 
 

@@ -1,7 +1,7 @@
 """``deepmusic generate`` with the shipped composer: what is asked for is in the files it writes.
 
 With a small composer of its own training the command is tested where that is trained, in
-``composing/test_training_composer.py``.
+``composer/test_training_composer.py``.
 """
 
 from __future__ import annotations
@@ -350,13 +350,13 @@ def test_the_manner_of_a_piece_is_its_own_whatever_the_seed(generate: Generate, 
         (["--style", "folk,folk"], 2, "cannot be read as styles"),
         (["--bars", "0"], 2, "4 to 256; got 0"),
         (["--tempo", "nan"], 2, "20 to 300"),
-        (["--primer", "given.mid", "--bars", "4"], 2, "ask for more bars"),
+        (["--primer", "given.mid", "--bars", "4"], 2, "request more bars"),
         (["--primer", "given.mid", "--infill", "4:5"], 2, "has 4 bars"),
-        (["--primer", "given.mid", "--infill", "2", "--bars", "8"], 2, "leave bars away"),
-        (["--harmonize", "given.mid", "--metre", "3/4"], 2, "leave metre away"),
+        (["--primer", "given.mid", "--infill", "2", "--bars", "8"], 2, "omit bars"),
+        (["--harmonize", "given.mid", "--metre", "3/4"], 2, "omit metre"),
         (["--style", "classical", "--harmonize", "given.mid"], 2, "has one part"),
         (["--primer", "."], 1, "is a folder"),
-        (["--primer", "text.mid"], 1, "is no MIDI file"),
+        (["--primer", "text.mid"], 1, "is not a MIDI file"),
         (["--harmonize", "empty.mid"], 1, "is empty"),
         (["--from", "cut.mid"], 1, "cut off inside its header"),
         (["--primer", "silent.mid"], 1, "holds no note"),

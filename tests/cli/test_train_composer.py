@@ -101,7 +101,7 @@ def test_the_run_is_where_it_should_be_and_all_that_is_said_is_true(
     figures = told.output.splitlines()[:-1]
     assert len(figures) == len(metrics)
     for line, (side, found) in zip(figures, metrics.items(), strict=True):
-        assert line.startswith(f"{side.capitalize()} pieces, nats a step: ")
+        assert line.startswith(f"{side.capitalize()} pieces, nats per step: ")
         for style, nats in found["without_pose"].items():
             assert f"{style} {nats:.2f}" in line
 
@@ -181,7 +181,7 @@ def test_stopped_or_killed_and_resumed_it_is_the_very_model_of_a_whole_run(
     assert (status, output) == (130, "")
     last = error.splitlines()[-1]
     assert last.startswith("Stopped in epoch ")
-    assert last.endswith("to go on, give the same command with --resume.")
+    assert last.endswith("to continue, run the same command with --resume.")
     assert "Traceback" not in error
     assert not (run / "model.safetensors").exists()
     before = len(read_history(run))
@@ -247,24 +247,24 @@ def test_files_that_cannot_be_used_are_named_once_and_the_rest_is_trained(
     drums = Score(480, (Note(0, 480, 36),), (Part("kit", is_drum=True),))
     write_midi(drums, music / "waltz" / "drums.mid")
     said = {
-        "waltz/text.mid": "is no MIDI file",
+        "waltz/text.mid": "is not a MIDI file",
         "waltz/empty.mid": "is empty",
         "waltz/header.mid": "holds no note",
         "waltz/drums.mid": "no note with a pitch",
-        "lost.mid": "no style folder",
+        "lost.mid": "is not in a",
     }
     run = tmp_path / "run"
     done = call("train", "composer", "--data", music, "--out", run, *TINY)
     assert done.status == 1
     assert f"The run is in {run}" in done.output
     lines = done.error.splitlines()
-    assert lines[-1] == "5 files were left out."
+    assert lines[-1] == "5 files were not used."
     for name, reason in said.items():
         (line,) = (line for line in lines if line.startswith(f"{name}: "))
         assert reason in line
         assert line.count(f"{name}: ") == 1
     assert "notes.txt" not in done.error
-    pieces = Composer.load(run).card["pieces"]
+    pieces = Composer.load(run).training["pieces"]
     assert sum(pieces.values()) == 16
     made = call("generate", "--model", run, *PLAIN, "-o", tmp_path / "tune")
     assert made.status == 0, made.error
@@ -284,7 +284,7 @@ def test_styles_without_a_piece_to_learn_from_are_named_and_the_rest_is_trained(
     assert Composer.load(run).styles == ("march", "waltz"), done.error
     for name in ("polka/only.mid", "drums/beat.mid"):
         assert done.error.count(f"{name}: ") == 1, name
-    assert done.error.splitlines()[-1] == "2 files were left out."
+    assert done.error.splitlines()[-1] == "2 files were not used."
 
 
 def bad_folder(kind: str, root: Path) -> Path:
@@ -307,11 +307,11 @@ def bad_folder(kind: str, root: Path) -> Path:
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("missing", "is no folder"),
-        ("file", "is no folder"),
-        ("empty", "holds no MIDI file"),
-        ("text", "text.mid' is no MIDI file"),
-        ("no style", "lost.mid lies in no style folder"),
+        ("missing", "is not a folder"),
+        ("file", "is not a folder"),
+        ("empty", "has no MIDI file"),
+        ("text", "text.mid' is not a MIDI file"),
+        ("no style", "lost.mid is not in a"),
         ("kept apart", "fell to validation and test, so add more"),
     ],
 )

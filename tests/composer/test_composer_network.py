@@ -10,28 +10,22 @@ import pytest
 import torch
 
 from deepmusic.composer.config import ComposerConfig
-from deepmusic.composer.encoding import PLACES, StyledPiece, encode
+from deepmusic.composer.encoding import POSITION_SIZES, StyledPiece, encode
+from deepmusic.composer.likelihood import likelihood, poses_before
 from deepmusic.composer.model import Batch, ComposerNetwork, Condition
-from deepmusic.composer.passages import passage
-from deepmusic.composer.task import (
-    ComposerTask,
-    batched,
-    fit_poses,
-    likelihood,
-    poses_before,
-)
+from deepmusic.composer.task import ComposerTask, fit_poses
 from deepmusic.music import Grid, Part, TimeSignature
 
 TINY = {
-    "styles": ("a", "b"), "parts": 1, "lowest": 60, "keys": 4, "frame_dim": 8, "hidden": 8,
-    "head": 8, "passage_steps": 8, "place_types": 2, "place_dim": 3, "pose_dim": 3,
+    "styles": ("a", "b"), "parts": 1, "lowest": 60, "pitches": 4, "frame_dim": 8, "hidden": 8,
+    "head": 8, "passage_steps": 8, "primary_types": 2, "primary_dim": 3, "pose_dim": 3,
 }  # fmt: skip
 KINDS = {
     "onsets": {},
-    "two parts": {"parts": 2, "keys": 2},
-    "no onsets": {"has_onsets": False, "parts": 2, "keys": 3},
+    "two parts": {"parts": 2, "pitches": 2},
+    "no onsets": {"has_onsets": False, "parts": 2, "pitches": 3},
     "no bars": {"has_bars": False},
-    "no repeats": {"repeats": False, "parts": 2, "keys": 2},
+    "no repeats": {"repeats": False, "parts": 2, "pitches": 2},
     "names alone": {"capsules": False, "has_bars": False, "repeats": False},
 }
 
@@ -61,7 +55,7 @@ def music(made: ComposerConfig, steps: int, seed: int = 0) -> Grid:
         for element in np.flatnonzero(pattern[step % 8] ^ (random.random(made.elements) < 0.05)):
             if free[element] <= step:
                 length = int(min(random.integers(1, 5), steps - step))
-                part, key = divmod(int(element), made.keys)
+                part, key = divmod(int(element), made.pitches)
                 rows.append((step, length, made.lowest + key, part))
                 free[element] = step + length
     onset, duration, pitch, part = np.array(rows, np.int64).reshape(-1, 4).T
@@ -88,8 +82,8 @@ def condition(made: ComposerConfig, count: int = 1, seed: int = 0) -> Condition:
 
 def scores(model: ComposerNetwork, grid: Grid) -> torch.Tensor:
     """Log probability of each step of a piece, with a pose."""
-    piece = encode(model.config, grid, bars=5)
-    batch = double(batched([piece.excerpt(0, len(piece))]))
+    piece = encode(model.config, grid, has_end=False)
+    batch = double(Batch.of([piece.excerpt(0, len(piece))]))
     with torch.no_grad():
         return model(batch, condition(model.config))[0]
 
@@ -113,7 +107,7 @@ def test_all_next_steps_together_have_probability_one(kind: str) -> None:
         }
         new = []
         for element, does in enumerate(choice):
-            part, key = divmod(element, made.keys)
+            part, key = divmod(element, made.pitches)
             mine = (columns["part"] == part) & (columns["pitch"] == made.lowest + key)
             goes_on = mine & (columns["onset"] + columns["duration"] == 20)
             if does == "held" or (does and not made.has_onsets and goes_on.any()):
@@ -178,13 +172,13 @@ def test_a_batch_scores_as_single_pieces_and_padding_changes_nothing(kind: str) 
     made = model.config
     pieces = [encode(made, music(made, steps, seed)) for seed, steps in enumerate((9, 26, 17))]
     told = condition(made, 3)
-    batch = double(batched([piece.excerpt(0, len(piece)) for piece in pieces]))
+    batch = double(Batch.of([piece.excerpt(0, len(piece)) for piece in pieces]))
     assert batch.before.shape[:2] == (3, 26)
     assert batch.is_step.sum(dim=1).tolist() == [9, 26, 17]
     with torch.no_grad():
         together = model(batch, told)[0].split([9, 26, 17])
         for number, piece in enumerate(pieces):
-            alone = double(batched([piece.excerpt(0, len(piece))]))
+            alone = double(Batch.of([piece.excerpt(0, len(piece))]))
             its = Condition(*(tensor[number : number + 1] for tensor in told))
             torch.testing.assert_close(model(alone, its)[0], together[number])
         garbage = Batch(
@@ -200,7 +194,7 @@ def test_memory_carried_over_steps_is_that_of_the_whole() -> None:
     model = network()
     piece = encode(model.config, music(model.config, 20))
     told = condition(model.config)
-    batch = double(batched([piece.excerpt(0, 20)]))
+    batch = double(Batch.of([piece.excerpt(0, 20)]))
     with torch.no_grad():
         whole, _ = model.decoder.contexts(batch, told)
         memory = None
@@ -210,17 +204,17 @@ def test_memory_carried_over_steps_is_that_of_the_whole() -> None:
             torch.testing.assert_close(context[:, 0], whole[:, step])
 
 
-@pytest.mark.parametrize("name", ["places", "styles", "poses", "is_minor", "likeness"])
+@pytest.mark.parametrize("name", ["positions", "styles", "poses", "is_minor", "match_level"])
 def test_what_the_decoder_is_told_matters(name: str) -> None:
     model = network()
     piece = encode(model.config, music(model.config, 20))
-    batch, told = double(batched([piece.excerpt(0, 20)])), condition(model.config)
+    batch, told = double(Batch.of([piece.excerpt(0, 20)])), condition(model.config)
     with torch.no_grad():
         before = model(batch, told)[0]
-        if name == "places":
-            batch = batch._replace(places=(batch.places + 1) % torch.tensor(PLACES))
-        elif name == "likeness":
-            batch = batch._replace(likeness=(batch.likeness + 1) % 13)
+        if name == "positions":
+            batch = batch._replace(positions=(batch.positions + 1) % torch.tensor(POSITION_SIZES))
+        elif name == "match_level":
+            batch = batch._replace(match_level=(batch.match_level + 1) % 13)
         elif name == "styles":
             told = told._replace(styles=told.styles.flip(1))
         elif name == "poses":
@@ -233,7 +227,7 @@ def test_what_the_decoder_is_told_matters(name: str) -> None:
 def test_a_style_without_weight_tells_nothing_by_its_pose() -> None:
     model = network()
     piece = encode(model.config, music(model.config, 20))
-    batch, told = double(batched([piece.excerpt(0, 20)])), condition(model.config)
+    batch, told = double(Batch.of([piece.excerpt(0, 20)])), condition(model.config)
     told = told._replace(styles=torch.tensor([[1.0, 0.0]]).double())
     other = told._replace(poses=told.poses * torch.tensor([[[1.0], [-3.0]]]))
     with torch.no_grad():
@@ -295,7 +289,7 @@ def test_a_pose_is_routed_from_the_past_alone() -> None:
         begins = step // hop * hop
         torch.testing.assert_close(poses[step], poses[begins])
         if begins:
-            heard = torch.from_numpy(passage(piece, begins - made.passage_steps)).float()[None]
+            heard = torch.from_numpy(piece.passage(begins - made.passage_steps)).float()[None]
             with torch.no_grad():
                 torch.testing.assert_close(poses[step], model.encoder(heard).poses[0])
     for step in (1, 6, 13, 24):
@@ -325,17 +319,17 @@ def test_scoring_with_poses_of_the_past_leaks_nothing() -> None:
             grid.pitch[kept], grid.part[kept], parts=grid.parts,
             time_signatures=grid.time_signatures,
         )  # fmt: skip
-        piece = encode(made, cut, bars=9)
+        piece = encode(made, cut, has_end=False)
         poses = poses_before(model, piece, hop=4)
         return float(likelihood(model, [StyledPiece(piece, 1)], poses=[poses]).nats[0])
 
     sums = [nats(steps) for steps in range(17, 33)]
     apart = np.diff(sums)
-    whole = encode(made, grid, bars=9)
+    whole = encode(made, grid, has_end=False)
     poses = poses_before(model, whole, hop=4)
     told = Condition(torch.tensor([[0.0, 1.0]]), poses[None], torch.tensor([False]))
     with torch.no_grad():
-        scored, _ = model(batched([whole.excerpt(0, 32)]), told)
+        scored, _ = model(Batch.of([whole.excerpt(0, 32)]), told)
     np.testing.assert_allclose(apart, -scored[17:].numpy(), atol=1e-4)
 
 
@@ -349,22 +343,24 @@ def test_training_takes_the_pose_from_elsewhere_where_there_is_room() -> None:
         starts = [
             start
             for start in range(45)
-            if np.array_equal(whole.written[start : start + 16], item.excerpt.written)
-            and np.array_equal(whole.places[start : start + 16, :3], item.excerpt.places[:, :3])
+            if np.array_equal(whole.target[start : start + 16], item.excerpt.target)
+            and np.array_equal(
+                whole.positions[start : start + 16, :3], item.excerpt.positions[:, :3]
+            )
             and np.array_equal(whole.before[start : start + 16], item.excerpt.before)
         ]
         assert len(starts) == 1
         heard = [
             first
             for first in range(53)
-            if np.array_equal(passage(piece.piece, first), item.passage)
+            if np.array_equal(piece.piece.passage(first), item.passage)
             and not (first < starts[0] + 16 and starts[0] < first + 8)
         ]
         assert heard  # at least one place beside the excerpt sounds just like that
     again = task.dataset[1, 3]
     np.testing.assert_array_equal(again.passage, excerpts[3].passage)
     assert {item.has_pose for item in excerpts} == {True, False}
-    assert {int(item.excerpt.places[0, 3]) for item in excerpts} > {9}
+    assert {int(item.excerpt.positions[0, 3]) for item in excerpts} > {9}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -431,7 +427,7 @@ def test_poses_are_spread_as_the_passages_have_them() -> None:
     heard = []
     for styled in pieces:
         for start in range(0, 40, 8):
-            frames = torch.from_numpy(passage(styled.piece, start)).float()[None]
+            frames = torch.from_numpy(styled.piece.passage(start)).float()[None]
             with torch.no_grad():
                 heard.append(model.encoder(frames).poses[0, 1].double().numpy())
     table = np.array(heard)

@@ -6,26 +6,26 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from deepmusic.composer.attributes import ATTRIBUTES, measure_attributes
 from deepmusic.composer.config import ComposerConfig
 from deepmusic.composer.encoding import (
-    PLACES,
-    UNKNOWN_LEFT,
+    POSITION_SIZES,
+    UNKNOWN_BARS_LEFT,
     Encoded,
+    bar_positions,
     encode,
     normalised,
-    places_of,
     transposed,
 )
-from deepmusic.composer.passages import MANNER, manner, passage, passage_starts
 from deepmusic.composer.repetition import LENGTHS
 from deepmusic.errors import DeepMusicError, ScoreError
 from deepmusic.music import Grid, Key, KeySignature, Part, TimeSignature, bars_of
 
-FIELDS = ("before", "written", "repeated", "likeness", "earlier", "places")
+FIELDS = ("before", "target", "repeated", "match_level", "bar_ago", "positions")
 
 
 def config(**options: object) -> ComposerConfig:
-    small = {"styles": ("a",), "parts": 2, "lowest": 60, "keys": 5, "passage_steps": 8}
+    small = {"styles": ("a",), "parts": 2, "lowest": 60, "pitches": 5, "passage_steps": 8}
     return ComposerConfig(**{**small, **options})
 
 
@@ -58,7 +58,7 @@ def pieces(draw: st.DrawFn) -> Grid:
 def slow(piece: Encoded) -> dict[str, np.ndarray]:
     """Everything of a whole piece, painted note by note and compared step by step."""
     made, grid = piece.config, piece.grid
-    steps, keys, states = grid.steps, made.keys, made.states
+    steps, keys, states = grid.steps, made.pitches, made.states
     sounding = np.zeros((steps, made.elements), bool)
     struck = np.zeros_like(sounding)
     # what each part does, note by note: grid parts that are merged are still two players
@@ -89,7 +89,7 @@ def slow(piece: Encoded) -> dict[str, np.ndarray]:
                 before[step, 2 * element] = sounding[step - 1, element]
                 before[step, 2 * element + 1] = struck[step - 1, element]
     earlier, repeated = np.zeros_like(sets), np.zeros_like(sets)
-    likeness = np.zeros((steps, made.parts), np.uint8)
+    match_level = np.zeros((steps, made.parts), np.uint8)
     bars = bars_of(grid)
     for step in range(steps):
         bar = max(n for n, start in enumerate(bars.start) if start <= step)
@@ -103,13 +103,13 @@ def slow(piece: Encoded) -> dict[str, np.ndarray]:
                     if did[other - length : other] == did[step - length : step]:
                         columns = slice(part * keys * states, (part + 1) * keys * states)
                         repeated[step, columns] = sets[other, columns]
-                        likeness[step, part] = number
+                        match_level[step, part] = number
     return {
         "before": before,
-        "written": sets,
+        "target": sets,
         "repeated": repeated,
-        "likeness": likeness,
-        "earlier": earlier,
+        "match_level": match_level,
+        "bar_ago": earlier,
     }
 
 
@@ -129,9 +129,9 @@ def test_an_excerpt_equals_what_a_slow_loop_paints(
     excerpt = piece.excerpt(0, len(piece))
     for name, expected in slow(piece).items():
         np.testing.assert_array_equal(getattr(excerpt, name), expected, err_msg=name)
-    assert excerpt.places.shape == (grid.steps, 5)
-    assert (excerpt.places < np.array(PLACES)).all()
-    assert excerpt.places.any() <= has_bars
+    assert excerpt.positions.shape == (grid.steps, 5)
+    assert (excerpt.positions < np.array(POSITION_SIZES)).all()
+    assert excerpt.positions.any() <= has_bars
 
 
 @settings(deadline=None, max_examples=40)
@@ -166,7 +166,7 @@ def test_what_comes_later_is_in_nothing_that_is_read_before(
     )
     one, other = (encode(config(), g).excerpt(0, grid.steps) for g in (grid, cut))
     for name in FIELDS:
-        seen = step if name == "written" else step + 1
+        seen = step if name == "target" else step + 1
         np.testing.assert_array_equal(
             getattr(one, name)[:seen], getattr(other, name)[:seen], err_msg=name
         )
@@ -177,7 +177,7 @@ def test_what_comes_later_is_in_nothing_that_is_read_before(
 def test_an_excerpt_moved_is_the_excerpt_of_the_moved_piece(
     grid: Grid, has_onsets: bool, data: st.DataObject
 ) -> None:
-    made = config(lowest=55, keys=15, has_onsets=has_onsets)
+    made = config(lowest=55, pitches=15, has_onsets=has_onsets)
     semitones = data.draw(st.integers(-5, 5))
     excerpt = encode(made, grid).excerpt(0, grid.steps).transposed(made, semitones)
     moved = encode(made, transposed(grid, semitones)).excerpt(0, grid.steps)
@@ -189,8 +189,8 @@ def test_an_excerpt_moved_is_the_excerpt_of_the_moved_piece(
 def test_pieces_of_about_a_bar_have_nothing_a_bar_ago(steps: int) -> None:
     piece = encode(config(), Grid(4, steps, np.arange(steps), np.ones(steps, int), [60] * steps))
     excerpt = piece.excerpt(0, steps)
-    assert excerpt.written[:, 1].all()
-    assert excerpt.earlier.any(axis=1).tolist() == [step >= 16 for step in range(steps)]
+    assert excerpt.target[:, 1].all()
+    assert excerpt.bar_ago.any(axis=1).tolist() == [step >= 16 for step in range(steps)]
 
 
 def test_frames_outside_the_piece_are_silent() -> None:
@@ -209,7 +209,7 @@ def test_frames_outside_the_piece_are_silent() -> None:
 def test_a_silent_piece_is_encoded_too() -> None:
     piece = encode(config(), Grid(4, 3, [], [], np.zeros(0, int)))
     excerpt = piece.excerpt(0, 3)
-    assert not excerpt.written.any()
+    assert not excerpt.target.any()
     assert len(encode(config(), Grid(4, 0, [], [], np.zeros(0, int)))) == 0
 
 
@@ -220,22 +220,22 @@ def test_notes_outside_the_keys_are_refused(pitch: int) -> None:
     assert caught.value.code == "out_of_range"
 
 
-# -------------------------------------------------------------------------------------- places
+# -------------------------------------------------------------------------------------- positions
 
 
 @settings(deadline=None, max_examples=40)
-@given(grid=pieces(), count=st.integers(1, 30))
-def test_places_equal_a_count_step_by_step(grid: Grid, count: int) -> None:
+@given(grid=pieces())
+def test_positions_equal_a_count_step_by_step(grid: Grid) -> None:
     bars = bars_of(grid)
-    places = places_of(bars, grid.steps, count)
+    positions = bar_positions(bars, grid.steps, has_end=True)
     bar, since = -1, 0
     for step in range(grid.steps):
         since += 1
         if step in bars.start:
             bar, since = bar + 1, 0
         kind = bars.length[bar] // 2 + (32 if bars.is_compound[bar] else 0)
-        left = min(max(count - 1 - bar, 0), 8)
-        assert places[step].tolist() == [since, kind, bar % 8, left, min(bar, 4)]
+        left = min(len(bars.start) - 1 - bar, 8)
+        assert positions[step].tolist() == [since, kind, bar % 8, left, min(bar, 4)]
 
 
 def test_places_stay_in_their_tables_however_odd_the_metre() -> None:
@@ -243,9 +243,9 @@ def test_places_stay_in_their_tables_however_odd_the_metre() -> None:
         grid = Grid(
             4, 700, [], [], np.zeros(0, int), time_signatures=(TimeSignature(0, over, under),)
         )
-        places = places_of(bars_of(grid), 700, 300)
-        assert (places < np.array(PLACES)).all(), (over, under)
-        assert places[:, 3].max() < UNKNOWN_LEFT  # which is never told of a piece by chance
+        positions = bar_positions(bars_of(grid), 700, has_end=True)
+        assert (positions < np.array(POSITION_SIZES)).all(), (over, under)
+        assert positions[:, 3].max() < UNKNOWN_BARS_LEFT  # which is never told of a piece by chance
 
 
 def test_three_four_and_six_eight_are_different_kinds_of_bars() -> None:
@@ -254,15 +254,14 @@ def test_three_four_and_six_eight_are_different_kinds_of_bars() -> None:
         grid = Grid(
             4, 8, [], [], np.zeros(0, int), time_signatures=(TimeSignature(0, over, under),)
         )
-        kinds.add(int(places_of(bars_of(grid), 8, 1)[0, 1]))
+        kinds.add(int(bar_positions(bars_of(grid), 8, has_end=True)[0, 1]))
     assert len(kinds) == 6  # 4/4 and 2/2 are one
 
 
 def test_bars_left_are_those_of_the_whole_piece() -> None:
     grid = Grid(4, 32, [0], [1], [60])
-    assert encode(config(), grid).places[::16, 3].tolist() == [1, 0]
-    assert encode(config(), grid, bars=7).places[::16, 3].tolist() == [6, 5]
-    assert encode(config(), grid, bars=1).places[::16, 3].tolist() == [0, 0]
+    assert encode(config(), grid).positions[::16, 3].tolist() == [1, 0]
+    assert encode(config(), grid, has_end=False).positions[::16, 3].tolist() == [9, 9]
 
 
 # ---------------------------------------------------------------------------------- normalised
@@ -303,7 +302,7 @@ def test_music_at_the_ends_of_the_keys_is_moved_by_octaves_into_them() -> None:
         assert (key.tonic + by) % 12 == 0
         assert moved.pitch.min() >= 21
         assert moved.pitch.max() <= 108
-    few, _, by = normalised(tune(MAJOR), lowest=30, keys=20)
+    few, _, by = normalised(tune(MAJOR), lowest=30, pitches=20)
     assert few.pitch.max() < 50
     assert by % 12 == 0
     again, key, by = normalised(Grid(4, 4, [], [], np.zeros(0, int)))
@@ -312,7 +311,7 @@ def test_music_at_the_ends_of_the_keys_is_moved_by_octaves_into_them() -> None:
 
 def test_music_wider_than_the_keys_is_refused() -> None:
     with pytest.raises(
-        ScoreError, match="span 106 semitones and do not fit into the 88 keys"
+        ScoreError, match="span 106 semitones and do not fit into the 88 pitches"
     ) as caught:
         normalised(Grid(4, 8, [0, 4], [4, 4], [10, 116]))
     assert caught.value.code == "out_of_range"
@@ -325,15 +324,14 @@ def test_passages_are_what_sounds_and_what_is_struck() -> None:
     grid = Grid(4, 10, [0, 4, 4], [6, 2, 6], [60, 62, 64], [0, 0, 1], parts=(Part(), Part()))
     made = config()
     piece = encode(made, grid)
-    assert passage_starts(piece).tolist() == [0, 8]
-    frames = passage(piece, 4)
+    assert len(piece.passages()) == 2
+    frames = piece.passage(4)
     assert frames.shape == (8, 20)
     sounding, struck = piece.frames(4, 12)
     np.testing.assert_array_equal(frames[:, 0::2], sounding)
     np.testing.assert_array_equal(frames[:, 1::2], struck)
-    assert not passage(piece, -8).any()
-    assert not passage(piece, 10).any()
-    assert passage_starts(encode(made, Grid(4, 0, [], [], np.zeros(0, int)))).tolist() == [0]
+    assert not piece.passage(-8).any()
+    assert not piece.passage(10).any()
 
 
 @settings(deadline=None, max_examples=40)
@@ -341,7 +339,7 @@ def test_passages_are_what_sounds_and_what_is_struck() -> None:
 def test_manner_equals_a_count_by_hand(grid: Grid, start: int) -> None:
     made = config(parts=3, passage_steps=16)
     piece = encode(made, grid)
-    got = manner(made, passage(piece, start))
+    got = measure_attributes(made, piece.passage(start))
     notes = [
         (o, d, p, o + d)
         for o, d, p in zip(
@@ -352,7 +350,7 @@ def test_manner_equals_a_count_by_hand(grid: Grid, start: int) -> None:
     counts = [sum(o <= step < end for o, _, _, end in notes) for step in range(start, start + 16)]
     heard = [n for n, count in enumerate(counts) if count]
     if not struck:
-        assert got.tolist() == [0] * len(MANNER)
+        assert got.tolist() == [0] * len(ATTRIBUTES)
         return
     beats = (heard[-1] + 1 - heard[0]) / 4
     expected = [
@@ -381,8 +379,8 @@ def test_a_configuration_comes_back_from_its_dictionary() -> None:
         ({"styles": ()}, "one or more"),
         ({"styles": ("a", "a")}, "different styles"),
         ({"parts": 0}, "parts is at least 1"),
-        ({"keys": 0}, "keys is at least 1"),
-        ({"lowest": 100, "keys": 88}, "MIDI"),
+        ({"pitches": 0}, "pitches is at least 1"),
+        ({"lowest": 100, "pitches": 88}, "MIDI"),
         ({"lowest": -1}, "MIDI"),
         ({"passage_steps": 9}, "whole beats"),
         ({"passage_steps": 0}, "whole beats"),

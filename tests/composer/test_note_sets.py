@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from deepmusic.composer import NoteSetHead, spelled
+from deepmusic.composer.note_sets import NoteSetHead, set_sequences
 from deepmusic.errors import ShapeError
 
 
@@ -18,11 +18,11 @@ def random(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def every_set(keys: int, states: int = 1) -> torch.Tensor:
+def every_set(pitches: int, states: int = 1) -> torch.Tensor:
     """All sets that hold one symbol of a key at most, ``(sets, keys * states)``."""
     rows = []
-    for choice in itertools.product(range(-1, states), repeat=keys):
-        row = [False] * (keys * states)
+    for choice in itertools.product(range(-1, states), repeat=pitches):
+        row = [False] * (pitches * states)
         for key, state in enumerate(choice):
             if state >= 0:
                 row[key * states + state] = True
@@ -30,10 +30,10 @@ def every_set(keys: int, states: int = 1) -> torch.Tensor:
     return torch.tensor(rows)
 
 
-def head(keys: int = 6, states: int = 1, suggestions: int = 0, seed: int = 0) -> NoteSetHead:
+def head(pitches: int = 6, states: int = 1, suggestions: int = 0, seed: int = 0) -> NoteSetHead:
     torch.manual_seed(seed)
     made = NoteSetHead(
-        5, keys=keys, states=states, hidden=16, embedding=8, suggestions=suggestions
+        5, pitches=pitches, states=states, hidden=16, embedding=8, suggestions=suggestions
     ).double()
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.6)  # far from even chances
@@ -55,19 +55,19 @@ def told(made: NoteSetHead, count: int, *, masked: bool = True) -> dict[str, tor
 
 @settings(deadline=None, max_examples=40)
 @given(
-    keys=st.integers(1, 5),
+    pitches=st.integers(1, 5),
     states=st.integers(1, 2),
     suggestions=st.integers(0, 2),
     masked=st.booleans(),
     seed=st.integers(0, 1000),
 )
 def test_all_sets_together_have_probability_one(
-    keys: int, states: int, suggestions: int, masked: bool, seed: int
+    pitches: int, states: int, suggestions: int, masked: bool, seed: int
 ) -> None:
-    made = head(keys, states, suggestions, seed)
-    rolls = every_set(keys, states)
+    made = head(pitches, states, suggestions, seed)
+    rolls = every_set(pitches, states)
     options = told(made, len(rolls), masked=masked)
-    chances = made(roll=rolls, **options).exp()
+    chances = made(sets=rolls, **options).exp()
     assert chances.sum().item() == pytest.approx(1, abs=1e-9)
     if masked:
         is_barred = (rolls & ~options["allowed"]).any(dim=1)
@@ -94,7 +94,7 @@ def test_probability_is_the_product_of_the_masked_conditionals(
     end = made.symbols
     rolls = every_set(4, states)
     options = told(made, len(rolls))
-    got = made(roll=rolls, **options).tolist()
+    got = made(sets=rolls, **options).tolist()
     weights = {name: p.detach().numpy() for name, p in made.named_parameters()}
     context = options["context"][0].numpy()
     allowed = options["allowed"][0].tolist()
@@ -139,19 +139,19 @@ def test_a_set_is_scored_alike_beside_larger_ones() -> None:
 
 def test_spelling_and_back() -> None:
     rolls = every_set(5)
-    symbols = spelled(rolls)
+    symbols = set_sequences(rolls)
     assert symbols.shape == (32, 6)
     for roll, word in zip(rolls, symbols.tolist(), strict=True):
         notes = roll.nonzero().flatten().tolist()
         assert word == notes + [5] * (6 - len(notes))
-    assert spelled(torch.zeros(3, 5)).tolist() == [[5]] * 3
-    assert spelled(torch.zeros(0, 5)).shape == (0, 1)
+    assert set_sequences(torch.zeros(3, 5)).tolist() == [[5]] * 3
+    assert set_sequences(torch.zeros(0, 5)).shape == (0, 1)
 
 
 def test_gradients_reach_every_parameter() -> None:
     made = head(6, 2, suggestions=2)
     rolls = every_set(6, 2)[::40]
-    made(roll=rolls, **told(made, len(rolls), masked=False)).sum().backward()
+    made(sets=rolls, **told(made, len(rolls), masked=False)).sum().backward()
     for name, parameter in made.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -180,9 +180,9 @@ def test_what_is_drawn_follows_the_probabilities(states: int) -> None:
     options["allowed"] = torch.ones_like(options["allowed"])
     options["allowed"][:, 1] = False
     draws = made.sample(random=random(), **options).sets
-    places = {tuple(roll.tolist()): n for n, roll in enumerate(rolls)}
-    drawn = np.bincount([places[tuple(d)] for d in draws.tolist()], minlength=len(rolls)) / count
-    chances = made(roll=rolls, **{n: t[: len(rolls)] for n, t in options.items()}).exp()
+    positions = {tuple(roll.tolist()): n for n, roll in enumerate(rolls)}
+    drawn = np.bincount([positions[tuple(d)] for d in draws.tolist()], minlength=len(rolls)) / count
+    chances = made(sets=rolls, **{n: t[: len(rolls)] for n, t in options.items()}).exp()
     # six deviations of a share of so many draws
     bound = 6 * (chances * (1 - chances) / count).sqrt() + 1e-9
     assert (np.abs(drawn - chances.detach().numpy()) <= bound.detach().numpy()).all()
@@ -299,8 +299,8 @@ def test_heat_and_top_p_change_which_keys_are_struck_and_nothing_else(
     draws = made.sample(
         context.expand(count, -1), random(), temperature=temperature, top_p=top_p
     ).sets
-    places = {tuple(roll.tolist()): n for n, roll in enumerate(rolls)}
-    drawn = np.bincount([places[tuple(d)] for d in draws.tolist()], minlength=len(rolls)) / count
+    positions = {tuple(roll.tolist()): n for n, roll in enumerate(rolls)}
+    drawn = np.bincount([positions[tuple(d)] for d in draws.tolist()], minlength=len(rolls)) / count
     wanted = np.array(expected)
     # six deviations of a share of so many draws
     assert (np.abs(drawn - wanted) <= 6 * np.sqrt(wanted * (1 - wanted) / count) + 1e-9).all()
@@ -326,7 +326,7 @@ def test_a_set_that_must_not_be_empty_holds_something_where_it_can(states: int) 
 def test_bad_input_is_refused() -> None:
     made = head()
     good = torch.zeros(2, 5).double()
-    with pytest.raises(ShapeError, match=r"\(steps, 5\)"):
+    with pytest.raises(ShapeError, match=r"\(2, 5\)"):
         made(torch.zeros(2, 4), torch.zeros(2, 6))
     with pytest.raises(ShapeError, match=r"\(2, 6\)"):
         made(torch.zeros(2, 5), torch.zeros(2, 7))
@@ -334,14 +334,14 @@ def test_bad_input_is_refused() -> None:
         made.sample(good, random(), allowed=torch.ones(2, 5, dtype=torch.bool))
     with pytest.raises(ShapeError, match="suggested"):
         made(good, torch.zeros(2, 6), suggested=torch.zeros(2, 1, 6))
-    with pytest.raises(ShapeError, match=r"suggested must have shape \(2, 2, 6\); got None"):
+    with pytest.raises(ShapeError, match=r"suggested must hold 2 sets"):
         head(suggestions=2)(good, torch.zeros(2, 6))
     with pytest.raises(ShapeError, match="at least 1"):
         NoteSetHead(0)
     with pytest.raises(ShapeError, match="at least 1"):
         NoteSetHead(5, states=0)
-    with pytest.raises(ShapeError, match=r"\(steps, keys\)"):
-        spelled(torch.zeros(3))
+    with pytest.raises(ShapeError, match=r"\(steps, symbols\)"):
+        set_sequences(torch.zeros(3))
     for bad in ({"temperature": 0.0}, {"top_p": 0.0}, {"top_p": 1.1}):
         with pytest.raises(ValueError, match="above 0"):
             made.sample(good, random(), **bad)

@@ -9,8 +9,8 @@ from hypothesis import given, settings, strategies as st
 from deepmusic.composer.repetition import (
     LENGTHS,
     RepeatFinder,
+    find_repeats,
     frame_codes,
-    repeats,
     scattered,
 )
 from deepmusic.music import Grid, Part
@@ -21,8 +21,8 @@ def scatter(symbols: list[int] | np.ndarray) -> np.ndarray:
 
 
 def slow_repeats(symbols: list[int]) -> tuple[list[int], list[int]]:
-    """All earlier places are compared step by step, at every length."""
-    source, likeness = [], []
+    """All earlier positions are compared step by step, at every length."""
+    source, match_level = [], []
     for step in range(len(symbols)):
         found = (-1, 0)
         for number, length in enumerate(LENGTHS, start=1):
@@ -30,8 +30,8 @@ def slow_repeats(symbols: list[int]) -> tuple[list[int], list[int]]:
                 if symbols[other - length : other] == symbols[step - length : step]:
                     found = (other, number)  # of one length the latest, longer ones before others
         source.append(found[0])
-        likeness.append(found[1])
-    return source, likeness
+        match_level.append(found[1])
+    return source, match_level
 
 
 SEQUENCES = st.one_of(
@@ -49,12 +49,12 @@ SEQUENCES = st.one_of(
 @settings(deadline=None, max_examples=60)
 @given(symbols=SEQUENCES)
 def test_repeats_equal_a_slow_search(symbols: list[int]) -> None:
-    found = repeats(scatter(symbols))
-    source, likeness = slow_repeats(symbols)
+    found = find_repeats(scatter(symbols))
+    source, match_level = slow_repeats(symbols)
     assert found.source.tolist() == source
-    assert found.likeness.tolist() == likeness
+    assert found.match_level.tolist() == match_level
     assert found.source.dtype == np.int32
-    assert found.likeness.dtype == np.uint8
+    assert found.match_level.dtype == np.uint8
 
 
 @settings(deadline=None, max_examples=60)
@@ -65,14 +65,14 @@ def test_a_growing_piece_has_the_repeats_of_the_whole(count: int, alphabet: int,
     if count > 150:  # repeats of more than the greatest length
         symbols[-75:] = symbols[:75]
     codes = scatter(symbols)
-    whole = repeats(codes)
+    whole = find_repeats(codes)
     finder = RepeatFinder()
     for step, code in enumerate(codes.tolist()):
-        assert finder.next() == (whole.source[step], whole.likeness[step])
+        assert finder.next() == (whole.source[step], whole.match_level[step])
         finder.append(code)
     # what would come after the last step: that of the piece with any step more
-    longer = repeats(np.append(codes, 0))
-    assert finder.next() == (longer.source[-1], longer.likeness[-1])
+    longer = find_repeats(np.append(codes, 0))
+    assert finder.next() == (longer.source[-1], longer.match_level[-1])
 
 
 def test_codes_may_be_given_with_or_without_sign() -> None:
@@ -83,7 +83,7 @@ def test_codes_may_be_given_with_or_without_sign() -> None:
         signed.append(code)
         unsigned.append(code % 2**64)
         assert signed.next() == unsigned.next()
-    assert signed.next() == (5, 3)  # after 0 1 0, the later of two places
+    assert signed.next() == (5, 3)  # after 0 1 0, the later of two positions
 
 
 @settings(deadline=None, max_examples=40)
@@ -93,16 +93,16 @@ def test_what_comes_later_changes_nothing_before(seed: int, step: int) -> None:
     symbols = random.integers(0, 2, 120)
     changed = symbols.copy()
     changed[step:] = random.integers(0, 2, 120 - step)
-    one, other = repeats(scatter(symbols)), repeats(scatter(changed))
+    one, other = find_repeats(scatter(symbols)), find_repeats(scatter(changed))
     # the step itself is foretold from those before it
     np.testing.assert_array_equal(one.source[: step + 1], other.source[: step + 1])
-    np.testing.assert_array_equal(one.likeness[: step + 1], other.likeness[: step + 1])
+    np.testing.assert_array_equal(one.match_level[: step + 1], other.match_level[: step + 1])
 
 
 def test_every_class_of_likeness_is_reached() -> None:
     symbols = [7, *range(100, 164), 8, *range(100, 164), 9]
-    found = repeats(scatter(symbols))
-    after = found.likeness[67:]  # one step of the passage was heard again, two, three ...
+    found = find_repeats(scatter(symbols))
+    after = found.match_level[67:]  # one step of the passage was heard again, two, three ...
     expected = [sum(length <= heard for length in LENGTHS) for heard in range(1, 65)]
     assert after[:64].tolist() == expected
     assert expected[-1] == len(LENGTHS)
@@ -179,6 +179,6 @@ def test_scattered_numbers_are_all_different_and_not_zero() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_the_shortest_pieces_have_no_repeats(count: int) -> None:
-    found = repeats(scatter([5] * count))
+    found = find_repeats(scatter([5] * count))
     assert found.source.tolist() == [-1] * count
-    assert found.likeness.tolist() == [0] * count
+    assert found.match_level.tolist() == [0] * count

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -11,11 +10,12 @@ import torch
 from hypothesis import given as property_of, settings, strategies as st
 
 from deepmusic.composer.config import ComposerConfig
-from deepmusic.composer.encoding import UNKNOWN_LEFT, StyledPiece, encode, places_of
+from deepmusic.composer.encoding import StyledPiece, encode
+from deepmusic.composer.likelihood import likelihood
 from deepmusic.composer.model import ComposerNetwork
-from deepmusic.composer.sampling import Given, Plan, Written, write_music
-from deepmusic.composer.task import likelihood
-from deepmusic.music import Grid, Part, TimeSignature, bars_of
+from deepmusic.composer.planning import Plan
+from deepmusic.composer.sampling import write_music
+from deepmusic.music import Grid, Key, Part, TimeSignature
 
 KINDS = {
     "onsets": {},
@@ -28,12 +28,16 @@ KINDS = {
 FOUR, THREE, SIX = TimeSignature(0, 4, 4), TimeSignature(0, 3, 4), TimeSignature(0, 6, 8)
 
 
+PLAYERS = (Part("upper", 40), Part("lower", 42))
+
+
 @cache
 def network(kind: str = "onsets") -> ComposerNetwork:
     torch.manual_seed(0)
     options = {
-        "styles": ("a", "b"), "parts": 2, "lowest": 58, "keys": 12, "frame_dim": 16, "hidden": 16,
-        "head": 16, "passage_steps": 16, "place_types": 2, "place_dim": 3, "pose_dim": 4,
+        "styles": ("a", "b"), "parts": 2, "lowest": 58, "pitches": 12, "frame_dim": 16,
+        "hidden": 16, "head": 16, "passage_steps": 16, "primary_types": 2, "primary_dim": 3,
+        "pose_dim": 4,
     }  # fmt: skip
     made = ComposerNetwork(ComposerConfig(**{**options, **KINDS[kind]}))
     with torch.no_grad():
@@ -49,25 +53,26 @@ def plan(kind: str = "onsets", **options: object) -> Plan:
     random = np.random.default_rng(0)
     usual = {
         "bars": 3,
-        "metre": THREE,
+        "time_signature": THREE,
         "styles": np.array([0.0, 1.0], np.float32),
         "poses": random.standard_normal((2, config.pose_dim)).astype(np.float32),
-        "is_minor": True,
+        "key": Key(9, True),
+        "parts": PLAYERS[: config.parts],
         "range": np.tile(np.array([58, 69]), (config.parts, 1)),
     }
     return Plan(**{**usual, **options})
 
 
-def write(what: Plan, kind: str = "onsets", seed: int = 0, count: int = 2) -> list[Written]:
-    parts = (Part("upper", 40), Part("lower", 42))[: network(kind).config.parts]
-    return write_music(
-        network(kind), what, candidates=count, random=np.random.default_rng(seed), parts=parts
-    )
+def write(
+    what: Plan, kind: str = "onsets", seed: int = 0, count: int = 2
+) -> list[tuple[Grid, float]]:
+    random = np.random.default_rng(seed)
+    return write_music(network(kind), what, candidates=count, random=random)
 
 
 def nats(what: Plan, grid: Grid, kind: str = "onsets") -> float:
     model = network(kind)
-    piece = encode(model.config, grid, is_minor=what.is_minor, bars=what.bars)
+    piece = encode(model.config, grid, is_minor=what.key.is_minor, has_end=what.has_end)
     scored = likelihood(model, [StyledPiece(piece, 1)], poses=[torch.from_numpy(what.poses)])
     return float(scored.nats[0])
 
@@ -77,59 +82,34 @@ def nats(what: Plan, grid: Grid, kind: str = "onsets") -> float:
 def test_the_likelihood_of_what_is_written_is_that_of_the_music(
     kind: str, metre: TimeSignature
 ) -> None:
-    what = plan(kind, metre=metre, bars=4)
-    for written in write(what, kind, count=3):
-        assert len(written.grid.onset) > 10
-        assert written.log_prob == pytest.approx(-nats(what, written.grid, kind), abs=1e-3)
+    what = plan(kind, time_signature=metre, bars=4)
+    for grid, log_prob in write(what, kind, count=3):
+        assert len(grid.onset) > 10
+        assert log_prob == pytest.approx(-nats(what, grid, kind), abs=1e-3)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_however_it_was_drawn_the_likelihood_is_that_of_the_music(kind: str) -> None:
     parts = network(kind).config.parts
     narrow = np.tile(np.array([60, 66]), (parts, 1))
-    grid = Grid(
+    given = Grid(
         4, 36, [0, 2, 10, 17, 30], [2, 8, 3, 9, 6], [60, 69, 62, 63, 59], [0] * 5,
         parts=(Part(),) * parts,
     )  # fmt: skip
     fixed = np.zeros((36, parts), bool)
     fixed[:20, 0] = True
-    what = plan(kind, temperature=0.6, top_p=0.8, range=narrow, given=Given(grid, fixed))
-    for written in write(what, kind):
-        assert written.log_prob == pytest.approx(-nats(what, written.grid, kind), abs=1e-3)
-
-
-def test_a_plan_has_the_places_of_a_piece() -> None:
-    config = network().config
-    for metre in (FOUR, THREE, SIX, TimeSignature(0, 2, 2), TimeSignature(0, 12, 8)):
-        what = plan(metre=metre, bars=11)
-        steps = 11 * what.bar_steps(config)
-        empty = Grid(4, steps, [], [], np.zeros(0, int), time_signatures=(metre,))
-        expected = places_of(bars_of(empty), steps, 11)
-        np.testing.assert_array_equal(what.places(config), expected)
-        assert len(bars_of(empty).start) == 11
-        broken_off = replace(what, has_end=False).places(config)
-        assert (broken_off[:, 3] == UNKNOWN_LEFT).all()
-        np.testing.assert_array_equal(
-            np.delete(broken_off, 3, axis=1), np.delete(expected, 3, axis=1)
-        )
-
-
-@pytest.mark.parametrize("over", [5, 7, 9, 15])
-def test_bars_of_a_plan_are_those_of_the_music_where_they_are_no_whole_steps(over: int) -> None:
-    metre = TimeSignature(0, over, 32)
-    what = plan(metre=metre, bars=6)
-    length = what.bar_steps(network().config)
-    empty = Grid(4, 6 * length, [], [], np.zeros(0, int), time_signatures=(metre,))
-    assert bars_of(empty).length.tolist() == [length] * 6
+    what = plan(kind, temperature=0.6, top_p=0.8, range=narrow, fixed=given, is_fixed=fixed)
+    for grid, log_prob in write(what, kind):
+        assert log_prob == pytest.approx(-nats(what, grid, kind), abs=1e-3)
 
 
 def test_the_same_seed_writes_the_same_and_another_something_else() -> None:
     first, again, other = (write(plan(), seed=seed) for seed in (3, 3, 4))
     for one, same, different in zip(first, again, other, strict=True):
-        assert one.grid == same.grid
-        assert one.log_prob == same.log_prob
-        assert one.grid != different.grid
-    assert first[0].grid != first[1].grid  # of several candidates no two are alike
+        assert one[0] == same[0]
+        assert one[1] == same[1]
+        assert one[0] != different[0]
+    assert first[0][0] != first[1][0]  # of several candidates no two are alike
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
@@ -141,63 +121,55 @@ def test_as_many_are_written_as_are_asked_for_and_told_of(count: int) -> None:
         what,
         candidates=count,
         random=np.random.default_rng(0),
-        parts=(Part("upper", 40), Part("lower", 42)),
         on_bar=lambda done, of: told.append((done, of)),
     )
     assert len(written) == count
     assert told == [(bar, 5) for bar in range(1, 6)]
-    for each in written:
-        assert each.grid.steps == 5 * 12
-        assert each.grid.time_signatures == (THREE,)
-        assert [part.name for part in each.grid.parts] == ["upper", "lower"]
-        assert each.grid.steps_per_beat == 4
-        assert (each.grid.onset + each.grid.duration).max() <= 60
+    for grid, _ in written:
+        assert grid.steps == 5 * 12
+        assert grid.time_signatures == (THREE,)
+        assert grid.parts == PLAYERS
+        assert grid.steps_per_beat == 4
 
 
 def test_other_conditions_give_other_music() -> None:
-    usual = write(plan())[0].grid
+    usual = write(plan())[0][0]
     for options in (
         {"poses": np.zeros((2, 4), np.float32)},
         {"styles": np.array([1.0, 0.0], np.float32)},
-        {"is_minor": False},
+        {"key": Key(0, False)},
         {"has_end": False},
         {"temperature": 1.5},
         {"top_p": 0.5},
     ):
-        assert write(plan(**options))[0].grid != usual, options
+        assert write(plan(**options))[0][0] != usual, options
 
 
 @pytest.mark.parametrize("kind", ["onsets", "no onsets"])
 def test_notes_keep_to_the_range_of_their_part(kind: str) -> None:
     limits = np.array([[64, 67], [58, 60]])
-    for written in write(plan(kind, bars=8, range=limits), kind, count=4):
+    for grid, _ in write(plan(kind, bars=8, range=limits), kind, count=4):
         for part, (low, high) in enumerate(limits):
-            pitch = written.grid.pitch[written.grid.part == part]
+            pitch = grid.pitch[grid.part == part]
             assert low <= pitch.min()
             assert pitch.max() <= high
     silent = np.array([[64, 67], [128, -1]])
-    for written in write(plan(kind, range=silent), kind):
-        assert set(written.grid.part.tolist()) == {0}
+    for grid, _ in write(plan(kind, range=silent), kind):
+        assert set(grid.part.tolist()) == {0}
 
 
 def test_one_player_is_enough_where_only_one_part_may_sound() -> None:
     limits = np.array([[58, 69], [128, -1]])
-    (written,) = write_music(
-        network(),
-        plan(range=limits),
-        candidates=1,
-        random=np.random.default_rng(0),
-        parts=(Part("alone"),),
-    )
-    assert written.grid.parts == (Part("alone"),)
-    assert len(written.grid.onset)
+    ((grid, _),) = write(plan(range=limits, parts=PLAYERS[:1]), count=1)
+    assert grid.parts == PLAYERS[:1]
+    assert len(grid.onset)
 
 
 # ---------------------------------------------------------------------------------------- given
 
 
 @st.composite
-def givens(draw: st.DrawFn) -> Given:
+def fixed_notes(draw: st.DrawFn) -> tuple[Grid, np.ndarray]:
     """Notes of both parts, some out of range, and any pattern of what stands."""
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     rows = []
@@ -210,7 +182,7 @@ def givens(draw: st.DrawFn) -> Given:
                     rows.append((step, length, 58 + key, part))
                     free = step + length
     onset, duration, pitch, part = np.array(rows, np.int64).reshape(-1, 4).T
-    grid = Grid(4, 36, onset, duration, pitch, part, parts=(Part(), Part()))
+    given = Grid(4, 36, onset, duration, pitch, part, parts=(Part(), Part()))
     kind = draw(st.sampled_from(["primer", "infill", "melody", "scattered"]))
     is_fixed = np.zeros((36, 2), bool)
     first, last = sorted((draw(st.integers(0, 36)), draw(st.integers(0, 36))))
@@ -223,58 +195,59 @@ def givens(draw: st.DrawFn) -> Given:
         is_fixed[:last, 0] = True
     else:
         is_fixed = random.random((36, 2)) < 0.5
-    return Given(grid, is_fixed)
+    return given, is_fixed
 
 
 @settings(deadline=None, max_examples=12)
 @property_of(
-    given=givens(), seed=st.integers(0, 100), kind=st.sampled_from(["onsets", "no onsets"])
+    fixed=fixed_notes(), seed=st.integers(0, 100), kind=st.sampled_from(["onsets", "no onsets"])
 )
-def test_given_notes_stand_and_nothing_is_added_to_them(given: Given, seed: int, kind: str) -> None:
+def test_given_notes_stand_and_nothing_is_added_to_them(
+    fixed: tuple[Grid, np.ndarray], seed: int, kind: str
+) -> None:
     config = network(kind).config
     limits = np.array([[60, 66], [58, 63]])  # some given notes are out of it
-    asked = encode(config, given.grid)
-    sounds, struck = asked.frames(0, 36)
-    fixed = np.repeat(given.is_fixed, config.keys, axis=1)
-    for written in write(plan(kind, range=limits, given=given), kind, seed=seed):
-        got, got_struck = encode(config, written.grid).frames(0, 36)
-        np.testing.assert_array_equal(got & fixed, sounds & fixed)
+    sounds, struck = encode(config, fixed[0]).frames(0, 36)
+    what = plan(kind, range=limits, fixed=fixed[0], is_fixed=fixed[1])
+    is_fixed = np.repeat(fixed[1], config.pitches, axis=1)
+    for grid, _ in write(what, kind, seed=seed):
+        got, got_struck = encode(config, grid).frames(0, 36)
+        np.testing.assert_array_equal(got & is_fixed, sounds & is_fixed)
         # struck as given; and where a note goes on whose beginning was not given, once
         was = np.concatenate([np.zeros((1, got.shape[1]), bool), got[:-1]])
         if config.has_onsets:
-            expected = sounds & (struck | ~was) & fixed
-            np.testing.assert_array_equal(got_struck & fixed, expected)
+            expected = sounds & (struck | ~was) & is_fixed
+            np.testing.assert_array_equal(got_struck & is_fixed, expected)
         # what is free keeps to the range, but for given notes that go on
         element = np.arange(config.elements)
-        low, high = limits[element // config.keys].T
-        pitch = config.lowest + element % config.keys
-        outside = ((pitch < low) | (pitch > high)) & ~fixed & got
+        low, high = limits[element // config.pitches].T
+        pitch = config.lowest + element % config.pitches
+        outside = ((pitch < low) | (pitch > high)) & ~is_fixed & got
         assert not (outside & got_struck).any()
         assert not (outside & ~was).any()
 
 
 def test_a_note_held_over_the_border_may_go_on_or_end() -> None:
-    grid = Grid(4, 36, [0, 10], [6, 20], [59, 62], parts=(Part(), Part()))
+    given = Grid(4, 36, [0, 10], [6, 20], [59, 62], parts=(Part(), Part()))
     is_fixed = np.zeros((36, 2), bool)
     is_fixed[:12] = True
     lengths = set()
-    for written in write(plan(given=Given(grid, is_fixed)), count=12):
-        made = written.grid
-        (held,) = np.flatnonzero((made.onset == 10) & (made.part == 0))
-        assert made.pitch[held] == 62
-        lengths.add(int(made.duration[held]))
-        (first,) = np.flatnonzero((made.onset == 0) & (made.part == 0))
-        assert (made.pitch[first], made.duration[first]) == (59, 6)
+    for grid, _ in write(plan(fixed=given, is_fixed=is_fixed), count=12):
+        (held,) = np.flatnonzero((grid.onset == 10) & (grid.part == 0))
+        assert grid.pitch[held] == 62
+        lengths.add(int(grid.duration[held]))
+        (first,) = np.flatnonzero((grid.onset == 0) & (grid.part == 0))
+        assert (grid.pitch[first], grid.duration[first]) == (59, 6)
     assert min(lengths) >= 2
     assert len(lengths) > 1
 
 
 def test_a_note_that_comes_out_of_what_is_rewritten_is_not_lost() -> None:
-    grid = Grid(4, 36, [8], [28], [62], parts=(Part(), Part()))
+    given = Grid(4, 36, [8], [28], [62], parts=(Part(), Part()))
     is_fixed = np.ones((36, 2), bool)
     is_fixed[12:24] = False
-    for written in write(plan(given=Given(grid, is_fixed)), count=6):
-        roll = encode(network().config, written.grid).frames(0, 36)[0]
+    for grid, _ in write(plan(fixed=given, is_fixed=is_fixed), count=6):
+        roll = encode(network().config, grid).frames(0, 36)[0]
         assert roll[8:12, 4].all()
         assert roll[24:, 4].all()
         assert not roll[24:, :4].any()
@@ -285,20 +258,20 @@ def test_silence_that_is_given_stays_silent() -> None:
     is_fixed = np.zeros((36, 2), bool)
     is_fixed[:, 0] = True
     is_fixed[12:24] = True
-    for written in write(plan(given=Given(empty, is_fixed))):
-        assert set(written.grid.part.tolist()) == {1}
-        ends = written.grid.onset + written.grid.duration
-        assert not ((written.grid.onset < 24) & (ends > 12)).any()
+    for grid, _ in write(plan(fixed=empty, is_fixed=is_fixed)):
+        assert set(grid.part.tolist()) == {1}
+        ends = grid.onset + grid.duration
+        assert not ((grid.onset < 24) & (ends > 12)).any()
 
 
 def test_all_given_is_all_that_is_written() -> None:
-    grid = Grid(4, 36, [0, 4, 4], [4, 4, 30], [60, 60, 66], [0, 0, 1], parts=(Part(), Part()))
-    what = plan(given=Given(grid, np.ones((36, 2), bool)))
-    for written in write(what):
-        np.testing.assert_array_equal(written.grid.onset, grid.onset)
-        np.testing.assert_array_equal(written.grid.duration, grid.duration)
-        np.testing.assert_array_equal(written.grid.pitch, grid.pitch)
-        assert written.log_prob == pytest.approx(-nats(what, written.grid), abs=1e-3)
+    given = Grid(4, 36, [0, 4, 4], [4, 4, 30], [60, 60, 66], [0, 0, 1], parts=(Part(), Part()))
+    what = plan(fixed=given, is_fixed=np.ones((36, 2), bool))
+    for grid, log_prob in write(what):
+        np.testing.assert_array_equal(grid.onset, given.onset)
+        np.testing.assert_array_equal(grid.duration, given.duration)
+        np.testing.assert_array_equal(grid.pitch, given.pitch)
+        assert log_prob == pytest.approx(-nats(what, grid), abs=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["onsets", "no onsets", "one part"])
@@ -309,8 +282,7 @@ def test_a_piece_ends_on_the_tonic_triad_and_its_melody_on_the_tonic(
     tonic, triad = (9, {9, 0, 4}) if is_minor else (0, {0, 4, 7})
     begins = 3 * 12 - 6
     heard = 0
-    for written in write(plan(kind, is_minor=is_minor), kind, count=6):
-        grid = written.grid
+    for grid, _ in write(plan(kind, key=Key(9 * is_minor, is_minor)), kind, count=6):
         late = grid.onset + grid.duration > begins
         classes, part = grid.pitch[late] % 12, grid.part[late]
         heard += len(classes)
@@ -318,6 +290,6 @@ def test_a_piece_ends_on_the_tonic_triad_and_its_melody_on_the_tonic(
         if len(grid.parts) > 1:
             assert set(classes[part == 0].tolist()) <= {tonic}
     assert heard
-    open_end = write(plan(kind, is_minor=is_minor, has_end=False), kind, count=6)
-    ends = [w.grid.pitch[w.grid.onset + w.grid.duration > begins] % 12 for w in open_end]
+    open_end = write(plan(kind, key=Key(9 * is_minor, is_minor), has_end=False), kind, count=6)
+    ends = [g.pitch[g.onset + g.duration > begins] % 12 for g, _ in open_end]
     assert not set(np.concatenate(ends).tolist()) <= triad

@@ -1,12 +1,7 @@
-"""Composing: capsules that listen, a decoder that writes, and what is asked of them.
+"""Composing: capsules that read a style, a decoder that writes, and requests to them.
 
-The public names are looked up on first use: what asks and what judges does without PyTorch.
-
-::
-
-    composer = Composer.load("runs/mine")
-    tune = composer.compose(Request(style={"folk": 1}, bars=16, seed=7))
-    write_midi(tune.score, "tune.mid")
+The public names are looked up on first use: requests, the style critic and the search for copies
+work without PyTorch.
 """
 
 import lazy_loader

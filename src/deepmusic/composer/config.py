@@ -1,4 +1,4 @@
-"""What a composer is made of: every choice of its network in one frozen, JSON-ready record."""
+"""Sizes and choices of the composer's network, in one frozen, JSON-ready record."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ class ComposerConfig:
     """Sizes and choices of a :class:`~deepmusic.composer.Composer`.
 
     Args:
-        styles: their names, each a capsule.
-        parts: lines that are told apart; what has more of them is merged into the last.
-        lowest: MIDI pitch of the lowest key.
-        keys: keys of each part.
-        steps_per_beat: steps a quarter note of the grids.
-        has_onsets: whether a note that is struck again is told from one that is held.
-        has_bars: whether the place in the bar and in the piece is known and told to the decoder.
-        frame_dim: numbers that stand for the notes of a step.
-        hidden: of the decoder's memory.
+        styles: their names, one capsule each.
+        parts: voices that are told apart; further parts are merged into the last.
+        lowest: lowest MIDI pitch.
+        pitches: number of pitches of each part.
+        steps_per_beat: steps per quarter note of the grids.
+        has_onsets: whether a repeated note is distinguished from a sustained one.
+        has_bars: whether the decoder knows the position in the bar and in the piece.
+        frame_dim: size of the representation of a step's notes.
+        hidden: size of the decoder's memory.
         head: width of the network that writes the notes of a step.
         dropout: in [0, 1), of the decoder.
-        input_dropout: in [0, 1), of what the decoder reads of single notes.
-        repeats: whether the decoder is shown what followed the longest like passage before.
-        capsules: whether it is conditioned by style capsules; otherwise by the style's name alone.
-        passage_steps: steps that the capsule encoder hears at once, whole beats.
-        place_types: primary capsules at each beat.
-        place_dim: length of their poses.
-        pose_dim: length of a style's pose.
+        input_dropout: in [0, 1), of single notes that the decoder reads.
+        repeats: whether the decoder reads what followed the longest earlier match.
+        capsules: whether style capsules condition it; otherwise only the style's name.
+        passage_steps: steps that the capsule encoder reads at once, whole beats.
+        primary_types: primary capsules at each beat.
+        primary_dim: size of their poses.
+        pose_dim: size of a style's pose.
         routing: a key of :data:`~deepmusic.capsules.ROUTING`.
-        iterations: passes of the routing; None takes those of the method.
+        iterations: of the routing; None takes the method's default.
 
     Raises:
-        DeepMusicError: a value is out of its range.
+        DeepMusicError: a value is out of range.
     """
 
     styles: tuple[str, ...]
     parts: int = 4
     lowest: int = 21
-    keys: int = 88
+    pitches: int = 88
     steps_per_beat: int = 4
     has_onsets: bool = True
     has_bars: bool = True
@@ -54,8 +54,8 @@ class ComposerConfig:
     repeats: bool = True
     capsules: bool = True
     passage_steps: int = 128
-    place_types: int = 8
-    place_dim: int = 8
+    primary_types: int = 8
+    primary_dim: int = 8
     pose_dim: int = 16
     routing: str = "dynamic"
     iterations: int | None = None
@@ -63,12 +63,14 @@ class ComposerConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "styles", tuple(self.styles))
         if not self.styles or len(set(self.styles)) != len(self.styles):
-            raise DeepMusicError(f"A composer needs different styles, one or more: {self.styles}.")
-        for name in ("parts", "keys", "steps_per_beat", "frame_dim", "hidden", "head"):
+            raise DeepMusicError(f"A composer needs one or more different styles: {self.styles}.")
+        for name in ("parts", "pitches", "steps_per_beat", "frame_dim", "hidden", "head"):
             if getattr(self, name) < 1:
                 raise DeepMusicError(f"{name} is at least 1; got {getattr(self, name)}.")
-        if not 0 <= self.lowest <= 128 - self.keys:
-            raise DeepMusicError(f"keys {self.lowest} to {self.lowest + self.keys} leave MIDI's.")
+        if not 0 <= self.lowest <= 128 - self.pitches:
+            raise DeepMusicError(
+                f"Pitches {self.lowest} to {self.lowest + self.pitches - 1} exceed those of MIDI."
+            )
         if self.passage_steps % self.steps_per_beat or self.passage_steps < self.steps_per_beat:
             raise DeepMusicError(f"passage_steps are whole beats; got {self.passage_steps}.")
         for name in ("dropout", "input_dropout"):
@@ -77,12 +79,12 @@ class ComposerConfig:
 
     @property
     def elements(self) -> int:
-        """Keys of all parts together; element ``part * keys + pitch - lowest``."""
-        return self.parts * self.keys
+        """Pitches of all parts together; element ``part * pitches + pitch - lowest``."""
+        return self.parts * self.pitches
 
     @property
     def states(self) -> int:
-        """What an element can do in a step: with onsets be held or be struck, else sound."""
+        """What an element can do in a step: with onsets sustain or begin, else sound."""
         return 2 if self.has_onsets else 1
 
     @property
@@ -101,12 +103,9 @@ class ComposerConfig:
         Raises:
             DeepMusicError: a field is unknown, missing or out of range.
         """
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown or "styles" not in values:
-            raise DeepMusicError(
-                f"A composer's configuration has no {unknown[0]!r}."
-                if unknown
-                else "A composer's configuration lacks its styles."
-            )
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown:
+            raise DeepMusicError(f"A composer's configuration has no {unknown[0]!r}.")
+        if "styles" not in values:
+            raise DeepMusicError("A composer's configuration lacks its styles.")
         return cls(**values)

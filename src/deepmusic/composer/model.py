@@ -1,16 +1,17 @@
-"""The composer's network: capsules listen to a passage, a decoder writes step after step.
+"""The composer's network: capsules read a passage, a decoder writes step after step.
 
-The encoder routes a passage into one capsule for each style: its length is how present the style
-is, its pose how it is done. The decoder writes the next step knowing the steps before, the place in
-the bar and in the piece, what followed earlier on a passage like the last one, and the pose. A pose
-routed from the very steps that are scored would tell of them; so it is routed from steps before
-them, or from another passage, or there is none.
+The encoder routes a passage to one capsule per style: its length is how present the style is, its
+pose how it is done. The decoder writes the next step from the steps before, the position in the
+bar and in the piece, what followed the longest earlier match, and the pose. A pose routed from the
+very steps that are scored would leak them; so it is routed from earlier steps or from another
+passage, or there is none.
 
-Axes: b pieces, t steps, e elements (parts by keys), y symbols, s styles, d pose.
+Axes: b pieces, t steps, e elements (parts by pitches), y symbols, s styles, d pose.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,10 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deepmusic.capsules import CapsuleLayer, PrimaryCapsules
+from deepmusic.composer.attributes import ATTRIBUTES
 from deepmusic.composer.config import ComposerConfig
-from deepmusic.composer.encoding import PLACES
+from deepmusic.composer.encoding import POSITION_SIZES, Encoded, Excerpt
 from deepmusic.composer.note_sets import NoteSetHead
-from deepmusic.composer.passages import MANNER
 from deepmusic.composer.repetition import LENGTHS
 
 Memory = tuple[Tensor, Tensor]
@@ -32,43 +33,66 @@ class Batch(NamedTuple):
 
     Args:
         before: ``(b, t, 2 * e)`` float.
-        written: ``(b, t, y)`` bool.
+        target: ``(b, t, y)`` bool.
         repeated: ``(b, t, y)`` bool.
-        likeness: ``(b, t, parts)`` int64.
-        earlier: ``(b, t, y)`` bool.
-        places: ``(b, t, 5)`` int64.
+        match_level: ``(b, t, parts)`` int64.
+        bar_ago: ``(b, t, y)`` bool.
+        positions: ``(b, t, 5)`` int64.
         is_step: ``(b, t)`` bool, False for padding.
     """
 
     before: Tensor
-    written: Tensor
+    target: Tensor
     repeated: Tensor
-    likeness: Tensor
-    earlier: Tensor
-    places: Tensor
+    match_level: Tensor
+    bar_ago: Tensor
+    positions: Tensor
     is_step: Tensor
 
+    @classmethod
+    def of(cls, excerpts: Sequence[Excerpt]) -> Batch:
+        """Excerpts as tensors, padded to the longest."""
+        lengths = torch.tensor([len(excerpt.before) for excerpt in excerpts])
+        longest = int(lengths.max())
 
-class Heard(NamedTuple):
-    """What the encoder makes of passages.
+        def padded(name: str, dtype: torch.dtype) -> Tensor:
+            arrays = [getattr(excerpt, name) for excerpt in excerpts]
+            result = torch.zeros(len(arrays), longest, arrays[0].shape[1], dtype=dtype)
+            for row, array in zip(result, arrays, strict=True):
+                row[: len(array)] = torch.from_numpy(array)
+            return result
+
+        return cls(
+            before=padded("before", torch.float32),
+            target=padded("target", torch.bool),
+            repeated=padded("repeated", torch.bool),
+            match_level=padded("match_level", torch.long),
+            bar_ago=padded("bar_ago", torch.bool),
+            positions=padded("positions", torch.long),
+            is_step=torch.arange(longest) < lengths.unsqueeze(1),
+        )
+
+
+class EncoderOutput(NamedTuple):
+    """The style capsules of passages.
 
     Args:
         lengths: ``(b, s)`` in [0, 1), how present each style is.
         poses: ``(b, s, d)``, how it is done.
-        manner: ``(b, s, m)``, what each pose says of the properties in ``MANNER``.
+        attributes: ``(b, s, m)``, the ``ATTRIBUTES`` predicted from each pose, standardised.
     """
 
     lengths: Tensor
     poses: Tensor
-    manner: Tensor
+    attributes: Tensor
 
 
 class Condition(NamedTuple):
-    """What the decoder is told besides notes.
+    """What the decoder reads besides notes.
 
     Args:
         styles: ``(b, s)`` weights that add up to one.
-        poses: ``(b, s, d)``, or ``(b, t, s, d)`` where they change; zeros say nothing.
+        poses: ``(b, s, d)``, or ``(b, t, s, d)`` where they change; zeros stand for none.
         is_minor: ``(b,)`` bool.
     """
 
@@ -90,32 +114,32 @@ class CapsuleEncoder(nn.Module):
         beat = config.steps_per_beat
         self.read = nn.Linear(2 * config.elements, 96)
         self.beats = nn.Conv1d(96, 96, 2 * beat, stride=beat, padding=(beat + 1) // 2)
-        self.primary = PrimaryCapsules(96, config.place_types, config.place_dim, kernel_size=1)
+        self.primary = PrimaryCapsules(96, config.primary_types, config.primary_dim, kernel_size=1)
         self.styles = CapsuleLayer(
-            config.place_types,
-            config.place_dim,
+            config.primary_types,
+            config.primary_dim,
             len(config.styles),
             config.pose_dim,
             routing=config.routing,
             iterations=config.iterations,
         )
         self.dropout = nn.Dropout(config.dropout)
-        self.manner = nn.Linear(config.pose_dim, len(MANNER))
+        self.attributes = nn.Linear(config.pose_dim, len(ATTRIBUTES))
 
-    def forward(self, passages: Tensor) -> Heard:
-        """Hear passages ``(b, passage_steps, 2 * e)``; what is silent throughout is no beat."""
+    def forward(self, passages: Tensor) -> EncoderOutput:
+        """Encode passages ``(b, passage_steps, 2 * e)``; silent beats are left out."""
         beat = self.config.steps_per_beat
         count = passages.shape[1] // beat
         hidden = F.relu(self.read(passages)).transpose(1, 2)
         hidden = F.relu(self.beats(self.dropout(hidden)))[:, :, :count].unsqueeze(2)  # (b, c, 1, n)
         children = self.primary.grid(hidden).squeeze(1)  # (b, n, types, dim)
-        is_heard = passages.reshape(len(passages), count, -1).any(dim=2)
-        record = self.styles(children * is_heard[:, :, None, None])
-        return Heard(record.activations, record.poses, self.manner(record.poses))
+        is_audible = passages.reshape(len(passages), count, -1).any(dim=2)
+        record = self.styles(children * is_audible[:, :, None, None])
+        return EncoderOutput(record.activations, record.poses, self.attributes(record.poses))
 
 
 class StepDecoder(nn.Module):
-    """Remembers the steps before, and gives every set of the next its probability."""
+    """Remembers the steps before, and gives a probability to every set of the next."""
 
     def __init__(self, config: ComposerConfig) -> None:
         super().__init__()
@@ -125,14 +149,14 @@ class StepDecoder(nn.Module):
         self.read_sources = nn.ModuleList(
             nn.Linear(config.symbols, config.frame_dim, bias=False) for _ in range(sources)
         )
-        self.likeness = nn.ModuleList(
+        self.match_level = nn.ModuleList(
             nn.Embedding(len(LENGTHS) + 1, config.hidden)
             for _ in range(config.parts * config.repeats)
         )
-        self.places = nn.ModuleList(
-            nn.Embedding(count, config.hidden) for count in PLACES * config.has_bars
+        self.positions = nn.ModuleList(
+            nn.Embedding(count, config.hidden) for count in POSITION_SIZES * config.has_bars
         )
-        for embedding in (*self.likeness, *self.places):
+        for embedding in (*self.match_level, *self.positions):
             nn.init.normal_(embedding.weight, std=0.1)
         pose_dim = config.pose_dim if config.capsules else 0
         self.condition = nn.Linear(len(config.styles) * (1 + pose_dim) + 1, config.hidden)
@@ -140,7 +164,7 @@ class StepDecoder(nn.Module):
         self.memory = nn.LSTM(config.hidden, config.hidden, batch_first=True)
         self.head = NoteSetHead(
             2 * config.hidden,
-            keys=config.elements,
+            pitches=config.elements,
             states=config.states,
             hidden=config.head,
             suggestions=1 + sources,
@@ -152,66 +176,65 @@ class StepDecoder(nn.Module):
     def contexts(
         self, batch: Batch, condition: Condition, memory: Memory | None = None
     ) -> tuple[Tensor, Memory]:
-        """What is known before each step, ``(b, t, 2 * hidden)``, and the memory after the last."""
-        sources = self._sources(batch)
+        """The context of each step, ``(b, t, 2 * hidden)``, and the memory after the last."""
         read = [self.read(self.input_dropout(batch.before))]
         read += [
             layer(self.input_dropout(source.to(batch.before.dtype)))
-            for layer, source in zip(self.read_sources, sources, strict=True)
+            for layer, source in zip(self.read_sources, self._sources(batch), strict=True)
         ]
         hidden = self.join(F.relu(torch.cat(read, dim=2)))
-        for part, embedding in enumerate(self.likeness):
-            hidden = hidden + embedding(batch.likeness[:, :, part])
-        for column, embedding in enumerate(self.places):
-            hidden = hidden + embedding(batch.places[:, :, column])
-        told = [condition.styles, condition.is_minor.to(condition.styles.dtype).unsqueeze(1)]
-        given = torch.cat(told, dim=1).unsqueeze(1)
+        for part, embedding in enumerate(self.match_level):
+            hidden = hidden + embedding(batch.match_level[:, :, part])
+        for column, embedding in enumerate(self.positions):
+            hidden = hidden + embedding(batch.positions[:, :, column])
+        is_minor = condition.is_minor.to(condition.styles.dtype).unsqueeze(1)
+        given = torch.cat([condition.styles, is_minor], dim=1).unsqueeze(1)
         if self.config.capsules:
             poses = condition.poses if condition.poses.ndim == 4 else condition.poses.unsqueeze(1)
-            weighed = (poses * condition.styles[:, None, :, None]).flatten(2)
-            given = torch.cat([given.expand(-1, weighed.shape[1], -1), weighed], dim=2)
+            weighted = (poses * condition.styles[:, None, :, None]).flatten(2)
+            given = torch.cat([given.expand(-1, weighted.shape[1], -1), weighted], dim=2)
         hidden = F.relu(hidden + self.condition(given))
         states, memory = self.memory(self.dropout(hidden), memory)
         return torch.cat([self.dropout(states), self.dropout(hidden)], dim=2), memory
 
     def forward(self, batch: Batch, condition: Condition) -> Tensor:
-        """Log probability of each step that is no padding, ``(steps,)``, piece after piece."""
+        """Log probability of each step that is not padding, ``(steps,)``, piece after piece."""
         contexts, _ = self.contexts(batch, condition)
         chosen = batch.is_step
         log_probs: Tensor = self.head(
             contexts[chosen],
-            batch.written[chosen],
+            batch.target[chosen],
             allowed=self.possible(batch.before[chosen]),
             suggested=self.suggested(batch, chosen),
         )
         return log_probs
 
-    def held(self, before: Tensor) -> Tensor:
-        """The sets ``(..., y)`` in which all goes on that sounded before, ``(..., 2 * e)``."""
-        was = before[..., 0::2] != 0
+    def sustained(self, before: Tensor) -> Tensor:
+        """The sets ``(..., y)`` in which everything that sounded ``before`` continues."""
+        sounded = before[..., 0::2] != 0
         if not self.config.has_onsets:
-            return was
-        return torch.stack([was, torch.zeros_like(was)], dim=-1).flatten(-2)
+            return sounded
+        return torch.stack([sounded, torch.zeros_like(sounded)], dim=-1).flatten(-2)
 
     def possible(self, before: Tensor) -> Tensor | None:
-        """Symbols that can be, ``(..., y)``: what did not sound cannot be held; None: all can."""
+        """Possible symbols ``(..., y)``: only what sounded can be sustained; None for all."""
         if not self.config.has_onsets:
             return None
-        was = before[..., 0::2] != 0
-        return torch.stack([was, torch.ones_like(was)], dim=-1).flatten(-2)
+        sounded = before[..., 0::2] != 0
+        return torch.stack([sounded, torch.ones_like(sounded)], dim=-1).flatten(-2)
 
     def suggested(self, batch: Batch, chosen: Tensor) -> Tensor:
-        """Sets that the head is shown for chosen steps, ``(n, sources, y)``: all held first."""
-        sources = [self.held(batch.before[chosen]), *(s[chosen] for s in self._sources(batch))]
-        return torch.stack(sources, dim=1)
+        """Sets suggested to the head for chosen steps, ``(n, sources, y)``."""
+        sources = [self.sustained(batch.before[chosen])]
+        return torch.stack([*sources, *(s[chosen] for s in self._sources(batch))], dim=1)
 
     def _sources(self, batch: Batch) -> list[Tensor]:
         sources = [batch.repeated] if self.config.repeats else []
-        return [*sources, batch.earlier] if self.config.has_bars else sources
+        return [*sources, batch.bar_ago] if self.config.has_bars else sources
 
 
 class ComposerNetwork(nn.Module):
-    """Encoder and decoder, and how poses are spread in each style.
+    """Encoder and decoder, and the distribution of poses in each style.
 
     Args:
         config: sizes and choices.
@@ -219,13 +242,13 @@ class ComposerNetwork(nn.Module):
     Attributes:
         pose_mean: ``(s, d)``, the mean pose of the training passages of each style.
         pose_spread: ``(s, d, d)``, a factor L of their covariance L Lᵀ.
-        pose_moves: ``(s, 5, d)``, how poses differ where each property in ``MANNER`` is one
-            deviation (within the style) higher and the others are the same.
+        pose_directions: ``(s, 5, d)``, how poses change where one of the ``ATTRIBUTES`` is one
+            standard deviation (within the style) higher and the others are the same.
     """
 
     pose_mean: Tensor
     pose_spread: Tensor
-    pose_moves: Tensor
+    pose_directions: Tensor
 
     def __init__(self, config: ComposerConfig) -> None:
         super().__init__()
@@ -235,26 +258,33 @@ class ComposerNetwork(nn.Module):
         styles, dim = len(config.styles), config.pose_dim
         self.register_buffer("pose_mean", torch.zeros(styles, dim))
         self.register_buffer("pose_spread", torch.zeros(styles, dim, dim))
-        self.register_buffer("pose_moves", torch.zeros(styles, len(MANNER), dim))
+        self.register_buffer("pose_directions", torch.zeros(styles, len(ATTRIBUTES), dim))
 
     def forward(
         self, batch: Batch, condition: Condition, passages: Tensor | None = None
-    ) -> tuple[Tensor, Heard | None]:
+    ) -> tuple[Tensor, EncoderOutput | None]:
         """Score excerpts, with poses routed from passages where these are given.
 
         Args:
             batch: the excerpts.
-            condition: its poses are multiplied with those that are heard: ones use them, zeros
-                hide them.
-            passages: ``(b, passage_steps, 2 * e)``; none of them from the steps that are scored,
-                or later than these.
+            condition: its poses are multiplied with the routed ones: zeros hide them.
+            passages: ``(b, passage_steps, 2 * e)``, without the steps that are scored or later
+                ones.
 
         Returns:
-            Log probability of each step that is no padding, and what was heard in the passages.
+            Log probability of each step that is not padding, and the capsules of the passages.
         """
-        heard = None
+        encoded = None
         if passages is not None and self.encoder is not None:
-            heard = self.encoder(passages)
-            condition = condition._replace(poses=condition.poses * heard.poses)
+            encoded = self.encoder(passages)
+            condition = condition._replace(poses=condition.poses * encoded.poses)
         log_probs: Tensor = self.decoder(batch, condition)
-        return log_probs, heard
+        return log_probs, encoded
+
+    @torch.no_grad()
+    def encode(self, piece: Encoded) -> EncoderOutput:
+        """The style capsules of the consecutive passages of a piece."""
+        assert self.encoder is not None
+        device = next(self.parameters()).device
+        output: EncoderOutput = self.encoder(torch.from_numpy(piece.passages()).float().to(device))
+        return output

@@ -1,4 +1,4 @@
-"""What may be asked of a composer, checked before any work is done."""
+"""What may be requested of a composer, checked before any model is loaded."""
 
 from __future__ import annotations
 
@@ -8,47 +8,44 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from deepmusic.composer.passages import MANNER
 from deepmusic.errors import RequestError
 from deepmusic.music import Key, TimeSignature
 
 BARS = (4, 256)
 """The fewest and the most bars of a piece."""
 
-_CANDIDATES = 64
-
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Everything that a result depends on besides the model; the same request, the same result.
+    """Everything besides the model that determines a result; equal requests give equal results.
 
     Args:
-        style: weights by name; they are scaled to add up to one.
-        bars: of the whole piece, a primer included; None takes the length of a given piece, or 16
+        style: weights by name, scaled to sum to one; None takes the model's first style.
+        bars: of the whole piece, including a primer; None takes the length of a given piece, or 16
             bars, after a primer 16 more.
-        seed: another one, another piece.
+        seed: of the random choices.
         key: such as ``"D minor"``; None draws one, or keeps that of a given piece.
         metre: such as ``"3/4"``; None takes the style's commonest, or that of a given piece.
-        tempo: beats a minute; None takes the style's, or that of a given piece.
-        temperature: below 1 more usual notes, above 1 less usual ones; 0.1 to 3. Like ``top_p`` it
-            acts on which notes are struck, not on how many.
-        top_p: share of the chances of each note to draw from, in (0, 1].
-        candidates: pieces to write, of which the judge keeps one.
+        tempo: in beats per minute; None takes the style's, or that of a given piece.
+        temperature: below 1 favours likely notes; 0.1 to 3. Like ``top_p`` it acts on which notes
+            begin, not on how many.
+        top_p: share of the probability to sample from, in (0, 1].
+        candidates: pieces to write, of which the style critic selects one.
         primer: a MIDI file to continue, or of which to rewrite bars.
-        harmonize: a MIDI file of which the melody, its first part, is kept and the rest written.
-        infill: first and last bar, from 1, to rewrite of the primer.
-        pose_from: a MIDI file of which the manner is taken.
-        pose: moves the pose: a number of a dimension (from 0), or a property of
-            :data:`~deepmusic.composer.passages.MANNER`, to by how much; of a property in standard
-            deviations of the training music.
+        harmonize: a MIDI file whose melody, its first part, is kept and the rest written.
+        infill: first and last bar, from 1, of the primer to rewrite.
+        pose_from: a MIDI file from which the pose is taken.
+        pose: moves the pose: by a dimension (from 0), or by one of the
+            :data:`~deepmusic.composer.attributes.ATTRIBUTES`, in standard deviations of the
+            training music.
         has_end: whether the piece ends, rather than breaking off.
         allow_copies: keep a piece that copies more than people do.
 
     Raises:
-        RequestError: a value out of range, or two that contradict each other.
+        RequestError: a value is out of range, or two contradict each other.
     """
 
-    style: Mapping[str, float]
+    style: Mapping[str, float] | None = None
     bars: int | None = None
     seed: int = 0
     key: str | None = None
@@ -69,32 +66,27 @@ class Request:
         for name in ("bars", "seed", "candidates"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-                raise RequestError(f"{_capital(name)} must be a whole number; got {value!r}.")
-        weights = {str(name): float(weight) for name, weight in self.style.items()}
-        if not weights or not all(w > 0 and math.isfinite(w) for w in weights.values()):
-            raise RequestError("Name one style, or several with weights above 0.")
-        total = sum(weights.values())
-        if math.isclose(total, 1, abs_tol=1e-9):
-            total = 1.0  # so that a request that is read again is the very same
-        object.__setattr__(self, "style", {name: w / total for name, w in weights.items()})
+                raise RequestError(f"{_capitalised(name)} must be a whole number; got {value!r}.")
+        if self.style is not None:
+            object.__setattr__(self, "style", _normalised(self.style))
         object.__setattr__(self, "pose", {str(k): float(v) for k, v in self.pose.items()})
         if not all(math.isfinite(amount) for amount in self.pose.values()):
             raise RequestError("Poses are moved by finite numbers.")
         for name in ("primer", "harmonize", "pose_from"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, os.fspath(getattr(self, name)))
-        _within("number of bars", self.bars, *BARS)
-        _within("tempo", self.tempo, 20, 300)
-        _within("temperature", self.temperature, 0.1, 3)
-        _within("number of candidates", self.candidates, 1, _CANDIDATES)
-        _within("seed", self.seed, 0, 2**63 - 1)
+        _check_range("number of bars", self.bars, *BARS)
+        _check_range("tempo", self.tempo, 20, 300)
+        _check_range("temperature", self.temperature, 0.1, 3)
+        _check_range("number of candidates", self.candidates, 1, 64)
+        _check_range("seed", self.seed, 0, 2**63 - 1)
         if not 0 < self.top_p <= 1:
             raise RequestError(f"top-p is above 0 and at most 1; got {self.top_p:g}.")
         if self.key is not None:
             try:
                 object.__setattr__(self, "key", Key.named(self.key).name)
             except ValueError as error:
-                raise RequestError(f"{_capital(str(error))}.") from error
+                raise RequestError(f"{_capitalised(str(error))}.") from error
         if self.metre is not None:
             read_metre(self.metre)
         self._check_files()
@@ -109,13 +101,13 @@ class Request:
             if not 1 <= first <= last:
                 raise RequestError(f"Bars to rewrite are FROM:TO, from 1 on; got {first}:{last}.")
             if self.bars is not None:
-                raise RequestError("Rewriting bars keeps the length of the piece: leave bars away.")
+                raise RequestError("Rewriting bars keeps the length of the piece: omit bars.")
             object.__setattr__(self, "infill", (first, last))
-        if self.primer is not None or self.harmonize is not None:
+        if self.given is not None:
             for name in ("key", "metre"):
                 if getattr(self, name) is not None:
                     raise RequestError(
-                        f"The {name} is that of the given piece: leave {name} away, or the piece."
+                        f"The {name} is that of the given piece: omit {name}, or the piece."
                     )
 
     @property
@@ -123,8 +115,18 @@ class Request:
         """The file of which notes are kept."""
         return self.primer or self.harmonize
 
+    @property
+    def styles(self) -> Mapping[str, float]:
+        """The weights of the styles; empty where the model's first is taken."""
+        return self.style or {}
+
+    @property
+    def main_style(self) -> str:
+        """The style with the greatest weight, the first of several."""
+        return max(self.styles, key=lambda name: self.styles[name])
+
     def to_dict(self) -> dict[str, Any]:
-        """JSON types; ``Request(**values)`` is the inverse."""
+        """JSON types; :meth:`from_dict` is the inverse."""
         values = asdict(self)
         values["infill"] = None if self.infill is None else list(self.infill)
         return values
@@ -140,14 +142,14 @@ class Request:
             infill = values.get("infill")
             return cls(**{**values, "infill": None if infill is None else tuple(infill)})
         except (TypeError, ValueError, AttributeError) as error:
-            raise RequestError(f"This is no request to a composer: {error}.") from error
+            raise RequestError(f"This is not a request to a composer: {error}.") from error
 
 
 def read_metre(text: str) -> TimeSignature:
     """A time signature such as ``"6/8"``.
 
     Raises:
-        RequestError: it is none.
+        RequestError: the text is not one.
     """
     over, slash, under = text.strip().partition("/")
     try:
@@ -155,7 +157,7 @@ def read_metre(text: str) -> TimeSignature:
             return TimeSignature(0, int(over), int(under))
     except ValueError:
         pass
-    raise RequestError(f"{text!r} is no time signature; they are like 4/4, 3/4 or 6/8.")
+    raise RequestError(f"{text!r} is not a time signature; they are like 4/4, 3/4 or 6/8.")
 
 
 def read_numbers(text: str, *, what: str, default: float | None = None) -> dict[str, float]:
@@ -167,7 +169,7 @@ def read_numbers(text: str, *, what: str, default: float | None = None) -> dict[
         default: the number of a name without one.
 
     Raises:
-        RequestError: it cannot be read so, or a name comes twice.
+        RequestError: the text is not of this form, or a name occurs twice.
     """
     numbers: dict[str, float] = {}
     for entry in text.split(","):
@@ -184,13 +186,20 @@ def read_numbers(text: str, *, what: str, default: float | None = None) -> dict[
     return numbers
 
 
-def _within(name: str, value: float | None, least: float, most: float) -> None:
-    if value is not None and not least <= value <= most:
-        raise RequestError(f"The {name} is {least:g} to {most:g}; got {value:g}.")
+def _normalised(style: Mapping[str, float]) -> dict[str, float]:
+    weights = {str(name): float(weight) for name, weight in style.items()}
+    if not weights or not all(w > 0 and math.isfinite(w) for w in weights.values()):
+        raise RequestError("Name one style, or several with weights above 0.")
+    total = sum(weights.values())
+    if math.isclose(total, 1, abs_tol=1e-9):
+        total = 1.0  # so that reading a request again changes nothing
+    return {name: weight / total for name, weight in weights.items()}
 
 
-def _capital(text: str) -> str:
+def _check_range(name: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:
+        raise RequestError(f"The {name} is {low:g} to {high:g}; got {value:g}.")
+
+
+def _capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-assert all(not name.isdecimal() for name in MANNER)  # a number is a dimension

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,17 +14,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from deepmusic.composer.cards import style_card
 from deepmusic.composer.composer import Composer
 from deepmusic.composer.config import ComposerConfig
-from deepmusic.composer.copying import CopyIndex, HumanReference, human_reference
 from deepmusic.composer.encoding import StyledPiece, encode, normalised
-from deepmusic.composer.judge import Judge
+from deepmusic.composer.likelihood import likelihood, poses_before
+from deepmusic.composer.memorization import CopyIndex, HumanReference, human_reference
 from deepmusic.composer.model import ComposerNetwork
-from deepmusic.composer.task import ComposerTask, fit_poses, hear, likelihood, poses_before
+from deepmusic.composer.style_critic import StyleCritic
+from deepmusic.composer.style_profile import StyleProfile
+from deepmusic.composer.task import ComposerTask, fit_poses
 from deepmusic.datasets import Piece, Problem, SymbolicDataset
 from deepmusic.errors import DataError, ScoreError
 from deepmusic.files import write_atomically
+from deepmusic.music import bars_of
 from deepmusic.parallel import is_main_process
 from deepmusic.training import Progress, TrainingConfig, fit
 
@@ -40,17 +43,18 @@ DEFAULT_TRAINING = TrainingConfig(
 """What the shipped composer was trained with."""
 
 EXCERPTS = 1600
-"""Excerpts in an epoch: of 64 beats, 16 bars of four."""
+"""Excerpts per epoch, of 64 beats (16 bars of four) each."""
 
 _REFERENCE_BARS = (8, 16, 32, 64)  # of four beats
-_FEWEST_FOR_REFERENCE = 5  # pieces; of fewer the 95th percentile says nothing
+_MIN_REFERENCE = 5  # pieces; with fewer the 95th percentile means nothing
+_MAX_STEPS = 8192  # longer pieces are cut: seventeen minutes at 120 beats per minute
 
-_MOST_STEPS = 8192  # longer pieces are cut: seventeen minutes at 120 beats a minute
+_Sides = dict[str, list[StyledPiece]]
 
 
 @dataclass(frozen=True)
 class TrainedComposer:
-    """What came of a training.
+    """The result of a training.
 
     Args:
         run: the folder with everything.
@@ -77,55 +81,35 @@ def train_composer(
 ) -> TrainedComposer:
     """Train a composer on the styles of a data set.
 
-    Pieces are moved to C major or A minor. The run folder receives what :func:`deepmusic.training
-    .fit` writes, ``model.safetensors`` and ``metrics.json``.
+    Pieces are transposed to C major or A minor. The run folder receives what
+    :func:`deepmusic.training.fit` writes, ``model.safetensors`` and ``metrics.json``.
 
     Args:
         dataset: pieces with styles; its grids have ``config.steps_per_beat``.
         run: folder for the run; made if missing.
         config: of the composer, its styles those of the data set; None takes the defaults.
         training: settings of the loop.
-        excerpts: in an epoch, drawn anew in each.
-        resume: go on with a run that was interrupted.
+        excerpts: per epoch, drawn anew in each.
+        resume: continue an interrupted run.
         on_progress: called after every step.
 
     Raises:
         DataError: no piece can be used.
-        CheckpointError: the run is there already and ``resume`` is off, or it is of other data.
+        CheckpointError: the run exists already and ``resume`` is off, or it is of other data.
     """
     run = Path(run)
-    chosen = config or _default_config(dataset)
-    sides, problems = encoded_sides(dataset, chosen)
-    if not sides["train"]:
-        others = len(dataset.validation) + len(dataset.test)
-        why = f": {others} fell to validation and test, so add more" if others else ""
-        raise DataError(f"{dataset.name} holds no piece to learn from that can be used{why}.")
-    if config is None:
-        learned = {chosen.styles[style] for _, style in sides["train"]}
-        problems += _unlearned(dataset, learned, {problem.path for problem in problems})
-        if len(learned) < len(chosen.styles):
-            chosen = replace(chosen, styles=tuple(s for s in chosen.styles if s in learned))
-            sides, _ = encoded_sides(dataset, chosen)
-    config = chosen
-    # with few pieces chance may leave validation empty; then the training pieces stand in
-    judged = sides["validation"] or sides["train"][:50]
-    steps = 64 * dataset.steps_per_beat
-    for number, name in enumerate(config.styles):
-        if not any(style == number for _, style in sides["train"]):
-            raise DataError(f"{dataset.name} holds no piece of {name!r} to learn from.")
-    cards = {
-        name: style_card(sides["train"], number, dataset.train)
-        for number, name in enumerate(config.styles)
-    }
+    config, sides, problems = _prepared(dataset, config)
+    # with few pieces the random split may leave validation empty; training pieces then stand in
+    validation = sides["validation"] or sides["train"][:50]
     task = ComposerTask(
         config,
         sides["train"],
-        _sample(judged, len(config.styles)),
+        _sample(validation, len(config.styles)),
         seed=training.seed,
-        steps=steps,
+        steps=64 * dataset.steps_per_beat,
         excerpts=excerpts,
         balance=0.7,
-        metadata={"data": _fingerprint(dataset)},
+        metadata={"data": _dataset_digest(dataset)},
     )
     fit(task, training, run, resume=resume, on_progress=on_progress)
     model = task.model
@@ -133,11 +117,19 @@ def train_composer(
     if config.capsules:
         fit_poses(model, sides["train"])
     metrics = _metrics(model, sides)
+    train_grids = [piece.grid for piece, _ in sides["train"]]
+    train_styles = [config.styles[style] for _, style in sides["train"]]
+    copy_index = CopyIndex.build(train_grids)
     composer = Composer(
         model.cpu().eval(),
-        cards,
-        *_judge_and_copies(sides, config, seed=training.seed),
-        card={
+        {
+            name: profile_style(sides["train"], style, dataset.train)
+            for style, name in enumerate(config.styles)
+        },
+        StyleCritic.train(train_grids, train_styles, seed=training.seed),
+        copy_index,
+        _references(copy_index, sides, config),
+        training={
             "data": task.metadata["data"],
             "pieces": {side: len(pieces) for side, pieces in sides.items()},
             "training": training.to_dict(),
@@ -152,8 +144,38 @@ def train_composer(
     return TrainedComposer(run, composer, metrics, (*dataset.problems, *problems))
 
 
+def _prepared(
+    dataset: SymbolicDataset, config: ComposerConfig | None
+) -> tuple[ComposerConfig, _Sides, list[Problem]]:
+    """The configuration, the pieces of each side, and the pieces that cannot be used."""
+    chosen = config or _default_config(dataset)
+    sides, problems = encoded_sides(dataset, chosen)
+    if not sides["train"]:
+        others = len(dataset.validation) + len(dataset.test)
+        why = f": {others} fell to validation and test, so add more" if others else ""
+        raise DataError(f"{dataset.name} holds no training piece that can be used{why}.")
+    trained = {chosen.styles[style] for _, style in sides["train"]}
+    missing = [style for style in chosen.styles if style not in trained]
+    if config is not None and missing:
+        raise DataError(f"{dataset.name} holds no training piece of {missing[0]!r}.")
+    if config is None:
+        reported = {problem.path for problem in problems}
+        problems += [
+            Problem(
+                p.name, "no_training", f"{p.name}: no piece of its style is for training; add more."
+            )
+            for p in (*dataset.validation, *dataset.test)
+            if p.style not in trained and p.name not in reported
+        ]
+        if missing:
+            styles = tuple(style for style in chosen.styles if style in trained)
+            chosen = replace(chosen, styles=styles)
+            sides, _ = encoded_sides(dataset, chosen)
+    return chosen, sides, problems
+
+
 def _default_config(dataset: SymbolicDataset) -> ComposerConfig:
-    """That of a data set: its styles, and its parts up to four."""
+    """The styles of a data set, and its parts up to four."""
     most = max((len(piece.grid.parts) for piece in dataset.train), default=1)
     return ComposerConfig(
         styles=tuple(dict.fromkeys(piece.style for piece in dataset.train)) or ("none",),
@@ -163,50 +185,32 @@ def _default_config(dataset: SymbolicDataset) -> ComposerConfig:
     )
 
 
-def _unlearned(dataset: SymbolicDataset, styles: set[str], named: set[str]) -> list[Problem]:
-    """Pieces of no use since no piece of their style is there to learn from."""
-    return [
-        Problem(
-            p.name, "no_training", f"{p.name}: no piece of its style is for training; add more."
-        )
-        for p in (*dataset.validation, *dataset.test)
-        if p.style not in styles and p.name not in named
-    ]
-
-
-def _judge_and_copies(
-    sides: Mapping[str, Sequence[StyledPiece]], config: ComposerConfig, *, seed: int
-) -> tuple[Judge, CopyIndex, dict[str, tuple[HumanReference, ...]]]:
-    """What judges results: trained on the same pieces, apart from the network."""
-    train = sides["train"]
-    grids = [piece.grid for piece, _ in train]
-    judge = Judge.train(grids, [config.styles[style] for _, style in train], seed=seed)
-    copies = CopyIndex.build(grids)
+def _references(
+    copy_index: CopyIndex, sides: Mapping[str, Sequence[StyledPiece]], config: ComposerConfig
+) -> dict[str, tuple[HumanReference, ...]]:
+    """How much validation and test pieces of each style share with the training music."""
     references = {}
-    for number, style in enumerate(config.styles):
-        others = [p.grid for p, n in (*sides["validation"], *sides["test"]) if n == number]
-        measured = []
-        for bars in _REFERENCE_BARS:
-            length = bars * 4 * config.steps_per_beat
-            if sum(grid.steps >= length for grid in others) >= _FEWEST_FOR_REFERENCE:
-                measured.append(human_reference(copies, others, style=style, excerpt_steps=length))
-        references[style] = tuple(measured)
-    return judge, copies, references
+    for style, name in enumerate(config.styles):
+        grids = [p.grid for p, s in (*sides["validation"], *sides["test"]) if s == style]
+        lengths = [bars * 4 * config.steps_per_beat for bars in _REFERENCE_BARS]
+        references[name] = tuple(
+            human_reference(copy_index, grids, style=name, excerpt_steps=length)
+            for length in lengths
+            if sum(grid.steps >= length for grid in grids) >= _MIN_REFERENCE
+        )
+    return references
 
 
-def encoded_sides(
-    dataset: SymbolicDataset, config: ComposerConfig
-) -> tuple[dict[str, list[StyledPiece]], list[Problem]]:
-    """The pieces of each side, as the composer reads them, and what had to be left out."""
+def encoded_sides(dataset: SymbolicDataset, config: ComposerConfig) -> tuple[_Sides, list[Problem]]:
+    """The encoded pieces of each side of a data set, and those that had to be left out."""
     problems = []
-    sides: dict[str, list[StyledPiece]] = {}
-    for side in ("train", "validation", "test"):
-        sides[side] = []
+    sides: _Sides = {"train": [], "validation": [], "test": []}
+    for side, pieces in sides.items():
         for piece in getattr(dataset, side):
             if piece.style not in config.styles:
                 continue
             try:
-                sides[side].append(styled(piece, config))
+                pieces.append(styled(piece, config))
             except ScoreError as error:
                 problems.append(Problem(piece.name, error.code, f"{piece.name}: {error}"))
     return sides, problems
@@ -216,48 +220,81 @@ def styled(piece: Piece, config: ComposerConfig) -> StyledPiece:
     """A piece in C major or A minor, without drums, cut where it is overlong.
 
     Raises:
-        ScoreError: it has no note that can be used, or leaves the keys.
+        ScoreError: it has no note that can be used, or exceeds the pitches.
     """
     grid = piece.grid
     is_drum = np.array([part.is_drum for part in grid.parts], bool)
-    kept = ~is_drum[grid.part] & (grid.onset < _MOST_STEPS)
+    kept = ~is_drum[grid.part] & (grid.onset < _MAX_STEPS)
     if not kept.any():
         raise ScoreError("It has no note with a pitch, drums apart.", code="no_notes")
-    number = np.cumsum(~is_drum) - 1
-    steps = min(grid.steps, _MOST_STEPS)
+    pitched_index = np.cumsum(~is_drum) - 1
+    steps = min(grid.steps, _MAX_STEPS)
     grid = replace(
         grid,
         steps=steps,
         onset=grid.onset[kept],
         duration=np.minimum(grid.duration[kept], steps - grid.onset[kept]),
         pitch=grid.pitch[kept],
-        part=number[grid.part[kept]],
+        part=pitched_index[grid.part[kept]],
         velocity=grid.velocity[kept],
         parts=tuple(part for part in grid.parts if not part.is_drum),
         time_signatures=tuple(s for s in grid.time_signatures if s.time < steps),
     )
-    moved, key, _ = normalised(grid, lowest=config.lowest, keys=config.keys)
-    return StyledPiece(
-        encode(config, moved, is_minor=key.is_minor), config.styles.index(piece.style)
+    grid, key, _ = normalised(grid, lowest=config.lowest, pitches=config.pitches)
+    encoded = encode(config, grid, is_minor=key.is_minor)
+    return StyledPiece(encoded, config.styles.index(piece.style))
+
+
+def profile_style(pieces: Sequence[StyledPiece], style: int, raw: Sequence[Piece]) -> StyleProfile:
+    """Measure a style on its training pieces."""
+    chosen = [piece for piece, of in pieces if of == style]
+    config = pieces[0].piece.config
+    parts = Counter(
+        tuple((part.name, part.program) for part in piece.grid.parts[: config.parts])
+        for piece in chosen
+    )
+    signatures = [piece.grid.time_signatures[0] for piece in chosen]
+    metres = Counter((signature.numerator, signature.denominator) for signature in signatures)
+    # the default tempo of a file that gives none is not evidence
+    tempos = [
+        tempo.beats_per_minute
+        for piece in raw
+        if piece.style == config.styles[style]
+        for tempo in piece.grid.tempos[:1]
+    ]
+    ranges = []
+    for part in range(config.parts):
+        rows = [p.element[p.element // config.pitches == part] % config.pitches for p in chosen]
+        pitch = np.concatenate(rows) if rows else np.zeros(0, np.int64)
+        ends = np.percentile(pitch, [1, 99]) if len(pitch) else [0, config.pitches - 1]
+        ranges.append((int(ends[0]) + config.lowest, int(ends[1]) + config.lowest))
+    return StyleProfile(
+        parts=parts.most_common(1)[0][0] if parts else (),
+        metres=tuple((a, b, n / len(chosen)) for (a, b), n in metres.most_common(8)),
+        minor_share=float(np.mean([piece.is_minor for piece in chosen])) if chosen else 0.0,
+        tempo=round(float(np.median(tempos)), 1) if tempos else 120.0,
+        bars=int(np.median([len(bars_of(piece.grid).start) for piece in chosen])) if chosen else 32,
+        ranges=tuple(ranges),
+        pieces=len(chosen),
     )
 
 
 def _sample(
-    pieces: Sequence[StyledPiece], styles: int, most_steps: int = 12_000
+    pieces: Sequence[StyledPiece], styles: int, max_steps: int = 12_000
 ) -> list[StyledPiece]:
-    """Of each style as many pieces as have so many steps: enough to tell epochs apart."""
+    """Pieces of each style up to this many steps: enough to compare epochs."""
     chosen = []
     for style in range(styles):
         steps = 0
         for styled_piece in pieces:
-            if styled_piece.style == style and steps < most_steps:
+            if styled_piece.style == style and steps < max_steps:
                 chosen.append(styled_piece)
                 steps += len(styled_piece.piece)
     return chosen
 
 
 def _metrics(model: ComposerNetwork, sides: Mapping[str, Sequence[StyledPiece]]) -> dict[str, Any]:
-    """Nats per step of validation and test pieces by style, and how well styles are told."""
+    """Nats per step of validation and test pieces by style, and the accuracy of the capsules."""
     model.eval()
     config = model.config
     metrics: dict[str, Any] = {}
@@ -265,37 +302,33 @@ def _metrics(model: ComposerNetwork, sides: Mapping[str, Sequence[StyledPiece]])
         pieces = _sample(sides[side], len(config.styles), 50_000)
         if not pieces:
             continue
-        found: dict[str, Any] = {}
         scored = {"without_pose": likelihood(model, pieces)}
+        metrics[side] = {}
         if model.encoder is not None:
-            poses = [
-                poses_before(model, piece, hop=4 * config.steps_per_beat) for piece, _ in pieces
-            ]
+            hop = 4 * config.steps_per_beat
+            poses = [poses_before(model, piece, hop=hop) for piece, _ in pieces]
             scored["causal_pose"] = likelihood(model, pieces, poses=poses)
-            found["style_accuracy"] = style_accuracy(model, pieces)
+            metrics[side]["style_accuracy"] = style_accuracy(model, pieces)
         for name, result in scored.items():
-            found[name] = {
-                style: round(result.of(n), 4)
-                for n, style in enumerate(config.styles)
-                if (result.styles == n).any()
+            metrics[side][name] = {
+                style: round(result.of(index), 4)
+                for index, style in enumerate(config.styles)
+                if (result.styles == index).any()
             }
-        metrics[side] = found
     return metrics
 
 
 @torch.no_grad()
 def style_accuracy(model: ComposerNetwork, pieces: Sequence[StyledPiece]) -> float:
     """Share of pieces whose longest style capsule, by mean over passages, is the right one."""
-    assert model.encoder is not None
-    right = 0
-    for piece, style in pieces:
-        lengths = hear(model, piece).lengths.mean(dim=0)
-        right += int(lengths.argmax()) == style
-    return right / len(pieces)
+    correct = [
+        int(model.encode(piece).lengths.mean(dim=0).argmax()) == style for piece, style in pieces
+    ]
+    return float(np.mean(correct))
 
 
-def _fingerprint(dataset: SymbolicDataset) -> str:
-    """Of names, styles and sides, so that a run is resumed with the same data only."""
+def _dataset_digest(dataset: SymbolicDataset) -> str:
+    """Of names, styles and sides, so that a run resumes only with the same data."""
     digest = hashlib.sha256()
     for side in ("train", "validation", "test"):
         for piece in getattr(dataset, side):

@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NoReturn
 
 from deepmusic.datasets.build_clips import BuildConfig, BuiltTrack, build_track, crashed_track
 from deepmusic.datasets.folder import FolderDataset, Problem, Track
@@ -63,7 +63,7 @@ The rights in the music are those of the tracks that it was cut from.
 
 
 def archive_path(output: str | os.PathLike[str]) -> Path:
-    """The archive of a data set: beside its folder, with `.zip` after the name."""
+    """The archive of a data set: beside its folder, with ``.zip`` after the name."""
     return Path(os.path.abspath(output) + ".zip")
 
 
@@ -130,10 +130,10 @@ def build_dataset(
 ) -> Iterator[BuiltTrack]:
     """Build a data set of clips and yield the result for each track as it is done.
 
-    When the iterator is exhausted, the folder holds the clips as `GENRE/track.ext`;
-    `tracks.csv`, one row per clip, which `scan_folder` reads;
-    `problems.csv` if tracks could not be used; `README.txt` and `build.json`, how it was
-    made; and `checksums`, the SHA-256 of all these. Clips of tracks that are no longer in the
+    When the iterator is exhausted, the folder holds the clips as ``GENRE/track.ext``;
+    ``tracks.csv``, one row per clip, which :func:`~deepmusic.datasets.scan_folder` reads;
+    ``problems.csv`` if tracks could not be used; ``README.txt`` and ``build.json``, how it was
+    made; and ``checksums``, the SHA-256 of all these. Clips of tracks that are no longer in the
     data set are removed.
 
     Args:
@@ -141,7 +141,7 @@ def build_dataset(
         output: the folder; created if it does not exist.
         config: how clips are made.
         workers: processes on this machine.
-        archive: whether to write `output.zip` beside the folder.
+        archive: whether to write ``output.zip`` beside the folder.
 
     Yields:
         One result per track, in any order.
@@ -174,18 +174,17 @@ def build_dataset(
             built[track.path] = _keep(store, output, sources[track.path], track, names[track.path])
             yield built[track.path]
         if not any(track.clips for track in built.values()):
-            first = next(iter(built.values())).error
-            raise DataError(f"No track could be used, so {output} has no clips; first: {first}")
+            _discard(store, output, built)
     listed = _finish(dataset, output, built)
     if archive:
         _write_archive(output, listed)
 
 
 def clip_names(tracks: Sequence[Track], extension: str, clips: int) -> dict[str, tuple[str, ...]]:
-    """Names for the clips of tracks: `GENRE/track.ext`, or `GENRE/track-1.ext` and so on.
+    """Names for the clips of tracks: ``GENRE/track.ext``, or ``GENRE/track-1.ext`` and so on.
 
     Folders between genre and track are kept. Tracks whose names differ only in case, Unicode form
-    or the original extension all get a digest of their path, such as `track~1b4f0e98.flac`.
+    or the original extension all get a digest of their path, such as ``track~1b4f0e98.flac``.
 
     Args:
         tracks: in any order.
@@ -223,7 +222,7 @@ def clip_names(tracks: Sequence[Track], extension: str, clips: int) -> dict[str,
 def plain_name(name: str) -> str:
     """One part of a path that Windows, macOS and Linux accept.
 
-    Reserved characters, control characters and bytes that are not UTF-8 become `_`; the Unicode
+    Reserved characters, control characters and bytes that are not UTF-8 become ``_``; the Unicode
     form is NFC, of at most 200 bytes.
     """
     name = "".join(" " if sign.isspace() else sign for sign in unicodedata.normalize("NFC", name))
@@ -287,6 +286,16 @@ def _recorded(store: Store, output: Path, source: Track, names: Sequence[str]) -
     if not record["clips"]:
         return None
     return BuiltTrack(source.path, tuple(record["clips"]), record["warning"])
+
+
+def _discard(store: Store, output: Path, built: Mapping[str, BuiltTrack]) -> NoReturn:
+    """Remove what was begun, and say why no track could be used."""
+    (output / "build.json").unlink()
+    store.remove()
+    with suppress(OSError):
+        output.rmdir()
+    first = next(iter(built.values())).error
+    raise DataError(f"No track could be used, so {output} has no clips; first: {first}")
 
 
 def _remove_stale(store: Store, output: Path, names: set[str]) -> None:

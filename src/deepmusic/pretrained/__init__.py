@@ -8,14 +8,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from deepmusic.classifier.inference import Classifier
-from deepmusic.classifier.verdict import Verdict
 from deepmusic.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from deepmusic.classifier.inference import Classifier
+    from deepmusic.classifier.verdict import Verdict
     from deepmusic.composer import Composer, Tune
-
-__all__ = ["MODELS", "classify", "generate", "load", "load_composer"]
 
 _WEIGHTS = Path(__file__).parent / "weights"
 MODELS = {
@@ -37,13 +35,15 @@ def load(name: str | os.PathLike[str] = "classifier", *, device: str = "auto") -
         DeepMusicError: the device is not there.
     """
     if os.fspath(name) == "composer":
-        raise CheckpointError("'composer' is no classifier; load_composer loads it.")
+        raise CheckpointError("'composer' is not a classifier; load_composer loads it.")
     path = _path(name)
     if (path / "model.skops").exists():
         raise CheckpointError(
             f"{path} is a run of 'train baseline'; 'deepmusic classify' takes it, and in Python "
             "deepmusic.studies.table_classifier.TableClassifier.load."
         )
+    from deepmusic.classifier.inference import Classifier
+
     return Classifier.load(path, device=device)
 
 
@@ -77,7 +77,7 @@ def classify(
     model: str | os.PathLike[str] = "classifier",
     device: str = "auto",
 ) -> Verdict:
-    """Say which genre a track is.
+    """Classify the genre of a track.
 
     Args:
         path: a sound file or video, or a binary file object that can seek.
@@ -88,7 +88,7 @@ def classify(
         Genre (None when unsure), calibrated confidence, all genres, and the verdict over time.
 
     Raises:
-        AudioError: no sound could be had from the file.
+        AudioError: the file could not be decoded.
         CheckpointError: the model is missing or damaged.
     """
     return _loaded(os.fspath(model), device=device).classify(path)
@@ -108,17 +108,22 @@ def generate(
         request: fields of :class:`~deepmusic.composer.Request`, such as ``bars`` and ``seed``.
 
     Returns:
-        The score, and what is known of it.
+        The score, and a report about it.
 
     Raises:
         RequestError: it asks for what is impossible; the message says what is possible.
         ScoreError: a file that it names cannot be used.
         CheckpointError: the model is missing or damaged.
+
+    Example:
+        >>> tune = generate("folk", bars=8, seed=7)
+        >>> deepmusic.music.write_midi(tune.score, "tune.mid")
     """
     from deepmusic.composer import Request
 
     weights = {style: 1.0} if isinstance(style, str) else style
-    return _loaded_composer(os.fspath(model)).compose(Request(style=weights, **request))
+    checked = Request(style=weights, **request)
+    return _loaded_composer(os.fspath(model)).compose(checked)
 
 
 _loaded_composer = lru_cache(maxsize=2)(load_composer)

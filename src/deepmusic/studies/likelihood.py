@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from deepmusic.composer import ComposerConfig, ComposerNetwork, ComposerTask, likelihood
 from deepmusic.composer.encoding import StyledPiece, encode
-from deepmusic.composer.task import poses_before
+from deepmusic.composer.likelihood import poses_before
 from deepmusic.datasets import SymbolicDataset
 from deepmusic.training import Progress, TrainingConfig, fit
 
@@ -86,7 +86,7 @@ def measure_composer(
         parts=4 if is_chorales else 1,
         # room to move the chorales by half an octave either way
         lowest=30 if is_chorales else 21,
-        keys=58 if is_chorales else 88,
+        pitches=58 if is_chorales else 88,
         has_onsets=False,
         has_bars=is_chorales,
         steps_per_beat=4,
@@ -101,7 +101,7 @@ def measure_composer(
     sides = {
         # the length of a piece is no part of what is known before its end
         side: [
-            StyledPiece(encode(config, piece.grid, tells_end=False), 0)
+            StyledPiece(encode(config, piece.grid, has_end=False), 0)
             for piece in getattr(dataset, side)
         ]
         for side in ("train", "validation", "test")

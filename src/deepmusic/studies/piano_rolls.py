@@ -98,7 +98,7 @@ class RecurrentComposer(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.read = nn.Linear(keys, hidden)
         self.memory = nn.LSTM(hidden, hidden, batch_first=True)
-        self.sets = NoteSetHead(hidden, keys=keys) if head == "sets" else None
+        self.sets = NoteSetHead(hidden, pitches=keys) if head == "sets" else None
         self.independent = nn.Linear(hidden, keys) if head == "keys" else None
 
     def forward(self, rolls: Tensor, lengths: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
-"""How well the judge of style tells people's pieces apart, and whether it hears spoiled music.
+"""How well the style critic classifies people's pieces, and whether it detects spoiled music.
 
-    python benchmarks/judge.py [--data DIR] [--seed N]
+    python benchmarks/style_critic.py [--data DIR] [--seed N]
 
 Trains on the training pieces of the four styles, measures on the test pieces, prints a table and
-writes docs/measured/judge.json.
+writes docs/measured/style_critic.json.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.composer.judge import Judge
+from deepmusic.composer.style_critic import StyleCritic
 from deepmusic.datasets.symbolic import Piece, SymbolicDataset, load_styles
 from deepmusic.files import write_atomically
 from deepmusic.music import Grid, Part
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data" / "symbolic"
-MEASURED = ROOT / "docs" / "measured" / "judge.json"
+MEASURED = ROOT / "docs" / "measured" / "style_critic.json"
 
 LENGTHS = (8, 16, 32)  # bars
 EXCERPTS = 3  # of a piece
@@ -72,7 +72,7 @@ def cut(notes: Notes, start: int, length: int) -> Notes:
 
 
 def excerpt(grid: Grid, bars: int, rng: np.random.Generator) -> Notes | None:
-    """So many bars from anywhere in a piece; None of a shorter one."""
+    """This many bars from anywhere in a piece; None of a shorter one."""
     notes = notes_of(grid)
     spare = notes.steps // notes.bar - bars
     if spare < 0:
@@ -144,7 +144,7 @@ def random_pitches(notes: Notes, rng: np.random.Generator) -> Notes:
 def held_chord(notes: Notes, rng: np.random.Generator) -> Notes:
     """What sounds at one onset, in every bar.
 
-    Every second bar a note moves: a chord struck again is one held chord to the judge.
+    Every second bar a note moves: a chord struck again is one held chord to the critic.
     """
     at = int(rng.choice(notes.onset))
     end = notes.onset + notes.duration
@@ -171,7 +171,7 @@ DEGRADED: dict[str, tuple[bool, Callable[[Notes, np.random.Generator], Notes]]] 
     "backwards": (False, backwards),
     "upside down": (False, upside_down),
 }
-"""Name to whether the judge was trained on spoiled music of the kind, and what makes it."""
+"""Name to whether the critic was trained on spoiled music of the kind, and what makes it."""
 
 
 # ------------------------------------------------------------------------------------- measured
@@ -180,27 +180,27 @@ DEGRADED: dict[str, tuple[bool, Callable[[Notes, np.random.Generator], Notes]]] 
 def measure(dataset: SymbolicDataset, seed: int) -> dict[str, Any]:
     begun = time.perf_counter()
     pieces = dataset.train
-    judge = Judge.train([p.grid for p in pieces], [p.style for p in pieces], seed=seed)
+    critic = StyleCritic.train([p.grid for p in pieces], [p.style for p in pieces], seed=seed)
     trained_s = time.perf_counter() - begun
     rng = np.random.default_rng(seed)
     begun = time.perf_counter()
-    whole = verdicts(judge, [(piece.style, piece.grid) for piece in dataset.test])
+    whole = verdicts(critic, [(piece.style, piece.grid) for piece in dataset.test])
     judged_ms = 1000 * (time.perf_counter() - begun) / (2 * len(dataset.test))
     return {
         "training": {
-            "pieces": {style: sum(p.style == style for p in pieces) for style in judge.styles},
+            "pieces": {style: sum(p.style == style for p in pieces) for style in critic.styles},
             "seconds": rounded(trained_s),
-            "bytes": sum(array.nbytes for array in judge.to_arrays().values()),
-            "measures": len(judge.mean),
-            "temperature": rounded(float(judge.temperature[0])),
+            "bytes": sum(array.nbytes for array in critic.to_arrays().values()),
+            "measures": len(critic.mean),
+            "temperature": rounded(float(critic.temperature[0])),
         },
         "judged_ms": rounded(judged_ms),
         "people": {"whole pieces": whole}
-        | {f"{bars} bars": verdicts(judge, cuts(dataset.test, bars, rng)) for bars in LENGTHS},
+        | {f"{bars} bars": verdicts(critic, cuts(dataset.test, bars, rng)) for bars in LENGTHS},
         "degraded": {
             name: {
                 "is_trained_on": is_trained_on,
-                "styles": verdicts(judge, degraded_pieces(dataset.test, degrade, seed)),
+                "styles": verdicts(critic, degraded_pieces(dataset.test, degrade, seed)),
             }
             for name, (is_trained_on, degrade) in DEGRADED.items()
         },
@@ -232,12 +232,14 @@ def degraded_pieces(
     return found
 
 
-def verdicts(judge: Judge, pieces: Sequence[tuple[str, Grid]]) -> dict[str, dict[str, float]]:
-    """By style: how many there are, which share is told right, and mean probabilities."""
-    rows: dict[str, list[tuple[bool, float, float, bool]]] = {style: [] for style in judge.styles}
+def verdicts(
+    critic: StyleCritic, pieces: Sequence[tuple[str, Grid]]
+) -> dict[str, dict[str, float]]:
+    """By style: number, accuracy and mean probabilities."""
+    rows: dict[str, list[tuple[bool, float, float, bool]]] = {style: [] for style in critic.styles}
     for style, grid in pieces:
-        found = judge.probabilities(grid)
-        spoiled = judge.spoiled(grid)
+        found = critic.probabilities(grid)
+        spoiled = critic.spoiled(grid)
         is_right = max(found, key=lambda name: found[name]) == style
         rows[style].append((is_right, found[style], spoiled, spoiled > 0.5))
     names = ("accuracy", "probability", "spoiled", "called_spoiled")
@@ -281,7 +283,7 @@ def verdict_lines(name: str, styles: Mapping[str, Mapping[str, float]]) -> list[
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the data sets")
-    parser.add_argument("--seed", type=int, default=0, help="of the judge and of the excerpts")
+    parser.add_argument("--seed", type=int, default=0, help="of the critic and of the excerpts")
     options = parser.parse_args()
     measured = measure(load_styles(options.data), options.seed)
     with write_atomically(MEASURED) as file:

@@ -1,4 +1,4 @@
-"""The judge of style: what it tells apart, what makes no difference to it, and what it refuses."""
+"""The critic of style: what it tells apart, what makes no difference to it, and what it refuses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepmusic.composer.judge import Judge
+from deepmusic.composer.style_critic import StyleCritic
 from deepmusic.datasets.symbolic import load_symbolic
 from deepmusic.errors import CheckpointError, DataError
 from deepmusic.music import Grid, Part, Tempo, TimeSignature
@@ -49,13 +49,13 @@ def jig(seed: int, beats: int = 48) -> Grid:
 MAKERS: dict[str, Callable[[int], Grid]] = {"hymn": hymn, "jig": jig}
 
 
-def trained() -> Judge:
+def trained() -> StyleCritic:
     styles = [style for style in MAKERS for _ in range(6)]
-    return Judge.train([MAKERS[style](number) for number, style in enumerate(styles)], styles)
+    return StyleCritic.train([MAKERS[style](number) for number, style in enumerate(styles)], styles)
 
 
 @pytest.fixture(scope="module")
-def judge() -> Judge:
+def critic() -> StyleCritic:
     return trained()
 
 
@@ -71,13 +71,13 @@ def merged(grid: Grid) -> Grid:
     )
 
 
-def test_tells_held_out_pieces_apart(judge: Judge) -> None:
+def test_tells_held_out_pieces_apart(critic: StyleCritic) -> None:
     for style, make in MAKERS.items():
         for seed in range(100, 110):
-            assert judge.probabilities(make(seed))[style] > 0.7
+            assert critic.probabilities(make(seed))[style] > 0.7
 
 
-def test_hears_spoiled_music(judge: Judge, piece: Grid) -> None:
+def test_hears_spoiled_music(critic: StyleCritic, piece: Grid) -> None:
     random = np.random.default_rng(0)
     notes = len(piece.onset)
     pitch = random.permutation(np.arange(notes) % 40 + 40)
@@ -90,22 +90,22 @@ def test_hears_spoiled_music(judge: Judge, piece: Grid) -> None:
         part=np.arange(notes),
         parts=(Part(),) * notes,
     )
-    assert judge.spoiled(piece) < 0.4
-    assert judge.spoiled(spoiled) > 0.6
-    assert max(judge.probabilities(spoiled).values()) < max(judge.probabilities(piece).values())
+    assert critic.spoiled(piece) < 0.4
+    assert critic.spoiled(spoiled) > 0.6
+    assert max(critic.probabilities(spoiled).values()) < max(critic.probabilities(piece).values())
 
 
 @pytest.mark.parametrize("semitones", [-5, 1, 6, 12])
-def test_transposition_changes_nothing(judge: Judge, piece: Grid, semitones: int) -> None:
+def test_transposition_changes_nothing(critic: StyleCritic, piece: Grid, semitones: int) -> None:
     moved = replace(piece, pitch=piece.pitch.astype(int) + semitones)
-    assert judge.probabilities(moved) == judge.probabilities(piece)
-    assert judge.spoiled(moved) == judge.spoiled(piece)
+    assert critic.probabilities(moved) == critic.probabilities(piece)
+    assert critic.spoiled(moved) == critic.spoiled(piece)
 
 
-def test_parts_change_nothing(judge: Judge) -> None:
+def test_parts_change_nothing(critic: StyleCritic) -> None:
     piece = hymn(1000)
     assert len(piece.parts) == 4
-    assert judge.probabilities(merged(piece)) == judge.probabilities(piece)
+    assert critic.probabilities(merged(piece)) == critic.probabilities(piece)
     doubled = Grid(
         4,
         piece.steps,
@@ -115,10 +115,10 @@ def test_parts_change_nothing(judge: Judge) -> None:
         part=np.concatenate([piece.part, piece.part + 4]),
         parts=piece.parts * 2,
     )
-    assert judge.probabilities(doubled) == judge.probabilities(piece)
+    assert critic.probabilities(doubled) == critic.probabilities(piece)
 
 
-def test_what_is_not_heard_changes_nothing(judge: Judge, piece: Grid) -> None:
+def test_what_is_not_heard_changes_nothing(critic: StyleCritic, piece: Grid) -> None:
     other = replace(
         piece,
         velocity=17,
@@ -126,10 +126,10 @@ def test_what_is_not_heard_changes_nothing(judge: Judge, piece: Grid) -> None:
         tempos=(Tempo(0, 300_000),),
         time_signatures=(TimeSignature(0, 3, 4),),
     )
-    assert judge.probabilities(other) == judge.probabilities(piece)
+    assert critic.probabilities(other) == critic.probabilities(piece)
 
 
-def test_drums_change_nothing(judge: Judge) -> None:
+def test_drums_change_nothing(critic: StyleCritic) -> None:
     piece = jig(1000)
     onset = np.arange(0, piece.steps, 4)
     drummed = Grid(
@@ -141,10 +141,10 @@ def test_drums_change_nothing(judge: Judge) -> None:
         part=np.concatenate([piece.part, np.ones(len(onset), int)]),
         parts=(*piece.parts, Part("drums", is_drum=True)),
     )
-    assert judge.probabilities(drummed) == judge.probabilities(piece)
+    assert critic.probabilities(drummed) == critic.probabilities(piece)
 
 
-def test_a_finer_grid_changes_nothing(judge: Judge, piece: Grid) -> None:
+def test_a_finer_grid_changes_nothing(critic: StyleCritic, piece: Grid) -> None:
     finer = Grid(
         12,
         3 * piece.steps,
@@ -154,20 +154,20 @@ def test_a_finer_grid_changes_nothing(judge: Judge, piece: Grid) -> None:
         part=piece.part,
         parts=piece.parts,
     )
-    assert judge.probabilities(finer) == judge.probabilities(piece)
+    assert critic.probabilities(finer) == critic.probabilities(piece)
 
 
-def test_rests_around_the_music_change_nothing(judge: Judge, piece: Grid) -> None:
+def test_rests_around_the_music_change_nothing(critic: StyleCritic, piece: Grid) -> None:
     later = replace(piece, steps=piece.steps + 80, onset=piece.onset + 40)
-    assert judge.probabilities(later) == judge.probabilities(piece)
+    assert critic.probabilities(later) == critic.probabilities(piece)
 
 
-def test_arrays_round_trip(judge: Judge, piece: Grid, tmp_path: Path) -> None:
-    np.savez(tmp_path / "judge.npz", **judge.to_arrays())
-    with np.load(tmp_path / "judge.npz") as arrays:
-        again = Judge.from_arrays(dict(arrays), list(judge.styles))
-    assert again.probabilities(piece) == judge.probabilities(piece)
-    assert sum(array.nbytes for array in judge.to_arrays().values()) < 300_000
+def test_arrays_round_trip(critic: StyleCritic, piece: Grid, tmp_path: Path) -> None:
+    np.savez(tmp_path / "critic.npz", **critic.to_arrays())
+    with np.load(tmp_path / "critic.npz") as arrays:
+        again = StyleCritic.from_arrays(dict(arrays), list(critic.styles))
+    assert again.probabilities(piece) == critic.probabilities(piece)
+    assert sum(array.nbytes for array in critic.to_arrays().values()) < 300_000
 
 
 @pytest.mark.parametrize(
@@ -188,9 +188,9 @@ def test_arrays_round_trip(judge: Judge, piece: Grid, tmp_path: Path) -> None:
     ],
 )
 def test_damaged_arrays_are_refused(
-    judge: Judge, name: str, damaged: float | np.ndarray | None
+    critic: StyleCritic, name: str, damaged: float | np.ndarray | None
 ) -> None:
-    arrays = judge.to_arrays()
+    arrays = critic.to_arrays()
     if damaged is None:
         del arrays[name]
     elif isinstance(damaged, float):
@@ -198,42 +198,42 @@ def test_damaged_arrays_are_refused(
     else:
         arrays[name] = damaged
     with pytest.raises(CheckpointError):
-        Judge.from_arrays(arrays, judge.styles)
+        StyleCritic.from_arrays(arrays, critic.styles)
 
 
 @pytest.mark.parametrize("styles", [[], ["hymn"], ["hymn", "hymn"], ["hymn", "jig", "march"]])
-def test_styles_that_do_not_fit_are_refused(judge: Judge, styles: list[str]) -> None:
+def test_styles_that_do_not_fit_are_refused(critic: StyleCritic, styles: list[str]) -> None:
     with pytest.raises(CheckpointError):
-        Judge.from_arrays(judge.to_arrays(), styles)
+        StyleCritic.from_arrays(critic.to_arrays(), styles)
 
 
 def test_one_style_is_certain() -> None:
-    judge = Judge.train([hymn(0)], ["hymn"])
-    assert judge.probabilities(hymn(1)) == {"hymn": 1.0}
-    assert judge.probabilities(jig(1)) == {"hymn": 1.0}
-    assert 0 <= judge.spoiled(jig(1)) <= 1
-    again = Judge.from_arrays(judge.to_arrays(), judge.styles)
-    assert again.spoiled(jig(1)) == judge.spoiled(jig(1))
+    critic = StyleCritic.train([hymn(0)], ["hymn"])
+    assert critic.probabilities(hymn(1)) == {"hymn": 1.0}
+    assert critic.probabilities(jig(1)) == {"hymn": 1.0}
+    assert 0 <= critic.spoiled(jig(1)) <= 1
+    again = StyleCritic.from_arrays(critic.to_arrays(), critic.styles)
+    assert again.spoiled(jig(1)) == critic.spoiled(jig(1))
 
 
 def test_one_piece_a_style_is_enough() -> None:
-    judge = Judge.train([hymn(0), jig(0), jig(0, 16)], ["hymn", "jig", "short jig"])
-    assert judge.probabilities(hymn(1))["hymn"] > 0.5
+    critic = StyleCritic.train([hymn(0), jig(0), jig(0, 16)], ["hymn", "jig", "short jig"])
+    assert critic.probabilities(hymn(1))["hymn"] > 0.5
 
 
-def test_is_deterministic(judge: Judge) -> None:
+def test_is_deterministic(critic: StyleCritic) -> None:
     again = trained().to_arrays()
-    for name, array in judge.to_arrays().items():
+    for name, array in critic.to_arrays().items():
         np.testing.assert_array_equal(again[name], array)
 
 
 @pytest.mark.parametrize("steps", [0, 64])
-def test_without_notes_all_styles_are_alike(judge: Judge, steps: int) -> None:
+def test_without_notes_all_styles_are_alike(critic: StyleCritic, steps: int) -> None:
     empty = Grid(4, steps, *np.zeros((3, 0), np.int64))
-    assert judge.probabilities(empty) == {"hymn": 0.5, "jig": 0.5}
-    assert judge.spoiled(empty) == 1
+    assert critic.probabilities(empty) == {"hymn": 0.5, "jig": 0.5}
+    assert critic.spoiled(empty) == 1
     drums = Grid(4, 4, onset=[0], duration=[1], pitch=[36], parts=(Part(is_drum=True),))
-    assert judge.probabilities(drums) == {"hymn": 0.5, "jig": 0.5}
+    assert critic.probabilities(drums) == {"hymn": 0.5, "jig": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -246,13 +246,13 @@ def test_without_notes_all_styles_are_alike(judge: Judge, steps: int) -> None:
     ],
     ids=["a step", "two steps", "fine steps", "years"],
 )
-def test_odd_pieces_have_probabilities(judge: Judge, grid: Grid) -> None:
-    found = judge.probabilities(grid)
+def test_odd_pieces_have_probabilities(critic: StyleCritic, grid: Grid) -> None:
+    found = critic.probabilities(grid)
     assert sum(found.values()) == pytest.approx(1)
     assert all(0 <= value <= 1 for value in found.values())
 
 
-def test_of_a_long_piece_some_excerpts_are_heard(judge: Judge) -> None:
+def test_of_a_long_piece_some_excerpts_are_heard(critic: StyleCritic) -> None:
     piece, times = hymn(1000), 500
     late = np.repeat(np.arange(times) * piece.steps, len(piece.onset))
     long = Grid(
@@ -264,25 +264,25 @@ def test_of_a_long_piece_some_excerpts_are_heard(judge: Judge) -> None:
         part=np.tile(piece.part, times),
         parts=piece.parts,
     )
-    assert judge.probabilities(long)["hymn"] > 0.5
+    assert critic.probabilities(long)["hymn"] > 0.5
 
 
 def test_needs_pieces_with_notes() -> None:
     empty = Grid(4, 8, *np.zeros((3, 0), np.int64))
     with pytest.raises(DataError, match="jig"):
-        Judge.train([hymn(0), empty], ["hymn", "jig"])
+        StyleCritic.train([hymn(0), empty], ["hymn", "jig"])
     with pytest.raises(DataError):
-        Judge.train([], [])
+        StyleCritic.train([], [])
     with pytest.raises(ValueError, match="each grid has a style"):
-        Judge.train([hymn(0)], [])
+        StyleCritic.train([hymn(0)], [])
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the symbolic data are not here")
 def test_tells_chorales_from_piano_pieces() -> None:
     sets = [load_symbolic(name, DATA) for name in ("chorales", "piano-midi")]
     train = [piece for loaded in sets for piece in loaded.train[:6]]
-    judge = Judge.train([piece.grid for piece in train], [piece.style for piece in train])
+    critic = StyleCritic.train([piece.grid for piece in train], [piece.style for piece in train])
     test = [piece for loaded in sets for piece in loaded.test[:20]]
-    found = [judge.probabilities(piece.grid)[piece.style] for piece in test]
+    found = [critic.probabilities(piece.grid)[piece.style] for piece in test]
     assert np.mean(np.array(found) > 0.5) > 0.95
     assert np.mean(found) > 0.8
