@@ -13,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_classifier import COMMAND, FakeClassifier, Run
-from training_runs import QUICK, Call, call_main, write_folder
+from training_runs import QUICK, Call, call_main, small_networks, write_folder
 
 from deepmusic.cli import deepmusic
 
@@ -44,7 +44,8 @@ def run(tmp_path: Path) -> Run:
 
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """``call("train", ...)``: the command in this process, with the real classifier."""
+    """``call("train", ...)``: the command in this process; it trains small networks."""
+    small_networks(monkeypatch)
     return partial(call_main, monkeypatch, capsys)
 
 
@@ -58,7 +59,9 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained_once(music: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "run"
     command = ["train", "classifier", "--data", str(music), "--out", str(run), *QUICK]
-    deepmusic.main(command, standalone_mode=False)
+    with pytest.MonkeyPatch.context() as patch:
+        small_networks(patch)
+        deepmusic.main(command, standalone_mode=False)
     return run
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import inspect
 import json
 import os
 import shutil
@@ -16,7 +15,6 @@ import pytest
 from training_runs import QUICK, Call, write_folder
 
 from deepmusic.classifier.inference import Classifier
-from deepmusic.cli.train import classifier as command
 from deepmusic.training import load_weights
 
 TRAIN = [sys.executable, "-m", "deepmusic", "train", "classifier"]
@@ -40,12 +38,11 @@ def content(run: Path) -> tuple[dict[str, bytes], object]:
 
 
 def networks_of(run: Path) -> int:
-    """How many were trained: those that speak, and those that only judge."""
-    calibration = json.loads((run / "calibration.json").read_text())["tracks"][0]["parts"]
-    return len(Classifier.load(run).ensemble.networks) + len(calibration)
+    """How many were trained: those of the ensemble, and those for calibration."""
+    return len(Classifier.load(run).ensemble.networks) + len(list((run / "calibration").iterdir()))
 
 
-def test_a_run_is_trained_shown_and_usable(music: Path, tmp_path: Path, call: Call) -> None:
+def test_a_run_is_trained_reported_and_usable(music: Path, tmp_path: Path, call: Call) -> None:
     run = tmp_path / "run"
     done = call("train", "classifier", "--data", music, "--out", run, *QUICK, "--networks", "2")
     assert done.status == 0, done.error
@@ -56,7 +53,7 @@ def test_a_run_is_trained_shown_and_usable(music: Path, tmp_path: Path, call: Ca
     assert "unsure" in done.output
     assert f"--model {run}" in done.output
     lines = done.error.splitlines()
-    assert lines[0] == "Hearing 16 tracks."
+    assert lines[0] == "Computing the spectrograms of 16 tracks."
     networks = networks_of(run)
     assert networks > 3
     for number in range(1, networks + 1):
@@ -66,22 +63,22 @@ def test_a_run_is_trained_shown_and_usable(music: Path, tmp_path: Path, call: Ca
     assert all("loss" in line and "accuracy" in line and "left" in line for line in epochs)
     for name in ("splits.json", "accuracy.png", "loss.png", "confusion.png", "model.safetensors"):
         assert (run / name).stat().st_size
-    picture = tmp_path / "why.png"
+    plot = tmp_path / "why.png"
     track = music / "clicks" / "0.wav"
-    heard = call("classify", track, "--model", run, "--explain", picture)
-    assert heard.status == 0, heard.error
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    assert any(word in heard.output for word in ("chords", "clicks", "unsure"))
+    classified = call("classify", track, "--model", run, "--explain", plot)
+    assert classified.status == 0, classified.error
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert any(word in classified.output for word in ("chords", "clicks", "unsure"))
 
 
-def test_without_a_test_the_figures_are_called_flattering(
+def test_without_a_test_the_figures_are_called_optimistic(
     music: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     done = call("train", "classifier", "--data", music, *QUICK, "--test", "0")
     assert done.status == 0, done.error
-    assert "No test tracks were kept" in done.output
-    assert "flatters" in done.output
+    assert "No test tracks were held out" in done.output
+    assert "optimistic" in done.output
     metrics = json.loads((tmp_path / "runs" / music.name / "metrics.json").read_text())
     assert "test" not in metrics
 
@@ -93,7 +90,7 @@ def test_a_run_in_the_way_is_refused_before_any_work(
     done = call("train", "classifier", "--data", music, "--out", trained, *QUICK)
     assert done.status == 1
     assert done.error.count("\n") == 1
-    assert "holds a run already" in one_sentence(done.error)
+    assert "already holds a run" in one_sentence(done.error)
     assert sorted((path, path.stat().st_mtime_ns) for path in trained.rglob("*")) == before
 
 
@@ -114,7 +111,7 @@ def test_a_finished_run_resumed_is_the_same(trained: Path, music: Path, call: Ca
         arguments = ["train", "classifier", "--data", music, "--out", trained, *QUICK, "--resume"]
         other = call(*arguments, *changed)
         assert other.status == 1
-        assert "another seed or share for the test" in one_sentence(other.error)
+        assert "another seed, share for the test" in one_sentence(other.error)
     assert content(trained) == before
     # or the test would be on tracks that were learned from
     assert (trained / "splits.json").read_bytes() == splits
@@ -130,15 +127,6 @@ def test_wrong_usage(music: Path, call: Call) -> None:
         done = call("train", "classifier", *wrong)
         assert done.status == 2, wrong
         assert "Error" in done.error
-
-
-def test_members_default_to_the_library_s() -> None:
-    from deepmusic.classifier.training import train_classifier
-
-    parameters = inspect.signature(train_classifier).parameters
-    for option in command.params:
-        if option.name in ("networks", "test"):
-            assert option.default == parameters[option.name].default
 
 
 def bad_folder(kind: str, root: Path) -> Path:
@@ -165,10 +153,10 @@ def bad_folder(kind: str, root: Path) -> Path:
     ("kind", "said"),
     [
         ("missing", "does not exist"),
-        ("empty", "holds no sound files"),
+        ("empty", "holds no audio files"),
         ("one genre", "only 'chords'"),
-        ("two artists", "by 1 artist;"),
-        ("one file", "'clicks' has 1 track by 1 artist;"),
+        ("two artists", "in 1 groups"),
+        ("one file", "'clicks' has 1 tracks"),
         ("nothing but text", "two genres"),
     ],
 )
@@ -204,7 +192,7 @@ def odd_rows(shared_data: Path) -> dict[str, str]:
         }
 
 
-def test_odd_files_are_left_out_and_the_rest_is_trained(
+def test_odd_files_are_skipped_and_the_rest_is_trained(
     shared_data: Path, tmp_path: Path, call: Call
 ) -> None:
     music = write_folder(tmp_path / "music", artists=4)
@@ -212,9 +200,9 @@ def test_odd_files_are_left_out_and_the_rest_is_trained(
         shutil.copy(shared_data / "odd" / "audio" / name, music / "clicks")
     done = call("train", "classifier", "--data", music, "--out", tmp_path / "run", *QUICK)
     assert done.status == 1
-    assert "4 files were left out." in done.error
+    assert "4 files were not used." in done.error
     for name in ODD:
-        lines = [line for line in done.error.splitlines() if Path(name).name + ": " in line]
+        lines = [line for line in done.error.splitlines() if Path(name).name in line]
         assert len(lines) == (0 if "plain" in name else 1), name
     assert Classifier.load(tmp_path / "run").card["tracks"] == 17
 
@@ -246,7 +234,7 @@ def test_all_odd_files_in_a_training_folder(shared_data: Path, tmp_path: Path) -
         if name.endswith((".m3u", ".txt")):  # no music by its name: passed over, as pictures are
             assert name not in used
             continue
-        reasons = [line for line in done.stderr.splitlines() if line.startswith(f"odd/{name}: ")]
+        reasons = [line for line in done.stderr.splitlines() if f"odd/{name}" in line]
         assert len(reasons) == (0 if name in used else 1), name
         assert not (expectation == "reason" and name in used), name
         assert not (expectation == "verdict" and name not in used), (name, reasons)
@@ -289,7 +277,7 @@ def test_kill_9_and_resume_give_the_very_model_of_a_whole_run(music: Path, tmp_p
     _, error = last.communicate(timeout=300)
     assert last.returncode == 0, error
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
-    for name in ("splits.json", "networks.json", "metrics.json"):
+    for name in ("splits.json", "metrics.json"):
         killed, expected = tmp_path / "killed" / name, tmp_path / "whole" / name
         assert killed.read_bytes() == expected.read_bytes(), name
     assert not list((tmp_path / "killed").rglob(".*.tmp"))
@@ -339,7 +327,7 @@ def test_two_processes_train_one_run(music: Path, tmp_path: Path) -> None:
     done = torchrun(folder)
     assert done.returncode == 1  # for the text
     assert "text.mp3" in done.stderr
-    assert "1 file was left out." in done.stderr
+    assert "1 file was not used." in done.stderr
     assert done.stdout.count("The run is in") == 1
     networks = networks_of(tmp_path / "run")
     assert done.stderr.count(f"Network 1 of {networks}\n") == 1

@@ -10,13 +10,22 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "classifier"))
-from synthetic import write_folder
+from synthetic import tiny_config, write_folder as write_folder
 
+from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.cli import main
 
-__all__ = ["QUICK", "Call", "Done", "call_main", "write_folder"]
-
 QUICK = ["--networks", "1", "--epochs", "2", "--test", "0.25"]
+
+
+def small_networks(patch: pytest.MonkeyPatch) -> None:
+    """Let ``train classifier`` train small networks, and plot nothing but their mean."""
+
+    def small(*, genres: tuple[str, ...], networks: int) -> ClassifierConfig:
+        return tiny_config(genres=genres, networks=networks, texture_networks=1)
+
+    patch.setattr("deepmusic.classifier.training.ClassifierConfig", small)
+    patch.setattr("deepmusic.training.loop.draw_history", lambda *_, **__: [])
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def _escaped(character: str) -> str:
 
 def named_line(path: str, message: str) -> str:
     """A message as one line that names a file, unless it does so already."""
-    named = repr(path)[1:-1] in message or path in message
+    named = repr(path) in message or message.startswith(f"{path}: ")
     return printable(message if named else f"{path}: {message}")
 
 
