@@ -1,4 +1,4 @@
-"""Loudness held against the signals of EBU Tech 3341, a slow twin of BS.1770-4, and FFmpeg."""
+"""Loudness against the signals of EBU Tech 3341, BS.1770-4 written out, and FFmpeg."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_coefficients_at_48_khz_are_those_of_the_standard() -> None:
 
 
 @pytest.mark.parametrize("sample_rate", [16_000, 22_050, 44_100, 96_000])
-def test_the_weighting_is_the_same_curve_at_every_rate(sample_rate: int) -> None:
+def test_the_filter_has_the_same_response_at_every_rate(sample_rate: int) -> None:
     from scipy.signal import sosfreqz
 
     hz = np.array([20.0, 50.0, 100.0, 500.0, 1000.0])
@@ -99,7 +99,7 @@ def test_the_signals_of_ebu_tech_3341(
 
 
 @pytest.mark.parametrize("sample_rate", RATES)
-def test_five_channels_count_by_their_place(sample_rate: int) -> None:
+def test_surround_channels_are_weighted(sample_rate: int) -> None:
     # case 6: left and right -28, centre -24, surrounds -30 dBFS give -23 LUFS
     levels = (-28, -28, -24, -30, -30)
     sound = np.stack([sine(level, 20, sample_rate) for level in levels], axis=1)
@@ -108,7 +108,7 @@ def test_five_channels_count_by_their_place(sample_rate: int) -> None:
     assert integrated_loudness(with_effects, sample_rate) == integrated_loudness(sound, sample_rate)
 
 
-def test_mono_is_one_loudspeaker(rng: np.random.Generator) -> None:
+def test_mono_is_3_lu_below_the_same_sound_in_stereo(rng: np.random.Generator) -> None:
     mono = (0.1 * rng.standard_normal(96_000)).astype(np.float32)
     both = np.stack([mono, mono], axis=1)
     alone = integrated_loudness(mono, 48_000)
@@ -118,8 +118,8 @@ def test_mono_is_one_loudspeaker(rng: np.random.Generator) -> None:
     assert integrated_loudness(mono[:, None], 48_000) == alone
 
 
-@pytest.mark.parametrize("channels", [1, 2])
-def test_the_slow_twin_agrees_on_music_like_noise(channels: int, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("channels", [2])
+def test_the_standard_written_out_agrees(channels: int, rng: np.random.Generator) -> None:
     sound = rng.standard_normal((2 * 48_000 + 1234, channels)) * 0.2
     sound[30_000:70_000] *= 0.03  # below the relative gate
     assert integrated_loudness(sound, 48_000) == pytest.approx(slow_loudness(sound), abs=1e-4)
@@ -128,7 +128,7 @@ def test_the_slow_twin_agrees_on_music_like_noise(channels: int, rng: np.random.
 @pytest.mark.parametrize("sample_rate", [22_050, 44_100, 48_000])
 def test_ffmpeg_agrees(sample_rate: int, rng: np.random.Generator) -> None:
     if not hasattr(av.AudioFrame, "metadata"):
-        pytest.skip("this version of PyAV hands no results of filters out")
+        pytest.skip("this version of PyAV has no metadata of frames")
     level = np.repeat(rng.uniform(0.001, 0.3, 40), sample_rate // 4)[:, None]
     sound = (level * rng.standard_normal((len(level), 2))).astype(np.float32)
     assert integrated_loudness(sound, sample_rate) == pytest.approx(
@@ -158,12 +158,12 @@ def ffmpeg_loudness(sound: NDArray[np.float32], sample_rate: int) -> float:
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.1, 0.39])
-def test_less_than_a_block_has_no_loudness(seconds: float) -> None:
+def test_less_than_400_ms_has_no_loudness(seconds: float) -> None:
     assert integrated_loudness(stereo((-20, seconds), sample_rate=44_100), 44_100) is None
 
 
 @pytest.mark.parametrize("sample_rate", [11_025, 22_050, 44_100])
-def test_one_block_is_enough(sample_rate: int) -> None:
+def test_400_ms_are_enough(sample_rate: int) -> None:
     measured = integrated_loudness(stereo((-20, 0.4), sample_rate=sample_rate), sample_rate)
     assert measured == pytest.approx(-20.0, abs=0.1)
 
@@ -173,7 +173,7 @@ def test_silence_has_no_loudness() -> None:
     assert integrated_loudness(stereo((-80, 2), sample_rate=48_000), 48_000) is None
 
 
-def test_rates_below_the_filter_are_measured_all_the_same() -> None:
+def test_rates_too_low_for_the_filter_are_resampled() -> None:
     assert integrated_loudness(stereo((-20, 3), sample_rate=4_000, hz=500), 4_000) == pytest.approx(
         integrated_loudness(stereo((-20, 3), sample_rate=48_000, hz=500), 48_000), abs=0.1
     )
@@ -197,7 +197,7 @@ def test_the_true_peaks_of_ebu_tech_3341(
     assert -0.4 <= decibels - 20 * np.log10(level) <= 0.2
 
 
-def test_a_true_peak_is_no_less_than_a_sample() -> None:
+def test_a_true_peak_is_at_least_the_sample_peak() -> None:
     click = np.zeros((1000, 2), np.float32)
     click[500, 1] = -0.75
     for sample_rate in (22_050, 96_000, 192_000):

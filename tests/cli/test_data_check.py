@@ -1,4 +1,4 @@
-"""``deepmusic data check`` from outside: the table, the report, stops, wrong usage."""
+"""``deepmusic data check``: its output, reports, resuming, and wrong usage."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "music"
 
 
-def test_all_is_well(call: Call, folder: Path) -> None:
+def test_files_without_findings(call: Call, folder: Path) -> None:
     done = call("data", "check", folder)
     assert done.status == 0
     assert done.output == "3 files, 0:00:18 of sound: 3 ok, 0 with notes, 0 with faults.\n"
@@ -44,7 +44,7 @@ def test_all_is_well(call: Call, folder: Path) -> None:
     assert done.output.count("6.00 s, 16,000 Hz, mono, wav pcm_s16\n") == 3
 
 
-def test_what_is_wrong_is_listed(call: Call, folder: Path) -> None:
+def test_findings_are_listed(call: Call, folder: Path) -> None:
     write(folder / "x\n\x1b[31m.flac", 1, gain=0.05)  # as 1.wav, softer
     (folder / "bad.mp3").write_text("no sound")
     done = call("data", "check", folder, folder / "nowhere")
@@ -57,7 +57,7 @@ def test_what_is_wrong_is_listed(call: Call, folder: Path) -> None:
     assert lines[-3:] == ["       2  near_duplicate", "       1  missing", "       1  not_audio"]
 
 
-def test_notes_alone_are_no_failure(call: Call, tmp_path: Path) -> None:
+def test_notes_alone_are_not_a_failure(call: Call, tmp_path: Path) -> None:
     write(tmp_path / "music" / "short.wav", 1, seconds=1)
     assert call("data", "check", tmp_path / "music").status == 0
 
@@ -101,7 +101,7 @@ def test_wrong_usage(call: Call, folder: Path, arguments: list[str], said: str) 
     assert said in done.error
 
 
-def test_an_output_that_cannot_be_written_is_said_at_once(call: Call, folder: Path) -> None:
+def test_an_output_that_cannot_be_written_is_reported_first(call: Call, folder: Path) -> None:
     done = call("data", "check", folder, "-o", folder / "no" / "r.json")
     assert done.status == 1
     assert "cannot be used: unable to open database file" in done.error

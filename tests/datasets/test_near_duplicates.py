@@ -1,4 +1,4 @@
-"""Near duplicates: what is joined, what is not, and that a data set knows it."""
+"""Near-duplicates: which recordings are grouped, which are not, and groups in a data set."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def noise(seconds: float, seed: int) -> NDArray[np.float32]:
     return 0.1 * rng.standard_normal(round(seconds * RATE)).astype(np.float32)
 
 
-def test_both_know_how_many_codes_a_second_has() -> None:
+def test_the_fingerprint_rate_is_the_same_in_both_modules() -> None:
     assert module._CODES_PER_S == CODES_PER_SECOND
 
 
 @pytest.mark.parametrize("lost_s", [0.0, 1 / 16, 0.2, 3.3, 10.0])
-def test_a_softer_noisy_copy_that_begins_later(lost_s: float) -> None:
+def test_a_softer_noisy_copy_that_starts_later(lost_s: float) -> None:
     sound = music(25, 1)
     copy = 0.2 * sound[round(lost_s * RATE) :] + 0.01 * noise(25 - lost_s, 2)[: len(sound)]
     copy = copy[: round((25 - lost_s) * RATE)]
@@ -44,7 +44,7 @@ def test_a_softer_noisy_copy_that_begins_later(lost_s: float) -> None:
     assert match.shared_s == pytest.approx(25 - lost_s, abs=2)
 
 
-def test_order_makes_no_difference() -> None:
+def test_the_order_makes_no_difference() -> None:
     sound = music(20, 1)
     codes = prints(sound, sound[4 * RATE :], music(20, 2))
     there, back = sound_matches(codes), sound_matches(codes[::-1])
@@ -53,7 +53,7 @@ def test_order_makes_no_difference() -> None:
     assert there[0].shift_s == -back[0].shift_s == 4.0
 
 
-def test_the_share_is_of_the_shorter() -> None:
+def test_the_share_is_that_of_the_shorter() -> None:
     sound = music(60, 1)
     inside = sound[40 * RATE : 52 * RATE]
     other = np.concatenate([inside[: 4 * RATE], music(10, 5)])
@@ -61,7 +61,7 @@ def test_the_share_is_of_the_shorter() -> None:
     assert groups == [[0, 1]]  # 4 of 14 s are too little
 
 
-def test_places_of_one_song_that_do_not_overlap_are_not_joined() -> None:
+def test_parts_of_one_song_that_do_not_overlap_are_not_grouped() -> None:
     sound = music(60, 1)
     assert near_duplicates(prints(sound[: 28 * RATE], sound[31 * RATE :])) == []
 
@@ -73,13 +73,13 @@ def test_a_cut_in_the_middle() -> None:
     assert match.share > 0.8
 
 
-def test_another_rate() -> None:
+def test_another_sample_rate() -> None:
     sound = music(20, 1)
     low = acoustic_fingerprint(soxr.resample(sound, RATE, 16000), 16000)
     assert near_duplicates([*prints(sound, music(20, 2)), low]) == [[0, 2]]
 
 
-def test_what_tells_nothing_is_not_joined() -> None:
+def test_silence_tones_and_noise_are_not_grouped() -> None:
     time = np.arange(20 * RATE) / RATE
     tone = (0.5 * np.sin(2 * np.pi * 440 * time)).astype(np.float32)
     silence = np.zeros(20 * RATE, np.float32)
@@ -89,7 +89,7 @@ def test_what_tells_nothing_is_not_joined() -> None:
     assert near_duplicates([np.zeros(0, np.uint32)] * 3) == []
 
 
-def test_the_same_drums_under_other_music_are_not_joined() -> None:
+def test_the_same_drums_under_other_music_are_not_grouped() -> None:
     rng = np.random.default_rng(0)
     length = RATE // 4
     kick = rng.standard_normal(length) * np.exp(-np.arange(length) / (0.05 * RATE))
@@ -98,14 +98,14 @@ def test_the_same_drums_under_other_music_are_not_joined() -> None:
     assert near_duplicates(prints(one, other)) == []
 
 
-def test_many_copies_hang_together() -> None:
+def test_many_copies_are_one_group() -> None:
     sounds = [music(12, seed) for seed in range(3)]
     copies = [sounds[n % 3] + 0.02 * noise(12, n) for n in range(90)]
     groups = near_duplicates(prints(*copies))
     assert groups == [list(range(first, 90, 3)) for first in range(3)]
 
 
-def test_random_codes_are_never_joined() -> None:
+def test_random_codes_do_not_match() -> None:
     rng = np.random.default_rng(0)
     codes = [rng.integers(1, 1 << 32, 400, dtype=np.uint32) for _ in range(300)]
     few = rng.integers(1, 1 << 32, 40, dtype=np.uint32)
@@ -129,7 +129,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_data_set_knows_its_copies(folder: Path) -> None:
+def test_sound_groups_of_a_data_set(folder: Path) -> None:
     seen = []
     dataset = with_duplicates(scan_folder(folder), on_progress=lambda *n: seen.append(n))
     group = {track.path: track.sound_group for track in dataset.tracks}
@@ -142,7 +142,7 @@ def test_a_data_set_knows_its_copies(folder: Path) -> None:
     assert numbers["jazz/d.wav"] == numbers["jazz/e.wav"]
 
 
-def test_a_second_run_hears_nothing(
+def test_a_second_run_decodes_nothing(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "cache.db"

@@ -43,7 +43,7 @@ class Clip:
     """A part of a track.
 
     Args:
-        samples: ``(n, channels)`` float32, full scale at 1.
+        samples: `(n, channels)` float32, full scale at 1.
         sample_rate: in Hz.
         start_s: where it starts in the track, in seconds.
         content: the encoded file, if its frames were copied; else None.
@@ -71,7 +71,7 @@ class _Writer:
         self._resampler: soxr.ResampleStream | None = None
 
     def add(self, block: NDArray[np.float32], sample_rate: int, codec: str) -> None:
-        """Take a block ``(n, channels)``; rate and channels may change within a file."""
+        """Take a block `(n, channels)`; rate and channels may change within a file."""
         self.sample_rate = self.sample_rate or sample_rate
         self.channels = self.channels or block.shape[1]
         with np.errstate(over="ignore", invalid="ignore"):
@@ -112,7 +112,7 @@ def cut_clips(
         The clips, and a sentence about lost sound or None.
 
     Raises:
-        AudioError: as in :func:`~deepmusic.audio.open_audio`.
+        AudioError: as in `open_audio`.
     """
     with SpooledTemporaryFile(max_size=_MAX_MEMORY_BYTES) as decoded:
         writer = _Writer(decoded, sample_rate or 0, int(mono))
@@ -143,10 +143,10 @@ def copy_clips(path: str | os.PathLike[str], spans: Spans) -> list[Clip]:
         spans: where to cut, given the duration by the number of frames.
 
     Returns:
-        The clips: ``content`` is the mp3, ``samples`` what it decodes to.
+        The clips: `content` is the mp3, `samples` what it decodes to.
 
     Raises:
-        AudioError: ``not_mp3``, or as in :func:`~deepmusic.audio.open_audio`.
+        AudioError: `not_mp3`, or as in `open_audio`.
     """
     import av
 
@@ -198,12 +198,12 @@ def encode(samples: NDArray[np.float32], sample_rate: int, form: ClipFormat) -> 
     samples give the same bytes, except in Ogg files, which have a random serial number.
 
     Args:
-        samples: ``(n, channels)``, full scale at 1.
+        samples: `(n, channels)`, full scale at 1.
         sample_rate: in Hz.
         form: the format.
 
     Raises:
-        AudioError: ``not_in_format``, such as 96 kHz or five channels in an mp3.
+        AudioError: `not_in_format`, such as 96 kHz or five channels in an mp3.
     """
     import soundfile
 

@@ -1,6 +1,6 @@
 """Integrated loudness (ITU-R BS.1770-4) and true peak.
 
-FFmpeg's ``ebur128`` filter agrees in the tests. It is not used, as it gives peaks with three
+FFmpeg's `ebur128` filter agrees in the tests. It is not used, as it gives peaks with three
 decimals of full scale, too few for quiet music.
 """
 
@@ -36,7 +36,7 @@ _WEIGHTS = {
 
 @lru_cache(maxsize=8)
 def k_weighting(sample_rate: int) -> NDArray[np.float64]:
-    """The K-weighting filter: ``(2, 6)`` second-order sections for SciPy's ``sosfilt``.
+    """The K-weighting filter: `(2, 6)` second-order sections for SciPy's `sosfilt`.
 
     Args:
         sample_rate: in Hz, at least 16,000.
@@ -70,7 +70,7 @@ def integrated_loudness(samples: NDArray[np.floating], sample_rate: int) -> floa
     stereo file. More than three channels are taken in the order of WAVE files.
 
     Args:
-        samples: ``(n,)`` or ``(n, channels)``, full scale at 1.
+        samples: `(n,)` or `(n, channels)`, full scale at 1.
         sample_rate: in Hz.
 
     Returns:
@@ -112,7 +112,7 @@ def true_peak(samples: NDArray[np.floating], sample_rate: int) -> float:
     """The largest amplitude, also between the samples (BS.1770-4, annex 2); 1 is full scale.
 
     Args:
-        samples: ``(n,)`` or ``(n, channels)``, full scale at 1.
+        samples: `(n,)` or `(n, channels)`, full scale at 1.
         sample_rate: in Hz; below 96 kHz the signal is oversampled four times, below 192 kHz twice.
     """
     peak = float(np.abs(samples).max(initial=0.0))

@@ -7,7 +7,6 @@ stopped continues, and a second build makes only what has changed.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
@@ -21,10 +20,12 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn
+from typing import Any
+
+import pandas as pd
 
 from deepmusic.datasets.build_clips import BuildConfig, BuiltTrack, build_track, crashed_track
-from deepmusic.datasets.folder import FolderDataset, Problem, Track
+from deepmusic.datasets.folder import FolderDataset, Track
 from deepmusic.datasets.table import table_text
 from deepmusic.errors import DataError, DeepMusicError, os_reason
 from deepmusic.files import write_atomically
@@ -63,7 +64,7 @@ The rights in the music are those of the tracks that it was cut from.
 
 
 def archive_path(output: str | os.PathLike[str]) -> Path:
-    """The archive of a data set: beside its folder, with ``.zip`` after the name."""
+    """The archive of a data set: beside its folder, with `.zip` after the name."""
     return Path(os.path.abspath(output) + ".zip")
 
 
@@ -130,10 +131,10 @@ def build_dataset(
 ) -> Iterator[BuiltTrack]:
     """Build a data set of clips and yield the result for each track as it is done.
 
-    When the iterator is exhausted, the folder holds the clips as ``GENRE/track.ext``;
-    ``tracks.csv``, one row per clip, which :func:`~deepmusic.datasets.scan_folder` reads;
-    ``problems.csv`` if tracks could not be used; ``README.txt`` and ``build.json``, how it was
-    made; and ``checksums``, the SHA-256 of all these. Clips of tracks that are no longer in the
+    When the iterator is exhausted, the folder holds the clips as `GENRE/track.ext`;
+    `tracks.csv`, one row per clip, which `scan_folder` reads;
+    `problems.csv` if tracks could not be used; `README.txt` and `build.json`, how it was
+    made; and `checksums`, the SHA-256 of all these. Clips of tracks that are no longer in the
     data set are removed.
 
     Args:
@@ -141,7 +142,7 @@ def build_dataset(
         output: the folder; created if it does not exist.
         config: how clips are made.
         workers: processes on this machine.
-        archive: whether to write ``output.zip`` beside the folder.
+        archive: whether to write `output.zip` beside the folder.
 
     Yields:
         One result per track, in any order.
@@ -174,17 +175,18 @@ def build_dataset(
             built[track.path] = _keep(store, output, sources[track.path], track, names[track.path])
             yield built[track.path]
         if not any(track.clips for track in built.values()):
-            _discard(store, output, built)
+            first = next(iter(built.values())).error
+            raise DataError(f"No track could be used, so {output} has no clips; first: {first}")
     listed = _finish(dataset, output, built)
     if archive:
         _write_archive(output, listed)
 
 
 def clip_names(tracks: Sequence[Track], extension: str, clips: int) -> dict[str, tuple[str, ...]]:
-    """Names for the clips of tracks: ``GENRE/track.ext``, or ``GENRE/track-1.ext`` and so on.
+    """Names for the clips of tracks: `GENRE/track.ext`, or `GENRE/track-1.ext` and so on.
 
     Folders between genre and track are kept. Tracks whose names differ only in case, Unicode form
-    or the original extension all get a digest of their path, such as ``track~1b4f0e98.flac``.
+    or the original extension all get a digest of their path, such as `track~1b4f0e98.flac`.
 
     Args:
         tracks: in any order.
@@ -222,7 +224,7 @@ def clip_names(tracks: Sequence[Track], extension: str, clips: int) -> dict[str,
 def plain_name(name: str) -> str:
     """One part of a path that Windows, macOS and Linux accept.
 
-    Reserved characters, control characters and bytes that are not UTF-8 become ``_``; the Unicode
+    Reserved characters, control characters and bytes that are not UTF-8 become `_`; the Unicode
     form is NFC, of at most 200 bytes.
     """
     name = "".join(" " if sign.isspace() else sign for sign in unicodedata.normalize("NFC", name))
@@ -288,16 +290,6 @@ def _recorded(store: Store, output: Path, source: Track, names: Sequence[str]) -
     return BuiltTrack(source.path, tuple(record["clips"]), record["warning"])
 
 
-def _discard(store: Store, output: Path, built: Mapping[str, BuiltTrack]) -> NoReturn:
-    """Remove what was begun, and say why no track could be used."""
-    (output / "build.json").unlink()
-    store.remove()
-    with suppress(OSError):
-        output.rmdir()
-    first = next(iter(built.values())).error
-    raise DataError(f"No track could be used, so {output} has no clips; first: {first}")
-
-
 def _remove_stale(store: Store, output: Path, names: set[str]) -> None:
     """Remove the clips of an earlier build that are not in this one."""
     for key, record in store.items():
@@ -319,33 +311,30 @@ def _finish(dataset: FolderDataset, output: Path, built: Mapping[str, BuiltTrack
     """Write everything beside the clips, and return the names of all files."""
     rows = [
         {
-            "genre": track.genre,
-            "artist": track.artist or "",
-            "album": track.album or "",
+            "genre": table_text(track.genre),
+            "artist": table_text(track.artist or ""),
+            "album": table_text(track.album or ""),
             "source": table_text(track.path),
             **row,
         }
         for track in dataset.tracks
         for row in built[track.path].clips
     ]
-    rows.sort(key=lambda row: row["path"])
-    _write_table(output / "tracks.csv", COLUMNS, rows)
-    problems = [
-        *dataset.problems,
-        *(Problem(track.path, track.code, track.error) for track in built.values() if track.code),
-    ]
-    listed = ["README.txt", "build.json", "tracks.csv"]
+    problems = [(problem.path, problem.code, problem.message) for problem in dataset.problems]
+    problems += [(track.path, track.code, track.error) for track in built.values() if track.code]
+    problem_rows = [tuple(map(table_text, problem)) for problem in problems]
+    tables = {"tracks.csv": pd.DataFrame(rows, columns=COLUMNS)}
     if problems:
-        cells = [{name: table_text(cell) for name, cell in asdict(p).items()} for p in problems]
-        cells.sort(key=lambda row: (row["path"], row["code"]))
-        _write_table(output / "problems.csv", ("path", "code", "message"), cells)
-        listed.append("problems.csv")
+        tables["problems.csv"] = pd.DataFrame(problem_rows, columns=["path", "code", "message"])
     else:
         _remove(output / "problems.csv")
+    for name, table in tables.items():
+        with write_atomically(output / name) as file:
+            table.sort_values("path").to_csv(file, index=False, lineterminator="\n")
     with write_atomically(output / "README.txt") as file:
         tracks = sum(bool(track.clips) for track in built.values())
         file.write(_README.format(clips=len(rows), tracks=tracks, version=__version__))
-    checksums = {name: content_digest(output / name) for name in listed}
+    checksums = {n: content_digest(output / n) for n in ("README.txt", "build.json", *tables)}
     checksums |= {row["path"]: row["sha256"] for row in rows}
     with write_atomically(output / "checksums") as file:
         file.writelines(f"{checksums[name]}  {name}\n" for name in sorted(checksums))
@@ -355,13 +344,6 @@ def _finish(dataset: FolderDataset, output: Path, built: Mapping[str, BuiltTrack
         with suppress(OSError):  # it is not empty
             os.rmdir(folder)
     return sorted(["checksums", *checksums])
-
-
-def _write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    with write_atomically(path) as file:
-        table = csv.DictWriter(file, columns, lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
 
 
 def _write_archive(output: Path, names: Sequence[str]) -> None:

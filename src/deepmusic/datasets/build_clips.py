@@ -32,30 +32,18 @@ _TAGS = {
 class BuildConfig:
     """How clips are made.
 
-    Args:
-        seconds: of each clip, 0.1 to 3600; a shorter track is taken whole.
-        start: ``"middle"``; ``"random"``, seeded by the content of the track; or seconds.
-        clips: per track, evenly spread without overlap; fewer if the track is too short.
-        min_seconds: tracks that give less sound are dropped.
-        format: ``flac``, ``wav``, ``ogg`` (Vorbis), ``mp3``, or ``copy``: the frames of an mp3 as
-            they are.
-        mono: whether to average the channels.
-        sample_rate: in Hz; None keeps that of each track.
-        loudness: LUFS of each clip (BS.1770-4); None leaves it as it is. The gain is limited so
-            that it lifts no true peak above -1 dBTP.
-
     Raises:
         RequestError: a number is out of range, or two options contradict each other.
     """
 
-    seconds: float = 30.0
-    start: float | Literal["middle", "random"] = "middle"
-    clips: int = 1
-    min_seconds: float = 0.0
-    format: BuildFormat = "flac"
+    seconds: float = 30.0  # of each clip; a shorter track is taken whole
+    start: float | Literal["middle", "random"] = "middle"  # or seconds; random is seeded by content
+    clips: int = 1  # per track, evenly spread without overlap; fewer if it is too short
+    min_seconds: float = 0.0  # tracks that give less sound are dropped
+    format: BuildFormat = "flac"  # copy: the frames of an mp3 as they are
     mono: bool = False
-    sample_rate: int | None = None
-    loudness: float | None = None
+    sample_rate: int | None = None  # in Hz; None keeps that of each track
+    loudness: float | None = None  # LUFS (BS.1770-4), unless a true peak would exceed -1 dBTP
 
     def __post_init__(self) -> None:
         start_s = self.start if not isinstance(self.start, str) else None
@@ -92,23 +80,16 @@ class BuildConfig:
 class BuiltTrack:
     """The result for one track.
 
-    Args:
-        path: of the track, below the folder of tracks.
-        clips: a row of tracks.csv for each clip; none if there is a code.
-        warning: one sentence about lost sound; usually empty.
-        code: why there are no clips: ``dropped_short`` (by ``min_seconds``), ``starts_too_late``,
-            ``not_in_format``, ``not_mp3``, a code of :func:`deepmusic.audio.open_audio`,
-            ``memory``, ``unexpected`` or ``worker_died``; else empty.
-        error: one sentence about the code.
-        contents: the encoded clips, until they are written.
+    Codes are `dropped_short` (by `min_seconds`), `starts_too_late`, `not_in_format`, `not_mp3`,
+    those of `open_audio`, `memory`, `unexpected` and `worker_died`.
     """
 
-    path: str
-    clips: tuple[dict[str, Any], ...] = ()
-    warning: str = ""
-    code: str = ""
-    error: str = ""
-    contents: tuple[bytes, ...] = field(default=(), repr=False)
+    path: str  # below the folder of tracks
+    clips: tuple[dict[str, Any], ...] = ()  # a row of tracks.csv each
+    warning: str = ""  # one sentence about lost sound
+    code: str = ""  # why there are no clips
+    error: str = ""  # one sentence about it
+    contents: tuple[bytes, ...] = field(default=(), repr=False)  # of clips, until they are written
 
 
 def clip_spans(duration_s: float, config: BuildConfig, seed: str) -> list[tuple[float, float]]:
@@ -167,17 +148,17 @@ def build_track(root: Path, config: BuildConfig, path: str) -> BuiltTrack:
                 source, spans, sample_rate=config.sample_rate, mono=config.mono
             )
         tags = read_metadata(source)
-        known = {
+        row = {
             column: next((tags[name] for name in names if name in tags), "")
             for column, names in _TAGS.items()
         }
-        encoded = [_encoded(clip, config) for clip in clips]
+        row["warning"] = warning = warning or ""
+        contents, rows = zip(*(_encoded(clip, config) for clip in clips), strict=True)
     except Exception as error:  # a bug that one file triggers must not stop the others
         code, message = reason_of(error, path, "gave no clip")
         message = message.replace(repr(os.fspath(source)), repr(path))
         return BuiltTrack(path, code=code, error=message)
-    rows = tuple({**known, **row, "warning": warning or ""} for _, row in encoded)
-    return BuiltTrack(path, rows, warning or "", contents=tuple(content for content, _ in encoded))
+    return BuiltTrack(path, tuple(row | measured for measured in rows), warning, contents=contents)
 
 
 def crashed_track(path: str) -> BuiltTrack:

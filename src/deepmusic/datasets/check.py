@@ -1,7 +1,7 @@
 """Checking a data set: what each file really holds, which are copies, and what a split leaks.
 
 Every file is decoded once, to its end. Findings have a code that programs can test for; those of
-:data:`FAULTS` mean that a file or a label is unreliable, those of :data:`NOTES` may be as intended.
+`FAULTS` mean that a file or a label is unreliable, those of `NOTES` may be as intended.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NOTES = {
     "exact_duplicate", "near_duplicate", "mostly_silent", "clipped", "dc_offset", "low_rate",
     "channels_cancel", "short", "longer_than_header", "too_long", "unlisted",
 }  # fmt: skip
-"""Codes of what may be as intended; ``docs/check.md`` explains all codes."""
+"""Codes of what may be as intended; `docs/check.md` explains all codes."""
 
 _MOSTLY_SILENT = 0.5  # share of the time
 _CLIPPED = 0.005  # share of the samples
@@ -52,13 +52,7 @@ _ROUNDED = {"peak", "offset", "silent_share", "zero_share", "clipped_share", "mo
 
 
 class Finding(NamedTuple):
-    """What was found about a file: a code of :data:`FAULTS`, :data:`NOTES` or a file without sound.
-
-    Args:
-        path: of the file.
-        code: such as ``"clipped"``.
-        message: one sentence.
-    """
+    """What was found about a file, by a code such as `"clipped"` and in one sentence."""
 
     path: str
     code: str
@@ -67,27 +61,18 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class CheckedFile:
-    """A file and its findings.
-
-    Args:
-        path: as it was given or found.
-        findings: empty if all is well.
-        scan: what was measured; zero without sound.
-        sound_group: the same for files that sound alike; None if there is no other one.
-        track: genre, artist and album, if the file belongs to a data set.
-        parts: its part in each fold, if splits were given.
-    """
+    """A file and its findings."""
 
     path: str
     findings: tuple[Finding, ...]
     scan: AudioScan
-    sound_group: str | None = None
-    track: Track | None = None
-    parts: tuple[str, ...] = ()
+    sound_group: str | None = None  # the same for files that sound alike
+    track: Track | None = None  # of a data set
+    parts: tuple[str, ...] = ()  # in each fold of the splits
 
     @property
     def status(self) -> str:
-        """``"fault"``, ``"note"`` or ``"ok"``."""
+        """`"fault"`, `"note"` or `"ok"`."""
         if any(finding.code not in NOTES for finding in self.findings):
             return "fault"
         return "note" if self.findings else "ok"
@@ -106,12 +91,7 @@ class CheckedFile:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """The result of a check.
-
-    Args:
-        files: one per path, in the order they were given.
-        notes: sentences about the data set.
-    """
+    """The result of a check: files in the order they were given, and notes on the data set."""
 
     files: tuple[CheckedFile, ...]
     notes: tuple[str, ...] = ()
@@ -150,13 +130,13 @@ def check_files(
     """Decode every file and report what is wrong with it, and between files.
 
     Args:
-        entries: paths, and what cannot be a track, as :func:`deepmusic.audio.find_audio` yields.
+        entries: paths, and what cannot be a track, as `find_audio` yields.
         dataset: check its tracks instead, and whether one sound has two genres; its problems are
             reported as well.
-        splits: of the data set, by :func:`deepmusic.datasets.write_splits`: no artist, album or
+        splits: of the data set, by `write_splits`: no artist, album or
             sound may be in two parts of a fold.
-        checksums: a table of lines ``CHECKSUM  PATH`` (MD5, SHA-1 or SHA-256; paths relative to the
-            table), such as FMA's ``checksums``.
+        checksums: a table of lines `CHECKSUM  PATH` (MD5, SHA-1 or SHA-256; paths relative to the
+            table), such as FMA's `checksums`.
         cache: a store of scans; None keeps nothing.
         workers: processes on this machine.
         dask: address of a Dask scheduler whose workers are used instead.
@@ -357,7 +337,7 @@ def _leak(
 
 
 def _read_parts(path: Path) -> dict[str, tuple[str, ...]]:
-    """The part of each track in each fold, as ``write_splits`` wrote them, whatever leaks."""
+    """The part of each track in each fold, as `write_splits` wrote them, whatever leaks."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         if stored["format"] != "deepmusic splits":

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from pathlib import Path
+
+import pandas as pd
 
 from deepmusic.datasets.check import COLUMNS, CheckReport
 from deepmusic.datasets.table import table_text
@@ -13,14 +14,13 @@ from deepmusic.errors import RequestError
 from deepmusic.files import write_atomically
 from deepmusic.version import __version__
 
-_INTEGERS = ("sample_rate", "channels", "size")
 _SEPARATORS = {"codes": ";", "messages": " ", "parts": ","}
 
 
 def write_report(path: str | os.PathLike[str], report: CheckReport) -> None:
     """Write a report as JSON, or as CSV or Parquet with one row per file, by the extension.
 
-    In CSV and Parquet, codes are joined by ``;``, messages by spaces and parts by ``,``.
+    In CSV and Parquet, codes are joined by `;`, messages by spaces and parts by `,`.
 
     Args:
         path: the file.
@@ -48,21 +48,12 @@ def write_report(path: str | os.PathLike[str], report: CheckReport) -> None:
     for row in rows:
         row |= {name: separator.join(row[name]) for name, separator in _SEPARATORS.items()}
         row |= {name: table_text(cell) for name, cell in row.items() if isinstance(cell, str)}
-    if extension == ".csv":
-        with write_atomically(path) as file:
-            table = csv.DictWriter(file, COLUMNS)
-            table.writeheader()
-            table.writerows(rows)
-        return
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    types = dict.fromkeys(COLUMNS, pa.string()) | dict.fromkeys(_INTEGERS, pa.int64())
-    for name in COLUMNS:
-        if name.endswith(("_s", "_share")) or name in ("peak", "offset"):
-            types[name] = pa.float64()
+    table = pd.DataFrame(rows, columns=COLUMNS)
     with write_atomically(path, "wb") as binary:
-        pq.write_table(pa.Table.from_pylist(rows, pa.schema(types)), binary, compression="zstd")
+        if extension == ".csv":
+            table.to_csv(binary, index=False)
+        else:
+            table.to_parquet(binary, index=False, compression="zstd")
 
 
 def report_extension(path: str | os.PathLike[str]) -> str:

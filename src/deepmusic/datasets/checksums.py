@@ -1,4 +1,4 @@
-"""Tables of checksums, lines ``CHECKSUM  PATH`` as ``sha1sum`` writes them, such as FMA's."""
+"""Tables of checksums, lines `CHECKSUM  PATH` as `sha1sum` writes them, such as FMA's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ChecksumTable:
 
     Args:
         path: of the table.
-        algorithm: ``md5``, ``sha1`` or ``sha256``.
+        algorithm: `md5`, `sha1` or `sha256`.
         digests: in lower-case hexadecimal, by the absolute path of the file.
     """
 
@@ -60,7 +60,7 @@ class ChecksumTable:
         """Path, code and sentence for each file that differs, is not listed, or is missing.
 
         Args:
-            scans: by path, with a ``checksum`` of :attr:`algorithm`.
+            scans: by path, with a `checksum` of `algorithm`.
         """
         absolute = {os.path.abspath(path): scan for path, scan in scans.items()}
         for path, scan in absolute.items():

@@ -1,6 +1,6 @@
 """Near-duplicates: recordings that sound alike although their bytes differ.
 
-Fingerprints (:mod:`deepmusic.audio.fingerprint`) go into an inverted index: two codes that agree
+Fingerprints (`fingerprint`) go into an inverted index: two codes that agree
 in most of their bits are a hit for a pair of recordings at a shift. Pairs with two or more hits
 at one shift are compared code by code, so the cost does not grow with the number of pairs.
 """
@@ -45,20 +45,13 @@ _MAX_SHIFTS = 4  # compared per pair; a cut in the middle gives two
 
 
 class SoundMatch(NamedTuple):
-    """Two recordings that share sound.
-
-    Args:
-        first, second: their indices, ascending.
-        shift_s: where the second starts, in seconds after the first; negative if before.
-        shared_s: how many seconds match.
-        share: the part of the shorter recording that matches.
-    """
+    """Two recordings that share sound, by their indices, ascending."""
 
     first: int
     second: int
-    shift_s: float
+    shift_s: float  # where the second starts after the first; negative if before
     shared_s: float
-    share: float
+    share: float  # of the shorter recording
 
 
 def near_duplicates(fingerprints: Sequence[Fingerprint]) -> list[list[int]]:
@@ -68,7 +61,7 @@ def near_duplicates(fingerprints: Sequence[Fingerprint]) -> list[list[int]]:
     off make no difference; speed and pitch do. Groups are transitive.
 
     Args:
-        fingerprints: by :func:`deepmusic.audio.fingerprint.acoustic_fingerprint`.
+        fingerprints: by `acoustic_fingerprint`.
 
     Returns:
         Ascending indices of fingerprints, a list per group of two or more.
@@ -77,7 +70,7 @@ def near_duplicates(fingerprints: Sequence[Fingerprint]) -> list[list[int]]:
 
 
 def match_groups(matches: Iterable[SoundMatch]) -> list[list[int]]:
-    """Groups of recordings that are connected by matches; see :func:`near_duplicates`."""
+    """Groups of recordings that are connected by matches; see `near_duplicates`."""
     leader: dict[int, int] = {}
 
     def find(index: int) -> int:
@@ -101,7 +94,7 @@ def sound_matches(fingerprints: Sequence[Fingerprint]) -> list[SoundMatch]:
     Where very many recordings are copies of one, not every pair is listed, but all are connected.
 
     Args:
-        fingerprints: by :func:`deepmusic.audio.fingerprint.acoustic_fingerprint`.
+        fingerprints: by `acoustic_fingerprint`.
 
     Returns:
         Pairs in ascending order.
@@ -226,7 +219,7 @@ def _overlap(
 ) -> tuple[int, NDArray[np.int64], NDArray[np.bool_]]:
     """Start of the overlap in the shorter, differing bits of its codes, and which are valid.
 
-    Code ``i`` of the shorter is compared with code ``i + shift`` of the longer.
+    Code `i` of the shorter is compared with code `i + shift` of the longer.
     """
     start = max(0, -shift)
     end = max(start, min(len(shorter), len(longer) - shift))
@@ -262,7 +255,7 @@ def _matching(shorter: Fingerprint, longer: Fingerprint, shift: int) -> NDArray[
 
 
 def _sums(values: NDArray[Any], length: int) -> NDArray[np.int64]:
-    """Moving sums over ``length`` values, ``(n - length + 1,)``."""
+    """Moving sums over `length` values, `(n - length + 1,)`."""
     sums = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
     return np.asarray(sums[length:] - sums[:-length], np.int64)
 
@@ -274,7 +267,7 @@ def with_duplicates(
     cache: str | os.PathLike[str] | None = None,
     on_progress: Callable[[int, int], object] | None = None,
 ) -> FolderDataset:
-    """The same data set, with near-duplicates in one ``sound_group``.
+    """The same data set, with near-duplicates in one `sound_group`.
 
     Every recording is decoded once, exact copies only once. Files that cannot be decoded are
     compared by their bytes; a note says how many.
@@ -284,10 +277,6 @@ def with_duplicates(
         workers: processes on this machine; with 1 everything runs in this process.
         cache: a store of scans, so that a second run decodes only new files; None keeps nothing.
         on_progress: called in this thread with the files done and the number of files.
-
-    Returns:
-        The data set; tracks that sound like another one of other bytes have its ``sound_group``,
-        all others None.
 
     Raises:
         DataError: the cache is something else, or cannot be written.
@@ -307,12 +296,12 @@ def with_duplicates(
 def with_sound_groups(
     dataset: FolderDataset, fingerprints: Mapping[str, Fingerprint]
 ) -> FolderDataset:
-    """The same data set, with near duplicates in one ``sound_group``.
+    """The same data set, with near-duplicates in one `sound_group`.
 
     Args:
         dataset: its tracks.
-        fingerprints: by content hash; tracks without one are compared by their bytes alone, and a
-            note says how many tracks that are.
+        fingerprints: by content hash; tracks without one are compared by their bytes, and a note
+            says how many.
     """
     digests = sorted(fingerprints)  # the order of the tracks makes no difference
     group_of = {

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from deepmusic.plotting import format_time, genre_colors, new_figure, plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.container import BarContainer
     from matplotlib.figure import Figure
 
 SOURCES = {
@@ -22,13 +21,12 @@ SOURCES = {
     "decoded": "as decoded",
     "tables": "of the whole tracks, by FMA's tables",
 }
-"""Where durations come from, by ``duration_source``."""
+"""Where durations come from, by `duration_source`."""
 
 _BLUE, _ORANGE = "#3b6ea8", "#d9822b"
 _MAX_BARS = 60
 _WIDE_RANGE = 20  # of longest to shortest, above which durations have a logarithmic axis
 _TREE_ROWS = 56
-_TREE_BARS = (0.44, 0.87)  # start of bars and end of the longest, in widths of a column
 _BIN_ENDS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 _ROUND_TIMES_S = (0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 600, 1200, 3600, 7200, 18000)
 
@@ -37,9 +35,9 @@ def plot_statistics(statistics: DatasetStatistics, folder: str | os.PathLike[str
     """Plot genres, artists, tracks per artist, durations and the tree of genres.
 
     Args:
-        statistics: by :func:`~deepmusic.datasets.stats.dataset_statistics`.
-        folder: for ``genres.png``, ``artists.png``, ``tracks-per-artist.png``, ``durations.png``
-            and ``tree.png``; created if it does not exist. Existing plots are replaced.
+        statistics: by `dataset_statistics` or `fma_statistics`.
+        folder: for `genres.png`, `artists.png`, `tracks-per-artist.png`, `durations.png` and
+            `tree.png`; created if it does not exist. Existing plots are replaced.
 
     Returns:
         The files; plots without data are left out.
@@ -49,16 +47,15 @@ def plot_statistics(statistics: DatasetStatistics, folder: str | os.PathLike[str
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    plots: dict[str, tuple[bool, Callable[[DatasetStatistics], Figure]]] = {
-        "genres": (bool(statistics.genres), _plot_genres),
-        "artists": (bool(statistics.genres and statistics.artists), _plot_artists),
-        "tracks-per-artist": (bool(statistics.artists), _plot_tracks_per_artist),
-        "durations": (bool(statistics.durations_s), _plot_durations),
-        "tree": (any(node.tracks for node in statistics.tree), _plot_tree),
-    }
     paths = []
-    for name, (has_data, plot) in plots.items():
-        if has_data:
+    for name, plot, data in (
+        ("genres", _plot_genres, statistics.genres),
+        ("artists", _plot_artists, statistics.genres and statistics.artists),
+        ("tracks-per-artist", _plot_tracks_per_artist, statistics.artists),
+        ("durations", _plot_durations, statistics.durations),
+        ("tree", _plot_tree, any(node.tracks for node in statistics.tree)),
+    ):
+        if data:
             paths.append(folder / f"{name}.png")
             save_png(plot(statistics), paths[-1], dpi=120)
     return paths
@@ -69,20 +66,21 @@ def _title(statistics: DatasetStatistics, what: str) -> str:
 
 
 def _genre_bars(
-    axes: Axes, statistics: DatasetStatistics, values: Sequence[float], color: str
-) -> BarContainer:
-    """Horizontal bars of the largest genres, the largest at the top."""
-    bars = axes.barh(range(len(values)), values, color=color)
-    names = [plain_text(genre.genre, 28) for genre in statistics.genres[:_MAX_BARS]]
-    axes.set_yticks(range(len(values)), names)
-    axes.set_ylim(len(values) - 0.4, -0.6)
+    axes: Axes, statistics: DatasetStatistics, values: Sequence[float], labels: Sequence[str]
+) -> None:
+    """Labelled horizontal bars of the largest genres, the largest at the top."""
+    count = min(len(values), _MAX_BARS)
+    bars = axes.barh(range(count), values[:count], color=_BLUE)
+    axes.bar_label(bars, labels[:count], padding=4, fontsize=8.5)
+    names = [plain_text(genre.genre, 28) for genre in statistics.genres[:count]]
+    axes.set_yticks(range(count), names)
+    axes.set_ylim(count - 0.4, -0.6)
+    axes.set_xlim(0, 1.18 * max(*values, 1))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.spines[["top", "right"]].set_visible(False)
-    more = len(statistics.genres) - len(values)
-    if more:
-        text = f"and {more} smaller genres"
+    if len(values) > count:
+        text = f"and {len(values) - count} smaller genres"
         axes.text(1, 0.01, text, ha="right", transform=axes.transAxes, color="0.4")
-    return bars
 
 
 def _genre_figure(statistics: DatasetStatistics) -> Figure:
@@ -92,14 +90,11 @@ def _genre_figure(statistics: DatasetStatistics) -> Figure:
 def _plot_genres(statistics: DatasetStatistics) -> Figure:
     figure = _genre_figure(statistics)
     axes = figure.add_subplot()
-    counts = [genre.tracks for genre in statistics.genres[:_MAX_BARS]]
-    bars = _genre_bars(axes, statistics, counts, _BLUE)
-    total = sum(genre.tracks for genre in statistics.genres)
-    labels = [f"{count:,}  ({count / total:.1%})" for count in counts]
-    axes.bar_label(bars, labels, padding=4, fontsize=8.5)
-    axes.set_xlim(0, 1.18 * max(counts))
+    counts = [genre.tracks for genre in statistics.genres]
+    labels = [f"{count:,}  ({count / sum(counts):.1%})" for count in counts]
+    _genre_bars(axes, statistics, counts, labels)
     axes.set_xlabel("tracks")
-    axes.set_title(_title(statistics, f"{total:,} tracks by genre"), fontsize=12)
+    axes.set_title(_title(statistics, f"{sum(counts):,} tracks by genre"), fontsize=12)
     return figure
 
 
@@ -107,39 +102,28 @@ def _plot_artists(statistics: DatasetStatistics) -> Figure:
     """Artists of each genre, and the share of the one with most tracks."""
     figure = _genre_figure(statistics)
     left, right = figure.subplots(1, 2, sharey=True, gridspec_kw={"width_ratios": (3, 2)})
-    genres = statistics.genres[:_MAX_BARS]
-    counts = [genre.artists for genre in genres]
-    bars = _genre_bars(left, statistics, counts, _BLUE)
-    left.bar_label(bars, [f"{count:,}" for count in counts], padding=4, fontsize=8.5)
-    left.set_xlim(0, 1.15 * max(*counts, 1))
+    counts = [genre.artists for genre in statistics.genres]
+    shares = [100 * genre.largest_artist / genre.tracks for genre in statistics.genres]
+    _genre_bars(left, statistics, counts, [f"{count:,}" for count in counts])
+    _genre_bars(right, statistics, shares, [f"{share:.2g}" for share in shares])
     left.set_xlabel("artists")
-    shares = [100 * genre.largest_artist / genre.tracks for genre in genres]
-    bars = _genre_bars(right, statistics, shares, _ORANGE)
-    decimals = 0 if max(shares) > 10 else 1
-    right.bar_label(bars, [f"{share:.{decimals}f}" for share in shares], padding=4, fontsize=8.5)
-    right.set_xlim(0, max(1.15 * max(shares), 10))
     right.set_xlabel("% of the tracks by one artist")
-    right.tick_params(left=False)
     figure.suptitle(_title(statistics, f"{statistics.artists:,} artists"), fontsize=12)
     return figure
 
 
 def _plot_tracks_per_artist(statistics: DatasetStatistics) -> Figure:
     counts = np.asarray(statistics.tracks_per_artist)
-    below = sum(end < counts.max() for end in _BIN_ENDS)
-    ends = [*_BIN_ENDS[: below + 1]]
+    ends = [*_BIN_ENDS[: 1 + sum(end < counts.max() for end in _BIN_ENDS)]]
     ends[-1] = max(ends[-1], int(counts.max()))
     bins = list(zip([1, *(end + 1 for end in ends[:-1])], ends, strict=True))
     artists = [int(((low <= counts) & (counts <= high)).sum()) for low, high in bins]
     names = [str(low) if low == high else f"{low}–{high}" for low, high in bins]
     figure = new_figure(8, 4.2)
     axes = figure.add_subplot()
-    bars = axes.bar(range(len(ends)), artists, color=_BLUE)
+    bars = axes.bar(names, artists, color=_BLUE)
     axes.bar_label(bars, [f"{count:,}" for count in artists], padding=2, fontsize=8.5)
-    axes.yaxis.set_major_formatter("{x:,.0f}")
-    axes.set_xticks(range(len(ends)), names)
     axes.set(xlabel="tracks per artist", ylabel="artists")
-    axes.margins(y=0.1)
     axes.spines[["top", "right"]].set_visible(False)
     title = f"{statistics.artists:,} artists by their number of tracks"
     axes.set_title(_title(statistics, title), fontsize=12)
@@ -147,31 +131,29 @@ def _plot_tracks_per_artist(statistics: DatasetStatistics) -> Figure:
 
 
 def _plot_durations(statistics: DatasetStatistics) -> Figure:
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, MultipleLocator, NullFormatter
 
     figure = new_figure(8, 4.2)
     axes = figure.add_subplot()
     seconds = np.maximum(statistics.durations_s, 1e-3)
     shortest, longest = float(seconds.min()), float(seconds.max())
-    is_wide = longest > _WIDE_RANGE * shortest
     count = min(60, max(10, round(2 * len(seconds) ** 0.5)))
-    if is_wide:
-        bins = np.geomspace(shortest, longest, count + 1)
+    bins = np.linspace(0.9 * shortest, 1.1 * longest, count + 1)
+    steps_s = [time for time in _ROUND_TIMES_S if time >= 1 and 10 * time > bins[-1] - bins[0]]
+    axes.xaxis.set_major_locator(MultipleLocator(steps_s[0] if steps_s else 36_000))
+    if longest > _WIDE_RANGE * shortest:
+        bins = np.geomspace(0.9 * shortest, 1.1 * longest, count + 1)
         axes.set_xscale("log")
-        ticks = [time for time in _ROUND_TIMES_S if 0.9 * shortest <= time <= 1.1 * longest]
+        ticks = [time for time in _ROUND_TIMES_S if bins[0] <= time <= bins[-1]]
         axes.set_xticks(ticks or [shortest, longest])
         axes.xaxis.set_minor_formatter(NullFormatter())
-    else:
-        middle, width = (shortest + longest) / 2, max(longest - shortest, 0.1 * longest)
-        bins = np.linspace(max(middle - 0.55 * width, 0), middle + 0.55 * width, count + 1)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _time(value)))
     counts, *_ = axes.hist(seconds, bins.tolist(), color=_BLUE, edgecolor="white", linewidth=0.4)
-    axes.set_ylabel("tracks")
-    if np.max(counts) > 0.8 * len(seconds) > 8:  # the others would be invisible
+    if np.max(counts) > 0.8 * len(seconds) > 8:  # the other bars would be invisible
         axes.set_yscale("log")
         axes.set_ylim(bottom=0.7)
     axes.yaxis.set_major_formatter("{x:,.0f}")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _time(value)))
-    axes.set_xlabel(f"duration, {SOURCES[statistics.duration_source]}")
+    axes.set(xlabel=f"duration, {SOURCES[statistics.duration_source]}", ylabel="tracks")
     axes.spines[["top", "right"]].set_visible(False)
     median = float(np.median(seconds))
     axes.axvline(median, color=_ORANGE, linewidth=1.2)
@@ -192,19 +174,17 @@ def _plot_tree(statistics: DatasetStatistics) -> Figure:
     figure = new_figure(max(5.2 * columns, 7), 0.9 + 0.175 * max(rows, 8))
     panels = figure.subplots(1, columns, squeeze=False)[0]
     roots = [node.id for node in nodes if node.parent is None]
-    colors = dict(zip(roots, genre_colors(len(roots)), strict=True))
+    colors: dict[int | None, Any] = dict(zip(roots, genre_colors(len(roots)), strict=True))
     largest = max(node.tracks for node in nodes)
     for index, node in enumerate(nodes):
-        if node.parent is not None:
-            colors[node.id] = colors[node.parent]
+        color = colors.setdefault(node.id, colors.get(node.parent))
         axes, row = panels[index // rows], index % rows
-        start, end = _TREE_BARS
-        length = (end - start) * node.tracks / largest
-        axes.barh(row, length, left=start, height=0.8, color=colors[node.id])
+        length = 0.43 * node.tracks / largest  # in widths of a column
+        axes.barh(row, length, left=0.44, height=0.8, color=color)
         weight = "bold" if node.depth == 1 else "normal"
         indent, title = 0.035 * (node.depth - 1), plain_text(node.title, 28)
         axes.text(indent, row, title, va="center", fontsize=7.5, weight=weight, clip_on=True)
-        axes.text(start + length + 0.01, row, f"{node.tracks:,}", va="center", fontsize=7.5)
+        axes.text(0.45 + length, row, f"{node.tracks:,}", va="center", fontsize=7.5)
     for axes in panels:
         axes.set(xlim=(0, 1), ylim=(rows - 0.4, -0.6))
         axes.set_axis_off()
