@@ -1,9 +1,9 @@
-"""What is lost when music is put on a grid, by data set and steps a beat.
+"""Measure what quantisation to a grid loses, by data set and steps per beat.
 
     python benchmarks/quantisation.py [--data DIR] [--pages]
 
-Writes docs/measured/quantisation.json and the tables in docs/symbolic.md. With --pages only the
-tables are written, from what was measured before.
+Writes docs/measured/quantisation.json and the tables in docs/symbolic.md. With --pages, only
+writes the tables from earlier measurements.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ START, END = "<!-- quantisation: start -->", "<!-- quantisation: end -->"
 STEPS_PER_BEAT = (2, 3, 4, 6, 8, 12, 24)
 A_32ND = 1 / 8
 AUDIBLE_S = 0.05
-ON_GRID_BEATS = 1 / 480  # a tick of rounding is no loss
-# The grid chosen for a set is the coarsest with sixteenths in it that costs no more than this
+ON_GRID_BEATS = 1 / 480  # rounding by one tick does not count
+# The grid chosen for a data set is the coarsest with sixteenths within these limits
 HOLDS_SIXTEENTHS = (4, 8, 12, 24)
 MOST_MOVED = 0.05  # share of onsets that move by more than 50 ms
 MOST_LOST = 0.005  # share of notes that a fine grid keeps and this one loses
@@ -69,7 +69,7 @@ def data_sets(data: Path) -> dict[str, list[bytes]]:
             continue
         folder = "classical" if name == "performance" else name
         paths = sorted((data / "midi_genres" / folder).glob("*.mid"))
-        if folder == "classical":  # MAESTRO holds what a piano recorded: its beats mean nothing
+        if folder == "classical":  # MAESTRO is recorded from a piano: its beats mean nothing
             paths = [p for p in paths if p.name.startswith("Maestro") == (name == "performance")]
         sets[name] = [path.read_bytes() for path in paths]
     return sets
@@ -135,7 +135,7 @@ def chosen(grids: list[dict[str, float]]) -> dict[str, float]:
         ),
         finest,
     )
-    # Steps a third shorter make errors a third smaller by themselves; triplets make it more.
+    # Steps a third shorter reduce errors by a third; triplets reduce them further.
     has_triplets = by_steps[12]["onset_error_ms"] < 0.95 * 8 / 12 * by_steps[8]["onset_error_ms"]
     return by_steps[12] if choice["steps_per_beat"] == 8 and has_triplets else choice
 
@@ -151,20 +151,20 @@ def per_cent(share: float) -> str:
 
 def tables(measured: dict[str, Any]) -> str:
     """What docs/symbolic.md shows."""
-    head = ["steps a beat", *map(str, STEPS_PER_BEAT)]
-    shown = [
-        ("Onsets that move by more than 50 ms, per cent", "moved_50ms", per_cent),
-        ("Onsets that move by more than a 32nd note, per cent", "moved_32nd", per_cent),
+    head = ["steps per beat", *map(str, STEPS_PER_BEAT)]
+    columns = [
+        ("Onsets moved by more than 50 ms, %", "moved_50ms", per_cent),
+        ("Onsets moved by more than a 32nd note, %", "moved_32nd", per_cent),
         ("Mean movement of onsets, ms", "onset_error_ms", "{:.1f}".format),
-        ("Onsets that were on the grid before, per cent", "on_grid", per_cent),
-        ("Notes lost, per cent", "lost", per_cent),
-        ("Mean change of duration, per cent of the duration", "duration_error", per_cent),
-        ("Median change of duration, per cent of it", "duration_error_median", per_cent),
+        ("Onsets already on the grid, %", "on_grid", per_cent),
+        ("Notes lost, %", "lost", per_cent),
+        ("Mean change of duration, %", "duration_error", per_cent),
+        ("Median change of duration, %", "duration_error_median", per_cent),
     ]
     text = ""
-    for title, key, said in shown:
+    for title, key, format_value in columns:
         rows = [
-            [TITLES[name], *(said(grid[key]) for grid in found["grids"])]
+            [TITLES[name], *(format_value(grid[key]) for grid in found["grids"])]
             for name, found in measured.items()
         ]
         text += f"{title}:\n\n{table(head, rows)}\n"
@@ -184,7 +184,7 @@ def tables(measured: dict[str, Any]) -> str:
                 per_cent(grid["lost"]),
             ]
         )
-    head = ["music", "files", "notes", "steps a beat", "steps a 4/4 bar", "moved > 50 ms, %"]
+    head = ["music", "files", "notes", "steps per beat", "steps per 4/4 bar", "moved > 50 ms, %"]
     head += [
         f"files with more than {100 * MOST_MOVED:g} % moved, %",
         "mean movement, ms",
@@ -192,10 +192,10 @@ def tables(measured: dict[str, Any]) -> str:
     ]
     text += f"Chosen:\n\n{table(head, rows)}"
     text += f"""
-The choice is the coarsest of {", ".join(map(str, HOLDS_SIXTEENTHS))} steps a beat at which at most
-{100 * MOST_MOVED:g} % of onsets move by more than 50 ms and at most {100 * MOST_LOST:g} % of notes
-are lost that 24 steps would keep. Where that is 8, and 12 steps bring onsets nearer than their
-fineness alone would, there are triplets, and it is 12. Where none will do it is the finest.
+Chosen is the coarsest of {", ".join(map(str, HOLDS_SIXTEENTHS))} steps per beat that moves at most
+{100 * MOST_MOVED:g} % of onsets by more than 50 ms and loses at most {100 * MOST_LOST:g} % of the notes
+that 24 steps keep. If that is 8, and 12 steps reduce the movement by more than their finer spacing
+explains, there are triplets, and 12 is chosen. If none qualifies, the finest is.
 """
     return text
 
@@ -204,7 +204,7 @@ def with_tables(page: str, text: str) -> str:
     before, _, rest = page.partition(START)
     _, end, after = rest.partition(END)
     if not end:
-        raise SystemExit(f"{PAGE.name} lacks its marks {START} and {END}")
+        raise SystemExit(f"{PAGE.name} lacks the markers {START} and {END}")
     return f"{before}{START}\n\n{text}\n{END}{after}"
 
 
