@@ -1,4 +1,4 @@
-"""Write docs/capsule-results.md from what the benchmarks of capsules have measured.
+"""Write docs/capsule-results.md from the results of the capsule benchmarks.
 
 python benchmarks/capsule_routing.py      # -> docs/measured/capsule_routing.json
 python benchmarks/capsule_digits.py       # -> docs/measured/capsule_digits.json
@@ -32,9 +32,9 @@ Row = dict[str, Any]
 
 
 def read_json(path: Path) -> Row:
-    """The record of a JSON file, empty where there is none."""
-    found: Row = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found
+    """The record of a JSON file, or an empty one if it is missing."""
+    record: Row = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return record
 
 
 def rendered(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -52,7 +52,7 @@ def wrapped(text: str) -> str:
 
 
 def short(value: float | None) -> str:
-    """About three figures, never an exponent; a dash where there is nothing."""
+    """About three digits, never an exponent; a dash for None."""
     if value is None:
         return "–"
     if abs(value) >= 100:
@@ -60,22 +60,22 @@ def short(value: float | None) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def said(met: bool) -> str:
+def verdict(met: bool) -> str:
     return "met" if met else "**missed**"
 
 
-def named(row: Row) -> str:
-    """A variant as the tables call it."""
+def display_name(row: Row) -> str:
+    """The name of a variant in the tables."""
     text = {
         "broadcast": "usual layer",
-        "products": "bare products of matrices",
-        "plain": f"`{row['method']}`, votes made",
+        "products": "matrix products alone",
+        "plain": f"`{row['method']}`, votes built",
     }.get(row["form"], f"`{row['method']}`")
     return f"{text}, gradient stopped" if row["stopped"] else text
 
 
 def parts_of(record: Row, part: str) -> dict[str, Row]:
-    """What was measured of a part, by device in words."""
+    """The measurements of a part, by the name of the device."""
     return {
         words: record[device][part]
         for device, words in DEVICES.items()
@@ -84,11 +84,11 @@ def parts_of(record: Row, part: str) -> dict[str, Row]:
 
 
 def by_device(record: Row, part: str, write: Callable[[Row], str]) -> str:
-    """A section for each device that a part was measured on."""
-    found = parts_of(record, part)
+    """A section for each device on which a part was measured."""
+    parts = parts_of(record, part)
     texts = [
-        (f"On the {words}:\n\n" if len(found) > 1 else "") + write(measured)
-        for words, measured in found.items()
+        (f"On the {words}:\n\n" if len(parts) > 1 else "") + write(measured)
+        for words, measured in parts.items()
     ]
     return "\n".join(texts) or MISSING
 
@@ -98,7 +98,7 @@ BASELINES = "uniform", "cnn"
 
 
 def digits_section(record: Row) -> str:
-    """What each routing makes of handwritten digits, and what is better than what."""
+    """Each routing on handwritten digits, and the differences."""
     if not record:
         return MISSING
     variants = record["variants"]
@@ -118,17 +118,17 @@ def digits_section(record: Row) -> str:
     ]
     head = ["network", "loss", *TESTS.values(), "parameters", "CPU s", "coupling entropy", "dead"]
     seeds = len(record["seeds"])
-    notes = f"""{record["data"]}; {record["learnt_from"]} to learn from and {record["tested"]} to
-    test, drawn anew for each of {seeds} seeds. Accuracy in per cent, mean and standard deviation
-    over the seeds; distorted digits are those of the test turned, sheared, scaled and shifted
-    further than any in training, {record["test_distortions"]} times each. CPU seconds are those of
-    one training of {record["recipe"]["epochs"]} epochs, the median. `cnn` is a plain convolutional
-    network of the same stem and about as many parameters. Coupling entropy: 1 is plain averaging, 0
-    is every child with one parent. Dead: share of class capsules that no image of the test wakes.
+    notes = f"""{record["data"]}; {record["learnt_from"]} for training and {record["tested"]} for
+    testing, drawn anew for each of {seeds} seeds. Accuracy in percent, mean and standard deviation
+    over seeds. Distorted digits: each test image rotated, sheared, scaled and shifted further than
+    any in training, {record["test_distortions"]} times. CPU s: median time of a training of
+    {record["recipe"]["epochs"]} epochs. `cnn`: a plain convolutional network with the same stem and
+    about as many parameters. Coupling entropy: 1 is plain averaging, 0 is every child coupled to
+    one parent. Dead: share of class capsules that no test image activates.
     {record["machine"]}."""
     return f"""{rendered(head, rows)}
 {wrapped(notes)}
-### What is better than what
+### Differences
 
 {comparison(record)}"""
 
@@ -138,11 +138,11 @@ def spread(value: Row) -> str:
 
 
 def comparison(record: Row) -> str:
-    """Each network beside equal couplings and beside no capsules."""
+    """Each network compared with uniform couplings and with a CNN."""
     variants, seeds = record["variants"], len(record["seeds"])
     beside = [name for name in BASELINES if name in variants]
     if seeds < 2 or not beside:
-        return "It takes two seeds, and a network to compare with, to tell.\n"
+        return "A comparison needs two seeds and a baseline.\n"
     overlap = record["tested"] / record["learnt_from"]
     rows, sure = [], []
     for name, one in variants.items():
@@ -158,51 +158,55 @@ def comparison(record: Row) -> str:
                     than = "better" if gain > 0 else "worse"
                     sure.append(f"- `{name}` is {than} than `{baseline}` on {words}.\n")
         rows.append([f"`{name}`", *cells])
-    head = [f"{words}, beside `{b}`" for b in beside for words in TESTS.values()]
-    found = "No difference is larger than its interval.\n"
+    head = [f"{words}, against `{b}`" for b in beside for words in TESTS.values()]
+    summary = "No difference is larger than its interval.\n"
     if sure:
-        found = "Larger than their interval:\n\n" + "".join(sure)
+        summary = "Larger than their interval:\n\n" + "".join(sure)
     return f"""{rendered(["network", *head], rows)}
 Points of accuracy, with the 95 % interval of a t-test on the means over seeds, widened because the
-splits share images (Nadeau and Bengio 2003); unpaired, so on the wide side.
+splits share images (Nadeau and Bengio 2003); unpaired, so conservative.
 
-{found}"""
+{summary}"""
 
 
 def difference(ours: Row, theirs: Row, seeds: int, overlap: float) -> tuple[float, float]:
-    """Of two means over as many seeds, and half the width of its 95 % interval."""
+    """The difference of two means over seeds, and half the width of its 95 % interval."""
     variance = (1 / seeds + overlap) * (ours["sd"] ** 2 + theirs["sd"] ** 2)
     width = float(stats.t.ppf(0.975, seeds - 1)) * math.sqrt(variance)
     return ours["mean"] - theirs["mean"], width
 
 
 def together_section(routing: Row, digits: Row) -> str:
-    """One line a method: what it reaches and what it costs."""
+    """One row per method: accuracy and cost."""
     rows = routing.get("cpu", {}).get("main", {}).get("rows", [])
-    heard = digits.get("variants", {})
+    accuracies = digits.get("variants", {})
     lines = []
     for row in rows:
         if row["form"] != "folded" and (row["form"] != "broadcast" or row["stopped"]):
             continue
         # the stopped gradient and the usual layer were not trained
-        one = {} if row["stopped"] or row["form"] == "broadcast" else heard.get(row["method"], {})
+        one = (
+            {}
+            if row["stopped"] or row["form"] == "broadcast"
+            else accuracies.get(row["method"], {})
+        )
         reached = [spread(one[test]) if one else "" for test in TESTS]
         cost = [short(row[key]) for key in ("ms", "faster", "mib", "leaner")]
-        lines.append([named(row), *reached, *cost])
+        lines.append([display_name(row), *reached, *cost])
     if not lines:
         return MISSING
     head = ["method", *TESTS.values(), "ms", "times faster", "MiB", "times less memory"]
-    notes = f"""Accuracy in per cent, from the table above; time and memory of another, larger
-    layer:
+    notes = f"""Accuracy in percent, from the table above; time and memory of a larger layer:
     {sizes(routing["cpu"]["main"]["case"])}, forward and backward on the CPU.
-    {"" if heard else "Accuracy is not measured yet."}"""
+    {"" if accuracies else "Accuracy is not measured yet."}"""
     return f"{rendered(head, lines)}\n{wrapped(notes)}"
 
 
 def targets_section(part: Row) -> str:
-    """What was set before, and what came of it."""
+    """The targets set before the measurements, and whether they were met."""
     rows = [
-        [t["what"], short(t["value"]), t["target"], said(t["met"])] for t in part.get("targets", [])
+        [t["what"], short(t["value"]), t["target"], verdict(t["met"])]
+        for t in part.get("targets", [])
     ]
     return rendered(["what", "measured", "target", ""], rows) if rows else "No targets were set.\n"
 
@@ -210,14 +214,14 @@ def targets_section(part: Row) -> str:
 def cost_section(part: Row) -> str:
     """Every variant at the size of the paper."""
     rows = [
-        [named(r), *(short(r[key]) for key in ("ms", "faster", "mib", "leaner"))]
+        [display_name(r), *(short(r[key]) for key in ("ms", "faster", "mib", "leaner"))]
         for r in part["rows"]
     ]
     head = ["variant", "ms", "times faster", "MiB", "times less memory"]
-    notes = f"""{sizes(part["case"])}, forward and backward; the usual layer runs 3 passes with the
-    full gradient, and so does `dynamic`; the other methods run the passes that are theirs by
-    default. The usual layer and the folded form differ by {part["agreement"]:.0e} at most, poses
-    and gradients."""
+    notes = f"""{sizes(part["case"])}, forward and backward; the usual layer and `dynamic`
+    run 3 iterations with the full gradient, the other methods their default number. Poses and
+    gradients of the usual layer and of the folded form differ by at most
+    {part["agreement"]:.0e}."""
     return f"{rendered(head, rows)}\n{wrapped(notes)}"
 
 
@@ -225,7 +229,7 @@ def sizes(case: Row) -> str:
     if "side" in case:
         return (
             f"A grid of {case['side']} by {case['side']}, {case['types']} children of "
-            f"{case['in_dim']} numbers at each place, windows of {case['kernel']} by "
+            f"{case['in_dim']} numbers at each position, windows of {case['kernel']} by "
             f"{case['kernel']} at a stride of {case['stride']}, {case['parents']} parents of "
             f"{case['out_dim']} numbers, batch {case['batch']}"
         )
@@ -236,36 +240,36 @@ def sizes(case: Row) -> str:
 
 
 def growth_tables(rows: Sequence[Row]) -> str:
-    """Of each size that grows, a table of milliseconds and MiB."""
+    """For each size that is varied, a table of milliseconds and MiB."""
     text = ""
     for scale in dict.fromkeys(row["scale"] for row in rows):
         chosen = [row for row in rows if row["scale"] == scale]
-        names = list(dict.fromkeys(map(named, chosen)))
+        names = list(dict.fromkeys(map(display_name, chosen)))
         lines = []
         for size in dict.fromkeys(row["size"] for row in chosen):
-            here = {named(row): row for row in chosen if row["size"] == size}
+            here = {display_name(row): row for row in chosen if row["size"] == size}
             cells = [f"{short(here[name]['ms'])} / {short(here[name]['mib'])}" for name in names]
             lines.append([str(size), *cells, short(next(iter(here.values()))["votes_mib"])])
-        text += rendered([SCALES[scale], *names, "MiB of all votes"], lines) + "\n"
+        text += rendered([SCALES[scale], *names, "all votes, MiB"], lines) + "\n"
     text += "Each cell: milliseconds / MiB, forward and backward.\n"
     if any(row["ms"] is None for row in rows):
-        text += "A dash: left out, since it needs more than 8 GiB or half of the free memory.\n"
+        text += "A dash: not run, since it needs more than 8 GiB or half of the free memory.\n"
     return text
 
 
 def scaling_section(part: Row) -> str:
-    return f"{sizes(part['case'])}, where nothing else is said.\n\n{growth_tables(part['rows'])}"
+    return f"{sizes(part['case'])}, unless stated otherwise.\n\n{growth_tables(part['rows'])}"
 
 
 def convolution_section(part: Row) -> str:
-    """Methods on a grid, windows competing or alone, then how it grows."""
+    """Methods on a grid, windows competing or alone, then by size."""
     forms = ("competing", "alone")
-    found: dict[str, dict[str, Row]] = {}
+    by_method: dict[str, dict[str, Row]] = {}
     for row in part["rows"]:
-        found.setdefault(named(row), {})[row["form"]] = row
+        by_method.setdefault(display_name(row), {})[row["form"]] = row
     rows = [
         [name, *(short(by_form[form][key]) for key in ("ms", "mib") for form in forms)]
-        for name, by_form in found.items()
+        for name, by_form in by_method.items()
     ]
     head = ["method", "ms, competing", "ms, alone", "MiB, competing", "MiB, alone"]
     notes = f"""{sizes(part["case"])}; all votes would be {short(part["rows"][0]["votes_mib"])} MiB.
@@ -273,17 +277,17 @@ def convolution_section(part: Row) -> str:
     each window routes by itself."""
     return f"""{wrapped(notes)}
 {rendered(head, rows)}
-How it grows, windows competing:
+By size, windows competing:
 
 {growth_tables(part["growth"])}"""
 
 
 def depth_section(part: Row) -> str:
-    """What of the gradient comes down through a stack."""
+    """How much of the gradient reaches the first layer of a stack."""
     rows = []
     for row in part["rows"]:
         if "error" in row:
-            rows.append([f"`{row['routing']}`", row["start"], "not to be had", "", "", "", ""])
+            rows.append([f"`{row['routing']}`", row["start"], "not available", "", "", "", ""])
             continue
         rows.append(
             [
@@ -307,8 +311,8 @@ def depth_section(part: Row) -> str:
     batch {part["batch"]}, margin loss on ten capsules of the last layer, before any training."""
     notes = f"""*First to last*: norm of the gradient to the weights of the first layer, divided by
     that to the weights of the last; *relative*: each divided by the norm of its weights, as a step
-    of plain gradient descent would change them. Near 1 both layers learn at one pace; *first,
-    relative* tells whether there is anything to learn from. A dash: the gradient of the last layer
+    of gradient descent changes them. Near 1, both layers learn at the same rate; *first, relative*
+    shows whether the first layer gets a gradient at all. A dash: the gradient of the last layer
     is zero. Medians over {part["seeds"]} seeds, means for lengths and entropies. Coupling entropy:
     1 is plain averaging, 0 is every child with one parent. Starts:"""
     return f"{wrapped(setting)}\n{rendered(head, rows)}\n{wrapped(notes)}\n{starts}"
@@ -322,7 +326,7 @@ def power(value: float | None) -> str:
 
 
 def measured_section(record: Row) -> str:
-    """Machines, rounds and whether others were at work."""
+    """Machines, rounds, and the load of the machine before the measurement."""
     text = ""
     for device, words in DEVICES.items():
         parts = record.get(device, {})
@@ -333,7 +337,9 @@ def measured_section(record: Row) -> str:
             text += f"- {words}: {machine}. Rounds: {rounds}. Seed {seeds}.\n"
             busy = [f"`{n}` {p['load_before']}" for n, p in those.items() if p["load_before"] > 0.5]
             if busy and device == "cpu":
-                text += f"  Others were at work before these parts, by load: {', '.join(busy)}.\n"
+                text += (
+                    f"  The machine was not idle before these parts (load): {', '.join(busy)}.\n"
+                )
     return text or MISSING
 
 
@@ -344,7 +350,7 @@ def page(measured: Path) -> str:
     return f"""# Capsule results
 
 This page is written by `scripts/write_capsule_results.py` from what `benchmarks/capsule_routing.py`
-and `benchmarks/capsule_digits.py` leave in `docs/measured/`; a test holds it to that.
+and `benchmarks/capsule_digits.py` write to `docs/measured/`; a test checks that it is up to date.
 
 ## Digits
 
@@ -352,13 +358,13 @@ and `benchmarks/capsule_digits.py` leave in `docs/measured/`; a test holds it to
 ## Accuracy, speed and memory
 
 {together_section(routing, digits)}
-## Targets of speed and memory
+## Speed and memory targets
 
 {targets_section(routing["cpu"]["main"]) if "main" in routing.get("cpu", {}) else MISSING}
-## All variants beside the usual layer
+## All variants against the usual layer
 
 {by_device(routing, "main", cost_section)}
-## How time and memory grow
+## Time and memory by size
 
 {by_device(routing, "scaling", scaling_section)}
 ## Convolution
@@ -369,16 +375,15 @@ and `benchmarks/capsule_digits.py` leave in `docs/measured/`; a test holds it to
 {by_device(routing, "depth", depth_section)}
 ## How it was measured
 
-- The *usual layer* is the design that most public code shares: a broadcast matrix product makes the
-  vote of every child for every parent, and on the way a copy of the weights for each item of the
-  batch. It is written out in the benchmark.
-- Time is process CPU time of one thread in float32, variants one after another in every round,
-  median. On a GPU it is the time between CUDA events.
+- The *usual layer* is the design of most public code: a broadcast matrix product computes the vote
+  of every child for every parent, and copies the weights for each item of the batch. It is in the
+  benchmark.
+- Time is process CPU time of one thread in float32, the median over rounds, variants alternating.
+  On a GPU it is the time between CUDA events.
 - Memory is the growth of the peak resident size over one forward and backward pass, gradients
-  included, in a process of its own that has run the same at a tiny size before. The C library is
-  told to hand back what is freed; left alone it keeps some of it, from run to run other amounts,
-  and the targets show the median of five such runs too. On a GPU it is the growth of what torch
-  has allocated at most.
+  included, in a separate process that has run the same at a tiny size before. The C library is
+  set to return freed memory; by default it keeps varying amounts, and the targets also show the
+  median of five such runs. On a GPU it is the growth of torch's peak allocation.
 
 {measured_section(routing)}"""
 

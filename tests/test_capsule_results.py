@@ -99,7 +99,7 @@ def test_a_missed_target_and_a_busy_machine_are_stated(tmp_path: Path) -> None:
     page = write(tmp_path, capsule_routing={"cpu": {"main": main_part(load_before=1.5)}})
     assert "| fast | 31.4 | at least 30 | met |" in page
     assert "| lean | 29.0 | at least 30 | **missed** |" in page
-    assert "Others were at work before these parts, by load: `main` 1.5." in page
+    assert "The machine was not idle before these parts (load): `main` 1.5." in page
 
 
 def test_accuracy_speed_and_memory_stand_together(tmp_path: Path) -> None:
