@@ -194,8 +194,8 @@ def tables(measured: dict[str, Any]) -> str:
     text += f"""
 Chosen is the coarsest of {", ".join(map(str, HOLDS_SIXTEENTHS))} steps per beat that moves at most
 {100 * MOST_MOVED:g} % of onsets by more than 50 ms and loses at most {100 * MOST_LOST:g} % of
-the notes that 24 steps keep. If that is 8, and 12 steps reduce the movement by more than their finer spacing
-explains, there are triplets, and 12 is chosen. If none qualifies, the finest is.
+the notes that 24 steps keep. If that is 8, and 12 steps reduce the movement by more than their
+finer spacing explains, there are triplets, and 12 is chosen. If none qualifies, the finest is.
 """
     return text
 
