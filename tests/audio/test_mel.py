@@ -110,14 +110,6 @@ def test_any_blocks_give_the_same(seed: int, cuts: list[int], config: LogMelConf
     np.testing.assert_allclose(joined, log_mel(samples, config), rtol=0, atol=1e-4)
 
 
-def test_a_stream_gives_frames_as_soon_as_they_are_complete() -> None:
-    stream = LogMelStream()
-    assert stream.push(noise(0, 1023)).shape == (128, 0)
-    assert stream.push(noise(0, 1)).shape == (128, 1)
-    assert stream.push(noise(0, 10 * 512)).shape == (128, 10)
-    assert stream.flush().shape == (128, 2)
-
-
 def test_torch_agrees(shared_data: Path) -> None:
     torch = pytest.importorskip("torch")
     from deepmusic.audio.log_mel_torch import log_mel_batch

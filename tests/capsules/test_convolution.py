@@ -13,7 +13,6 @@ from deepmusic.capsules import (
     CapsuleLayer,
     ConvCapsules,
     PrimaryCapsules,
-    dynamic_routing,
     squash,
 )
 from deepmusic.errors import ShapeError
@@ -102,28 +101,6 @@ def test_competing_positions_route_as_one_loop_over_all_of_them():
         torch.testing.assert_close(record.coupling[0, 0, x, k, j], value)
 
 
-def test_attention_of_a_window_competes_with_that_of_the_others():
-    """Self-attention on a row of 3 places, windows of 2: the middle child has one softmax."""
-    layer = ConvCapsules(1, 3, 2, 4, kernel_size=(1, 2), routing="self_attention").double()
-    grid = torch.randn(1, 1, 3, 1, 3, dtype=torch.float64)
-    weight = layer.layer.weight  # (o, h, d, 2)
-    vote = {
-        (x, k, j): weight[j, :, :, k] @ grid[0, 0, x + k, 0]
-        for x, k, j in itertools.product(range(2), range(2), range(2))
-    }
-    logit = {
-        (x, k, j): v @ (vote[x, 0, j] + vote[x, 1, j]) / 2  # the root of 4
-        for (x, k, j), v in vote.items()
-    }
-    total = {
-        child: sum(v.exp() for (x, k, _), v in logit.items() if x + k == child)
-        for child in range(3)
-    }
-    record = layer(grid)
-    for (x, k, j), value in logit.items():
-        torch.testing.assert_close(record.coupling[0, 0, x, k, j], value.exp() / total[x + k])
-
-
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("size", [0.0, 1e20])
 def test_silence_and_thunder_in_competing_windows_are_finite(method, size):
@@ -200,17 +177,6 @@ def test_activations_of_windows_change_the_poses(method):
     layer = ConvCapsules(2, 3, 4, 5, kernel_size=2, routing=method)
     some = torch.rand(1, 4, 4, 2)
     assert not torch.equal(layer(grid, some).poses, layer(grid).poses)
-
-
-def test_one_window_over_all_is_a_layer():
-    layer = ConvCapsules(2, 3, 4, 5, kernel_size=(3, 2))
-    grid = torch.randn(2, 3, 2, 2, 3)
-    record = layer(grid)
-    flat: CapsuleLayer = layer.layer
-    torch.testing.assert_close(record.poses[:, 0, 0], flat(grid.flatten(1, 3)).poses)
-    votes = torch.einsum("bid,ohdi->bioh", grid.flatten(1, 3), flat.weight)
-    expected = dynamic_routing(votes, bias=flat.bias)
-    torch.testing.assert_close(record.coupling[:, 0, 0], expected.coupling, rtol=1e-4, atol=1e-5)
 
 
 def test_bad_grids_and_windows_are_refused():

@@ -1,4 +1,4 @@
-"""Layers: primary capsules where they belong, places that share weights, the masked decoder."""
+"""Layers: primary capsules where they belong, positions that share weights, the masked decoder."""
 
 from __future__ import annotations
 
@@ -16,12 +16,9 @@ from deepmusic.capsules import (
     ROUTING,
     CapsuleLayer,
     CapsuleStack,
-    ConvCapsules,
     MaskedDecoder,
     PrimaryCapsules,
     capsule_length,
-    dynamic_routing,
-    margin_loss,
     squash,
     squash_exp,
 )
@@ -52,15 +49,6 @@ def test_primary_capsule_k_at_y_x_is_those_channels_there():
         torch.testing.assert_close(capsules[b, y * width + x, k], expected)
 
 
-def test_a_changed_corner_changes_the_capsules_that_see_it_alone():
-    layer = PrimaryCapsules(1, types=2, dim=3, kernel_size=1, squash=squash_exp)
-    features = torch.randn(1, 1, 2, 3)
-    before = layer(features)
-    features[0, 0, 1, 0] += 1  # row 1, column 0: place 3
-    changed = (layer(features) != before).flatten(2).any(2)[0]
-    assert changed.tolist() == [False, False, False, True, False, False]
-
-
 @settings(deadline=None, max_examples=25)
 @given(
     batch=st.integers(1, 3),
@@ -74,45 +62,16 @@ def test_a_network_takes_maps_of_any_size(batch, height, width, types, dim):
     layer = CapsuleLayer(types, dim, 3, 4, stop_gradient=True)
     children = primary(torch.randn(batch, 2, height, width))
     record = layer(children)
-    places = (height - 2) * (width - 1)
-    assert children.shape == (batch, places, types, dim)
+    positions = (height - 2) * (width - 1)
+    assert children.shape == (batch, positions, types, dim)
     assert record.poses.shape == (batch, 3, 4)
     assert record.activations.shape == (batch, 3)
-    assert record.coupling.shape == (batch, places, types, 3)
+    assert record.coupling.shape == (batch, positions, types, 3)
     record.activations.sum().backward()
     assert all(p.grad.isfinite().all() for p in (*primary.parameters(), *layer.parameters()))
 
 
-def test_the_layer_is_its_routing_with_its_weights():
-    layer = CapsuleLayer(6, 4, 3, 5, iterations=2, leaky=True)
-    nn.init.normal_(layer.bias)
-    children = torch.randn(2, 6, 4)
-    votes = torch.einsum("bid,ohdi->bioh", children, layer.weight)
-    expected = dynamic_routing(votes, 2, leaky=True, bias=layer.bias)
-    for ours, theirs in zip(layer(children), expected, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
-
-
-def test_options_reach_the_routing():
-    children = torch.randn(2, 6, 4)
-    weight = CapsuleLayer(6, 4, 3, 5).weight
-
-    def coupling(**options):
-        layer = CapsuleLayer(6, 4, 3, 5, **options)
-        layer.weight = weight
-        return layer(children).coupling
-
-    usual = coupling()
-    assert not torch.equal(coupling(iterations=2), usual)
-    assert not torch.equal(coupling(leaky=True), usual)
-    assert not torch.equal(coupling(squash=squash_exp), usual)
-    assert torch.allclose(coupling(routing="uniform"), torch.tensor(1 / 3))
-    assert usual.requires_grad
-    assert not coupling(stop_gradient=True).requires_grad
-    assert CapsuleLayer(6, 4, 3, 5, bias=False).bias is None
-
-
-def test_weights_are_shared_over_places():
+def test_weights_are_shared_over_positions():
     layer = CapsuleLayer(6, 4, 3, 5)
     one, two = torch.randn(2, 1, 6, 4), torch.randn(2, 3, 6, 4)
     torch.testing.assert_close(layer(one).poses, layer(one[:, 0]).poses)
@@ -121,49 +80,6 @@ def test_weights_are_shared_over_places():
     torch.testing.assert_close(
         layer(two).poses, repeated(two.flatten(1, 2)).poses, rtol=1e-4, atol=1e-5
     )
-
-
-def test_autocast_keeps_float32_weights_in_float32():
-    layer = CapsuleLayer(32, 8, 4, 16)
-    children = squash(torch.randn(3, 5, 32, 8)).requires_grad_()
-    exact = layer(children)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        record = layer(children.bfloat16())
-        loss = margin_loss(record.activations, torch.tensor([0, 1, 2]))
-    assert record.activations.dtype == torch.float32
-    assert loss.dtype == torch.float32
-    torch.testing.assert_close(record.activations, exact.activations, rtol=0, atol=0.05)
-    loss.backward()
-    assert children.grad.isfinite().all()
-    assert layer.weight.grad.isfinite().all()
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_a_whole_network_runs_in_one_type(dtype):
-    primary = PrimaryCapsules(2, 4, 8, kernel_size=3).to(dtype)
-    layer = CapsuleLayer(4, 8, 3, 6).to(dtype)
-    decoder = MaskedDecoder(3, 6, (2, 5, 4)).to(dtype)
-    record = layer(primary(torch.randn(1, 2, 5, 4, dtype=dtype)))
-    rebuilt = decoder(record.poses)
-    assert rebuilt.shape == (1, 2, 5, 4)
-    assert rebuilt.dtype == record.poses.dtype == dtype
-
-
-def test_a_small_network_learns_which_half_is_loud():
-    labels = torch.arange(64) % 2
-    features = 0.1 * torch.randn(64, 1, 4, 6)
-    features[labels == 0, :, :, :3] += 1
-    features[labels == 1, :, :2] -= 1
-    primary = PrimaryCapsules(1, 4, 4, kernel_size=2)
-    layer = CapsuleLayer(4, 4, 2, 6, stop_gradient=True)
-    optimiser = torch.optim.Adam([*primary.parameters(), *layer.parameters()], lr=0.02)
-    for _ in range(60):
-        activations = layer(primary(features)).activations
-        loss = margin_loss(activations, labels)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    assert (activations.argmax(1) == labels).float().mean() > 0.95
 
 
 def test_the_decoder_sees_the_labelled_capsule_and_no_other():
@@ -177,12 +93,6 @@ def test_the_decoder_sees_the_labelled_capsule_and_no_other():
         changed[b, capsule] += 1
         differs = not torch.equal(decoder(changed, labels), rebuilt)
         assert differs == (capsule == labels[b])
-
-
-def test_the_decoder_sees_which_capsule_it_was_given():
-    decoder = MaskedDecoder(3, 4, (2, 5))
-    poses = torch.ones(1, 3, 4)
-    assert not torch.equal(decoder(poses, torch.tensor([0])), decoder(poses, torch.tensor([1])))
 
 
 def test_without_labels_each_item_decodes_its_longest_capsule():
@@ -224,8 +134,11 @@ def test_bad_input_is_refused_by_the_shape_it_should_have():
         decoder(torch.zeros(2, 3, 4), torch.zeros(2))
 
 
-@pytest.mark.parametrize("routing", sorted(ROUTING))
 @pytest.mark.parametrize("shape", [(2, 16, 4), (2, 5, 16, 4)])
+@pytest.mark.parametrize(
+    "routing",
+    [pytest.param(r, marks=[] if r == "dynamic" else pytest.mark.slow) for r in sorted(ROUTING)],
+)
 def test_a_layer_compiles_as_one_graph(shape, routing, compiler):
     layer = CapsuleLayer(16, 4, 3, 6, routing=routing)
     children = squash(torch.randn(shape))
@@ -240,14 +153,6 @@ def test_a_layer_compiles_as_one_graph(shape, routing, compiler):
         rtol=1e-4,
         atol=1e-5,
     )
-
-
-def test_a_convolution_compiles_as_one_graph(compiler):
-    layer = ConvCapsules(3, 4, 2, 5, kernel_size=2)
-    grid = squash(torch.randn(2, 4, 5, 3, 4))
-    compiled = compiler(layer)(grid)
-    for ours, theirs in zip(compiled, layer(grid), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("routing", sorted(ROUTING))
@@ -307,12 +212,12 @@ def test_an_option_that_a_method_does_not_take_is_refused_with_those_that_do():
 
 
 @pytest.mark.parametrize("routing", sorted(ROUTING))
-@pytest.mark.parametrize("places", [None, 3])
-def test_a_residual_layer_of_no_weights_passes_its_children_on(routing, places):
+@pytest.mark.parametrize("positions", [None, 3])
+def test_a_residual_layer_of_no_weights_passes_its_children_on(routing, positions):
     layer = CapsuleLayer(6, 4, 6, 4, routing=routing, residual=True)
     nn.init.zeros_(layer.weight)
     children = 0.5 * torch.randn(2, 6, 4)
-    given = children if places is None else children.unsqueeze(1).expand(2, places, 6, 4)
+    given = children if positions is None else children.unsqueeze(1).expand(2, positions, 6, 4)
     poses = layer(given).poses
     if routing in ("dynamic", "uniform"):
         children = squash(children)

@@ -12,12 +12,10 @@ from papers import PAPERS
 from deepmusic.capsules import (
     ROUTING,
     FoldedVotes,
-    dynamic_routing,
     em_routing,
     inverted_attention_routing,
     self_attention_routing,
     self_routing,
-    squash_exp,
     variational_routing,
 )
 from deepmusic.capsules.routing import as_routing
@@ -42,7 +40,7 @@ class Case:
     """Children, weights and all that a method learns, random, in float64, needing gradients."""
 
     def __init__(
-        self, method, batch=2, children=4, in_dim=3, parents=3, out_dim=3, *, places=None, seed=0
+        self, method, batch=2, children=4, in_dim=3, parents=3, out_dim=3, *, positions=None, seed=0
     ):
         generator = torch.Generator().manual_seed(seed)
 
@@ -50,7 +48,7 @@ class Case:
             drawn = torch.randn(*shape, dtype=torch.float64, generator=generator)
             return drawn.requires_grad_()
 
-        where = (batch, children) if places is None else (batch, places, children)
+        where = (batch, children) if positions is None else (batch, positions, children)
         self.method = method
         self.children = leaf(*where, in_dim)
         self.weight = leaf(parents, out_dim, in_dim, children)
@@ -75,18 +73,18 @@ class Case:
         return cast.flatten(1, 2)
 
     def given(self):
-        """What the plain form takes: children at places are so many children."""
+        """What the plain form takes: children at p positions are p * i children."""
         learned = dict(self.learned)
         if self.method == "self_routing":
             learned["children"] = self.children
         if self.children.ndim == 4:
-            places = self.children.shape[1]
+            positions = self.children.shape[1]
             for name in ("activations", "children"):
                 if name in learned:
                     learned[name] = learned[name].flatten(1, 2)
             for name in ("prior", "route_weight", "route_bias"):
                 if name in learned:
-                    learned[name] = learned[name].repeat(places, *[1] * (learned[name].ndim - 1))
+                    learned[name] = learned[name].repeat(positions, *[1] * (learned[name].ndim - 1))
         return learned
 
     def run(self, form, iterations=None, **options):
@@ -97,7 +95,7 @@ class Case:
         return routing(self.children, self.weight, iterations, **self.learned, **options)
 
     def to(self, dtype, size=1.0):
-        """Everything in another type, the children so much larger."""
+        """Everything in another type, the children scaled by ``size``."""
         self.children = (size * self.children.detach()).to(dtype).requires_grad_()
         self.weight = self.weight.detach().to(dtype).requires_grad_()
         self.learned = {
@@ -165,11 +163,11 @@ def test_inverted_attention_goes_on_from_previous_poses(form):
     assert_same(record, expected, (*case.leaves, previous))
 
 
-@pytest.mark.parametrize("places", [None, 2])
+@pytest.mark.parametrize("positions", [None, 2])
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("method", METHODS)
-def test_gradients_are_those_of_finite_differences(method, form, places):
-    case = Case(method, batch=2, children=3, in_dim=2, parents=2, out_dim=2, places=places)
+def test_gradients_are_those_of_finite_differences(method, form, positions):
+    case = Case(method, batch=2, children=3, in_dim=2, parents=2, out_dim=2, positions=positions)
     names = list(case.learned)
 
     def routed(children, weight, *learned):
@@ -180,29 +178,17 @@ def test_gradients_are_those_of_finite_differences(method, form, places):
     assert torch.autograd.gradcheck(routed, case.leaves)
 
 
-@pytest.mark.parametrize("places", [None, 2])
+@pytest.mark.parametrize("positions", [None, 2])
 @pytest.mark.parametrize("method", ["dynamic", "inverted_attention", "self_attention"])
-def test_gradients_of_gradients_too(method, places):
+def test_gradients_of_gradients_too(method, positions):
     """What gradient penalties, as of capsule GANs, need."""
-    case = Case(method, batch=2, children=2, in_dim=2, parents=2, out_dim=3, places=places)
+    case = Case(method, batch=2, children=2, in_dim=2, parents=2, out_dim=3, positions=positions)
 
     def poses(children, weight):
         case.children, case.weight = children, weight
         return case.run("folded", 2).poses
 
     assert torch.autograd.gradgradcheck(poses, (case.children, case.weight))
-
-
-@pytest.mark.parametrize("method", [m for m in STOPPABLE if m != "uniform"])
-def test_stopping_the_gradient_changes_it_and_not_the_poses(method):
-    case = Case(method)
-    full = case.run("folded", 3)
-    stopped = case.run("folded", 3, stop_gradient=True)
-    torch.testing.assert_close(full.poses, stopped.poses, rtol=0, atol=0)
-    ramp = torch.linspace(-1, 2, full.poses.numel(), dtype=torch.float64).view_as(full.poses)
-    (through,) = torch.autograd.grad((full.poses * ramp).sum(), case.weight)
-    (around,) = torch.autograd.grad((stopped.poses * ramp).sum(), case.weight)
-    assert (through - around).abs().max() > 1e-3
 
 
 sizes = st.integers(1, 6)
@@ -216,7 +202,7 @@ sizes = st.integers(1, 6)
     in_dim=sizes,
     parents=sizes,
     out_dim=sizes,
-    places=st.one_of(st.none(), st.integers(1, 4)),
+    positions=st.one_of(st.none(), st.integers(1, 4)),
     iterations=st.integers(1, 4),
     leaky=st.booleans(),
     stop_gradient=st.booleans(),
@@ -229,20 +215,20 @@ def test_folded_equals_plain_at_any_shape(
     in_dim,
     parents,
     out_dim,
-    places,
+    positions,
     iterations,
     leaky,
     stop_gradient,
     seed,
 ):
-    case = Case(method, batch, children, in_dim, parents, out_dim, places=places, seed=seed)
+    case = Case(method, batch, children, in_dim, parents, out_dim, positions=positions, seed=seed)
     asked = {"leaky": leaky, "stop_gradient": stop_gradient}
     options = {name: value for name, value in asked.items() if name in ROUTING[method].options}
     plain = case.run("plain", iterations, **options)
     folded = case.run("folded", iterations, **options)
     assert folded.poses.shape == (batch, parents, out_dim)
     assert folded.activations.shape == (batch, parents)
-    where = () if places is None else (places,)
+    where = () if positions is None else (positions,)
     assert folded.coupling.shape == (batch, *where, children, parents)
     # one number in a pose has no variance, and its layer norm multiplies rounding by 300
     assert_same(folded, plain, case.leaves, tolerance=1e-7 if out_dim == 1 else 1e-9)
@@ -281,13 +267,6 @@ def test_couplings_sum_to_one_over_parents_for_each_item_and_child(method, form)
         assert (coupling[0] - coupling[1]).abs().max() > 0.01
 
 
-@pytest.mark.parametrize("method", SQUASHED)
-def test_a_leaky_slot_takes_its_share(method):
-    kept = Case(method).run("folded", leaky=True).coupling.sum(dim=2)
-    assert (kept < 1).all()
-    assert (kept > 0).all()
-
-
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("form", FORMS)
 def test_the_order_of_children_does_not_matter(method, form):
@@ -307,19 +286,6 @@ def test_the_order_of_children_does_not_matter(method, form):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_order_of_places_does_not_matter(method):
-    case = Case(method, places=4)
-    record = case.run("folded")
-    order = torch.tensor([2, 0, 3, 1])
-    case.children = case.children[:, order]
-    if "activations" in case.learned:
-        case.learned["activations"] = case.learned["activations"][:, order]
-    shuffled = case.run("folded")
-    torch.testing.assert_close(record.poses, shuffled.poses, rtol=0, atol=1e-10)
-    torch.testing.assert_close(record.coupling[:, order], shuffled.coupling, rtol=0, atol=1e-10)
-
-
-@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("form", FORMS)
 def test_an_item_is_routed_as_if_it_were_alone(method, form):
     case = Case(method, batch=5)
@@ -331,19 +297,6 @@ def test_an_item_is_routed_as_if_it_were_alone(method, form):
             case.learned["activations"] = learned["activations"][b : b + 1]
         for alone, among in zip(case.run(form), together, strict=True):
             torch.testing.assert_close(alone[0], among[b], rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("method", WEIGHING)
-@pytest.mark.parametrize("form", FORMS)
-def test_activations_of_children_change_the_output(method, form):
-    case = Case(method)
-    before = case.run(form)
-    changed = case.learned["activations"].detach().clone()
-    changed[:, 0] *= 0.1
-    case.learned["activations"] = changed
-    after = case.run(form)
-    assert (after.poses - before.poses).abs().max() > 1e-3
-    assert (after.activations - before.activations).abs().max() > 1e-5
 
 
 @pytest.mark.parametrize("method", WEIGHING)
@@ -378,9 +331,9 @@ def test_nan_stays_in_its_own_item(method, form):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("size", [0.0, 1e-30, 1e4, 1e20])
+@pytest.mark.parametrize("size", [0.0, 1e20])
 @pytest.mark.parametrize("method", METHODS)
-def test_silence_and_thunder_give_finite_poses_and_gradients(method, size, form, dtype):
+def test_extreme_children_give_finite_poses_and_gradients(method, size, form, dtype):
     for options in ({}, {"stop_gradient": True} if method in STOPPABLE else {}):
         case = Case(method).to(dtype, size)
         record = case.run(form, 3, **options)
@@ -393,7 +346,7 @@ def test_silence_and_thunder_give_finite_poses_and_gradients(method, size, form,
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "inverted_attention"])
-def test_silence_has_no_pose(method):
+def test_zero_children_give_zero_poses(method):
     case = Case(method).to(torch.float32, 0.0)
     if "bias" in case.learned:
         case.learned["bias"] = torch.zeros(3, 3)
@@ -410,38 +363,6 @@ def test_half_precision_stays_near_full_precision(method, form):
     size = exact.poses.detach().abs().max().item()
     torch.testing.assert_close(half.poses.double(), exact.poses, rtol=0, atol=0.04 * max(size, 1))
     torch.testing.assert_close(half.activations.double(), exact.activations, rtol=0, atol=0.04)
-
-
-def test_children_of_another_width_are_routed_in_the_wider_type():
-    case = Case("dynamic").to(torch.float32)
-    record = dynamic_routing(FoldedVotes(case.children.bfloat16(), case.weight))
-    assert record.poses.dtype == torch.float32
-
-
-def test_another_squash_can_be_given():
-    case = Case("dynamic")
-    record = dynamic_routing(case.votes(), 1, squash=squash_exp)
-    torch.testing.assert_close(record.poses, squash_exp(case.votes().sum(1) / 3))
-    folded = dynamic_routing(FoldedVotes(case.children, case.weight), 1, squash=squash_exp)
-    torch.testing.assert_close(folded.poses, record.poses)
-
-
-def test_more_passes_sharpen_the_couplings():
-    case = Case("dynamic", children=8)
-    sharpest = [case.run("folded", n).coupling.amax(2).mean().item() for n in (1, 2, 3, 6)]
-    assert sharpest == sorted(sharpest)
-    assert sharpest[0] == pytest.approx(1 / 3)
-    assert sharpest[-1] > 0.5
-
-
-@pytest.mark.parametrize("method", ["dynamic", "em", "variational", "self_attention"])
-def test_votes_that_agree_are_believed(method):
-    """Three children agree on parent 0 and scatter on parent 1: they should go to parent 0."""
-    votes = torch.randn(1, 6, 2, 8, generator=torch.Generator().manual_seed(0)).double()
-    votes[:, :, 0] = votes[:, :1, 0] + 0.01 * votes[:, :, 0]
-    given = {"prior": torch.zeros(6, 2).double()} if method == "self_attention" else {}
-    coupling = ROUTING[method].route(votes, 3, **given).coupling
-    assert (coupling[0, :, 0] > 0.6).all()
 
 
 # Competition of windows: what convolutions need.
@@ -467,7 +388,7 @@ def test_windows_that_hold_a_child_share_it_and_padding_gets_nothing():
     assert torch.autograd.gradcheck(window_competition(child_of, 4), (logits,))
 
 
-def test_a_child_in_windows_has_one_leaky_slot_and_may_shout():
+def test_a_child_in_windows_has_one_leaky_slot():
     child_of = torch.tensor([[0, 1], [1, 2]])
     logits = torch.tensor([[[1e4], [-1e4]], [[-1e4], [0.0]]]).double()  # one item, one parent
     coupling = window_competition(child_of, 3, leaky=True)(logits)
@@ -482,52 +403,22 @@ def test_a_child_in_windows_has_one_leaky_slot_and_may_shout():
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(
-    "votes",
-    [
-        torch.zeros(2, 3, 4),
-        torch.zeros(2, 3, 4, 5, 6),
-        torch.zeros(2, 0, 4, 5),
-        torch.zeros(2, 3, 0, 5),
-        torch.zeros(2, 3, 4, 0),
-        torch.zeros(2, 3, 4, 5, dtype=torch.long),
-    ],
-)
-def test_bad_votes_are_refused_by_shape(method, votes):
-    given = Case(method).given()
-    for name in ("bias", "activations"):
-        given.pop(name, None)
-    with pytest.raises(ShapeError, match=r"\(batch, children, parents, dim\)"):
-        ROUTING[method].route(votes, **given)
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(
-    "children",
-    [
-        torch.zeros(2, 3),
-        torch.zeros(2, 5, 3, 4, 1),
-        torch.zeros(2, 4, 3),
-        torch.zeros(2, 3, 5),
-        torch.zeros(2, 0, 4),
-        torch.zeros(2, 0, 3, 4),
-        torch.zeros(2, 3, 4, dtype=torch.long),
-    ],
-)
-def test_bad_children_are_refused_by_the_shape_they_should_have(method, children):
-    given = Case(method).learned
-    for name in ("bias", "activations"):
-        given.pop(name, None)
-    with pytest.raises(ShapeError, match=r"\(batch, 3, 4\) or \(batch, positions, 3, 4\)"):
-        ROUTING[method](children, torch.zeros(2, 5, 4, 3), **given)
-
-
-@pytest.mark.parametrize(
-    "weight", [torch.zeros(4, 3, 5), torch.zeros(0, 4, 3, 5), torch.zeros(2, 5, 4, 3).long()]
-)
-def test_bad_weights_are_refused(weight):
-    with pytest.raises(ShapeError, match=r"\(parents, out_dim, in_dim, children\)"):
-        FoldedVotes(torch.zeros(2, 3, 4), weight)
+def test_bad_votes_and_children_are_refused_by_the_shape_they_should_have(method):
+    case = Case(method)
+    for shape in ((2, 3, 4), (2, 3, 4, 5, 6), (2, 0, 4, 5), (2, 3, 0, 5), (2, 3, 4, 0)):
+        with pytest.raises(ShapeError, match=r"\(batch, children, parents, dim\)"):
+            ROUTING[method].route(torch.zeros(shape), **case.given())
+    with pytest.raises(ShapeError, match="floating"):
+        ROUTING[method].route(torch.zeros(2, 3, 4, 5).long(), **case.given())
+    for shape in ((2, 3), (2, 5, 3, 4, 1), (2, 4, 3), (2, 3, 5), (2, 0, 4), (2, 0, 3, 4)):
+        with pytest.raises(ShapeError, match=r"\(batch, 3, 4\) or \(batch, positions, 3, 4\)"):
+            ROUTING[method](torch.zeros(shape), torch.zeros(2, 5, 4, 3), **case.learned)
+    for weight in (torch.zeros(4, 3, 5), torch.zeros(0, 4, 3, 5), torch.zeros(2, 5, 4, 3).long()):
+        with pytest.raises(ShapeError, match=r"\(parents, out_dim, in_dim, children\)"):
+            ROUTING[method](torch.zeros(2, 3, 4), weight, **case.learned)
+    for form in FORMS if method != "uniform" else ():
+        with pytest.raises(ShapeError, match="at least 1"):
+            case.run(form, 0)
 
 
 @pytest.mark.parametrize(
@@ -572,17 +463,7 @@ def test_what_is_learned_must_fit():
             bad()
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("iterations", [0, -1])
-def test_fewer_than_one_pass_is_refused(method, iterations):
-    if method == "uniform":
-        pytest.skip("uniform coupling has no passes")
-    for form in FORMS:
-        with pytest.raises(ShapeError, match="at least 1"):
-            Case(method).run(form, iterations)
-
-
-def test_an_unknown_method_is_a_value_error_that_lists_the_known():
+def test_an_unknown_method_is_refused_with_the_names_of_all():
     with pytest.raises(ValueError, match=", ".join(METHODS)):
         as_routing("agreement")
 

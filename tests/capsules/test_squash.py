@@ -63,16 +63,6 @@ def test_huge_poses_still_learn_their_direction():
     torch.testing.assert_close(pose.grad, torch.tensor([0.0, 1e-20]), rtol=1e-5, atol=0)
 
 
-def test_short_capsules_starve_under_squash_and_not_under_squash_exp():
-    gradients = []
-    for function in SQUASHES:
-        pose = torch.tensor([1e-4, 0.0], requires_grad=True)
-        function(pose)[0].backward()
-        gradients.append(float(pose.grad[0]))
-    assert gradients[0] == pytest.approx(2e-4, rel=1e-3)
-    assert gradients[1] == pytest.approx(1, rel=1e-3)
-
-
 @pytest.mark.parametrize("function", [*SQUASHES, capsule_length])
 @pytest.mark.parametrize("size", [1e-7, 1e-3, 1.0, 1e3])
 def test_gradients_are_those_of_finite_differences(function, size):
@@ -88,14 +78,6 @@ def test_half_precision_lengths_are_summed_in_float32(function):
     torch.testing.assert_close(
         function(pose), torch.full((1, 4), 0.5, dtype=torch.float16), rtol=2e-3, atol=0
     )
-
-
-@pytest.mark.parametrize("function", [*SQUASHES, capsule_length])
-def test_half_precision_is_safe_at_zero(function):
-    pose = torch.zeros(2, 4, dtype=torch.float16, requires_grad=True)  # eps is 0 in float16
-    function(pose).sum().backward()
-    assert function(pose).isfinite().all()
-    assert pose.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("function", [*SQUASHES, capsule_length])
