@@ -35,7 +35,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from deepmusic.datasets import make_folds, random_folds, scan_folder
+from deepmusic.datasets import make_folds, scan_folder
 from deepmusic.features import extract_file, recipe_named
 from deepmusic.studies.feature_sets import feature_set
 
@@ -93,8 +93,8 @@ print(columns.shape)
 # %% [markdown]
 # ## Two ways to test
 #
-# Five folds each time. `make_folds` keeps an artist on one side; `random_folds` does not. Columns
-# are scaled by the training tracks alone: the pipeline sees to that.
+# Five folds each time. `make_folds` keeps an artist on one side; `protocol="random"` does not.
+# Columns are scaled by the training tracks alone: the pipeline sees to that.
 
 # %%
 MODELS = {
@@ -103,7 +103,10 @@ MODELS = {
     "logistic regression": LogisticRegression(C=0.01, max_iter=2000),
 }
 SETS = ("mfcc", "mfcc/contrast", "all")
-PROTOCOLS = {"artists apart": make_folds(dataset, seed=0), "random": random_folds(dataset, seed=0)}
+PROTOCOLS = {
+    "artists apart": make_folds(dataset, seed=0),
+    "random": make_folds(dataset, seed=0, protocol="random"),
+}
 
 
 def accuracy(name: str, chosen: str, protocol: str) -> float:

@@ -121,7 +121,7 @@ def split(
         raise click.UsageError(f"-o: the folder of {output} does not exist; make it first.")
 
     from deepmusic.datasets.split_files import write_splits
-    from deepmusic.datasets.splits import Folds, make_folds, make_split, random_folds, random_split
+    from deepmusic.datasets.splits import Folds, make_folds, make_split
 
     loaded = load_with_progress(data, kind, table, subset, audio)
     dataset = loaded.dataset
@@ -142,13 +142,10 @@ def split(
     if protocol == "official":
         made = Folds((loaded.official_split(),), 0, "official")
     elif folds is not None:
-        make = make_folds if protocol == "grouped" else random_folds
-        made = make(dataset, folds=folds, validation=validation, seed=seed)
-    elif protocol == "random":
-        made = random_split(dataset, test=test, validation=validation, seed=seed)
+        made = make_folds(dataset, folds=folds, validation=validation, seed=seed, protocol=protocol)
     else:
-        fold = make_split(dataset, test=test, validation=validation, seed=seed)
-        made = Folds((fold,), seed)
+        fold = make_split(dataset, test=test, validation=validation, seed=seed, protocol=protocol)
+        made = Folds((fold,), seed, protocol)
     write_splits(output, made, dataset)
     for line in (*_part_table(made, dataset), "", *_group_table(dataset)):
         click.echo(line)

@@ -34,8 +34,6 @@ from .splits import (
     Folds as Folds,
     make_folds as make_folds,
     make_split as make_split,
-    random_folds as random_folds,
-    random_split as random_split,
 )
 from .stats import (
     DatasetStatistics as DatasetStatistics,

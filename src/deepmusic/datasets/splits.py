@@ -86,29 +86,40 @@ class Folds:
 
 
 def make_folds(
-    dataset: FolderDataset, *, folds: int = 5, validation: float = 0.2, seed: int = 0
+    dataset: FolderDataset,
+    *,
+    folds: int = 5,
+    validation: float = 0.2,
+    seed: int = 0,
+    protocol: Protocol = "grouped",
 ) -> Folds:
     """Divide a data set for cross-validation, stratified by genre and grouped by artist.
 
     The same tracks and seed give the same folds, whatever the order of the tracks.
 
     Args:
-        dataset: at least two genres, each with enough groups.
+        dataset: at least two genres, each with at least ``folds`` groups (for 2 folds 4).
         folds: how many, at least 2.
         validation: share of each fold's remaining tracks to validate on, in (0, 0.5].
         seed: another seed gives other folds.
+        protocol: ``"random"`` divides by genre alone, as for many published scores; these are too
+            high, since artists, albums and copies are on several sides.
 
     Raises:
-        DataError: there are too few genres or artists.
+        DataError: there are too few genres, artists or tracks.
 
     Example:
         >>> folds = make_folds(scan_folder("music"))  # doctest: +SKIP
         >>> folds[0].train  # doctest: +SKIP
         (0, 1, 4, ...)
     """
-    needed = _check_folds(folds, validation)
+    if folds < 2:
+        raise DataError(f"Cross-validation needs at least 2 folds; got {folds}.")
+    _check_shares(0, validation)
+    if protocol == "random":
+        return Folds(tuple(_random_folds(dataset, folds, validation, seed)), seed, "random")
     order, labels, groups = _prepare(dataset)
-    _check_groups(dataset, labels, groups, needed=needed, folds=folds)
+    _check_groups(dataset, labels, groups, needed=_needed(folds), folds=folds)
 
     def draw(number: int) -> list[_Parts]:
         return [
@@ -122,7 +133,12 @@ def make_folds(
 
 
 def make_split(
-    dataset: FolderDataset, *, test: float = 0.2, validation: float = 0.2, seed: int = 0
+    dataset: FolderDataset,
+    *,
+    test: float = 0.2,
+    validation: float = 0.2,
+    seed: int = 0,
+    protocol: Protocol = "grouped",
 ) -> Fold:
     """Divide a data set once, stratified by genre and grouped by artist.
 
@@ -133,11 +149,14 @@ def make_split(
         test: share of all tracks to test on, in [0, 0.5]; 0 leaves the part empty.
         validation: share of all tracks to validate on, in (0, 0.5].
         seed: another seed gives another split.
+        protocol: as for `make_folds`.
 
     Raises:
-        DataError: there are too few genres or artists.
+        DataError: there are too few genres, artists or tracks.
     """
     _check_shares(test, validation)
+    if protocol == "random":
+        return _random_split(dataset, test, validation, seed)
     order, labels, groups = _prepare(dataset)
     _check_groups(dataset, labels, groups, needed=3 if test else 2, folds=None)
 
@@ -148,62 +167,6 @@ def make_split(
 
     (best,) = _best(draw, labels, groups, (validation, test), seed)
     return _fold(*(order[part] for part in best))
-
-
-def random_folds(
-    dataset: FolderDataset, *, folds: int = 5, validation: float = 0.2, seed: int = 0
-) -> Folds:
-    """Divide a data set for cross-validation by genre alone, as for many published figures.
-
-    Artists, albums and copies are on several sides, so scores are too high. The result says
-    ``protocol="random"``, and so does its file. The same tracks and seed give the same folds,
-    whatever the order of the tracks.
-
-    Args:
-        dataset: at least two genres, each with at least ``folds`` tracks (for 2 folds 4).
-        folds: how many, at least 2.
-        validation: share of each fold's remaining tracks to validate on, in (0, 0.5].
-        seed: another seed gives other folds.
-
-    Raises:
-        DataError: there are too few genres or tracks.
-    """
-    needed = _check_folds(folds, validation)
-    order, labels, rng = _shuffle(dataset, seed, needed=needed)
-    # genre after genre in one round: no fold gets more than one track above its share
-    by_genre = np.concatenate([order[labels[order] == label] for label in np.unique(labels)])
-    turns = np.arange(len(by_genre)) % folds
-    made = []
-    for number in range(folds):
-        rest = rng.permutation(by_genre[turns != number])
-        validated = _some_of_each(rest, labels, validation)
-        made.append(_fold(np.setdiff1d(rest, validated), validated, by_genre[turns == number]))
-    return Folds(tuple(made), seed, "random")
-
-
-def random_split(
-    dataset: FolderDataset, *, test: float = 0.2, validation: float = 0.2, seed: int = 0
-) -> Folds:
-    """Divide a data set once by genre alone, which leaks as `random_folds` does.
-
-    Args:
-        dataset: at least two genres, each with at least three tracks (two without a test part).
-        test: share of all tracks to test on, in [0, 0.5]; 0 leaves the part empty.
-        validation: share of all tracks to validate on, in (0, 0.5].
-        seed: another seed gives another split.
-
-    Returns:
-        One fold with ``protocol="random"``.
-
-    Raises:
-        DataError: there are too few genres or tracks.
-    """
-    _check_shares(test, validation)
-    order, labels, _ = _shuffle(dataset, seed, needed=3 if test else 2)
-    tested = _some_of_each(order, labels, test, leave=2) if test else order[:0]
-    rest = order[~np.isin(order, tested)]
-    validated = _some_of_each(rest, labels, validation / (1 - test))
-    return Folds((_fold(np.setdiff1d(rest, validated), validated, tested),), seed, "random")
 
 
 def leaking_groups(fold: Fold, groups: Sequence[int]) -> list[int]:
@@ -221,13 +184,31 @@ def leaking_groups(fold: Fold, groups: Sequence[int]) -> list[int]:
     return sorted(group for group, count in counts.items() if count > 1)
 
 
-def _check_folds(folds: int, validation: float) -> int:
-    """Check the arguments; return how many groups each genre needs."""
-    if folds < 2:
-        raise DataError(f"Cross-validation needs at least 2 folds; got {folds}.")
-    _check_shares(0, validation)
+def _random_folds(
+    dataset: FolderDataset, folds: int, validation: float, seed: int
+) -> Iterator[Fold]:
+    order, labels, rng = _shuffle(dataset, seed, needed=_needed(folds))
+    # genre after genre in one round: no fold gets more than one track above its share
+    by_genre = np.concatenate([order[labels[order] == label] for label in np.unique(labels)])
+    turns = np.arange(len(by_genre)) % folds
+    for number in range(folds):
+        rest = rng.permutation(by_genre[turns != number])
+        validated = _some_of_each(rest, labels, validation)
+        yield _fold(np.setdiff1d(rest, validated), validated, by_genre[turns == number])
+
+
+def _random_split(dataset: FolderDataset, test: float, validation: float, seed: int) -> Fold:
+    order, labels, _ = _shuffle(dataset, seed, needed=3 if test else 2)
+    tested = _some_of_each(order, labels, test, leave=2) if test else order[:0]
+    rest = order[~np.isin(order, tested)]
+    validated = _some_of_each(rest, labels, validation / (1 - test))
+    return _fold(np.setdiff1d(rest, validated), validated, tested)
+
+
+def _needed(folds: int) -> int:
+    """How many groups each genre needs."""
     # of two folds, one may hold all but half of the groups: then 4 leave 2 to train and validate
-    return max(folds, 3) if folds > 2 else 4
+    return 4 if folds == 2 else folds
 
 
 def _check_shares(test: float, validation: float) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from deepmusic.datasets.folder import FolderDataset, dataset_digest
 from deepmusic.datasets.groups import group_tracks
-from deepmusic.datasets.splits import Fold, Protocol, make_folds, random_folds
+from deepmusic.datasets.splits import Fold, Protocol, make_folds
 from deepmusic.errors import DataError, RequestError
 from deepmusic.studies.models import Kind, StudyModel
 from deepmusic.version import __version__
@@ -189,7 +189,7 @@ def plan_study(
                 add(quick, part, config.protocol, size, seed, number)
         if config.protocol == "grouped" and quick:
             try:
-                leaking = random_folds(dataset, folds=config.folds, seed=seed)
+                leaking = make_folds(dataset, folds=config.folds, seed=seed, protocol="random")
             except DataError as error:
                 notes[f"Leakage through random folds could not be measured: {error}"] = None
                 continue
@@ -263,9 +263,7 @@ def _folds(
         if official is None:
             raise DataError(f"{dataset.root} has no official split; only FMA and GTZAN have one.")
         return [official(dataset)]
-    if config.protocol == "random":
-        return random_folds(dataset, folds=config.folds, seed=seed)
-    return make_folds(dataset, folds=config.folds, seed=seed)
+    return make_folds(dataset, folds=config.folds, seed=seed, protocol=config.protocol)
 
 
 def _key(*parts: object) -> str:
