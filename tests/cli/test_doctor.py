@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path, PurePosixPath
 
 import pytest
 from click.testing import CliRunner
@@ -153,3 +154,28 @@ def test_a_soundfont_is_played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     found = check("soundfont")
     assert (found.status, found.detail) == ("ok", str(font))
     assert played == [font]
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("files", "is_named"),
+    [
+        (None, False),
+        (["deepmusic/__init__.py", "deepmusic/agents.py"], True),
+        (["deepmusic/__init__.py", "deepmusic/capsules/__init__.py"], False),
+        (["__editable___deepmusic.pth"], False),
+    ],
+)
+def test_the_unrelated_package_of_this_name_is_reported(
+    files: list[str] | None, is_named: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listed(name: str) -> list[PurePosixPath]:
+        if name != "deepmusic" or files is None:
+            raise PackageNotFoundError(name)
+        return [PurePosixPath(file) for file in files]
+
+    monkeypatch.setattr("deepmusic.cli.doctor.metadata.files", listed)
+    found = [check for check in examine() if check.name == "namesake"]
+    assert [check.status for check in found] == ["broken"] * is_named
+    if is_named:
+        assert "pip uninstall deepmusic" in str(found[0].advice)
