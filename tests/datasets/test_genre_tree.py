@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -34,7 +35,7 @@ def trees() -> st.SearchStrategy[list[Genre]]:
 def test_relations_agree_with_each_other(genres: list[Genre]) -> None:
     tree = GenreTree(genres)
     assert tree.ids == tuple(sorted(genre.id for genre in genres))
-    assert sum(tree.depth_counts().values()) == len(tree) == len(genres)
+    assert len(tree) == len(genres)
     for genre in genres:
         number = genre.id
         above = []
@@ -57,7 +58,7 @@ def test_the_real_tree() -> None:
     frame = pd.read_csv(Path(__file__).with_name("fma_genres.csv"), index_col=0)
     tree = GenreTree.from_frame(frame)
     assert len(tree) == 163
-    assert tree.depth_counts() == {1: 16, 2: 106, 3: 37, 4: 3, 5: 1}
+    assert Counter(map(tree.depth, tree.ids)) == {1: 16, 2: 106, 3: 37, 4: 3, 5: 1}
     assert {root: tree.title(root) for root in tree.roots} == ROOTS
     deepest = [genre.id for genre in tree if tree.depth(genre.id) == 5]
     assert [tree.title(genre) for genre in tree.path(deepest[0])] == [
@@ -92,8 +93,6 @@ def test_tables_that_are_not_trees_are_refused(rows: str, sentence: str) -> None
 
 def test_unknown_genres_are_refused() -> None:
     tree = GenreTree([Genre(12, "Rock", None), Genre(25, "Punk", 12), Genre(26, "punk", 12)])
-    assert 25 in tree
-    assert 99 not in tree
     for ask in (tree.title, tree.path, tree.children, tree.descendants, tree.parent):
         with pytest.raises(DataError, match="no genre 99"):
             ask(99)

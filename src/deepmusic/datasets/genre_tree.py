@@ -7,7 +7,6 @@ tree comes with the metadata (CC BY 4.0); it is not part of this package.
 from __future__ import annotations
 
 import difflib
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -69,12 +68,11 @@ class GenreTree:
                 )
             self._children.setdefault(genre.parent, []).append(genre.id)
         self._paths: dict[int, tuple[int, ...]] = {root: (root,) for root in self.roots}
-        stack = list(self.roots)
-        while stack:
-            parent = stack.pop()
+        queue = list(self.roots)
+        for parent in queue:  # which grows
             for child in self._children.get(parent, ()):
                 self._paths[child] = (*self._paths[parent], child)
-                stack.append(child)
+                queue.append(child)
         for genre in ordered:  # the members of a cycle cannot be reached from a root
             if genre.id not in self._paths:
                 raise DataError(f"The genre {genre.id} ({genre.title!r}) is its own ancestor.")
@@ -113,9 +111,6 @@ class GenreTree:
 
     def __iter__(self) -> Iterator[Genre]:
         return iter(self._genres.values())
-
-    def __contains__(self, genre: object) -> bool:
-        return genre in self._genres
 
     def __getitem__(self, genre: int) -> Genre:
         try:
@@ -185,7 +180,3 @@ class GenreTree:
         close = [repr(titles[name]) for name in difflib.get_close_matches(wanted, titles, 3)]
         hint = f"; similar: {', '.join(close)}" if close else ""
         raise DataError(f"No genre is called {title!r}{hint}.")
-
-    def depth_counts(self) -> dict[int, int]:
-        """The number of genres at each depth."""
-        return dict(sorted(Counter(map(len, self._paths.values())).items()))

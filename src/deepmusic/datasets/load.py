@@ -24,12 +24,7 @@ if TYPE_CHECKING:
 Kind = Literal["folder", "table", "gtzan", "fma"]
 """Your own folder of genres, your own CSV, GTZAN, or FMA."""
 
-_NAMES: dict[Kind, str] = {
-    "folder": "a folder of genres",
-    "table": "a table of tracks",
-    "gtzan": "GTZAN",
-    "fma": "FMA",
-}
+_NAMES = {"folder": "a folder of genres", "table": "a table", "gtzan": "GTZAN", "fma": "FMA"}
 
 
 @dataclass(frozen=True)
