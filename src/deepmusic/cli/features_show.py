@@ -21,7 +21,6 @@ from deepmusic.features.statistics import STATISTICS
 if TYPE_CHECKING:
     from deepmusic.features.plot import TrackAnalysis
 
-_MAX_STEM = 200  # bytes; file systems allow 255
 _UNITS = {
     "chroma_cens": "norm 1",
     "chroma_cqt": "maximum 1",
@@ -117,13 +116,9 @@ def show(
 
 
 def _picture_path(file: str, picture: str | None) -> Path:
-    """Where to draw.
-
-    Raises:
-        click.UsageError: the path does not end in ``.png``, or is the track itself.
-    """
+    """Where to draw: a PNG file that is not the track itself."""
     if picture is None:
-        stem = os.fsdecode(os.fsencode(Path(file).stem)[:_MAX_STEM])
+        stem = os.fsdecode(os.fsencode(Path(file).stem)[:200])  # file systems allow 255 bytes
         return Path(f"{stem}-features.png")
     path = Path(picture)
     if path.suffix.lower() != ".png" or path.is_dir():

@@ -114,13 +114,7 @@ def normalize(columns: NDArray[np.float32], order: float) -> NDArray[np.float32]
     result = np.empty_like(columns)
     for start in range(0, columns.shape[1], _MAX_AT_ONCE):
         part = columns[:, start : start + _MAX_AT_ONCE]
-        height = np.abs(part).astype(np.float64)
-        if order == np.inf:
-            length = height.max(axis=0)
-        elif order == 1:
-            length = height.sum(axis=0)
-        else:
-            length = np.sum(height**order, axis=0) ** (1.0 / order)
+        length = np.linalg.norm(part.astype(np.float64), order, axis=0)
         length[length < np.finfo(columns.dtype).tiny] = 1.0
         result[:, start : start + _MAX_AT_ONCE] = part / length
     return result

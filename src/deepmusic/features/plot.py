@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +36,6 @@ _MIN_TEMPO_S = 3.0  # shorter sound has no tempo
 _MIN_BPM = 30.0
 _RANGE_DB = 80.0
 _MAX_COLUMNS = 1000
-_BLOCK_SAMPLES = 2**16
 _IN_MEMORY_SAMPLES = 2**23  # the spectra of longer sound are computed twice; they take 9 B a sample
 _BLUE, _ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito
 
@@ -138,13 +136,8 @@ def read_excerpt(
 def analyze(excerpt: Excerpt, recipe: Recipe = RECIPES["fma"]) -> TrackAnalysis:
     """Compute all features of an excerpt of at least one sample."""
     samples, sample_rate = excerpt.samples, excerpt.sample_rate
-
-    def blocks() -> Iterator[NDArray[np.float32]]:
-        for start in range(0, len(samples), _BLOCK_SAMPLES):
-            yield samples[start : start + _BLOCK_SAMPLES]
-
     in_memory = len(samples) <= _IN_MEMORY_SAMPLES
-    features = dict(track_features(blocks, sample_rate, recipe, in_memory=in_memory))
+    features = dict(track_features(lambda: [samples], sample_rate, recipe, in_memory=in_memory))
     mel_db = log_mel(samples, LogMelConfig(sample_rate=sample_rate))
     tempogram, bpm = _thin_tempogram(onset_strength(mel_db), sample_rate)
     has_tempo = math.isfinite(bpm) and excerpt.duration_s >= _MIN_TEMPO_S
@@ -336,12 +329,7 @@ def _extent(analysis: TrackAnalysis) -> tuple[float, float]:
 
 
 def _draw_image(
-    analysis: TrackAnalysis,
-    axes: Axes,
-    values: NDArray[np.floating],
-    colors: str,
-    low: float,
-    high: float,
+    analysis: TrackAnalysis, axes: Axes, values: NDArray[Any], cmap: str, low: float, high: float
 ) -> Any:
     """Draw ``(n, frames)``, thinned out or not yet, with the first row at the bottom."""
     return axes.imshow(
@@ -350,7 +338,7 @@ def _draw_image(
         aspect="auto",
         interpolation="nearest",
         extent=(*_extent(analysis), -0.5, len(values) - 0.5),
-        cmap=colors,
+        cmap=cmap,
         vmin=low,
         vmax=high,
     )

@@ -33,11 +33,24 @@ def centroid_and_bandwidth(
     spectra: NDArray[np.float32], sample_rate: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and standard deviation of frequency in Hz, ``(frames,)`` each; 0 in silence."""
-    hz = _bin_hz(sample_rate)
-    total, first, second = np.stack([np.ones(N_BINS), hz, hz**2]) @ spectra
+    total, first, second = moments = np.zeros((3, spectra.shape[1]))
+    _add_moments(spectra, _bin_hz(sample_rate), moments)
     total = np.where(total < np.finfo(np.float32).tiny, 1.0, total)
     centroid = first / total
     return centroid, np.sqrt(np.maximum(second / total - centroid**2, 0))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _add_moments(
+    spectra: NDArray[np.float32], hz: NDArray[np.float64], moments: NDArray[np.float64]
+) -> None:
+    """Add the sums of each spectrum, weighted by 1, frequency and its square, ``(3, frames)``."""
+    for index in range(len(spectra)):
+        for frame in range(spectra.shape[1]):
+            value = np.float64(spectra[index, frame])
+            moments[0, frame] += value
+            moments[1, frame] += value * hz[index]
+            moments[2, frame] += value * (hz[index] * hz[index])
 
 
 def rolloff(spectra: NDArray[np.float32], sample_rate: float) -> NDArray[np.float64]:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 N_FFT, HOP_LENGTH = 2048, 512
 N_BINS = N_FFT // 2 + 1
-_BLOCK_FRAMES = 64  # the spectra of a block fit into the level 2 cache
+_BLOCK_FRAMES = 64  # magnitudes of a block fit into the level 2 cache
+_FFT_FRAMES = 16  # transformed at a time, for the same reason
 
 
 def hann(size: int) -> NDArray[np.float64]:
@@ -53,9 +54,11 @@ def _spectra(sound: NDArray[np.float32], count: int) -> Iterator[NDArray[np.floa
     windows = np.lib.stride_tricks.sliding_window_view(sound, N_FFT)[::HOP_LENGTH][:count]
     for start in range(0, count, _BLOCK_FRAMES):
         block = windows[start : start + _BLOCK_FRAMES]
-        spectra = scipy.fft.rfft(block * _WINDOW, axis=1, overwrite_x=True)  # (frames, 1025)
         result = np.empty((N_BINS, len(block)), np.float32)
-        _magnitude(spectra, result)
+        for first in range(0, len(block), _FFT_FRAMES):
+            part = slice(first, first + _FFT_FRAMES)
+            spectra = scipy.fft.rfft(block[part] * _WINDOW, axis=1, overwrite_x=True)
+            _magnitude(spectra, result[:, part])  # from (frames, 1025)
         yield result
 
 
