@@ -1,11 +1,11 @@
-"""Write docs/results.md, and the figures in README.md, from what the benchmarks have measured.
+"""Write docs/results.md, and the figures in README.md, from the results of the benchmarks.
 
     python benchmarks/classify.py                                   # -> docs/measured/classify.json
     python benchmarks/log_mel.py --json docs/measured/log_mel.json
     python benchmarks/decoding.py --json docs/measured/decoding.json
     python scripts/write_results.py [--genres runs/genres/results.jsonl ...]
 
-``--genres`` takes over results of ``benchmarks/genres.py``, rounded, as docs/measured/genres.jsonl;
+``--genres`` imports results of ``benchmarks/genres.py``, rounded, as docs/measured/genres.jsonl;
 ``--study`` the table that ``deepmusic study genres`` wrote, as docs/measured/study.csv.
 """
 
@@ -30,14 +30,14 @@ ROOT = Path(__file__).resolve().parents[1]
 FEATURE_MODELS = ("majority", "logistic", "svc", "boosting", "forest", "lda", "knn")
 SHIPPED, PLAIN = "capsules", "cnn"
 NETWORKS = {
-    SHIPPED: "the design that is shipped: places and textures become capsules, routed to genres; "
-    "networks of textures alone speak with them",
-    "capsules-members": "the same without the networks of textures alone",
-    "capsules-place": "the same without textures",
-    "capsules-texture": "the same with textures alone, no convolutions",
-    "capsules-uniform": "the same with equal couplings: no routing",
+    SHIPPED: "the shipped design: position and texture capsules, routed to genres, averaged with "
+    "networks of textures alone",
+    "capsules-members": "without the networks of textures alone",
+    "capsules-place": "without textures",
+    "capsules-texture": "textures alone, no convolutions",
+    "capsules-uniform": "with uniform couplings: no routing",
     PLAIN: "plain CNN: the same stem, budget and training, no capsules, no textures",
-    "cnn-texture": "the plain CNN with the textures beside it",
+    "cnn-texture": "the plain CNN with textures as additional input",
 }
 START, END = "<!-- figures by scripts/write_results.py -->", "<!-- end of figures -->"
 MISSING = "Not measured yet.\n"
@@ -45,20 +45,20 @@ Result = dict[str, Any]
 
 
 def read_lines(path: Path) -> list[Result]:
-    """The records of a file of JSON lines; none where there is no file."""
+    """The records of a file of JSON lines; none if it is missing."""
     if not path.is_file():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The record of a JSON file, empty where there is none."""
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found
+    """The record of a JSON file, or an empty one if it is missing."""
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return record
 
 
 def short(row: Sequence[float]) -> list[float]:
-    """Probabilities to three decimals, the likeliest still the likeliest."""
+    """Probabilities to three decimals; the most probable genre stays so."""
     rounded = [round(value, 3) for value in row]
     first = int(np.argmax(row))
     if int(np.argmax(rounded)) != first:
@@ -67,7 +67,7 @@ def short(row: Sequence[float]) -> list[float]:
 
 
 def take_over(sources: Iterable[Path], path: Path) -> None:
-    """Bring results of ``benchmarks/genres.py`` together, a later line over an earlier one."""
+    """Merge results of ``benchmarks/genres.py``; later lines replace earlier ones."""
     merged = {}
     for result in (result for source in sources for result in read_lines(source)):
         rows = {track: short(row) for track, row in result["probabilities"].items()}
@@ -79,18 +79,20 @@ def take_over(sources: Iterable[Path], path: Path) -> None:
 
 
 def check_folds(results: Sequence[Result]) -> None:
-    """All models must have been given the same folds.
+    """Check that all models have the same folds.
 
     Raises:
-        SystemExit: they were not.
+        SystemExit: they do not.
     """
     marks: dict[tuple[int, int], str] = {}
     for r in results:
         if marks.setdefault((r["seed"], r["fold"]), r["fold_mark"]) != r["fold_mark"]:
-            raise SystemExit(f"{r['model']}, seed {r['seed']}: its folds are not the others'")
+            raise SystemExit(
+                f"{r['model']}, seed {r['seed']}: its folds differ from those of the others"
+            )
 
 
-def heard(results: Sequence[Result]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def tracks_of(results: Sequence[Result]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Probabilities (tracks, genres) and labels (tracks,) of some folds."""
     genres = results[0]["genres"]
     rows = [row for result in results for row in result["probabilities"].values()]
@@ -107,7 +109,7 @@ def claims(results: Sequence[Result]) -> tuple[float, float]:
     """Share of tracks that get a genre at each fold's own threshold, and accuracy among them."""
     claimed = right = tracks = 0
     for result in results:
-        rows, labels = heard([result])
+        rows, labels = tracks_of([result])
         sure = rows.max(axis=1) >= result["threshold"]
         claimed += int(sure.sum())
         right += int((rows.argmax(axis=1) == labels)[sure].sum())
@@ -132,14 +134,14 @@ def genre_section(by_model: dict[str, list[Result]]) -> str:
     most = max(map(len, by_model.values()))
     text = markdown_table(results, list(by_model), reference)
     text += f"""
-{tracks} tracks, {len(results[0]["genres"])} genres, {len(seeds)} seeds; each seed deals the artists
-to other folds, all models get the same ones, and no artist is on two sides. Accuracy, macro-F1 and
-recall are per cent of tracks; a seed's folds are scored together, and shown is the mean over seeds
-with their standard deviation. The difference is paired by fold, with the 95 % interval and p of the
-corrected resampled t-test (Nadeau and Bengio 2003): the folds of several seeds share tracks, so the
-interval is wider than the spread over seeds. Networks stop by validation tracks that the network at
-hand does not learn from; models of feature columns learn from all but the test tracks. Parameters
-and seconds are medians over folds; seconds are without the making of features and spectrograms.
+{tracks} tracks, {len(results[0]["genres"])} genres, {len(seeds)} seeds. Each seed divides the
+artists into different folds; all models get the same folds, and no artist is on two sides.
+Accuracy, macro-F1 and recall in percent of tracks: the folds of a seed are scored together, and
+the table shows mean and standard deviation over seeds. The difference is paired by fold, with the
+95 % interval and p of the corrected resampled t-test (Nadeau and Bengio 2003); since folds of
+several seeds share tracks, it is wider than the spread over seeds. Networks stop by validation
+tracks; models of features learn from all but the test tracks. Parameters and seconds are medians
+over folds, without the time for features and spectrograms.
 
 """
     text += "".join(f"- `{name}`: {NETWORKS[name]}.\n" for name in by_model if name in NETWORKS)
@@ -149,14 +151,14 @@ and seconds are medians over folds; seconds are without the making of features a
     for name, found in by_model.items():
         if len(found) < most:
             text += (
-                f"\n`{name}` has heard {len(found)} of {most} folds only: compare it by the paired "
-                "difference, not by its accuracy.\n"
+                f"\n`{name}` was run on {len(found)} of {most} folds only: compare it by the "
+                "paired difference, not by its accuracy.\n"
             )
     return text
 
 
 def targets_section(by_model: dict[str, list[Result]]) -> str:
-    """What was set before, and what came of it."""
+    """The targets set before the measurements, and whether they were met."""
     if SHIPPED not in by_model:
         return MISSING
     ours = score(by_model[SHIPPED])
@@ -173,20 +175,24 @@ def targets_section(by_model: dict[str, list[Result]]) -> str:
     for name in (PLAIN, best_feature_model(by_model)):
         if name in by_model:
             gain, _, _ = paired_difference(ours.folds, score(by_model[name]).folds, overlap=0.25)
-            what = f"accuracy beside `{name}`, the same folds"
+            what = f"accuracy against `{name}`, same folds"
             rows.append((what, f"{100 * gain:+.1f} points", "above", gain > 0))
     rows.append(
         ("training one fold, one thread", f"{minutes:.1f} min", "at most 5 min", minutes <= 5)
     )
-    return rendered(["what", "measured", "target", ""], [[*row[:3], said(row[3])] for row in rows])
+    return rendered(
+        ["what", "measured", "target", ""], [[*row[:3], verdict(row[3])] for row in rows]
+    )
 
 
 def coverage_section(by_model: dict[str, list[Result]]) -> str:
-    """What staying silent costs and brings, and how far probabilities are to be believed."""
+    """Coverage against accuracy, and calibration."""
     rows = []
     for name, found in by_model.items():
         seeds = sorted({r["seed"] for r in found})
-        errors = [calibration_error(*heard([r for r in found if r["seed"] == s])) for s in seeds]
+        errors = [
+            calibration_error(*tracks_of([r for r in found if r["seed"] == s])) for s in seeds
+        ]
         row = [f"`{name}`", per_cent(score(found).accuracy), f"{100 * np.mean(errors):.1f}"]
         if all(r.get("threshold") is not None for r in found):
             covered, right = claims(found)
@@ -198,8 +204,8 @@ def coverage_section(by_model: dict[str, list[Result]]) -> str:
     head = ["model", "accuracy", "calibration error", "threshold", "tracks with a genre"]
     text = rendered([*head, "accuracy among them"], rows)
     text += """
-All in per cent, on test tracks. The threshold below which a track is *unsure* is fitted in each
-fold on validation tracks, so that right answers less wrong ones are most; shown is its mean.
+All in percent, on test tracks. The threshold below which a track is *unsure* is fitted in each fold
+on validation tracks, to maximize right minus wrong answers; the table shows its mean.
 Calibration error: mean gap between confidence and accuracy, in ten bins of equal count.
 """
     if SHIPPED in by_model:
@@ -207,7 +213,7 @@ Calibration error: mean gap between confidence and accuracy, in ten bins of equa
         levels = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
         curve = [
             [f"{100 * point[name]:.{digits}f}" if name in point else "" for name, digits in columns]
-            for point in coverage_curve(*heard(by_model[SHIPPED]), levels)
+            for point in coverage_curve(*tracks_of(by_model[SHIPPED]), levels)
         ]
         text += f"\n`{SHIPPED}` at other thresholds, over all seeds:\n\n"
         text += rendered(["threshold", "tracks with a genre", "accuracy among them"], curve)
@@ -215,7 +221,7 @@ Calibration error: mean gap between confidence and accuracy, in ten bins of equa
 
 
 def study_section(path: Path) -> str:
-    """The table of ``deepmusic study genres``, as far as its jobs were run."""
+    """The table of ``deepmusic study genres``."""
     if not path.is_file():
         return MISSING
     with open(path, encoding="utf-8", newline="") as file:
@@ -259,26 +265,27 @@ def study_section(path: Path) -> str:
         ],
     )  # fmt: skip
     text += """
-`deepmusic study genres --data emotify`, per cent of tracks; 5 folds, the same for all, with
-artists, albums and copies apart. A model with fewer jobs than wanted was not run on all seeds: its
-figure is less certain, and has no interval against models of other folds. Networks but `capsules`,
-the shipped design, have the same number of parameters within a tenth, the same segments,
-augmentation and 35 epochs ([Networks of the study](study-networks.md)); models of features
-([theirs](baselines.md)) choose their settings inside the training tracks. `textures-*` are
-scikit-learn's on the statistics that the shipped design reads. The source of these clips tags most
-pop and most rock "Alternative Rock" alike; *pop+rock merged* is the accuracy if they count as one.
+`deepmusic study genres --data emotify`, percent of tracks; 5 folds, the same for all, grouped by
+artist, album and copy. A model with missing jobs was not run on all seeds: its figure is less
+certain, and has no interval against models of other folds. All networks but `capsules`, the
+shipped design, have the same number of parameters within a tenth, the same segments, augmentation
+and 35 epochs ([networks](study-networks.md)); the hyper-parameters of [models of
+features](baselines.md) are searched within the training tracks. `textures-*` are scikit-learn
+models of the statistics that the shipped design reads. The source of these clips tags most pop and
+most rock alike, as "Alternative Rock"; *pop+rock merged* is the accuracy with both counted as one
+genre.
 """
     if leaking:
-        text += "\nWith folds drawn at random, so that artists stand on both sides:\n\n"
+        text += "\nWith random folds, where artists are on both sides:\n\n"
         text += rendered(
-            ["model", "random folds", "more than with artists apart"],
+            ["model", "random folds", "more than with grouped folds"],
             [[row["model"], share(row, "accuracy"), difference(row)] for row in leaking],
         )
     return text
 
 
 def study_targets(table: Path, cost: dict[str, Any]) -> str:
-    """What was set for the study before, and what came of it."""
+    """The targets of the study set before the measurements, and whether they were met."""
     rows: list[tuple[str, str, str, bool]] = []
     if table.is_file():
         with open(table, encoding="utf-8", newline="") as file:
@@ -303,7 +310,7 @@ def study_targets(table: Path, cost: dict[str, Any]) -> str:
         if equals and PLAIN in whole:
             best = max(equals, key=lambda name: whole[name])
             gain = whole[best] - whole[PLAIN]
-            what = f"`{best}` beside `{PLAIN}` of its size"
+            what = f"`{best}` against `{PLAIN}` of equal size"
             rows.append((what, f"{gain:+.1f} points", "above", gain > 0))
     if "whole" in cost:
         minutes, jobs = cost["whole"]["minutes"], cost["whole"]["jobs"]
@@ -311,10 +318,12 @@ def study_targets(table: Path, cost: dict[str, Any]) -> str:
         rows.append((what, f"{minutes:.1f} min", "at most 10 min", minutes <= 10))
     if "workers" in cost:
         times = cost["workers"]["times"]
-        rows.append(("two workers beside one", f"{times:.2f} times", "at least 1.7", times >= 1.7))
+        rows.append(("two workers against one", f"{times:.2f} times", "at least 1.7", times >= 1.7))
     if not rows:
         return ""
-    return rendered(["what", "measured", "target", ""], [[*row[:3], said(row[3])] for row in rows])
+    return rendered(
+        ["what", "measured", "target", ""], [[*row[:3], verdict(row[3])] for row in rows]
+    )
 
 
 def speed_section(measured: dict[str, Any]) -> str:
@@ -324,31 +333,31 @@ def speed_section(measured: dict[str, Any]) -> str:
     rows = []
     for part in measured["parts"].values():
         for figure in part["figures"]:
-            result = said(figure["met"]) if "met" in figure else ""
+            result = verdict(figure["met"]) if "met" in figure else ""
             value = f"{figure['value']:.3g} {figure['unit']}".strip()
             rows.append([figure["what"], value, figure.get("target", ""), result])
     text = rendered(["what", "measured", "target", ""], rows)
     text += f"\n{measured['machine']}. Model `{measured['model'][:12]}`.\n"
     if not measured["is_shipped"]:
-        text += "This is not the model that is shipped.\n"
+        text += "This is not the shipped model.\n"
     busy = {
         name: measured["parts"][name]["load_before"]
         for name in ("start", "jobs")
         if measured["parts"].get(name, {}).get("load_before", 0) > 0.5
     }
     if busy:
-        said_busy = ", ".join(f"`{name}` {load}" for name, load in busy.items())
-        text += f"Others were at work on the machine before these parts (load {said_busy}).\n"
+        loads = ", ".join(f"`{name}` {load}" for name, load in busy.items())
+        text += f"The machine was not idle before these parts (load {loads}).\n"
     return text
 
 
 def parts_section(log_mel: dict[str, Any], decoding: dict[str, Any]) -> str:
-    """Log-mel and decoding beside librosa."""
+    """Log-mel and decoding, compared with librosa."""
     text = ""
     if log_mel:
         rows = [[name, f"{ms:.1f}"] for name, ms in log_mel["ms"].items()]
         text += f"Log-mel spectrogram of {log_mel['seconds']:g} s, CPU time on one thread; largest "
-        text += f"difference to librosa {log_mel['largest_difference_db']:.1e} dB:\n\n"
+        text += f"difference from librosa {log_mel['largest_difference_db']:.1e} dB:\n\n"
         text += rendered(["by", "ms"], rows) + "\n"
     if decoding:
         rows = [[stage, f"{ms:.1f}"] for stage, ms in decoding["ms"].items()]
@@ -365,7 +374,7 @@ def markdown_table(results: Sequence[Result], names: Sequence[str], reference: s
     overlap = sum(r["tracks"] for r in results) / sum(r["trained_on"] for r in results)
     merged = {"pop", "rock"} <= set(genres)
     head = ["model", "accuracy", "macro-F1", *genres, *(["pop+rock merged"] if merged else [])]
-    head += [f"difference to {reference}", "p", "parameters", "s a fold", "jobs"]
+    head += [f"difference to {reference}", "p", "parameters", "s per fold", "jobs"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for name, ours in sorted(scores.items(), key=lambda item: -np.mean(item[1].accuracy)):
         spread = f" ± {100 * np.std(ours.accuracy, ddof=1):.1f}" if len(ours.accuracy) > 1 else ""
@@ -386,7 +395,7 @@ def markdown_table(results: Sequence[Result], names: Sequence[str], reference: s
     return "\n".join(lines) + "\n"
 
 
-def said(met: bool) -> str:
+def verdict(met: bool) -> str:
     return "met" if met else "**missed**"
 
 
@@ -413,8 +422,8 @@ def page(measured: Path) -> str:
     )
     return f"""# Results
 
-This page is written by `scripts/write_results.py` from what the scripts in `benchmarks/` leave in
-`docs/measured/`; a test holds it to that. What was tried and left is told in
+This page is written by `scripts/write_results.py` from the results of `benchmarks/` in
+`docs/measured/`; a test checks that it is up to date. Failed attempts are in
 [What did not work](what-did-not-work.md).
 
 ## Genres
@@ -425,18 +434,18 @@ This page is written by `scripts/write_results.py` from what the scripts in `ben
 {targets_section(by_model)}
 ### How to read this
 
-- The design was chosen by cross-validation on these very tracks, so its figure is on the bright
-  side: on other music by other artists expect less.
-- A few hundred clips of one record label decide few questions: differences within the interval are
-  none.
-- Pop and rock are the hard pair. In these data both carry much the same tags; the column where they
-  count as one genre shows how much of the error lies between them.
+- The design was chosen by cross-validation on these tracks, so its figure is optimistic: expect
+  less on other music by other artists.
+- A few hundred clips of one record label decide few questions: a difference within its interval is
+  not a difference.
+- Pop and rock are the hard pair: in these data both have much the same tags. The column that counts
+  them as one genre shows how much of the error is between them.
 
 ## The study
 
 {study_section(measured / "study.csv")}
 {study_targets(measured / "study.csv", read_json(measured / "study_cost.json"))}
-## When it is unsure
+## Unsure verdicts
 
 {coverage_section(by_model)}
 ## Speed and memory
@@ -455,29 +464,29 @@ def summary(measured: Path) -> str:
     found = by_model[SHIPPED]
     tracks = sum(r["tracks"] for r in found if r["seed"] == found[0]["seed"])
     seeds = len({r["seed"] for r in found})
-    text = "On artists it has not learned from, the design that is shipped names the genre of\n"
+    text = "On artists outside its training data, the shipped design names the genre of\n"
     text += f"{per_cent(score(found).accuracy)} % of {tracks} tracks correctly (one of "
-    text += f"{len(found[0]['genres'])} genres; mean and spread over {seeds} seeds)"
+    text += f"{len(found[0]['genres'])} genres; mean and standard deviation over {seeds} seeds)"
     for title, name in (
         ("a plain CNN", PLAIN),
-        ("the best model of librosa features", best_feature_model(by_model)),
+        ("the best model of FMA's features", best_feature_model(by_model)),
     ):
         if name in by_model:
             text += f",\n{title} {per_cent(score(by_model[name]).accuracy)} %"
     text += "."
     if all(r.get("threshold") is not None for r in found):
         covered, right = claims(found)
-        text += f"\nIt claims a genre for {100 * covered:.0f} % of tracks, and is right in "
+        text += f"\nIt names a genre for {100 * covered:.0f} % of tracks, and is correct for "
         text += f"{100 * right:.0f} % of these."
     return text + "\n"
 
 
 def with_summary(readme: str, text: str) -> str:
-    """The README with the figures between its two marks renewed."""
+    """The README with the figures between its two markers replaced."""
     before, _, rest = readme.partition(START)
     _, end, after = rest.partition(END)
     if not end:
-        raise SystemExit(f"README.md lacks its marks {START} and {END}")
+        raise SystemExit(f"README.md lacks the markers {START} and {END}")
     return f"{before}{START}\n{text}{END}{after}"
 
 

@@ -118,7 +118,7 @@ def test_a_missed_target_and_a_busy_machine_are_stated(tmp_path: Path) -> None:
     assert "| fast | 2.9 s | at most 3 | met |" in page
     assert "| slow | 3.1 s | at most 3 | **missed** |" in page
     assert "load `start` 1.5" in page
-    assert "not the model that is shipped" in page
+    assert "not the shipped model" in page
 
 
 def test_targets_compare_the_same_folds(tmp_path: Path) -> None:
@@ -126,8 +126,8 @@ def test_targets_compare_the_same_folds(tmp_path: Path) -> None:
     write(tmp_path / "genres.jsonl", [result("capsules"), result("svc"), worse])
     page = RESULTS.page(tmp_path)
     assert "| accuracy of the shipped design | 75.0 % | at least 68 % | met |" in page
-    assert "| accuracy beside `svc`, the same folds | +0.0 points | above | **missed** |" in page
-    assert "`capsules` has heard 1 of 2 folds only" in page
+    assert "| accuracy against `svc`, same folds | +0.0 points | above | **missed** |" in page
+    assert "`capsules` was run on 1 of 2 folds only" in page
 
 
 def test_the_study_is_told_with_what_was_not_run(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_the_targets_of_the_study_are_of_whole_models_only(tmp_path: Path) -> No
     assert (
         "| best with capsules, `hybrid-capsules-svcs` | 73.0 % | the first | **missed** |" in text
     )
-    assert "| `capsules-em` beside `cnn` of its size | +1.0 points | above | met |" in text
+    assert "| `capsules-em` against `cnn` of equal size | +1.0 points | above | met |" in text
     assert "475 jobs, two workers | 11.0 min | at most 10 min | **missed** |" in text
-    assert "| two workers beside one | 1.80 times | at least 1.7 | met |" in text
+    assert "| two workers against one | 1.80 times | at least 1.7 | met |" in text
     assert RESULTS.study_targets(tmp_path / "none.csv", {}) == ""
