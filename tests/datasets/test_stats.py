@@ -122,16 +122,16 @@ def test_durations_from_headers_and_by_decoding(tmp_path: Path) -> None:
         found = measure_durations(
             dataset, decode=decode, on_progress=lambda done, total: calls.append((done, total))
         )
-        assert [duration.path for duration in found] == [track.path for track in dataset.tracks]
-        assert {duration.path: duration.seconds for duration in found} == {
+        assert [scan.path for scan in found] == [track.path for track in dataset.tracks]
+        assert {scan.path: scan.duration_s for scan in found} == {
             "pop/0.wav": pytest.approx(1, abs=0.01),
             "pop/1.flac": pytest.approx(2, abs=0.01),
             "pop/2.ogg": pytest.approx(3, abs=0.01),
             "pop/pop.00001.wav": pytest.approx(0.4),
-            "rock/bad.mp3": None,
+            "rock/bad.mp3": 0.0,
             "rock/rock.00001.wav": pytest.approx(0.4),
         }
-        assert [d.path for d in found if d.error] == ["rock/bad.mp3"]
+        assert [scan.path for scan in found if scan.code] == ["rock/bad.mp3"]
     assert calls == [(n, 6) for n in range(1, 7)] * 2
 
 
@@ -143,7 +143,7 @@ def test_decoding_corrects_a_wrong_header(tmp_path: Path) -> None:
     content[40:44] = (10 * samples).to_bytes(4, "little")  # says that it is ten times as long
     file.write_bytes(content)
     (decoded,) = measure_durations(scan_folder(tmp_path / "genres"), decode=True)
-    assert decoded.seconds == pytest.approx(0.4)
+    assert decoded.duration_s == pytest.approx(0.4)
 
 
 def test_cached_files_are_not_decoded_again(
@@ -151,9 +151,10 @@ def test_cached_files_are_not_decoded_again(
 ) -> None:
     dataset = scan_folder(write_gtzan(tmp_path, names=["pop.00001", "pop.00002"]))
     cache = tmp_path / "durations.db"
-    first = measure_durations(dataset, decode=True, cache=cache)
+    first = [scan.duration_s for scan in measure_durations(dataset, decode=True, cache=cache)]
     monkeypatch.setattr("deepmusic.audio.scan._measure", lambda *_: 1 / 0)
-    assert measure_durations(dataset, decode=True, cache=cache) == first
+    again = [scan.duration_s for scan in measure_durations(dataset, decode=True, cache=cache)]
+    assert again == first
     cache.write_text("something else\n")
     with pytest.raises(DataError, match="not a store"):
         measure_durations(dataset, decode=True, cache=cache)

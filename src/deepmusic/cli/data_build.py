@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from deepmusic.cli.data_options import file_progress, report_problems
-from deepmusic.cli.options import at_least
+from deepmusic.cli.options import WORKERS
 from deepmusic.cli.output import printable
 from deepmusic.cli.progress import display
 
@@ -55,14 +55,7 @@ def _start(ctx: click.Context, param: click.Parameter, value: str) -> float | st
     help="Integrated loudness of each clip, such as -23, if its peaks allow it.",
 )
 @click.option("--zip", "archive", is_flag=True, help="Write OUT.zip, too.")
-@click.option(
-    "--workers",
-    metavar="N",
-    type=at_least(1),
-    default=1,
-    show_default=True,
-    help="Processes on this machine.",
-)
+@WORKERS
 @click.pass_context
 def build(
     ctx: click.Context,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deepmusic.cli.options import at_least
+from deepmusic.cli.options import DASK, WORKERS
 from deepmusic.cli.output import printable
 from deepmusic.cli.progress import display
 
@@ -45,15 +45,8 @@ if TYPE_CHECKING:
     help="Store of scans: run again, only new and changed files are decoded.  "
     "[default: with -o, FILE.db]",
 )
-@click.option(
-    "--workers",
-    metavar="N",
-    type=at_least(1),
-    default=1,
-    show_default=True,
-    help="Processes on this machine.",
-)
-@click.option("--dask", metavar="ADDRESS", help="Use the Dask cluster of this scheduler.")
+@WORKERS
+@DASK
 @click.option(
     "--max-minutes",
     metavar="M",

@@ -17,6 +17,7 @@ from deepmusic.cli.data_options import (
     load_with_progress,
     report_problems,
 )
+from deepmusic.cli.options import WORKERS
 from deepmusic.cli.output import printable
 
 if TYPE_CHECKING:
@@ -75,14 +76,7 @@ _LARGE_GROUP = 0.1  # a share of the tracks that leaves few ways to divide the o
     metavar="FILE",
     help="Where to keep fingerprints for the next time.  [default: FILE of -o + .fingerprints]",
 )
-@click.option(
-    "--workers",
-    metavar="N",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Processes that compute fingerprints.",
-)
+@WORKERS
 @click.pass_context
 def split(
     ctx: click.Context,

@@ -18,7 +18,7 @@ from deepmusic.cli.data_options import (
     load_with_progress,
     report_problems,
 )
-from deepmusic.cli.options import at_least, format_option
+from deepmusic.cli.options import WORKERS, format_option
 from deepmusic.cli.output import printable
 from deepmusic.errors import DataError
 
@@ -38,14 +38,7 @@ _COLUMNS = (
 @click.option(
     "--cache", metavar="FILE", help="With --decode: store of scans, as of 'data check', to resume."
 )
-@click.option(
-    "--workers",
-    metavar="N",
-    type=at_least(1),
-    default=1,
-    show_default=True,
-    help="Processes on this machine.",
-)
+@WORKERS
 @format_option("text", "json", "csv")
 @click.option("--pictures", metavar="DIR", help="Also plot the statistics into this folder.")
 @click.pass_context
@@ -117,12 +110,12 @@ def _from_files(
 
     dataset = loaded.dataset
     with file_progress() as on_progress:
-        durations = measure_durations(
+        scans = measure_durations(
             dataset, decode=decode, workers=workers, cache=cache, on_progress=on_progress
         )
-    failed = [duration for duration in durations if duration.seconds is None]
-    for duration in failed:
-        click.echo(printable(f"{duration.path}: {duration.error}"), err=True)
+    failed = [scan for scan in scans if scan.code]
+    for scan in failed:
+        click.echo(printable(f"{scan.path}: {scan.error}"), err=True)
     try:
         split = loaded.official_split()
     except DataError:  # there is none, or a part of it is missing
@@ -130,7 +123,7 @@ def _from_files(
     statistics = dataset_statistics(
         dataset,
         name="GTZAN" if loaded.kind == "gtzan" else None,
-        durations={d.path: d.seconds for d in durations if d.seconds is not None},
+        durations={scan.path: scan.duration_s for scan in scans if not scan.code},
         duration_source="decoded" if decode else "header",
         split=split,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from deepmusic.cli.options import DASK, WORKERS
 from deepmusic.cli.output import printable
 
 
@@ -24,15 +25,8 @@ from deepmusic.cli.output import printable
     show_default=True,
     help="fma, fma-librosa or fma-corrected.",
 )
-@click.option(
-    "--workers",
-    metavar="N",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Number of processes on this machine.",
-)
-@click.option("--dask", metavar="ADDRESS", help="Compute on the Dask cluster of this scheduler.")
+@WORKERS
+@DASK
 @click.option(
     "--max-minutes",
     metavar="M",

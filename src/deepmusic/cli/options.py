@@ -46,6 +46,17 @@ JOBS = click.option(
     show_default=True,
     help="Processes that classify files at the same time.",
 )
+WORKERS = click.option(
+    "--workers",
+    metavar="N",
+    type=at_least(1),
+    default=1,
+    show_default=True,
+    help="Processes on this machine.",
+)
+DASK = click.option(
+    "--dask", metavar="ADDRESS", help="Use the Dask cluster of this scheduler instead."
+)
 DEVICE = click.option("--device", default="auto", show_default=True, help="cpu, cuda, mps or auto.")
 
 RUN = combined(

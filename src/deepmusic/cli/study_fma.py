@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from deepmusic.cli.options import DASK, WORKERS
 from deepmusic.cli.output import printable
 from deepmusic.cli.progress import display
 
@@ -63,15 +64,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="Seed of the perceptron's initial weights.",
 )
-@click.option(
-    "--workers",
-    metavar="N",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Processes on this machine.",
-)
-@click.option("--dask", metavar="ADDRESS", help="Compute on the Dask cluster of this scheduler.")
+@WORKERS
+@DASK
 @click.option(
     "--format",
     "form",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from deepmusic.cli.figures import figures_summary
-from deepmusic.cli.options import SPLITS, at_least
+from deepmusic.cli.options import SPLITS, WORKERS
 from deepmusic.cli.output import printable
 from deepmusic.parallel import use_one_thread
 
@@ -66,14 +66,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Of the split and the model.",
 )
-@click.option(
-    "--workers",
-    metavar="N",
-    type=at_least(1),
-    default=1,
-    show_default=True,
-    help="Processes that compute features.",
-)
+@WORKERS
 @click.pass_context
 def baseline(
     ctx: click.Context,

@@ -229,15 +229,6 @@ def _statistics(name: str, tracks: pd.DataFrame, duration_source: str) -> Datase
     )
 
 
-@dataclass(frozen=True)
-class Duration:
-    """The duration of a file."""
-
-    path: str
-    seconds: float | None
-    error: str = ""  # why it is None, in one sentence
-
-
 def measure_durations(
     dataset: FolderDataset,
     *,
@@ -245,7 +236,7 @@ def measure_durations(
     workers: int = 1,
     cache: str | os.PathLike[str] | None = None,
     on_progress: Callable[[int, int], object] = lambda done, total: None,
-) -> list[Duration]:
+) -> list[AudioScan]:
     """The duration of each track, from the headers of files or by decoding them.
 
     Headers are quick to read and may be wrong: for an mp3 without a Xing header FFmpeg estimates
@@ -259,27 +250,25 @@ def measure_durations(
         on_progress: called in this thread with the files done and the number of files.
 
     Returns:
-        One entry per track, in order, with the track's path in `dataset`.
+        One scan per track, in order, with its path in `dataset` and `duration_s`, or with the
+        `code` and `error` of a file that cannot be decoded.
 
     Raises:
         DataError: the cache is another file, or cannot be written.
     """
     path_of = {str(dataset.file(track)): track.path for track in dataset.tracks}
-    results = map_files(_header_duration, path_of, _crashed, workers=workers)
     if decode:
-        results = map(_scanned_duration, scan_files(path_of, cache=cache, workers=workers))
-    durations = {}
-    for done, result in enumerate(results, start=1):
-        durations[path_of[result.path]] = replace(result, path=path_of[result.path])
+        results = scan_files(path_of, cache=cache, workers=workers)
+    else:
+        results = map_files(_scan_header, path_of, _crashed, workers=workers)
+    scans = {}
+    for done, scan in enumerate(results, start=1):
+        scans[path_of[scan.path]] = replace(scan, path=path_of[scan.path])
         on_progress(done, len(path_of))
-    return [durations[track.path] for track in dataset.tracks]
+    return [scans[track.path] for track in dataset.tracks]
 
 
-def _scanned_duration(scan: AudioScan) -> Duration:
-    return Duration(scan.path, None if scan.code else scan.duration_s, scan.error)
-
-
-def _header_duration(path: str) -> Duration:
+def _scan_header(path: str) -> AudioScan:
     import av
 
     from deepmusic.audio.ffmpeg import open_container
@@ -289,13 +278,14 @@ def _header_duration(path: str) -> Duration:
         with open_source(path)[0] as file, open_container(file) as container:
             audio = next(iter(container.streams.audio), None)
             if audio is not None and audio.duration and audio.time_base:
-                return Duration(path, float(audio.duration * audio.time_base))
+                return AudioScan(path, duration_s=float(audio.duration * audio.time_base))
             if audio is not None and container.duration:
-                return Duration(path, container.duration / av.time_base)
+                return AudioScan(path, duration_s=container.duration / av.time_base)
     except (av.FFmpegError, AudioError, OSError, ValueError):
         pass  # libsndfile may read it; otherwise decoding says why not
-    return _scanned_duration(scan_file(path))
+    return scan_file(path)
 
 
-def _crashed(path: str) -> Duration:
-    return Duration(path, None, f"{path!r} crashed its worker process twice.")
+def _crashed(path: str) -> AudioScan:
+    error = f"{path!r} crashed its worker process twice."
+    return AudioScan(path, code="worker_died", error=error)
