@@ -69,7 +69,8 @@ def predict_by_network(
     from deepmusic.classifier.config import ClassifierConfig
     from deepmusic.classifier.inference import Classifier
     from deepmusic.classifier.spectrograms import SpectrogramStore
-    from deepmusic.classifier.training import DEFAULT_TRAINING, calibration_folds, train_ensemble
+    from deepmusic.classifier.splits import calibration_folds
+    from deepmusic.classifier.training import DEFAULT_TRAINING, train_ensemble
 
     torch.set_num_threads(1)
     config = ClassifierConfig(genres=dataset.genres, **VARIANTS[name])

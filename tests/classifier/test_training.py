@@ -20,13 +20,9 @@ from deepmusic.classifier.calibration import Calibration, fit_calibration
 from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.classifier.inference import Classifier
 from deepmusic.classifier.spectrograms import SpectrogramStore
+from deepmusic.classifier.splits import calibration_folds
 from deepmusic.classifier.task import ClassifierTask
-from deepmusic.classifier.training import (
-    Trained,
-    calibration_folds,
-    train_classifier,
-    train_ensemble,
-)
+from deepmusic.classifier.training import Trained, train_classifier, train_ensemble
 from deepmusic.datasets import dataset_digest, make_folds, make_split, scan_folder, write_splits
 from deepmusic.errors import CheckpointError, DataError, DeepMusicError
 from deepmusic.training import Progress, TrainingConfig, load_weights, read_history
@@ -389,13 +385,9 @@ def test_a_file_of_splits_decides_the_test(music: Path, tmp_path: Path) -> None:
     splits = tmp_path / "splits.json"
     write_splits(splits, folds, dataset)
     with pytest.raises(DataError, match=r"has folds 0 to 2; got 3"):
-        train_classifier(music, tmp_path / "no", splits=splits, fold=3)
-    options: dict[str, Any] = {
-        "splits": splits,
-        "training": ONE_EPOCH,
-        "cache": tmp_path / "cache",
-    }
-    result = train_classifier(music, tmp_path / "run", fold=1, **options)
+        train_classifier(music, tmp_path / "no", test=(splits, 3))
+    options: dict[str, Any] = {"training": ONE_EPOCH, "cache": tmp_path / "cache"}
+    result = train_classifier(music, tmp_path / "run", test=(splits, 1), **options)
     wanted = {dataset.tracks[index].path for index in folds[1].test}
     tested = in_part(tmp_path / "run", 0, "test")
     assert set(tested) == wanted - {problem.path for problem in result.problems}
@@ -403,4 +395,4 @@ def test_a_file_of_splits_decides_the_test(music: Path, tmp_path: Path) -> None:
     kept = json.loads((tmp_path / "run" / "splits.json").read_text())
     assert (kept["seed"], kept["protocol"]) == (5, "official")
     with pytest.raises(CheckpointError, match=r"another .* file of splits"):
-        train_classifier(music, tmp_path / "run", fold=2, resume=True, **options)
+        train_classifier(music, tmp_path / "run", test=(splits, 2), resume=True, **options)

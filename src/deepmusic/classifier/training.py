@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from deepmusic.classifier.evaluation import draw_confusion, measure
 from deepmusic.classifier.inference import Classifier
 from deepmusic.classifier.model import Ensemble
 from deepmusic.classifier.spectrograms import SpectrogramStore, without
+from deepmusic.classifier.splits import calibration_folds, hold_out, write_run_splits
 from deepmusic.classifier.task import Augmentation, ClassifierTask, segment_textures
 from deepmusic.datasets import (
     Fold,
@@ -28,10 +28,6 @@ from deepmusic.datasets import (
     dataset_digest,
     group_tracks,
     load_dataset,
-    make_folds,
-    make_split,
-    read_splits,
-    write_splits,
 )
 from deepmusic.errors import CheckpointError, DataError, os_reason
 from deepmusic.files import write_json
@@ -48,8 +44,6 @@ DEFAULT_TRAINING = TrainingConfig(
     patience=12,
 )
 """Settings of the shipped model."""
-
-_CALIBRATION_FOLDS = 5
 
 OnProgress = Callable[[int, int, Progress], None]
 """Takes the network (from 1), the number of networks, and the progress of its training."""
@@ -79,9 +73,7 @@ def train_classifier(
     run: str | os.PathLike[str],
     *,
     table: str | os.PathLike[str] | None = None,
-    test: float = 0.2,
-    splits: str | os.PathLike[str] | None = None,
-    fold: int = 0,
+    test: float | tuple[str | os.PathLike[str], int] = 0.2,
     networks: int = 1,
     training: TrainingConfig = DEFAULT_TRAINING,
     cache: str | os.PathLike[str] | None = None,
@@ -104,9 +96,8 @@ def train_classifier(
             :func:`deepmusic.datasets.load_dataset` knows.
         run: folder for the run; made if missing.
         table: CSV of artists; None takes ``tracks.csv`` in ``data`` or the files' tags.
-        test: share of tracks held out for the test; 0 for none.
-        splits: file of splits of these data, whose test part is held out instead.
-        fold: which fold of them, from 0.
+        test: share of tracks held out for the test, 0 for none; or a file of splits of these data
+            and the fold, from 0, whose test part is held out.
         networks: full networks to train and average.
         training: settings of each network's training.
         cache: folder for the spectrograms; None takes one inside the run.
@@ -122,27 +113,16 @@ def train_classifier(
     run = Path(run)
     _make_folder(run, resume=resume)
     dataset = load_dataset(data, table=table).dataset
-    chosen = None if splits is None else _chosen_fold(splits, fold, dataset)
+    hold_out = hold_out(test, dataset, training.seed)
     config = ClassifierConfig(genres=_two_or_more(dataset), networks=networks)
     store = SpectrogramStore(run / "spectrograms" if cache is None else Path(cache), config)
     dataset = without(dataset, store.fill(dataset, on_progress=on_spectrogram))
     config = replace(config, genres=_two_or_more(dataset))
-    if chosen is None:
-        divided = Folds((make_split(dataset, test=test, seed=training.seed),), training.seed)
-    else:
-        divided = chosen(dataset)
-    held_out = divided[0].test
-    known = [*divided[0].train, *divided[0].validation]
-    folds = calibration_folds(dataset, known, networks=networks, seed=training.seed)
-    divided = replace(divided, folds=tuple(replace(f, test=held_out) for f in folds))
-    path = run / "splits.json"
-    if resume and path.exists() and read_splits(path, dataset).folds != divided.folds:
-        raise CheckpointError(
-            f"{run} was divided with another seed, share for the test, number of networks or file "
-            "of splits; resume with the same, or start a new run."
-        )
-    if is_main_process():
-        write_splits(path, divided, dataset)
+    split = hold_out(dataset)
+    held_out, tracks = split[0].test, [*split[0].train, *split[0].validation]
+    folds = calibration_folds(dataset, tracks, networks=networks, seed=training.seed)
+    split = replace(split, folds=tuple(replace(fold, test=held_out) for fold in folds))
+    write_run_splits(run, split, dataset, resume=resume)
     ensemble, calibration, metrics = train_ensemble(
         dataset,
         folds,
@@ -157,7 +137,7 @@ def train_classifier(
         "data": dataset_digest(dataset),
         "tracks": len(dataset.tracks),
         "artists": len(set(group_tracks(dataset.tracks))),
-        "trained_on": len(known),
+        "trained_on": len(tracks),
         "training": {**training.to_dict(), "reconstruction": config.reconstruction},
         "validation": metrics["validation"],
     }
@@ -170,35 +150,6 @@ def train_classifier(
         if held_out:
             draw_confusion(metrics["test"], run / "confusion.png")
     return Trained(run, classifier, metrics, dataset.problems, dataset.notes)
-
-
-def calibration_folds(
-    dataset: FolderDataset, tracks: Sequence[int], *, networks: int, seed: int
-) -> Folds:
-    """Divide tracks by artist into folds without a test part, each validated on other tracks.
-
-    Args:
-        dataset: all tracks.
-        tracks: indices of those to divide; other tracks are in no part.
-        networks: at least as many folds, and at least five, are made; fewer if a genre has too few
-            artists.
-        seed: of the division.
-
-    Raises:
-        DataError: the tracks cannot be divided by artist.
-    """
-    subset = replace(dataset, tracks=tuple(dataset.tracks[i] for i in tracks))
-
-    def indices(part: Iterable[int]) -> tuple[int, ...]:
-        return tuple(sorted(tracks[i] for i in part))
-
-    for count in range(max(networks, _CALIBRATION_FOLDS), 1, -1):
-        with suppress(DataError):
-            folds = make_folds(subset, folds=count, seed=seed)
-            parts = [Fold(indices((*f.train, *f.validation)), indices(f.test), ()) for f in folds]
-            return Folds(tuple(parts), seed)
-    split = make_split(subset, test=0, validation=1 / _CALIBRATION_FOLDS, seed=seed)
-    return Folds((Fold(indices(split.train), indices(split.validation), ()),), seed)
 
 
 def train_ensemble(
@@ -230,39 +181,19 @@ def train_ensemble(
         The ensemble without its decoders; its calibration and its figures, both on tracks from
         which the scoring network had not learned.
     """
-    tracks = sorted((*folds[0].train, *folds[0].validation))
-    digest = dataset_digest(replace(dataset, tracks=tuple(dataset.tracks[i] for i in tracks)))
     config = replace(config, networks=min(config.networks, len(folds)))
     if is_main_process():
         run.mkdir(parents=True, exist_ok=True)
         write_json(run / "config.json", config.to_dict())
-    spectrograms = {i: store.load(dataset.tracks[i]) for i in tracks}
-    labels = dataset.labels
-    textures: dict[int, NDArray[np.float32]] = {}
-    if config.texture_networks:  # once for all texture networks
-        textures = {i: segment_textures(s, config) for i, s in spectrograms.items()}
+    data = _TrainingData(dataset, folds, store, config)
     ensemble = Ensemble(replace(config, reconstruction=0.0))  # decoders serve the training alone
     scores: list[NDArray[np.float32]] = []
-    truth: list[int] = []
+    labels: list[int] = []
     histories = []
-    trainings = _trainings(config, folds, tracks)
+    trainings = _trainings(config, folds, data.tracks)
     for number, one in enumerate(trainings):
         seed = 100 * training.seed + number
-        sides = (one.fold.train, one.fold.validation)
-        train, validation = (
-            ([spectrograms[i] for i in side], [labels[i] for i in side]) for side in sides
-        )
-        task = ClassifierTask(
-            one.config,
-            train,
-            validation,
-            seed=seed,
-            augmentation=augmentation,
-            metadata={"data": digest, "network": number},
-            textures=None
-            if not textures or one.config.position_types
-            else ([textures[i] for i in sides[0]], [textures[i] for i in sides[1]]),
-        )
+        task = data.task(one, number, seed=seed, augmentation=augmentation)
         folder = run / one.folder
         result = fit(
             task,
@@ -275,22 +206,62 @@ def train_ensemble(
             histories.append(result.history)
         if one.calibrates:
             scores.append(task.validation_scores(task.model).numpy())
-            truth.extend(validation[1])
+            labels.extend(data.labels[i] for i in one.fold.validation)
         if one.in_ensemble:
             network = ensemble.networks[number]
             trained = task.model.state_dict()
             network.load_state_dict({name: trained[name] for name in network.state_dict()})
-    log_scores, true_labels = np.concatenate(scores), np.array(truth)
-    calibration = fit_calibration(log_scores, true_labels)
+    log_scores, truth = np.concatenate(scores), np.array(labels)
+    calibration = fit_calibration(log_scores, truth)
     if is_main_process():
         draw_history(_mean_history(histories), run)
-    figures = measure(
-        probabilities(log_scores, calibration),
-        true_labels,
-        config.genres,
-        threshold=calibration.threshold,
-    )
+    predicted = probabilities(log_scores, calibration)
+    figures = measure(predicted, truth, config.genres, threshold=calibration.threshold)
     return ensemble, calibration, {"validation": figures, "calibration": calibration.to_dict()}
+
+
+class _TrainingData:
+    """Spectrograms, labels and textures of the tracks in some folds, by index of the track."""
+
+    def __init__(
+        self,
+        dataset: FolderDataset,
+        folds: Folds,
+        store: SpectrogramStore,
+        config: ClassifierConfig,
+    ) -> None:
+        self.tracks = sorted((*folds[0].train, *folds[0].validation))
+        self.labels = dataset.labels
+        tracks = tuple(dataset.tracks[i] for i in self.tracks)
+        self._digest = dataset_digest(replace(dataset, tracks=tracks))
+        self._spectrograms = {i: store.load(dataset.tracks[i]) for i in self.tracks}
+        self._textures: dict[int, NDArray[np.float32]] = {}
+        if config.texture_networks:  # once for all texture networks
+            self._textures = {i: segment_textures(s, config) for i, s in self._spectrograms.items()}
+
+    def task(
+        self, one: _Training, number: int, *, seed: int, augmentation: Augmentation | None
+    ) -> ClassifierTask:
+        sides = (one.fold.train, one.fold.validation)
+        train, validation = (
+            ([self._spectrograms[i] for i in side], [self.labels[i] for i in side])
+            for side in sides
+        )
+        textures = None
+        if self._textures and not one.config.position_types:
+            textures = (
+                [self._textures[i] for i in sides[0]],
+                [self._textures[i] for i in sides[1]],
+            )
+        return ClassifierTask(
+            one.config,
+            train,
+            validation,
+            seed=seed,
+            augmentation=augmentation,
+            metadata={"data": self._digest, "network": number},
+            textures=textures,
+        )
 
 
 class _Training(NamedTuple):
@@ -336,24 +307,6 @@ def _test_figures(
     labels = np.array(dataset.labels)[list(tracks)]
     threshold = classifier.calibration.threshold
     return measure(np.stack(rows), labels, classifier.genres, threshold=threshold)
-
-
-def _chosen_fold(
-    splits: str | os.PathLike[str], fold: int, dataset: FolderDataset
-) -> Callable[[FolderDataset], Folds]:
-    """One fold of a file, as a function of the data set, from which tracks may be missing then."""
-    folds = read_splits(splits, dataset)
-    if not 0 <= fold < len(folds):
-        raise DataError(f"{splits} has folds 0 to {len(folds) - 1}; got {fold}.")
-    names = ("train", "validation", "test")
-    part_of = {dataset.tracks[i].path: part for part in names for i in getattr(folds[fold], part)}
-
-    def chosen(remaining: FolderDataset) -> Folds:
-        parts = [part_of.get(track.path) for track in remaining.tracks]
-        sides = (tuple(i for i, part in enumerate(parts) if part == name) for name in names)
-        return Folds((Fold(*sides),), folds.seed, folds.protocol)
-
-    return chosen
 
 
 def _mean_history(histories: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:

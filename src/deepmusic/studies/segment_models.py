@@ -133,7 +133,8 @@ def fit_classifier(data: StudyData, fold: Fold, seed: int, work: Path) -> Fitted
     """
     from deepmusic.classifier.config import ClassifierConfig
     from deepmusic.classifier.inference import Classifier
-    from deepmusic.classifier.training import DEFAULT_TRAINING, calibration_folds, train_ensemble
+    from deepmusic.classifier.splits import calibration_folds
+    from deepmusic.classifier.training import DEFAULT_TRAINING, train_ensemble
     from deepmusic.studies.segment_training import one_thread
 
     config = ClassifierConfig(genres=data.genres)
