@@ -113,12 +113,12 @@ def train_classifier(
     run = Path(run)
     _make_folder(run, resume=resume)
     dataset = load_dataset(data, table=table).dataset
-    hold_out = hold_out(test, dataset, training.seed)
+    divide = hold_out(test, dataset, training.seed)
     config = ClassifierConfig(genres=_two_or_more(dataset), networks=networks)
     store = SpectrogramStore(run / "spectrograms" if cache is None else Path(cache), config)
     dataset = without(dataset, store.fill(dataset, on_progress=on_spectrogram))
     config = replace(config, genres=_two_or_more(dataset))
-    split = hold_out(dataset)
+    split = divide(dataset)
     held_out, tracks = split[0].test, [*split[0].train, *split[0].validation]
     folds = calibration_folds(dataset, tracks, networks=networks, seed=training.seed)
     split = replace(split, folds=tuple(replace(fold, test=held_out) for fold in folds))
