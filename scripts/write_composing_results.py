@@ -1,4 +1,4 @@
-"""Writes ``docs/composing-results.md`` from the results of ``benchmarks/composing.py``.
+"""Write ``docs/composing-results.md`` from the results of ``benchmarks/composing.py``.
 
 python scripts/write_composing_results.py
 """
@@ -45,7 +45,7 @@ def recognition(result: dict[str, Any]) -> str:
     rows = [
         [label, *(f"{result[key][style]:.1f}" for style in result[key])]
         for label, key in (
-            ("tunes as they come", "without_choice"),
+            ("tunes, first candidate", "without_choice"),
             ("best of 4", "best_of_4"),
             ("real test pieces, 16 bars", "real_test_excerpts"),
         )
@@ -70,8 +70,8 @@ def recognition(result: dict[str, Any]) -> str:
             )
     text += (
         "\n## Copying\n\nLongest passage shared with the training music in any transposition, in "
-        "sixteenths, and chords in the shared passage with the most; upper bounds by the same "
-        "index for tunes (as they come, nothing refused) and for equally long excerpts of pieces "
+        "sixteenths, and chords in the shared passage with the most; upper bounds from the same "
+        "index for tunes (first candidates, none refused) and for equally long excerpts of pieces "
         "by people that were not trained on.\n\n"
         + table(["style", "", "tunes, median", "95 %", "people, median", "95 %"], rows)
     )
@@ -91,7 +91,7 @@ def recognition(result: dict[str, Any]) -> str:
     text += (
         "\n## Distance from real music\n\nDifference of means to real test excerpts, in their "
         "deviations, and overlap of the distributions (1 is the same); *tunes* are the best of 4, "
-        "*real* are training excerpts, which shows the difference at random.\n\n"
+        "*real* are training excerpts, for the difference between two samples of real music.\n\n"
         + table(head, rows)
     )
     return text
@@ -101,11 +101,11 @@ def confidence(result: dict[str, Any]) -> str:
     styles = list(result["tunes"])
     rows = [
         [label, *(f"{result[key][style]:.2f}" for style in styles)]
-        for label, key in (("tunes as they come", "tunes"), ("real test pieces", "people"))
+        for label, key in (("tunes, first candidate", "tunes"), ("real test pieces", "people"))
     ]
     return (
-        "## Confidence of the critic\n\nMean probability of the correct style; spoiled music gets "
-        "0.25. "
+        "## Confidence of the critic\n\nMean probability of the correct style; 0.25 for corrupted "
+        "music. "
         f"{result['of']['tunes']} tunes of 16 bars per style.\n\n" + table(["", *styles], rows)
     )
 
@@ -139,7 +139,7 @@ def controls(result: dict[str, Any]) -> str:
         "- Ending: the last chord is that of the tonic, its root below, in "
         f"{endings['with_ending']} % of "
         f"folk tunes with an ending, and in {endings['without']} % of those without.\n"
-        "- Temperature, nats per step of what is written: "
+        "- Temperature, nats per step of the tunes: "
         + ", ".join(f"{t}: {n:.2f}" for t, n in result["nats_per_step_by_temperature"].items())
         + ".\n- Mixing, the critic's mean probability of chorale and folk by the share of chorale: "
         + ", ".join(
