@@ -116,7 +116,8 @@ def table(rows: dict[str, Any]) -> str:
 
 def chorale_table(rows: dict[str, Any]) -> str:
     lines = [
-        "| model | validation, nats per step | validation, per token | test, nats per step | test, per token |",
+        "| model | validation, nats per step | validation, per token | test, nats per step "
+        "| test, per token |",
         "| --- | --- | --- | --- | --- |",
     ]
     for model, by_set in rows.items():
