@@ -14,6 +14,9 @@ from deepmusic.errors import RequestError
 from deepmusic.files import write_atomically
 from deepmusic.version import __version__
 
+_NULLABLE = {"header_s": float} | dict.fromkeys(
+    ("sound_group", "genre", "artist", "album"), "string"
+)
 _SEPARATORS = {"codes": ";", "messages": " ", "parts": ","}
 
 
@@ -48,7 +51,7 @@ def write_report(path: str | os.PathLike[str], report: CheckReport) -> None:
     for row in rows:
         row |= {name: separator.join(row[name]) for name, separator in _SEPARATORS.items()}
         row |= {name: table_text(cell) for name, cell in row.items() if isinstance(cell, str)}
-    table = pd.DataFrame(rows, columns=COLUMNS)
+    table = pd.DataFrame(rows, columns=COLUMNS).astype(_NULLABLE)
     with write_atomically(path, "wb") as binary:
         if extension == ".csv":
             table.to_csv(binary, index=False)
