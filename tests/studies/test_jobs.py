@@ -25,7 +25,6 @@ from deepmusic.studies.jobs import (
     open_results,
     pool_ensembles,
     run_jobs,
-    seconds_left,
     study_results,
     work_folder,
 )
@@ -288,11 +287,3 @@ def test_ensembles_are_pooled_where_all_parts_are_done(
             np.testing.assert_allclose(row, product / product.sum(), atol=2e-6)
         assert pooled["parameters"] == one["parameters"] + other["parameters"]
         assert pooled["seconds"] == pytest.approx(one["seconds"] + other["seconds"], abs=1e-4)
-
-
-def test_the_time_left_is_estimated_from_the_models_that_are_left() -> None:
-    jobs = plan_of("logistic", "cnn", protocol="random").jobs
-    done = [{"model": "logistic", "seconds": 2.0}, {"model": "logistic", "seconds": 4.0}]
-    assert seconds_left(jobs, done) == (9.0, False)
-    done.append({"model": "cnn", "seconds": 30.0})
-    assert seconds_left(jobs, done, workers=3) == (33.0, True)

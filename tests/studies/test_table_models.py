@@ -152,7 +152,7 @@ def test_bad_input_is_one_sentence() -> None:
     single = np.concatenate([np.flatnonzero(labels != 2), np.flatnonzero(labels == 2)[:1]])
     with pytest.raises(DataError, match=r"qda cannot learn from these .* tracks: "):
         fitted("qda", columns[single], labels[single])
-    with pytest.raises(DataError, match="all of one genre"):
+    with pytest.raises(DataError, match="all are of one genre"):
         fitted("logistic", columns[labels == 1], labels[labels == 1])
     with pytest.raises(ShapeError, match=r"\(tracks, 6\)"):
         fitted("logistic", columns[:, :5], labels)

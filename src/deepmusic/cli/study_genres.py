@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from deepmusic.cli.options import at_least
 from deepmusic.cli.output import printable
-from deepmusic.cli.progress import EVERY_S
+from deepmusic.cli.progress import display
 from deepmusic.errors import os_reason
 
 if TYPE_CHECKING:
@@ -22,7 +19,6 @@ if TYPE_CHECKING:
     from deepmusic.datasets.splits import Protocol
     from deepmusic.store import Store
     from deepmusic.studies.data import Need, StudyData
-    from deepmusic.studies.jobs import JobResult
     from deepmusic.studies.plan import StudyConfig, StudyPlan
 
 _GROUPS = {
@@ -176,34 +172,41 @@ def genres(
     if protocol == "random":
         click.echo("Random folds leak artists and copies: all figures will be too good.", err=True)
     failures: dict[str, str] = {}
+    is_interrupted, skipped = False, 0
     with open_results(study) as store:
-        status = _Status(plan, store, workers)
-        is_interrupted = False
+        left = sum(key not in store for key in plan.by_key)
+        if left < len(plan.by_key):
+            done = len(plan.by_key) - left
+            click.echo(f"{done} jobs are already done, {left} are left.", err=True)
         try:
-            for result in run_jobs(
-                studied,
-                plan,
-                study,
-                store,
-                models=MODELS,
-                workers=workers,
-                dask=dask,
-                seconds=None if budget is None else 60 * budget,
-            ):
-                if result.error:
-                    failures[result.path] = result.error
-                status.update(result)
+            with display(left, unit="jobs") as shown:
+                for result in run_jobs(
+                    studied,
+                    plan,
+                    study,
+                    store,
+                    models=MODELS,
+                    workers=workers,
+                    dask=dask,
+                    seconds=None if budget is None else 60 * budget,
+                ):
+                    job = plan.by_key[result.path]
+                    skipped += result.is_skipped
+                    if result.error and result.error not in failures.values():
+                        shown.report(printable(f"{job.display_name}: {result.error}"))
+                    if result.error:
+                        failures[result.path] = result.error
+                    shown.advance(note=job.model)
         except KeyboardInterrupt:
             is_interrupted = True
-        status.clear()
         if is_interrupted:
             click.echo("Interrupted; the report is written from what is done.", err=True)
         pool_ensembles(plan, store, MODELS)
         _write(studied, plan, store, study, failures, loaded.about, explains=not is_interrupted)
     if is_interrupted:
         raise KeyboardInterrupt
-    if status.skipped:
-        click.echo(f"{status.skipped} jobs did not begin in time; run again for them.", err=True)
+    if skipped:
+        click.echo(f"{skipped} jobs did not begin in time; run again for them.", err=True)
     has_problems = has_failures(loaded) or len(studied.labels) < len(loaded.dataset.tracks)
     ctx.exit(1 if failures or has_problems else 0)
 
@@ -315,56 +318,3 @@ def _print_table(rows: Sequence[Sequence[str]]) -> None:
     for first, *rest in rows:
         cells = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
         click.echo(printable("  ".join([first.ljust(widths[0]), *cells]).rstrip()))
-
-
-class _Status:
-    """Shows on standard error how far the jobs are, and which failed."""
-
-    def __init__(self, plan: StudyPlan, store: Store, workers: int) -> None:
-        self._plan, self._workers = plan, workers
-        self._left = {key: job for key, job in plan.by_key.items() if key not in store}
-        self._records: list[Any] = [store.get(key) for key in plan.by_key if key in store]
-        self._total = len(self._left)
-        self._started = self._reported = time.monotonic()
-        self._is_terminal = sys.stderr.isatty()
-        self._failed: set[tuple[str, str]] = set()
-        self.skipped = 0
-        if self._records:
-            click.echo(
-                f"{len(self._records)} jobs are already done, {self._total} are left.", err=True
-            )
-
-    def update(self, result: JobResult) -> None:
-        """Report a job that failed, and now and then the progress."""
-        job = self._plan.by_key[result.path]
-        self._left.pop(result.path, None)
-        if result.is_skipped:
-            self.skipped += 1
-            return
-        if result.record is not None:
-            self._records.append(result.record)
-        if result.error and (job.model, result.error) not in self._failed:
-            self._failed.add((job.model, result.error))  # once, not for every fold
-            self.clear()
-            click.echo(printable(f"{job.display_name}: {result.error}"), err=True)
-        now = time.monotonic()
-        if self._is_terminal:
-            self.clear()
-            click.echo(self._line(now), nl=False, err=True)
-        elif now - self._reported >= EVERY_S:
-            self._reported = now
-            click.echo(self._line(now), err=True)
-
-    def clear(self) -> None:
-        """Clear the line of the terminal."""
-        if self._is_terminal:
-            click.echo("\r\x1b[K", nl=False, err=True)
-
-    def _line(self, now: float) -> str:
-        from deepmusic.studies.jobs import seconds_left
-
-        done = self._total - len(self._left)
-        rate = 60 * done / max(now - self._started, 1e-6)
-        left_s, is_known = seconds_left(self._left.values(), self._records, workers=self._workers)
-        left = f"{'about' if is_known else 'more than'} {timedelta(seconds=round(left_s))} left"
-        return f"{done} of {self._total} jobs, {rate:.1f} per minute, {left}"

@@ -44,26 +44,14 @@ _IN_MEMORY_S = 360.0  # longer tracks are not kept in memory
 
 @dataclass(frozen=True, eq=False)
 class TrackAnalysis:
-    """What one decoding pass gave.
+    """What one decoding pass gave."""
 
-    Args:
-        path: of the file, with the hash of its content before it.
-        code: why the pass failed, as of :func:`deepmusic.audio.open_audio`, or ``silent`` where
-            only the spectrogram is missing; else empty.
-        error: one sentence about the code.
-        columns: ``(518,)`` in the order of :data:`~deepmusic.features.COLUMNS`, NaN where a value
-            is missing; empty if not computed.
-        fingerprint: ``(codes,)`` as of :func:`deepmusic.audio.fingerprint.acoustic_fingerprint`;
-            empty if not computed.
-        outputs: what was computed.
-    """
-
-    path: str
-    code: str = ""
-    error: str = ""
-    columns: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    path: str  # hash of the content and path of the file, with a space between
+    code: str = ""  # why it failed, or "silent" where only the spectrogram is missing
+    error: str = ""  # one sentence about the code
+    columns: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))  # (518,)
     fingerprint: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
-    outputs: tuple[Output, ...] = ()
+    outputs: tuple[Output, ...] = ()  # what was computed
 
     @property
     def content_hash(self) -> str:
@@ -81,7 +69,7 @@ def analyze_tracks(
     dask: str | None = None,
     on_progress: Callable[[int, int], object] | None = None,
 ) -> dict[str, TrackAnalysis]:
-    """Analyze many tracks, each decoded at most once; finished ones are not decoded again.
+    """Analyze tracks, each decoded at most once, and give the analyses by content hash.
 
     Args:
         files: hash of the content, and path, of each track; copies are analyzed once.
@@ -91,9 +79,6 @@ def analyze_tracks(
         workers: processes on this machine.
         dask: address of a Dask scheduler whose workers see the same files; they are used instead.
         on_progress: called in this thread with the tracks done and the tracks there are.
-
-    Returns:
-        The analyses by content hash.
 
     Raises:
         DeepMusicError: something cannot be written, or the cluster cannot be reached.
@@ -119,13 +104,7 @@ def analyze_tracks(
 def analyze_track(
     item: str, *, outputs: Sequence[Output], spectrograms: SpectrogramStore | None
 ) -> TrackAnalysis:
-    """Decode one track once and compute what is wanted; failures are in the result.
-
-    Args:
-        item: hash of the content and path, with a space between.
-        outputs: what is wanted.
-        spectrograms: gets the spectrogram; None where it is not wanted.
-    """
+    """Decode a track (content hash and path) once, for all outputs; failures are in the result."""
     content, path = item.split(" ", 1)
     analysis = TrackAnalysis(item)
     try:

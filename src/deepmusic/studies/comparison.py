@@ -83,18 +83,12 @@ def score(results: Sequence[Record]) -> Score:
 
 
 class Difference(NamedTuple):
-    """How much better a model is than another, as shares of tracks.
+    """How much better a model is than another, as shares of tracks."""
 
-    Attributes:
-        mean: ours minus theirs.
-        low, high: the 95 % interval; NaN where there are too few folds or artists for one.
-        p: two-sided; NaN likewise.
-    """
-
-    mean: float
-    low: float
+    mean: float  # ours minus theirs
+    low: float  # of the 95 % interval; NaN with too few folds or artists
     high: float
-    p: float
+    p: float  # two-sided; NaN likewise
 
 
 def paired_difference(
@@ -110,7 +104,7 @@ def paired_difference(
 
     Args:
         ours: accuracy by (seed, fold); only folds that both models have are compared.
-        theirs: likewise, of the model to compare with.
+        theirs: of the model to compare with.
         overlap: test tracks divided by training tracks of a fold.
     """
     shared = sorted(ours.keys() & theirs.keys())
@@ -139,7 +133,7 @@ def bootstrap_difference(
     not tracks (the cluster bootstrap; Davison and Hinkley 1997, chapter 3).
 
     Args:
-        ours: ``(tracks,)``, how often each track was right, such as 1 or the share of seeds.
+        ours: ``(tracks,)``, how often each track was right, such as the share of seeds.
         theirs: ``(tracks,)``, of the model to compare with.
         groups: ``(tracks,)``; tracks of one group are resampled together.
         draws: how often groups are resampled.

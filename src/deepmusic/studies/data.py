@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from os.path import abspath, normpath
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,20 +87,14 @@ def load_study_data(
     """Load a data set with its feature columns and spectrograms, computing what is missing.
 
     Args:
-        data: folder or file of the data set, as :func:`deepmusic.datasets.load_dataset` takes it,
-            or a data set that it has loaded (with other options).
+        data: as :func:`deepmusic.datasets.load_dataset` takes it, or what it has loaded.
         cache: folder for what is computed; created if missing.
         needs: which of ``"columns"`` and ``"spectrograms"`` are needed.
-        features: a feature table to take columns from, instead of computing them. Rows are matched
-            by path, or by FMA's number.
+        features: a feature table to take columns from; rows are matched by path, or FMA's number.
         finds_copies: whether to look for near duplicates, so that folds keep them together.
         workers: processes on this machine.
         dask: address of a Dask scheduler whose workers are used instead.
         on_progress: called in this thread as things are done.
-
-    Returns:
-        The data; ``dataset.problems`` has the tracks that were left out, ``dataset.notes``
-        sentences on what may not be as it should.
 
     Raises:
         DataError: the data set cannot be loaded, has fewer than two genres with usable tracks, or
@@ -109,11 +103,8 @@ def load_study_data(
     """
     cache = Path(cache)
     if not isinstance(data, LoadedDataset):
-        data = load_dataset(
-            data,
-            workers=workers if workers > 1 else None,
-            on_progress=on_progress and (lambda done, total: on_progress("files", done, total)),
-        )
+        show = on_progress and partial(on_progress, "files")
+        data = load_dataset(data, workers=workers if workers > 1 else None, on_progress=show)
     dataset = data.dataset
     _check_genres(dataset)
     try:
@@ -124,47 +115,69 @@ def load_study_data(
     outputs += ["fingerprints"] if finds_copies else []
     rows: dict[str, NDArray[np.float32]] = {}
     problems: list[Problem] = []
-    store: Any = None
+    store: SpectrogramStore | None = None
     if outputs:
-        from deepmusic.store import Store
-        from deepmusic.studies.analysis import analyze_tracks
-
-        if "spectrograms" in outputs:
-            from deepmusic.classifier.config import ClassifierConfig
-            from deepmusic.classifier.spectrograms import SpectrogramStore
-
-            config = ClassifierConfig(genres=dataset.genres)
-            store = SpectrogramStore(cache / "spectrograms", config)
-        with Store(cache / "analysis.db", "track analyses") as analyses:
-            found = analyze_tracks(
-                [(track.content_hash, dataset.file(track)) for track in dataset.tracks],
-                outputs,
-                store,
-                analyses,
-                workers=workers,
-                dask=dask,
-                on_progress=on_progress and (lambda n, total: on_progress("tracks", n, total)),
-            )
-        if finds_copies:
-            from deepmusic.datasets.near_duplicates import with_sound_groups
-
-            fingerprints = {
-                content: analysis.fingerprint
-                for content, analysis in found.items()
-                if "fingerprints" in analysis.outputs
-            }
-            dataset = with_sound_groups(dataset, fingerprints)
+        show = on_progress and partial(on_progress, "tracks")
+        found, store = _analyze(dataset, cache, outputs, workers, dask, show)
         rows, problems = _analyzed(dataset, found, outputs)
+        if finds_copies:
+            dataset = _with_groups(dataset, found)
+    columns = None
     if "columns" in needs:
         if features is not None:
             dataset, rows, lacking = _from_table(dataset, Path(features))
             problems += lacking
         dataset, columns = _with_columns(dataset, rows, problems)
     else:
-        dataset, columns = _without(dataset, problems), None
+        dataset = _without(dataset, problems)
     _check_genres(dataset)
-    spectrograms = _Spectrograms(store, dataset.tracks) if "spectrograms" in needs else None
+    spectrograms = None if store is None else _Spectrograms(store, dataset.tracks)
     return StudyData(dataset, columns, spectrograms)
+
+
+def _analyze(
+    dataset: FolderDataset,
+    cache: Path,
+    outputs: Sequence[Output],
+    workers: int,
+    dask: str | None,
+    on_progress: Callable[[int, int], object] | None,
+) -> tuple[dict[str, TrackAnalysis], SpectrogramStore | None]:
+    """The analyses by content hash, and the store of spectrograms if they are wanted."""
+    from deepmusic.store import Store
+    from deepmusic.studies.analysis import analyze_tracks
+
+    spectrograms = None
+    if "spectrograms" in outputs:
+        from deepmusic.classifier.config import ClassifierConfig
+        from deepmusic.classifier.spectrograms import SpectrogramStore
+
+        config = ClassifierConfig(genres=dataset.genres)
+        spectrograms = SpectrogramStore(cache / "spectrograms", config)
+    files = [(track.content_hash, dataset.file(track)) for track in dataset.tracks]
+    with Store(cache / "analysis.db", "track analyses") as store:
+        found = analyze_tracks(
+            files,
+            outputs,
+            spectrograms,
+            store,
+            workers=workers,
+            dask=dask,
+            on_progress=on_progress,
+        )
+    return found, spectrograms
+
+
+def _with_groups(dataset: FolderDataset, found: Mapping[str, TrackAnalysis]) -> FolderDataset:
+    """The data set with near duplicates in groups."""
+    from deepmusic.datasets.near_duplicates import with_sound_groups
+
+    fingerprints = {
+        content: analysis.fingerprint
+        for content, analysis in found.items()
+        if "fingerprints" in analysis.outputs
+    }
+    return with_sound_groups(dataset, fingerprints)
 
 
 def _check_genres(dataset: FolderDataset) -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from deepmusic.errors import CheckpointError, DataError, RequestError, ShapeError
 from deepmusic.files import write_atomically
-from deepmusic.studies.models import FittedModel, StudyModel, model_named
+from deepmusic.studies.models import FittedModel, Kind, StudyModel, model_named
 from deepmusic.version import __version__
 
 if TYPE_CHECKING:
@@ -58,14 +58,7 @@ _MIN_PROBABILITY = 1e-6  # so that no part alone can rule a genre out
 
 
 def combine(name: str, probabilities: Mapping[str, NDArray[np.floating]]) -> NDArray[np.float64]:
-    """Pool the probabilities of a model's parts.
-
-    Args:
-        name: one of :data:`PARTS`.
-        probabilities: ``(tracks, genres)`` by name of the part; others are ignored.
-
-    Returns:
-        ``(tracks, genres)``; rows sum to 1.
+    """Pool the probabilities ``(tracks, genres)`` of a model's parts, by their names.
 
     Raises:
         RequestError: there is no such hybrid or average.
@@ -90,12 +83,7 @@ def combine(name: str, probabilities: Mapping[str, NDArray[np.floating]]) -> NDA
 
 @dataclass(frozen=True)
 class FittedEnsemble:
-    """A hybrid or average with trained parts.
-
-    Args:
-        name: one of :data:`PARTS`.
-        parts: by name.
-    """
+    """A hybrid or average with trained parts, by name."""
 
     name: str
     parts: Mapping[str, FittedModel]
@@ -113,11 +101,7 @@ class FittedEnsemble:
         )
 
     def save(self, folder: Path) -> None:
-        """Write ``model.json``, and each part in a folder of its name.
-
-        Raises:
-            DeepMusicError: the folder cannot be written.
-        """
+        """Write ``model.json``, and each part in a folder of its name."""
         for name, part in self.parts.items():
             (folder / name).mkdir(parents=True, exist_ok=True)
             part.save(folder / name)
@@ -127,11 +111,7 @@ class FittedEnsemble:
 
 
 def fit_ensemble(name: str, data: StudyData, fold: Fold, seed: int, work: Path) -> FittedEnsemble:
-    """Train the parts of a hybrid or average, each in a folder of its name below ``work``.
-
-    Raises:
-        DeepMusicError: as of the parts.
-    """
+    """Train the parts of a hybrid or average, each in a folder of its name below ``work``."""
     parts = {}
     for part in PARTS[name]:
         (work / part).mkdir(parents=True, exist_ok=True)
@@ -164,13 +144,8 @@ def load_ensemble(folder: Path) -> FittedEnsemble:
 
 def study_models() -> tuple[StudyModel, ...]:
     """Entries of :data:`deepmusic.studies.models.MODELS`."""
+    kinds: dict[str, Kind] = {n: "hybrid" if n.startswith("hybrid") else "average" for n in PARTS}
     return tuple(
-        StudyModel(
-            name,
-            "hybrid" if name.startswith("hybrid") else "average",
-            _SUMMARIES[name],
-            partial(fit_ensemble, name),
-            load_ensemble,
-        )
-        for name in PARTS
+        StudyModel(name, kind, _SUMMARIES[name], partial(fit_ensemble, name), load_ensemble)
+        for name, kind in kinds.items()
     )

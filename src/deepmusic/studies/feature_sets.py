@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Literal
 
 import numpy as np
@@ -36,11 +37,11 @@ class FeatureSet:
     """Some columns of a table.
 
     Args:
-        name: what it goes by.
-        table: ``"features"``, the 518 columns in the order of
-            :data:`~deepmusic.features.COLUMNS`, or ``"echonest"``, the 249 of FMA's table.
-        parts: the families, or groups of Echonest, that it is made of.
-        columns: the places of its columns in the table, ascending.
+        name: of the set.
+        table: ``"features"``, the 518 columns of :data:`~deepmusic.features.COLUMNS`, or
+            ``"echonest"``, the 249 of FMA's table.
+        parts: the families, or groups of Echonest, that it consists of.
+        columns: the indices of its columns in the table, ascending.
     """
 
     name: str
@@ -50,22 +51,16 @@ class FeatureSet:
 
     @property
     def size(self) -> int:
-        """How many columns it has."""
+        """The number of columns."""
         return len(self.columns)
 
     @property
     def is_numeric(self) -> bool:
-        """Whether all columns are numbers; Echonest's metadata are names, places and dates."""
+        """Whether all columns are numbers; Echonest's metadata are names and dates."""
         return "metadata" not in self.parts
 
     def select(self, table: NDArray[Any]) -> NDArray[Any]:
-        """Its columns of a whole table.
-
-        Args:
-            table: ``(tracks, 518)``, or ``(tracks, 249)`` for a set of Echonest.
-
-        Returns:
-            ``(tracks, size)``, a copy.
+        """Its columns ``(tracks, size)`` of a whole table, as a copy.
 
         Raises:
             ShapeError: the table has another number of columns.
@@ -79,19 +74,17 @@ class FeatureSet:
 
 
 def _of_families(name: str, families: Sequence[str]) -> FeatureSet:
-    chosen = set(families)
-    places = [place for place, (family, _, _) in enumerate(COLUMNS) if family in chosen]
-    return FeatureSet(name, "features", tuple(families), tuple(places))
+    indices = [index for index, (family, _, _) in enumerate(COLUMNS) if family in families]
+    return FeatureSet(name, "features", tuple(families), tuple(indices))
 
 
 def _of_echonest(name: str, groups: Sequence[str]) -> FeatureSet:
-    places: list[int] = []
-    start = 0
-    for group, size in ECHONEST_GROUPS.items():
-        if group in groups:
-            places += range(start, start + size)
-        start += size
-    return FeatureSet(name, "echonest", tuple(groups), tuple(places))
+    ends = accumulate(ECHONEST_GROUPS.values())
+    spans = {
+        group: range(end - size, end)
+        for (group, size), end in zip(ECHONEST_GROUPS.items(), ends, strict=True)
+    }
+    return FeatureSet(name, "echonest", tuple(groups), tuple(i for g in groups for i in spans[g]))
 
 
 _BOTH = ("mfcc", "spectral_contrast")
@@ -129,27 +122,19 @@ ECHONEST_SETS: dict[str, FeatureSet] = {
 
 
 def feature_set(name: str) -> FeatureSet:
-    """Look a set up, or put one together.
-
-    Args:
-        name: a key of :data:`FEATURE_SETS` or :data:`ECHONEST_SETS`, or families joined by
-            ``+``, such as ``"mfcc+zcr"``.
+    """Look up a set, or combine families joined by ``+``, such as ``"mfcc+zcr"``.
 
     Raises:
-        RequestError: there is none of that name.
+        RequestError: there is no such set.
     """
-    known = FEATURE_SETS | ECHONEST_SETS
-    if name in known:
-        return known[name]
+    named = FEATURE_SETS | ECHONEST_SETS
+    if name in named:
+        return named[name]
     parts = name.split("+")
-    if (
-        len(parts) > 1
-        and all(part in FEATURE_SIZES for part in parts)
-        and len(set(parts)) == len(parts)
-    ):
+    if len(parts) > 1 and set(parts) <= set(FEATURE_SIZES) and len(set(parts)) == len(parts):
         return _of_families(name, parts)
-    close = difflib.get_close_matches(name, known, 3)
-    hint = f"perhaps {' or '.join(map(repr, close))}" if close else f"there are {', '.join(known)}"
+    close = difflib.get_close_matches(name, named, 3)
+    hint = f"perhaps {' or '.join(map(repr, close))}" if close else f"there are {', '.join(named)}"
     raise RequestError(
         f"There is no feature set {name!r}; {hint}; families are joined as in 'mfcc+zcr'."
     )

@@ -7,8 +7,6 @@ missing, and results of other data or versions are ignored.
 
 from __future__ import annotations
 
-import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -62,11 +60,7 @@ class JobResult:
 
 
 def open_results(study: Path) -> Store:
-    """The store of results in the folder of a study; created if missing.
-
-    Raises:
-        DataError: it cannot be used.
-    """
+    """The store of results in the folder of a study; created if missing."""
     return Store(study / "results.db", "study results")
 
 
@@ -91,7 +85,7 @@ def run_jobs(
     dask: str | None = None,
     seconds: float | None = None,
 ) -> Iterator[JobResult]:
-    """Do the jobs that have no result yet, and yield the results as they are stored.
+    """Do the jobs that have no result yet, and yield the results, in any order, once stored.
 
     Args:
         data: tracks, columns, spectrograms.
@@ -102,9 +96,6 @@ def run_jobs(
         workers: processes on this machine.
         dask: address of a Dask scheduler whose workers see the same folders; they are used instead.
         seconds: no job begins later than this.
-
-    Yields:
-        One result per job, in any order.
 
     Raises:
         DeepMusicError: the folder cannot be written, or the cluster cannot be reached.
@@ -183,13 +174,13 @@ def _run(
     work = work_folder(study, job)
     is_resumed = work.is_dir() and any(work.iterdir())
     work.mkdir(parents=True, exist_ok=True)
-    can_reset = _reset_peak_memory()
+    _reset_peak_memory()
     began = time.perf_counter()
     fitted = models[job.model].fit(data, fold, job.seed, work)
     trained = time.perf_counter()
     predicted = np.asarray(fitted.predict_proba(data, fold.test), np.float64)
     done = time.perf_counter()
-    peak_bytes = _peak_memory(can_reset)
+    peak_bytes = _peak_memory()
     _check(predicted, (len(fold.test), len(data.genres)))
     is_kept = job.model == EXPLAINED_MODEL and plan.is_main(job) and job.seed == 0
     if is_kept:
@@ -218,9 +209,6 @@ def pool_ensembles(plan: StudyPlan, store: Store, models: Models = MODELS) -> No
     """Pool hybrids and averages whose parts are all done, and store them as results.
 
     Seconds and parameters are the sums over the parts.
-
-    Raises:
-        DeepMusicError: a result cannot be written.
     """
     jobs = plan.ensemble_jobs(models)
     if not jobs:
@@ -249,28 +237,6 @@ def pool_ensembles(plan: StudyPlan, store: Store, models: Models = MODELS) -> No
         for name in ("seconds", "seconds_per_track", "parameters"):
             record[name] = sum(r[name] for r in records)
         store.put(job.key, record)
-
-
-def seconds_left(
-    jobs: Iterable[StudyJob], results: Iterable[JobRecord], *, workers: int = 1
-) -> tuple[float, bool]:
-    """Estimate the time that jobs will take by the mean time of their models.
-
-    Args:
-        jobs: that are left.
-        results: of jobs that are done.
-        workers: that share the work.
-
-    Returns:
-        Seconds, and whether all models have results; if not, the estimate is a lower bound.
-    """
-    taken: dict[str, list[float]] = {}
-    for record in results:
-        taken.setdefault(record["model"], []).append(record["seconds"])
-    means = {name: statistics.fmean(values) for name, values in taken.items()}
-    names = [job.model for job in jobs]
-    total = sum(means.get(name, 0.0) for name in names)
-    return total / workers, all(name in means for name in names)
 
 
 def work_folder(study: Path, job: StudyJob) -> Path:
@@ -312,25 +278,15 @@ def _remove_checkpoints(work: Path, *, keeps_weights: bool) -> None:
             folder.rmdir()
 
 
-def _reset_peak_memory() -> bool:
-    """Restart the count of this process's peak memory, which only Linux can."""
-    try:
+def _reset_peak_memory() -> None:
+    with suppress(OSError):  # only Linux can
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return False
-    return True
 
 
-def _peak_memory(was_reset: bool) -> int | None:
-    """Peak memory of this process in bytes, since the reset or since it began."""
-    if was_reset:
-        with suppress(OSError, ValueError):
-            lines = Path("/proc/self/status").read_text().splitlines()
-            peak = next(line for line in lines if line.startswith("VmHWM:"))
-            return 1024 * int(peak.split()[1])
-    try:
-        import resource
-    except ImportError:  # on Windows
-        return None
-    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return size if sys.platform == "darwin" else 1024 * size
+def _peak_memory() -> int | None:
+    """Peak memory of this process in bytes since the reset; None where it is not known."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    return None

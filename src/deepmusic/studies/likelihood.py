@@ -1,9 +1,9 @@
-"""How well the composer foretells the usual sets, with what was published beside it.
+"""The composer's likelihood of the usual data sets, with published figures beside it.
 
 The unit is nats per step, as in :mod:`deepmusic.studies.piano_rolls`. On the piano rolls there is
 one style, one part and no bars; the chorales on sixteenths have their four voices as parts, bars of
-sixteen steps counted from the first (upbeats shift the true ones), and their own keys, moved by
-chance while training.
+sixteen steps counted from the first (upbeats shift the true ones), and their own keys, transposed
+at random in training.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PUBLISHED_CHORALES = {
     "Coconet, chronological (2018)": 0.436,
     "Music Transformer, relative attention (2018)": 0.335,
 }
-"""Validation nats per token, a voice in a sixteenth, as Huang et al. 2018 give them."""
+"""Validation nats per token, a voice in a sixteenth, from Huang et al. 2018."""
 
 
 class _Settings(NamedTuple):
@@ -52,11 +52,11 @@ _SETTINGS = {
     "nottingham": _Settings(16, 0.3),
     "musedata": _Settings(10, 0.3),
     "piano-midi": _Settings(24, 0.4, 0.1),
-    # small batches for many steps: moved by chance, few pieces are many
+    # small batches for many steps: transposed at random, few pieces are many
     CHORALES: _Settings(80, 0.2, batch_size=4, ema_decay=0.998),
 }
-_HOP = 16  # steps after which the capsule memory hears the past again
-_MOST_SHIFT = 6
+_HOP = 16  # steps between updates of the capsule memory
+_MAX_SHIFT = 6  # semitones
 
 
 def measure_composer(
@@ -80,26 +80,9 @@ def measure_composer(
     """
     name = dataset.name
     chosen = _SETTINGS[name]
-    is_chorales = name == CHORALES
-    config = ComposerConfig(
-        styles=(name,),
-        parts=4 if is_chorales else 1,
-        # room to move the chorales by half an octave either way
-        lowest=30 if is_chorales else 21,
-        pitches=58 if is_chorales else 88,
-        has_onsets=False,
-        has_bars=is_chorales,
-        steps_per_beat=4,
-        frame_dim=128,
-        hidden=256,
-        head=192,
-        dropout=chosen.dropout,
-        input_dropout=chosen.input_dropout,
-        capsules=capsules,
-        passage_steps=64,
-    )
+    config = _config(name, chosen, capsules=capsules)
     sides = {
-        # the length of a piece is no part of what is known before its end
+        # the length of a piece is not known before its end
         side: [
             StyledPiece(encode(config, piece.grid, has_end=False), 0)
             for piece in getattr(dataset, side)
@@ -111,7 +94,7 @@ def measure_composer(
         sides["train"],
         sides["validation"],
         seed=seed,
-        shift=_MOST_SHIFT if is_chorales else 0,
+        shift=_MAX_SHIFT if name == CHORALES else 0,
     )
     training = TrainingConfig(
         epochs=chosen.epochs,
@@ -140,3 +123,24 @@ def measure_composer(
         "epochs": len(result.history),
         "parameters": sum(p.numel() for p in model.parameters()),
     }
+
+
+def _config(name: str, chosen: _Settings, *, capsules: bool) -> ComposerConfig:
+    is_chorales = name == CHORALES
+    return ComposerConfig(
+        styles=(name,),
+        parts=4 if is_chorales else 1,
+        # room to transpose the chorales by half an octave either way
+        lowest=30 if is_chorales else 21,
+        pitches=58 if is_chorales else 88,
+        has_onsets=False,
+        has_bars=is_chorales,
+        steps_per_beat=4,
+        frame_dim=128,
+        hidden=256,
+        head=192,
+        dropout=chosen.dropout,
+        input_dropout=chosen.input_dropout,
+        capsules=capsules,
+        passage_steps=64,
+    )

@@ -10,7 +10,6 @@ network has learned, 2017).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -37,57 +36,30 @@ Score = Callable[[NDArray[np.float32]], float]
 """Takes a spectrogram ``(n_mels, frames)`` and gives the probability of the genre."""
 
 
-@dataclass(frozen=True)
-class TrackOcclusion:
-    """The effect of hiding cells of one track.
-
-    Args:
-        path: of the track.
-        genre: that the model predicted and that is explained.
-        truth: its true genre.
-        probability: of the predicted genre, in [0, 1].
-        marked: how much hiding the marked cells lowers it; negative where it rises.
-        random: likewise for shifted patterns, mean over the shifts.
-        fold: whose model was asked; it was not trained on the track.
-    """
+class TrackOcclusion(NamedTuple):
+    """The effect of hiding cells of one track."""
 
     path: str
-    genre: str
+    genre: str  # that the model predicted, and that is explained
     truth: str
-    probability: float
-    marked: float
-    random: float
-    fold: int
+    probability: float  # of the predicted genre
+    marked: float  # how much hiding the marked cells lowers it; negative where it rises
+    random: float  # likewise for shifted patterns, mean over the shifts
+    fold: int  # whose model was asked, which was not trained on the track
 
 
 class Occlusion(NamedTuple):
-    """Hiding marked cells against hiding others, over many tracks.
-
-    Attributes:
-        tracks: how many.
-        marked: mean lowering of the genre's probability.
-        random: likewise for shifted patterns.
-        difference: between the two, with an interval over artists.
-        share: of the tracks in which the marked cells lowered it more.
-    """
+    """Hiding marked cells against hiding others, over many tracks."""
 
     tracks: int
-    marked: float
-    random: float
-    difference: Difference
-    share: float
+    marked: float  # mean lowering of the genre's probability
+    random: float  # likewise for shifted patterns
+    difference: Difference  # between the two, with an interval over artists
+    share: float  # of the tracks in which the marked cells lowered it more
 
 
 def marked_cells(evidence: NDArray[np.floating], share: float = SHARE) -> NDArray[np.bool_]:
-    """The cells with the most evidence for a genre, after smoothing over 3 bands and 0.2 s.
-
-    Args:
-        evidence: ``(bands, frames)``.
-        share: of the cells, in (0, 1); at least one is marked.
-
-    Returns:
-        ``(bands, frames)``, true in that share of the cells, rounded.
-    """
+    """The cells ``(bands, frames)`` with the most evidence, smoothed over 3 bands and 0.2 s."""
     from scipy.ndimage import gaussian_filter
 
     smooth = gaussian_filter(np.asarray(evidence, np.float64), sigma=_SMOOTHING).ravel()
@@ -104,11 +76,9 @@ def shifted(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.boo
 
 
 def hide(spectrogram: NDArray[np.floating], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """A spectrogram with some cells replaced by the mean of their mel band over the track.
+    """A spectrogram ``(n_mels, frames)`` in dB with the cells of a mask ``(bands, frames)`` hidden.
 
-    Args:
-        spectrogram: ``(n_mels, frames)`` in dB.
-        mask: ``(bands, frames)``; a band is several neighbouring mels.
+    A hidden cell gets the mean of its mel band over the track; a band is several mels.
     """
     image = np.array(spectrogram, np.float32)
     cells = np.repeat(mask, len(image) // len(mask), axis=0)
@@ -212,12 +182,7 @@ def _occlude_track(
 
 
 def summarize(tracks: Sequence[TrackOcclusion], groups: Mapping[str, int]) -> Occlusion:
-    """The figures over many tracks.
-
-    Args:
-        tracks: at least one.
-        groups: by path; tracks of one group are resampled together.
-    """
+    """The figures over at least one track; tracks of one group (by path) are resampled together."""
     marked = np.array([track.marked for track in tracks])
     random = np.array([track.random for track in tracks])
     return Occlusion(

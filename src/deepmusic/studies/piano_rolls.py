@@ -1,4 +1,4 @@
-"""Likelihood on piano rolls: the plain models that a composer has to beat.
+"""Likelihood on piano rolls: baselines for the composer.
 
 The unit is nats per step, averaged over all steps of all pieces (the first of each included), as in
 Boulanger-Lewandowski et al. (2012); an end of the piece is not scored. The first rows treat every
@@ -27,14 +27,14 @@ _AT_ONCE = 16  # pieces that are scored together
 
 
 def unigram(train: Rolls, test: Rolls) -> float:
-    """Each key sounds at its own rate, whatever came before."""
+    """Each pitch sounds at its own rate, whatever came before."""
     sounds = np.concatenate(train)
     rate = (sounds.sum(axis=0) + 1) / (len(sounds) + 2)
     return _nats(np.concatenate(test), rate)
 
 
 def copy_previous(train: Rolls, test: Rolls) -> float:
-    """A key sounds at one rate where it sounded before, at another where not."""
+    """A pitch sounds at one rate if it sounded in the step before, at another if not."""
     before, now = _pairs(train)
     rates = np.array(
         [(now[before == was].sum() + 1) / ((before == was).sum() + 2) for was in (0, 1)]
@@ -44,7 +44,7 @@ def copy_previous(train: Rolls, test: Rolls) -> float:
 
 
 def markov(train: Rolls, test: Rolls) -> float:
-    """As :func:`copy_previous`, with two rates for each key."""
+    """As :func:`copy_previous`, with two rates for each pitch."""
     before, now = _pairs(train)
     on = ((before & now).sum(axis=0) + 1) / (before.sum(axis=0) + 2)
     off = ((~before & now).sum(axis=0) + 1) / ((~before).sum(axis=0) + 2)
@@ -53,7 +53,7 @@ def markov(train: Rolls, test: Rolls) -> float:
 
 
 def uniform(train: Rolls, test: Rolls) -> float:
-    """Every set of keys alike."""
+    """All sets of pitches are equally likely."""
     return float(test[0].shape[1] * math.log(2))
 
 
@@ -79,14 +79,14 @@ def _nats(sounds: NDArray[np.bool_], rate: NDArray[np.floating]) -> float:
 
 
 class RecurrentComposer(nn.Module):
-    """An LSTM over steps; what it remembers of the steps before gives each set its chances.
+    """An LSTM over steps, whose state gives the distribution of the next set of pitches.
 
     Args:
-        keys: notes there are.
-        hidden: of the LSTM.
+        keys: number of pitches.
+        hidden: size of the LSTM.
         dropout: of its input and its output, in [0, 1).
-        head: ``"sets"`` for the exact distribution over sets, ``"keys"`` for one in which the notes
-            of a step are independent (Bernoulli), as most published models have it.
+        head: ``"sets"`` for the exact distribution over sets, ``"keys"`` for independent pitches
+            (Bernoulli), as in most published models.
     """
 
     def __init__(
@@ -102,11 +102,11 @@ class RecurrentComposer(nn.Module):
         self.independent = nn.Linear(hidden, keys) if head == "keys" else None
 
     def forward(self, rolls: Tensor, lengths: Tensor) -> Tensor:
-        """Log probability of each step that is no padding, one after the other.
+        """Log probability of each step that is not padding, one after the other.
 
         Args:
             rolls: ``(b, t, k)``.
-            lengths: ``(b,)`` steps of each piece; what is after them is padding.
+            lengths: ``(b,)`` steps of each piece; what follows is padding.
         """
         before = F.pad(rolls[:, :-1], (0, 0, 1, 0))  # nothing sounds before the first
         states, _ = self.memory(self.dropout(torch.relu(self.read(before))))
@@ -123,7 +123,7 @@ class RecurrentComposer(nn.Module):
 
 @dataclass(frozen=True)
 class _Excerpts:
-    """Training items: a piece an epoch, of a long one an excerpt drawn anew, moved in pitch."""
+    """Training items: one excerpt per piece and epoch, drawn and transposed at random."""
 
     rolls: Rolls
     steps: int

@@ -68,26 +68,16 @@ class StudyConfig:
 
 @dataclass(frozen=True)
 class StudyJob:
-    """One model on one fold.
-
-    Args:
-        model: its name.
-        kind: of the model.
-        protocol: how the fold was made.
-        size: share of the training tracks that are used.
-        seed, fold: numbers.
-        fold_key: hash of the fold's content.
-        key: hash of everything that the result depends on.
-    """
+    """One model on one fold."""
 
     model: str
     kind: str
-    protocol: str
-    size: float
+    protocol: str  # how the fold was made
+    size: float  # share of the training tracks that are used
     seed: int
     fold: int
-    fold_key: str
-    key: str
+    fold_key: str  # hash of the fold's content
+    key: str  # hash of everything that the result depends on
 
     @property
     def display_name(self) -> str:
@@ -98,14 +88,7 @@ class StudyJob:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """All jobs of a study.
-
-    Args:
-        config: what is measured.
-        jobs: in order, quick ones first.
-        folds: by key.
-        notes: sentences on what could not be planned.
-    """
+    """All jobs of a study, quick ones first; folds by key; notes on what could not be planned."""
 
     config: StudyConfig
     jobs: tuple[StudyJob, ...]
@@ -195,35 +178,22 @@ def plan_study(
                 continue
             for number, fold in enumerate(leaking):
                 add(quick, fold, "random", 1.0, seed, number)
-    order = {name: number for number, name in enumerate(config.models)}
     plan = StudyPlan(config, (), folds, tuple(notes))
-
-    def cost(job: StudyJob) -> tuple[int, bool, int, int, int]:
-        return (
-            _KINDS.index(job.kind),
-            not plan.is_main(job),
-            job.seed,
-            order[job.model],
-            job.fold,
-        )
-
-    return replace(plan, jobs=tuple(sorted(jobs, key=cost)))
+    order = config.models.index
+    jobs.sort(
+        key=lambda j: (_KINDS.index(j.kind), not plan.is_main(j), j.seed, order(j.model), j.fold)
+    )
+    return replace(plan, jobs=tuple(jobs))
 
 
 def smaller_fold(
     fold: Fold, groups: Sequence[int], labels: Sequence[int], size: float, *, seed: int = 0
 ) -> Fold:
-    """A fold with the same test part and about a share of the training tracks.
+    """A fold with the same test part and about a share, in (0, 1], of the training tracks.
 
     Whole groups are taken, in an order drawn by the seed, so that fewer tracks are also fewer
     artists, and a smaller share is a part of a larger one. Every genre keeps at least one group.
-
-    Args:
-        fold: the division.
-        groups: of each track of the data set.
-        labels: of each track of the data set.
-        size: the share, in (0, 1].
-        seed: of the order.
+    Groups and labels are of all tracks of the data set.
     """
     rng = np.random.default_rng(seed)
     order = {group: rank for rank, group in enumerate(rng.permutation(max(groups) + 1).tolist())}

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -76,30 +77,18 @@ class SizeRow(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """All figures of a study.
+    """All figures of a study, and the sentences around them."""
 
-    Args:
-        about: sentences on the data and how they were divided.
-        genres: names.
-        rows: one per model, the best first, those with missing jobs last.
-        reference: the model that others are compared with; None where there is no model.
-        leaks, sizes: of the quick models.
-        occlusion: whether what the capsules mark matters; None where it was not measured.
-        missing: sentences on what is not in the report, and why.
-        warnings: sentences on what may mislead.
-        notes: sentences on how things were measured.
-    """
-
-    about: tuple[str, ...]
+    about: tuple[str, ...]  # the data and how they were divided
     genres: tuple[str, ...]
-    rows: tuple[ModelRow, ...]
-    reference: str | None
+    rows: tuple[ModelRow, ...]  # the best first, those with missing jobs last
+    reference: str | None  # the model that others are compared with
     leaks: tuple[LeakRow, ...]
     sizes: tuple[SizeRow, ...]
     occlusion: Occlusion | None
-    missing: tuple[str, ...]
-    warnings: tuple[str, ...]
-    notes: tuple[str, ...]
+    missing: tuple[str, ...]  # what is not in the report, and why
+    warnings: tuple[str, ...]  # what may mislead
+    notes: tuple[str, ...]  # how things were measured
 
     def row(self, name: str | None) -> ModelRow | None:
         """The row of a model."""
@@ -121,9 +110,9 @@ def make_report(
 
     Args:
         data: of the study.
-        plan: the jobs.
-        results: of those that are done.
+        plan: of the study.
         models: by name.
+        results: of the jobs that are done.
         failures: one sentence by key of a job that failed.
         about: sentences on the data, to come first.
         occlusion: whether what the capsules mark matters.
@@ -139,19 +128,6 @@ def make_report(
     order = sorted(scores, key=lambda name: (is_cut[name], -np.mean(scores[name].accuracy)))
     reference = _reference(order)
 
-    def difference(name: str) -> Difference | None:
-        if reference is None or name == reference:
-            return None
-        if plan.config.protocol == "official":
-            found = _by_track(records[name], records[reference], groups)
-        else:
-            found = _by_fold(records[name], records[reference])
-        ours, theirs = scores[name].folds, scores[reference].folds
-        if (is_cut[name] or is_cut[reference]) and (ours.keys() != theirs.keys() or len(ours) < 3):
-            # the few folds that both have may be the easy ones of either
-            found = Difference(found.mean, math.nan, math.nan, math.nan)
-        return found
-
     return Report(
         about=(*about, *_about(data, plan)),
         genres=data.genres,
@@ -164,7 +140,7 @@ def make_report(
                 scores[name],
                 len(records[name]),
                 len(jobs[name]),
-                difference(name),
+                _difference(plan, groups, records, jobs, name, reference),
             )
             for name in order
         ),
@@ -176,6 +152,28 @@ def make_report(
         warnings=tuple(_warnings(data, plan, reference)),
         notes=tuple(_notes(plan, len(order), results)),
     )
+
+
+def _difference(
+    plan: StudyPlan,
+    groups: Mapping[str, int],
+    records: Mapping[str, Sequence[JobRecord]],
+    jobs: Mapping[str, Sequence[StudyJob]],
+    name: str,
+    reference: str | None,
+) -> Difference | None:
+    if reference is None or name == reference:
+        return None
+    compare = _by_fold
+    if plan.config.protocol == "official":
+        compare = partial(_by_track, groups=groups)
+    found = compare(records[name], records[reference])
+    ours, theirs = ({(r["seed"], r["fold"]) for r in records[n]} for n in (name, reference))
+    is_cut = any(len(records[n]) < len(jobs[n]) for n in (name, reference))
+    if is_cut and (ours != theirs or len(ours) < 3):
+        # the few folds that both have may be the easy ones of either
+        return Difference(found.mean, math.nan, math.nan, math.nan)
+    return found
 
 
 def groups_by_path(data: StudyData) -> dict[str, int]:

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,18 +45,14 @@ def write_report(
 
     Args:
         data: of the study.
-        plan: the jobs.
+        plan: of the study.
+        models: by name.
         store: the results; also keeps the occlusion of tracks.
         study: the folder of the study.
-        models: by name.
         failures: one sentence by key of a job that failed.
         about: sentences on the data, to come first.
-        explains: whether to test explanations by occlusion where that was not done before, which
-            takes a while.
+        explains: whether to test explanations by occlusion where that was not done before.
         on_progress: called with the tracks explained and the tracks to explain.
-
-    Returns:
-        What was written.
 
     Raises:
         DeepMusicError: the folder cannot be written.
@@ -84,15 +79,9 @@ def write_report(
     for job in plan.main_jobs():
         if job.kind not in TABLE_KINDS and job.key in results:
             networks.setdefault(job.model, []).append(work_folder(study, job))
+    texts = {"about": about, "missing": missing}
     report = make_report(
-        data,
-        plan,
-        results,
-        models,
-        failures=failures,
-        about=about,
-        occlusion=occlusion,
-        missing=missing,
+        data, plan, results, models, failures=failures, occlusion=occlusion, **texts
     )
     pictures = [*draw_confusions(report, folder), *draw_histories(networks, folder), *explained]
     write_pages(report, pictures, study)
@@ -141,7 +130,7 @@ def _occlusions(
             [(classifier, plan.folds[job.fold_key].test) for job, classifier in classifiers],
             on_progress=on_progress,
         )
-        record = {"tracks": [asdict(track) for track in tracks], "problems": problems}
+        record = {"tracks": [track._asdict() for track in tracks], "problems": problems}
         store.put(key, record)
     missing += record["problems"]
     return [TrackOcclusion(**track) for track in record["tracks"]]
@@ -184,11 +173,7 @@ def _draw_examples(
 
 
 def draw_confusions(report: Report, folder: Path) -> list[Picture]:
-    """Draw the confusion matrices of the reference and of the best models of each kind.
-
-    Raises:
-        DeepMusicError: a file cannot be written.
-    """
+    """Draw the confusion matrices of the reference and of the best model of each kind."""
     best: dict[str, ModelRow] = {}
     for row in report.rows:
         best.setdefault("reference" if row.name == report.reference else row.kind, row)
@@ -207,19 +192,7 @@ def draw_confusions(report: Report, folder: Path) -> list[Picture]:
 
 
 def draw_histories(work: Mapping[str, Sequence[Path]], folder: Path) -> list[Picture]:
-    """Draw loss and accuracy of networks by epoch, in training and validation.
-
-    Args:
-        work: by model, the folders of its jobs; each ``history.jsonl`` at or below one is a
-            network.
-        folder: an existing folder for the files.
-
-    Returns:
-        One picture per measure that a history has.
-
-    Raises:
-        DeepMusicError: a file cannot be written.
-    """
+    """Draw loss and accuracy by epoch of the networks below each model's folders."""
     histories = {name: list(read_histories(folders)) for name, folders in work.items()}
     pictures = []
     for measure in ("loss", "accuracy"):
@@ -260,11 +233,7 @@ def draw_histories(work: Mapping[str, Sequence[Path]], folder: Path) -> list[Pic
 
 
 def draw_occlusion(tracks: Sequence[TrackOcclusion], folder: Path) -> Picture:
-    """Draw, for each track, the effect of hiding the marked cells against hiding others.
-
-    Raises:
-        DeepMusicError: the file cannot be written.
-    """
+    """Draw, for each track, the effect of hiding the marked cells against hiding others."""
     figure = new_figure(5.4, 4.8)
     axis = figure.add_subplot()
     for is_right, color in ((True, "#e07b00"), (False, "#5b7ea4")):
@@ -308,8 +277,7 @@ def mean_curves(
 ) -> dict[str, list[float]]:
     """Mean of a measure by epoch over the networks still in training, while at least half are.
 
-    Returns:
-        Values by epoch for ``train`` and ``validation``, where histories have them.
+    The keys are ``train`` and ``validation``, as far as histories have them.
     """
     curves: dict[str, list[float]] = {}
     for side in ("train", "validation"):

@@ -75,11 +75,7 @@ def _load_network(folder: Path) -> FittedModel:
 
 @dataclass(frozen=True)
 class FittedClassifier:
-    """The shipped design, trained on one fold.
-
-    Args:
-        classifier: on the CPU.
-    """
+    """The shipped design, trained on one fold; its classifier is on the CPU."""
 
     classifier: Classifier
 
@@ -89,11 +85,7 @@ class FittedClassifier:
         return sum(parameter.numel() for parameter in self.classifier.ensemble.parameters())
 
     def predict_proba(self, data: StudyData, indices: Sequence[int]) -> NDArray[np.float64]:
-        """Probabilities ``(len(indices), genres)`` of tracks; rows sum to 1.
-
-        Raises:
-            DataError: there are no spectrograms, or the genres are others.
-        """
+        """Probabilities ``(len(indices), genres)`` of tracks; rows sum to 1."""
         from deepmusic.studies.segment_training import one_thread, spectrograms_of
 
         genres = self.classifier.genres
@@ -103,11 +95,7 @@ class FittedClassifier:
         return np.array(rows).reshape(-1, len(genres))
 
     def save(self, folder: Path) -> None:
-        """Write ``model.json`` and a file of weights that ``deepmusic classify`` takes too.
-
-        Raises:
-            DeepMusicError: the folder cannot be written.
-        """
+        """Write ``model.json`` and a file of weights that ``deepmusic classify`` takes too."""
         folder.mkdir(parents=True, exist_ok=True)
         self.classifier.save(folder / _WEIGHTS)
         about = {"kind": "capsule ensemble", "name": "capsules", "version": __version__}
@@ -120,12 +108,6 @@ def fit_classifier(data: StudyData, fold: Fold, seed: int, work: Path) -> Fitted
 
     Its networks divide the training and the validation tracks among themselves: each is validated
     on tracks that it is not trained on.
-
-    Args:
-        data: with spectrograms.
-        fold: its test tracks are not used.
-        seed: of the division and of all training.
-        work: folder to work and resume in.
 
     Raises:
         DataError: there are no spectrograms, or the tracks cannot be divided by artist.
@@ -153,11 +135,7 @@ def fit_classifier(data: StudyData, fold: Fold, seed: int, work: Path) -> Fitted
 
 
 def load_classifier(folder: Path) -> FittedClassifier:
-    """Read what :meth:`FittedClassifier.save` wrote.
-
-    Raises:
-        CheckpointError: the weights are missing, damaged or of another model.
-    """
+    """Read what :meth:`FittedClassifier.save` wrote."""
     from deepmusic.classifier.inference import Classifier
 
     return FittedClassifier(Classifier.load(folder / _WEIGHTS, device="cpu"))

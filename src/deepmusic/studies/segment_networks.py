@@ -129,11 +129,7 @@ def recurrent_network(
 ) -> ImageNetwork:
     """Two recurrent layers over the frames; a linear layer on the mean of their states.
 
-    Args:
-        config: input and genres.
-        scale: of the width of both layers.
-        cell: ``torch.nn.LSTM`` (Hochreiter and Schmidhuber 1997) or ``torch.nn.GRU`` (Cho et al.
-            2014).
+    The cell is LSTM (Hochreiter and Schmidhuber 1997) or GRU (Cho et al. 2014).
     """
     width = _scaled(64, scale)
     layers = cell(config.bands, width, num_layers=2, batch_first=True, dropout=config.dropout)
@@ -172,11 +168,10 @@ class CapsuleNetwork(ImageNetwork):
     """The stem, primary capsules at each position, and one routed layer of genre capsules.
 
     It is trained by the margin loss where a length is the presence of a genre, and by cross-entropy
-    of the activations' logits where the method gives a logistic activation (:attr:`by_logit`). It
-    has no decoder, since no other network here has to reconstruct its input.
-
-    In self-routing the activations do not depend on the votes, so that the votes of a last layer
-    cannot learn, and its authors leave them out; here they are frozen, and not counted.
+    of the activations' logits where the method gives a logistic activation (:attr:`by_logit`).
+    There is no decoder, since no other network here reconstructs its input. In self-routing the
+    activations do not depend on the votes, so that the votes of a last layer cannot learn; they are
+    frozen, and not counted.
 
     Args:
         config: input and genres, the stem, ``position_types``, ``pose_dim`` and ``genre_dim``.
@@ -291,15 +286,7 @@ def count_parameters(network: nn.Module) -> int:
 
 @lru_cache(maxsize=256)
 def width_scale(name: str, config: ClassifierConfig) -> float:
-    """The scale of widths at which a network has as many parameters as ``capsules-dynamic``.
-
-    Args:
-        name: one of :data:`NETWORKS`.
-        config: of all networks.
-
-    Raises:
-        RequestError: there is no such network.
-    """
+    """The scale of widths at which a network has as many parameters as ``capsules-dynamic``."""
     if name == _YARDSTICK:
         return 1.0
     wanted = _size(_YARDSTICK, config, 1.0)

@@ -90,20 +90,12 @@ class FittedNetwork:
         return count_parameters(self.network)
 
     def predict_proba(self, data: StudyData, indices: Sequence[int]) -> NDArray[np.float64]:
-        """Probabilities ``(len(indices), genres)`` of tracks; rows sum to 1.
-
-        Raises:
-            DataError: there are no spectrograms, or the genres are others.
-        """
+        """Probabilities ``(len(indices), genres)`` of tracks; rows sum to 1."""
         spectrograms = spectrograms_of(data, indices, genres=self.network.config.genres)
         return probabilities(predict_scores(self.network, spectrograms), self.calibration)
 
     def save(self, folder: Path) -> None:
-        """Write ``model.json`` and ``weights.safetensors``.
-
-        Raises:
-            DeepMusicError: the folder cannot be written.
-        """
+        """Write ``model.json`` and ``weights.safetensors``."""
         about = {
             "kind": _KIND,
             "name": self.name,
@@ -129,8 +121,7 @@ def fit_network(
 ) -> FittedNetwork:
     """Train a network on the training tracks of a fold; its validation tracks stop and calibrate.
 
-    The folder becomes a run of :func:`deepmusic.training.fit`, with ``history.jsonl``; a second
-    call after a kill resumes it.
+    The folder becomes a run of :func:`deepmusic.training.fit`, which a second call resumes.
 
     Args:
         name: one of :data:`~deepmusic.studies.segment_networks.NETWORKS`.
@@ -142,7 +133,6 @@ def fit_network(
         training: settings, apart from the seed.
 
     Raises:
-        RequestError: there is no such network.
         DataError: there are no spectrograms, or no training or validation tracks.
         CheckpointError: the folder holds a run of other data or settings.
     """
@@ -172,12 +162,8 @@ def fit_network(
             },
             network=partial(build_network, name, scale=scale),
         )
-        fit(
-            task,
-            replace(training, seed=seed),
-            work,
-            resume=checkpoint_path(work).exists(),
-        )
+        resume = checkpoint_path(work).exists()
+        fit(task, replace(training, seed=seed), work, resume=resume)
     network = task.model
     assert isinstance(network, ImageNetwork)
     scores = predict_scores(network.eval(), validation[0])
@@ -228,13 +214,8 @@ def spectrograms_of(
 ) -> list[NDArray[np.float16]]:
     """The spectrograms of tracks.
 
-    Args:
-        data: of the study.
-        indices: of the tracks.
-        genres: that a trained network distinguishes, to be checked.
-
     Raises:
-        DataError: the data have no spectrograms, or other genres.
+        DataError: the data have none, or other genres than the trained ones.
     """
     if genres is not None and genres != data.genres:
         raise DataError(

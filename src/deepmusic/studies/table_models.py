@@ -119,26 +119,20 @@ class TableModel:
             names: of the columns.
             recipe: of the features, if known.
 
-        Returns:
-            The model; its ``notes`` say what had to be left out.
-
         Raises:
             DataError: there is only one genre, or the estimator cannot learn from these tracks.
             ShapeError: the shapes disagree.
         """
         table = as_table(columns, len(names))
-        if labels.shape != (len(table),) or (groups is not None and groups.shape != labels.shape):
+        groups = np.arange(len(table)) if groups is None else groups
+        if labels.shape != (len(table),) or groups.shape != labels.shape:
             raise ShapeError(
                 f"{len(table)} tracks need as many labels and groups; got {labels.shape} and "
-                f"{None if groups is None else groups.shape}"
+                f"{groups.shape}"
             )
         classes, targets = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
-            raise DataError(
-                f"{self.name} cannot learn: its {len(table)} tracks are all of one genre, and it "
-                "needs two."
-            )
-        groups = np.arange(len(table)) if groups is None else groups
+            raise DataError(f"{self.name} needs tracks of two genres, and all are of one genre.")
         notes = [
             f"No training track is of the genre {genre}: {self.name} never predicts it."
             for index, genre in enumerate(genres)
@@ -158,16 +152,8 @@ class TableModel:
                 fitted = self._searched(fitted, table, targets, groups, seed)
             except TooFewGroupsError:
                 notes.append(_too_few_groups(self.name, labels, groups, genres))
-            try:
-                estimator = self._trained(fitted.settings, table, targets, groups, seed)
-            except TooFewGroupsError as error:
-                raise DataError(f"{notes[-1]} It needs inner folds for them.") from error
-        return replace(
-            fitted,
-            estimator=estimator,
-            parameters=count_parameters(estimator),
-            notes=tuple(notes),
-        )
+            fitted = self._trained(fitted, table, targets, groups, seed, notes)
+        return replace(fitted, notes=tuple(notes))
 
     def _searched(
         self,
@@ -229,18 +215,22 @@ class TableModel:
 
     def _trained(
         self,
-        settings: Mapping[str, Any],
+        fitted: FittedTable,
         table: NDArray[np.float64],
         targets: NDArray[np.integer],
         groups: NDArray[np.integer],
         seed: int,
-    ) -> Pipeline:
-        """The pipeline with a setting, trained on all tracks."""
-        pipeline = self.pipeline(seed).set_params(**settings)
+        notes: Sequence[str],
+    ) -> FittedTable:
+        """With the pipeline of the best setting, trained on all tracks."""
+        pipeline = self.pipeline(seed).set_params(**fitted.settings)
         _limit(pipeline, _limits([targets], table.shape[1]))
-        with _explained(self.name, len(table)):
-            pipeline.fit(table, targets, **self._fit_options(groups))
-        return pipeline
+        try:
+            with _explained(self.name, len(table)):
+                pipeline.fit(table, targets, **self._fit_options(groups))
+        except TooFewGroupsError as error:
+            raise DataError(f"{notes[-1]} It needs inner folds for them.") from error
+        return replace(fitted, estimator=pipeline, parameters=count_parameters(pipeline))
 
     def _fit_options(self, groups: NDArray[np.integer]) -> dict[str, NDArray[np.integer]]:
         """What ``fit`` takes besides the tracks: the groups, where Platt scaling needs them."""
@@ -274,7 +264,7 @@ class PlattScaling(CalibratedClassifierCV):  # type: ignore[misc]  # untyped
 def inner_folds(
     labels: NDArray[np.integer], groups: NDArray[np.integer], *, seed: int = 0
 ) -> InnerFolds:
-    """At most :data:`INNER_FOLDS` folds of whole groups, stratified by genre.
+    """At most :data:`INNER_FOLDS` folds of whole groups, stratified by genre, each with all genres.
 
     Args:
         labels: ``(tracks,)``.
@@ -282,7 +272,7 @@ def inner_folds(
         seed: of the draw.
 
     Returns:
-        Training and test rows of each fold; every training part has all genres.
+        Training and test rows of each fold.
 
     Raises:
         TooFewGroupsError: there are no two such folds, such as with one artist in a genre.

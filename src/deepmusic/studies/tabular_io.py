@@ -50,6 +50,19 @@ arrays, plain values)."""
 _JSON, _SKOPS = "model.json", "model.skops"
 _KIND = "deepmusic table model"
 _FORMAT = 2
+# fields that are JSON as they are
+_PLAIN = (
+    "name",
+    "genres",
+    "classes",
+    "parameters",
+    "settings",
+    "searched",
+    "validation",
+    "notes",
+    "training",
+    "columns",
+)
 _DOUBT = 0.01  # shared by all genres: a tree or a neighbour is certain after one example
 
 # What trained classifiers keep, by kind; the first kind whose attributes exist is counted.
@@ -67,44 +80,24 @@ _LEARNED = (
 
 @dataclass(frozen=True, eq=False)
 class FittedTable:
-    """A trained classifier of feature columns.
+    """A trained classifier of feature columns."""
 
-    Args:
-        estimator: the pipeline: imputation, scaling, classifier.
-        genres: names.
-        classes: indices in ``genres`` of those with training tracks, in the pipeline's order.
-        columns: names of the columns that it takes.
-        name: of the model.
-        calibration: temperature and threshold, fitted on the inner folds.
-        parameters: how many numbers the classifier has learned.
-        settings: the hyper-parameters that the search chose.
-        searched: setting and log loss of each setting that was compared.
-        validation: figures of :func:`deepmusic.classifier.evaluation.measure` on the inner folds;
-            empty without inner folds.
-        recipe: of the features; None where it is not known.
-        notes: sentences on what had to be left out.
-        training: facts on the training data, as JSON types.
-    """
-
-    estimator: Pipeline
+    estimator: Pipeline  # imputation, scaling, classifier
     genres: tuple[str, ...]
-    classes: tuple[int, ...]
-    columns: tuple[str, ...]
+    classes: tuple[int, ...]  # indices in ``genres`` of those with training tracks
+    columns: tuple[str, ...]  # names of the columns that it takes
     name: str
-    calibration: Calibration = field(default_factory=Calibration)
-    parameters: int = 0
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    searched: tuple[Mapping[str, Any], ...] = ()
-    validation: Mapping[str, Any] = field(default_factory=dict)
-    recipe: Recipe | None = None
-    notes: tuple[str, ...] = ()
-    training: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Calibration = field(default_factory=Calibration)  # fitted on the inner folds
+    parameters: int = 0  # how many numbers the classifier has learned
+    settings: Mapping[str, Any] = field(default_factory=dict)  # chosen by the search
+    searched: tuple[Mapping[str, Any], ...] = ()  # log loss of each setting
+    validation: Mapping[str, Any] = field(default_factory=dict)  # figures on the inner folds
+    recipe: Recipe | None = None  # of the features, if known
+    notes: tuple[str, ...] = ()  # sentences on what had to be left out
+    training: Mapping[str, Any] = field(default_factory=dict)  # facts on the training data
 
     def probabilities(self, columns: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Probabilities ``(tracks, genres)``; rows sum to 1.
-
-        Args:
-            columns: ``(tracks, columns)``; NaN and infinite values count as missing.
+        """Probabilities ``(tracks, genres)`` of columns ``(tracks, columns)``; rows sum to 1.
 
         Raises:
             ShapeError: the number of columns is wrong.
@@ -126,7 +119,6 @@ class FittedTable:
 
         Raises:
             DataError: the data lack the columns, or have other genres.
-            ShapeError: the model takes columns that do not exist here.
         """
         if data.genres != self.genres:
             raise DataError(
@@ -136,11 +128,7 @@ class FittedTable:
         return self.probabilities(track_columns(data, indices, self.columns))
 
     def of_features(self, columns: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Probabilities ``(tracks, genres)`` of rows of all 518 columns.
-
-        Raises:
-            ShapeError: the model takes other columns.
-        """
+        """Probabilities ``(tracks, genres)`` of rows of all 518 columns."""
         return self.probabilities(_selected(columns, self.columns))
 
     def save(self, folder: str | PathLike[str]) -> None:
@@ -161,25 +149,15 @@ class FittedTable:
             raise CheckpointError(
                 f"{self.name} cannot be saved without pickle: {reason}."
             ) from error
-        recipe = self.recipe and {"name": self.recipe.name, "version": self.recipe.version}
         about = {
             "kind": _KIND,
             "format": _FORMAT,
             "deepmusic": __version__,
             "scikit-learn": sklearn.__version__,
-            "model": self.name,
-            "settings": dict(self.settings),
-            "searched": list(self.searched),
-            "validation": self.validation,
-            "genres": list(self.genres),
-            "classes": list(self.classes),
-            "recipe": recipe,
-            "calibration": self.calibration.to_dict(),
-            "parameters": self.parameters,
             "types": skops.io.get_untrusted_types(data=content),
-            "notes": list(self.notes),
-            "training": dict(self.training),
-            "columns": list(self.columns),
+            "recipe": self.recipe and {"name": self.recipe.name, "version": self.recipe.version},
+            "calibration": self.calibration.to_dict(),
+            **{name: getattr(self, name) for name in _PLAIN},
         }
         with write_atomically(folder / _SKOPS, "wb") as file:
             file.write(content)
@@ -205,20 +183,15 @@ class FittedTable:
         _check_versions(folder, about)
         estimator = _load_pipeline(folder / _SKOPS, trusted)
         try:
+            plain: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in ((name, about[name]) for name in _PLAIN)
+            }
             fitted = cls(
                 estimator=estimator,
-                genres=tuple(about["genres"]),
-                classes=tuple(map(int, about["classes"])),
-                columns=tuple(about["columns"]),
-                name=str(about["model"]),
                 calibration=Calibration(**about["calibration"]),
-                parameters=int(about["parameters"]),
-                settings=about["settings"],
-                searched=tuple(about["searched"]),
-                validation=about["validation"],
                 recipe=about["recipe"] and RECIPES[about["recipe"]["name"]],
-                notes=tuple(about["notes"]),
-                training=about["training"],
+                **plain,
             )
             # predicting one empty row checks that both files belong together
             fitted.probabilities(np.full((1, len(fitted.columns)), np.nan))
@@ -245,10 +218,7 @@ def track_columns(
 ) -> NDArray[np.floating]:
     """Columns ``(len(indices), len(names))`` of tracks of a study, by name.
 
-    Args:
-        data: with feature columns, or with spectrograms for ``texture/...``.
-        indices: of tracks.
-        names: of feature columns, or all textures.
+    Names are those of feature columns, or all ``texture/...`` of the spectrograms.
 
     Raises:
         DataError: the study has no feature columns, or no spectrograms.
@@ -273,9 +243,9 @@ def with_doubt(shares: NDArray[np.floating]) -> NDArray[np.float64]:
 def count_parameters(estimator: Any) -> int:
     """How many numbers a trained classifier has learned.
 
-    Coefficients, support vectors with theirs, nodes of trees, the tracks that neighbours are looked
-    up in, means and variances, principal components. Imputation, scaling and Platt scaling do not
-    count, and neither do estimators of unknown kinds.
+    Coefficients, support vectors with theirs, nodes of trees, the tracks of nearest neighbours,
+    means and variances, principal components. Imputation, scaling and Platt scaling do not count,
+    and neither do estimators of unknown kinds.
     """
     if isinstance(estimator, Pipeline):
         return sum(count_parameters(step) for _, step in estimator.steps[3:])

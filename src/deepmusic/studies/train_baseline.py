@@ -38,24 +38,14 @@ from deepmusic.studies.tabular_io import FittedTable
 
 @dataclass(frozen=True)
 class TrainedBaseline:
-    """What :func:`train_baseline` made.
+    """What :func:`train_baseline` made."""
 
-    Args:
-        run: the folder with everything.
-        model: the trained model.
-        metrics: the content of ``metrics.json``: ``test`` if tracks were held out, ``validation``
-            if inner folds could be made.
-        protocol: how the test tracks were chosen.
-        problems: tracks that could not be used.
-        notes: sentences on what may not be as it should.
-    """
-
-    run: Path
+    run: Path  # the folder with everything
     model: FittedTable
-    metrics: Mapping[str, Any]
-    protocol: Protocol
-    problems: tuple[Problem, ...]
-    notes: tuple[str, ...]
+    metrics: Mapping[str, Any]  # the content of metrics.json
+    protocol: Protocol  # how the test tracks were chosen
+    problems: tuple[Problem, ...]  # tracks that could not be used
+    notes: tuple[str, ...]  # sentences on what may not be as it should
 
 
 def train_baseline(
@@ -78,11 +68,10 @@ def train_baseline(
 
     The run folder receives ``config.json``, ``splits.json``, ``model.json`` and ``model.skops``,
     ``metrics.json`` and, with a test, ``confusion.png``. Computed features are kept in its folder
-    ``features``; an interrupted training resumes there when it is called again.
+    ``features``; an interrupted training resumes there.
 
     Args:
-        data: folder of genre folders, or another data set that
-            :func:`deepmusic.datasets.load_dataset` knows.
+        data: a data set, as :func:`deepmusic.datasets.load_dataset` takes it.
         run: folder for the run; created if missing.
         model: a name of :data:`~deepmusic.studies.baselines.TABLE_MODELS`, or
             ``package.module:Class`` of any classifier with scikit-learn's interface.
@@ -102,15 +91,12 @@ def train_baseline(
         DataError: the data cannot be divided so, the table is of other tracks or of another
             version of its recipe, or the model cannot learn from them.
         CheckpointError: the folder already holds a run.
-        DeepMusicError: something cannot be written.
     """
     run = Path(run)
     chosen = table_model(model, parameters)  # before any work is done
     _create_run(run)
     loaded = load_dataset(data, table=table, workers=workers if workers > 1 else None)
-    folds = None if splits is None else read_splits(splits, loaded.dataset)
-    if folds is not None and not 0 <= fold < len(folds):
-        raise DataError(f"{os.fspath(splits or '')} has folds 0 to {len(folds) - 1}; got {fold}.")
+    folds = None if splits is None else _one_fold(splits, fold, loaded.dataset)
     used, notes = _recipe_of(features, recipe)
     study = load_study_data(
         loaded,
@@ -126,7 +112,7 @@ def train_baseline(
     if folds is None:
         folds = Folds((make_split(dataset, test=test, seed=seed),), seed)
     else:
-        left = _remaining(folds[fold], loaded.dataset, dataset)
+        left = _remaining(folds[0], loaded.dataset, dataset)
         folds = Folds((left,), folds.seed, folds.protocol)
     fitted, metrics = _trained(chosen, study, folds[0], seed, used)
     write_splits(run / "splits.json", folds, dataset)
@@ -147,10 +133,15 @@ def train_baseline(
         "fold": None if splits is None else fold,
     }
     _write_json(run / "config.json", settings)  # last: a folder that has one is complete
-    notes += fitted.notes
-    return TrainedBaseline(
-        run, fitted, metrics, folds.protocol, dataset.problems, (*dataset.notes, *notes)
-    )
+    notes = (*dataset.notes, *notes, *fitted.notes)
+    return TrainedBaseline(run, fitted, metrics, folds.protocol, dataset.problems, notes)
+
+
+def _one_fold(splits: str | os.PathLike[str], fold: int, dataset: FolderDataset) -> Folds:
+    folds = read_splits(splits, dataset)
+    if not 0 <= fold < len(folds):
+        raise DataError(f"{os.fspath(splits)} has folds 0 to {len(folds) - 1}; got {fold}.")
+    return Folds((folds[fold],), folds.seed, folds.protocol)
 
 
 def _trained(
@@ -198,7 +189,7 @@ def _create_run(run: Path) -> None:
 
 def _recipe_of(
     features: str | os.PathLike[str] | None, asked: str | None
-) -> tuple[Recipe, list[str]]:
+) -> tuple[Recipe, tuple[str, ...]]:
     """The recipe of the columns, and notes on it."""
     if features is None:
         if asked not in (None, RECIPE):
@@ -206,13 +197,13 @@ def _recipe_of(
                 f"Features are computed by recipe {RECIPE!r}; for {asked!r} make a table by "
                 "'features extract --recipe', and name it by --features."
             )
-        return recipe_named(RECIPE), []
+        return recipe_named(RECIPE), ()
     from deepmusic.features import read_features
 
     table, name = read_features(features), os.fspath(features)
     if not table.recipe:
         note = f"{name} does not name its recipe; {RECIPE!r} is assumed (see --recipe)."
-        return recipe_named(asked or RECIPE), [] if asked else [note]
+        return recipe_named(asked or RECIPE), () if asked else (note,)
     if asked not in (None, table.recipe):
         raise RequestError(f"{name} is of recipe {table.recipe!r}, not of {asked!r}.")
     recipe = RECIPES.get(table.recipe)
@@ -221,7 +212,7 @@ def _recipe_of(
             f"{name} is of recipe {table.recipe!r}, version {table.version}, which this DeepMusic "
             "does not compute: make the table again by 'features extract'."
         )
-    return recipe, []
+    return recipe, ()
 
 
 def _remaining(fold: Fold, whole: FolderDataset, left: FolderDataset) -> Fold:
