@@ -2,7 +2,7 @@
 
     python scripts/train_classifier.py --data ../shared/data/emotify
 
-All tracks are learned from: what the model reaches on artists it never heard is measured by
+The model learns from all tracks; its accuracy on artists it has not learned from is measured by
 cross-validation (``benchmarks/genres.py``), whose figures the card quotes from
 ``docs/measured/genres.jsonl``.
 """
@@ -32,46 +32,45 @@ MEASURED = Path("docs/measured/genres.jsonl")
 CARD = """# The shipped genre classifier
 
 An ensemble of {networks} capsule networks, {parameters:,} parameters, {size_mb:.1f} MB. It is a
-hybrid: {full} with capsules on a convolutional image of each moment and on statistics of the
+hybrid: {full} with capsules on a convolutional image of each position in time and on statistics of the
 segment's log-mel frames, routed together; {light} with capsules on the statistics alone.
-It tells {genres}, and says *unsure* below {threshold:.0%}.
+It distinguishes {genres}, and is *unsure* below {threshold:.0%}.
 
 ## Trained on
 
 {tracks} clips of 30 s by {artists} artists from the Emotify data set (Aljanaki,
 Wiering and Veltkamp, 2015): excerpts of recordings published by Magnatune, here mono mp3 at about
-72 kbit/s. Trained by `scripts/train_classifier.py` with seed {seed}; data fingerprint
-`{fingerprint:.16}`, weights fingerprint `{weights:.16}`.
+72 kbit/s. Trained by `scripts/train_classifier.py` with seed {seed}; data digest
+`{fingerprint:.16}`, model digest `{weights:.16}`.
 
-## How well it hears artists it never heard
+## Accuracy on artists it has not learned from
 
 Cross-validation with folds grouped by artist, {seeds} seeds of 5 folds (`benchmarks/genres.py`; the
-shipped weights themselves learned from all clips and so cannot be tested on them):
+shipped model has learned from all clips, so it cannot be tested on them):
 
 | | |
 |---|---|
-| accuracy | {accuracy:.1%} ± {accuracy_sd:.1%} (deviation over seeds) |
+| accuracy | {accuracy:.1%} ± {accuracy_sd:.1%} (standard deviation over seeds) |
 | macro-F1 | {macro_f1:.1%} |
 | recall | {recall} |
 | calibration error | {calibration_error:.1%} |
-| tracks that get a genre | {coverage:.1%}, of which {claimed:.1%} right |
+| tracks that get a genre | {coverage:.1%}, of these {claimed:.1%} correct |
 
-## What it cannot do
+## Limits
 
-- It knows these {count} genres and no others: jazz, folk, metal, hip hop and speech will be called
+- It knows these {count} genres alone: jazz, folk, metal, hip hop and speech will be called
   one of them or *unsure*. For your own genres: `deepmusic train classifier --data DIR`.
 - It confuses pop and rock: the source tags most of both "Alternative Rock".
-- {tracks} clips of one label are a small and lopsided picture of music.
+- {tracks} clips of one label are a small and biased sample of music.
   The figures above hold for this label's artists; expect less elsewhere.
-- Recordings with damaged, very quiet or very noisy sound were not sought out for the training.
+- The training data hold hardly any damaged, very quiet or very noisy recordings.
 
 ## Licence
 
 The clips are Creative Commons non-commercial music, so they are not in the repository or the
-package. The weights are numbers learned from them; whether a model inherits its
-data's licence is not settled law. If your use is commercial and you
-need certainty, train on music whose licence allows it: the code is Apache-2.0 and the command is
-above.
+package. The weights were learned from them; whether a model inherits the licence
+of its data is not settled law. If your use is commercial and you need certainty, train on music whose
+licence allows it with the command above; the code is Apache-2.0.
 """
 
 
@@ -103,10 +102,10 @@ def main() -> int:
     figures = []
     for seed in sorted({r["seed"] for r in results}):
         folds = [r for r in results if r["seed"] == seed]
-        heard = np.array([row for r in folds for row in r["probabilities"].values()])
+        predicted = np.array([row for r in folds for row in r["probabilities"].values()])
         truth = np.array([r["genres"].index(genre) for r in folds for genre in r["truth"]])
         threshold = float(np.mean([r["threshold"] for r in folds]))
-        figures.append(measure(heard, truth, folds[0]["genres"], threshold=threshold))
+        figures.append(measure(predicted, truth, folds[0]["genres"], threshold=threshold))
     classifier = trained.classifier
     accuracies = [f["accuracy"] for f in figures]
 

@@ -158,11 +158,11 @@ def classify(
                 results, model=classifier.digest, max_seconds=60 * max_minutes, segments=segments
             )
             stack.enter_context(store)
-        shown = stack.enter_context(display(len(entries)))
+        screen = stack.enter_context(display(len(entries)))
         write = stack.enter_context(
             writer(
                 form,
-                shown.echo,
+                screen.echo,
                 top=top,
                 timeline=timeline,
                 name_width=max(map(len, classifier.genres)),
@@ -181,17 +181,17 @@ def classify(
             if verdict.error is not None:
                 failed += 1
                 if form == "text":
-                    shown.report(named_line(verdict.path, verdict.error))
+                    screen.report(named_line(verdict.path, verdict.error))
             if verdict.warning is not None:
-                shown.report(named_line(verdict.path, verdict.warning))
+                screen.report(named_line(verdict.path, verdict.warning))
             try:
                 plots.draw(verdict)
             except AudioError as error:  # such as ten minutes of silence at the start
                 unexplained += 1
-                shown.report(named_line(verdict.path, f"no explanation: {error}"))
+                screen.report(named_line(verdict.path, f"no explanation: {error}"))
             if tagger is not None and verdict.genre is not None:
-                shown.report(tagger.tag(verdict, verdict.genre, store))
-            shown.advance()
+                screen.report(tagger.tag(verdict, verdict.genre, store))
+            screen.advance()
     if failed and len(entries) > 1:
         click.echo(f"{failed} of {len(entries)} files failed.", err=True)
     if tagger is not None:

@@ -151,7 +151,7 @@ def _measured(
         click.echo(named_line(problem.path, problem.message), err=True)
     labels, rows = [], []
     files = [str(dataset.file(track)) for track in dataset.tracks]
-    with display(len(files)) as shown:
+    with display(len(files)) as screen:
         for track, verdict in zip(
             dataset.tracks, classify_files(files, classifier, jobs=jobs), strict=True
         ):
@@ -161,8 +161,8 @@ def _measured(
                 rows.append([by_genre[genre] for genre in classifier.genres])
             else:
                 failed.append({"path": track.path, "code": verdict.code, "error": verdict.error})
-                shown.report(printable(verdict.error))
-            shown.advance()
+                screen.report(printable(verdict.error))
+            screen.advance()
     if not labels:
         raise DataError(f"None of the tracks in {data} could be decoded.")
     figures = measure(

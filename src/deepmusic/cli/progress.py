@@ -122,9 +122,9 @@ def display(
 ) -> Iterator[Display]:
     """Show progress until the block is left; the arguments are those of :class:`Display`."""
     if sys.stderr.isatty() and total != 1:  # one file needs no bar
-        shown = _Bar(total, unit, label)
-        with shown.bar:
-            yield shown
+        screen = _Bar(total, unit, label)
+        with screen.bar:
+            yield screen
     else:
         yield Display(total, unit, label)
 
@@ -132,21 +132,21 @@ def display(
 @contextmanager
 def show_training() -> Iterator[Callable[[Progress], None]]:
     """Give an ``on_progress`` for :func:`deepmusic.training.fit`: a line per epoch, and a bar."""
-    with display(unit="steps") as shown:
+    with display(unit="steps") as screen:
         device = ""
 
         def show(progress: Progress) -> None:
             nonlocal device
             if device != progress.setting:
                 device = progress.setting
-                shown.report(f"Training on {device}.")
+                screen.report(f"Training on {device}.")
             left = f"{timedelta(seconds=round(progress.seconds_left))} left"
             epoch = f"epoch {progress.epoch}/{progress.epochs}  {_measures(progress.train)}"
-            shown.advance(progress.step, total=progress.steps, note=f"{epoch}  {left}")
+            screen.advance(progress.step, total=progress.steps, note=f"{epoch}  {left}")
             if progress.record is not None:
                 validation = _measures(progress.record["validation"])
                 seconds = progress.record["seconds"]
-                shown.report(f"{epoch}  validation: {validation}  {seconds:.1f} s  {left}")
+                screen.report(f"{epoch}  validation: {validation}  {seconds:.1f} s  {left}")
 
         yield show
 
