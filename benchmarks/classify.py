@@ -1,4 +1,4 @@
-"""What it costs to hear a track: time, memory, and whether coding changes a verdict.
+"""The cost of classifying a track: time, memory; and whether coding changes a verdict.
 
     python benchmarks/classify.py [--model RUN] [--parts size,cpu,agreement,memory,start,jobs]
 
@@ -121,7 +121,9 @@ def measure_agreement(model: str, data: Path) -> Figures:
         number += 1
     what = "stereo at 128 kbit/s against mono at 72 kbit/s"
     return [
-        figure(f"{what}: same likeliest genre, of {number} clips", agree, "clips", least=number),
+        figure(
+            f"{what}: same most probable genre, of {number} clips", agree, "clips", least=number
+        ),
         figure(f"{what}: largest change of a probability", shift, ""),
     ]
 
@@ -142,9 +144,9 @@ def measure_memory(model: str, data: Path, hours: float = 3.0) -> Figures:
             [*command, os.fspath(path)], check=True, capture_output=True, text=True
         )
         elapsed = time.perf_counter() - start
-    heard = json.loads(done.stdout)[0]["duration_s"]
-    if heard < 3600 * hours - 1:
-        raise SystemExit(f"only {heard} s of {hours} h were heard: {done.stderr}")
+    analysed_s = json.loads(done.stdout)[0]["duration_s"]
+    if analysed_s < 3600 * hours - 1:
+        raise SystemExit(f"only {analysed_s} s of {hours} h were analysed: {done.stderr}")
     peak = int(done.stderr.split()[-1]) * 1024 / 1e6
     what = f"a {hours:g}-hour mp3"
     return [
@@ -194,7 +196,7 @@ def measure_jobs(model: str, data: Path, rounds: int = 3, clips: int = 80) -> Fi
     return [
         figure(f"{clips} mp3s of 30 s, --jobs 1, whole command", one, "s"),
         figure(f"{clips} mp3s of 30 s, --jobs 2, whole command", two, "s"),
-        figure(f"{clips} mp3s of 30 s, --jobs 2 so many times faster", one / two, "", least=1.7),
+        figure(f"{clips} mp3s of 30 s, speed-up by --jobs 2", one / two, "", least=1.7),
     ]
 
 
@@ -250,10 +252,10 @@ def main() -> int:
     if unknown := [part for part in wanted if part not in PARTS]:
         parser.error(f"no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
 
-    known = json.loads(options.json.read_text()) if options.json.exists() else {"parts": {}}
+    earlier = json.loads(options.json.read_text()) if options.json.exists() else {"parts": {}}
     model = load_model(options.model, device="cpu")
     # figures of another model are not kept
-    parts = known["parts"] if known.get("model") == model.digest else {}
+    parts = earlier["parts"] if earlier.get("model") == model.digest else {}
     for name in (part for part in PARTS if part in wanted):
         load_before = os.getloadavg()[0]  # of the last minute: above 0.5 others were at work
         figures = PARTS[name](options.model, options.data)

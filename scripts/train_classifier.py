@@ -32,8 +32,8 @@ MEASURED = Path("docs/measured/genres.jsonl")
 CARD = """# The shipped genre classifier
 
 An ensemble of {networks} capsule networks, {parameters:,} parameters, {size_mb:.1f} MB. It is a
-hybrid: {full} with capsules on a convolutional image of each position in time and on statistics of the
-segment's log-mel frames, routed together; {light} with capsules on the statistics alone.
+hybrid: {full} with capsules on a convolutional image of each position in time and on statistics
+of the segment's log-mel frames, routed together; {light} with capsules on the statistics alone.
 It distinguishes {genres}, and is *unsure* below {threshold:.0%}.
 
 ## Trained on
@@ -68,9 +68,9 @@ shipped model has learned from all clips, so it cannot be tested on them):
 ## Licence
 
 The clips are Creative Commons non-commercial music, so they are not in the repository or the
-package. The weights were learned from them; whether a model inherits the licence
-of its data is not settled law. If your use is commercial and you need certainty, train on music whose
-licence allows it with the command above; the code is Apache-2.0.
+package. The weights were learned from them; whether a model inherits the licence of
+its data is not settled law. If your use is commercial and you need certainty, train on music
+whose licence allows it with the command above; the code is Apache-2.0.
 """
 
 
