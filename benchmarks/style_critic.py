@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from deepmusic.composer.critic_training import train_critic
 from deepmusic.composer.style_critic import StyleCritic
 from deepmusic.datasets.symbolic import Piece, SymbolicDataset, load_styles
 from deepmusic.files import write_atomically
@@ -180,7 +181,7 @@ DEGRADED: dict[str, tuple[bool, Callable[[Notes, np.random.Generator], Notes]]] 
 def measure(dataset: SymbolicDataset, seed: int) -> dict[str, Any]:
     begun = time.perf_counter()
     pieces = dataset.train
-    critic = StyleCritic.train([p.grid for p in pieces], [p.style for p in pieces], seed=seed)
+    critic = train_critic([p.grid for p in pieces], [p.style for p in pieces], seed=seed)
     trained_s = time.perf_counter() - begun
     rng = np.random.default_rng(seed)
     begun = time.perf_counter()

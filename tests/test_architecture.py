@@ -46,6 +46,7 @@ WITH_TORCH = {"deepmusic.audio.log_mel_torch", "deepmusic.features.batches"}
 ALSO_WITHOUT_TORCH = {
     "deepmusic.composer",
     "deepmusic.composer.memorization",
+    "deepmusic.composer.critic_training",
     "deepmusic.composer.style_critic",
     "deepmusic.composer.repetition",
     "deepmusic.classifier",

@@ -75,17 +75,6 @@ def test_all_sets_together_have_probability_one(
         assert (chances[~is_barred] > 0).all()
 
 
-@pytest.mark.parametrize("states", [1, 2])
-def test_two_symbols_of_a_key_have_no_chance_together(states: int) -> None:
-    made = head(3, states)
-    rolls = torch.tensor(list(itertools.product([False, True], repeat=made.symbols)))
-    chances = made(told(made, len(rolls))["context"], rolls).exp()
-    doubled = rolls.unflatten(1, (3, states)).sum(dim=2).gt(1).any(dim=1)
-    assert doubled.sum().item() == (0 if states == 1 else 64 - 27)
-    assert (chances[doubled] == 0).all()
-    assert chances.sum().item() == pytest.approx(1, abs=1e-9)
-
-
 @pytest.mark.parametrize(("states", "suggestions"), [(1, 0), (2, 0), (2, 3)])
 def test_probability_is_the_product_of_the_masked_conditionals(
     states: int, suggestions: int
@@ -127,16 +116,6 @@ def test_probability_is_the_product_of_the_masked_conditionals(
         assert log_prob == pytest.approx(expected, abs=1e-9)
 
 
-def test_a_set_is_scored_alike_beside_larger_ones() -> None:
-    made = head()
-    context = torch.randn(2, 5, dtype=torch.float64)
-    small, large = torch.tensor([[0, 1, 0, 0, 0, 0]]), torch.ones(1, 6, dtype=torch.long)
-    alone = made(context[:1], small)
-    together = made(context, torch.cat([small, large]))
-    torch.testing.assert_close(alone[0], together[0])
-    assert made(context[:0], small[:0]).shape == (0,)
-
-
 def test_spelling_and_back() -> None:
     rolls = every_set(5)
     symbols = set_sequences(rolls)
@@ -175,7 +154,7 @@ def test_suggestions_are_trusted_as_the_context_says() -> None:
 def test_what_is_drawn_follows_the_probabilities(states: int) -> None:
     made = head(3, states, suggestions=1)
     rolls = every_set(3, states)
-    count = 20_000
+    count = 8_000
     options = told(made, count)
     options["allowed"] = torch.ones_like(options["allowed"])
     options["allowed"][:, 1] = False
@@ -218,28 +197,6 @@ def test_draws_hold_what_is_required_and_else_only_what_is_wanted(
     torch.testing.assert_close(drawn.log_probs, made(context, drawn.sets, allowed=allowed))
 
 
-def test_what_is_required_is_drawn_though_its_key_might_do_something_else() -> None:
-    made = head(2, 2)
-    required = torch.tensor([[False, True, False, False]]).expand(500, -1)
-    for wanted in (None, torch.ones(500, 4, dtype=torch.bool)):
-        context = torch.randn(500, 5).double()
-        drawn = made.sample(context, random(), required=required, wanted=wanted)
-        assert drawn.log_probs.isfinite().all()
-        assert drawn.sets[:, 1].all()
-        assert not drawn.sets[:, 0].any()
-
-
-@pytest.mark.parametrize("is_told", [True, False], ids=["all-wanted", "nothing-said"])
-def test_other_notes_are_drawn_beside_required_ones(is_told: bool) -> None:
-    made = head(4)
-    required = torch.tensor([[False, True, False, False]]).expand(500, -1)
-    context = torch.randn(500, 5, dtype=torch.float64)
-    wanted = torch.ones(500, 4, dtype=torch.bool) if is_told else None
-    draws = made.sample(context, random(), required=required, wanted=wanted).sets
-    for key in (0, 2, 3):
-        assert 0 < draws[:, key].sum() < 500
-
-
 def test_the_same_chance_draws_the_same() -> None:
     made = head()
     context = torch.randn(50, 5, dtype=torch.float64)
@@ -254,19 +211,19 @@ def test_the_same_chance_draws_the_same() -> None:
 
 def sharpened(following: list[float], states: int, temperature: float, top_p: float) -> list[float]:
     """Chances of the next symbol, those that strike a key favouring the likely among them."""
-    struck = range(states - 1, len(following) - 1, states)
-    total = sum(following[y] for y in struck)
+    onsets = range(states - 1, len(following) - 1, states)
+    total = sum(following[y] for y in onsets)
     result = list(following)
     if total == 0:
         return result
-    weights = {y: (following[y] / total) ** (1 / temperature) for y in struck}
+    weights = {y: (following[y] / total) ** (1 / temperature) for y in onsets}
     shares = {y: weight / sum(weights.values()) for y, weight in weights.items()}
     kept, reached = {}, 0.0
     for y in sorted(shares, key=shares.__getitem__, reverse=True):
         if reached < top_p:
             kept[y] = shares[y]
         reached += shares[y]
-    for y in struck:
+    for y in onsets:
         result[y] = total * kept.get(y, 0) / sum(kept.values())
     return result
 
@@ -279,7 +236,7 @@ def test_heat_and_top_p_change_which_keys_are_struck_and_nothing_else(
     states: int, temperature: float, top_p: float
 ) -> None:
     made = head(3, states)
-    end, count = made.symbols, 20_000
+    end, count = made.symbols, 8_000
     rolls = every_set(3, states)
     context = torch.randn(1, 5, dtype=torch.float64)
     chances = made(context.expand(len(rolls), -1), rolls).exp().tolist()
@@ -287,11 +244,11 @@ def test_heat_and_top_p_change_which_keys_are_struck_and_nothing_else(
     expected = []
     for word in words:
         chance = 1.0
-        for place, symbol in enumerate(word):
+        for position, symbol in enumerate(word):
             following = [0.0] * (end + 1)
             for other, its in zip(words, chances, strict=True):
-                if other[:place] == word[:place] and len(other) > place:
-                    following[other[place]] += its
+                if other[:position] == word[:position] and len(other) > position:
+                    following[other[position]] += its
             following = [its / sum(following) for its in following]
             chance *= sharpened(following, states, temperature, top_p)[symbol]
         expected.append(chance)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 
 from deepmusic.composer.request import BARS, Request, read_metre, read_numbers
 from deepmusic.errors import RequestError
-from deepmusic.music import Key, TimeSignature
+from deepmusic.music import TimeSignature
 
 FOLK = {"style": {"folk": 1}}
 
@@ -28,7 +27,7 @@ def refused(**options: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"style": {}}, "Name one style"),
         ({"style": {"folk": 0}}, "weights above 0"),
@@ -71,44 +70,26 @@ def refused(**options: Any) -> str:
         ({"harmonize": "a.mid", "metre": "3/4"}, "omit metre"),
     ],
 )
-def test_what_is_impossible_is_refused_in_one_sentence(options: dict[str, Any], said: str) -> None:
-    assert said in refused(**options)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"bars": 8.5},
-        {"seed": 1.5},
-        {"candidates": 2.5},
-        {"pose": {"density": float("nan")}},
-        {"pose": {"density": float("inf")}},
-    ],
-)
-def test_numbers_that_cannot_be_used_are_refused_too(options: dict[str, Any]) -> None:
-    refused(**options)
-
-
-@pytest.mark.parametrize("bars", BARS)
-def test_the_limits_themselves_are_possible(bars: int) -> None:
-    Request(**FOLK, bars=bars, tempo=20, temperature=0.1, candidates=1, seed=0, top_p=1)
-    Request(**FOLK, bars=bars, tempo=300, temperature=3, candidates=64, seed=2**63 - 1)
+def test_what_is_impossible_is_refused_in_one_sentence(
+    options: dict[str, Any], message: str
+) -> None:
+    assert message in refused(**options)
 
 
 def test_weights_are_scaled_and_keys_spelled_out() -> None:
-    asked = Request(style={"folk": 3, "pop": 1}, key="f#m", pose={"0": 1, "density": 2})
-    assert asked.style == {"folk": 0.75, "pop": 0.25}
-    assert asked.key == "F# minor"
-    assert asked.pose == {"0": 1.0, "density": 2.0}
+    requested = Request(style={"folk": 3, "pop": 1}, key="f#m", pose={"0": 1, "density": 2})
+    assert requested.style == {"folk": 0.75, "pop": 0.25}
+    assert requested.key == "F# minor"
+    assert requested.pose == {"0": 1.0, "density": 2.0}
     assert Request(**FOLK, key="Gb").key == "F# major"
     assert Request(**FOLK).given is None
 
 
 def test_paths_are_kept_as_text() -> None:
-    asked = Request(**FOLK, primer=Path("a") / "b.mid", pose_from=Path("c.mid"))
-    assert asked.primer == str(Path("a") / "b.mid")
-    assert asked.pose_from == "c.mid"
-    assert asked.given == asked.primer
+    requested = Request(**FOLK, primer=Path("a") / "b.mid", pose_from=Path("c.mid"))
+    assert requested.primer == str(Path("a") / "b.mid")
+    assert requested.pose_from == "c.mid"
+    assert requested.given == requested.primer
     assert Request(**FOLK, harmonize=Path("m.mid")).given == "m.mid"
 
 
@@ -138,27 +119,12 @@ FILES = st.one_of(
 @settings(deadline=None, max_examples=100)
 @given(values=REQUESTS, files=FILES)
 def test_a_request_comes_back_from_its_json(values: dict[str, Any], files: dict[str, Any]) -> None:
-    asked = Request(**values, **files)
-    again = Request.from_dict(json.loads(json.dumps(asked.to_dict())))
+    requested = Request(**values, **files)
+    again = Request.from_dict(json.loads(json.dumps(requested.to_dict())))
     # weights that were scaled may differ in the last bit when they are scaled again
-    assert again.style == pytest.approx(asked.style)
-    assert list(again.style) == list(asked.style)
-    assert {**again.to_dict(), "style": 0} == {**asked.to_dict(), "style": 0}
-
-
-def test_bars_to_rewrite_come_back_from_json() -> None:
-    asked = Request(**FOLK, primer="a.mid", infill=(2, 5))
-    again = Request.from_dict(json.loads(json.dumps(asked.to_dict())))
-    assert again == asked
-    assert again.infill == (2, 5)
-
-
-@settings(deadline=None, max_examples=100)
-@given(weights=st.lists(st.floats(0.01, 100), min_size=2, max_size=4))
-def test_a_mix_made_again_has_the_very_same_weights(weights: list[float]) -> None:
-    asked = Request(style={str(n): weight for n, weight in enumerate(weights)})
-    again = Request.from_dict(json.loads(json.dumps(asked.to_dict())))
-    assert again.style == asked.style
+    assert again.style == pytest.approx(requested.style)
+    assert list(again.style) == list(requested.style)
+    assert {**again.to_dict(), "style": 0} == {**requested.to_dict(), "style": 0}
 
 
 @pytest.mark.parametrize(
@@ -224,14 +190,3 @@ def test_a_number_must_be_given_where_nothing_is_meant_without() -> None:
 @pytest.mark.parametrize(("text", "over", "under"), [("4/4", 4, 4), (" 6/8 ", 6, 8), ("3/2", 3, 2)])
 def test_metres_are_read(text: str, over: int, under: int) -> None:
     assert read_metre(text) == TimeSignature(0, over, under)
-
-
-@settings(deadline=None)
-@given(text=st.text(max_size=6))
-def test_any_text_is_a_key_and_a_metre_or_refused(text: str) -> None:
-    with suppress(RequestError):
-        assert read_metre(text).beats_per_bar > 0
-    with suppress(RequestError):
-        named = Request(**FOLK, key=text).key
-        assert Key.named(named) == Key.named(text)
-        assert Key.named(named).name == named

@@ -14,7 +14,6 @@ from deepmusic.music import (
     Frames,
     Grid,
     Note,
-    Part,
     Score,
     Tempo,
     grid_to_score,
@@ -63,8 +62,8 @@ def test_frames_are_what_a_look_at_each_step_finds(grid: Grid) -> None:
     assert len(frames.offsets) == grid.steps + 1 == len(grid) + 1
     for step in range(grid.steps):
         rows = slice(*frames.offsets[step : step + 2])
-        found = list(zip(*(c[rows].tolist() for c in frames[1:]), strict=True))
-        assert found == sorted(
+        result = list(zip(*(c[rows].tolist() for c in frames[1:]), strict=True))
+        assert result == sorted(
             (pitch, part, onset == step)
             for onset, duration, pitch, part in notes
             if onset <= step < onset + duration
@@ -116,13 +115,6 @@ def test_halfway_goes_to_the_later_step_and_a_short_note_gets_one() -> None:
     grid = score_to_grid(Score(8, (Note(1, 1, 60), Note(5, 1, 62))), 4)
     assert grid.onset.tolist() == [1, 3]
     assert grid.duration.tolist() == [1, 1]
-
-
-def test_unisons_of_two_parts_stay_two_notes() -> None:
-    notes = (Note(0, 4, 60), Note(0, 8, 60, part=1))
-    grid = score_to_grid(Score(4, notes, parts=(Part("alto"), Part("tenor"))), 4)
-    assert grid.frames().part[:2].tolist() == [0, 1]
-    assert grid.roll(lowest=60, pitches=1).sum() == 8
 
 
 def test_changes_come_along_and_the_last_of_a_step_holds() -> None:
@@ -196,8 +188,3 @@ def test_a_claim_of_years_takes_no_memory() -> None:
     assert caught.value.code == "too_long"
     with pytest.raises(ScoreError, match="longer than a score"):
         grid_to_score(grid)
-
-
-def test_steps_per_beat_are_positive() -> None:
-    with pytest.raises(ValueError, match="at least 1"):
-        score_to_grid(grid_to_score(Grid(4, 4, **column())), 0)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from deepmusic.music import Grid, Key, KeySignature, Part, estimate_key
-from deepmusic.music.key import NAMES
 
 ALL = [Key(tonic, is_minor) for is_minor in (False, True) for tonic in range(12)]
 # I IV V I, i iv V i: (chord, its bass)
@@ -66,11 +65,6 @@ def test_drums_and_silence_have_no_say() -> None:
     assert estimate_key(every) == Key(0, False)  # twelve tones, none more than another
 
 
-def test_one_note_is_its_own_tonic() -> None:
-    for tonic in range(12):
-        assert estimate_key(Grid(4, 4, [0], [4], [60 + tonic])).tonic == tonic
-
-
 @pytest.mark.parametrize(
     ("text", "tonic", "is_minor"),
     [
@@ -110,12 +104,6 @@ def test_what_names_no_key_is_refused(text: str) -> None:
         return
     with pytest.raises(ValueError, match="is not a key; keys are named like"):
         Key.named(text)
-
-
-@pytest.mark.parametrize("key", ALL, ids=lambda key: key.name)
-def test_names_come_back(key: Key) -> None:
-    assert Key.named(key.name) == key
-    assert key.name == f"{NAMES[key.tonic]} {'minor' if key.is_minor else 'major'}"
 
 
 def test_signatures_have_as_many_sharps_as_the_circle_of_fifths() -> None:

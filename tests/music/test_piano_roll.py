@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
@@ -40,14 +39,6 @@ def drawn(score: Score, path: Path, title: str = "") -> NDArray[np.float32]:
 def amount(picture: NDArray[np.float32], colour: str) -> int:
     """Dots of a colour."""
     return int((np.abs(picture - to_rgb(colour)).max(axis=-1) < 0.02).sum())
-
-
-def test_a_picture_grows_by_rows(tmp_path: Path) -> None:
-    heights = {count: drawn(line(count), tmp_path / "a.png").shape[0] for count in (1, 16, 17, 48)}
-    assert heights[1] == heights[16]
-    row = heights[17] - heights[16]
-    assert row > 100
-    assert heights[48] == pytest.approx(heights[16] + 2 * row, abs=3)
 
 
 def test_every_row_shows_its_notes(tmp_path: Path) -> None:
@@ -122,10 +113,3 @@ def test_bars_follow_the_metres() -> None:
     changes = (TimeSignature(0, 3, 4), TimeSignature(2160, 6, 8), TimeSignature(9999, 2, 4))
     mixed = Score(480, (), time_signatures=changes, end=5000)
     assert starts(mixed) == [(0, "3/4"), (1440, ""), (2160, "6/8"), (3600, ""), (5040, "")]
-
-
-def test_bars_between_ticks_do_not_drift() -> None:
-    score = Score(1, (), time_signatures=(TimeSignature(0, 5, 8),), end=50)
-    found = list(bars(score))
-    assert found[1].start == Fraction(5, 2)
-    assert found[-1].start == 50

@@ -89,16 +89,6 @@ def test_what_is_straight_stays(grid: Grid, is_coarse: bool) -> None:
     assert aligned(score, grid.steps_per_beat) == score
 
 
-def test_nothing_begins_before_the_start() -> None:
-    notes = (Note(0, 100, 60), *(Note(480 * i + 30, 400, 62) for i in range(8)))
-    score = aligned(Score(480, notes, tempos=(Tempo(0, 400_000), Tempo(960, 300_000))))
-    assert score.notes[0].onset == 0
-    assert score.tempos[0] == Tempo(0, 400_000)
-    assert all(abs(note.onset % 480) <= 4 for note in score.notes)
-    with pytest.raises(ValueError, match="at least 1"):
-        aligned(score, 0)
-
-
 def test_the_page_is_what_the_benchmark_makes_of_the_measurements() -> None:
     path = ROOT / "benchmarks" / "quantisation.py"
     spec = importlib.util.spec_from_file_location("quantisation_benchmark", path)
@@ -119,7 +109,7 @@ def test_the_example_on_the_page_runs(tmp_path: Path, monkeypatch: pytest.Monkey
     names: dict[str, Any] = {}
     exec(example, names)
     grid = names["grid"]
-    said = [grid.onset.tolist(), grid.duration.tolist(), grid.pitch.tolist()]
-    assert f"# {str(said)[1:-1]}" in example
+    message = [grid.onset.tolist(), grid.duration.tolist(), grid.pitch.tolist()]
+    assert f"# {str(message)[1:-1]}" in example
     assert grid.roll().shape == (8, 88)
     assert quantisation_loss(names["score"], 4).onset_error_s[-1] == pytest.approx(-0.0125)

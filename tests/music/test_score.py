@@ -42,12 +42,6 @@ def test_what_cannot_be_is_refused(make: Any, numbers: tuple[Any, ...]) -> None:
         make(*numbers)
 
 
-@pytest.mark.parametrize("ticks_per_beat", [0, -1, 32768])
-def test_ticks_a_beat_have_limits(ticks_per_beat: int) -> None:
-    with pytest.raises(ValueError, match="ticks_per_beat"):
-        Score(ticks_per_beat, SCALE)
-
-
 def test_a_note_needs_its_part() -> None:
     with pytest.raises(ValueError, match="in part 1, but there are 1"):
         Score(480, (Note(0, 1, 60, part=1),))

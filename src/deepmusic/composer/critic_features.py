@@ -14,7 +14,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.composer.critic_excerpts import BEAT, Notes
+BEAT = 12
+"""Steps per beat, whatever the grid has: thirds and quarters of a beat are both whole."""
+
+
+class Notes(NamedTuple):
+    """The notes of a piece without drums: columns ``(n,)`` int64, in twelfths of a beat."""
+
+    onset: NDArray[np.int64]
+    end: NDArray[np.int64]
+    pitch: NDArray[np.int64]
 
 
 def _roll(notes: Notes) -> NDArray[np.bool_]:

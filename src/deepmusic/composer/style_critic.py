@@ -17,42 +17,30 @@ sustained, since half of the data sets do not say. Drums are ignored.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.composer.critic_excerpts import (
-    BEAT,
-    EXCERPT,
-    SPOILERS,
-    Notes,
-    covering_starts,
-    cut,
-    extent,
-    notes_of,
-)
-from deepmusic.composer.critic_features import N_FEATURES, feature_table
-from deepmusic.errors import CheckpointError, DataError
+from deepmusic.composer.critic_features import BEAT, N_FEATURES, Notes, feature_table
+from deepmusic.errors import CheckpointError
 from deepmusic.music import Grid
 
+EXCERPT = 32 * BEAT
+"""Length of an excerpt."""
+
+CLIP = 4.0
+"""Standardised features are clipped at this value."""
+
 _VERSION = 1
-_HIDDEN, _WEIGHT_DECAY, _EPOCHS = 32, 1.0, 40
-_CLIP = 4.0  # standard deviations
-_SHORT_EXCERPT = EXCERPT // 2
-_PER_PIECE = 40  # training excerpts, in the style with most pieces
-_MIN_PER_STYLE, _MAX_PER_STYLE, _MAX_IN_ALL = 200, 1000, 6000
-_FOLDS = 3
-_TEMPERATURES = np.geomspace(0.5, 10, 61)
-_DEFAULT_TEMPERATURE = 2.0  # where there are too few pieces to hold any out
+_MAX_EXCERPTS = 64  # of one piece, whatever its length
 
 
 @dataclass(frozen=True, eq=False)
 class StyleCritic:
-    """Gives the probability of each style for a piece; :meth:`train` makes one.
+    """Gives the probability of each style for a piece; ``train_critic`` makes one.
 
     Args:
         styles: names, ``s`` of them; one more class is spoiled music.
@@ -70,42 +58,6 @@ class StyleCritic:
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
     temperature: NDArray[np.float32]
-
-    @classmethod
-    def train(cls, grids: Sequence[Grid], styles: Sequence[str], *, seed: int = 0) -> StyleCritic:
-        """Train a critic; about a minute for the shipped styles, less for few pieces.
-
-        Args:
-            grids: people's pieces. Those without notes are ignored.
-            styles: the style of each, 1 to about 30 different ones.
-            seed: of the excerpts and the perceptron.
-
-        Raises:
-            ValueError: grids and styles differ in number.
-            DataError: there is no piece, or none of a style has notes.
-        """
-        if len(grids) != len(styles):
-            raise ValueError(f"each grid has a style; got {len(grids)} and {len(styles)}")
-        names = tuple(sorted(set(styles)))
-        all_notes = [notes_of(grid) for grid in grids]
-        usable = [i for i, notes in enumerate(all_notes) if len(notes.onset)]
-        silent = sorted(set(names) - {styles[i] for i in usable})
-        if silent or not names:
-            raise DataError(
-                "A style critic needs a piece with notes"
-                + (f" of each style; there is none of {', '.join(silent)}." if silent else ".")
-            )
-        labels = np.array([names.index(styles[i]) for i in usable])
-        random = np.random.default_rng(seed)
-        examples = _examples([all_notes[i] for i in usable], labels, random)
-        temperature = _temperature(examples, labels, seed, random)
-        scaler, _, network = _fit(examples, np.ones(len(examples.label), bool), seed)
-        weight, bias = network.coefs_[1], network.intercepts_[1]
-        if len(bias) == 1:  # scikit-learn gives two classes one output, the odds of the second
-            weight, bias = (np.concatenate([0 * part, part], axis=-1) for part in (weight, bias))
-        columns = (scaler.mean_, scaler.scale_, network.coefs_[0], network.intercepts_[0])
-        arrays = (*columns, weight, bias, [temperature])
-        return cls(names, *(np.asarray(array, np.float32) for array in arrays))
 
     def probabilities(self, grid: Grid) -> dict[str, float]:
         """The probability of each style, by name; they sum to 1.
@@ -127,10 +79,10 @@ class StyleCritic:
         table = feature_table(cut(notes, int(start), EXCERPT) for start in covering_starts(notes))
         if not len(table):
             return np.append(np.zeros(len(self.styles)), 1.0)
-        rows = np.clip((table - self.mean) / self.scale, -_CLIP, _CLIP)
+        rows = np.clip((table - self.mean) / self.scale, -CLIP, CLIP)
         hidden = np.maximum(rows @ self.hidden_weight + self.hidden_bias, 0)
         logits = np.asarray((hidden @ self.weight + self.bias) / self.temperature, np.float64)
-        classes: NDArray[np.float64] = np.exp(_log_softmax(_log_softmax(logits).mean(axis=0)))
+        classes: NDArray[np.float64] = np.exp(log_softmax(log_softmax(logits).mean(axis=0)))
         return classes
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
@@ -175,108 +127,52 @@ class StyleCritic:
         return cls(names, **{name: arrays[name] for name in shapes})
 
 
-class _Examples(NamedTuple):
-    """Training excerpts.
+def notes_of(grid: Grid) -> Notes:
+    """The notes of a grid."""
+    is_drum = np.array([part.is_drum for part in grid.parts], bool)[grid.part]
+    onset, duration = grid.onset[~is_drum], grid.duration[~is_drum]
+    start, end = (
+        (2 * BEAT * step + grid.steps_per_beat) // (2 * grid.steps_per_beat)
+        for step in (onset, onset + duration)
+    )
+    return Notes(start, np.maximum(end, start + 1), grid.pitch[~is_drum].astype(np.int64))
 
-    Args:
-        features: ``(k, f)``.
-        label: ``(k,)``, index of the style, or the number of styles for spoiled music.
-        piece: ``(k,)``, index of the piece.
+
+def extent(notes: Notes) -> tuple[int, int]:
+    """Where the music begins and ends, without rests, in whole beats."""
+    first = int(notes.onset.min()) // BEAT * BEAT
+    last = -(-int(notes.end.max()) // BEAT) * BEAT
+    return first, last
+
+
+def covering_starts(notes: Notes) -> NDArray[np.int64]:
+    """Starts ``(k,)`` of excerpts that cover the piece; of a long one, some of them.
+
+    Each excerpt has an onset. The last is moved back, so that it is as long as the others.
     """
-
-    features: NDArray[np.float64]
-    label: NDArray[np.int64]
-    piece: NDArray[np.int64]
-
-
-def _examples(
-    pieces: Sequence[Notes], labels: NDArray[np.int64], random: np.random.Generator
-) -> _Examples:
-    """Equally many excerpts of each style, and as many spoiled ones in total."""
-    styles = int(labels.max()) + 1
-    count = int(np.clip(_PER_PIECE * np.bincount(labels).max(), _MIN_PER_STYLE, _MAX_PER_STYLE))
-    count = min(count, max(_MAX_IN_ALL // styles, 1))
-    piece = np.concatenate(
-        [np.resize(random.permutation(np.flatnonzero(labels == k)), count) for k in range(styles)]
-    )
-    excerpts = [_random_excerpt(pieces[i], random) for i in piece]
-    others = [_random_excerpt(pieces[i], random) for i in piece]
-    spoiled = [SPOILERS[i % len(SPOILERS)](notes, random) for i, notes in enumerate(others)]
-    return _Examples(
-        feature_table([*excerpts, *spoiled]),
-        np.concatenate([labels[piece], np.full(len(piece), styles)]),
-        np.tile(piece, 2),
-    )
-
-
-def _random_excerpt(notes: Notes, random: np.random.Generator) -> Notes:
-    """An excerpt; a quarter of them are half as long, as pieces may be."""
-    length = _SHORT_EXCERPT if random.random() < 0.25 else EXCERPT
+    if not len(notes.onset):
+        return np.zeros(0, np.int64)
     first, last = extent(notes)
-    beats = max(0, last - length - first) // BEAT
-    excerpt = cut(notes, first + int(random.integers(beats + 1)) * BEAT, length)
-    # during a long rest take the beginning, which has notes
-    return excerpt if len(excerpt.onset) else cut(notes, first, length)
+    starts = first + np.unique((notes.onset - first) // EXCERPT) * EXCERPT
+    starts = np.unique(np.minimum(starts, max(first, last - EXCERPT)))
+    if len(starts) > _MAX_EXCERPTS:
+        chosen = np.linspace(0, len(starts) - 1, _MAX_EXCERPTS).round().astype(np.int64)
+        starts = starts[chosen]
+    return starts
 
 
-def _fit(examples: _Examples, chosen: NDArray[np.bool_], seed: int) -> Any:
-    """A perceptron on standardised features, fitted to some of the examples."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.neural_network import MLPClassifier
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import FunctionTransformer, StandardScaler
-
-    network = MLPClassifier((_HIDDEN,), alpha=_WEIGHT_DECAY, max_iter=_EPOCHS, random_state=seed)
-    clip = FunctionTransformer(np.clip, kw_args={"a_min": -_CLIP, "a_max": _CLIP})
-    model = make_pipeline(StandardScaler(), clip, network)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # it is stopped early
-        return model.fit(examples.features[chosen], examples.label[chosen])
+def cut(notes: Notes, start: int, length: int) -> Notes:
+    """What sounds in a span, cut at its ends, with times from its start."""
+    inside = (notes.onset < start + length) & (notes.end > start)
+    return Notes(
+        np.maximum(notes.onset[inside] - start, 0),
+        np.minimum(notes.end[inside] - start, length),
+        notes.pitch[inside],
+    )
 
 
-def _temperature(
-    examples: _Examples, labels: NDArray[np.int64], seed: int, random: np.random.Generator
-) -> float:
-    """The temperature that calibrates probabilities for pieces not trained on.
-
-    Args:
-        examples: of all pieces.
-        labels: ``(pieces,)``, the style of each piece.
-        seed: of the perceptrons.
-        random: divides the pieces into folds.
-    """
-    fold = np.full(len(labels), -1)  # the only piece of a style is never held out
-    styles = int(labels.max()) + 1
-    for style in range(styles):
-        pieces = np.flatnonzero(labels == style)
-        if len(pieces) > 1:
-            fold[random.permutation(pieces)] = np.arange(len(pieces)) % _FOLDS
-    logits, truth = [], []
-    for number in range(int(fold.max()) + 1):
-        held_out = fold[examples.piece] == number
-        model = _fit(examples, ~held_out, seed)
-        predicted = model.predict_proba(examples.features[held_out])
-        rows = np.full((len(predicted), styles + 1), np.log(1e-15))
-        rows[:, model.classes_] = np.log(np.maximum(predicted, 1e-15))
-        logits.append(rows)
-        truth.append(examples.label[held_out])
-    if not logits:
-        return _DEFAULT_TEMPERATURE
-    return _best_temperature(np.concatenate(logits), np.concatenate(truth))
-
-
-def _best_temperature(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> float:
-    # label smoothing as in Platt (1999): few correct examples say little
-    smoothing = 1 / (len(truth) + 2)
-    correct = np.arange(len(truth)), truth
-    losses = []
-    for temperature in _TEMPERATURES:
-        rows = _log_softmax(logits / temperature)
-        losses.append(-np.mean((1 - smoothing) * rows[correct] + smoothing * rows.mean(axis=1)))
-    return float(_TEMPERATURES[int(np.argmin(losses))])
-
-
-def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+def log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Log probabilities of the last axis."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
     rows: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return rows

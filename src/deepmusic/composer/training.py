@@ -16,12 +16,12 @@ import torch
 
 from deepmusic.composer.composer import Composer
 from deepmusic.composer.config import ComposerConfig
+from deepmusic.composer.critic_training import train_critic
 from deepmusic.composer.encoding import StyledPiece, encode, normalised
 from deepmusic.composer.likelihood import likelihood, poses_before
 from deepmusic.composer.memorization import CopyIndex, HumanReference, human_reference
 from deepmusic.composer.model import ComposerNetwork
-from deepmusic.composer.style_critic import StyleCritic
-from deepmusic.composer.style_profile import StyleProfile
+from deepmusic.composer.planning import StyleProfile
 from deepmusic.composer.task import ComposerTask, fit_poses
 from deepmusic.datasets import Piece, Problem, SymbolicDataset
 from deepmusic.errors import DataError, ScoreError
@@ -126,7 +126,7 @@ def train_composer(
             name: profile_style(sides["train"], style, dataset.train)
             for style, name in enumerate(config.styles)
         },
-        StyleCritic.train(train_grids, train_styles, seed=training.seed),
+        train_critic(train_grids, train_styles, seed=training.seed),
         copy_index,
         _references(copy_index, sides, config),
         training={

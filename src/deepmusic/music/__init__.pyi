@@ -1,5 +1,5 @@
 from .bars import Bars as Bars, bars_of as bars_of, with_estimated_bars as with_estimated_bars
-from .grid import Frames as Frames, Grid as Grid
+from .grid import Frames as Frames, Grid as Grid, grid_to_score as grid_to_score
 from .key import Key as Key, estimate_key as estimate_key
 from .midi import midi_bytes as midi_bytes, read_midi as read_midi, write_midi as write_midi
 from .musicxml import write_musicxml as write_musicxml
@@ -7,7 +7,6 @@ from .piano_roll import draw_piano_roll as draw_piano_roll
 from .quantisation import (
     QuantisationLoss as QuantisationLoss,
     aligned as aligned,
-    grid_to_score as grid_to_score,
     quantisation_loss as quantisation_loss,
     score_to_grid as score_to_grid,
 )

@@ -8,17 +8,29 @@ can be made from the other. A grid becomes a score without loss; the other way, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepmusic.errors import ScoreError, ShapeError
-from deepmusic.music.score import LAST_TICK, KeySignature, Part, Tempo, TimeSignature, in_effect
+from deepmusic.music.score import (
+    LAST_TICK,
+    Change,
+    KeySignature,
+    Note,
+    Part,
+    Score,
+    Tempo,
+    TimeSignature,
+    in_effect,
+)
 
 MAX_CELLS = 2**27
 """The most elements of an array made of a grid: a file may claim a rest of years."""
+
+_FINE_TICKS = 480  # the usual resolution of a MIDI file; a score from a grid has at least this
 
 
 class Frames(NamedTuple):
@@ -255,6 +267,37 @@ class Grid:
             duration=np.nonzero(edges == -1)[1] - onset,
             pitch=(pitch + lowest).astype(np.uint8),
         )
+
+
+def grid_to_score(grid: Grid) -> Score:
+    """Convert a grid to a score: the exact inverse of :func:`score_to_grid`.
+
+    The score has the least multiple of the grid's steps per beat that is at least 480 ticks.
+
+    Raises:
+        ScoreError: ``too_long``: more ticks than a score may have.
+    """
+    factor = -(-_FINE_TICKS // grid.steps_per_beat)
+    if grid.steps * factor > LAST_TICK:
+        raise ScoreError(
+            f"{grid.steps:,} steps of {factor} ticks are longer than a score may be.",
+            code="too_long",
+        )
+
+    def moved(changes: tuple[Change, ...]) -> tuple[Change, ...]:
+        return tuple(replace(change, time=change.time * factor) for change in changes)
+
+    times = (grid.onset * factor, grid.duration * factor)
+    columns = (column.tolist() for column in (*times, grid.pitch, grid.velocity, grid.part))
+    return Score(
+        ticks_per_beat=grid.steps_per_beat * factor,
+        notes=tuple(Note(*row) for row in zip(*columns, strict=True)),
+        parts=grid.parts,
+        tempos=moved(grid.tempos),
+        time_signatures=moved(grid.time_signatures),
+        key_signatures=moved(grid.key_signatures),
+        end=grid.steps * factor,
+    )
 
 
 def same_pitch_pairs(

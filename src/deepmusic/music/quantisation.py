@@ -1,4 +1,4 @@
-"""From scores to grids and back: what a grid loses, and aligning a score with it first.
+"""From scores to grids: what a grid loses, and aligning a score with it first.
 
 Sequencers often hold music that is in time but offset from the beats of the file by a constant, as
 where a recording was transcribed along its own beats: :func:`aligned` takes that offset out.
@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 
 from deepmusic.errors import ScoreError
 from deepmusic.music.grid import Grid, same_pitch_pairs
-from deepmusic.music.score import LAST_TICK, Change, Note, Score, shifted
-
-_FINE_TICKS = 480  # the usual resolution of a MIDI file; a score from a grid has at least this
+from deepmusic.music.score import LAST_TICK, Change, Score, shifted
 
 
 class SnappedNotes(NamedTuple):
@@ -112,37 +110,6 @@ def score_to_grid(score: Score, steps_per_beat: int) -> Grid:
         tempos=moved(score.tempos),
         time_signatures=moved(score.time_signatures),
         key_signatures=moved(score.key_signatures),
-    )
-
-
-def grid_to_score(grid: Grid) -> Score:
-    """Convert a grid to a score: the exact inverse of :func:`score_to_grid`.
-
-    The score has the least multiple of the grid's steps per beat that is at least 480 ticks.
-
-    Raises:
-        ScoreError: ``too_long``: more ticks than a score may have.
-    """
-    factor = -(-_FINE_TICKS // grid.steps_per_beat)
-    if grid.steps * factor > LAST_TICK:
-        raise ScoreError(
-            f"{grid.steps:,} steps of {factor} ticks are longer than a score may be.",
-            code="too_long",
-        )
-
-    def moved(changes: tuple[Change, ...]) -> tuple[Change, ...]:
-        return tuple(replace(change, time=change.time * factor) for change in changes)
-
-    times = (grid.onset * factor, grid.duration * factor)
-    columns = (column.tolist() for column in (*times, grid.pitch, grid.velocity, grid.part))
-    return Score(
-        ticks_per_beat=grid.steps_per_beat * factor,
-        notes=tuple(Note(*row) for row in zip(*columns, strict=True)),
-        parts=grid.parts,
-        tempos=moved(grid.tempos),
-        time_signatures=moved(grid.time_signatures),
-        key_signatures=moved(grid.key_signatures),
-        end=grid.steps * factor,
     )
 
 
