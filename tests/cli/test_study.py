@@ -91,16 +91,16 @@ def test_a_model_that_fails_costs_only_itself(music: Path, table: Path, tmp_path
     out = tmp_path / "study"
     done = study(music, table, out, "--models", "few,logistic,broken", "--sizes", "1")
     assert done.exit_code == 1
-    said = "There are too few tracks of 'jazz' for this model."
+    message = "There are too few tracks of 'jazz' for this model."
     assert (
-        sum(said in line and not line.startswith("missing") for line in done.stderr.splitlines())
+        sum(message in line and not line.startswith("missing") for line in done.stderr.splitlines())
         == 1
     )
     assert "Unexpected ZeroDivisionError: a bug of two lines." in done.stderr
     assert "Traceback" not in done.output
     assert models_of(out) == ["logistic"]
     report = (out / "report.md").read_text()
-    assert f"few: 2 of 2 jobs are missing. {said}" in report
+    assert f"few: 2 of 2 jobs are missing. {message}" in report
     assert "logistic |" in report
 
 
@@ -149,7 +149,7 @@ def test_a_time_budget_leaves_jobs_for_another_run(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("--models", "polka"), "no model 'polka'"),
         (("--models", ","), "at least one model"),
@@ -160,11 +160,11 @@ def test_a_time_budget_leaves_jobs_for_another_run(
     ],
 )
 def test_wrong_usage_is_refused_before_anything_is_read(
-    arguments: tuple[str, ...], said: str, tmp_path: Path
+    arguments: tuple[str, ...], message: str, tmp_path: Path
 ) -> None:
     done = study(tmp_path / "nowhere", tmp_path / "no.parquet", tmp_path / "study", *arguments)
     assert done.exit_code != 0
-    assert said in (done.stderr + str(done.exception))
+    assert message in (done.stderr + str(done.exception))
     assert not (tmp_path / "study").exists()
 
 

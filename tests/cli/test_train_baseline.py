@@ -176,7 +176,7 @@ def test_what_a_table_model_cannot_do_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "message"),
     [
         ("scikit-learn", "0.1.2", "was trained with scikit-learn 0.1.2"),
         ("recipe", {"name": "fma", "version": 9}, "version 9, which this DeepMusic"),
@@ -185,14 +185,14 @@ def test_what_a_table_model_cannot_do_is_refused(
     ],
 )
 def test_a_run_of_another_version_is_one_sentence(
-    call: Call, run_folder: Path, music: Path, key: str, value: object, said: str
+    call: Call, run_folder: Path, music: Path, key: str, value: object, message: str
 ) -> None:
     path = run_folder / "model.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
     done = call("classify", music / "chords/0.wav", "--model", run_folder)
     assert done.status == 1
     assert done.output == ""
-    assert said in done.error
+    assert message in done.error
     assert len(done.error.splitlines()) == 1
 
 
@@ -294,7 +294,7 @@ def test_a_table_in_csv_does_not_name_its_recipe(
 
 
 @pytest.mark.parametrize(
-    ("options", "status", "said"),
+    ("options", "status", "message"),
     [
         (["--model", "nothing"], 2, "no model 'nothing'"),
         (["--model", "no.such:Thing"], 2, "no module 'no'"),
@@ -307,11 +307,11 @@ def test_a_table_in_csv_does_not_name_its_recipe(
     ],
 )
 def test_an_impossible_training_is_one_sentence(
-    call: Call, command: list[object], tmp_path: Path, options: list[str], status: int, said: str
+    call: Call, command: list[object], tmp_path: Path, options: list[str], status: int, message: str
 ) -> None:
     done = call(*command, *options)
     assert done.status == status
-    assert said in done.error
+    assert message in done.error
     assert len(done.error.splitlines()) == 1
     assert done.output == ""
     assert not (tmp_path / "run/model.json").exists()

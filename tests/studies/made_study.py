@@ -42,8 +42,8 @@ def made_fold(data: StudyData) -> Fold:
     """Whole artists: the first quarter of each genre to test, the second to validate."""
     each = len(data.dataset.tracks) // len(GENRES)
     parts: tuple[list[int], list[int], list[int]] = ([], [], [])
-    for place in range(len(data.dataset.tracks)):
-        parts[max(2 - 4 * (place % each) // each, 0)].append(place)
+    for index in range(len(data.dataset.tracks)):
+        parts[max(2 - 4 * (index % each) // each, 0)].append(index)
     return Fold(*map(tuple, parts))
 
 

@@ -131,7 +131,7 @@ def test_what_is_unknown_is_nan() -> None:
     assert math.isnan(one.p)
 
 
-def test_a_true_null_is_rejected_about_as_often_as_said() -> None:
+def test_a_true_null_is_rejected_at_the_nominal_rate() -> None:
     """Of many pairs of equal models, some one in twenty falls below 0.05."""
     rng = np.random.default_rng(4)
     below = 0

@@ -90,14 +90,14 @@ class Fixed:
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, Path]]:
     """Parts that are fitted without learning; gives what was asked of them."""
-    said = {"capsules": (0.9, 0.1), "logistic": (0.2, 0.8)}
+    rows = {"capsules": (0.9, 0.1), "logistic": (0.2, 0.8)}
     asked: list[tuple[str, int, Path]] = []
 
     def model_named(name: str) -> StudyModel:
         def fit(data: Any, fold: Any, seed: int, work: Path) -> Fixed:
             assert work.is_dir()
             asked.append((name, seed, work))
-            return Fixed(said[name])
+            return Fixed(rows[name])
 
         def load(folder: Path) -> Fixed:
             return Fixed(tuple(json.loads((folder / "model.json").read_text())))
@@ -115,11 +115,11 @@ def test_fitted_by_itself_a_pool_trains_its_parts(
     assert seen == [(part, 3, tmp_path / part) for part in ("capsules", "logistic")]
     assert model.parameters == 14
     odds = np.sqrt([0.9 * 0.2, 0.1 * 0.8])
-    heard = model.predict_proba(DATA, [0, 5, 2])
-    np.testing.assert_allclose(heard, np.tile(odds / odds.sum(), (3, 1)), rtol=1e-9)
+    shares = model.predict_proba(DATA, [0, 5, 2])
+    np.testing.assert_allclose(shares, np.tile(odds / odds.sum(), (3, 1)), rtol=1e-9)
     model.save(tmp_path / "kept")
     np.testing.assert_array_equal(
-        load_ensemble(tmp_path / "kept").predict_proba(DATA, [0, 5, 2]), heard
+        load_ensemble(tmp_path / "kept").predict_proba(DATA, [0, 5, 2]), shares
     )
 
 

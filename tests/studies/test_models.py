@@ -92,17 +92,17 @@ def test_a_table_model_learns_a_fold_and_is_saved(name: str, tmp_path: Path) -> 
     fold = fold_of(data)
     model = model_named(name)
     fitted = model.fit(data, fold, 1, tmp_path)
-    heard = fitted.predict_proba(data, fold.test)
-    assert heard.shape == (len(fold.test), 3)
-    np.testing.assert_allclose(heard.sum(axis=1), 1.0)
+    shares = fitted.predict_proba(data, fold.test)
+    assert shares.shape == (len(fold.test), 3)
+    np.testing.assert_allclose(shares.sum(axis=1), 1.0)
     if name != "majority":
-        assert np.mean(heard.argmax(axis=1) == data.labels[list(fold.test)]) > 0.7
+        assert np.mean(shares.argmax(axis=1) == data.labels[list(fold.test)]) > 0.7
     fitted.save(tmp_path / "kept")
     again = model.load(tmp_path / "kept")
     assert again.parameters == fitted.parameters
-    np.testing.assert_array_equal(again.predict_proba(data, fold.test), heard)
+    np.testing.assert_array_equal(again.predict_proba(data, fold.test), shares)
     few = fitted.predict_proba(data, fold.test[2:3])
-    np.testing.assert_allclose(few[0], heard[2])
+    np.testing.assert_allclose(few[0], shares[2])
 
 
 @pytest.mark.parametrize("name", ["logistic", "knn", "svc-linear"])

@@ -56,7 +56,7 @@ def test_true_marks_lower_the_score_more_than_shifted_ones() -> None:
             made_score, made_spectrogram(seed), true_evidence(), share=0.0625, seed=seed
         )
         assert whole == pytest.approx(70 / 80, abs=0.05)
-        # its mels fall to their mean over the track: a fifth of it is as loud
+        # its bands fall to their mean over the track, a fifth of which is as loud
         assert marked == pytest.approx(0.8 * 50 / 80, abs=0.08)
         assert random < 0.5 * marked
 

@@ -59,8 +59,8 @@ def test_a_network_learns_what_there_is_to_learn(tmp_path: Path) -> None:
     model = fit_network(
         "cnn", DATA, FOLD, 0, tmp_path, config=CONFIG, training=replace(SHORT, epochs=15)
     )
-    heard = model.predict_proba(DATA, FOLD.test)
-    assert (heard.argmax(axis=1) == DATA.labels[list(FOLD.test)]).all()
+    shares = model.predict_proba(DATA, FOLD.test)
+    assert (shares.argmax(axis=1) == DATA.labels[list(FOLD.test)]).all()
     records = read_history(tmp_path)
     assert len(records) == 15
     for side in ("train", "validation"):
@@ -119,9 +119,9 @@ def test_a_saved_model_predicts_the_same(name: str, tmp_path: Path) -> None:
     again = load_network(tmp_path / "kept")
     assert again.parameters == model.parameters > 0
     assert (again.name, again.scale, again.calibration) == (name, model.scale, model.calibration)
-    places = [3, 0, 9]
+    indices = [3, 0, 9]
     np.testing.assert_array_equal(
-        model.predict_proba(DATA, places), again.predict_proba(DATA, places)
+        model.predict_proba(DATA, indices), again.predict_proba(DATA, indices)
     )
 
 
@@ -228,16 +228,16 @@ def test_the_shipped_classifier_is_a_model_of_the_study(
 
     model = fit_classifier(StudyData(data.dataset, None, recording), fold, 0, tmp_path / "work")
     assert set(asked) == {*fold.train, *fold.validation}
-    heard = model.predict_proba(data, fold.test)
-    assert heard.shape == (len(fold.test), 2)
-    np.testing.assert_allclose(heard.sum(axis=1), 1, atol=1e-6)
+    shares = model.predict_proba(data, fold.test)
+    assert shares.shape == (len(fold.test), 2)
+    np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-6)
     model.save(tmp_path / "kept")
     again = load_classifier(tmp_path / "kept")
     assert again.parameters == model.parameters > 0
-    # one hears in PyTorch, the other in NumPy
-    np.testing.assert_allclose(again.predict_proba(data, fold.test), heard, atol=1e-5)
+    # one computes in PyTorch, the other in NumPy
+    np.testing.assert_allclose(again.predict_proba(data, fold.test), shares, atol=1e-5)
     resumed = fit_classifier(data, fold, 0, tmp_path / "work")
-    np.testing.assert_array_equal(resumed.predict_proba(data, fold.test), heard)
+    np.testing.assert_array_equal(resumed.predict_proba(data, fold.test), shares)
     with pytest.raises(DeepMusicError, match="need spectrograms"):
         model.predict_proba(StudyData(data.dataset), [0])
 

@@ -39,14 +39,14 @@ def test_a_track_is_the_mean_of_its_segments_textures() -> None:
 def test_a_model_of_textures_learns_a_fold_and_is_saved(name: str, tmp_path: Path) -> None:
     model = model_named(name)
     fitted = model.fit(DATA, FOLD, 0, tmp_path)
-    heard = fitted.predict_proba(DATA, FOLD.test)
-    assert heard.shape == (len(FOLD.test), len(DATA.genres))
-    np.testing.assert_allclose(heard.sum(axis=1), 1)
-    assert np.mean(heard.argmax(axis=1) == DATA.labels[list(FOLD.test)]) > 0.7
+    shares = fitted.predict_proba(DATA, FOLD.test)
+    assert shares.shape == (len(FOLD.test), len(DATA.genres))
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    assert np.mean(shares.argmax(axis=1) == DATA.labels[list(FOLD.test)]) > 0.7
     fitted.save(tmp_path / "kept")
     again = model.load(tmp_path / "kept")
     assert again.parameters == fitted.parameters > 0
-    np.testing.assert_array_equal(again.predict_proba(DATA, FOLD.test), heard)
+    np.testing.assert_array_equal(again.predict_proba(DATA, FOLD.test), shares)
 
 
 def test_test_tracks_are_not_used(tmp_path: Path) -> None:

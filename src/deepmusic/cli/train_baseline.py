@@ -97,7 +97,7 @@ def baseline(
 
     from deepmusic.cli.data_options import file_progress
     from deepmusic.studies.sklearn_class import read_parameters
-    from deepmusic.studies.train_baseline import train_baseline
+    from deepmusic.studies.train_baseline import BaselineConfig, train_baseline
 
     run = Path(out) if out is not None else Path("runs") / _run_name(data, model)
     try:
@@ -105,15 +105,17 @@ def baseline(
             trained = train_baseline(
                 data,
                 run,
-                model=model,
-                parameters=read_parameters(params),
-                features=features,
-                recipe=recipe,
-                table=tracks,
-                test=test,
-                splits=splits,
-                fold=fold,
-                seed=seed,
+                BaselineConfig(
+                    model=model,
+                    parameters=read_parameters(params),
+                    features=features,
+                    recipe=recipe,
+                    table=tracks,
+                    test=test,
+                    splits=splits,
+                    fold=fold,
+                    seed=seed,
+                ),
                 workers=workers,
                 on_progress=lambda _, done, total: show(done, total),
             )

@@ -75,8 +75,8 @@ def measure_composer(
         on_progress: called after every step.
 
     Returns:
-        ``validation`` and ``test`` nats per step, with capsules also without a pose, the epochs
-        that were made, and the number of parameters.
+        ``validation`` and ``test`` nats per step, with capsules also without a pose; epochs;
+        parameters.
     """
     name = dataset.name
     chosen = _SETTINGS[name]
@@ -89,13 +89,8 @@ def measure_composer(
         ]
         for side in ("train", "validation", "test")
     }
-    task = ComposerTask(
-        config,
-        sides["train"],
-        sides["validation"],
-        seed=seed,
-        shift=_MAX_SHIFT if name == CHORALES else 0,
-    )
+    shift = _MAX_SHIFT if name == CHORALES else 0
+    task = ComposerTask(config, sides["train"], sides["validation"], seed=seed, shift=shift)
     training = TrainingConfig(
         epochs=chosen.epochs,
         batch_size=chosen.batch_size,

@@ -111,11 +111,11 @@ def alexnet(config: ClassifierConfig, scale: float) -> ImageNetwork:
     hidden = _scaled(512, scale)
     layers: list[nn.Module] = [_Image()]
     before = 1
-    for size, stride, width, pools in zip(
+    for size, stride, width, is_pooled in zip(
         (5, 5, 3, 3, 3), (2, 1, 1, 1, 1), widths, (True, True, False, False, True), strict=True
     ):
         layers += _convolution(before, width, size, stride, nn.ReLU())
-        layers += [nn.MaxPool2d(3, stride=2)] if pools else []
+        layers += [nn.MaxPool2d(3, stride=2)] if is_pooled else []
         before = width
     rows, columns = _ALEXNET_GRID  # for segments of any length
     layers += [nn.AdaptiveAvgPool2d((rows, columns)), nn.Flatten()]

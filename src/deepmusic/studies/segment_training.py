@@ -61,11 +61,11 @@ _KIND = "segment network"
 class SegmentTask(ClassifierTask):
     """A network of the study, as :func:`deepmusic.training.fit` trains it."""
 
-    def genre_loss(self, heard: NetworkOutput, targets: Tensor) -> Tensor:
+    def genre_loss(self, output: NetworkOutput, targets: Tensor) -> Tensor:
         """Margin loss of lengths; cross-entropy where scores come from logits."""
         if isinstance(self.model, CapsuleNetwork) and not self.model.by_logit:
-            return super().genre_loss(heard, targets)
-        return -(targets * heard.log_scores).sum(dim=1).mean()
+            return super().genre_loss(output, targets)
+        return -(targets * output.log_scores).sum(dim=1).mean()
 
 
 @dataclass(frozen=True)

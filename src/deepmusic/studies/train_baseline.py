@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,34 @@ from deepmusic.studies.tabular_io import FittedTable
 
 
 @dataclass(frozen=True)
+class BaselineConfig:
+    """Settings of a training.
+
+    Args:
+        model: a name of :data:`~deepmusic.studies.baselines.TABLE_MODELS`, or
+            ``package.module:Class`` of any classifier with scikit-learn's interface.
+        parameters: of the estimator; they are fixed, not searched.
+        features: table of ``features extract``, or FMA's; None computes the features.
+        recipe: of a table that does not name its own; None takes ``"fma"``.
+        table: CSV of artists; None takes ``tracks.csv`` in the data or the files' tags.
+        test: share of tracks held out for the test; 0 for none.
+        splits: file of splits of these data; its test part is held out instead.
+        fold: which of them, from 0.
+        seed: of the split and of the model.
+    """
+
+    model: str = "logistic"
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    features: str | None = None
+    recipe: str | None = None
+    table: str | None = None
+    test: float = 0.2
+    splits: str | None = None
+    fold: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class TrainedBaseline:
     """What :func:`train_baseline` made."""
 
@@ -51,16 +79,8 @@ class TrainedBaseline:
 def train_baseline(
     data: str | os.PathLike[str],
     run: str | os.PathLike[str],
+    config: BaselineConfig | None = None,
     *,
-    model: str = "logistic",
-    parameters: Mapping[str, Any] | None = None,
-    features: str | os.PathLike[str] | None = None,
-    recipe: str | None = None,
-    table: str | os.PathLike[str] | None = None,
-    test: float = 0.2,
-    splits: str | os.PathLike[str] | None = None,
-    fold: int = 0,
-    seed: int = 0,
     workers: int = 1,
     on_progress: OnProgress | None = None,
 ) -> TrainedBaseline:
@@ -73,16 +93,7 @@ def train_baseline(
     Args:
         data: a data set, as :func:`deepmusic.datasets.load_dataset` takes it.
         run: folder for the run; created if missing.
-        model: a name of :data:`~deepmusic.studies.baselines.TABLE_MODELS`, or
-            ``package.module:Class`` of any classifier with scikit-learn's interface.
-        parameters: of the estimator; they are fixed, not searched.
-        features: table of ``features extract``, or FMA's; None computes the features.
-        recipe: of a table that does not name its own; None takes ``"fma"``.
-        table: CSV of artists; None takes ``tracks.csv`` in ``data`` or the files' tags.
-        test: share of tracks held out for the test; 0 for none.
-        splits: file of splits of these data; its test part is held out instead.
-        fold: which of them, from 0.
-        seed: of the split and of the model.
+        config: settings; None takes the defaults.
         workers: processes that compute features.
         on_progress: called with what is done, how many are done, and of how many.
 
@@ -92,47 +103,36 @@ def train_baseline(
             version of its recipe, or the model cannot learn from them.
         CheckpointError: the folder already holds a run.
     """
-    run = Path(run)
-    chosen = table_model(model, parameters)  # before any work is done
+    run, config = Path(run), config or BaselineConfig()
+    model = table_model(config.model, config.parameters)  # before any work is done
     _create_run(run)
-    loaded = load_dataset(data, table=table, workers=workers if workers > 1 else None)
-    folds = None if splits is None else _one_fold(splits, fold, loaded.dataset)
-    used, notes = _recipe_of(features, recipe)
+    loaded = load_dataset(data, table=config.table, workers=workers if workers > 1 else None)
+    folds = config.splits and _one_fold(config.splits, config.fold, loaded.dataset)
+    recipe, notes = _recipe_of(config.features, config.recipe)
     study = load_study_data(
         loaded,
         cache=run / "features",
         needs=("columns",),
-        features=features,
+        features=config.features,
         workers=workers,
         on_progress=on_progress,
     )
     with suppress(OSError):  # empty if a table was given
         (run / "features").rmdir()
     dataset = study.dataset
-    if folds is None:
-        folds = Folds((make_split(dataset, test=test, seed=seed),), seed)
+    if not folds:
+        folds = Folds((make_split(dataset, test=config.test, seed=config.seed),), config.seed)
     else:
         left = _remaining(folds[0], loaded.dataset, dataset)
         folds = Folds((left,), folds.seed, folds.protocol)
-    fitted, metrics = _trained(chosen, study, folds[0], seed, used)
+    fitted, metrics = _trained(model, study, folds[0], config.seed, recipe)
     write_splits(run / "splits.json", folds, dataset)
     fitted.save(run)
     if "test" in metrics:
         draw_confusion(metrics["test"], run / "confusion.png")
     _write_json(run / "metrics.json", metrics)
-    settings = {
-        "kind": "baseline",
-        "model": model,
-        "parameters": dict(parameters or {}),
-        "features": None if features is None else os.fspath(features),
-        "recipe": {"name": used.name, "version": used.version},
-        "genres": list(dataset.genres),
-        "seed": seed,
-        "test": test if splits is None else None,
-        "splits": None if splits is None else os.fspath(splits),
-        "fold": None if splits is None else fold,
-    }
-    _write_json(run / "config.json", settings)  # last: a folder that has one is complete
+    # last: a folder that has one is complete
+    _write_json(run / "config.json", {"kind": "baseline", **asdict(config)})
     notes = (*dataset.notes, *notes, *fitted.notes)
     return TrainedBaseline(run, fitted, metrics, folds.protocol, dataset.problems, notes)
 
