@@ -1,4 +1,4 @@
-"""A small classifier and the sound it hears, made once."""
+"""A small classifier and a recording, made once."""
 
 from __future__ import annotations
 

@@ -21,28 +21,31 @@ LETTERS = "abcdefgh"
 @given(st.integers(1, 80), st.integers(2, 8), st.integers(0, 1000))
 def test_figures_are_scikit_learns(tracks: int, genres: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    heard = rng.dirichlet(np.ones(genres), size=tracks)
+    predicted = rng.dirichlet(np.ones(genres), size=tracks)
     labels = rng.integers(genres, size=tracks)
-    figures = measure(heard, labels, LETTERS[:genres], threshold=0.5)
-    said = heard.argmax(axis=1)
+    figures = measure(predicted, labels, LETTERS[:genres], threshold=0.5)
+    labels_predicted = predicted.argmax(axis=1)
     there = sorted(set(labels.tolist()))
     assert figures["tracks"] == tracks
-    assert figures["accuracy"] == pytest.approx(accuracy_score(labels, said))
+    assert figures["accuracy"] == pytest.approx(accuracy_score(labels, labels_predicted))
     # genres without a track to ask for count neither way
     assert figures["macro_f1"] == pytest.approx(
-        f1_score(labels, said, labels=there, average="macro", zero_division=0)
+        f1_score(labels, labels_predicted, labels=there, average="macro", zero_division=0)
     )
-    assert figures["confusion"] == confusion_matrix(labels, said, labels=range(genres)).tolist()
-    recalls = recall_score(labels, said, labels=there, average=None, zero_division=0)
+    assert (
+        figures["confusion"]
+        == confusion_matrix(labels, labels_predicted, labels=range(genres)).tolist()
+    )
+    recalls = recall_score(labels, labels_predicted, labels=there, average=None, zero_division=0)
     assert figures["recall"] == pytest.approx(
         {LETTERS[g]: r for g, r in zip(there, recalls, strict=True)}
     )
-    claimed = heard.max(axis=1) >= 0.5
+    claimed = predicted.max(axis=1) >= 0.5
     assert figures["unsure"]["threshold"] == 0.5
     assert figures["unsure"]["coverage"] == pytest.approx(claimed.mean())
     if claimed.any():
         assert figures["unsure"]["accuracy"] == pytest.approx(
-            accuracy_score(labels[claimed], said[claimed])
+            accuracy_score(labels[claimed], labels_predicted[claimed])
         )
     assert figures["coverage"][0]["coverage"] == 1
     assert json.loads(json.dumps(figures)) == figures
@@ -57,8 +60,8 @@ def test_wrong_shapes_are_named(shape: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("genres", [2, 8])
 def test_picture(tmp_path: Path, genres: int) -> None:
-    heard = np.eye(genres)[np.arange(20) % genres]
-    figures = measure(heard, np.arange(20) % (genres - 1), LETTERS[:genres], threshold=0.0)
+    predicted = np.eye(genres)[np.arange(20) % genres]
+    figures = measure(predicted, np.arange(20) % (genres - 1), LETTERS[:genres], threshold=0.0)
     path = tmp_path / "confusion.png"
     draw_confusion(figures, path)
     with Image.open(path) as picture:

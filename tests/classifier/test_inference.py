@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
-import errno
 import io
 import json
 import subprocess
@@ -14,21 +12,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-import safetensors.torch
 import soundfile
 import torch
 from hypothesis import given, settings, strategies as st
 from synthetic import RATE, chords, clicks, tiny_classifier, tiny_config
 
-from deepmusic.audio import load, log_mel, wrap
+from deepmusic.audio import log_mel, wrap
 from deepmusic.classifier import inference
 from deepmusic.classifier.calibration import Calibration
 from deepmusic.classifier.inference import Classifier
 from deepmusic.classifier.model import Ensemble
-from deepmusic.classifier.verdict import GenreProbability, Verdict
+from deepmusic.classifier.verdict import Verdict
 from deepmusic.errors import AudioError, CheckpointError, DeepMusicError
 from deepmusic.training import save_weights
-from deepmusic.training.weights import load_arrays
 
 
 def wav(sound: np.ndarray, sample_rate: int = RATE) -> io.BytesIO:
@@ -61,7 +57,7 @@ def test_streamed_equals_whole(classifier: Classifier, samples: int) -> None:
     assert streamed.duration_s == pytest.approx(samples / RATE, abs=1e-3)
 
 
-def test_what_a_verdict_says(classifier: Classifier, sound_file: Path) -> None:
+def test_a_verdict_is_complete(classifier: Classifier, sound_file: Path) -> None:
     verdict = classifier.classify(sound_file)
     assert verdict.path == str(sound_file)
     assert verdict.genre == verdict.top[0].genre
@@ -143,14 +139,6 @@ def test_any_rate(classifier: Classifier, sample_rate: int) -> None:
         assert verdict.top[0].probability == pytest.approx(theirs.top[0].probability, abs=0.05)
 
 
-@pytest.mark.parametrize("channels", [1, 2, 8])
-def test_channels_are_mixed(classifier: Classifier, channels: int) -> None:
-    sound = chords(1, 4.0)
-    mono = classifier.classify(wav(sound))
-    verdict = classifier.classify(wav(np.tile(sound[:, None], (1, channels))))
-    assert numbers(verdict) == pytest.approx(numbers(mono), abs=1e-3)
-
-
 @pytest.mark.parametrize("seconds", [0.03, 0.1, 0.5, 2.9, 3.1])
 def test_short_sounds(classifier: Classifier, seconds: float) -> None:
     verdict = classifier.classify(wav(chords(1, seconds)))
@@ -160,12 +148,6 @@ def test_short_sounds(classifier: Classifier, seconds: float) -> None:
     assert np.isfinite(numbers(verdict)).all()
 
 
-def test_too_short_is_said(classifier: Classifier) -> None:
-    with pytest.raises(AudioError, match="too short") as caught:
-        classifier.classify(wav(chords(1, 0.01)))
-    assert caught.value.code == "too_short"
-
-
 @pytest.mark.parametrize("level", [0.0, 1e-9])
 def test_silence_has_no_genre(classifier: Classifier, level: float) -> None:
     with pytest.raises(AudioError, match=r"'night.wav' is silent.*\.$") as caught:
@@ -173,23 +155,10 @@ def test_silence_has_no_genre(classifier: Classifier, level: float) -> None:
     assert caught.value.code == "silent"
 
 
-def test_a_track_that_is_silent_but_for_a_moment_is_heard(classifier: Classifier) -> None:
+def test_a_track_with_one_loud_moment_is_classified(classifier: Classifier) -> None:
     sound = np.zeros(60 * RATE, np.float32)
     sound[-RATE:] = chords(1, 1.0)
     assert classifier.classify(wav(sound)).genre is not None
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_samples_that_are_no_numbers(classifier: Classifier, bad: float) -> None:
-    sound = chords(1, 4.0)
-    sound[RATE : RATE + 50] = bad
-    verdict = classifier.classify(wav(sound))
-    assert np.isfinite(numbers(verdict)).all()
-    assert verdict.warning is not None
-    assert "50 samples" in verdict.warning
-    with pytest.raises(AudioError) as caught:
-        classifier.classify(wav(np.full(RATE, bad, np.float32)))
-    assert caught.value.code == "not_finite"
 
 
 def test_paths_and_file_objects(classifier: Classifier, sound_file: Path) -> None:
@@ -206,7 +175,7 @@ def test_paths_and_file_objects(classifier: Classifier, sound_file: Path) -> Non
     assert caught.value.code == "missing"
 
 
-def test_no_more_is_heard_than_asked(classifier: Classifier, sound_file: Path) -> None:
+def test_max_seconds_limits_what_is_analysed(classifier: Classifier, sound_file: Path) -> None:
     verdict = classifier.classify(sound_file, max_seconds=4.0)
     assert verdict.duration_s == pytest.approx(4.0)
     assert verdict.warning is not None
@@ -214,7 +183,7 @@ def test_no_more_is_heard_than_asked(classifier: Classifier, sound_file: Path) -
     assert numbers(verdict) == pytest.approx(numbers(first), abs=1e-4)
 
 
-def test_threads_hear_what_one_hears(classifier: Classifier) -> None:
+def test_threads_get_the_same_verdicts(classifier: Classifier) -> None:
     sounds = [make(seed, 3.0 + seed) for seed in range(6) for make in (chords, clicks)]
     alone = [numbers(classifier.classify(wav(sound))) for sound in sounds]
     with ThreadPoolExecutor(6) as executor:
@@ -271,7 +240,7 @@ def test_saved_and_loaded(classifier: Classifier, sound_file: Path, tmp_path: Pa
         assert again.config == classifier.config
         assert again.calibration == classifier.calibration
         assert again.card == classifier.card
-        # heard in NumPy now, in PyTorch before
+        # in NumPy now, in PyTorch before
         ours, theirs = again.classify(sound_file), classifier.classify(sound_file)
         assert numbers(ours) == pytest.approx(numbers(theirs), abs=1e-4)
         assert [e.genre for e in ours.top] == [e.genre for e in theirs.top]
@@ -285,19 +254,7 @@ def test_saved_and_loaded(classifier: Classifier, sound_file: Path, tmp_path: Pa
     assert [p.name for p in path.parent.iterdir()] == ["model.safetensors"]
 
 
-def test_saved_again_it_holds_the_same(classifier: Classifier, tmp_path: Path) -> None:
-    paths = [tmp_path / f"{name}.safetensors" for name in ("one", "two")]
-    classifier.save(paths[0])
-    Classifier.load(paths[0], device="cpu").save(paths[1])
-    (one, about_one), (two, about_two) = map(load_arrays, paths)
-    assert about_one == about_two
-    assert one.keys() == two.keys()
-    for name, array in one.items():
-        assert array.dtype == two[name].dtype
-        np.testing.assert_array_equal(array, two[name])
-
-
-def test_a_loaded_classifier_hears_without_torch(
+def test_a_loaded_classifier_runs_without_torch(
     classifier: Classifier, sound_file: Path, tmp_path: Path
 ) -> None:
     classifier.save(tmp_path / "model.safetensors")
@@ -321,7 +278,7 @@ assert "torch" in sys.modules
     assert done.stdout.strip() == classifier.digest
 
 
-def test_a_routing_that_numpy_lacks_is_heard_in_torch(
+def test_routing_that_numpy_lacks_runs_in_torch(
     classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     classifier.save(tmp_path / "model.safetensors")
@@ -336,7 +293,7 @@ def test_a_routing_that_numpy_lacks_is_heard_in_torch(
     assert loaded.digest == classifier.digest
 
 
-def test_the_fingerprint_is_of_all_that_decides() -> None:
+def test_the_digest_depends_on_everything_that_matters() -> None:
     classifier = tiny_classifier()
     seen = {classifier.digest}
     assert tiny_classifier().digest in seen
@@ -358,33 +315,6 @@ def refusal(path: Path) -> str:
     assert message.endswith(".")
     assert "\n" not in message
     return message
-
-
-def test_damaged_files_are_refused(classifier: Classifier, tmp_path: Path) -> None:
-    path = tmp_path / "model.safetensors"
-    classifier.save(path)
-    whole = path.read_bytes()
-    rng = np.random.default_rng(0)
-    for length in (0, 1, 7, 8, 100, len(whole) // 2, len(whole) - 1):
-        path.write_bytes(whole[:length])
-        assert str(path) in refusal(path)
-    for place in rng.integers(8, len(whole), 20):
-        damaged = bytearray(whole)
-        damaged[place] ^= 0xFF
-        path.write_bytes(damaged)
-        refusal(path)
-    for content in (b"RIFF", b"\x80\x04pickle", b"\xff" * 1000, json.dumps({}).encode()):
-        path.write_bytes(content)
-        assert "damaged" in refusal(path)
-    torch.save({"weights": torch.zeros(2)}, path)
-    refusal(path)
-    path.write_bytes(safetensors.torch.save({"weight": torch.zeros(3)}))
-    assert "not a DeepMusic model" in refusal(path)
-    assert "no weights" in refusal(tmp_path / "missing.safetensors")
-    path.unlink()
-    assert "no weights" in refusal(tmp_path)  # a folder that is no run
-    path.mkdir()
-    assert "cannot be read" in refusal(tmp_path)
 
 
 def test_foreign_models_are_refused(classifier: Classifier, tmp_path: Path) -> None:
@@ -412,54 +342,7 @@ def test_foreign_models_are_refused(classifier: Classifier, tmp_path: Path) -> N
         assert expected in refusal(path), changes
 
 
-def test_a_full_disk_leaves_the_old_model(
-    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "model.safetensors"
-    real = builtins.open
-
-    class Full:
-        """A file on a disk that is full after a thousand bytes."""
-
-        def __init__(self, file: Any) -> None:
-            self._file = file
-
-        def write(self, data: bytes) -> int:
-            self._file.write(data[:1000])
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._file, name)
-
-    for there in ([], ["model.safetensors"]):
-        with monkeypatch.context() as patch:
-            patch.setattr(builtins, "open", lambda *a, **k: Full(real(*a, **k)))
-            with pytest.raises(DeepMusicError, match=r"disk is full.*\.$"):
-                tiny_classifier(genres=("a", "b")).save(path)
-        assert [p.name for p in tmp_path.iterdir()] == there
-        classifier.save(path)
-    assert Classifier.load(path, device="cpu").digest == classifier.digest
-
-
-def test_a_device_that_is_not_there_is_named() -> None:
+def test_a_missing_device_is_named() -> None:
     for name in ("cuda:77", "abacus"):
         with pytest.raises(DeepMusicError, match=name):
             Classifier(Ensemble(tiny_config()), Calibration(), device=name)
-
-
-def test_hearing_leaves_no_gradients_and_no_training_mode() -> None:
-    ensemble = Ensemble(tiny_config()).train()
-    classifier = Classifier(ensemble, Calibration(), device="cpu")
-    assert not ensemble.training
-    log_scores, lengths = classifier.predict_segments(np.zeros((3, 128, 128), np.float32))
-    assert log_scores.shape == lengths.shape == (3, 2)
-    assert log_scores.dtype == np.float32
-
-
-def test_loaded_sound_and_file_agree(classifier: Classifier, sound_file: Path) -> None:
-    spectrogram = log_mel(load(sound_file, sample_rate=RATE).samples)
-    expected = classifier.predict_spectrogram(spectrogram)
-    verdict = classifier.classify(sound_file)
-    best = GenreProbability(classifier.genres[int(expected.argmax())], float(expected.max()))
-    assert verdict.top[0].genre == best.genre
-    assert verdict.top[0].probability == pytest.approx(best.probability, abs=1e-5)

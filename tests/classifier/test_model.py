@@ -34,7 +34,7 @@ def assert_close(one: NetworkOutput, other: NetworkOutput) -> None:
 
 
 @pytest.mark.parametrize("routing", ROUTINGS)
-def test_a_segment_does_not_hear_its_batch(routing: str) -> None:
+def test_a_segment_does_not_depend_on_its_batch(routing: str) -> None:
     net = network(routing=routing)
     segments = noise(5, net.config)
     segments[2] = 0
@@ -68,36 +68,36 @@ def test_shapes(changes: dict[str, Any], routing: str, batch: int) -> None:
     config = tiny_config(routing=routing, **changes)
     net = CapsuleClassifier(config).eval()
     genres = len(config.genres)
-    heard = net(views(noise(batch, config), config), rebuild=torch.zeros(batch, dtype=torch.long))
-    assert heard.log_scores.shape == heard.lengths.shape == (batch, genres)
-    torch.testing.assert_close(heard.log_scores.exp().sum(dim=1), torch.ones(batch))
-    assert ((heard.lengths >= 0) & (heard.lengths <= 1)).all()
+    output = net(views(noise(batch, config), config), rebuild=torch.zeros(batch, dtype=torch.long))
+    assert output.log_scores.shape == output.lengths.shape == (batch, genres)
+    torch.testing.assert_close(output.log_scores.exp().sum(dim=1), torch.ones(batch))
+    assert ((output.lengths >= 0) & (output.lengths <= 1)).all()
     if routing == "none":
-        assert heard[2:] == (None,) * 5
+        assert output[2:] == (None,) * 5
         return
-    assert heard.poses is not None
-    assert heard.coupling is not None
-    assert heard.children is not None
-    assert heard.votes is not None
-    assert (heard.lengths < 1).all()
-    assert heard.poses.shape == (batch, genres, config.genre_dim)
+    assert output.poses is not None
+    assert output.coupling is not None
+    assert output.children is not None
+    assert output.votes is not None
+    assert (output.lengths < 1).all()
+    assert output.poses.shape == (batch, genres, config.genre_dim)
     moments = config.segment_frames // config.frame_step
-    places = ((moments + 1) // 2) // 8 if config.position_types else 0
-    children = places * config.position_types + config.texture_capsules
-    assert heard.coupling.shape == heard.votes.shape == (batch, children, genres)
-    assert heard.children.shape == (batch, children)
-    torch.testing.assert_close(heard.coupling.sum(dim=2), torch.ones(batch, children))
+    positions = ((moments + 1) // 2) // 8 if config.position_types else 0
+    children = positions * config.position_types + config.texture_capsules
+    assert output.coupling.shape == output.votes.shape == (batch, children, genres)
+    assert output.children.shape == (batch, children)
+    torch.testing.assert_close(output.coupling.sum(dim=2), torch.ones(batch, children))
     if config.reconstruction and config.position_types:
-        assert heard.rebuilt is not None
-        assert heard.rebuilt.shape == (batch, config.bands, 16)
+        assert output.rebuilt is not None
+        assert output.rebuilt.shape == (batch, config.bands, 16)
         seen = views(noise(batch, config), config)
-        assert net.sketch(seen.image).shape == heard.rebuilt.shape
+        assert net.sketch(seen.image).shape == output.rebuilt.shape
     else:
-        assert heard.rebuilt is None
+        assert output.rebuilt is None
     assert net(views(noise(batch, config), config)).rebuilt is None
 
 
-def test_uniform_routing_shares_alike_and_dynamic_does_not() -> None:
+def test_uniform_routing_couples_equally_and_dynamic_does_not() -> None:
     for routing, alike in (("uniform", True), ("dynamic", False)):
         net = network(routing=routing)
         coupling = net(views(noise(2, net.config), net.config)).coupling
@@ -106,16 +106,16 @@ def test_uniform_routing_shares_alike_and_dynamic_does_not() -> None:
 
 def test_votes_add_up_to_the_pose() -> None:
     net = network()
-    heard = net(views(noise(3, net.config), net.config))
-    direction = heard.poses / heard.poses.norm(dim=2, keepdim=True)
+    output = net(views(noise(3, net.config), net.config))
+    direction = output.poses / output.poses.norm(dim=2, keepdim=True)
     # the bias votes as well; without it, lengths before the squash are sums of votes
     along_bias = (direction * net.genres.bias.detach()).sum(dim=2)
-    before = heard.votes.sum(dim=1) + along_bias
+    before = output.votes.sum(dim=1) + along_bias
     length = before.clamp_min(0)
-    torch.testing.assert_close(heard.lengths, length**2 / (1 + length**2), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(output.lengths, length**2 / (1 + length**2), atol=1e-4, rtol=1e-3)
 
 
-def test_rebuilds_from_the_named_capsule_alone() -> None:
+def test_the_reconstruction_uses_the_named_capsule_alone() -> None:
     net = network(genres=("a", "b", "c"))
     poses = torch.randn(4, 3, 8, generator=torch.Generator().manual_seed(1))
     chosen = torch.tensor([2, 0, 1, 2])
@@ -125,10 +125,10 @@ def test_rebuilds_from_the_named_capsule_alone() -> None:
     others[torch.arange(4), chosen] = poses[torch.arange(4), chosen]
     torch.testing.assert_close(net.decoder(others, chosen), rebuilt)
     assert not torch.allclose(net.decoder(poses, (chosen + 1) % 3), rebuilt)
-    # and the forward pass hands the decoder the capsules it was told
+    # and the forward pass hands the decoder the capsules it was reported
     seen = views(noise(4, net.config), net.config)
-    heard = net(seen, rebuild=chosen)
-    torch.testing.assert_close(heard.rebuilt, net.decoder(heard.poses, chosen))
+    output = net(seen, rebuild=chosen)
+    torch.testing.assert_close(output.rebuilt, net.decoder(output.poses, chosen))
 
 
 @pytest.mark.parametrize("routing", ROUTINGS)
@@ -139,18 +139,18 @@ def test_constant_input_gives_finite_gradients(routing: str, value: float) -> No
     for training in (True, False):
         net = CapsuleClassifier(config).train(training)
         segments = torch.full((2, 128, 128), value)
-        heard = net(views(segments, config), rebuild=torch.tensor([0, 1]))
-        assert heard.log_scores.isfinite().all()
-        loss = heard.log_scores[:, 0].sum() + heard.lengths.sum()
-        if heard.rebuilt is not None:
-            loss = loss + heard.rebuilt.square().mean()
+        output = net(views(segments, config), rebuild=torch.tensor([0, 1]))
+        assert output.log_scores.isfinite().all()
+        loss = output.log_scores[:, 0].sum() + output.lengths.sum()
+        if output.rebuilt is not None:
+            loss = loss + output.rebuilt.square().mean()
         loss.backward()
         for name, parameter in net.named_parameters():
             assert parameter.grad is not None, name
             assert parameter.grad.isfinite().all(), name
 
 
-def test_broken_sound_cannot_outshout_the_rest() -> None:
+def test_broken_sound_cannot_dominate() -> None:
     net = network()
     seen = views(noise(1, net.config), net.config)
     wild = seen._replace(texture=seen.texture + 1e6)
@@ -174,15 +174,6 @@ def test_scales_are_those_of_the_tracks() -> None:
     assert net.scale(seen.image).isfinite().all()
 
 
-def test_the_image_averages_neighbours() -> None:
-    config = tiny_config(bands=32, frame_step=2)
-    segment = noise(2, config)
-    image = views(segment, config).image
-    assert image.shape == (2, 32, 64)
-    expected = segment.reshape(2, 32, 4, 64, 2).mean(dim=(2, 4))
-    torch.testing.assert_close(image, expected)
-
-
 def test_dropout_is_for_training() -> None:
     net = network()
     seen = views(noise(2, net.config), net.config)
@@ -191,17 +182,17 @@ def test_dropout_is_for_training() -> None:
     assert not torch.allclose(net(seen).lengths, net(seen).lengths)
 
 
-def test_a_ensemble_is_the_mean_of_its_networks() -> None:
+def test_an_ensemble_is_the_mean_of_its_networks() -> None:
     config = tiny_config(networks=1, texture_networks=2)
     ensemble = tiny_ensemble(config)
     segments = noise(4, config)
     log_scores, lengths = ensemble(segments)
-    heard = [network(views(segments, config)) for network in ensemble.networks]
-    assert len(heard) == 3
+    output = [network(views(segments, config)) for network in ensemble.networks]
+    assert len(output) == 3
     assert [network.positions is None for network in ensemble.networks] == [False, True, True]
-    torch.testing.assert_close(log_scores, sum(h.log_scores for h in heard) / 3)
-    torch.testing.assert_close(lengths, sum(h.lengths for h in heard) / 3)
-    assert not torch.allclose(heard[0].lengths, heard[1].lengths)
+    torch.testing.assert_close(log_scores, sum(h.log_scores for h in output) / 3)
+    torch.testing.assert_close(lengths, sum(h.lengths for h in output) / 3)
+    assert not torch.allclose(output[0].lengths, output[1].lengths)
 
 
 @pytest.mark.parametrize("shape", [(128, 128), (1, 64, 128), (1, 128, 95), (1, 1, 128, 128)])
@@ -209,9 +200,3 @@ def test_wrong_shapes_are_named(shape: tuple[int, ...]) -> None:
     ensemble = Ensemble(tiny_config()).eval()
     with pytest.raises(ShapeError, match=r"segments have shape .*got \(" + str(shape[0])):
         ensemble(torch.zeros(shape))
-
-
-def test_the_shipped_size_fits() -> None:
-    ensemble = Ensemble(ClassifierConfig(genres=("a", "b", "c", "d"), reconstruction=0.0))
-    held = sum(t.numel() * t.element_size() for t in ensemble.state_dict().values())
-    assert held < 4_000_000

@@ -115,11 +115,11 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @given(data=st.data())
 def test_any_flipped_bit_and_any_cut_is_refused(good: Path, data: st.DataObject) -> None:
     content = bytearray(good.read_bytes())
-    place = data.draw(st.integers(0, len(content) - 1))
+    index = data.draw(st.integers(0, len(content) - 1))
     if data.draw(st.booleans()):
-        content[place] ^= 1 << data.draw(st.integers(0, 7))
+        content[index] ^= 1 << data.draw(st.integers(0, 7))
     else:
-        del content[place:]
+        del content[index:]
     broken = good.with_name("broken.safetensors")
     broken.write_bytes(content)
     try:
@@ -165,12 +165,12 @@ def test_a_model_of_other_shape_or_names_is_refused() -> None:
     model = nn.Linear(3, 2)
     before = model.weight.detach().clone()
     right = {"weight": torch.ones(2, 3), "bias": torch.ones(2)}
-    for weights, said in (
+    for weights, message in (
         ({"weight": right["weight"]}, "it lacks bias"),
         ({**right, "x": torch.ones(1), "y": torch.ones(1)}, "it also has x and 1 more"),
         ({**right, "bias": torch.ones(3)}, "it has another size of bias"),
     ):
-        with pytest.raises(CheckpointError, match=f"model.bin is of another model: {said}"):
+        with pytest.raises(CheckpointError, match=f"model.bin is of another model: {message}"):
             fill_model(model, weights, source="model.bin")
     assert torch.equal(model.weight, before)
     fill_model(model, right, source="model.bin")

@@ -1,4 +1,4 @@
-"""A task small enough to train in a second: two blobs, told apart with noise and dropout."""
+"""A task small enough to train in a second: two blobs, reported apart with noise and dropout."""
 
 from __future__ import annotations
 
