@@ -11,11 +11,10 @@
 # ---
 
 # %% [markdown]
-# # Write a tune
+# # Compose a tune
 #
-# The composer that ships with DeepMusic writes notes: capsules hold the style and its
-# attributes, and a decoder gives every set of notes its exact probability. This takes seconds on
-# one core, offline.
+# In the composer that ships with DeepMusic, capsules represent the style and its attributes, and a
+# decoder gives the exact probability of every set of notes. It takes seconds on one core, offline.
 #
 # This file is a notebook kept as text. Run it with `python`, or open it in Jupyter with jupytext.
 
@@ -24,7 +23,7 @@ import deepmusic
 from deepmusic.music import draw_piano_roll, estimate_key, read_midi, score_to_grid, write_midi
 
 # %% [markdown]
-# ## Ask for it
+# ## Request it
 #
 # A style, a length, a key, a seed. The same request gives the same tune.
 
@@ -35,24 +34,24 @@ print(f"{len(tune.score.notes)} notes in {len(tune.score.parts)} parts")
 assert deepmusic.generate(**REQUEST).score == tune.score  # the same seed, the same tune
 
 # %% [markdown]
-# ## What is known of it
+# ## The report
 #
-# A critic, trained on music by people only, says which style it takes the tune for. The copy report
-# tells the longest passage that the training music shares with it.
+# A style critic, trained on human music only, gives the probability of each style. The copy report
+# has the longest passage that the tune shares with the training music.
 
 # %%
 print("key:", tune.report["key"])
-print("critic:", tune.report["critic"])
+print("styles:", tune.report["style_probabilities"])
 copying = tune.report["copying"]
 print(
-    f"longest passage shared: {copying['steps']} sixteenths; of pieces by people that the model "
-    f"did not learn from, half share {copying['reference']['steps']['p50']:.0f} or more"
+    f"longest shared passage: {copying['steps']} sixteenths; of human pieces outside the training "
+    f"data, half share {copying['reference']['steps']['p50']:.0f} or more"
 )
 
 # %% [markdown]
-# ## Keep it
+# ## Save it
 #
-# As MIDI, which any notation program reads, and as a picture: time to the right, pitch upwards.
+# As MIDI, which notation programs read, and as a piano roll.
 
 # %%
 write_midi(tune.score, "tune.mid")
@@ -60,15 +59,15 @@ draw_piano_roll(tune.score, "tune.png", title="Eight bars of folk")
 grid = score_to_grid(read_midi("tune.mid"), 4)  # sixteenths
 key = estimate_key(grid)
 NAMES = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
-print("By its notes, tune.mid is in", NAMES[key.tonic], "minor" if key.is_minor else "major")
-print("drawn: tune.png")
+print("Estimated key of tune.mid:", NAMES[key.tonic], "minor" if key.is_minor else "major")
+print("plot: tune.png")
 
 # %% [markdown]
 # ## Move its attributes
 #
-# The pose of a style's capsule says *how* it is played. Along one direction music gets denser,
-# along another higher; here the pitch is asked to go up by one standard deviation of the style.
-# What is drawn note by note still varies, so a single tune may not follow.
+# The pose of a style capsule describes the music. Along one direction it gets denser, along another
+# higher; here the pitch is moved up by one standard deviation of the style. Notes are still
+# sampled, so a single tune may not follow.
 
 # %%
 higher = deepmusic.generate(**REQUEST, pose={"pitch": 1.0})

@@ -35,7 +35,7 @@ from deepmusic.features.plot import analyze, draw_analysis, read_excerpt
 
 # %%
 SONG = Path("song.mp3")
-RATE = 44_100  # samples per second
+SAMPLE_RATE = 44_100  # Hz
 
 if not SONG.exists():
     chords = [
@@ -47,12 +47,12 @@ if not SONG.exists():
     beats = []
     for chord in chords:
         for _ in range(4):
-            time_s = np.arange(RATE // 2) / RATE
+            time_s = np.arange(SAMPLE_RATE // 2) / SAMPLE_RATE
             overtones = [np.sin(2 * np.pi * k * f * time_s) / k for f in chord for k in (1, 2, 3)]
             beats.append(np.exp(-5 * time_s) * np.sum(overtones, axis=0))
     sound = np.concatenate(beats) / 8
     sound += 0.002 * np.random.default_rng(0).standard_normal(len(sound))
-    soundfile.write(SONG, sound, RATE, format="MP3", subtype="MPEG_LAYER_III")
+    soundfile.write(SONG, sound, SAMPLE_RATE, format="MP3", subtype="MPEG_LAYER_III")
 
 # %% [markdown]
 # ## Features over time
@@ -97,8 +97,8 @@ for name in (("zcr", "mean", "01"), ("mfcc", "mean", "01"), ("spectral_centroid"
 # `recipe_named("fma-corrected")` uses the true rate. Do not mix the two in one table.
 
 # %% [markdown]
-# ## The picture
+# ## The plot
 
 # %%
 draw_analysis(analyze(excerpt), "features.png", title="Features over time")
-print("drawn: features.png")
+print("plot: features.png")

@@ -1,10 +1,10 @@
-"""A clip to try the classifier on: the opening of Bach's Prelude in C (BWV 846), plucked.
+"""Synthesise a clip to try the classifier on: the opening of Bach's Prelude in C (BWV 846).
 
     python scripts/make_demo_clip.py demo.flac
 
-The notes have long been in the public domain and the sound is synthesised here, so anyone may hear
-and pass it on. Each note is a Karplus-Strong string: a burst of noise that runs round a delay line
-of one period and loses its high partials on the way.
+The music is in the public domain and the sound is synthesised here, so anyone may redistribute it.
+Each note is a Karplus-Strong string: a burst of noise in a delay line of one period, whose filter
+attenuates the high partials.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from scipy.signal import lfilter
 
 from deepmusic.files import write_atomically
 
-RATE = 44_100  # Hz
+SAMPLE_RATE = 44_100  # Hz
 STEP_S = 0.21  # a sixteenth
-# one bar each, as MIDI pitches: two low notes are held, three high ones go round twice
+# one bar each, as MIDI pitches: two low notes are sustained, three high ones repeat
 BARS = [
     (60, 64, 67, 72, 76),
     (60, 62, 69, 74, 77),
@@ -35,10 +35,10 @@ BARS = [
 
 
 def pluck(pitch: int, seconds: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """One string at a MIDI pitch: (samples,), at most 1 in magnitude."""
-    # the averaging filter adds half a sample to the way round
-    period = round(RATE / (440 * 2 ** ((pitch - 69) / 12)) - 0.5)
-    burst = np.zeros(round(seconds * RATE))
+    """A string at a MIDI pitch: ``(samples,)``, at most 1 in magnitude."""
+    # the averaging filter delays by half a sample
+    period = round(SAMPLE_RATE / (440 * 2 ** ((pitch - 69) / 12)) - 0.5)
+    burst = np.zeros(round(seconds * SAMPLE_RATE))
     burst[:period] = lfilter([0.5, 0.5], [1.0], rng.uniform(-1, 1, period))
     loop = np.zeros(period + 2)
     loop[0], loop[period], loop[period + 1] = 1, -0.498, -0.498
@@ -48,18 +48,18 @@ def pluck(pitch: int, seconds: float, rng: np.random.Generator) -> NDArray[np.fl
 
 
 def prelude() -> NDArray[np.float32]:
-    """The eight bars, stereo: (samples, 2), within [-1, 1]."""
+    """The eight bars, stereo: ``(samples, 2)``, within [-1, 1]."""
     rng = np.random.default_rng(846)
-    sound = np.zeros((round((len(BARS) * 16 * STEP_S + 3) * RATE), 2))
+    sound = np.zeros((round((len(BARS) * 16 * STEP_S + 3) * SAMPLE_RATE), 2))
     for bar, chord in enumerate(BARS):
         for step in range(16):
             note = (0, 1, 2, 3, 4, 2, 3, 4)[step % 8]
-            held = 2.5 if note < 2 else 1.2
-            tone = 0.2 * pluck(chord[note], held, rng)
-            begin = round((bar * 16 + step) * STEP_S * RATE)
-            place = note / 4  # low strings to the left
-            sound[begin : begin + len(tone), 0] += (1 - 0.5 * place) * tone
-            sound[begin : begin + len(tone), 1] += (0.5 + 0.5 * place) * tone
+            seconds = 2.5 if note < 2 else 1.2
+            tone = 0.2 * pluck(chord[note], seconds, rng)
+            begin = round((bar * 16 + step) * STEP_S * SAMPLE_RATE)
+            pan = note / 4  # low strings to the left
+            sound[begin : begin + len(tone), 0] += (1 - 0.5 * pan) * tone
+            sound[begin : begin + len(tone), 1] += (0.5 + 0.5 * pan) * tone
     return (0.8 * sound / np.abs(sound).max()).astype(np.float32)
 
 
@@ -69,7 +69,7 @@ def main() -> None:
     path = parser.parse_args().path
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(path, "wb") as file:
-        soundfile.write(file, prelude(), RATE, format="FLAC")
+        soundfile.write(file, prelude(), SAMPLE_RATE, format="FLAC")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Trains the shipped composer and writes its model card.
+"""Train the shipped composer and write its model card.
 
     python scripts/train_composer.py --data ../shared/data/symbolic
 
-Half an hour to an hour on one core; an interrupted run is resumed. ``benchmarks/composing.py``
+Takes half an hour to an hour on one core; an interrupted run resumes. ``benchmarks/composing.py``
 measures the tunes.
 """
 
@@ -42,8 +42,8 @@ training, validation and test; the test pieces were not trained on.
 
 ## Likelihood of test pieces
 
-Nats per step (a sixteenth), given the length of the piece; less is better. The pose is routed every
-four beats from the past alone.
+Nats per step (a sixteenth), given the length of the piece; lower is better. The pose is routed
+every four beats from the past alone.
 
 | style | without a pose | causal pose |
 |---|---|---|

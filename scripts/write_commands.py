@@ -1,4 +1,4 @@
-"""Writes ``docs/commands.md`` from the ``--help`` of every command.
+"""Write ``docs/commands.md`` from the ``--help`` of every command.
 
 python scripts/write_commands.py
 """
