@@ -163,14 +163,15 @@ class NoteSetHead(nn.Module):
     ) -> SampledSets:
         """Sample a set for each context.
 
+        Temperature and top-p act on which pitches get the last state (an onset), not on how many,
+        nor on what is sustained: the end, the likeliest symbol of most steps, would be favoured
+        too, and music would fall silent.
+
         Args:
             context: ``(n, c)``.
             random: the random generator.
             temperature: above 0; below 1 favours likely pitches.
-            top_p: sample from the fewest pitches with this total probability, in (0, 1]. Like the
-                temperature it acts on which pitches get the last state (an onset), not on how
-                many, nor on what is sustained: the end, the likeliest symbol of most steps, would
-                be favoured too, and music would fall silent.
+            top_p: sample from the fewest pitches with this total probability, in (0, 1].
             allowed: as in :meth:`forward`.
             wanted: ``(n, y)`` bool, the symbols to sample from; None samples from all.
             required: ``(n, y)`` bool, symbols that must be in the set, wanted or not.
@@ -182,9 +183,7 @@ class NoteSetHead(nn.Module):
             ValueError: temperature or top_p out of range.
         """
         if temperature <= 0 or not 0 < top_p <= 1:
-            raise ValueError(
-                f"temperature is above 0 and top_p in (0, 1]; got {temperature} and {top_p}"
-            )
+            raise ValueError("temperature is above 0 and top_p in (0, 1]")
         self._check(context, allowed, suggested)
         count, end = len(context), self.symbols
         closed = None
@@ -204,8 +203,7 @@ class NoteSetHead(nn.Module):
             if closed is not None:
                 logits = logits.masked_fill(closed[active], -torch.inf)
             if is_filled is not None:
-                is_first = is_filled[active] & (before < 0) & logits[:, :end].isfinite().any(dim=1)
-                logits[:, end] = logits[:, end].masked_fill(is_first, -torch.inf)
+                logits = self._filled(logits, is_filled[active] & (before < 0))
             if required is not None:
                 logits = self._up_to_required(logits, required[active], before)
             probabilities = logits.softmax(dim=1)
@@ -220,6 +218,12 @@ class NoteSetHead(nn.Module):
             added, last = self.embed(drawn).chunk(2, dim=1)
             summed, before = summed[continues] + added, drawn
         return SampledSets(sets, log_probs)
+
+    def _filled(self, logits: Tensor, is_filled: Tensor) -> Tensor:
+        """Logits without the end where a set must not be empty and another symbol is possible."""
+        is_closed = is_filled & logits[:, :-1].isfinite().any(dim=1)
+        end = logits[:, -1].masked_fill(is_closed, -torch.inf)
+        return torch.cat([logits[:, :-1], end.unsqueeze(1)], dim=1)
 
     def _up_to_required(self, logits: Tensor, required: Tensor, before: Tensor) -> Tensor:
         """Logits without what would skip the next required symbol, or take its pitch."""

@@ -126,12 +126,7 @@ def plan_request(
     warnings: list[str] = []
     fixed = is_fixed = None
     if request.given is None:
-        random = np.random.default_rng([request.seed, 2**33])
-        is_minor, shift = random.random() < profile.minor_share, int(random.integers(-5, 7))
-        key = Key((shift + 9 * is_minor) % 12, bool(is_minor))
-        if request.key is not None:
-            key = Key.named(request.key)
-            shift = (key.tonic - 9 * key.is_minor + 5) % 12 - 5
+        key, shift = _key(request, profile)
         tempo = request.tempo or profile.tempo
         signature = _requested_signature(request, profile)
         bars = request.bars or _USUAL_BARS
@@ -145,9 +140,7 @@ def plan_request(
         bars = _bars_with_given(request, -(-fixed.steps // bar))
         is_fixed = _fixed_steps(request, fixed.steps, (bars * bar, config.parts), bar)
         fixed = replace(fixed, steps=bars * bar)
-    weights = np.zeros(len(config.styles), np.float32)
-    for name, weight in request.styles.items():
-        weights[config.styles.index(name)] = weight
+    weights = np.array([request.styles.get(name, 0) for name in config.styles], np.float32)
     chosen = [profiles[name] for name in request.styles]
     widest = max(chosen, key=lambda profile: len(profile.parts))
     return Plan(
@@ -167,6 +160,16 @@ def plan_request(
         is_fixed=is_fixed,
         warnings=tuple(warnings),
     )
+
+
+def _key(request: Request, profile: StyleProfile) -> tuple[Key, int]:
+    """The key requested or drawn, and the semitones to it from C major or A minor."""
+    if request.key is not None:
+        key = Key.named(request.key)
+        return key, (key.tonic - 9 * key.is_minor + 5) % 12 - 5
+    random = np.random.default_rng([request.seed, 2**33])
+    is_minor, shift = random.random() < profile.minor_share, int(random.integers(-5, 7))
+    return Key((shift + 9 * is_minor) % 12, bool(is_minor)), shift
 
 
 def _requested_signature(request: Request, profile: StyleProfile) -> TimeSignature:

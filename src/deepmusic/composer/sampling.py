@@ -46,8 +46,7 @@ def write_music(
     device = next(network.parameters()).device
     bar = plan.time_signature.bar_steps(config.steps_per_beat)
     draft = _Draft(config, plan, candidates)
-    fixed = None if plan.fixed is None else _FixedNotes(config, plan)
-    in_range, closing = _symbols_in_range(config, plan), _closing_symbols(config, plan)
+    constraints = _Constraints(config, plan)
     condition = Condition(
         torch.from_numpy(plan.styles).expand(candidates, -1).to(device),
         torch.from_numpy(plan.poses).expand(candidates, -1, -1).to(device),
@@ -59,19 +58,7 @@ def write_music(
         batch = Batch(*(tensor.to(device) for tensor in draft.batch(step)))
         contexts, memory = decoder.contexts(batch, condition, memory)
         before = batch.before[:, 0]
-        wanted = torch.from_numpy(in_range).expand(candidates, -1).to(device)
-        wanted = wanted | decoder.sustained(before)  # a fixed note out of range may continue
-        if plan.has_end and step >= draft.steps - bar // 2:
-            wanted = wanted & torch.from_numpy(closing).to(device)
-        required = None
-        # a piece begins in its first bar, at the latest with an upbeat to the second
-        is_late = step >= bar - config.steps_per_beat
-        is_filled = torch.from_numpy(draft.is_silent & is_late).to(device)
-        if fixed is not None:
-            must, free = fixed.at(step, draft.sounding[:, step])
-            is_filled = is_filled & ~torch.from_numpy(must.any(axis=1)).to(device)
-            required = torch.from_numpy(must).to(device)
-            wanted = wanted & torch.from_numpy(free).to(device)
+        wanted, required, is_filled = constraints.at(step, draft, decoder.sustained(before))
         sampled = decoder.head.sample(
             contexts[:, 0],
             random,
@@ -184,27 +171,55 @@ class _Draft:
         )
 
 
-class _FixedNotes:
-    """The fixed notes of a plan, as required and free symbols."""
+class _Constraints:
+    """What a plan requires and excludes in each step, on its exact distribution."""
 
     def __init__(self, config: ComposerConfig, plan: Plan) -> None:
-        assert plan.fixed is not None
-        assert plan.is_fixed is not None
-        self.config, self.is_fixed = config, plan.is_fixed
-        self.sounding, self.onsets = encode(config, plan.fixed).frames(0, len(plan.is_fixed))
-        self.part = np.arange(config.elements) // config.pitches
+        self.config, self.plan = config, plan
+        self.in_range = torch.from_numpy(_symbols_in_range(config, plan))
+        self.closing = torch.from_numpy(_closing_symbols(config, plan))
+        if plan.fixed is not None:
+            self.fixed = encode(config, plan.fixed).frames(0, plan.fixed.steps)
 
     def at(
-        self, step: int, sounded: NDArray[np.bool_]
+        self, step: int, draft: _Draft, sustained: Tensor
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Wanted and required symbols ``(n, y)``, and which sets must not be empty, ``(n,)``.
+
+        Args:
+            step: to come.
+            draft: what is written so far.
+            sustained: ``(n, y)``, what can continue.
+        """
+        device = sustained.device
+        # a fixed note out of range may continue
+        wanted = self.in_range.to(device) | sustained
+        if self.plan.has_end and step >= draft.steps - draft.bar_steps // 2:
+            wanted = wanted & self.closing.to(device)
+        # a piece begins in its first bar, at the latest with an upbeat to the second
+        is_late = step >= draft.bar_steps - self.config.steps_per_beat
+        is_filled = torch.from_numpy(draft.is_silent & is_late).to(device)
+        if self.plan.is_fixed is None:
+            return wanted, None, is_filled
+        must, free = self._fixed_at(step, self.plan.is_fixed[step], draft.sounding[:, step])
+        required = torch.from_numpy(must).to(device)
+        return (
+            wanted & torch.from_numpy(free).to(device),
+            required,
+            is_filled & ~required.any(dim=1),
+        )
+
+    def _fixed_at(
+        self, step: int, parts: NDArray[np.bool_], sounded: NDArray[np.bool_]
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Required and free symbols, ``(n, y)`` each, after what ``sounded``, ``(n, e)``."""
-        is_fixed = self.is_fixed[step][self.part]
-        sounds = self.sounding[step] & is_fixed
+        """Required symbols ``(n, y)`` and free ones ``(y,)``; ``sounded`` is ``(n, e)``."""
+        is_fixed = np.repeat(parts, self.config.pitches)
+        sounding, onsets = self.fixed
+        sounds = sounding[step] & is_fixed
         # a note whose beginning is not fixed cannot continue, so it begins here
-        onsets = sounds & (self.onsets[step] | ~sounded)
-        must = symbol_sets(self.config, np.broadcast_to(sounds, onsets.shape), onsets)
-        free = np.repeat(~is_fixed, self.config.states)
-        return must, np.tile(free, (len(must), 1))
+        begins = sounds & (onsets[step] | ~sounded)
+        must = symbol_sets(self.config, np.broadcast_to(sounds, begins.shape), begins)
+        return must, np.repeat(~is_fixed, self.config.states)
 
 
 def _symbols_in_range(config: ComposerConfig, plan: Plan) -> NDArray[np.bool_]:

@@ -116,32 +116,40 @@ def train_composer(
     assert isinstance(model, ComposerNetwork)
     if config.capsules:
         fit_poses(model, sides["train"])
-    metrics = _metrics(model, sides)
-    train_grids = [piece.grid for piece, _ in sides["train"]]
-    train_styles = [config.styles[style] for _, style in sides["train"]]
-    copy_index = CopyIndex.build(train_grids)
-    composer = Composer(
-        model.cpu().eval(),
-        {
-            name: profile_style(sides["train"], style, dataset.train)
-            for style, name in enumerate(config.styles)
-        },
-        train_critic(train_grids, train_styles, seed=training.seed),
-        copy_index,
-        _references(copy_index, sides, config),
-        training={
-            "data": task.metadata["data"],
-            "pieces": {side: len(pieces) for side, pieces in sides.items()},
-            "training": training.to_dict(),
-            "metrics": metrics,
-        },
-    )
+    composer = _composer(model.cpu().eval(), dataset, sides, training)
+    metrics = composer.training["metrics"]
     if is_main_process():
         composer.save(run / "model.safetensors")
         with write_atomically(run / "metrics.json") as file:
             json.dump(metrics, file, indent=1)
             file.write("\n")
     return TrainedComposer(run, composer, metrics, (*dataset.problems, *problems))
+
+
+def _composer(
+    model: ComposerNetwork, dataset: SymbolicDataset, sides: _Sides, training: TrainingConfig
+) -> Composer:
+    """A trained network with everything else that a composer needs."""
+    config = model.config
+    grids = [piece.grid for piece, _ in sides["train"]]
+    styles = [config.styles[style] for _, style in sides["train"]]
+    copy_index = CopyIndex.build(grids)
+    return Composer(
+        model,
+        {
+            name: profile_style(sides["train"], style, dataset.train)
+            for style, name in enumerate(config.styles)
+        },
+        train_critic(grids, styles, seed=training.seed),
+        copy_index,
+        _references(copy_index, sides, config),
+        training={
+            "data": _dataset_digest(dataset),
+            "pieces": {side: len(pieces) for side, pieces in sides.items()},
+            "training": training.to_dict(),
+            "metrics": _metrics(model, sides),
+        },
+    )
 
 
 def _prepared(

@@ -9,12 +9,10 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from io import BufferedReader
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 from symusic.core import (
     KeySignatureTick,
     NoteTick,
@@ -27,12 +25,22 @@ from symusic.core import (
 
 from deepmusic.errors import ScoreError, os_reason
 from deepmusic.files import open_regular, write_atomically
+from deepmusic.music.midi_events import (
+    LONGEST_DELTA,
+    MAX_BYTES,
+    MAX_NOTES,
+    Line,
+    MidiFile,
+    has_overflow,
+    lines_of,
+    parse,
+    with_unreleased,
+)
 from deepmusic.music.score import (
     LAST_TICK,
     Change,
     KeySignature,
     Note,
-    Part,
     Score,
     Tempo,
     TimeSignature,
@@ -40,15 +48,10 @@ from deepmusic.music.score import (
 
 MidiSource = str | os.PathLike[str] | bytes | BinaryIO
 
-# Larger files are refused: a symphony takes less than 1 MB, and every note takes memory.
-MAX_BYTES = 32 * 2**20
-MAX_NOTES = 1_000_000
 MAX_PARTS = 4096
+"""Files with more parts or tracks are refused."""
 
 _END = "end"  # text of the marker that keeps rests after the last note
-_LONGEST_DELTA = 2**28 - 1  # the longest delta time, in four bytes
-_LONGEST_NAME = 200  # characters of the name of a part
-_END_OF_TRACK = b"\xff\x2f\x00"
 
 
 def read_midi(source: MidiSource) -> Score:
@@ -77,7 +80,7 @@ def read_midi(source: MidiSource) -> Score:
         raise ScoreError(f"{name} is empty (0 bytes); copy or download it again.", code="empty")
     file, warnings = _split_chunks(name, data)
     try:
-        parsed = _parse(file)
+        parsed = parse(file)
     except Exception as error:  # symusic raises RuntimeError and whatever C++ throws
         if file.is_cut:
             message = f"{name} is cut off; copy or download it again."
@@ -86,11 +89,11 @@ def read_midi(source: MidiSource) -> Score:
     if file.is_cut:
         warnings.append("Its end is missing; what comes before was read.")
     _check_count(name, parsed.note_num(), "notes", MAX_NOTES)
-    lines = _lines(parsed)
+    lines = lines_of(parsed)
     _check_count(name, len(lines), "parts", MAX_PARTS)
-    if any(map(_has_overflow, lines)):
+    if any(map(has_overflow, lines)):
         raise ScoreError(f"{name} lasts more than {LAST_TICK:,} ticks.", code="too_long")
-    lines, unreleased = _with_unreleased(file, lines)
+    lines, unreleased = with_unreleased(file, lines)
     if unreleased:
         warnings.append(
             f"{_count(unreleased, 'note')} never released: such a note ends after a beat, or where "
@@ -101,6 +104,10 @@ def read_midi(source: MidiSource) -> Score:
     empty = sum(int(np.count_nonzero(line.duration == 0)) for line in lines)
     if empty:
         warnings.append(f"{_count(empty, 'note')} without length: such a note lasts one tick.")
+    return _score(file.ticks_per_beat, parsed, lines, warnings)
+
+
+def _score(ticks_per_beat: int, parsed: ScoreTick, lines: list[Line], warnings: list[str]) -> Score:
     notes = [
         Note(onset, max(duration, 1), pitch, velocity, index)
         for index, line in enumerate(lines)
@@ -112,13 +119,16 @@ def read_midi(source: MidiSource) -> Score:
     signatures = [(t.time, t.numerator, t.denominator) for t in parsed.time_signatures]
     keys = [(k.time, k.key, k.tonality) for k in parsed.key_signatures]
     ends = [marker.time for marker in parsed.markers if marker.text == _END]
+    tempo_changes = _valid("tempo", Tempo, tempos, warnings)
+    signature_changes = _valid("time signature", TimeSignature, signatures, warnings)
+    key_changes = _valid("key signature", _key_signature, keys, warnings)
     return Score(
-        ticks_per_beat=file.ticks_per_beat,
+        ticks_per_beat=ticks_per_beat,
         notes=tuple(notes),
         parts=tuple(line.part for line in lines),
-        tempos=_valid("tempo", Tempo, tempos, warnings),
-        time_signatures=_valid("time signature", TimeSignature, signatures, warnings),
-        key_signatures=_valid("key signature", _key_signature, keys, warnings),
+        tempos=tempo_changes,
+        time_signatures=signature_changes,
+        key_signatures=key_changes,
         end=max([0, *(end for end in ends if end <= LAST_TICK)]),
         warnings=tuple(warnings),
     )
@@ -140,9 +150,9 @@ def midi_bytes(score: Score) -> bytes:
         raise ScoreError("The score holds no note, so no file is made of it.", code="no_notes")
     lists = (score.tempos, score.time_signatures, score.key_signatures)
     last = max(score.end, *(changes[-1].time for changes in lists if changes))
-    if last > _LONGEST_DELTA:
+    if last > LONGEST_DELTA:
         raise ScoreError(
-            f"The score lasts {last:,} ticks; MIDI files are written up to {_LONGEST_DELTA:,}: use "
+            f"The score lasts {last:,} ticks; MIDI files are written up to {LONGEST_DELTA:,}: use "
             "fewer ticks per beat.",
             code="too_long",
         )
@@ -207,17 +217,7 @@ def _content(source: MidiSource) -> tuple[str, bytes]:
     return name, data
 
 
-@dataclass(frozen=True)
-class _MidiFile:
-    """The chunks of a file; ``is_cut`` when its last track should be longer."""
-
-    format: int
-    ticks_per_beat: int
-    tracks: tuple[bytes, ...]
-    is_cut: bool
-
-
-def _split_chunks(name: str, data: bytes) -> tuple[_MidiFile, list[str]]:
+def _split_chunks(name: str, data: bytes) -> tuple[MidiFile, list[str]]:
     """The header and tracks of a file, whatever the header claims about them, and warnings."""
     data = _without_riff(data)
     if not data.startswith(b"MThd"):
@@ -256,7 +256,7 @@ def _split_chunks(name: str, data: bytes) -> tuple[_MidiFile, list[str]]:
             f"Its {len(tracks)} sequences are independent (format 2); they were read as parts of "
             "one piece."
         )
-    return _MidiFile(kind, division, tuple(tracks), is_cut), warnings
+    return MidiFile(kind, division, tuple(tracks), is_cut), warnings
 
 
 def _check_count(name: str, count: int, noun: str, limit: int) -> None:
@@ -277,103 +277,6 @@ def _without_riff(data: bytes) -> bytes:
             return data[offset + 8 : offset + 8 + length]
         offset += 8 + length + length % 2
     return data
-
-
-def _parse(file: _MidiFile) -> ScoreTick:
-    """Parse a file with a correct header.
-
-    Data bytes above 127 are replaced by 127: symusic 0.5.9 would write beyond its tables.
-    """
-    header = struct.pack(">4sIHHH", b"MThd", 6, file.format, len(file.tracks), file.ticks_per_beat)
-    chunks = (struct.pack(">4sI", b"MTrk", len(track)) + track for track in file.tracks)
-    return ScoreTick.from_midi(b"".join([header, *chunks]), True)
-
-
-class _Line(NamedTuple):
-    """The notes of one part as columns ``(n,)``."""
-
-    part: Part
-    onset: NDArray[np.int64]
-    duration: NDArray[np.int64]
-    pitch: NDArray[np.int64]
-    velocity: NDArray[np.int64]
-
-
-def _lines(parsed: ScoreTick) -> list[_Line]:
-    """The tracks that have notes."""
-    lines = []
-    for track in parsed.tracks:
-        if track.notes:
-            table = track.notes.numpy()
-            names = ("time", "duration", "pitch", "velocity")
-            name = "".join(filter(str.isprintable, track.name))[:_LONGEST_NAME]
-            columns = (table[name].astype(np.int64) for name in names)
-            lines.append(_Line(Part(name, track.program, track.is_drum), *columns))
-    return lines
-
-
-def _has_overflow(line: _Line) -> bool:
-    """Whether ticks have overflowed: symusic counts in 32 bits."""
-    return bool(
-        line.onset.min() < 0
-        or line.duration.min() < 0
-        or (line.onset + line.duration).max() > LAST_TICK
-    )
-
-
-# A note-off of every pitch on every channel; after the first the status byte is implied.
-_ALL_NOTES_OFF = b"".join(
-    bytes([0, 0x80 | channel, 0, 0]) + b"".join(bytes([0, pitch, 0]) for pitch in range(1, 128))
-    for channel in range(16)
-)
-_REPEATS = 8  # a pitch may have several onsets without a note-off
-
-
-def _with_unreleased(file: _MidiFile, lines: list[_Line]) -> tuple[list[_Line], int]:
-    """The parts with the notes that symusic drops as they have no note-off, and their number.
-
-    The file is parsed again with note-offs of all pitches appended to each track, after the
-    longest rest there is: notes that last so long were never released.
-    """
-    longest = max((int(line.duration.max()) for line in lines), default=0)
-    last = max((int((line.onset + line.duration).max()) for line in lines), default=0)
-    appended = len(file.tracks) * _REPEATS * len(_ALL_NOTES_OFF)
-    if longest >= _LONGEST_DELTA or last + _LONGEST_DELTA > LAST_TICK or appended > MAX_BYTES:
-        return lines, 0
-    tracks = tuple(_with_note_offs(track) for track in file.tracks)
-    try:
-        again = _lines(_parse(replace(file, tracks=tracks)))
-    except Exception:  # as in read_midi
-        return lines, 0
-    total = sum(len(line.onset) for line in again)
-    unreleased = total - sum(len(line.onset) for line in lines)
-    if unreleased <= 0 or total > MAX_NOTES or any(map(_has_overflow, again)):
-        return lines, 0
-    return [_released(line, file.ticks_per_beat) for line in again], unreleased
-
-
-def _with_note_offs(track: bytes) -> bytes:
-    body = track.removesuffix(_END_OF_TRACK)
-    # the delta time of the removed event stays, so an event without effect follows it
-    body += b"\x80\x00\x00" if len(body) < len(track) else b""
-    longest_delta = b"\xff\xff\xff\x7f"
-    return body + longest_delta + (_ALL_NOTES_OFF * _REPEATS)[1:] + b"\x00" + _END_OF_TRACK
-
-
-def _released(line: _Line, ticks_per_beat: int) -> _Line:
-    """A part whose unreleased notes end after a beat, or at the next onset of their pitch.
-
-    As in all MIDI, a note ends no sooner than one of its pitch that began before it.
-    """
-    is_endless = line.duration >= _LONGEST_DELTA
-    end = np.where(is_endless, 0, line.onset + line.duration)
-    order = np.argsort(line.onset, kind="stable")
-    for index in order[is_endless[order]]:
-        onset = line.onset[index]
-        is_same = line.pitch == line.pitch[index]
-        next_onset = line.onset[is_same & (line.onset > onset)].min(initial=onset + ticks_per_beat)
-        end[index] = end[is_same & (line.onset <= onset)].max(initial=next_onset)
-    return line._replace(duration=end - line.onset)
 
 
 def _valid(
