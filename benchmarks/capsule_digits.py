@@ -1,6 +1,6 @@
 """Capsules on real digits: every routing, and a plain convolutional network of the same size.
 
-    OMP_NUM_THREADS=1 python benchmarks/capsule_digits.py      # all; a second call goes on
+    OMP_NUM_THREADS=1 python benchmarks/capsule_digits.py      # all; run again to continue
 
 The 1797 handwritten digits of 8 by 8 pixels that come with scikit-learn; nothing is downloaded. A
 seed decides the split (80 % for training, 20 % for test, stratified), the initial weights and the
@@ -73,7 +73,7 @@ TEST_DISTORTIONS = 5  # of each image, so that the draw matters less
 
 @dataclass(frozen=True)
 class Recipe:
-    """How all networks train."""
+    """Training settings of all networks."""
 
     epochs: int = 40
     batch: int = 64
@@ -85,7 +85,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Variant:
-    """What differs from network to network."""
+    """Settings of one network."""
 
     loss: str
     routing: str | None = None  # None is the plain convolutional network
@@ -105,7 +105,7 @@ VARIANTS: dict[str, Variant] = {
 }
 
 STEM = 32, 64  # channels
-TYPES, DIM, CLASS_DIM = 8, 8, 8  # primary capsules at a place, their pose, that of a digit
+TYPES, DIM, CLASS_DIM = 8, 8, 8  # primary capsules at a position, their pose, that of a digit
 CNN_CHANNELS = 71  # as many parameters as the capsules have
 
 
@@ -122,14 +122,14 @@ def stem() -> nn.Sequential:
 
 
 class CapsuleDigits(nn.Module):
-    """Stem, primary capsules at 3 by 3 places, a capsule for each digit."""
+    """Stem, primary capsules at 3 by 3 positions, a capsule for each digit."""
 
     def __init__(self, variant: Variant) -> None:
         super().__init__()
         assert variant.routing is not None
         self.stem = stem()
         self.primary = PrimaryCapsules(STEM[1], TYPES, DIM, kernel_size=3, stride=2)
-        # the weights of a type are the same at all places
+        # the weights of a type are the same at all positions
         self.digits = CapsuleLayer(
             TYPES, DIM, 10, CLASS_DIM, routing=variant.routing, **variant.options
         )
@@ -154,7 +154,7 @@ class CapsuleDigits(nn.Module):
 
 
 class ConvolutionalDigits(nn.Module):
-    """The same stem; a convolution as that of the primary capsules, its mean over the places."""
+    """The same stem; the convolution of the primary capsules, averaged over positions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -174,7 +174,7 @@ class ConvolutionalDigits(nn.Module):
 
 
 def distort(images: Tensor, by: Distortion, generator: torch.Generator) -> Tensor:
-    """Images ``(b, 1, y, x)``, each turned, sheared, scaled and shifted by chance."""
+    """Images ``(b, 1, y, x)``, each rotated, sheared, scaled and shifted at random."""
 
     def even(bound: float) -> Tensor:
         return bound * (2 * torch.rand(len(images), generator=generator) - 1)
@@ -191,7 +191,7 @@ def distort(images: Tensor, by: Distortion, generator: torch.Generator) -> Tenso
     cos, sin, one, zero = angle.cos(), angle.sin(), torch.ones_like(angle), torch.zeros_like(angle)
     turn = torch.stack([cos, -sin, sin, cos], dim=1).unflatten(1, (2, 2))  # (b, 2, 2)
     slant = torch.stack([one, shear, zero, one], dim=1).unflatten(1, (2, 2))
-    # the grid asks where each new pixel comes from, so the map is inverted
+    # the grid holds the source of each new pixel, so the map is inverted
     back = torch.linalg.inv(scale[:, None, None] * turn @ slant)
     theta = torch.cat([back, -back @ shift.unsqueeze(2)], dim=2)  # (b, 2, 3)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
@@ -214,13 +214,13 @@ def scores(output: RoutingRecord | Tensor) -> Tensor:
 
 
 def train(variant: Variant, images: Tensor, labels: Tensor, recipe: Recipe, seed: int) -> nn.Module:
-    """A network that has learnt from all of these images, ready to be asked."""
+    """Train a network on all of these images; it is returned in evaluation mode."""
     torch.manual_seed(seed)
     chance = torch.Generator().manual_seed(seed)
     network = ConvolutionalDigits() if variant.routing is None else CapsuleDigits(variant)
     if isinstance(network, CapsuleDigits):
         network.start(images[:256])
-    batches = len(images) // recipe.batch  # what is left over joins the next epoch's draw
+    batches = len(images) // recipe.batch  # the remainder is dropped
     steps = recipe.epochs * batches
     optimiser = torch.optim.AdamW(
         network.parameters(), recipe.rate, weight_decay=recipe.weight_decay
@@ -278,7 +278,7 @@ def run_job(variant: Variant, recipe: Recipe, seed: int) -> dict[str, Any]:
 
 
 def job_mark(variant: Variant, recipe: Recipe) -> str:
-    """Names settings by their content: results of others are not mixed up."""
+    """A digest of the settings, so that results of others are not mixed in."""
     sizes = STEM, TYPES, DIM, CLASS_DIM, CNN_CHANNELS, TEST_DISTORTION_SEED, TEST_DISTORTIONS
     content = json.dumps([asdict(variant), asdict(recipe), sizes])
     return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -56,11 +56,11 @@ ROOT = Path(__file__).resolve().parents[1]
 SEED = 0
 VOTES = "bid,ohdi->bioh"
 MIB = 1 << 20
-MOST_GIB = 8  # what needs more is left out: it would take minutes too
-SLOW_S = 5.0  # what takes longer is measured once
+MOST_GIB = 8  # variants that need more are skipped: they would take minutes, too
+SLOW_S = 5.0  # slower variants are measured once
 # glibc's thresholds as they are at first: it would raise them as large blocks are freed
 HANDING_BACK = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
-WORTH_REPEATING_S = 0.1  # what is quicker is measured several times a round
+WORTH_REPEATING_S = 0.1  # faster variants are measured several times per round
 Row = dict[str, Any]
 
 
@@ -77,7 +77,7 @@ class Dense(NamedTuple):
         return Dense(16, self.in_dim, 4, self.out_dim, 2)
 
     def votes(self) -> int:
-        """How many numbers all votes together are."""
+        """The number of elements of all votes."""
         return self.batch * self.children * self.parents * self.out_dim
 
 
@@ -97,7 +97,7 @@ class Grid(NamedTuple):
         return Grid(5, 2, self.in_dim, 2, self.out_dim, 1, self.kernel, self.stride)
 
     def votes(self) -> int:
-        """How many numbers all votes together are."""
+        """The number of elements of all votes."""
         positions = ((self.side - self.kernel) // self.stride + 1) ** 2
         window = self.kernel**2 * self.types
         return self.batch * positions * window * self.parents * self.out_dim
@@ -173,7 +173,7 @@ def broadcast_routing(
     children: Tensor, weight: Tensor, iterations: int = 3, *, stop_gradient: bool = False
 ) -> RoutingRecord:
     """Dynamic routing as most public code has it: children (b, i, d), weight (1, i, o, h, d)."""
-    # the weights are spread over the batch and copied, 5.6 MiB an item at the size of the paper
+    # the weights are spread over the batch and copied, 5.6 MiB per item at the size of the paper
     votes = torch.matmul(weight, children[:, :, None, :, None])  # (b, i, o, h, 1)
     constant = votes.detach() if stop_gradient else votes
     logits = votes.new_zeros(*votes.shape[:3], 1, 1)
@@ -258,7 +258,7 @@ def _job(route: Callable[[], RoutingRecord], leaves: list[Tensor]) -> Job:
 
 
 def _three_products(children: Tensor, weight: Tensor) -> None:
-    """What equal couplings cannot do without: votes' sum, and its gradients to both factors."""
+    """What uniform couplings need at least: the sum of votes and its gradients to both factors."""
     flat = children.flatten(1)  # (b, i*d)
     matrix = weight.flatten(2).flatten(0, 1)  # (o*h, d*i)
     summed = flat @ matrix.t()  # (b, o*h)
@@ -290,7 +290,7 @@ def measure_times(
         for _ in range(3):
             seconds(prepare(variant, case.tiny(), device), device)
         job = prepare(variant, case, device)
-        first = seconds(job, device)  # warms up, unless it is long
+        first = seconds(job, device)  # a warm-up, unless it is slow
         job.clear()
         jobs[variant], times[variant] = job, [first] if first > SLOW_S else []
         repeats[variant] = min(10, max(1, int(WORTH_REPEATING_S / first)))
@@ -348,7 +348,7 @@ def memory_here(variant: Variant, case: Case) -> float:
 
 
 def _fresh_peak_mib() -> float:
-    """The peak so far, forgotten first where the system allows it."""
+    """The peak so far, reset first if the system allows it."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -365,7 +365,7 @@ def _peak_mib() -> float:
 
 
 def fits(variant: Variant, case: Case, device: str) -> bool:
-    """Whether a variant that makes votes needs few GiB and leaves half of the free memory alone."""
+    """Whether a variant that builds votes needs few GiB and at most half of the free memory."""
     if variant.method not in ("em", "variational"):
         return True
     needed = 16 * 4 * case.votes()  # about 15 copies of the votes, measured
@@ -377,7 +377,7 @@ def fits(variant: Variant, case: Case, device: str) -> bool:
 
 
 def measure_main(rounds: int, device: str) -> Row:
-    """All methods at the size of the paper, beside the usual layer."""
+    """All methods at the size of the paper, and the usual layer."""
     case = Dense()
     times = measure_times(MAIN, case, rounds, device)
     rows = []
@@ -402,7 +402,7 @@ def measure_main(rounds: int, device: str) -> Row:
 
 
 def targets(rows: Sequence[Row], left_alone: dict[Variant, float]) -> list[Row]:
-    """What was set before; memory also with the allocator left alone."""
+    """Figures with targets; memory also with the default allocator."""
     by_name = {row["variant"]: row for row in rows}
     stopped, full = by_name[STOPPED.name], by_name[FULL.name]
     attention = by_name[Variant("self_attention").name]
@@ -426,7 +426,7 @@ def targets(rows: Sequence[Row], left_alone: dict[Variant, float]) -> list[Row]:
 def figure(
     what: str, value: float, *, most: float | None = None, least: float | None = None
 ) -> Row:
-    """One measured value and its target, at most or at least so much."""
+    """One measured value and its target, an upper or a lower bound."""
     record: Row = {"what": what, "value": round(value, 3)}
     if most is not None:
         record |= {"target": f"at most {most:g}", "met": value <= most}
@@ -535,7 +535,7 @@ STARTS = {
 
 
 def measure_depth(rounds: int, device: str) -> Row:
-    """How much of the gradient comes down through a stack, by routing and by start."""
+    """How much gradient reaches the first layer of a stack, by routing and initialization."""
     rows = []
     for name, options in DEEP.items():
         for start in STARTS:
@@ -657,7 +657,7 @@ def main() -> int:
     known = json.loads(options.json.read_text()) if options.json.exists() else {}
     parts = known.get(options.device, {})
     for name in (part for part in PARTS if part in wanted):
-        load_before = os.getloadavg()[0]  # of the last minute: above 0.5 others were at work
+        load_before = os.getloadavg()[0]  # over the last minute: above 0.5 the machine is not idle
         start = time.perf_counter()
         parts[name] = {
             **PARTS[name](options.rounds, options.device),
@@ -670,7 +670,7 @@ def main() -> int:
         }
         known[options.device] = {part: parts[part] for part in PARTS if part in parts}
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        with write_atomically(options.json) as file:  # a part that is done is kept
+        with write_atomically(options.json) as file:  # finished parts are kept
             json.dump(known, file, indent=1)
             file.write("\n")
         for target in parts[name].get("targets", []):

@@ -2,7 +2,7 @@
 
     python benchmarks/classify.py [--model RUN] [--parts size,cpu,agreement,memory,start,jobs]
 
-The parts that are named are measured, those of an earlier call are kept. ``start`` and ``jobs`` are
+Only the named parts are measured; results of earlier calls are kept. ``start`` and ``jobs`` are
 wall clock time: nothing else may run on the machine. Peak memory is read from ``/proc`` (Linux).
 """
 
@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
 Figures = list[dict[str, Any]]
 
-# runs the command, then says the peak of its own memory: the parent's must not count
+# runs the command, then prints its own peak memory, without that of the parent
 PEAK = """
 import sys
 from deepmusic.cli import main
@@ -51,7 +51,7 @@ finally:
 def figure(
     what: str, value: float, unit: str, *, most: float | None = None, least: float | None = None
 ) -> dict[str, Any]:
-    """One measured value and its target, at most or at least so much."""
+    """One measured value and its target, an upper or a lower bound."""
     record: dict[str, Any] = {"what": what, "value": round(value, 3), "unit": unit}
     if most is not None:
         record |= {"target": f"at most {most:g}", "met": value <= most}
@@ -67,7 +67,7 @@ def cpu_ms(function: Callable[[], object]) -> float:
 
 
 def wall_s(arguments: list[str]) -> float:
-    """Seconds that a command takes, as a person starts it."""
+    """Wall time of a command in seconds, start-up included."""
     environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
     start = time.perf_counter()
     subprocess.run(
@@ -85,7 +85,7 @@ def measure_cpu(model: str, data: Path, rounds: int = 5) -> Figures:
     paths = sorted((data / "clips").glob("*.mp3"))
     spent: dict[str, list[float]] = {"decoding": [], "log-mel": [], "networks": [], "all": []}
     with threadpool_limits(1):
-        for turn in range(rounds + 1):  # the first warms up
+        for turn in range(rounds + 1):  # the first is a warm-up
             for path in paths:
                 samples = load(path).samples
                 spectrogram = log_mel(samples)
@@ -109,7 +109,7 @@ def measure_cpu(model: str, data: Path, rounds: int = 5) -> Figures:
 
 
 def measure_agreement(model: str, data: Path) -> Figures:
-    """The same music as stereo at 128 kbit/s and as mono at 72: are the verdicts the same?"""
+    """Whether verdicts agree for stereo at 128 kbit/s and mono at 72 kbit/s."""
     classifier = load_model(model, device="cpu")
     agree, shift, number = 0, 0.0, 0
     for path in sorted((data / "clips").glob("*.mp3")):
@@ -156,7 +156,7 @@ def measure_memory(model: str, data: Path, hours: float = 3.0) -> Figures:
 
 
 def repeat(clip: Path, path: Path, *, seconds: float) -> None:
-    """Write a clip's mp3 frames again and again until the file is so long."""
+    """Repeat a clip's mp3 frames up to this length."""
     with av.open(os.fspath(clip)) as source, av.open(os.fspath(path), "w", format="mp3") as target:
         stream = source.streams.audio[0]
         copy = target.add_stream_from_template(stream)
@@ -173,7 +173,7 @@ def repeat(clip: Path, path: Path, *, seconds: float) -> None:
 
 
 def measure_start(model: str, data: Path, rounds: int = 5) -> Figures:
-    """From the shell to the answer."""
+    """Wall time of a whole command on one file."""
     clip = os.fspath(min((data / "clips").glob("*.mp3")))
     one = [wall_s(["classify", "--model", model, clip]) for _ in range(rounds)]
     helped = [wall_s(["--help"]) for _ in range(rounds)]
@@ -184,11 +184,11 @@ def measure_start(model: str, data: Path, rounds: int = 5) -> Figures:
 
 
 def measure_jobs(model: str, data: Path, rounds: int = 3, clips: int = 80) -> Figures:
-    """A library with one job and with two, in turn."""
+    """Wall time for a library with one job and with two, alternating."""
     tracks = sorted(map(os.fspath, (data / "emotify").glob("*/*.mp3")))
     chosen = random.Random(0).sample(tracks, clips)
     taken: dict[int, list[float]] = {1: [], 2: []}
-    wall_s(["classify", "--model", model, *chosen])  # the files come from memory from here on
+    wall_s(["classify", "--model", model, *chosen])  # from here on the files are in the page cache
     for _ in range(rounds):
         for jobs, times in taken.items():
             times.append(wall_s(["classify", "--model", model, "--jobs", str(jobs), *chosen]))
@@ -201,7 +201,7 @@ def measure_jobs(model: str, data: Path, rounds: int = 3, clips: int = 80) -> Fi
 
 
 def measure_size(model: str, data: Path) -> Figures:
-    """What the weights take on disk."""
+    """Size of the weights on disk."""
     path = MODELS.get(model, Path(model))
     path = path / "model.safetensors" if path.is_dir() else path
     return [figure("weights on disk", path.stat().st_size / 1e6, "MB", most=4)]
@@ -231,7 +231,7 @@ def machine() -> str:
 
 
 def table(figures: Figures) -> str:
-    """For the terminal."""
+    """The figures as text for the terminal."""
     lines = []
     for f in figures:
         target = f.get("target", "")
@@ -254,10 +254,10 @@ def main() -> int:
 
     earlier = json.loads(options.json.read_text()) if options.json.exists() else {"parts": {}}
     model = load_model(options.model, device="cpu")
-    # figures of another model are not kept
+    # figures of another model are dropped
     parts = earlier["parts"] if earlier.get("model") == model.digest else {}
     for name in (part for part in PARTS if part in wanted):
-        load_before = os.getloadavg()[0]  # of the last minute: above 0.5 others were at work
+        load_before = os.getloadavg()[0]  # over the last minute: above 0.5 the machine is not idle
         figures = PARTS[name](options.model, options.data)
         parts[name] = {"figures": figures, "load_before": round(load_before, 2)}
         print(table(figures), flush=True)

@@ -2,9 +2,8 @@
 
     python benchmarks/composing.py --data ../shared/data/symbolic
 
-Each section is saved in ``docs/measured/composing.json`` when it is done, and skipped if it is
-there for the same model and number of tunes. ``scripts/write_composing_results.py`` writes the
-page of it.
+Each section is saved in ``docs/measured/composing.json`` when it is done, and skipped if it exists
+for the same model and number of tunes. ``scripts/write_composing_results.py`` writes the page.
 """
 
 from __future__ import annotations
@@ -219,10 +218,10 @@ def measure_controls(composer: Composer, data: SymbolicDataset, tunes: int) -> d
     result: dict[str, Any] = {}
     keys = []
     for seed in range(tunes):
-        asked = ("D major", "F# minor", "Bb major", "E minor")[seed % 4]
+        key = ("D major", "F# minor", "Bb major", "E minor")[seed % 4]
         style = composer.styles[seed % len(composer.styles)]
-        (grid,) = grids_of(composer, style, [seed], key=asked, candidates=1)
-        keys.append(float(estimate_key(grid).name == asked))
+        (grid,) = grids_of(composer, style, [seed], key=key, candidates=1)
+        keys.append(float(estimate_key(grid).name == key))
     result["key_recovered_percent"] = round(100 * stats.mean(keys), 1)
     surprise = {}
     for temperature in (0.7, 1.0, 1.3):

@@ -4,7 +4,7 @@
     python benchmarks/data_check.py --sections ratio memory
 
 The ratio is of wall times of whole processes with two workers, in turn, medians over the rounds.
-Copies are changed recordings of every eighth clip, each held against all clips of the data set.
+Copies are modified recordings of every eighth clip, each compared with all clips of the data set.
 The figures go to ``docs/measured/data_check.json`` and into ``docs/check.md``.
 """
 
@@ -119,7 +119,7 @@ def ratio(data: Path, rounds: int) -> dict[str, Any]:
 
 
 def as_mp3(sound: Sound, sample_rate: int, bit_rate: int) -> tuple[Sound, int]:
-    """Coded by LAME and decoded again."""
+    """Samples encoded by LAME and decoded again."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp3") as container:
         stream = container.add_stream("libmp3lame", sample_rate=sample_rate, layout="mono")
@@ -184,7 +184,7 @@ CHANGES: dict[str, Change] = {
 
 
 def copies(data: Path) -> dict[str, Any]:
-    """Which changed recordings are found, and what else is reported as a copy."""
+    """Which modified recordings are found, and false positives."""
     dataset = scan_folder(data / "emotify")
     sounds = [decoded(dataset.file(track)) for track in dataset.tracks]
     prints = [acoustic_fingerprint(*sound) for sound in sounds]
@@ -326,7 +326,7 @@ def tables(measured: dict[str, Any]) -> dict[str, str]:
 
 
 def write_page(measured: dict[str, Any]) -> None:
-    """Put the tables between their marks."""
+    """Insert the tables into the page."""
     text = PAGE.read_text(encoding="utf-8")
     for name, table in tables(measured).items():
         start, end = f"<!-- {name} by benchmarks/data_check.py -->", f"<!-- end of {name} -->"

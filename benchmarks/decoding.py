@@ -1,4 +1,4 @@
-"""CPU time of decoding and log-mel of files, stage by stage, beside librosa.
+"""CPU time of decoding and log-mel of files, stage by stage, compared with librosa.
 
     OMP_NUM_THREADS=1 python benchmarks/decoding.py [--data DIR] [--rounds 5] [--json FILE]
 

@@ -1,10 +1,11 @@
-"""How long FMA's tracks.csv takes to read: as CSV the first time, as Parquet afterwards.
+"""Time to read FMA's tracks.csv: as CSV the first time, as Parquet afterwards.
 
     OMP_NUM_THREADS=1 python benchmarks/fma_tables.py [--rounds 5] [--packed] [--json FILE]
 
-A tracks.csv with the published layout and size (106,574 tracks, 52 columns, about 260 MB) is made
-in a temporary folder. Each reading runs in its own process, imports included; FMA's own method in
-pandas is measured beside it. Wall and CPU seconds (median of later readings), peak memory in MB.
+A tracks.csv with the published layout and size (106,574 tracks, 52 columns, about 260 MB) is
+generated in a temporary folder. Each reading runs in its own process, imports included; FMA's own
+method in pandas is measured, too. Wall and CPU seconds (median of later readings), peak memory in
+MB.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
     python benchmarks/fma_features.py --data ../shared/data/emotify      # once, some minutes
     python benchmarks/genres.py --data ../shared/data/emotify --models capsules,cnn,logistic
 
-Each seed deals the artists to other folds, and all models get the same ones. One model on one fold
-of one seed is a job; its result is a line of ``results.jsonl`` at once, so that a second run does
-only what is missing. ``scripts/write_results.py --genres`` takes the results. For all models of the
-field, use ``deepmusic study genres``.
+Each seed divides the artists into different folds; all models get the same folds. A job is one
+model on one fold of one seed; its result is appended to ``results.jsonl``, and a later run does
+only what is missing. ``scripts/write_results.py --genres`` imports the results. For all other
+models, use ``deepmusic study genres``.
 """
 
 from __future__ import annotations

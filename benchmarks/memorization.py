@@ -1,4 +1,4 @@
-"""How much people's pieces share with others, and how close the bounds of the copy index are.
+"""How much human pieces share with others, and how tight the bounds of the copy index are.
 
     python benchmarks/memorization.py [--data DIR]
 
@@ -32,7 +32,7 @@ RANDOM_HASHES = 200_000
 
 
 class Style(NamedTuple):
-    """Music of one style: what is trained on, and sides that are not, each with its name."""
+    """Music of one style: training pieces, and held-out pieces by name."""
 
     train: Sequence[Grid]
     held_out: Mapping[str, Sequence[Grid]]
@@ -122,7 +122,7 @@ def lines(measured: Mapping[str, Any]) -> list[str]:
     """The results as text."""
     text = []
     for name, style in measured.items():
-        text.append(f"{name}: p50, p75, p95 and maximum of people's pieces")
+        text.append(f"{name}: p50, p75, p95 and maximum of human pieces")
         for side, people in style["exact"]["people"].items():
             for figure in ("steps", "chords"):
                 values = "  ".join(f"{value:6.1f}" for value in people[figure].values())

@@ -1,8 +1,8 @@
-"""Plain measures of music on a grid, and how far a set of pieces is from another by each.
+"""Statistics of music on a grid, and the distance between two sets of pieces by each.
 
-None of them is good when high or low: what counts is whether composed pieces are spread as people's
-pieces are. Drums have no pitch: they count in ``note_density``, ``groove_consistency`` and
-``empty_beat_rate``, and are left out of all else.
+No value is good or bad by itself: composed pieces should be distributed as human pieces are. Drums
+have no pitch: they count in ``note_density``, ``groove_consistency`` and ``empty_beat_rate``, and
+are left out of all else.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from deepmusic.music import Grid
 
 _MAJOR = (0, 2, 4, 5, 7, 9, 11)
 _POINTS = 1024  # at which densities are compared
-_LEAST_BANDWIDTH = 0.01  # of the range of all values: equal values would have none
+_LEAST_BANDWIDTH = 0.01  # of the range of all values, since equal values have no spread
 
 
 @dataclass(frozen=True)
 class MusicStatistics:
-    """Measures of one piece; NaN where one says nothing, such as of pitch without notes.
+    """Statistics of one piece; NaN if undefined, such as those of pitch without notes.
 
     Where MusPy (Dong, Chen, McAuley and Berg-Kirkpatrick 2020, arXiv:2008.01951) has a measure, the
     name and the definition are its own; it has no mean pitch, note length, density, syncopation.
@@ -59,7 +59,7 @@ class MusicStatistics:
     empty_beat_rate: float
 
     def to_dict(self) -> dict[str, float | None]:
-        """The measures by name, in what JSON knows: None stands for NaN."""
+        """The statistics by name as JSON types, None for NaN."""
         return {
             name: None if math.isnan(value) else float(value)
             for name, value in asdict(self).items()
@@ -67,7 +67,7 @@ class MusicStatistics:
 
 
 def statistics(grid: Grid, *, steps_per_bar: int | None = None) -> MusicStatistics:
-    """Measure a piece.
+    """Compute the statistics of a piece.
 
     Args:
         grid: the piece.
@@ -111,7 +111,7 @@ def _entropy(counts: NDArray[np.int64]) -> float:
 
 
 def _scale_consistency(classes: NDArray[np.int64]) -> float:
-    """A minor scale has the notes of the major one three semitones above: twelve sets are all."""
+    """Minor scales have the notes of major ones, so twelve sets cover all."""
     inside = max(int(classes[(np.array(_MAJOR) + root) % 12].sum()) for root in range(12))
     return inside / int(classes.sum())
 
@@ -119,7 +119,7 @@ def _scale_consistency(classes: NDArray[np.int64]) -> float:
 def _sounding(
     onset: NDArray[np.int64], duration: NDArray[np.int64], steps: int
 ) -> NDArray[np.int64]:
-    """``(steps,)``, how many notes sound in each step."""
+    """``(steps,)``, the number of sounding notes per step."""
     changes = np.bincount(onset, minlength=steps + 1) - np.bincount(
         onset + duration, minlength=steps + 1
     )
@@ -132,7 +132,7 @@ def _polyphony(
     sounds = _sounding(onset, duration, steps) > 0
     if not sounds.any():
         return math.nan
-    # a pitch that several parts play at a time counts once
+    # a pitch that several parts play at once counts once
     together = sum(
         np.count_nonzero(_sounding(onset[pitch == p], duration[pitch == p], steps))
         for p in np.unique(pitch)
@@ -150,7 +150,7 @@ def _syncopation(
 
 
 def _steps_per_bar(grid: Grid) -> int | None:
-    """The steps of a bar of the only metre; None where there are several or bars are no steps."""
+    """Steps per bar, None if the metre changes or a bar is not a whole number of steps."""
     bars = {metre.beats_per_bar * grid.steps_per_beat for metre in grid.time_signatures}
     bar = bars.pop()
     return None if bars or bar.denominator != 1 else int(bar)
@@ -175,7 +175,7 @@ def _empty_beat_rate(grid: Grid) -> float:
 
 
 class Distance(NamedTuple):
-    """How far a set of pieces is from a reference by one measure; NaN where either has no value.
+    """The distance of a set of pieces from a reference by one statistic; NaN if undefined.
 
     Args:
         shift: mean less the reference's mean, in standard deviations of the reference. Where those
@@ -190,7 +190,7 @@ class Distance(NamedTuple):
 def distance(
     sample: Sequence[MusicStatistics], reference: Sequence[MusicStatistics]
 ) -> dict[str, Distance]:
-    """How far a set of pieces is from a reference, by each measure.
+    """The distance of a set of pieces from a reference, by each statistic.
 
     Densities are sums of Gaussians, wide by Scott's rule. Their overlapping area is a comparison
     of Yang and Lerch (2020, doi:10.1007/s00521-018-3849-7), who take it of distances between
@@ -216,7 +216,7 @@ def _distance(sample: NDArray[np.float64], reference: NDArray[np.float64]) -> Di
     if not len(sample) or not len(reference):
         return Distance(math.nan, math.nan)
     moved, spread = float(sample.mean() - reference.mean()), float(reference.std())
-    if abs(moved) <= 1e-12 * max(1.0, float(np.abs(reference).max())):  # means round
+    if abs(moved) <= 1e-12 * max(1.0, float(np.abs(reference).max())):  # rounding
         moved = 0.0
     with np.errstate(divide="ignore"):
         shift = float(np.float64(moved) / spread) if moved else 0.0
@@ -234,7 +234,7 @@ def _overlap(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
         _density(values, width, points)
         for values, width in zip((first, second), widths, strict=True)
     ]
-    # each is made to have an area of 1 at these points, so that no overlap is above it
+    # normalized at these points, so that no overlap exceeds 1
     shares = [density / density.sum() for density in densities]
     return float(np.minimum(*shares).sum())
 

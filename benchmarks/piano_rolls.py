@@ -1,9 +1,9 @@
-"""Likelihood on the four piano-roll sets: nats per test step, beside published figures.
+"""Likelihood on the four piano-roll sets: nats per test step, with published figures.
 
     python benchmarks/piano_rolls.py --data ../shared/data/symbolic --sets jsb --seeds 3
 
-One model on one set with one seed is a job; its result is a line of ``results.jsonl`` in ``--work``
-as soon as it is done, so a second call does only what is missing. Networks stop by validation
+A job is one model on one set with one seed; its result is appended to ``results.jsonl`` in
+``--work``, and a later run does only what is missing. Networks stop by validation
 pieces. The table is written to ``docs/measured/piano_rolls.json`` and into ``docs/likelihood.md``.
 """
 
@@ -75,7 +75,7 @@ def run_network(head: str, name: str, sides: dict[str, Rolls], seed: int) -> dic
 
 
 def summarise(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and deviation over seeds, by model and set."""
+    """Mean and standard deviation over seeds, by model and set."""
     rows: dict[str, dict[str, Any]] = {}
     for model in [*KEY_MODELS, *NETWORKS, *COMPOSERS]:
         for name in (*SETS, CHORALES):

@@ -1,8 +1,8 @@
-"""How many times faster than real time the built-in synthesiser is, by kind of score.
+"""Speed of the built-in synthesiser relative to real time, by kind of score.
 
     OMP_NUM_THREADS=1 python benchmarks/sound.py [--rate 44100]
 
-The scores are made here. Prints a table; writes nothing.
+Prints a table for generated scores.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TICKS = 480
 
 
 def chorale(programs: tuple[int, ...] = (52, 52, 52, 52)) -> Score:
-    """Four voices in crotchets and some quavers, 96 beats a minute."""
+    """Four voices in crotchets and some quavers, 96 beats per minute."""
     generator = np.random.default_rng(1)
     notes = []
     for part, middle in enumerate((72, 65, 58, 48)):
@@ -34,7 +34,7 @@ def chorale(programs: tuple[int, ...] = (52, 52, 52, 52)) -> Score:
 
 
 def performance() -> Score:
-    """Piano with every velocity and length: no two notes are alike."""
+    """Piano with all velocities and durations: no two notes are alike."""
     generator = np.random.default_rng(2)
     notes = tuple(
         Note(int(on), int(length), int(pitch), int(velocity))
@@ -81,7 +81,7 @@ def main() -> None:
         render(score, sample_rate=sample_rate)  # imports and memory
         times = []
         for _ in range(5):
-            start = time.process_time()  # of one core, whatever else runs
+            start = time.process_time()  # of this process only
             sound = render(score, sample_rate=sample_rate)
             times.append(time.process_time() - start)
         took, length = min(times), len(sound) / sample_rate

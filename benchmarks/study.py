@@ -1,11 +1,11 @@
-"""Minutes that the study's models of feature columns take, and two workers beside one.
+"""Time of the study's models of feature columns, and two workers against one.
 
     python benchmarks/study.py --data ../shared/data/emotify [--parts whole,workers]
 
-*whole*: ``deepmusic study genres --models tables`` with its defaults and two workers, features and
-the search for copies apart. *workers*: one seed of it without further sizes, with one worker and
-with two in turn, medians of rounds. The figures go to ``docs/measured/study_cost.json``, from where
-``scripts/write_results.py`` takes them.
+*whole*: ``deepmusic study genres --models tables`` with its defaults and two workers, without
+features and the search for copies. *workers*: one seed of it without learning curves, with one
+worker and with two, alternating, medians of rounds. The figures go to
+``docs/measured/study_cost.json``, from where ``scripts/write_results.py`` takes them.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def main() -> None:
     options = parser.parse_args()
     measured = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
-        # features and copies are made by the first
+        # the first run computes features and copies
         first = ("--seeds", "1", "--sizes", "1", "--budget", "0.001")
         seconds(options.data, options.cache, Path(folder) / "first", *first)
         for part in options.parts.split(","):

@@ -1,4 +1,4 @@
-"""How well the style critic classifies people's pieces, and whether it detects spoiled music.
+"""How well the style critic classifies human pieces, and whether it detects degraded music.
 
     python benchmarks/style_critic.py [--data DIR] [--seed N]
 
@@ -34,7 +34,7 @@ DEGRADED_BARS = 16
 
 
 class Notes(NamedTuple):
-    """Columns ``(n,)`` in steps, and the steps of a bar and of all."""
+    """Columns ``(n,)`` in steps, steps per bar, and steps in all."""
 
     onset: NDArray[np.int64]
     duration: NDArray[np.int64]
@@ -50,7 +50,7 @@ def notes_of(grid: Grid) -> Notes:
 
 
 def grid_of(notes: Notes, steps_per_beat: int) -> Grid:
-    """Each note has a part of its own: moved ones may sound twice at a time."""
+    """Each note gets its own part, since moved notes may overlap."""
     steps = max(notes.steps, int((notes.onset + notes.duration).max(initial=0)))
     count = len(notes.onset)
     return Grid(
@@ -73,7 +73,7 @@ def cut(notes: Notes, start: int, length: int) -> Notes:
 
 
 def excerpt(grid: Grid, bars: int, rng: np.random.Generator) -> Notes | None:
-    """This many bars from anywhere in a piece; None of a shorter one."""
+    """This many bars from a random bar of a piece; None if it is shorter."""
     notes = notes_of(grid)
     spare = notes.steps // notes.bar - bars
     if spare < 0:
@@ -137,7 +137,7 @@ def upside_down(notes: Notes, rng: np.random.Generator) -> Notes:
 
 
 def random_pitches(notes: Notes, rng: np.random.Generator) -> Notes:
-    """Any pitch of the range."""
+    """Random pitches in the range."""
     low, high = notes.pitch.min(), notes.pitch.max()
     return notes._replace(pitch=rng.integers(low, high + 1, len(notes.pitch)))
 
@@ -222,7 +222,7 @@ def degraded_pieces(
     degrade: Callable[[Notes, np.random.Generator], Notes],
     seed: int,
 ) -> list[tuple[str, Grid]]:
-    """An excerpt of each piece, spoiled: the same excerpts whatever spoils them."""
+    """A degraded excerpt of each piece; every degradation gets the same excerpts."""
     found = []
     for number, piece in enumerate(pieces):
         rng = np.random.default_rng([seed, number])
@@ -236,7 +236,7 @@ def degraded_pieces(
 def verdicts(
     critic: StyleCritic, pieces: Sequence[tuple[str, Grid]]
 ) -> dict[str, dict[str, float]]:
-    """By style: number, accuracy and mean probabilities."""
+    """By style: number of pieces, accuracy and mean probabilities."""
     rows: dict[str, list[tuple[bool, float, float, bool]]] = {style: [] for style in critic.styles}
     for style, grid in pieces:
         found = critic.probabilities(grid)
@@ -257,7 +257,7 @@ def rounded(value: float) -> float:
 
 
 def lines(measured: Mapping[str, Any]) -> list[str]:
-    """What was measured, to be read."""
+    """The results as text."""
     training = measured["training"]
     text = [
         f"trained in {training['seconds']} s on {sum(training['pieces'].values())} pieces, "

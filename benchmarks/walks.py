@@ -1,10 +1,10 @@
-"""How many of our modules one run of a command enters, and how many lines those have.
+"""Count the modules that a run of each command enters, and their lines.
 
     python benchmarks/walks.py [--data DIR]
 
 A module is entered when one of its functions runs, in the process of the command or in a worker;
-importing it alone does not count. DIR holds a folder of recordings per genre; without it, a few
-made tones stand in.
+importing it alone does not count. DIR holds a folder of recordings per genre; without it, tones
+are generated.
 """
 
 from __future__ import annotations
