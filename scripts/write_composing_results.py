@@ -114,19 +114,29 @@ def steering(result: dict[str, Any]) -> str:
     text = (
         "## The effect of poses\n\nEach row moves the mean pose of the style from two deviations "
         f"below to two above; {result['of']['tunes']} tunes of 8 bars either way. Difference of "
-        "means, and in brackets in pooled deviations (above 1 it is audible in most tunes).\n"
+        "means, and in brackets in pooled deviations (above 1 it is audible in most tunes). "
+        "Dimensions of the pose are numbered from 0; of each, only the largest effect is given, "
+        "and `docs/measured/composing.json` has the others.\n"
     )
     for style, rows in result.items():
         if style == "of":
             continue
         measures = list(next(iter(rows.values())))
+        attributes = [name for name in rows if not name.isdigit()]
         body = [
             [name, *(f"{rows[name][m][0]:+.2f} ({rows[name][m][1]:+.1f})" for m in measures)]
-            for name in rows
+            for name in attributes
+        ]
+        strongest = [
+            f"{name} {m.replace('_', ' ')} {effects[m][1]:+.1f}"
+            for name, effects in rows.items()
+            if name.isdigit()
+            for m in [max(measures, key=lambda m, e=effects: abs(e[m][1]))]
         ]
         text += f"\n### {style}\n\n" + table(
             ["moved", *(m.replace("_", " ") for m in measures)], body
         )
+        text += f"\nDimensions: {', '.join(strongest)}.\n"
     return text
 
 
