@@ -34,6 +34,8 @@ entered = set()
 def note(frame, event, argument):
     code = frame.f_code
     if event == "call" and code.co_name != "<module>" and code.co_filename.startswith(PACKAGE):
+        if not code.co_filename.endswith(".py"):  # a compiled template
+            return
         if code.co_filename not in entered:
             entered.add(code.co_filename)
             with open(NOTES, "a") as file:

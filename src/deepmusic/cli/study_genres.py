@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deepmusic.cli.options import at_least
 from deepmusic.cli.output import printable
 from deepmusic.cli.progress import display
 from deepmusic.errors import os_reason
@@ -54,13 +53,13 @@ _GROUPS = {
 @click.option(
     "--folds",
     metavar="K",
-    type=at_least(2),
+    type=click.IntRange(min=2),
     help="Folds per seed.  [default: 5; an official split is one]",
 )
 @click.option(
     "--seeds",
     metavar="N",
-    type=at_least(1),
+    type=click.IntRange(min=1),
     default=5,
     show_default=True,
     help="Seeds 0 to N-1; each deals the artists to other folds.",
@@ -93,7 +92,7 @@ _GROUPS = {
 @click.option(
     "--workers",
     metavar="N",
-    type=at_least(1),
+    type=click.IntRange(min=1),
     default=1,
     show_default=True,
     help="Processes on this machine, one job each.",

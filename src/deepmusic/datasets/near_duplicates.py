@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.audio.scan import scan_files
 from deepmusic.datasets.folder import FolderDataset
 
 MIN_SHARED_S = 5.0
@@ -281,6 +280,8 @@ def with_duplicates(
     Raises:
         DataError: the cache is something else, or cannot be written.
     """
+    from deepmusic.audio.scan import scan_files
+
     path_of = {track.content_hash: str(dataset.file(track)) for track in reversed(dataset.tracks)}
     hashes = {path: digest for digest, path in path_of.items()}
     fingerprints: dict[str, Fingerprint] = {}

@@ -9,7 +9,6 @@ content, so that a second run, a renamed file or a run that was killed decodes n
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -197,31 +196,16 @@ def _key(content: str) -> str:
 
 
 def _to_record(analysis: TrackAnalysis) -> dict[str, Any]:
-    def text(array: NDArray[Any], kind: str) -> str:
-        return base64.b64encode(array.astype(kind).tobytes()).decode()
-
-    return {
-        "path": analysis.path,
-        "code": analysis.code,
-        "error": analysis.error,
-        "columns": text(analysis.columns, "<f4"),
-        "fingerprint": text(analysis.fingerprint, "<u4"),
-        "outputs": analysis.outputs,
-    }
+    arrays = {name: getattr(analysis, name).tolist() for name in ("columns", "fingerprint")}
+    return {**vars(analysis), **arrays}
 
 
 def _from_record(record: dict[str, Any]) -> TrackAnalysis:
-    def array(name: str, kind: str) -> NDArray[Any]:
-        return np.frombuffer(base64.b64decode(record[name]), kind)
-
-    return TrackAnalysis(
-        record["path"],
-        record["code"],
-        record["error"],
-        array("columns", "<f4").astype(np.float32),
-        array("fingerprint", "<u4").astype(np.uint32),
-        tuple(record["outputs"]),
-    )
+    arrays = {
+        "columns": np.array(record["columns"], np.float32),
+        "fingerprint": np.array(record["fingerprint"], np.uint32),
+    }
+    return TrackAnalysis(**{**record, **arrays})
 
 
 def _crashed(item: str) -> TrackAnalysis:

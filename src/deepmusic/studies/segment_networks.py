@@ -299,18 +299,6 @@ def width_scale(name: str, config: ClassifierConfig) -> float:
     return min(low, high, key=lambda scale: abs(_size(name, config, scale) - wanted))
 
 
-def parameter_table(genres: int) -> str:
-    """A Markdown table with the parameters of each network for a number of genres (2 or more)."""
-    names = tuple(f"genre {number}" for number in range(genres))
-    config = ClassifierConfig(genres=names, texture_capsules=0, texture_networks=0)
-    wanted = _size(_YARDSTICK, config, 1.0)
-    rows = [f"| network | parameters | beside `{_YARDSTICK}` |", "| --- | --- | --- |"]
-    for name in NETWORKS:
-        size = _size(name, config, width_scale(name, config))
-        rows.append(f"| `{name}` | {size:,} | {100 * (size / wanted - 1):+.1f} % |")
-    return "\n".join(rows) + "\n"
-
-
 def _size(name: str, config: ClassifierConfig, scale: float) -> int:
     with torch.device("meta"):  # shapes without numbers
         return count_parameters(build_network(name, config, scale))
