@@ -33,9 +33,10 @@ from deepmusic.studies.likelihood import (
     SETS,
     measure_composer,
 )
-from deepmusic.studies.piano_rolls import KEY_MODELS, PianoRollTask, Rolls, nats_per_step
+from deepmusic.studies.piano_rolls import KEY_MODELS, Rolls
 from deepmusic.training import TrainingConfig, fit
 from job_results import append_result, read_results
+from roll_networks import PianoRollTask, nats_per_step
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "docs" / "measured" / "piano_rolls.json"

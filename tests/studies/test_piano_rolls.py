@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,11 @@ import pytest
 import torch
 
 from deepmusic.datasets.symbolic import load_symbolic
-from deepmusic.studies.piano_rolls import (
-    KEY_MODELS,
-    PianoRollTask,
-    RecurrentComposer,
-    nats_per_step,
-)
+from deepmusic.studies.piano_rolls import KEY_MODELS
 from deepmusic.training import TrainingConfig, fit
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+from roll_networks import PianoRollTask, RecurrentComposer, nats_per_step
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "symbolic"
 
