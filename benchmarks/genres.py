@@ -40,7 +40,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "cnn": {"networks": 3, "routing": "none", "texture_capsules": 0, "texture_networks": 0},
     "capsules-texture": {"networks": 3, "position_types": 0, "texture_networks": 0},
     "cnn-texture": {"routing": "none"},
-    "capsules-place": {"texture_capsules": 0, "texture_networks": 0},
+    "capsules-position": {"texture_capsules": 0, "texture_networks": 0},
     "capsules-uniform": {"routing": "uniform"},
 }
 """Networks by name: how they differ from the shipped classifier."""

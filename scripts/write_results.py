@@ -32,8 +32,8 @@ SHIPPED, PLAIN = "capsules", "cnn"
 NETWORKS = {
     SHIPPED: "the shipped design: position and texture capsules, routed to genres, averaged with "
     "networks of textures alone",
-    "capsules-members": "without the networks of textures alone",
-    "capsules-place": "without textures",
+    "capsules-networks": "without the networks of textures alone",
+    "capsules-position": "without textures",
     "capsules-texture": "textures alone, no convolutions",
     "capsules-uniform": "with uniform couplings: no routing",
     PLAIN: "plain CNN: the same stem, budget and training, no capsules, no textures",
