@@ -115,8 +115,8 @@ def steering(result: dict[str, Any]) -> str:
         "## The effect of poses\n\nEach row moves the mean pose of the style from two deviations "
         f"below to two above; {result['of']['tunes']} tunes of 8 bars either way. Difference of "
         "means, and in brackets in pooled deviations (above 1 it is audible in most tunes). "
-        "Dimensions of the pose are numbered from 0; of each, only the largest effect is given, "
-        "and `docs/measured/composing.json` has the others.\n"
+        "Of single dimensions, numbered from 0, only effects of 1 or more are listed; all are in "
+        "`docs/measured/composing.json`.\n"
     )
     for style, rows in result.items():
         if style == "of":
@@ -127,16 +127,16 @@ def steering(result: dict[str, Any]) -> str:
             [name, *(f"{rows[name][m][0]:+.2f} ({rows[name][m][1]:+.1f})" for m in measures)]
             for name in attributes
         ]
-        strongest = [
+        strong = [
             f"{name} {m.replace('_', ' ')} {effects[m][1]:+.1f}"
             for name, effects in rows.items()
-            if name.isdigit()
-            for m in [max(measures, key=lambda m, e=effects: abs(e[m][1]))]
+            for m in measures
+            if name.isdigit() and abs(effects[m][1]) >= 1
         ]
         text += f"\n### {style}\n\n" + table(
             ["moved", *(m.replace("_", " ") for m in measures)], body
         )
-        text += f"\nDimensions: {', '.join(strongest)}.\n"
+        text += f"\nDimensions: {', '.join(strong) or 'none'}.\n"
     return text
 
 
