@@ -169,6 +169,25 @@ def test_each_style_has_all_that_it_needs(composer: Composer) -> None:
             assert 21 <= low < high <= 108
 
 
+# onset in sixteenths and pitch of the melody
+FOLK_7 = [
+    (6, 77), (8, 77), (12, 78), (14, 77), (15, 75), (16, 73), (20, 77), (22, 75), (24, 73),
+    (26, 77), (28, 78), (30, 77), (32, 77), (36, 75), (38, 73), (40, 77), (42, 78), (44, 77),
+    (46, 77), (48, 70), (52, 66), (56, 70),
+]  # fmt: skip
+
+
+@composes
+def test_a_tune_is_the_one_of_its_seed() -> None:
+    """Other processors may round differently, and so choose another note now and then."""
+    tune = deepmusic.generate("folk", bars=4, seed=7, candidates=1, allow_copies=True)
+    assert tune.report["key"] == "Bb minor"
+    sixteenth = tune.score.ticks_per_beat // 4
+    melody = [(note.onset // sixteenth, note.pitch) for note in tune.score.notes_of(0)]
+    assert len(set(melody) & set(FOLK_7)) >= 10
+    assert tune.score.beats == 16
+
+
 @composes
 @pytest.mark.parametrize("style", ["chorale", "folk", "pop", "classical"])
 def test_generate_gives_a_tune_that_is_likely(style: str) -> None:
