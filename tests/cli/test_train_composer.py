@@ -48,7 +48,7 @@ class Trained(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def told(midis: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def finished(midis: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A run that was given no name."""
     here = tmp_path_factory.mktemp("here")
     with pytest.MonkeyPatch.context() as patch:
@@ -59,9 +59,9 @@ def told(midis: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 
 @pytest.fixture
-def trained(given: Trained) -> Path:
+def trained(finished: Trained) -> Path:
     """A finished run, to be read only."""
-    return given.run
+    return finished.run
 
 
 def content(run: Path) -> tuple[dict[str, bytes], object]:
@@ -86,19 +86,19 @@ def piece_on(side: str, folder: Path) -> Path:
 
 
 def test_the_run_is_where_it_should_be_and_all_that_is_said_is_true(
-    given: Trained, midis: Path
+    finished: Trained, midis: Path
 ) -> None:
     for name in ("config.json", "history.jsonl", "loss.png", "accuracy.png", "metrics.json"):
-        assert (given.run / name).stat().st_size, name
-    assert [record["epoch"] for record in read_history(given.run)] == [1, 2]
+        assert (finished.run / name).stat().st_size, name
+    assert [record["epoch"] for record in read_history(finished.run)] == [1, 2]
     dataset = load_midi_folder(midis, steps_per_beat=4)
     counts = [len(dataset.train), len(dataset.validation), len(dataset.test)]
-    lines = given.error.splitlines()
+    lines = finished.error.splitlines()
     assert lines[0] == "{} train, {} validation, {} test pieces.".format(*counts)
     epochs = [line.split()[1] for line in lines if line.startswith("epoch ")]
     assert epochs == ["1/2", "2/2"]
-    metrics = json.loads((given.run / "metrics.json").read_text())
-    figures = given.output.splitlines()[:-1]
+    metrics = json.loads((finished.run / "metrics.json").read_text())
+    figures = finished.output.splitlines()[:-1]
     assert len(figures) == len(metrics)
     for line, (side, result) in zip(figures, metrics.items(), strict=True):
         assert line.startswith(f"{side.capitalize()} pieces, nats per step: ")
@@ -107,18 +107,18 @@ def test_the_run_is_where_it_should_be_and_all_that_is_said_is_true(
 
 
 def test_the_command_that_is_told_works(
-    given: Trained, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+    finished: Trained, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = given.output.splitlines()[-1].partition("use it: deepmusic ")[2].split()
+    command = finished.output.splitlines()[-1].partition("use it: deepmusic ")[2].split()
     assert command[0] == "generate"
-    monkeypatch.chdir(given.here)
+    monkeypatch.chdir(finished.here)
     done = call(*command, *PLAIN, "-o", tmp_path / "tune")
     assert done.status == 0, done.error
     score = read_midi(tmp_path / "tune.mid")
     assert score.beats == 16
     assert len(score.parts) <= 2
     report = json.loads((tmp_path / "tune.json").read_text(encoding="utf-8"))
-    assert report["model"] == Composer.load(given.run).digest
+    assert report["model"] == Composer.load(finished.run).digest
 
 
 def test_the_model_knows_its_own_styles_and_only_these(

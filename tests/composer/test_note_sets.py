@@ -42,7 +42,7 @@ def head(pitches: int = 6, states: int = 1, suggestions: int = 0, seed: int = 0)
     return made
 
 
-def told(made: NoteSetHead, count: int, *, masked: bool = True) -> dict[str, torch.Tensor]:
+def context_for(made: NoteSetHead, count: int, *, masked: bool = True) -> dict[str, torch.Tensor]:
     """One context for all rows, and what goes with it."""
     options = {"context": torch.randn(1, 5, dtype=torch.float64).expand(count, -1)}
     if masked:
@@ -66,7 +66,7 @@ def test_all_sets_together_have_probability_one(
 ) -> None:
     made = head(pitches, states, suggestions, seed)
     rolls = every_set(pitches, states)
-    options = told(made, len(rolls), masked=masked)
+    options = context_for(made, len(rolls), masked=masked)
     chances = made(sets=rolls, **options).exp()
     assert chances.sum().item() == pytest.approx(1, abs=1e-9)
     if masked:
@@ -82,7 +82,7 @@ def test_probability_is_the_product_of_the_masked_conditionals(
     made = head(4, states, suggestions)
     end = made.symbols
     rolls = every_set(4, states)
-    options = told(made, len(rolls))
+    options = context_for(made, len(rolls))
     got = made(sets=rolls, **options).tolist()
     weights = {name: p.detach().numpy() for name, p in made.named_parameters()}
     context = options["context"][0].numpy()
@@ -130,7 +130,7 @@ def test_spelling_and_back() -> None:
 def test_gradients_reach_every_parameter() -> None:
     made = head(6, 2, suggestions=2)
     rolls = every_set(6, 2)[::40]
-    made(sets=rolls, **told(made, len(rolls), masked=False)).sum().backward()
+    made(sets=rolls, **context_for(made, len(rolls), masked=False)).sum().backward()
     for name, parameter in made.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -155,7 +155,7 @@ def test_what_is_drawn_follows_the_probabilities(states: int) -> None:
     made = head(3, states, suggestions=1)
     rolls = every_set(3, states)
     count = 8_000
-    options = told(made, count)
+    options = context_for(made, count)
     options["allowed"] = torch.ones_like(options["allowed"])
     options["allowed"][:, 1] = False
     draws = made.sample(random=random(), **options).sets

@@ -87,7 +87,7 @@ def test_what_comes_later_changes_nothing_before(seed: int, step: int) -> None:
     changed = symbols.copy()
     changed[step:] = random.integers(0, 2, 120 - step)
     one, other = find_repeats(scatter(symbols)), find_repeats(scatter(changed))
-    # the step itself is foretold from those before it
+    # the step itself is predicted from those before it
     np.testing.assert_array_equal(one.source[: step + 1], other.source[: step + 1])
     np.testing.assert_array_equal(one.match_level[: step + 1], other.match_level[: step + 1])
 
