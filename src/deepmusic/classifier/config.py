@@ -10,7 +10,7 @@ from deepmusic.audio import LogMelConfig
 from deepmusic.errors import CheckpointError
 
 ROUTINGS = ("dynamic", "inverted_attention", "self_attention", "uniform", "none")
-"""The methods of :data:`deepmusic.capsules.ROUTING` whose parents are sums of votes and a bias, so
+"""The methods of `deepmusic.capsules.ROUTING` whose parents are sums of votes and a bias, so
 that two families of children can be routed together, and ``"none"``."""
 _SILENT_DB = 10.0  # above the floor of the spectrogram
 
@@ -34,7 +34,7 @@ class ClassifierConfig:
         texture_capsules: capsules that read the statistics of the segment; 0 omits them.
         pose_dim: size of the pose of a child capsule.
         genre_dim: size of the pose of a genre capsule.
-        routing: one of :data:`ROUTINGS`. ``"none"`` is a plain CNN on the same inputs: average
+        routing: one of `ROUTINGS`. ``"none"`` is a plain CNN on the same inputs: average
             pooling and one linear layer instead of capsules.
         iterations: of the routing.
         dropout: of the stem's channels, in [0, 1).
@@ -112,7 +112,7 @@ class ClassifierConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ClassifierConfig:
-        """The inverse of :meth:`to_dict`.
+        """The inverse of `to_dict`.
 
         Raises:
             CheckpointError: a field is unknown, missing or out of range.

@@ -65,7 +65,7 @@ def measure(
 
 
 def draw_confusion(figures: Mapping[str, Any], path: Path) -> None:
-    """Plot the confusion matrix of :func:`measure` as a PNG file.
+    """Plot the confusion matrix of `measure` as a PNG file.
 
     Raises:
         DeepMusicError: the plot cannot be written.

@@ -108,10 +108,10 @@ def explain(
     """Explain a genre of a track.
 
     Args:
-        classifier: with capsules; other threads may use it meanwhile.
+        classifier: with capsules.
         source: a path, or a seekable binary file object.
         genre: the genre to explain; None takes the most probable.
-        max_seconds: only the beginning of the track, of this length, is explained.
+        max_seconds: length of the beginning of the track that is explained.
 
     Raises:
         AudioError: the track cannot be decoded, or is silent.
@@ -120,10 +120,9 @@ def explain(
     config = classifier.config
     if config.routing == "none":
         raise DeepMusicError("This model is a plain CNN: it has no capsules to explain it.")
-    if genre is not None and genre not in config.genres:
-        raise DeepMusicError(
-            f"The model does not know the genre {genre!r}; it knows {', '.join(config.genres)}."
-        )
+    if genre not in (None, *config.genres):
+        known = ", ".join(config.genres)
+        raise DeepMusicError(f"The model does not know the genre {genre!r}; it knows {known}.")
     log_mel = whole_spectrogram(source, config.log_mel, max_seconds=max_seconds)
     if config.is_silent(float(log_mel.max())):
         raise AudioError("The explained part is silent.", code="silent")
@@ -136,8 +135,7 @@ def explain(
     coverage = np.zeros(frames, np.float32)
     evidence = np.zeros((config.bands, frames), np.float32)
     votes = np.zeros((len(config.genres), frames), np.float32)
-    parts: dict[str, float] = {}
-    count = 0
+    count, parts = 0, dict[str, float]()
     for starts, segments in segment_batches(
         whole, length=config.segment_frames, hop=config.hop_frames, batch_size=_BATCH_SIZE
     ):
@@ -154,16 +152,12 @@ def explain(
             votes[:, span] += np.repeat(contributions.votes[row], step, axis=1)
     coverage = coverage.clip(min=1)
     length = log_mel.shape[1]  # a track shorter than a segment was repeated
-    has_positions = config.position_types > 0
-    return Explanation(
-        genre,
-        config.genres,
-        log_mel.reshape(config.bands, -1, length).mean(axis=1),
-        (evidence / coverage)[:, :length] if has_positions else None,
-        (votes / coverage)[:, :length] if has_positions else None,
-        {name: value / count for name, value in parts.items()},
-        config.log_mel,
-    )
+    image = log_mel.reshape(config.bands, -1, length).mean(axis=1)
+    parts = {name: value / count for name, value in parts.items()}
+    if not config.position_types:
+        return Explanation(genre, config.genres, image, None, None, parts, config.log_mel)
+    evidence, votes = ((values / coverage)[:, :length] for values in (evidence, votes))
+    return Explanation(genre, config.genres, image, evidence, votes, parts, config.log_mel)
 
 
 class _Contributions(NamedTuple):
@@ -253,7 +247,7 @@ def draw_explanation(
     over time for every genre. Bottom: the parts of the genre's votes.
 
     Args:
-        explanation: as :func:`explain` gives it.
+        explanation: as `explain` gives it.
         path: the file; an existing one is replaced.
         title: printed literally.
 

@@ -24,7 +24,7 @@ MAX_SECONDS = 6 * 3600.0
 
 
 class TrackClassifier(Protocol):
-    """What :func:`classify_files` needs of a classifier.
+    """What `classify_files` needs of a classifier.
 
     Without a true attribute ``is_picklable`` it runs in this process, one file after another.
     """
@@ -113,7 +113,7 @@ def classify_files(
     """Classify files, in the order of the input.
 
     Args:
-        entries: as :func:`deepmusic.audio.find_audio` gives them; repetitions count once.
+        entries: as `deepmusic.audio.find_audio` gives them; repetitions count once.
         classifier: the model.
         jobs: processes. Verdicts of a file that crashes its process twice have the code
             ``worker_died``.

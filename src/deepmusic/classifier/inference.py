@@ -32,7 +32,7 @@ _KIND = "genre classifier"
 class Classifier:
     """A trained ensemble and its calibration; several threads may use it.
 
-    On the CPU :meth:`load` gives one that runs in NumPy, without importing PyTorch.
+    On the CPU `load` gives one that runs in NumPy, without importing PyTorch.
 
     Args:
         ensemble: the networks, in PyTorch or in NumPy.
@@ -149,21 +149,32 @@ class Classifier:
             probabilities(log_scores.mean(axis=0), self.calibration).tolist(),
             threshold=self.calibration.threshold,
             duration_s=duration_s,
-            segments=tuple(
-                SegmentVerdict(
-                    start_s,
-                    min(start_s + config.segment_s, duration_s),
-                    tuple(map(GenreProbability, self.genres, segment_probabilities)),
-                    tuple(segment_lengths),
-                )
-                for start_s, segment_probabilities, segment_lengths in zip(
-                    (np.array(starts) / config.log_mel.frames_per_second).tolist(),
-                    probabilities(log_scores, self.calibration).tolist(),
-                    np.concatenate(lengths).tolist(),
-                    strict=True,
-                )
+            segments=self._segment_verdicts(
+                starts, log_scores, np.concatenate(lengths), duration_s
             ),
             warning=warning,
+        )
+
+    def _segment_verdicts(
+        self,
+        starts: list[int],
+        log_scores: NDArray[np.float32],
+        lengths: NDArray[np.float32],
+        duration_s: float,
+    ) -> tuple[SegmentVerdict, ...]:
+        return tuple(
+            SegmentVerdict(
+                start_s,
+                min(start_s + self.config.segment_s, duration_s),
+                tuple(map(GenreProbability, self.genres, row)),
+                tuple(row_lengths),
+            )
+            for start_s, row, row_lengths in zip(
+                (np.array(starts) / self.config.log_mel.frames_per_second).tolist(),
+                probabilities(log_scores, self.calibration).tolist(),
+                lengths.tolist(),
+                strict=True,
+            )
         )
 
     def predict_segments(
@@ -215,7 +226,7 @@ class Classifier:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, device: str = "auto") -> Classifier:
-        """Read what :meth:`save` wrote; a folder is taken for a run.
+        """Read what `save` wrote; a folder is taken for a run.
 
         Raises:
             CheckpointError: the file is missing, damaged or not a classifier of ours.

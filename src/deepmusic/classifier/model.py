@@ -86,9 +86,9 @@ def views(log_mel: Tensor, config: ClassifierConfig) -> Views:
 
 
 class ImageNetwork(nn.Module):
-    """A network on log-mel segments that :class:`~deepmusic.classifier.task.ClassifierTask` trains.
+    """A network on log-mel segments that `deepmusic.classifier.task.ClassifierTask` trains.
 
-    Means and deviations of its input are buffers, set by :meth:`fit_scales`.
+    Means and deviations of its input are buffers, set by `fit_scales`.
 
     Args:
         config: sizes and choices.
@@ -104,7 +104,7 @@ class ImageNetwork(nn.Module):
         self.register_buffer("image_std", torch.ones(config.bands))
 
     def forward(self, inputs: Views, *, rebuild: Tensor | None = None) -> NetworkOutput:
-        """The output for a batch of segments; see :class:`CapsuleClassifier`."""
+        """The output for a batch of segments; see `CapsuleClassifier`."""
         raise NotImplementedError
 
     def sketch(self, image: Tensor) -> Tensor:
@@ -165,7 +165,7 @@ class CapsuleClassifier(ImageNetwork):
         """The output for a batch of segments.
 
         Args:
-            inputs: as :func:`views` gives them; the image ``(b, f, t)`` may be masked.
+            inputs: as `views` gives them; the image ``(b, f, t)`` may be masked.
             rebuild: ``(b,)``, the genre capsule from which to reconstruct each segment's coarse
                 image, in training the true genre; None reconstructs nothing.
         """

@@ -1,6 +1,6 @@
 """The ensemble's forward pass in NumPy: importing PyTorch takes longer than classifying a track.
 
-With the same weights it agrees with :class:`deepmusic.classifier.model.Ensemble` in evaluation mode
+With the same weights it agrees with `deepmusic.classifier.model.Ensemble` in evaluation mode
 up to rounding, which tests check. Axes: b segments, m mels, f bands, t frames, p positions in time,
 i children, d their pose, o genres, h their pose. Feature maps are ``(channels, b, rows, columns)``,
 so that a convolution is one product of its weights and the patches.
@@ -41,8 +41,8 @@ class NumpyEnsemble:
     """The networks of an ensemble, for inference; several threads may use it.
 
     Args:
-        config: with a routing in :data:`ROUTING`.
-        weights: the state of :class:`deepmusic.classifier.model.Ensemble`, as arrays.
+        config: with a routing in `ROUTING`.
+        weights: the state of `deepmusic.classifier.model.Ensemble`, as arrays.
 
     Raises:
         KeyError: a network or an array is missing.
@@ -95,7 +95,7 @@ class NumpyEnsemble:
 
 
 class _Network:
-    """One network: :class:`deepmusic.classifier.model.CapsuleClassifier` after training."""
+    """One network: `deepmusic.classifier.model.CapsuleClassifier` after training."""
 
     def __init__(self, config: ClassifierConfig, weights: Mapping[str, NDArray[Any]]) -> None:
         self._config = config
@@ -241,7 +241,7 @@ def _length(pose: Floats) -> Floats:
 
 
 def texture(log_mel: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The statistics of :func:`deepmusic.classifier.texture.texture`, up to rounding.
+    """The statistics of `deepmusic.classifier.texture.texture`, up to rounding.
 
     Args:
         log_mel: ``(b, mels, frames)`` in dB; mels a multiple of 32, more than 64 frames.

@@ -92,7 +92,7 @@ class TextureDataset:
 
 
 class ClassifierTask:
-    """The training of one network by :func:`deepmusic.training.fit`.
+    """The training of one network by `deepmusic.training.fit`.
 
     Args:
         config: of the network.
@@ -100,7 +100,7 @@ class ClassifierTask:
         seed: of the weights and segments.
         augmentation: how segments are varied.
         metadata: saved with the weights, in addition to the configuration.
-        textures: for a texture network, :func:`segment_textures` of each track of both sides;
+        textures: for a texture network, `segment_textures` of each track of both sides;
             None computes them.
         network: makes the network from its configuration.
     """

@@ -19,7 +19,7 @@ TEXTURE_FAMILIES = {
     "correlation": COEFFICIENTS * (COEFFICIENTS - 1) // 2,
     "movement": BANDS * len(LAGS),
 }
-"""Number of statistics in each family, in the order of :func:`texture`."""
+"""Number of statistics in each family, in the order of `texture`."""
 
 
 def texture(log_mel: Tensor) -> Tensor:

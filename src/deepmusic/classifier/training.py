@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from deepmusic.classifier.calibration import Calibration, fit_calibration, probabilities
 from deepmusic.classifier.config import ClassifierConfig
@@ -83,21 +84,16 @@ def train_classifier(
 ) -> Trained:
     """Train a genre classifier on ``DATA/GENRE/*``.
 
-    A share of the tracks, divided by artist, is held out for the test, and the rest is divided into
-    calibration folds. Each full network learns from all folds but one, on which it is validated.
-    The texture networks learn from all of them; copies of these, each trained on all folds but one,
-    score the tracks of that fold, which calibrates the ensemble. The run folder receives
-    ``config.json``, ``splits.json`` (one fold per calibration fold, with the same test part),
-    ``networks/N/`` and ``calibration/N/`` (one training each), ``model.safetensors``,
-    ``metrics.json``, ``accuracy.png``, ``loss.png`` and, with a test, ``confusion.png``.
+    The run folder receives ``config.json``, ``splits.json`` (one fold per calibration fold, with
+    the same test part), ``networks/N/`` and ``calibration/N/`` (one training each),
+    ``model.safetensors``, ``metrics.json`` and plots.
 
     Args:
-        data: folder of genre folders, or another data set that
-            :func:`deepmusic.datasets.load_dataset` knows.
+        data: genre folders, or another data set that `deepmusic.datasets.load_dataset` knows.
         run: folder for the run; made if missing.
         table: CSV of artists; None takes ``tracks.csv`` in ``data`` or the files' tags.
-        test: share of tracks held out for the test, 0 for none; or a file of splits of these data
-            and the fold, from 0, whose test part is held out.
+        test: share of tracks held out, 0 for none; or a file of splits and the number of the fold
+            whose test part is held out.
         networks: full networks to train and average.
         training: settings of each network's training.
         cache: folder for the spectrograms; None takes one inside the run.
@@ -108,7 +104,6 @@ def train_classifier(
     Raises:
         DataError: the data cannot be divided, or hold fewer than two genres that can be decoded.
         CheckpointError: the run exists and ``resume`` is off, or it is of other data.
-        DeepMusicError: the disk is full.
     """
     run = Path(run)
     _make_folder(run, resume=resume)
@@ -117,39 +112,39 @@ def train_classifier(
     config = ClassifierConfig(genres=_two_or_more(dataset), networks=networks)
     store = SpectrogramStore(run / "spectrograms" if cache is None else Path(cache), config)
     dataset = without(dataset, store.fill(dataset, on_progress=on_spectrogram))
-    config = replace(config, genres=_two_or_more(dataset))
-    split = divide(dataset)
+    config, split = replace(config, genres=_two_or_more(dataset)), divide(dataset)
     held_out, tracks = split[0].test, [*split[0].train, *split[0].validation]
     folds = calibration_folds(dataset, tracks, networks=networks, seed=training.seed)
     split = replace(split, folds=tuple(replace(fold, test=held_out) for fold in folds))
     write_run_splits(run, split, dataset, resume=resume)
-    ensemble, calibration, metrics = train_ensemble(
-        dataset,
-        folds,
-        store,
-        config,
-        run,
-        training=training,
-        resume=resume,
-        on_progress=on_progress,
-    )
-    card = {
-        "data": dataset_digest(dataset),
-        "tracks": len(dataset.tracks),
-        "artists": len(set(group_tracks(dataset.tracks))),
-        "trained_on": len(tracks),
-        "training": {**training.to_dict(), "reconstruction": config.reconstruction},
-        "validation": metrics["validation"],
-    }
+    settings: dict[str, Any] = {"training": training, "resume": resume, "on_progress": on_progress}
+    ensemble, calibration, metrics = train_ensemble(dataset, folds, store, config, run, **settings)
+    card = _card(dataset, len(tracks), training, config) | {"validation": metrics["validation"]}
     classifier = Classifier(ensemble.eval(), calibration, card=card)
     if held_out:
         metrics["test"] = _test_figures(classifier, dataset, held_out, store)
+    _write_results(run, classifier, metrics)
+    return Trained(run, classifier, metrics, dataset.problems, dataset.notes)
+
+
+def _card(
+    dataset: FolderDataset, trained_on: int, training: TrainingConfig, config: ClassifierConfig
+) -> dict[str, Any]:
+    return {
+        "data": dataset_digest(dataset),
+        "tracks": len(dataset.tracks),
+        "artists": len(set(group_tracks(dataset.tracks))),
+        "trained_on": trained_on,
+        "training": {**training.to_dict(), "reconstruction": config.reconstruction},
+    }
+
+
+def _write_results(run: Path, classifier: Classifier, metrics: dict[str, Any]) -> None:
     if is_main_process():
         classifier.save(run / "model.safetensors")
         write_json(run / "metrics.json", metrics)
-        if held_out:
+        if "test" in metrics:
             draw_confusion(metrics["test"], run / "confusion.png")
-    return Trained(run, classifier, metrics, dataset.problems, dataset.notes)
 
 
 def train_ensemble(
@@ -168,7 +163,7 @@ def train_ensemble(
 
     Args:
         dataset: all tracks.
-        folds: as :func:`calibration_folds` gives them.
+        folds: as `calibration_folds` gives them.
         store: holds the spectrograms.
         config: of each network; there are at most as many full networks as folds.
         run: folder of the run.
@@ -178,8 +173,7 @@ def train_ensemble(
         on_progress: called after every step.
 
     Returns:
-        The ensemble without its decoders; its calibration and its figures, both on tracks from
-        which the scoring network had not learned.
+        The ensemble without decoders; calibration and figures on tracks new to the scoring network.
     """
     config = replace(config, networks=min(config.networks, len(folds)))
     if is_main_process():
@@ -208,16 +202,25 @@ def train_ensemble(
             scores.append(task.validation_scores(task.model).numpy())
             labels.extend(data.labels[i] for i in one.fold.validation)
         if one.in_ensemble:
-            network = ensemble.networks[number]
-            trained = task.model.state_dict()
-            network.load_state_dict({name: trained[name] for name in network.state_dict()})
-    log_scores, truth = np.concatenate(scores), np.array(labels)
-    calibration = fit_calibration(log_scores, truth)
+            _copy_weights(task.model, ensemble.networks[number])
     if is_main_process():
         draw_history(_mean_history(histories), run)
+    calibration, metrics = _calibrate(np.concatenate(scores), np.array(labels), config.genres)
+    return ensemble, calibration, metrics
+
+
+def _copy_weights(trained: nn.Module, network: nn.Module) -> None:
+    weights = trained.state_dict()
+    network.load_state_dict({name: weights[name] for name in network.state_dict()})
+
+
+def _calibrate(
+    log_scores: NDArray[np.float32], labels: NDArray[np.integer], genres: Sequence[str]
+) -> tuple[Calibration, dict[str, Any]]:
+    calibration = fit_calibration(log_scores, labels)
     predicted = probabilities(log_scores, calibration)
-    figures = measure(predicted, truth, config.genres, threshold=calibration.threshold)
-    return ensemble, calibration, {"validation": figures, "calibration": calibration.to_dict()}
+    figures = measure(predicted, labels, genres, threshold=calibration.threshold)
+    return calibration, {"validation": figures, "calibration": calibration.to_dict()}
 
 
 class _TrainingData:

@@ -46,7 +46,7 @@ class SegmentVerdict:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of :meth:`to_dict`, up to rounding."""
+        """The inverse of `to_dict`, up to rounding."""
         return cls(
             values["start_s"],
             values["end_s"],
@@ -67,7 +67,7 @@ class Verdict:
         duration_s: seconds of sound that were analysed; None on failure.
         segments: the genres over time, in order.
         error: one sentence on why the file failed; None if it did not.
-        code: short reason behind ``error`` (see :class:`deepmusic.AudioError`).
+        code: short reason behind ``error`` (see `deepmusic.AudioError`).
         warning: what was lost or doubtful, such as damaged sound.
     """
 
@@ -140,7 +140,7 @@ class Verdict:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of :meth:`to_dict`, up to rounding."""
+        """The inverse of `to_dict`, up to rounding."""
         segments = values.get("segments", ())
         return cls(
             **{

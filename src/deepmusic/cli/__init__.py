@@ -49,7 +49,7 @@ class LazyGroup(click.Group):
     Args:
         modules: each command's name, and the module that holds a click command of that name, or
             ``module:name`` if it has another there.
-        options: those of :class:`click.Group`.
+        options: those of `click.Group`.
     """
 
     def __init__(self, *, modules: Mapping[str, str], **options: Any) -> None:
@@ -115,7 +115,7 @@ def main() -> NoReturn:
 
 
 def run() -> NoReturn:
-    """:func:`main` as a process of its own, which ends at once.
+    """`main` as a process of its own, which ends at once.
 
     Otherwise Python would take half a second to dismantle PyTorch.
     """

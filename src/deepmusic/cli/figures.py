@@ -12,7 +12,7 @@ def figures_summary(figures: Mapping[str, Any]) -> str:
     """Two lines: how accurate the model is, and what being unsure costs and gains.
 
     Args:
-        figures: as :func:`deepmusic.classifier.measure` gives them.
+        figures: as `deepmusic.classifier.measure` gives them.
     """
     unsure = figures["unsure"]
     accuracy = (

@@ -95,7 +95,7 @@ TRAINING = combined(
         help="Compile the network first, which takes minutes; worth it on a GPU.",
     ),
 )
-"""Settings of a network's training; :func:`deepmusic.cli.train.training_config` takes them."""
+"""Settings of a network's training; `deepmusic.cli.train.training_config` takes them."""
 
 SPLITS = combined(
     click.option(

@@ -2,7 +2,7 @@
 
 A file name may hold anything but a null: line breaks, terminal escapes, bytes that are not text.
 Text escapes such characters; JSON keeps them by its own escapes (a byte that is not UTF-8 as a lone
-surrogate, which :func:`os.fsencode` turns back into the byte).
+surrogate, which `os.fsencode` turns back into the byte).
 """
 
 from __future__ import annotations

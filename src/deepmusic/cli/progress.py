@@ -120,7 +120,7 @@ class _Bar(Display):
 def display(
     total: float | None = None, *, unit: str = "files", label: str = ""
 ) -> Iterator[Display]:
-    """Show progress until the block is left; the arguments are those of :class:`Display`."""
+    """Show progress until the block is left; the arguments are those of `Display`."""
     if sys.stderr.isatty() and total != 1:  # one file needs no bar
         screen = _Bar(total, unit, label)
         with screen.bar:
@@ -131,7 +131,7 @@ def display(
 
 @contextmanager
 def show_training() -> Iterator[Callable[[Progress], None]]:
-    """Give an ``on_progress`` for :func:`deepmusic.training.fit`: a line per epoch, and a bar."""
+    """Give an ``on_progress`` for `deepmusic.training.fit`: a line per epoch, and a bar."""
     with display(unit="steps") as screen:
         device = ""
 

@@ -92,7 +92,7 @@ class TrainingConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainingConfig:
-        """The inverse of :meth:`to_dict`.
+        """The inverse of `to_dict`.
 
         Raises:
             DeepMusicError: a name is unknown or a value out of range.

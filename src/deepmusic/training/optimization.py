@@ -79,7 +79,7 @@ def load_optimizer_tensors(
     *,
     source: str | os.PathLike[str],
 ) -> None:
-    """The inverse of :func:`optimizer_tensors`.
+    """The inverse of `optimizer_tensors`.
 
     Args:
         optimizer: one for the same parameters; changed in place.

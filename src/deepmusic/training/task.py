@@ -25,7 +25,7 @@ class Items(Protocol):
 
 
 class Task(Protocol):
-    """A model, its data, its loss and its validation, for :func:`deepmusic.training.fit`.
+    """A model, its data, its loss and its validation, for `deepmusic.training.fit`.
 
     Any class with these members will do; plain attributes serve as well as properties.
     """

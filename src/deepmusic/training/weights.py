@@ -71,7 +71,7 @@ def save_weights(
 
 
 def load_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors, on the CPU, and the metadata that :func:`save_weights` wrote.
+    """The tensors, on the CPU, and the metadata that `save_weights` wrote.
 
     Raises:
         CheckpointError: the file is missing, damaged, not ours, or of a newer DeepMusic.
@@ -86,7 +86,7 @@ def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], 
     """The weights as read-only arrays, and the metadata.
 
     Raises:
-        CheckpointError: as for :func:`load_weights`, or of a type that NumPy lacks.
+        CheckpointError: as for `load_weights`, or of a type that NumPy lacks.
     """
     import safetensors.numpy
 
