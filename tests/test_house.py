@@ -102,7 +102,7 @@ def test_modules_and_functions_are_short() -> None:
                     too_long.append(f"{module_name(path)}.{node.name}: {lines} lines")
                 if count > PARAMETERS:
                     too_long.append(f"{module_name(path)}.{node.name}: {count} parameters")
-    assert not too_long
+    assert not too_long, "\n".join(too_long)
 
 
 def imports_of(tree: ast.AST) -> Iterator[str]:
@@ -174,7 +174,7 @@ def test_names_are_those_of_the_field() -> None:
             for word, better in FORBIDDEN.items():
                 if re.search(rf"(^|_){word}($|_)", snake) and not re.search(rf"n_{word}\b", snake):
                     wrong.append(f"{module_name(path)}: {name}; say {better}")
-    assert not wrong
+    assert not wrong, "\n".join(wrong)
 
 
 def test_docstrings_hold_no_sphinx_roles() -> None:
@@ -185,7 +185,7 @@ def test_docstrings_hold_no_sphinx_roles() -> None:
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
         if role.search(line)
     ]
-    assert not wrong
+    assert not wrong, "\n".join(wrong)
 
 
 def test_the_spine_can_be_read_in_an_afternoon() -> None:
