@@ -19,10 +19,11 @@ from deepmusic.composer.config import ComposerConfig
 from deepmusic.composer.encoding import encode, transposed
 from deepmusic.composer.memorization import CopyIndex, CopyReport, HumanReference, copy_report
 from deepmusic.composer.model import ComposerNetwork, EncoderOutput
-from deepmusic.composer.planning import Plan, StyleProfile, plan_request
+from deepmusic.composer.planning import Plan, plan_request
 from deepmusic.composer.request import Request
 from deepmusic.composer.sampling import write_music
 from deepmusic.composer.style_critic import StyleCritic
+from deepmusic.composer.style_profile import StyleProfile
 from deepmusic.errors import CheckpointError, CopyingError, DeepMusicError, RequestError
 from deepmusic.music import Grid, Score, Tempo, grid_to_score
 from deepmusic.training import fill_model, load_weights, save_weights

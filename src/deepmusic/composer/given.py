@@ -8,8 +8,8 @@ import numpy as np
 
 from deepmusic.composer.config import ComposerConfig
 from deepmusic.composer.encoding import normalised, transposed
-from deepmusic.composer.planning import RANGE_MARGIN, StyleProfile
 from deepmusic.composer.request import Request
+from deepmusic.composer.style_profile import RANGE_MARGIN, StyleProfile
 from deepmusic.errors import RequestError, ScoreError
 from deepmusic.music import Grid, Key, Part, Score, aligned, read_midi, score_to_grid
 

@@ -163,13 +163,12 @@ class NoteSetHead(nn.Module):
     ) -> SampledSets:
         """Sample a set for each context.
 
-        Temperature and top-p act on which pitches get the last state (an onset), not on how many,
-        nor on what is sustained: the end, the likeliest symbol of most steps, would be favoured
-        too, and music would fall silent.
+        Temperature and top-p act on which pitches get an onset (the last state), not on how many:
+        the end, the most likely symbol of most steps, would be favoured too, and music fall silent.
 
         Args:
             context: ``(n, c)``.
-            random: the random generator.
+            random: draws the symbols.
             temperature: above 0; below 1 favours likely pitches.
             top_p: sample from the fewest pitches with this total probability, in (0, 1].
             allowed: as in :meth:`forward`.
@@ -186,13 +185,11 @@ class NoteSetHead(nn.Module):
             raise ValueError("temperature is above 0 and top_p in (0, 1]")
         self._check(context, allowed, suggested)
         count, end = len(context), self.symbols
-        closed = None
-        if wanted is not None:
-            closed = F.pad(~(wanted if required is None else wanted | required), (0, 1))
+        possible = wanted if wanted is None or required is None else wanted | required
+        closed = None if possible is None else F.pad(~possible, (0, 1))
         sets = torch.zeros(count, end, dtype=torch.bool, device=context.device)
         log_probs = context.new_zeros(count)
-        start = self.start(context)
-        bias = self._step_logits(context, allowed, suggested)
+        start, bias = self.start(context), self._step_logits(context, allowed, suggested)
         summed = last = context.new_zeros(count, self.embed.embedding_dim // 2)
         before = torch.full((count,), -1, device=context.device)
         active = torch.arange(count, device=context.device)
@@ -200,12 +197,7 @@ class NoteSetHead(nn.Module):
             logits = self._logits(start[active], torch.cat([summed, last], dim=1)) + bias[active]
             logits = self._masked(logits, before)
             scores = logits.log_softmax(dim=1)
-            if closed is not None:
-                logits = logits.masked_fill(closed[active], -torch.inf)
-            if is_filled is not None:
-                logits = self._filled(logits, is_filled[active] & (before < 0))
-            if required is not None:
-                logits = self._up_to_required(logits, required[active], before)
+            logits = self._as_requested(logits, before, active, closed, is_filled, required)
             probabilities = logits.softmax(dim=1)
             if temperature != 1 or top_p != 1:
                 onsets = slice(self.states - 1, end, self.states)
@@ -218,6 +210,24 @@ class NoteSetHead(nn.Module):
             added, last = self.embed(drawn).chunk(2, dim=1)
             summed, before = summed[continues] + added, drawn
         return SampledSets(sets, log_probs)
+
+    def _as_requested(
+        self,
+        logits: Tensor,
+        before: Tensor,
+        active: Tensor,
+        closed: Tensor | None,
+        is_filled: Tensor | None,
+        required: Tensor | None,
+    ) -> Tensor:
+        """Logits without the symbols that a request rules out now."""
+        if closed is not None:
+            logits = logits.masked_fill(closed[active], -torch.inf)
+        if is_filled is not None:
+            logits = self._filled(logits, is_filled[active] & (before < 0))
+        if required is not None:
+            logits = self._up_to_required(logits, required[active], before)
+        return logits
 
     def _filled(self, logits: Tensor, is_filled: Tensor) -> Tensor:
         """Logits without the end where a set must not be empty and another symbol is possible."""

@@ -75,6 +75,13 @@ def fetch_dataset(
         return True
     if info.layout in ("file", "archive"):
         return _download_first(info, sources, target, tell)
+    return _fetch_repacked(info, sources, target, tell)
+
+
+def _fetch_repacked(
+    info: DatasetInfo, sources: Sequence[str | Path], target: Path, tell: StageProgress
+) -> bool:
+    """Get the one file that is made from a downloaded one, and its index."""
     existed = target.exists()
     if existed:
         read_contents(info, target)

@@ -136,8 +136,8 @@ def track_features(
         for spectra in magnitudes(blocks_for_chroma()):
             spectral.add(spectra, _mel_power(spectra * spectra, mel))
     else:
-        for spectra, mels in first.kept:
-            spectral.add(spectra, mels)
+        for spectra, mel_power in first.kept:
+            spectral.add(spectra, mel_power)
         first.kept = None
         for _ in blocks_for_chroma():
             pass
@@ -181,10 +181,10 @@ def _first_pass(
         maximum = spectra.max(axis=0)
         tuning.add(spectra, maximum)
         power_tuning.add(power, maximum * maximum)
-        mels = _mel_power(power, mel)
-        result.max_mel = max(result.max_mel, float(mels.max()))
+        mel_power = _mel_power(power, mel)
+        result.max_mel = max(result.max_mel, float(mel_power.max()))
         if result.kept is not None:
-            result.kept.append((spectra, mels))
+            result.kept.append((spectra, mel_power))
     result.tuning, result.power_tuning = tuning.result(), power_tuning.result()
     return result
 
@@ -246,13 +246,13 @@ class _SpectralFeatures:
         self._mfcc = _Frames(_N_MFCC, frames)
         self._extremes = _Frames(2 * CONTRAST_BANDS, frames if self._has_contrast else 0)
 
-    def add(self, spectra: Float32, mels: Float32) -> None:
+    def add(self, spectra: Float32, mel_power: Float32) -> None:
         power = spectra * spectra
         centroid, bandwidth = centroid_and_bandwidth(spectra, self._rate)
         shape = [rms(power), bandwidth, centroid, rolloff(spectra, self._rate)]
         self._shape.add(np.array(shape, np.float32))
         self._chroma.add(self._chroma_filters @ power)
-        self._mfcc.add(self._cosines @ power_to_db(mels, self._max_mel).T)
+        self._mfcc.add(self._cosines @ power_to_db(mel_power, self._max_mel).T)
         if self._has_contrast:
             strength = power if self._recipe.is_corrected else spectra
             self._extremes.add(contrast_extremes(strength, self._rate))
