@@ -38,7 +38,7 @@ class Pool(Protocol):
     """Runs a function on many files."""
 
     crash_errors: tuple[type[Exception], ...]
-    """What :meth:`results` and :meth:`run_isolated` raise when a file crashed a worker."""
+    """What ``results`` and ``run_isolated`` raise when a file crashed a worker."""
 
     def results(self, function: Callable[[str], _R], paths: Iterable[str]) -> Iterator[_R]:
         """Yield results in any order; paths are taken as workers become free."""

@@ -1,6 +1,6 @@
 """One store of finished work: records by key in a SQLite file, so that long jobs resume.
 
-A record is on disk before :meth:`Store.put` returns, so a kill loses nothing that was finished; a
+A record is on disk before ``Store.put`` returns, so a kill loses nothing that was finished; a
 write that was cut short is rolled back by SQLite when the file is next opened.
 """
 
@@ -137,7 +137,7 @@ class Store:
         self._rows("DELETE FROM work WHERE key = ?", key)
 
     def file_digest(self, path: str | os.PathLike[str]) -> str:
-        """A file's :func:`content_digest`, hashed only if its size or mtime has changed.
+        """A file's ``content_digest``, hashed only if its size or mtime has changed.
 
         Raises:
             OSError: the file cannot be read.

@@ -13,7 +13,7 @@ duration in steps, share of onsets off the beat."""
 
 
 def measure_attributes(config: ComposerConfig, frames: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The :data:`ATTRIBUTES` of a passage ``(t, 2 * e)``; zeros where it is silent."""
+    """The ``ATTRIBUTES`` of a passage ``(t, 2 * e)``; zeros where it is silent."""
     sounding, onsets = frames[:, 0::2], frames[:, 1::2]
     audible = np.flatnonzero(sounding.any(axis=1))
     step, element = np.nonzero(onsets)

@@ -147,7 +147,7 @@ class Composer:
         return replace(request, style=request.style or {self.styles[0]: 1.0})
 
     def plan(self, request: Request) -> Plan:
-        """What :meth:`compose` would write, with everything decided that the request leaves open.
+        """What ``compose`` would write, with everything decided that the request leaves open.
 
         Raises:
             RequestError: it asks for what is impossible here.
@@ -304,7 +304,7 @@ class Composer:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Composer:
-        """Read what :meth:`save` wrote; a folder is taken for a run.
+        """Read what ``save`` wrote; a folder is taken for a run.
 
         Raises:
             CheckpointError: the file is missing, damaged or not a composer of ours.

@@ -11,7 +11,7 @@ from deepmusic.errors import DeepMusicError
 
 @dataclass(frozen=True, kw_only=True)
 class ComposerConfig:
-    """Sizes and choices of a :class:`~deepmusic.composer.Composer`.
+    """Sizes and choices of a ``Composer``.
 
     Args:
         styles: their names, one capsule each.
@@ -32,7 +32,7 @@ class ComposerConfig:
         primary_types: primary capsules at each beat.
         primary_dim: size of their poses.
         pose_dim: size of a style's pose.
-        routing: a key of :data:`~deepmusic.capsules.ROUTING`.
+        routing: a key of ``ROUTING``.
         iterations: of the routing; None takes the method's default.
 
     Raises:
@@ -93,12 +93,12 @@ class ComposerConfig:
         return self.elements * self.states
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON types; :meth:`from_dict` is the inverse."""
+        """JSON types; ``from_dict`` is the inverse."""
         return {**asdict(self), "styles": list(self.styles)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ComposerConfig:
-        """Read what :meth:`to_dict` wrote.
+        """Read what ``to_dict`` wrote.
 
         Raises:
             DeepMusicError: a field is unknown, missing or out of range.

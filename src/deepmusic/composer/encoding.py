@@ -30,7 +30,7 @@ class Excerpt(NamedTuple):
         repeated: ``(t, y)`` bool: the set that followed the longest match, of each part.
         match_level: ``(t, p)`` uint8: how long that match is, as in ``Repeats``.
         bar_ago: ``(t, y)`` bool: the set one bar earlier.
-        positions: ``(t, 5)`` uint8, each column as in :data:`POSITION_SIZES`.
+        positions: ``(t, 5)`` uint8, each column as in ``POSITION_SIZES``.
     """
 
     before: NDArray[np.bool_]
@@ -57,7 +57,7 @@ class Excerpt(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """A piece, ready to be cut into excerpts and passages; :func:`encode` makes it.
+    """A piece, ready to be cut into excerpts and passages; ``encode`` makes it.
 
     Args:
         config: of the composer.

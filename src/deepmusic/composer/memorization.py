@@ -1,12 +1,12 @@
 """How much a piece copies of the training music, without that music, beside how much people do.
 
 People share passages too, and longer pieces longer ones. So a figure means something only beside
-that of people's pieces *of similar length* that were not trained on: a :class:`HumanReference`
+that of people's pieces *of similar length* that were not trained on: a ``HumanReference``
 (Yin, Reuben, Stepney and Collins 2021 likewise compare with a held-out part of the corpus).
 
-:class:`CopyIndex` keeps hashes of short windows (Bloom 1970, doi:10.1145/362686.362692), ships with
+``CopyIndex`` keeps hashes of short windows (Bloom 1970, doi:10.1145/362686.362692), ships with
 a model, and bounds from above what a search of the music itself would find
-(:class:`~deepmusic.composer.shared_passages.ReferenceCorpus`).
+(``ReferenceCorpus``).
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class CopyIndex:
         return cls(lengths, steps_per_beat, len(unique), count, np.packbits(flags))
 
     def overlap(self, piece: Grid) -> Overlap:
-        """Upper bounds of :meth:`ReferenceCorpus.overlap` with the same music.
+        """Upper bounds of ``ReferenceCorpus.overlap`` with the same music.
 
         Raises:
             ValueError: the piece has other steps per beat.
@@ -114,7 +114,7 @@ class CopyIndex:
         return self.overlap_of(chord_steps(piece))
 
     def overlap_of(self, steps: ChordSteps) -> Overlap:
-        """As :meth:`overlap`, of steps."""
+        """As ``overlap``, of steps."""
         spans = list(self._spans(steps))
         start, stop = (np.concatenate(column) for column in zip(*spans, strict=True))
         start, stop, chords = _trimmed(steps, start, stop)
@@ -154,7 +154,7 @@ class CopyIndex:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> CopyIndex:
-        """The index of :meth:`to_arrays`.
+        """The index of ``to_arrays``.
 
         Raises:
             CheckpointError: the arrays are not those of an index of this version.

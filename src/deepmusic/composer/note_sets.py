@@ -57,7 +57,7 @@ class SampledSets(NamedTuple):
 
     Args:
         sets: ``(n, y)`` bool.
-        log_probs: ``(n,)``, log probability of each set as :meth:`NoteSetHead.forward` has it,
+        log_probs: ``(n,)``, log probability of each set as ``NoteSetHead.forward`` has it,
             regardless of temperature and constraints.
     """
 
@@ -163,19 +163,19 @@ class NoteSetHead(nn.Module):
     ) -> SampledSets:
         """Sample a set for each context.
 
-        Temperature and top-p act on which pitches get an onset (the last state), not on how many:
-        the end, the most likely symbol of most steps, would be favoured too, and music fall silent.
+        Temperature and top-p act on which pitches get an onset (the last state), not on how many, as
+        favouring the end, the most likely symbol of most steps, would make music fall silent.
 
         Args:
             context: ``(n, c)``.
             random: draws the symbols.
             temperature: above 0; below 1 favours likely pitches.
             top_p: sample from the fewest pitches with this total probability, in (0, 1].
-            allowed: as in :meth:`forward`.
+            allowed: as in ``forward``.
             wanted: ``(n, y)`` bool, the symbols to sample from; None samples from all.
             required: ``(n, y)`` bool, symbols that must be in the set, wanted or not.
             is_filled: ``(n,)`` bool, sets that must not be empty if any symbol is possible.
-            suggested: as in :meth:`forward`.
+            suggested: as in ``forward``.
 
         Raises:
             ShapeError: shapes do not fit.
@@ -194,16 +194,15 @@ class NoteSetHead(nn.Module):
         before = torch.full((count,), -1, device=context.device)
         active = torch.arange(count, device=context.device)
         while len(active):
-            logits = self._logits(start[active], torch.cat([summed, last], dim=1)) + bias[active]
-            logits = self._masked(logits, before)
-            scores = logits.log_softmax(dim=1)
-            logits = self._as_requested(logits, before, active, closed, is_filled, required)
-            probabilities = logits.softmax(dim=1)
+            read = torch.cat([summed, last], dim=1)
+            logits = self._masked(self._logits(start[active], read) + bias[active], before)
+            requested = self._as_requested(logits, before, active, closed, is_filled, required)
+            probabilities = requested.softmax(dim=1)
             if temperature != 1 or top_p != 1:
                 onsets = slice(self.states - 1, end, self.states)
                 probabilities[:, onsets] = _sharpened(probabilities[:, onsets], temperature, top_p)
             drawn = _draw(probabilities, random)
-            log_probs[active] += scores.gather(1, drawn.unsqueeze(1)).squeeze(1)
+            log_probs[active] += logits.log_softmax(dim=1).gather(1, drawn[:, None])[:, 0]
             continues = drawn != end
             active, drawn = active[continues], drawn[continues]
             sets[active, drawn] = True

@@ -30,7 +30,7 @@ class Repeats(NamedTuple):
     Args:
         source: ``(steps,)`` int32, the step after the longest match, the latest of several; -1
             where there is none.
-        match_level: ``(steps,)`` uint8, how long the match is, 0 to 12, as in :data:`LENGTHS`.
+        match_level: ``(steps,)`` uint8, how long the match is, 0 to 12, as in ``LENGTHS``.
     """
 
     source: NDArray[np.int32]
@@ -62,7 +62,7 @@ def find_repeats(codes: NDArray[np.int64]) -> Repeats:
 
 
 class RepeatFinder:
-    """Finds the repeats of music that grows step by step, as :func:`find_repeats` does."""
+    """Finds the repeats of music that grows step by step, as ``find_repeats`` does."""
 
     def __init__(self) -> None:
         self._prefix = [0]
@@ -71,7 +71,7 @@ class RepeatFinder:
         self._next = (-1, 0)
 
     def next(self) -> tuple[int, int]:
-        """Source and match level, as in :class:`Repeats`, of the step to come."""
+        """Source and match level, as in ``Repeats``, of the step to come."""
         return self._next
 
     def append(self, code: int) -> None:

@@ -36,7 +36,7 @@ class Request:
         infill: first and last bar, from 1, of the primer to rewrite.
         pose_from: a MIDI file from which the pose is taken.
         pose: moves the pose: by a dimension (from 0), or by one of the
-            :data:`~deepmusic.composer.attributes.ATTRIBUTES`, in standard deviations of the
+            ``ATTRIBUTES``, in standard deviations of the
             training music.
         has_end: whether the piece ends, rather than breaking off.
         allow_copies: keep a piece that copies more than people do.
@@ -126,14 +126,14 @@ class Request:
         return max(self.styles, key=lambda name: self.styles[name])
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON types; :meth:`from_dict` is the inverse."""
+        """JSON types; ``from_dict`` is the inverse."""
         values = asdict(self)
         values["infill"] = None if self.infill is None else list(self.infill)
         return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Request:
-        """Read what :meth:`to_dict` wrote.
+        """Read what ``to_dict`` wrote.
 
         Raises:
             RequestError: a field is unknown or out of range.

@@ -205,12 +205,12 @@ class ReferenceCorpus:
         return self._runs(chord_steps(piece))[0]
 
     def overlap(self, piece: Grid) -> Overlap:
-        """The length of the longest shared passage, and the most chords; as :meth:`longest`."""
+        """The length of the longest shared passage, and the most chords; as ``longest``."""
         common_steps_per_beat([piece], self.steps_per_beat)
         return self.overlap_of(chord_steps(piece))
 
     def overlap_of(self, steps: ChordSteps) -> Overlap:
-        """As :meth:`overlap`, of steps."""
+        """As ``overlap``, of steps."""
         longest, richest = self._runs(steps)
         if longest is None or richest is None:
             return Overlap(0, 0, 0)

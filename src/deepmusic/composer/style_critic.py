@@ -92,7 +92,7 @@ class StyleCritic:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], styles: Sequence[str]) -> StyleCritic:
-        """The critic of :meth:`to_arrays`.
+        """The critic of ``to_arrays``.
 
         Args:
             arrays: as they were; others are ignored.

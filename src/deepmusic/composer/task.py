@@ -84,7 +84,7 @@ def _passage_start(random: np.random.Generator, piece: Encoded, start: int, stop
 
 
 class ComposerTask:
-    """What :func:`deepmusic.training.fit` needs to train a composer.
+    """What ``deepmusic.training.fit`` needs to train a composer.
 
     Args:
         config: of the composer.

@@ -82,7 +82,7 @@ def train_composer(
     """Train a composer on the styles of a data set.
 
     Pieces are transposed to C major or A minor. The run folder receives what
-    :func:`deepmusic.training.fit` writes, ``model.safetensors`` and ``metrics.json``.
+    ``deepmusic.training.fit`` writes, ``model.safetensors`` and ``metrics.json``.
 
     Args:
         dataset: pieces with styles; its grids have ``config.steps_per_beat``.

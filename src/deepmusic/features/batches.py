@@ -1,6 +1,6 @@
 """Log-mel spectrograms and MFCC of batches in torch, for training on a GPU.
 
-Each function matches the one of its name in :mod:`deepmusic.features`, with a batch axis in front.
+Each function matches the one of its name in ``deepmusic.features``, with a batch axis in front.
 Importing this module imports torch.
 """
 
@@ -26,7 +26,7 @@ def log_mel_spectrogram(samples: Tensor, sample_rate: int = 22050, *, n_mels: in
         n_mels: number of bands.
 
     Returns:
-        ``(b, n_mels, 1 + n // 512)``, equal to :func:`deepmusic.features.log_mel_spectrogram` to
+        ``(b, n_mels, 1 + n // 512)``, equal to ``deepmusic.features.log_mel_spectrogram`` to
         1e-3 dB in float64; in float32 except for cells far below the loudest of their frame.
 
     Raises:

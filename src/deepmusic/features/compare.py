@@ -100,7 +100,7 @@ class Comparison:
     Args:
         matching: which tracks were compared.
         tolerance: of the error.
-        columns: 518, in the order of :data:`~deepmusic.features.COLUMNS`.
+        columns: 518, in the order of ``COLUMNS``.
         expectation: from the names of the recipes; None where the tables do not name them.
     """
 

@@ -184,7 +184,7 @@ class ConstantQ:
     """Constant-Q magnitudes of sound that arrives in blocks.
 
     Args:
-        sample_rate: at least twice :func:`f_max`.
+        sample_rate: at least twice ``f_max``.
         tuning: semitones above A = 440 Hz.
     """
 

@@ -131,7 +131,7 @@ def extract(
         recipe: a version of the recipe.
         workers: processes on this machine; with 1 everything runs in this process.
         dask: address of a Dask scheduler whose workers see the same files; they are used instead.
-        max_seconds: as in :func:`extract_file`.
+        max_seconds: as in ``extract_file``.
 
     Raises:
         DeepMusicError: the cluster cannot be reached, or the connection was lost.
@@ -162,11 +162,11 @@ def extract_library(
     deleted, when the iterator is exhausted.
 
     Args:
-        entries: paths, and what cannot be a track, as :func:`deepmusic.audio.find_audio` yields
+        entries: paths, and what cannot be a track, as ``deepmusic.audio.find_audio`` yields
             them.
         output: the table; CSV if its name ends in ``.csv``, else Parquet.
         recipe: a version of the recipe.
-        workers: as in :func:`extract`, like the following.
+        workers: as in ``extract``, like the following.
         dask: address of a Dask scheduler.
         max_seconds: of a track that are read at most.
 
@@ -232,7 +232,7 @@ def _without_computing(
 
 
 def _to_record(row: TrackFeatures) -> dict[str, Any]:
-    """A row as JSON; :func:`_from_record` is the inverse."""
+    """A row as JSON; ``_from_record`` is the inverse."""
     return {
         **asdict(row),
         "columns": base64.b64encode(row.columns.astype("<f4").tobytes()).decode(),

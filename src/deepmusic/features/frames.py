@@ -30,7 +30,7 @@ def log_mel_spectrogram(
 ) -> Float32:
     """Power in mel bands in dB, clipped at 80 dB below the maximum.
 
-    :func:`deepmusic.audio.log_mel` is the same without the clipping.
+    ``deepmusic.audio.log_mel`` is the same without the clipping.
 
     Args:
         samples: ``(n,)`` mono.
@@ -113,7 +113,7 @@ def chroma_cqt(samples: Float32, sample_rate: int = 22050) -> Float32:
     Each bin is a semitone; the default of librosa is three bins per semitone.
 
     Raises:
-        RequestError: as in :func:`cqt`.
+        RequestError: as in ``cqt``.
     """
     return normalize(fold_filters(N_BINS, 12) @ cqt(samples, sample_rate), np.inf)
 

@@ -105,7 +105,7 @@ def read_excerpt(
         max_s: read no more than this in any case.
 
     Raises:
-        AudioError: as in :func:`deepmusic.audio.open_audio`; ``too_short`` when nothing is left
+        AudioError: as in ``deepmusic.audio.open_audio``; ``too_short`` when nothing is left
             after ``start_s``.
     """
     length_s = max_s if seconds is None else min(seconds, max_s)
@@ -175,7 +175,7 @@ def draw_analysis(
     is missing says why.
 
     Args:
-        analysis: as :func:`analyze` returns it.
+        analysis: as ``analyze`` returns it.
         path: the picture; a file of that name is replaced.
         title: above the panels.
         note: below the title.

@@ -36,7 +36,7 @@ class Recipe:
     """A version of the recipe.
 
     Args:
-        name: a key of :data:`RECIPES`.
+        name: a key of ``RECIPES``.
         version: increases when values change.
         chroma_bins: constant-Q bins counted as one octave when they are folded to pitch classes.
         is_corrected: whether every feature uses the true sample rate, loudness and contrast are

@@ -28,7 +28,7 @@ def onset_strength(mel_db: NDArray[np.floating]) -> NDArray[np.floating]:
     """Onset strength per frame: the mean increase of the bands since the frame before.
 
     Args:
-        mel_db: ``(n_mels, frames)`` in dB, as :func:`deepmusic.audio.log_mel` returns it: frames of
+        mel_db: ``(n_mels, frames)`` in dB, as ``deepmusic.audio.log_mel`` returns it: frames of
             2048 samples every 512.
 
     Returns:
@@ -50,7 +50,7 @@ def tempogram(onsets: NDArray[np.floating], *, window_frames: int = 384) -> NDAr
     """Autocorrelation of the onset strength around each frame (Grosche et al., ICASSP 2010).
 
     Args:
-        onsets: ``(frames,)``, as :func:`onset_strength` returns it.
+        onsets: ``(frames,)``, as ``onset_strength`` returns it.
         window_frames: length of the Hann window around a frame, and the number of lags.
 
     Returns:
@@ -67,7 +67,7 @@ def tempogram(onsets: NDArray[np.floating], *, window_frames: int = 384) -> NDAr
 def tempogram_blocks(
     onsets: NDArray[np.floating], *, window_frames: int, block_frames: int = 256
 ) -> Iterator[NDArray[np.float64]]:
-    """The columns of :func:`tempogram`, ``(window_frames, block_frames)`` at a time."""
+    """The columns of ``tempogram``, ``(window_frames, block_frames)`` at a time."""
     if onsets.ndim != 1 or not len(onsets):
         raise ShapeError(f"onsets have shape (frames,), frames > 0; got {onsets.shape}")
     if window_frames < 2:
@@ -95,7 +95,7 @@ def tempo(onsets: NDArray[np.floating], sample_rate: float) -> float:
     """Estimate one tempo for a track; half or twice of it is often as good an answer.
 
     Args:
-        onsets: ``(frames,)``, as :func:`onset_strength` returns it.
+        onsets: ``(frames,)``, as ``onset_strength`` returns it.
         sample_rate: of the sound.
 
     Returns:

@@ -1,6 +1,6 @@
 """Centroid, bandwidth, roll-off, contrast and loudness of spectra; zero crossings of samples.
 
-Spectra are ``(1025, frames)`` float32, as :func:`~deepmusic.features.stft.magnitudes` yields them.
+Spectra are ``(1025, frames)`` float32, as ``magnitudes`` yields them.
 Each function equals the librosa function of its name.
 """
 
@@ -113,7 +113,7 @@ def contrast_extremes(spectra: NDArray[np.float32], sample_rate: float) -> NDArr
 
     Args:
         spectra: magnitude or power.
-        sample_rate: half of it must be above :data:`HIGHEST_BAND_HZ`.
+        sample_rate: half of it must be above ``HIGHEST_BAND_HZ``.
 
     Returns:
         ``(14, frames)``: seven peaks, then seven valleys.

@@ -22,7 +22,7 @@ def summary_statistics(frames: NDArray[np.floating]) -> NDArray[np.float64]:
         frames: ``(n, frames)``, at least one frame.
 
     Returns:
-        ``(7, n)``, in the order of :data:`STATISTICS`.
+        ``(7, n)``, in the order of ``STATISTICS``.
     """
     with np.errstate(over="ignore", under="ignore"):  # powers of huge or tiny values
         if frames.size <= _MAX_AT_ONCE:

@@ -43,10 +43,10 @@ class TrackFeatures:
 
     Args:
         path: of the file.
-        columns: ``(518,)`` float32, in the order of :data:`~deepmusic.features.COLUMNS`; NaN where
+        columns: ``(518,)`` float32, in the order of ``COLUMNS``; NaN where
             there is no value.
         code: empty if all went well; ``low_rate`` if the sample rate is too low for some columns;
-            else why there are no values: a code of :func:`deepmusic.audio.open_audio`, ``memory``,
+            else why there are no values: a code of ``deepmusic.audio.open_audio``, ``memory``,
             ``changed``, ``unexpected`` or ``worker_died``.
         error: one sentence about the code.
         warning: one sentence about sound that was lost; usually empty.
@@ -78,10 +78,10 @@ class FeatureTable:
     """Features of tracks.
 
     Args:
-        facts: fields of :class:`TrackFeatures` other than ``columns``, one value per track each;
+        facts: fields of ``TrackFeatures`` other than ``columns``, one value per track each;
             ``path`` is always there.
         columns: ``(tracks, 518)`` float32, in the order of
-            :data:`~deepmusic.features.COLUMNS`; NaN where there is no value.
+            ``COLUMNS``; NaN where there is no value.
         recipe: name of the recipe, or empty where the file does not say.
         version: of the recipe; 0 where the file does not say.
     """
@@ -152,7 +152,7 @@ def write_features(path: str | os.PathLike[str], table: FeatureTable) -> None:
 
 
 def read_features(path: str | os.PathLike[str]) -> FeatureTable:
-    """Read a table that :func:`write_features` wrote, or FMA's published ``features.csv``.
+    """Read a table that ``write_features`` wrote, or FMA's published ``features.csv``.
 
     Raises:
         DataError: it cannot be read, or is not a table of these features.

@@ -64,7 +64,7 @@ def frame_features(
         recipe: a version of the recipe, or its name.
 
     Returns:
-        ``(n, frames)`` for each name of :data:`~deepmusic.features.FEATURE_SIZES`, one frame per
+        ``(n, frames)`` for each name of ``FEATURE_SIZES``, one frame per
         512 samples. Features that need a higher sample rate are missing: the constant-Q transform
         and what is computed from it below about 8,240 Hz, depending on the tuning; the contrast
         of ``fma-corrected`` up to 12,800 Hz.
@@ -93,11 +93,11 @@ def feature_columns(
     """Summarize features over time as the 518 columns.
 
     Args:
-        features: as :func:`frame_features` returns them; missing ones become NaN. An iterator of
+        features: as ``frame_features`` returns them; missing ones become NaN. An iterator of
             names and values is taken one by one, so that only one feature is in memory.
 
     Returns:
-        ``(518,)``, in the order of :data:`~deepmusic.features.COLUMNS`.
+        ``(518,)``, in the order of ``COLUMNS``.
     """
     pairs = features.items() if isinstance(features, Mapping) else features
     summary = {name: np.full((len(STATISTICS), n), np.nan) for name, n in FEATURE_SIZES.items()}
@@ -109,7 +109,7 @@ def feature_columns(
 def track_features(
     blocks: Blocks, sample_rate: int, recipe: Recipe, *, in_memory: bool
 ) -> _Features:
-    """Yield name and values of each feature as in :func:`frame_features`, one after another.
+    """Yield name and values of each feature as in ``frame_features``, one after another.
 
     Args:
         blocks: the samples, finite.

@@ -1,9 +1,9 @@
 """The grid: equal time steps, in each the set of sounding notes, as onsets or sustained.
 
 A grid stores its notes as columns, one row per note, so that an hour of rest costs nothing; the
-sets per step, which a model reads, are :meth:`Grid.frames`. Both forms hold the same, and either
+sets per step, which a model reads, are ``Grid.frames``. Both forms hold the same, and either
 can be made from the other. A grid becomes a score without loss; the other way, see
-:mod:`deepmusic.music.quantisation`.
+``deepmusic.music.quantisation``.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Grid:
         part: ``(n,)`` int16, indices into ``parts``; or one number for all notes.
         velocity: ``(n,)`` uint8, 1 to 127; or one number for all notes.
         parts: the instruments.
-        tempos, time_signatures, key_signatures: as in a :class:`Score`, with times in steps.
+        tempos, time_signatures, key_signatures: as in a ``Score``, with times in steps.
 
     Raises:
         ShapeError: the columns differ in length or are not columns of integers.
@@ -270,7 +270,7 @@ class Grid:
 
 
 def grid_to_score(grid: Grid) -> Score:
-    """Convert a grid to a score: the exact inverse of :func:`score_to_grid`.
+    """Convert a grid to a score: the exact inverse of ``score_to_grid``.
 
     The score has the least multiple of the grid's steps per beat that is at least 480 ticks.
 

@@ -178,7 +178,7 @@ def midi_bytes(score: Score) -> bytes:
 
 
 def write_midi(score: Score, path: str | os.PathLike[str]) -> None:
-    """Write a score to a MIDI file, atomically, as :func:`midi_bytes` encodes it.
+    """Write a score to a MIDI file, atomically, as ``midi_bytes`` encodes it.
 
     Raises:
         ScoreError: ``no_notes`` or ``too_long``.

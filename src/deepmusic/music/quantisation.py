@@ -1,7 +1,7 @@
 """From scores to grids: what a grid loses, and aligning a score with it first.
 
 Sequencers often hold music that is in time but offset from the beats of the file by a constant, as
-where a recording was transcribed along its own beats: :func:`aligned` takes that offset out.
+where a recording was transcribed along its own beats: ``aligned`` takes that offset out.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class SnappedNotes(NamedTuple):
 
 
 def snap(score: Score, steps_per_beat: int) -> SnappedNotes:
-    """Find the steps of the notes of a score; :func:`score_to_grid` makes a grid of these.
+    """Find the steps of the notes of a score; ``score_to_grid`` makes a grid of these.
 
     Raises:
         ValueError: ``steps_per_beat`` is below 1.
@@ -73,7 +73,7 @@ def score_to_grid(score: Score, steps_per_beat: int) -> Grid:
 
     Every onset and end goes to the nearest step, and every note lasts at least one. Notes of one
     pitch and part on one step are merged, and a note ends where its pitch begins again in its part;
-    :func:`quantisation_loss` measures what that costs.
+    ``quantisation_loss`` measures what that costs.
 
     Args:
         score: the music.
@@ -143,7 +143,7 @@ class QuantisationLoss:
 
 
 def quantisation_loss(score: Score, steps_per_beat: int) -> QuantisationLoss:
-    """Measure what :func:`score_to_grid` would lose.
+    """Measure what ``score_to_grid`` would lose.
 
     Raises:
         ValueError: ``steps_per_beat`` is below 1.

@@ -47,7 +47,7 @@ def render(
     Args:
         score: of at most three hours.
         sample_rate: in Hz, 8,000 to 192,000.
-        soundfont: an ``.sf2`` or ``.sf3`` file to play it with; see :func:`find_soundfont`.
+        soundfont: an ``.sf2`` or ``.sf3`` file to play it with; see ``find_soundfont``.
 
     Returns:
         ``(samples, 2)`` float32, left and right, in [-1, 1], with a tail of 2.5 seconds after the

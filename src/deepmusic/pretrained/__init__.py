@@ -27,7 +27,7 @@ def load(name: str | os.PathLike[str] = "classifier", *, device: str = "auto") -
     """Load a shipped classifier, or one of your own training.
 
     Args:
-        name: a key of :data:`MODELS`, a run folder, or a file of weights.
+        name: a key of ``MODELS``, a run folder, or a file of weights.
         device: ``"auto"`` takes a GPU where there is one.
 
     Raises:
@@ -51,7 +51,7 @@ def load_composer(name: str | os.PathLike[str] = "composer") -> Composer:
     """Load the shipped composer, or one of your own training.
 
     Args:
-        name: a key of :data:`MODELS`, a run folder, or a file of weights.
+        name: a key of ``MODELS``, a run folder, or a file of weights.
 
     Raises:
         CheckpointError: there is no such model, or it is damaged.
@@ -105,7 +105,7 @@ def generate(
     Args:
         style: one of the model's styles, or weights of several.
         model: the shipped composer, or a run of your own training; loaded on the first call.
-        request: fields of :class:`~deepmusic.composer.Request`, such as ``bars`` and ``seed``.
+        request: fields of ``Request``, such as ``bars`` and ``seed``.
 
     Returns:
         The score, and a report about it.

@@ -2,8 +2,8 @@
 
 The blocks of a track go to all consumers at once: the 518 feature columns, the log-mel
 spectrogram of the classifier, and the acoustic fingerprint. Columns and fingerprints are kept in a
-:class:`~deepmusic.store.Store` and spectrograms in a
-:class:`~deepmusic.classifier.spectrograms.SpectrogramStore`, all under the hash of the file's
+``Store`` and spectrograms in a
+``SpectrogramStore``, all under the hash of the file's
 content, so that a second run, a renamed file or a run that was killed decodes nothing twice.
 """
 

@@ -1,7 +1,7 @@
 """scikit-learn classifiers on feature columns: the baselines that every network has to beat.
 
 Hyper-parameters are chosen on inner folds that keep artists apart, and all models give calibrated
-probabilities (:mod:`deepmusic.studies.table_models`)::
+probabilities (``deepmusic.studies.table_models``)::
 
     fitted = TABLE_MODELS["logistic"].fit(columns, labels, genres, groups=groups)
     fitted.probabilities(others)  # (tracks, genres)

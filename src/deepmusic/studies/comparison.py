@@ -3,7 +3,7 @@
 Over several folds the corrected resampled t-test is used, over one split a bootstrap of artists:
 seeds of one split tell how much training varies, not how much another choice of tracks would.
 
-Results are records as :data:`deepmusic.studies.jobs.JobRecord` describes them.
+Results are records as ``deepmusic.studies.jobs.JobRecord`` describes them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What every model of a study learns from: tracks, their feature columns, their spectrograms.
 
-Both are computed once, in one decoding pass per track (:mod:`deepmusic.studies.analysis`), and kept
+Both are computed once, in one decoding pass per track (``deepmusic.studies.analysis``), and kept
 in a cache. A track that lacks what is needed is left out for all models, so that all are measured
 on the same tracks; the problems of the data set say so.
 """
@@ -40,11 +40,11 @@ class StudyData:
     Args:
         dataset: the tracks, their genres, and what was left out.
         columns: ``(tracks, 518)``, in the order of ``dataset.tracks`` and of
-            :data:`deepmusic.features.COLUMNS`; NaN where a value is missing, never infinite. None
+            ``deepmusic.features.COLUMNS``; NaN where a value is missing, never infinite. None
             where no model needs them.
         spectrograms: gives the log-mel spectrogram ``(n_mels, frames)`` in dB of a track by its
             index in ``dataset.tracks``, at least one segment long, with the default settings of
-            :class:`~deepmusic.classifier.ClassifierConfig`. None where no model needs them.
+            ``ClassifierConfig``. None where no model needs them.
     """
 
     dataset: FolderDataset
@@ -53,7 +53,7 @@ class StudyData:
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
-        """``(tracks,)``, the index of each track's genre in :attr:`genres`."""
+        """``(tracks,)``, the index of each track's genre in ``genres``."""
         return np.asarray(self.dataset.labels, np.int64)
 
     @property
@@ -87,7 +87,7 @@ def load_study_data(
     """Load a data set with its feature columns and spectrograms, computing what is missing.
 
     Args:
-        data: as :func:`deepmusic.datasets.load_dataset` takes it, or what it has loaded.
+        data: as ``deepmusic.datasets.load_dataset`` takes it, or what it has loaded.
         cache: folder for what is computed; created if missing.
         needs: which of ``"columns"`` and ``"spectrograms"`` are needed.
         features: a feature table to take columns from; rows are matched by path, or FMA's number.

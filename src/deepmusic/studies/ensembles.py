@@ -2,7 +2,7 @@
 
 The pooled probabilities are the normalized geometric mean of the parts' probabilities, a
 logarithmic opinion pool with equal weights (Genest and Zidek, 1986). Nothing is fitted. Where the
-parts have results of the same fold and seed, :func:`combine` pools those and nothing is trained
+parts have results of the same fold and seed, ``combine`` pools those and nothing is trained
 twice; fitted on its own, such a model trains its parts.
 """
 
@@ -120,7 +120,7 @@ def fit_ensemble(name: str, data: StudyData, fold: Fold, seed: int, work: Path) 
 
 
 def load_ensemble(folder: Path) -> FittedEnsemble:
-    """Read what :meth:`FittedEnsemble.save` wrote.
+    """Read what ``FittedEnsemble.save`` wrote.
 
     Raises:
         CheckpointError: the folder holds something else, or parts are missing or damaged.
@@ -143,7 +143,7 @@ def load_ensemble(folder: Path) -> FittedEnsemble:
 
 
 def study_models() -> tuple[StudyModel, ...]:
-    """Entries of :data:`deepmusic.studies.models.MODELS`."""
+    """Entries of ``deepmusic.studies.models.MODELS``."""
     kinds: dict[str, Kind] = {n: "hybrid" if n.startswith("hybrid") else "average" for n in PARTS}
     return tuple(
         StudyModel(name, kind, _SUMMARIES[name], partial(fit_ensemble, name), load_ensemble)

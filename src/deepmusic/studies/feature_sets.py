@@ -38,7 +38,7 @@ class FeatureSet:
 
     Args:
         name: of the set.
-        table: ``"features"``, the 518 columns of :data:`~deepmusic.features.COLUMNS`, or
+        table: ``"features"``, the 518 columns of ``COLUMNS``, or
             ``"echonest"``, the 249 of FMA's table.
         parts: the families, or groups of Echonest, that it consists of.
         columns: the indices of its columns in the table, ascending.

@@ -1,6 +1,6 @@
 """Running the jobs of a study; each result is stored at once, so that a kill loses little.
 
-Results are kept in ``results.db``, a :class:`~deepmusic.store.Store`, under the key of the job,
+Results are kept in ``results.db``, a ``Store``, under the key of the job,
 which covers the data, the fold, the model and the version of DeepMusic: a second run does what is
 missing, and results of other data or versions are ignored.
 """
@@ -47,7 +47,7 @@ class JobResult:
     """The result of a job, or the reason why there is none.
 
     Args:
-        path: key of the job; :func:`deepmusic.parallel.map_files` needs it by this name.
+        path: key of the job; ``deepmusic.parallel.map_files`` needs it by this name.
         record: what is stored; None where there is none.
         error: one sentence on why.
         is_skipped: whether the time budget was used up before it began.
@@ -134,10 +134,10 @@ def run_job(
 
     Args:
         key: of the job.
-        inputs: data and plan, or the file that :func:`run_jobs` wrote them to.
+        inputs: data and plan, or the file that ``run_jobs`` wrote them to.
         study: folder of the study.
         models: by name.
-        deadline: time as of :func:`time.time` after which the job does not begin.
+        deadline: time as of ``time.time`` after which the job does not begin.
     """
     if deadline is not None and time.time() > deadline:
         return JobResult(key, is_skipped=True)

@@ -1,6 +1,6 @@
 """The composer's likelihood of the usual data sets, with published figures beside it.
 
-The unit is nats per step, as in :mod:`deepmusic.studies.piano_rolls`. On the piano rolls there is
+The unit is nats per step, as in ``deepmusic.studies.piano_rolls``. On the piano rolls there is
 one style, one part and no bars; the chorales on sixteenths have their four voices as parts, bars of
 sixteen steps counted from the first (upbeats shift the true ones), and their own keys, transposed
 at random in training.
@@ -27,7 +27,7 @@ PUBLISHED: dict[str, tuple[float | None, ...]] = {
     "GRU, independent keys (2014)": (8.54, 3.23, 5.99, 8.82),
     "TCN, independent keys (2018)": (8.10, 3.07, None, None),
 }
-"""Test nats per step on :data:`SETS`, exact ones only: Boulanger-Lewandowski et al. 2012, Chung et
+"""Test nats per step on ``SETS``, exact ones only: Boulanger-Lewandowski et al. 2012, Chung et
 al. 2014, Bai et al. 2018."""
 
 PUBLISHED_CHORALES = {
@@ -69,7 +69,7 @@ def measure_composer(
     """Train a composer on a set and score its validation and test pieces.
 
     Args:
-        dataset: one of :data:`SETS` or the chorales, by its name.
+        dataset: one of ``SETS`` or the chorales, by its name.
         seed: of weights and excerpts.
         capsules: whether a capsule memory of the past conditions the decoder.
         on_progress: called after every step.

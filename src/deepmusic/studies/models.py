@@ -1,8 +1,8 @@
 """All models of the study under one interface: fit, predict probabilities, save, load.
 
-Models of feature columns and of textures live in :mod:`deepmusic.studies.baselines`, networks on
-log-mel segments in :mod:`deepmusic.studies.segment_models`, hybrids and averages in
-:mod:`deepmusic.studies.ensembles`. Each module is imported only when one of its models is looked
+Models of feature columns and of textures live in ``deepmusic.studies.baselines``, networks on
+log-mel segments in ``deepmusic.studies.segment_models``, hybrids and averages in
+``deepmusic.studies.ensembles``. Each module is imported only when one of its models is looked
 up, so that a study of tables needs no PyTorch::
 
     model = model_named("logistic")
@@ -67,7 +67,7 @@ class StudyModel:
         fit: takes the data, a fold, a seed and a folder to work and resume in. It must not use the
             test tracks: models of columns learn from the training and the validation tracks,
             networks stop early by the validation tracks.
-        load: reads what :meth:`FittedModel.save` wrote.
+        load: reads what ``FittedModel.save`` wrote.
     """
 
     name: str

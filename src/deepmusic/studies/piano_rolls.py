@@ -33,7 +33,7 @@ def copy_previous(train: Rolls, test: Rolls) -> float:
 
 
 def markov(train: Rolls, test: Rolls) -> float:
-    """As :func:`copy_previous`, with two rates for each pitch."""
+    """As ``copy_previous``, with two rates for each pitch."""
     before, now = _pairs(train)
     on = ((before & now).sum(axis=0) + 1) / (before.sum(axis=0) + 2)
     off = ((~before & now).sum(axis=0) + 1) / ((~before).sum(axis=0) + 2)

@@ -35,14 +35,14 @@ class StudyConfig:
 
     Args:
         models: names of those that are trained.
-        ensembles: names of :data:`deepmusic.studies.ensembles.PARTS`, pooled from the predictions
+        ensembles: names of ``deepmusic.studies.ensembles.PARTS``, pooled from the predictions
             of their parts, all of which are among ``models``.
         protocol: ``"grouped"`` (no artist, album or copy on two sides), ``"official"`` (the split
             published with FMA or GTZAN) or ``"random"``, which leaks.
         folds: per seed; an official split is one.
         seeds: 0 to this less one; each deals the tracks into other folds.
         sizes: shares of the training tracks, in (0, 1], for the learning curves of
-            :data:`QUICK_MODELS`; 1 costs nothing more.
+            ``QUICK_MODELS``; 1 costs nothing more.
 
     Raises:
         RequestError: a number is out of range.

@@ -46,7 +46,7 @@ _WEIGHTS = "weights.safetensors"
 
 
 def study_models() -> tuple[StudyModel, ...]:
-    """Entries of :data:`deepmusic.studies.models.MODELS`, in the order of the report."""
+    """Entries of ``deepmusic.studies.models.MODELS``, in the order of the report."""
     networks = [
         StudyModel(name, "segments", summary, partial(_fit_network, name), _load_network)
         for name, summary in _NETWORKS.items()
@@ -135,7 +135,7 @@ def fit_classifier(data: StudyData, fold: Fold, seed: int, work: Path) -> Fitted
 
 
 def load_classifier(folder: Path) -> FittedClassifier:
-    """Read what :meth:`FittedClassifier.save` wrote."""
+    """Read what ``FittedClassifier.save`` wrote."""
     from deepmusic.classifier.inference import Classifier
 
     return FittedClassifier(Classifier.load(folder / _WEIGHTS, device="cpu"))

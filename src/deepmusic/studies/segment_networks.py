@@ -168,7 +168,7 @@ class CapsuleNetwork(ImageNetwork):
     """The stem, primary capsules at each position, and one routed layer of genre capsules.
 
     It is trained by the margin loss where a length is the presence of a genre, and by cross-entropy
-    of the activations' logits where the method gives a logistic activation (:attr:`by_logit`).
+    of the activations' logits where the method gives a logistic activation (``by_logit``).
     There is no decoder, since no other network here reconstructs its input. In self-routing the
     activations do not depend on the votes, so that the votes of a last layer cannot learn; they are
     frozen, and not counted.
@@ -176,7 +176,7 @@ class CapsuleNetwork(ImageNetwork):
     Args:
         config: input and genres, the stem, ``position_types``, ``pose_dim`` and ``genre_dim``.
         scale: of the number of primary capsules at each position.
-        routing: a name in :data:`deepmusic.capsules.ROUTING`.
+        routing: a name in ``deepmusic.capsules.ROUTING``.
     """
 
     def __init__(
@@ -246,7 +246,7 @@ CAPSULE_ROUTINGS: dict[str, str] = {
     "capsules-self-attention": "self_attention",
     "capsules-uniform": "uniform",
 }
-"""Name of the model -> name of the routing in :data:`deepmusic.capsules.ROUTING`."""
+"""Name of the model -> name of the routing in ``deepmusic.capsules.ROUTING``."""
 
 NETWORKS: dict[str, Callable[[ClassifierConfig, float], ImageNetwork]] = {
     "cnn": convolutional_network,
@@ -267,9 +267,9 @@ def build_network(name: str, config: ClassifierConfig, scale: float | None = Non
     """Create an untrained network, its weights drawn from torch's global generator.
 
     Args:
-        name: one of :data:`NETWORKS`.
+        name: one of ``NETWORKS``.
         config: genres, segments, stem and capsules.
-        scale: of its widths; None takes that of :func:`width_scale`.
+        scale: of its widths; None takes that of ``width_scale``.
 
     Raises:
         RequestError: there is no such network.

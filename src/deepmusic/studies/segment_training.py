@@ -1,7 +1,7 @@
 """Training of the study's networks on log-mel segments: the same task for all.
 
 Segments, augmentation, validation and early stopping are those of the capsule classifier
-(:class:`deepmusic.classifier.task.ClassifierTask`); only the network differs.
+(``deepmusic.classifier.task.ClassifierTask``); only the network differs.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _KIND = "segment network"
 
 
 class SegmentTask(ClassifierTask):
-    """A network of the study, as :func:`deepmusic.training.fit` trains it."""
+    """A network of the study, as ``deepmusic.training.fit`` trains it."""
 
     def genre_loss(self, output: NetworkOutput, targets: Tensor) -> Tensor:
         """Margin loss of lengths; cross-entropy where scores come from logits."""
@@ -73,7 +73,7 @@ class FittedNetwork:
     """A trained network.
 
     Args:
-        name: of the network, in :data:`~deepmusic.studies.segment_networks.NETWORKS`.
+        name: of the network, in ``NETWORKS``.
         network: with its weights, in evaluation mode.
         scale: of its widths.
         calibration: from scores to probabilities, fitted on the validation tracks.
@@ -121,10 +121,10 @@ def fit_network(
 ) -> FittedNetwork:
     """Train a network on the training tracks of a fold; its validation tracks stop and calibrate.
 
-    The folder becomes a run of :func:`deepmusic.training.fit`, which a second call resumes.
+    The folder becomes a run of ``deepmusic.training.fit``, which a second call resumes.
 
     Args:
-        name: one of :data:`~deepmusic.studies.segment_networks.NETWORKS`.
+        name: one of ``NETWORKS``.
         data: with spectrograms.
         fold: its test tracks are not used.
         seed: of weights, segments, augmentation and order.
@@ -171,7 +171,7 @@ def fit_network(
 
 
 def load_network(folder: Path) -> FittedNetwork:
-    """Read what :meth:`FittedNetwork.save` wrote.
+    """Read what ``FittedNetwork.save`` wrote.
 
     Raises:
         CheckpointError: something is missing, damaged, or of another model.

@@ -17,7 +17,7 @@ from deepmusic.studies.table_models import TableModel
 
 
 def table_model(name: str, parameters: Mapping[str, Any] | None = None) -> TableModel:
-    """A model of :data:`~deepmusic.studies.baselines.TABLE_MODELS`, or of any other class.
+    """A model of ``TABLE_MODELS``, or of any other class.
 
     Args:
         name: a name of ours, or ``package.module:Class``. The module is imported: its code runs.

@@ -1,6 +1,6 @@
 """From a sound file to a verdict by a model of feature columns.
 
-It takes the place of :class:`~deepmusic.classifier.inference.Classifier` where whole tracks are
+It takes the place of ``Classifier`` where whole tracks are
 classified; there is no verdict over time, and nothing to explain.
 """
 
@@ -49,14 +49,14 @@ class TableClassifier:
 
     @classmethod
     def load(cls, run: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> TableClassifier:
-        """Read a run of :func:`deepmusic.studies.train_baseline.train_baseline`.
+        """Read a run of ``deepmusic.studies.train_baseline.train_baseline``.
 
         Args:
             run: its folder, or a file in it.
-            trusted: as in :meth:`FittedTable.load`.
+            trusted: as in ``FittedTable.load``.
 
         Raises:
-            CheckpointError: see :meth:`FittedTable.load`; or the recipe is not known.
+            CheckpointError: see ``FittedTable.load``; or the recipe is not known.
         """
         folder = Path(run)
         if folder.is_file():

@@ -264,7 +264,7 @@ class PlattScaling(CalibratedClassifierCV):  # type: ignore[misc]  # untyped
 def inner_folds(
     labels: NDArray[np.integer], groups: NDArray[np.integer], *, seed: int = 0
 ) -> InnerFolds:
-    """At most :data:`INNER_FOLDS` folds of whole groups, stratified by genre, each with all genres.
+    """At most ``INNER_FOLDS`` folds of whole groups, stratified by genre, each with all genres.
 
     Args:
         labels: ``(tracks,)``.

@@ -167,7 +167,7 @@ class FittedTable:
 
     @classmethod
     def load(cls, folder: str | PathLike[str], *, trusted: Collection[str] = ()) -> FittedTable:
-        """Read what :meth:`save` wrote.
+        """Read what ``save`` wrote.
 
         Args:
             folder: with both files.

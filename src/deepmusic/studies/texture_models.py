@@ -1,7 +1,7 @@
 """Textures as columns: the input of the capsules, for the models of feature columns.
 
 They answer whether the network or its input makes the difference. A track's columns are the mean
-textures of its segments (:mod:`deepmusic.classifier.model_numpy`).
+textures of its segments (``deepmusic.classifier.model_numpy``).
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class BaselineConfig:
     """Settings of a training.
 
     Args:
-        model: a name of :data:`~deepmusic.studies.baselines.TABLE_MODELS`, or
+        model: a name of ``TABLE_MODELS``, or
             ``package.module:Class`` of any classifier with scikit-learn's interface.
         parameters: of the estimator; they are fixed, not searched.
         features: table of ``features extract``, or FMA's; None computes the features.
@@ -66,7 +66,7 @@ class BaselineConfig:
 
 @dataclass(frozen=True)
 class TrainedBaseline:
-    """What :func:`train_baseline` made."""
+    """What ``train_baseline`` made."""
 
     run: Path  # the folder with everything
     model: FittedTable
@@ -91,7 +91,7 @@ def train_baseline(
     ``features``; an interrupted training resumes there.
 
     Args:
-        data: a data set, as :func:`deepmusic.datasets.load_dataset` takes it.
+        data: a data set, as ``deepmusic.datasets.load_dataset`` takes it.
         run: folder for the run; created if missing.
         config: settings; None takes the defaults.
         workers: processes that compute features.
