@@ -163,8 +163,8 @@ class NoteSetHead(nn.Module):
     ) -> SampledSets:
         """Sample a set for each context.
 
-        Temperature and top-p act on which pitches get an onset (the last state), not on how many, as
-        favouring the end, the most likely symbol of most steps, would make music fall silent.
+        Temperature and top-p act on which pitches get an onset (the last state), not on how many:
+        favouring the end, the likeliest symbol of most steps, would make music fall silent.
 
         Args:
             context: ``(n, c)``.
@@ -185,8 +185,7 @@ class NoteSetHead(nn.Module):
             raise ValueError("temperature is above 0 and top_p in (0, 1]")
         self._check(context, allowed, suggested)
         count, end = len(context), self.symbols
-        possible = wanted if wanted is None or required is None else wanted | required
-        closed = None if possible is None else F.pad(~possible, (0, 1))
+        closed = self._closed(wanted, required)
         sets = torch.zeros(count, end, dtype=torch.bool, device=context.device)
         log_probs = context.new_zeros(count)
         start, bias = self.start(context), self._step_logits(context, allowed, suggested)
@@ -204,11 +203,17 @@ class NoteSetHead(nn.Module):
             drawn = _draw(probabilities, random)
             log_probs[active] += logits.log_softmax(dim=1).gather(1, drawn[:, None])[:, 0]
             continues = drawn != end
-            active, drawn = active[continues], drawn[continues]
-            sets[active, drawn] = True
-            added, last = self.embed(drawn).chunk(2, dim=1)
-            summed, before = summed[continues] + added, drawn
+            active, before = active[continues], drawn[continues]
+            sets[active, before] = True
+            added, last = self.embed(before).chunk(2, dim=1)
+            summed = summed[continues] + added
         return SampledSets(sets, log_probs)
+
+    @staticmethod
+    def _closed(wanted: Tensor | None, required: Tensor | None) -> Tensor | None:
+        """The symbols ``(n, y + 1)`` that are never sampled; the end is always open."""
+        possible = wanted if wanted is None or required is None else wanted | required
+        return None if possible is None else F.pad(~possible, (0, 1))
 
     def _as_requested(
         self,
