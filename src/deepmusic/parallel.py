@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from deepmusic.errors import DeepMusicError, RequestError
@@ -32,6 +33,33 @@ class _HasPath(Protocol):
 _FileR = TypeVar("_FileR", bound=_HasPath)
 
 _CONNECT_TIMEOUT_S = 10.0
+
+
+@contextmanager
+def graceful_interrupt() -> Iterator[Callable[[], bool]]:
+    """Let the current step or file finish after Ctrl-C; a second one interrupts at once.
+
+    Besides, a KeyboardInterrupt raised in a callback of a C library, such as libsndfile reading
+    from a Python file, would be lost.
+
+    Yields a function that returns whether Ctrl-C was pressed. Signals can be handled in the main
+    thread only; elsewhere this does nothing.
+    """
+    pressed = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed.is_set
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        pressed.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Pool(Protocol):
@@ -207,8 +235,11 @@ def map_files(
     """
     remaining = _Distinct(paths)
     if workers == 1 and dask is None:
-        for path in remaining:
-            yield single_threaded(function, path)
+        with graceful_interrupt() as is_interrupted:
+            for path in remaining:
+                yield single_threaded(function, path)
+                if is_interrupted():
+                    raise KeyboardInterrupt
         return
     running: dict[str, None] = {}
     with processes(workers) if dask is None else cluster(dask) as pool:

@@ -16,6 +16,7 @@ from accelerate.utils import broadcast, broadcast_object_list, send_to_device
 from torch.utils.data import DataLoader
 
 from deepmusic.errors import DataError, DeepMusicError
+from deepmusic.parallel import graceful_interrupt
 from deepmusic.training.batches import BatchPlan
 from deepmusic.training.checkpoint import TrainState, best_path, start_run
 from deepmusic.training.config import TrainingConfig
@@ -24,7 +25,6 @@ from deepmusic.training.progress import Progress, draw_history
 from deepmusic.training.runtime import (
     describe,
     deterministic,
-    graceful_interrupt,
     ignore_interrupts,
     seed_step,
     start_accelerator,

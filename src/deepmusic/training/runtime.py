@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import random
 import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 import numpy as np
 import torch
@@ -74,30 +72,6 @@ def deterministic(device: torch.device) -> Iterator[None]:
         torch.use_deterministic_algorithms(before, warn_only=warn_only)
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
-
-
-@contextmanager
-def graceful_interrupt() -> Iterator[Callable[[], bool]]:
-    """Let the current step finish after Ctrl-C; a second one interrupts at once.
-
-    Yields a function that returns whether Ctrl-C was pressed. Signals can be handled in the main
-    thread only; elsewhere this does nothing.
-    """
-    pressed = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield pressed.is_set
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        pressed.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield pressed.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def ignore_interrupts(worker: int) -> None:

@@ -1,0 +1,43 @@
+"""The map over files: an interrupt lets the current file finish, and none is lost."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+
+import pytest
+
+from deepmusic.parallel import map_files
+
+
+@dataclass
+class Row:
+    path: str
+
+
+def test_an_interrupt_stops_after_the_file() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    done = []
+
+    def work(path: str) -> Row:
+        if path == "b":
+            signal.raise_signal(signal.SIGINT)
+        done.append(path)
+        return Row(path)
+
+    rows = map_files(work, ["a", "a", "b", "c"], Row)
+    assert [next(rows), next(rows)] == [Row("a"), Row("b")]
+    with pytest.raises(KeyboardInterrupt):
+        next(rows)
+    assert done == ["a", "b"]
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_a_second_interrupt_stops_at_once() -> None:
+    def work(path: str) -> Row:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        return Row(path)
+
+    with pytest.raises(KeyboardInterrupt):
+        next(map_files(work, ["a"], Row))
