@@ -33,7 +33,7 @@ def leaves(command: click.Command, context: click.Context) -> Iterator[click.Con
 
 def page() -> str:
     """The whole page."""
-    root = click.Context(deepmusic, info_name="deepmusic", terminal_width=88, max_content_width=88)
+    root = click.Context(deepmusic, info_name="deepmusic", **deepmusic.context_settings)
     sections = [OPENING]
     for context in leaves(deepmusic, root):
         context.terminal_width = context.max_content_width = 88
