@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from deepmusic.composer.style_profile import StyleProfile
 from deepmusic.errors import CheckpointError, CopyingError, DeepMusicError, RequestError
 from deepmusic.music import Grid, Score, Tempo, grid_to_score
 from deepmusic.training import fill_model, load_weights, save_weights
+from deepmusic.training.threads import torch_in_one_thread
 from deepmusic.version import __version__
 
 _KIND = "composer"
@@ -106,7 +106,7 @@ class Composer:
         """
         request = self.resolved(request)
         plan = self.plan(request)
-        with _one_thread():
+        with torch_in_one_thread():
             grid, log_prob, copying, tried = self._best(request, plan, on_bar)
         finished = transposed(grid, plan.shift)
         bar = plan.time_signature.bar_steps(self.config.steps_per_beat)
@@ -350,17 +350,6 @@ class Composer:
             metadata["training"],
             _digest(file),
         )
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """A step is too small to be shared, and sums over more threads may round differently."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _velocities(grid: Grid, bar: int) -> NDArray[np.uint8]:

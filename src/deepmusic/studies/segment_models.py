@@ -86,11 +86,12 @@ class FittedClassifier:
 
     def predict_proba(self, data: StudyData, indices: Sequence[int]) -> NDArray[np.float64]:
         """Probabilities ``(len(indices), genres)`` of tracks; rows sum to 1."""
-        from deepmusic.studies.segment_training import one_thread, spectrograms_of
+        from deepmusic.studies.segment_training import spectrograms_of
+        from deepmusic.training.threads import torch_in_one_thread
 
         genres = self.classifier.genres
         spectrograms = spectrograms_of(data, indices, genres=genres)
-        with one_thread():
+        with torch_in_one_thread():
             rows = [self.classifier.predict_spectrogram(log_mel) for log_mel in spectrograms]
         return np.array(rows).reshape(-1, len(genres))
 
@@ -117,11 +118,11 @@ def fit_classifier(data: StudyData, fold: Fold, seed: int, work: Path) -> Fitted
     from deepmusic.classifier.inference import Classifier
     from deepmusic.classifier.splits import calibration_folds
     from deepmusic.classifier.training import DEFAULT_TRAINING, train_ensemble
-    from deepmusic.studies.segment_training import one_thread
+    from deepmusic.training.threads import torch_in_one_thread
 
     config = ClassifierConfig(genres=data.genres)
     tracks = [*fold.train, *fold.validation]
-    with one_thread():
+    with torch_in_one_thread():
         ensemble, calibration, _ = train_ensemble(
             data.dataset,
             calibration_folds(data.dataset, tracks, networks=config.networks, seed=seed),

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -36,6 +35,7 @@ from deepmusic.studies.segment_networks import (
 )
 from deepmusic.training import TrainingConfig, fill_model, fit, load_weights, save_weights
 from deepmusic.training.checkpoint import checkpoint_path
+from deepmusic.training.threads import torch_in_one_thread
 from deepmusic.version import __version__
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def fit_network(
         for part in (fold.train, fold.validation)
     )
     inputs = json.dumps([dataset_digest(data.dataset), fold.train, fold.validation])
-    with one_thread():
+    with torch_in_one_thread():
         task = SegmentTask(
             config,
             train,
@@ -198,7 +198,7 @@ def predict_scores(
     """Scores ``(tracks, genres)``: mean log scores of each track's overlapping segments."""
     config = network.config
     scores = []
-    with one_thread():
+    with torch_in_one_thread():
         for log_mel in spectrograms:
             batches = segment_batches(log_mel, length=config.segment_frames, hop=config.hop_frames)
             parts = [
@@ -225,14 +225,3 @@ def spectrograms_of(
     if data.spectrograms is None:
         raise DataError("Networks on log-mel segments need spectrograms, and the study has none.")
     return [data.spectrograms(index) for index in indices]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch compute in one thread: sums are then the same on any number of cores."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
