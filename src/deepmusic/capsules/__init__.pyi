@@ -22,10 +22,9 @@ from .routing.dynamic import dynamic_routing as dynamic_routing
 from .routing.em import em_routing as em_routing
 from .routing.inverted_attention import inverted_attention_routing as inverted_attention_routing
 from .routing.method import Routing as Routing, Sizes as Sizes
-from .routing.record import RoutingRecord as RoutingRecord
 from .routing.self_attention import self_attention_routing as self_attention_routing
 from .routing.self_routing import self_routing as self_routing
 from .routing.uniform import uniform_routing as uniform_routing
 from .routing.variational import variational_routing as variational_routing
-from .routing.votes import FoldedVotes as FoldedVotes
+from .routing.votes import FoldedVotes as FoldedVotes, RoutingRecord as RoutingRecord
 from .squash import capsule_length as capsule_length, squash as squash, squash_exp as squash_exp

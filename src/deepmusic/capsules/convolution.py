@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from deepmusic.capsules.layers import CapsuleLayer
 from deepmusic.capsules.routing.competition import window_competition
-from deepmusic.capsules.routing.record import RoutingRecord
+from deepmusic.capsules.routing.votes import RoutingRecord
 from deepmusic.errors import ShapeError
 
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from deepmusic.capsules.precision import at_least_float32
+from deepmusic.capsules.squash import at_least_float32
 from deepmusic.errors import ShapeError
 
 

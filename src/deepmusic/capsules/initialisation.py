@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from deepmusic.capsules.routing.record import RoutingRecord
+from deepmusic.capsules.routing.votes import RoutingRecord
 from deepmusic.capsules.squash import capsule_length
 from deepmusic.errors import ShapeError
 

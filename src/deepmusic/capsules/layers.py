@@ -14,7 +14,7 @@ from deepmusic.capsules.initialisation import fan_in_
 from deepmusic.capsules.routing import ROUTING, RoutingLike, as_routing
 from deepmusic.capsules.routing.competition import Compete
 from deepmusic.capsules.routing.method import Sizes
-from deepmusic.capsules.routing.record import (
+from deepmusic.capsules.routing.votes import (
     RoutingRecord,
     Squash,
     check_children,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deepmusic.capsules.precision import at_least_float32
+from deepmusic.capsules.squash import at_least_float32
 from deepmusic.errors import ShapeError
 
 

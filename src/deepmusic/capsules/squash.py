@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from deepmusic.capsules.precision import at_least_float32
 from deepmusic.errors import ShapeError
 
 
@@ -83,3 +82,8 @@ def _polar(pose: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     scaled = pose / scale
     scaled_length = (scaled.square().sum(dim=-1, keepdim=True) + eps / scale / scale).sqrt()
     return scaled / scaled_length, scaled_length * scale
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Half types as float32, which lengths, softmax and losses need; others as they are."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -16,11 +16,11 @@ from deepmusic.capsules.routing.inverted_attention import (
     norm_and_read_out,
 )
 from deepmusic.capsules.routing.method import Routing
-from deepmusic.capsules.routing.record import RoutingRecord
 from deepmusic.capsules.routing.self_attention import prior, self_attention_routing
 from deepmusic.capsules.routing.self_routing import route_map, self_routing
 from deepmusic.capsules.routing.uniform import uniform_routing
 from deepmusic.capsules.routing.variational import gain_and_offset, variational_routing
+from deepmusic.capsules.routing.votes import RoutingRecord
 from deepmusic.errors import ShapeError
 
 RoutingLike = str | Routing | Callable[..., RoutingRecord]

@@ -11,41 +11,30 @@ Axes: b batch, i children, o parents, h their pose.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-from deepmusic.capsules.precision import at_least_float32
-from deepmusic.capsules.routing.record import (
+from deepmusic.capsules.routing.votes import (
     check_activations,
     check_iterations,
     check_shape,
     check_votes,
 )
+from deepmusic.capsules.squash import at_least_float32
 
 NARROWEST = 1e-12
 """Least variance in units of the largest vote: only rounding lies below."""
 
 
-class Points(NamedTuple):
-    """Votes from their middle, in their unit.
-
-    Attributes:
-        both: ``(b, o, i, 2*h)``, the votes and then their squares.
-        middle: ``(b, o, h)``, what was taken from the votes.
-        unit: ``(b, 1, 1)``, what they were divided by.
-    """
-
-    both: Tensor
-    middle: Tensor
-    unit: Tensor
-
-
 def prepare(
     votes: Tensor, iterations: int, activations: Tensor | None, **learned: Tensor | None
-) -> tuple[Points, Tensor]:
-    """Votes ``(b, i, o, h)`` as points, and activations of the children as ``(b, i, 1)``.
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Votes ``(b, i, o, h)`` from their middle and in their unit, and activations of the children.
+
+    Returns:
+        The votes and then their squares ``(b, o, i, 2*h)``; the middle ``(b, o, h)`` that was
+        taken from the votes; the unit ``(b, 1, 1)`` that they were divided by; and the activations
+        ``(b, i, 1)``.
 
     Raises:
         ShapeError: wrong rank, type or counts, also of what is learned, ``(o,)`` each.
@@ -63,7 +52,7 @@ def prepare(
     middle = scaled.detach().mean(dim=2)
     centred = scaled - middle.unsqueeze(2)
     both = torch.cat([centred, centred.square()], dim=3)
-    return Points(both, middle, unit[:, 0]), present.unsqueeze(2)
+    return both, middle, unit[:, 0], present.unsqueeze(2)
 
 
 def moments(part: Tensor, both: Tensor) -> tuple[Tensor, Tensor]:

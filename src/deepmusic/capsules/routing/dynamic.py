@@ -14,8 +14,13 @@ import torch
 from torch import Tensor
 
 from deepmusic.capsules.routing.competition import Compete, share
-from deepmusic.capsules.routing.record import RoutingRecord, Squash, check_iterations
-from deepmusic.capsules.routing.votes import Votes, as_votes
+from deepmusic.capsules.routing.votes import (
+    RoutingRecord,
+    Squash,
+    Votes,
+    as_votes,
+    check_iterations,
+)
 from deepmusic.capsules.squash import capsule_length, squash
 
 

@@ -20,11 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deepmusic.capsules.precision import outside_autocast
 from deepmusic.capsules.routing.clusters import NARROWEST, distances, moments, prepare
 from deepmusic.capsules.routing.competition import Compete, share
 from deepmusic.capsules.routing.method import Sizes
-from deepmusic.capsules.routing.record import RoutingRecord
+from deepmusic.capsules.routing.votes import RoutingRecord, outside_autocast
 
 _LEAST = 1e-12  # of a parent's mass
 _FLOOR = 5e-4  # of a variance: a parent with one child would have none
@@ -66,8 +65,9 @@ def em_routing(
     Raises:
         ShapeError: wrong rank, type or counts, or fewer than one pass.
     """
-    points, present = prepare(votes, iterations, activations, beta_u=beta_u, beta_a=beta_a)
-    both, middle, unit = points
+    both, middle, unit, present = prepare(
+        votes, iterations, activations, beta_u=beta_u, beta_a=beta_a
+    )
     coupling = share(both.new_zeros(votes.shape[:3]), parents=-1, compete=compete)
     for step in range(iterations):
         is_last = step + 1 == iterations

@@ -20,11 +20,16 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from deepmusic.capsules.precision import at_least_float32
 from deepmusic.capsules.routing.competition import Compete, share
 from deepmusic.capsules.routing.method import Sizes
-from deepmusic.capsules.routing.record import RoutingRecord, check_iterations, check_shape
-from deepmusic.capsules.routing.votes import Votes, as_votes
+from deepmusic.capsules.routing.votes import (
+    RoutingRecord,
+    Votes,
+    as_votes,
+    check_iterations,
+    check_shape,
+)
+from deepmusic.capsules.squash import at_least_float32
 
 
 def norm_and_read_out(sizes: Sizes) -> dict[str, Tensor]:

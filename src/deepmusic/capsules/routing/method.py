@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from deepmusic.capsules.routing.record import RoutingRecord, check_activations
-from deepmusic.capsules.routing.votes import FoldedVotes
+from deepmusic.capsules.routing.votes import FoldedVotes, RoutingRecord, check_activations
 from deepmusic.errors import ShapeError
 
 

@@ -19,13 +19,14 @@ from torch import Tensor
 
 from deepmusic.capsules.routing.competition import Compete, share
 from deepmusic.capsules.routing.method import Sizes
-from deepmusic.capsules.routing.record import (
+from deepmusic.capsules.routing.votes import (
     RoutingRecord,
     Squash,
+    Votes,
+    as_votes,
     check_iterations,
     check_shape,
 )
-from deepmusic.capsules.routing.votes import Votes, as_votes
 from deepmusic.capsules.squash import capsule_length, squash_exp
 
 

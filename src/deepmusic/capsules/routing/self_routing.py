@@ -14,16 +14,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from deepmusic.capsules.precision import at_least_float32
 from deepmusic.capsules.routing.competition import Compete, share
 from deepmusic.capsules.routing.method import Sizes
-from deepmusic.capsules.routing.record import (
+from deepmusic.capsules.routing.votes import (
+    FoldedVotes,
     RoutingRecord,
+    Votes,
+    as_votes,
     check_activations,
     check_iterations,
     check_shape,
 )
-from deepmusic.capsules.routing.votes import FoldedVotes, Votes, as_votes
+from deepmusic.capsules.squash import at_least_float32
 from deepmusic.errors import ShapeError
 
 _LEAST = 1e-12  # added to a sum of activations, by which is divided

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from deepmusic.capsules.routing.competition import Compete
 from deepmusic.capsules.routing.dynamic import dynamic_routing
-from deepmusic.capsules.routing.record import RoutingRecord, Squash
-from deepmusic.capsules.routing.votes import Votes
+from deepmusic.capsules.routing.votes import RoutingRecord, Squash, Votes
 from deepmusic.capsules.squash import squash
 
 

@@ -24,11 +24,10 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from deepmusic.capsules.precision import outside_autocast
 from deepmusic.capsules.routing.clusters import NARROWEST, distances, moments, prepare
 from deepmusic.capsules.routing.competition import Compete, share
 from deepmusic.capsules.routing.method import Sizes
-from deepmusic.capsules.routing.record import RoutingRecord
+from deepmusic.capsules.routing.votes import RoutingRecord, outside_autocast
 
 _ALPHA, _KAPPA = 1.0, 1.0
 _LEAST = 1e-12  # of a parent's mass
@@ -68,8 +67,8 @@ def variational_routing(
     Raises:
         ShapeError: wrong rank, type or counts, or fewer than one pass.
     """
-    points, present = prepare(votes, iterations, activations, gain=gain, offset=offset)
-    (both, middle, unit), dim = points, votes.shape[3]
+    both, middle, unit, present = prepare(votes, iterations, activations, gain=gain, offset=offset)
+    dim = votes.shape[3]
     coupling = share(both.new_zeros(votes.shape[:3]), parents=-1, compete=compete)
     for step in range(iterations):
         is_last = step + 1 == iterations

@@ -1,7 +1,7 @@
-"""Votes of children for parents, built or folded, behind the three sums that routing takes of them.
+"""Votes of children for parents, built or folded, and the record that routing makes of them.
 
-A method that needs only these sums is written once and runs on both forms. Couplings and logits are
-held parents first, ``(o, b, p, i)``, so that elementwise work runs along the children in memory.
+A method that needs only sums of votes is written once and runs on both forms. Couplings and logits
+are held parents first, ``(o, b, p, i)``, so that elementwise work runs along children in memory.
 
 Axes: b batch, p positions that share weights, i children, d their pose, o parents, h their pose.
 """
@@ -9,23 +9,41 @@ Axes: b batch, p positions that share weights, i children, d their pose, o paren
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
-from deepmusic.capsules.precision import at_least_float32
 from deepmusic.capsules.routing.folding import (
     child_agreement,
     child_last,
     total_vote,
     weighted_vote,
 )
-from deepmusic.capsules.routing.record import (
-    RoutingRecord,
-    check_bias,
-    check_children,
-    check_votes,
-)
+from deepmusic.capsules.squash import at_least_float32
+from deepmusic.errors import ShapeError
+
+Squash = Callable[[Tensor], Tensor]
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+
+class RoutingRecord(NamedTuple):
+    """The result of routing children i to parents o.
+
+    Attributes:
+        poses: ``(b, o, h)``.
+        activations: ``(b, o)``, presence of each parent in [0, 1].
+        coupling: ``(b, i, o)``, the share of each child that went to each parent, as used in the
+            last pass; sums to 1 over o (to less where a leaky slot took some). For children at
+            p positions that share weights: ``(b, p, i, o)``.
+    """
+
+    poses: Tensor
+    activations: Tensor
+    coupling: Tensor
 
 
 class Votes(ABC):
@@ -149,3 +167,77 @@ def as_votes(votes: Tensor | Votes, bias: Tensor | None = None) -> Votes:
         batch, _, _, parents, dim = votes.shape
         check_bias(bias, batch, parents, dim)
     return votes
+
+
+def check_votes(votes: Tensor) -> None:
+    """Refuse votes that are not floating ``(b, i, o, h)``."""
+    if votes.ndim != 4 or 0 in votes.shape[1:] or not votes.is_floating_point():
+        raise ShapeError(
+            "votes must be floating with shape (batch, children, parents, dim), every count at "
+            f"least 1; got {tuple(votes.shape)} of {votes.dtype}"
+        )
+
+
+def check_children(children: Tensor, weight: Tensor) -> None:
+    """Refuse children and weights that do not fit one another."""
+    if weight.ndim != 4 or 0 in weight.shape or not weight.is_floating_point():
+        raise ShapeError(
+            "weight must be floating with shape (parents, out_dim, in_dim, children), every count "
+            f"at least 1; got {tuple(weight.shape)} of {weight.dtype}"
+        )
+    _, _, in_dim, count = weight.shape
+    if (
+        children.ndim not in (3, 4)
+        or children.shape[-2:] != (count, in_dim)
+        or 0 in children.shape[1:]
+        or not children.is_floating_point()
+    ):
+        raise ShapeError(
+            f"children must be floating with shape (batch, {count}, {in_dim}) or "
+            f"(batch, positions, {count}, {in_dim}); got {tuple(children.shape)} of "
+            f"{children.dtype}"
+        )
+
+
+def check_bias(bias: Tensor, batch: int, parents: int, out_dim: int) -> None:
+    """Refuse a bias that is not floating ``(o, h)`` or ``(b, o, h)``."""
+    fits = bias.shape in {(parents, out_dim), (batch, parents, out_dim)}
+    if not fits or not bias.is_floating_point():
+        raise ShapeError(
+            f"bias must be floating with shape (parents, dim) = ({parents}, {out_dim}) or one such "
+            f"per item; got {tuple(bias.shape)} of {bias.dtype}"
+        )
+
+
+def check_activations(activations: Tensor | None, expected: tuple[int, ...]) -> None:
+    """Refuse activations of children that are not floating and of the expected shape."""
+    if activations is not None:
+        check_shape("activations of the children", activations, expected)
+
+
+def check_shape(name: str, tensor: Tensor, expected: tuple[int, ...]) -> None:
+    """Refuse a tensor that is not floating or of another shape than expected."""
+    if tensor.shape != expected or not tensor.is_floating_point():
+        raise ShapeError(
+            f"{name} must be floating with shape {expected}; "
+            f"got {tuple(tensor.shape)} of {tensor.dtype}"
+        )
+
+
+def check_iterations(iterations: int) -> None:
+    """Refuse fewer than one routing pass."""
+    if iterations < 1:
+        raise ShapeError(f"iterations must be at least 1 (1 is uniform coupling); got {iterations}")
+
+
+def outside_autocast(
+    function: Callable[Concatenate[Tensor, Given], Result],
+) -> Callable[Concatenate[Tensor, Given], Result]:
+    """Run a function without autocast: variances and densities need more than half precision."""
+
+    @wraps(function)
+    def run(first: Tensor, /, *args: Given.args, **kwargs: Given.kwargs) -> Result:
+        with torch.autocast(first.device.type, enabled=False):
+            return function(first, *args, **kwargs)
+
+    return run
