@@ -14,9 +14,9 @@ from miniature_fma import make_miniature
 from miniature_gtzan import write_archive, write_gtzan
 
 from deepmusic.datasets import gtzan, load
-from deepmusic.datasets.fma_tables import find_fma
 from deepmusic.datasets.gtzan import fault_filtered_split, find_gtzan
-from deepmusic.datasets.load import detect_kind, load_dataset
+from deepmusic.datasets.load import load_dataset
+from deepmusic.datasets.table import find_fma
 from deepmusic.errors import DataError
 
 
@@ -103,13 +103,12 @@ def test_your_own_table_is_not_taken_for_fma(tmp_path: Path) -> None:
     archive = mini.metadata_zip
     assert archive is not None
     assert find_fma(tmp_path / "fma") == find_fma(metadata) == metadata
-    assert detect_kind(archive) == "fma"
     shutil.rmtree(metadata)
     assert find_fma(tmp_path / "fma") == archive
     make_folder(tmp_path / "own")
     (tmp_path / "own" / "tracks.csv").write_text("path,album,artist\nrock/1.mp3,One,Ann\n")
     assert find_fma(tmp_path / "own") is None
-    assert detect_kind(tmp_path / "own") == "folder"
+    assert load_dataset(tmp_path / "own").kind == "folder"
 
 
 def test_archives_and_missing_paths_are_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -62,16 +63,17 @@ def stats(
     from its tables, without its audio; its genres are printed as a tree. Exit status: 0 all well, 1
     some files could not be used, 2 wrong usage.
     """
-    from deepmusic.datasets.load import detect_kind
+    from deepmusic.datasets.table import find_fma
 
     if cache is not None and not decode:
         raise click.UsageError("--cache belongs to --decode; give both.")
-    if kind == "fma" or (kind is None and detect_kind(data) == "fma"):
+    tables = find_fma(data) if kind in (None, "fma") else None
+    if kind == "fma" or tables is not None:
         if decode or audio is not None or table is not None:
             raise click.UsageError(
                 "FMA is counted from its tables; omit --decode, --audio and --table."
             )
-        statistics, failures = _from_tables(data, subset), 0
+        statistics, failures = _from_tables(data, tables, subset), 0
     else:
         loaded = load_with_progress(data, kind, table, subset, audio)
         report_problems(loaded.dataset)
@@ -90,12 +92,12 @@ def stats(
     ctx.exit(1 if failures else 0)
 
 
-def _from_tables(data: str, subset: str) -> DatasetStatistics:
+def _from_tables(data: str, tables: Path | None, subset: str) -> DatasetStatistics:
     """The statistics of FMA from its tables alone."""
-    from deepmusic.datasets.fma import read_fma
+    from deepmusic.datasets.fma import Fma, read_fma
     from deepmusic.datasets.stats import fma_statistics
 
-    fma = read_fma(data)
+    fma = read_fma(data) if tables is None else Fma(tables)
     for note in fma.notes:
         click.echo(printable(note), err=True)
     click.echo(printable(f"{data} is read as FMA, subset {subset}."), err=True)

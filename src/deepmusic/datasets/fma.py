@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from deepmusic.datasets.fma_clips import BAD_CLIPS, BadClip
 from deepmusic.datasets.fma_files import CHECKSUMS, hash_tracks, read_checksums, track_path
 from deepmusic.datasets.fma_schema import SPLITS
-from deepmusic.datasets.fma_tables import FmaTables, find_fma
+from deepmusic.datasets.fma_tables import FmaTables
 from deepmusic.datasets.folder import FolderDataset, OnProgress, Problem, Track, dataset_notes
 from deepmusic.datasets.genre_tree import GenreTree
 from deepmusic.datasets.groups import artist_members
 from deepmusic.datasets.splits import Fold
+from deepmusic.datasets.table import find_fma
 from deepmusic.errors import DataError
 
 if TYPE_CHECKING:

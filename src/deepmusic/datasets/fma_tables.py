@@ -26,7 +26,6 @@ from deepmusic.files import write_atomically
 if TYPE_CHECKING:
     import pandas as pd
 
-_ARCHIVE = "fma_metadata.zip"
 _DAMAGE = (
     ValueError,  # of pandas: ParserError, EmptyDataError, UnicodeDecodeError
     EOFError,
@@ -36,27 +35,6 @@ _DAMAGE = (
     zlib.error,
     lzma.LZMAError,
 )
-
-
-def find_fma(path: str | os.PathLike[str]) -> Path | None:
-    """The folder or the archive of FMA's tables, at or below a path; None if there is none.
-
-    Your own table is called ``tracks.csv``, too: FMA's begins with two lines of column names.
-    """
-    path = Path(path)
-    for folder in (path, path / "fma_metadata"):
-        if os.path.isfile(folder / "raw_tracks.csv"):
-            return folder
-        try:
-            with open(folder / "tracks.csv", encoding="utf-8", errors="replace") as file:
-                if file.readline(4096).startswith(",album,"):
-                    return folder
-        except (OSError, ValueError):
-            continue
-    for archive in (path, path / _ARCHIVE):
-        if archive.name == _ARCHIVE and os.path.isfile(archive):
-            return archive
-    return None
 
 
 class FmaTables:

@@ -15,7 +15,7 @@ from deepmusic.datasets.gtzan import (
     read_gtzan_folder,
 )
 from deepmusic.datasets.splits import Fold
-from deepmusic.datasets.table import TABLE_NAME
+from deepmusic.datasets.table import TABLE_NAME, find_fma
 from deepmusic.errors import DataError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def load_dataset(
         path: a folder ``DIR/GENRE/*`` with or without ``tracks.csv``, a CSV (``path``, ``genre``,
             ``artist``, ``album``), a folder of GTZAN, or a folder with ``fma_metadata`` or
             ``fma_metadata.zip`` in it.
-        kind: what to load it as; by default what `detect_kind` returns.
+        kind: what to load it as; by default what it looks like.
         table: a CSV of genres and artists instead of the folder's own; not for FMA.
         subset: of FMA: ``"small"``, ``"medium"``, ``"large"`` or ``"full"``.
         audio: of FMA, the folder of its audio; by default it is looked for beside the tables.
@@ -115,19 +115,8 @@ def load_dataset(
     return LoadedDataset(dataset, kind, about, fma)
 
 
-def detect_kind(path: str | os.PathLike[str]) -> Kind:
-    """What kind of data set a path holds.
-
-    Raises:
-        DataError: it does not exist, or is an archive.
-    """
-    return _detect(Path(path))[0]
-
-
 def _detect(path: Path) -> tuple[Kind, Path, str]:
     """The kind of a data set, where it lies at or below a path, and a sentence on why."""
-    from deepmusic.datasets.fma_tables import find_fma
-
     if not path.exists():
         raise DataError(f"{path} does not exist; name a folder of genres, a CSV, GTZAN or FMA.")
     fma = find_fma(path)

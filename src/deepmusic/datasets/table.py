@@ -1,8 +1,9 @@
-"""The optional table of a data set: a CSV with genre, artist and album of its files."""
+"""Tables of tracks: a CSV with genre, artist and album of each file, and how to tell FMA's."""
 
 from __future__ import annotations
 
 import csv
+import os
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,6 +66,27 @@ def read_table(path: Path) -> list[Row]:
         raise DataError(f"The table {path} is not a CSV: {error}.") from error
     except OSError as error:
         raise DataError(f"The table {path} cannot be read: {os_reason(error)}.") from error
+
+
+def find_fma(path: str | os.PathLike[str]) -> Path | None:
+    """The folder or the archive of FMA's tables, at or below a path; None if there is none.
+
+    Your own table is called ``tracks.csv``, too: FMA's begins with two lines of column names.
+    """
+    path = Path(path)
+    for folder in (path, path / "fma_metadata"):
+        if os.path.isfile(folder / "raw_tracks.csv"):
+            return folder
+        try:
+            with open(folder / TABLE_NAME, encoding="utf-8", errors="replace") as file:
+                if file.readline(4096).startswith(",album,"):
+                    return folder
+        except (OSError, ValueError):
+            continue
+    for archive in (path, path / "fma_metadata.zip"):
+        if archive.name == "fma_metadata.zip" and os.path.isfile(archive):
+            return archive
+    return None
 
 
 def match_rows(
