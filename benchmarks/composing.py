@@ -26,8 +26,7 @@ import numpy as np
 import torch
 
 from deepmusic.composer import Composer, Request
-from deepmusic.composer.attributes import ATTRIBUTES
-from deepmusic.composer.encoding import StyledPiece
+from deepmusic.composer.encoding import ATTRIBUTES, StyledPiece
 from deepmusic.composer.likelihood import likelihood, poses_before
 from deepmusic.composer.sampling import write_music
 from deepmusic.composer.training import encoded_sides

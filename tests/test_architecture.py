@@ -48,7 +48,7 @@ ALSO_WITHOUT_TORCH = {
     "deepmusic.composer.memorization",
     "deepmusic.composer.critic_training",
     "deepmusic.composer.style_critic",
-    "deepmusic.composer.repetition",
+    "deepmusic.composer.encoding",
     "deepmusic.classifier",
     "deepmusic.classifier.inference",
     "deepmusic.classifier.files",

@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from deepmusic.composer.attributes import ATTRIBUTES, measure_attributes
 from deepmusic.composer.config import ComposerConfig
 from deepmusic.composer.encoding import (
+    ATTRIBUTES,
+    LENGTHS,
     POSITION_SIZES,
     Encoded,
     bar_positions,
     encode,
+    measure_attributes,
     normalised,
     transposed,
 )
-from deepmusic.composer.repetition import LENGTHS
 from deepmusic.errors import DeepMusicError, ScoreError
 from deepmusic.music import Grid, Key, KeySignature, Part, TimeSignature, bars_of
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from deepmusic.composer.repetition import (
+from deepmusic.composer.encoding import (
     LENGTHS,
     RepeatFinder,
     find_repeats,

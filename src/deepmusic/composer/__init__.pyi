@@ -6,13 +6,11 @@ from .memorization import (
     CopyIndex as CopyIndex,
     CopyReport as CopyReport,
     HumanReference as HumanReference,
-    copy_report as copy_report,
     human_reference as human_reference,
 )
 from .model import ComposerNetwork as ComposerNetwork
 from .note_sets import NoteSetHead as NoteSetHead
 from .request import Request as Request
-from .shared_passages import ReferenceCorpus as ReferenceCorpus
 from .style_critic import StyleCritic as StyleCritic
 from .task import ComposerTask as ComposerTask
 from .training import TrainedComposer as TrainedComposer, train_composer as train_composer

@@ -13,16 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deepmusic.composer.attributes import ATTRIBUTES
 from deepmusic.composer.config import ComposerConfig
-from deepmusic.composer.encoding import encode, transposed
-from deepmusic.composer.memorization import CopyIndex, CopyReport, HumanReference, copy_report
+from deepmusic.composer.encoding import ATTRIBUTES, encode, transposed
+from deepmusic.composer.memorization import CopyIndex, CopyReport, HumanReference
 from deepmusic.composer.model import ComposerNetwork, EncoderOutput
-from deepmusic.composer.planning import Plan, plan_request
+from deepmusic.composer.planning import Plan, StyleProfile, plan_request, read_piece
 from deepmusic.composer.request import Request
 from deepmusic.composer.sampling import write_music
 from deepmusic.composer.style_critic import StyleCritic
-from deepmusic.composer.style_profile import StyleProfile
 from deepmusic.errors import CheckpointError, CopyingError, DeepMusicError, RequestError
 from deepmusic.music import Grid, Score, Tempo, grid_to_score
 from deepmusic.training import fill_model, load_weights, save_weights
@@ -126,7 +124,7 @@ class Composer:
             "files": {path: _digest(path) for path in files},
             "key": plan.key.name,
             "tempo": plan.tempo,
-            "metre": f"{plan.time_signature.numerator}/{plan.time_signature.denominator}",
+            "metre": str(plan.time_signature),
             "bars": plan.bars,
             "seconds": round(score.seconds, 2),
             "notes": len(score.notes),
@@ -209,7 +207,8 @@ class Composer:
         if self.copy_index is None or not references:
             return None
         fitting = [r for r in references if (r.excerpt_steps or 0) <= grid.steps]
-        return copy_report(grid, self.copy_index, fitting[-1] if fitting else references[0])
+        reference = fitting[-1] if fitting else references[0]
+        return CopyReport(*self.copy_index.overlap(grid), grid.steps, reference)
 
     def pose_of(self, path: str | os.PathLike[str], style: str) -> NDArray[np.float32]:
         """The pose ``(d,)`` of a style's capsule for a MIDI file, the mean over passages.
@@ -228,8 +227,6 @@ class Composer:
         return dict(zip(self.styles, map(float, lengths), strict=True))
 
     def _encode_file(self, path: str | os.PathLike[str], style: str) -> EncoderOutput:
-        from deepmusic.composer.given import read_piece
-
         if self.network.encoder is None:
             raise RequestError("This composer has no capsules, and so no poses.")
         if style not in self.profiles:

@@ -1,37 +1,114 @@
 """How much a piece copies of the training music, without that music, beside how much people do.
 
-People share passages too, and longer pieces longer ones. So a figure means something only beside
-that of people's pieces *of similar length* that were not trained on: a ``HumanReference``
-(Yin, Reuben, Stepney and Collins 2021 likewise compare with a held-out part of the corpus).
+Two passages are the same when, step by step, the same pitches sound after all pitches of one are
+moved by one interval. Parts make no difference, nor whether a note is an onset or sustained; drums
+are ignored. A passage begins and ends with a sounding step and holds at least two chords: silence,
+or one long chord, is in all music. It holds no pause, a silence of more than four beats.
 
-``CopyIndex`` keeps hashes of short windows (Bloom 1970, doi:10.1145/362686.362692), ships with
-a model, and bounds from above what a search of the music itself would find
-(``ReferenceCorpus``).
+``CopyIndex`` keeps hashes of short windows of the training music (Bloom 1970,
+doi:10.1145/362686.362692) and ships with a model. People share passages too, and longer pieces
+longer ones, so a figure means something only beside that of people's pieces *of similar length*
+that were not trained on: a ``HumanReference`` (Yin, Reuben, Stepney and Collins 2021 likewise
+compare with a held-out part of the corpus).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.composer.repetition import ODD, mixed
-from deepmusic.composer.shared_passages import (
-    MIN_CHORDS,
-    ChordSteps,
-    Overlap,
-    ReferenceCorpus,
-    chord_steps,
-    common_steps_per_beat,
-)
+from deepmusic.composer.encoding import ODD, mixed
 from deepmusic.errors import CheckpointError
 from deepmusic.music import Grid
 
+_MIN_CHORDS = 2
+_MAX_REST = 4  # beats: a bar, in most music
 _VERSION = 2
-_MAX_HASHES = 64
+
+
+class Overlap(NamedTuple):
+    """How much a piece shares with other music, in figures that may be of different passages.
+
+    Args:
+        steps: length of the longest shared passage, 0 where there is none.
+        chords: chords in the shared passage that holds most of them.
+        at: step of the piece at which the longest begins, 0 where there is none.
+    """
+
+    steps: int
+    chords: int
+    at: int
+
+
+class ChordSteps(NamedTuple):
+    """What sounds in each step, relative to the bass.
+
+    Args:
+        low: ``(n,)`` uint64, bit i is set where a pitch sounds i semitones above the bass.
+        high: ``(n,)`` uint64, the same from 64 semitones on; both are 0 in silence.
+        bass: ``(n,)`` int64, the lowest pitch; during silence the one before it.
+        is_pause: ``(n,)`` bool, in a silence too long for a passage.
+    """
+
+    low: NDArray[np.uint64]
+    high: NDArray[np.uint64]
+    bass: NDArray[np.int64]
+    is_pause: NDArray[np.bool_]
+
+    @property
+    def sounds(self) -> NDArray[np.bool_]:
+        """``(n,)``, whether a pitch sounds; the bass always sets bit 0."""
+        sounds: NDArray[np.bool_] = self.low != 0
+        return sounds
+
+    @property
+    def is_change(self) -> NDArray[np.bool_]:
+        """``(n,)``, whether a chord, or silence, begins in this step; true for the first."""
+        change = np.ones(len(self.low), bool)
+        columns = (self.low, self.high, self.bass)
+        change[1:] = np.any([column[1:] != column[:-1] for column in columns], axis=0)
+        return change
+
+    def excerpts(self, length: int) -> list[ChordSteps]:
+        """Consecutive excerpts of this length, without a shorter rest."""
+        spans = (slice(stop - length, stop) for stop in range(length, len(self.low) + 1, length))
+        return [
+            ChordSteps(self.low[s], self.high[s], self.bass[s], self.is_pause[s]) for s in spans
+        ]
+
+
+def chord_steps(grid: Grid) -> ChordSteps:
+    """The steps of a piece, without drums."""
+    is_drum = np.array([part.is_drum for part in grid.parts], bool)
+    frames = grid.frames()
+    is_pitched = ~is_drum[frames.part]
+    step = np.repeat(np.arange(grid.steps), np.diff(frames.offsets))
+    roll = np.zeros((grid.steps, 256), np.bool_)  # twice the pitches, to look above any bass
+    roll[step[is_pitched], frames.pitch[is_pitched]] = True
+    bass = roll.argmax(axis=1)
+    is_silent: NDArray[np.bool_] = np.all(~roll, axis=1)
+    sounding = np.flatnonzero(~is_silent)
+    if len(sounding):
+        previous = np.searchsorted(sounding, np.arange(grid.steps), side="right") - 1
+        bass = bass[sounding[np.maximum(previous, 0)]]
+    above = np.take_along_axis(roll, bass[:, None] + np.arange(128), axis=1)
+    low, high = np.packbits(above, axis=1, bitorder="little").view("<u8").astype(np.uint64).T
+    start = np.flatnonzero(np.diff(is_silent, prepend=~is_silent[:1]))
+    length = np.diff(start, append=grid.steps)
+    is_long = length > _MAX_REST * grid.steps_per_beat
+    return ChordSteps(low, high, bass, np.repeat(is_silent[start] & is_long, length))
+
+
+def _common_steps_per_beat(grids: Iterable[Grid], index: int = 0) -> int:
+    """The steps per beat of all grids, and of an index; 0 where there is none."""
+    values = {grid.steps_per_beat for grid in grids} | {index} - {0}
+    if len(values) > 1:
+        raise ValueError(f"pieces are compared on one grid; got {sorted(values)} steps per beat")
+    return values.pop() if values else 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +122,7 @@ class CopyIndex:
     figures are upper bounds. Short windows detect short passages but chain unrelated ones, long
     windows do neither; so there are several lengths, and a passage is bounded by the chains of the
     longest windows that it can hold. Passages below the shortest length are not detected: the
-    figures are never below that length less one step.
+    bound of their length is that of the shortest window less one step.
 
     Args:
         windows: lengths in steps, ascending.
@@ -60,8 +137,6 @@ class CopyIndex:
     kept: int
     hashes: int
     bits: NDArray[np.uint8]
-
-    is_exact = False
 
     @classmethod
     def build(
@@ -81,17 +156,14 @@ class CopyIndex:
                 for known.
 
         Raises:
-            ValueError: a number is out of range, or grids differ in steps per beat.
+            ValueError: the windows do not ascend, or grids differ in steps per beat.
         """
-        steps_per_beat = common_steps_per_beat(grids)
+        steps_per_beat = _common_steps_per_beat(grids)
         shorter = max(2, 2 * steps_per_beat)
         lengths = (shorter, 2 * shorter) if windows is None else tuple(windows)
+        if not lengths or lengths[0] < 2 or list(lengths) != sorted(set(lengths)):
+            raise ValueError(f"windows ascend from at least 2; got {lengths}")
         count = max(1, round(bits_per_window * float(np.log(2))))
-        if not _are_lengths(lengths) or bits_per_window <= 0 or count > _MAX_HASHES:
-            raise ValueError(
-                "windows ascend from at least 2, and bits_per_window is above 0 and at most 90; "
-                f"got {lengths} and {bits_per_window}"
-            )
         hashes = [np.zeros(0, np.uint64)]
         for steps in map(chord_steps, grids):
             for length in lengths:
@@ -105,20 +177,20 @@ class CopyIndex:
         return cls(lengths, steps_per_beat, len(unique), count, np.packbits(flags))
 
     def overlap(self, piece: Grid) -> Overlap:
-        """Upper bounds of ``ReferenceCorpus.overlap`` with the same music.
+        """Upper bounds of what a piece shares with the music.
 
         Raises:
             ValueError: the piece has other steps per beat.
         """
-        common_steps_per_beat([piece], self.steps_per_beat)
+        _common_steps_per_beat([piece], self.steps_per_beat)
         return self.overlap_of(chord_steps(piece))
 
     def overlap_of(self, steps: ChordSteps) -> Overlap:
-        """As ``overlap``, of steps."""
+        """As ``overlap``, of the steps of a piece or of an excerpt."""
         spans = list(self._spans(steps))
         start, stop = (np.concatenate(column) for column in zip(*spans, strict=True))
         start, stop, chords = _trimmed(steps, start, stop)
-        length = np.where(chords >= MIN_CHORDS, stop - start, 0)
+        length = np.where(chords >= _MIN_CHORDS, stop - start, 0)
         if not length.any():
             return Overlap(0, 0, 0)
         longest = int(np.argmax(length))
@@ -157,24 +229,12 @@ class CopyIndex:
         """The index of ``to_arrays``.
 
         Raises:
-            CheckpointError: the arrays are not those of an index of this version.
+            CheckpointError: they are of another version, or do not fit each other.
         """
-        try:
-            head, bits = np.asarray(arrays["head"]), np.asarray(arrays["bits"])
-            version, steps_per_beat, kept, hashes, size, *windows = map(int, head.tolist())
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError("The copy index lacks its head or its bits.") from error
-        if version != _VERSION:
-            raise CheckpointError(f"The copy index has version {version}, not {_VERSION}.")
-        lengths = tuple(windows)
-        fits = bits.dtype == np.uint8 and bits.shape == (size,) and size >= 1
-        if not fits or not 1 <= hashes <= _MAX_HASHES or not _are_lengths(lengths):
-            raise CheckpointError("The copy index is damaged: its bits do not fit its head.")
-        return cls(lengths, steps_per_beat, kept, hashes, bits)
-
-
-def _are_lengths(windows: tuple[int, ...]) -> bool:
-    return bool(windows) and windows[0] >= 2 and list(windows) == sorted(set(windows))
+        version, steps_per_beat, kept, hashes, size, *windows = map(int, arrays["head"])
+        if version != _VERSION or arrays["bits"].shape != (size,):
+            raise CheckpointError(f"The copy index is not one of version {_VERSION}.")
+        return cls(tuple(windows), steps_per_beat, kept, hashes, arrays["bits"])
 
 
 def _windows(steps: ChordSteps, window: int) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
@@ -189,7 +249,7 @@ def _windows(steps: ChordSteps, window: int) -> tuple[NDArray[np.uint64], NDArra
     starts = np.arange(count)
     _, _, chords = _trimmed(steps, starts, starts + window)
     pauses = _cumulative(steps.is_pause)
-    is_passage = (chords >= MIN_CHORDS) & (pauses[window:] == pauses[:-window])
+    is_passage = (chords >= _MIN_CHORDS) & (pauses[window:] == pauses[:-window])
     odd = np.uint64(ODD)
     chord = mixed(mixed(steps.low + odd) + steps.high)
     motion = np.diff(steps.bass).astype(np.uint64)  # wraps around, equally on all machines
@@ -264,9 +324,9 @@ class HumanReference:
 
     Args:
         style: of the pieces.
-        pieces: pieces, or excerpts, measured.
-        excerpt_steps: length of the excerpts; None where whole pieces were measured.
-        is_exact: whether the figures are exact; otherwise they are bounds of an index.
+        pieces: number of excerpts measured.
+        excerpt_steps: their length; None where whole pieces were measured.
+        is_exact: False where the figures are bounds of an index.
         steps: length of the longest shared passage.
         chords: chords of the shared passage with the most.
     """
@@ -280,53 +340,33 @@ class HumanReference:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> HumanReference:
-        """Read what ``dataclasses.asdict`` made of a reference, through JSON or not.
-
-        Raises:
-            CheckpointError: it is not one.
-        """
-        try:
-            percentiles = {name: Percentiles(**content[name]) for name in ("steps", "chords")}
-            return cls(**(dict(content) | percentiles))
-        except (KeyError, TypeError) as error:
-            raise CheckpointError("The human reference of copying lacks its figures.") from error
+        """Read what ``dataclasses.asdict`` made of a reference, through JSON or not."""
+        percentiles = {name: Percentiles(**content[name]) for name in ("steps", "chords")}
+        return cls(**{**content, **percentiles})
 
 
 def human_reference(
-    train: ReferenceCorpus | CopyIndex,
-    test: Sequence[Grid],
-    *,
-    style: str = "",
-    excerpt_steps: int | None = None,
+    index: CopyIndex, pieces: Sequence[Grid], *, style: str, excerpt_steps: int
 ) -> HumanReference:
-    """Measure how much people's pieces share with the training music.
+    """Bound how much people's pieces share with the training music.
 
     Args:
-        train: the training music. An index bounds these figures as it will bound those of a piece,
-            so that the two can be compared.
-        test: pieces of the style that are not in it.
+        index: of the training music.
+        pieces: of the style, not in the training music.
         style: their style.
         excerpt_steps: cut the pieces into excerpts of this length, and leave out shorter ones:
-            the length of the pieces that will be compared. None takes pieces whole.
+            the length of the pieces that will be compared.
 
     Raises:
-        ValueError: ``excerpt_steps`` is below 1, no piece is that long, or a grid does not fit.
+        ValueError: no piece is that long, or the steps per beat differ.
     """
-    if excerpt_steps is not None and excerpt_steps < 1:
-        raise ValueError(f"excerpt_steps is at least 1; got {excerpt_steps}")
-    common_steps_per_beat(test, train.steps_per_beat)
-    excerpts = [part for grid in test for part in chord_steps(grid).excerpts(excerpt_steps)]
+    _common_steps_per_beat(pieces, index.steps_per_beat)
+    excerpts = [part for grid in pieces for part in chord_steps(grid).excerpts(excerpt_steps)]
     if not excerpts:
-        raise ValueError(f"a reference takes pieces of at least {excerpt_steps or 1} steps")
-    overlaps = [train.overlap_of(excerpt) for excerpt in excerpts]
-    return HumanReference(
-        style,
-        len(overlaps),
-        excerpt_steps,
-        train.is_exact,
-        steps=Percentiles.of([overlap.steps for overlap in overlaps]),
-        chords=Percentiles.of([overlap.chords for overlap in overlaps]),
-    )
+        raise ValueError(f"a reference takes pieces of at least {excerpt_steps} steps")
+    steps, chords, _ = zip(*map(index.overlap_of, excerpts), strict=True)
+    figures = Percentiles.of(steps), Percentiles.of(chords)
+    return HumanReference(style, len(excerpts), excerpt_steps, False, *figures)
 
 
 @dataclass(frozen=True)
@@ -334,9 +374,7 @@ class CopyReport:
     """How much a piece copies, beside how much people do.
 
     Args:
-        steps: length of the longest passage shared with a training piece, or a bound of it.
-        chords: chords of the shared passage with the most, or a bound.
-        at: step at which the longest begins.
+        steps, chords, at: as in ``Overlap``.
         piece_steps: length of the piece.
         reference: people's pieces, of similar length.
     """
@@ -356,22 +394,3 @@ class CopyReport:
         """JSON types, with ``is_beyond`` and the ``share`` of the piece."""
         share = self.steps / self.piece_steps if self.piece_steps else 0.0
         return asdict(self) | {"share": share, "is_beyond": self.is_beyond}
-
-
-def copy_report(
-    piece: Grid, source: ReferenceCorpus | CopyIndex, reference: HumanReference
-) -> CopyReport:
-    """Measure a piece beside a reference.
-
-    Args:
-        piece: what may copy.
-        source: the training music, or its index.
-        reference: measured with the same kind of source, on pieces of about this length.
-
-    Raises:
-        ValueError: the reference is exact and the source bounds, or the other way round; or the
-            piece has other steps per beat.
-    """
-    if reference.is_exact != source.is_exact:
-        raise ValueError("exact figures and bounds are not compared: measure the reference again")
-    return CopyReport(*source.overlap(piece), piece.steps, reference)

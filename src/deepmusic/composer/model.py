@@ -19,11 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deepmusic.capsules import CapsuleLayer, PrimaryCapsules
-from deepmusic.composer.attributes import ATTRIBUTES
 from deepmusic.composer.config import ComposerConfig
-from deepmusic.composer.encoding import POSITION_SIZES, Encoded, Excerpt
+from deepmusic.composer.encoding import ATTRIBUTES, LENGTHS, POSITION_SIZES, Encoded, Excerpt
 from deepmusic.composer.note_sets import NoteSetHead
-from deepmusic.composer.repetition import LENGTHS
 
 Memory = tuple[Tensor, Tensor]
 

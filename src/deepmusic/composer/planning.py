@@ -1,20 +1,67 @@
-"""From a request to a plan: everything that a request leaves open is decided here."""
+"""From a request to a plan: what a request leaves open comes from the style or a given piece."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.composer.config import ComposerConfig
+from deepmusic.composer.encoding import normalised, transposed
 from deepmusic.composer.request import BARS, Request, read_metre
-from deepmusic.composer.style_profile import RANGE_MARGIN, StyleProfile
 from deepmusic.errors import RequestError, ScoreError
-from deepmusic.music import Grid, Key, Part, TimeSignature
+from deepmusic.music import (
+    Grid,
+    Key,
+    Part,
+    Score,
+    TimeSignature,
+    aligned,
+    read_midi,
+    score_to_grid,
+)
 
 _USUAL_BARS = 16
+_RANGE_MARGIN = 3  # semitones that a part may go beyond the usual range of its style
+_OCTAVES = (0, -12, 12, -24, 24, -36, 36)  # for a melody, the nearest first
+
+
+@dataclass(frozen=True)
+class StyleProfile:
+    """What is usual in a style, measured on its training pieces.
+
+    Args:
+        parts: name and General MIDI program of each.
+        metres: ``(numerator, denominator, share of the pieces)``, the commonest first.
+        minor_share: share of pieces in a minor key.
+        tempo: in beats per minute, the median of pieces that give one, else 120.
+        bars: the median number of bars.
+        ranges: lowest and highest pitch of each part in C major or A minor, without the rarest
+            hundredth of notes at either end.
+        pieces: number of pieces.
+    """
+
+    parts: tuple[tuple[str, int], ...]
+    metres: tuple[tuple[int, int, float], ...]
+    minor_share: float
+    tempo: float
+    bars: int
+    ranges: tuple[tuple[int, int], ...]
+    pieces: int
+
+    @property
+    def signatures(self) -> tuple[TimeSignature, ...]:
+        """The time signatures of the style, the commonest first."""
+        return tuple(TimeSignature(0, over, under) for over, under, _ in self.metres)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> StyleProfile:
+        """Read what ``dataclasses.asdict`` made of a profile, through JSON or not."""
+        tables = {name: tuple(map(tuple, values[name])) for name in ("parts", "metres", "ranges")}
+        return cls(**{**values, **tables})
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -35,8 +82,7 @@ class Plan:
         has_end: whether the piece ends with the last bar. If so the decoder reads how many bars
             are left, and in the last half bar only notes of the tonic triad sound: of several
             parts the first, and of three or more also the last, has the tonic alone.
-        temperature: below 1 favours likely notes.
-        top_p: share of the probability to sample from, in (0, 1].
+        temperature, top_p: as in ``Request``.
         fixed: notes to keep, as long as the plan.
         is_fixed: ``(steps, parts)`` bool, where the piece is exactly as in ``fixed``.
         warnings: what could not be done as requested.
@@ -83,25 +129,30 @@ def plan_request(
     if request.given is None:
         key, shift = _key(request, profile)
         tempo = request.tempo or profile.tempo
-        signature = _requested_signature(request, profile)
+        signature = _signature(request, profile)
         bars = request.bars or _USUAL_BARS
     else:
-        from deepmusic.composer.given import read_given
-
-        fixed, key, shift, given_tempo = read_given(request, config, profile)
+        fixed, key, shift, given_tempo = read_piece(request.given, config, len(profile.parts))
+        if request.harmonize is not None:
+            fixed = _melody(fixed)
+            octave = _octave_for(fixed, profile, request.harmonize)
+            fixed, shift = transposed(fixed, octave), shift + octave
+        shift = -shift
         tempo = request.tempo or round(given_tempo, 2)
-        signature = _given_signature(fixed.time_signatures[0], profile, warnings)
+        signature = replace(fixed.time_signatures[0], time=0)
+        if signature not in profile.signatures:
+            unusual, signature = signature, profile.signatures[0]
+            warnings.append(f"The style has no {unusual}; the bars are read as {signature}.")
         bar = signature.bar_steps(config.steps_per_beat)
         bars = _bars_with_given(request, -(-fixed.steps // bar))
         is_fixed = _fixed_steps(request, fixed.steps, (bars * bar, config.parts), bar)
         fixed = replace(fixed, steps=bars * bar)
-    weights = np.array([request.styles.get(name, 0) for name in config.styles], np.float32)
     chosen = [profiles[name] for name in request.styles]
     widest = max(chosen, key=lambda profile: len(profile.parts))
     return Plan(
         bars=bars,
         time_signature=signature,
-        styles=weights,
+        styles=np.array([request.styles.get(name, 0) for name in config.styles], np.float32),
         poses=poses,
         key=key,
         shift=shift,
@@ -127,30 +178,15 @@ def _key(request: Request, profile: StyleProfile) -> tuple[Key, int]:
     return Key((shift + 9 * is_minor) % 12, bool(is_minor)), shift
 
 
-def _requested_signature(request: Request, profile: StyleProfile) -> TimeSignature:
+def _signature(request: Request, profile: StyleProfile) -> TimeSignature:
     """The time signature of a request without a given piece."""
     if request.metre is None:
         return profile.signatures[0]
     signature = read_metre(request.metre)
     if signature not in profile.signatures:
-        listed = ", ".join(f"{s.numerator}/{s.denominator}" for s in profile.signatures)
+        listed = ", ".join(map(str, profile.signatures))
         raise RequestError(f"The style has no music in {request.metre}; it has {listed}.")
     return signature
-
-
-def _given_signature(
-    given: TimeSignature, profile: StyleProfile, warnings: list[str]
-) -> TimeSignature:
-    """The time signature of a given piece, or the style's if that has none such."""
-    given = replace(given, time=0)
-    usual = profile.signatures[0]
-    if given in profile.signatures:
-        return given
-    warnings.append(
-        f"The style has no {given.numerator}/{given.denominator}; the bars are read as "
-        f"{usual.numerator}/{usual.denominator}."
-    )
-    return usual
 
 
 def _bars_with_given(request: Request, given: int) -> int:
@@ -207,8 +243,76 @@ def _ranges(config: ComposerConfig, profiles: list[StyleProfile], shift: int) ->
     ranges = np.tile(np.array([128, -1]), (config.parts, 1))
     for profile in profiles:
         for part, (low, high) in enumerate(profile.ranges[: len(profile.parts)]):
-            ranges[part, 0] = min(ranges[part, 0], low - RANGE_MARGIN)
-            ranges[part, 1] = max(ranges[part, 1], high + RANGE_MARGIN)
+            ranges[part, 0] = min(ranges[part, 0], low - _RANGE_MARGIN)
+            ranges[part, 1] = max(ranges[part, 1], high + _RANGE_MARGIN)
     ranges[:, 0] = np.maximum(ranges[:, 0], -shift)
     ranges[:, 1] = np.minimum(ranges[:, 1], 127 - shift)
     return ranges
+
+
+def read_piece(path: str, config: ComposerConfig, parts: int) -> tuple[Grid, Key, int, float]:
+    """A MIDI file as the composer reads it, in at most this many parts.
+
+    Returns:
+        The grid in C major or A minor, its key, by how many semitones it was transposed, and its
+        tempo in beats per minute.
+
+    Raises:
+        ScoreError: the file cannot be used.
+    """
+    raw = read_midi(path)
+    score = aligned(_in_parts(raw, parts, path), config.steps_per_beat)
+    grid = score_to_grid(score, config.steps_per_beat)
+    last = int((grid.onset + grid.duration).max())
+    # later changes would only move bars about
+    grid = replace(grid, steps=last, time_signatures=grid.time_signatures[:1], tempos=())
+    grid, key, shift = normalised(grid, lowest=config.lowest, pitches=config.pitches)
+    return grid, key, shift, raw.tempos[0].beats_per_minute
+
+
+def _in_parts(score: Score, count: int, path: str) -> Score:
+    """The score without drums, its further parts merged into the last of ``count``."""
+    pitched = [index for index, part in enumerate(score.parts) if not part.is_drum]
+    index_of = {index: min(number, count - 1) for number, index in enumerate(pitched)}
+    notes = [replace(n, part=index_of[n.part]) for n in score.notes if n.part in index_of]
+    if not notes:
+        raise ScoreError(f"{path} has no notes but drums; name a file with a melody.", code="drums")
+    first = min(note.part for note in notes)
+    notes = [replace(note, part=note.part - first) for note in notes]
+    return replace(score, notes=tuple(notes), parts=(Part(),) * count)
+
+
+def _melody(grid: Grid) -> Grid:
+    """The highest notes of the first part that has any, one at a time."""
+    in_part = np.flatnonzero(grid.part == grid.part.min())
+    top = np.full(grid.steps, -1)
+    for note in in_part:
+        span = slice(int(grid.onset[note]), int(grid.onset[note] + grid.duration[note]))
+        top[span] = np.maximum(top[span], int(grid.pitch[note]))
+    kept = in_part[top[grid.onset[in_part]] == grid.pitch[in_part]]
+    onset = grid.onset[kept]
+    return replace(
+        grid,
+        onset=onset,
+        duration=np.minimum(grid.duration[kept], np.diff(onset, append=grid.steps)),
+        pitch=grid.pitch[kept],
+        part=np.zeros(len(kept), np.int64),
+        velocity=grid.velocity[kept],
+    )
+
+
+def _octave_for(melody: Grid, profile: StyleProfile, path: str) -> int:
+    """Semitones to the octave in which a melody suits the first part of a style."""
+    if len(profile.parts) < 2:
+        raise RequestError(
+            "This style has one part, which the melody would fill: harmonize in a style with more."
+        )
+    low, high = profile.ranges[0][0] - 2 * _RANGE_MARGIN, profile.ranges[0][1] + 2 * _RANGE_MARGIN
+    lowest, highest = int(melody.pitch.min()), int(melody.pitch.max())
+    for octave in _OCTAVES:
+        if low <= lowest + octave and highest + octave <= high:
+            return octave
+    raise RequestError(
+        f"The melody in {path} spans {highest - lowest} semitones, which is out of range: the "
+        f"{profile.parts[0][0] or 'first part'} of this style spans {high - low} at most."
+    )

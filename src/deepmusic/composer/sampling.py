@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deepmusic.composer.config import ComposerConfig
-from deepmusic.composer.encoding import bar_positions, encode, symbol_sets
+from deepmusic.composer.encoding import RepeatFinder, bar_positions, encode, scattered, symbol_sets
 from deepmusic.composer.model import Batch, ComposerNetwork, Condition
 from deepmusic.composer.planning import Plan
-from deepmusic.composer.repetition import RepeatFinder, scattered
 from deepmusic.music import Bars, Frames, Grid
 
 

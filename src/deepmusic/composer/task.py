@@ -12,9 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deepmusic.capsules import margin_loss
-from deepmusic.composer.attributes import ATTRIBUTES, measure_attributes
 from deepmusic.composer.config import ComposerConfig
-from deepmusic.composer.encoding import UNKNOWN_BARS_LEFT, Encoded, Excerpt, StyledPiece
+from deepmusic.composer.encoding import (
+    ATTRIBUTES,
+    UNKNOWN_BARS_LEFT,
+    Encoded,
+    Excerpt,
+    StyledPiece,
+    measure_attributes,
+)
 from deepmusic.composer.likelihood import likelihood
 from deepmusic.composer.model import Batch, ComposerNetwork, Condition
 

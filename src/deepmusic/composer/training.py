@@ -21,7 +21,7 @@ from deepmusic.composer.encoding import StyledPiece, encode, normalised
 from deepmusic.composer.likelihood import likelihood, poses_before
 from deepmusic.composer.memorization import CopyIndex, HumanReference, human_reference
 from deepmusic.composer.model import ComposerNetwork
-from deepmusic.composer.style_profile import StyleProfile
+from deepmusic.composer.planning import StyleProfile
 from deepmusic.composer.task import ComposerTask, fit_poses
 from deepmusic.datasets import Piece, Problem, SymbolicDataset
 from deepmusic.errors import DataError, ScoreError

@@ -119,6 +119,9 @@ class TimeSignature:
         if self.denominator & (self.denominator - 1):
             raise ValueError(f"the denominator is a power of two; got {self.denominator}")
 
+    def __str__(self) -> str:
+        return f"{self.numerator}/{self.denominator}"
+
     @property
     def beats_per_bar(self) -> Fraction:
         """Quarter notes per bar: 3 in 6/8."""
