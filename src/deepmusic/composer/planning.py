@@ -132,12 +132,11 @@ def plan_request(
         signature = _signature(request, profile)
         bars = request.bars or _USUAL_BARS
     else:
-        fixed, key, shift, given_tempo = read_piece(request.given, config, len(profile.parts))
+        fixed, key, moved, given_tempo = read_piece(request.given, config, len(profile.parts))
         if request.harmonize is not None:
-            fixed = _melody(fixed)
-            octave = _octave_for(fixed, profile, request.harmonize)
-            fixed, shift = transposed(fixed, octave), shift + octave
-        shift = -shift
+            fixed, octave = _melody(fixed, profile, request.harmonize)
+            moved += octave
+        shift = -moved
         tempo = request.tempo or round(given_tempo, 2)
         signature = replace(fixed.time_signatures[0], time=0)
         if signature not in profile.signatures:
@@ -282,37 +281,36 @@ def _in_parts(score: Score, count: int, path: str) -> Score:
     return replace(score, notes=tuple(notes), parts=(Part(),) * count)
 
 
-def _melody(grid: Grid) -> Grid:
-    """The highest notes of the first part that has any, one at a time."""
+def _melody(grid: Grid, profile: StyleProfile, path: str) -> tuple[Grid, int]:
+    """The highest notes of the first part, one at a time, in an octave that suits the style.
+
+    Returns:
+        The melody, and by how many semitones it was transposed.
+    """
+    if len(profile.parts) < 2:
+        raise RequestError(
+            "This style has one part, which the melody would fill: harmonize in a style with more."
+        )
     in_part = np.flatnonzero(grid.part == grid.part.min())
     top = np.full(grid.steps, -1)
     for note in in_part:
         span = slice(int(grid.onset[note]), int(grid.onset[note] + grid.duration[note]))
         top[span] = np.maximum(top[span], int(grid.pitch[note]))
     kept = in_part[top[grid.onset[in_part]] == grid.pitch[in_part]]
-    onset = grid.onset[kept]
-    return replace(
+    onset, pitch = grid.onset[kept], grid.pitch[kept].astype(np.int64)
+    low, high = profile.ranges[0][0] - 2 * _RANGE_MARGIN, profile.ranges[0][1] + 2 * _RANGE_MARGIN
+    octaves = [o for o in _OCTAVES if low <= pitch.min() + o and pitch.max() + o <= high]
+    if not octaves:
+        raise RequestError(
+            f"The melody in {path} spans {np.ptp(pitch)} semitones, which is out of range: the "
+            f"{profile.parts[0][0] or 'first part'} of this style spans {high - low} at most."
+        )
+    melody = replace(
         grid,
         onset=onset,
         duration=np.minimum(grid.duration[kept], np.diff(onset, append=grid.steps)),
-        pitch=grid.pitch[kept],
+        pitch=pitch,
         part=np.zeros(len(kept), np.int64),
         velocity=grid.velocity[kept],
     )
-
-
-def _octave_for(melody: Grid, profile: StyleProfile, path: str) -> int:
-    """Semitones to the octave in which a melody suits the first part of a style."""
-    if len(profile.parts) < 2:
-        raise RequestError(
-            "This style has one part, which the melody would fill: harmonize in a style with more."
-        )
-    low, high = profile.ranges[0][0] - 2 * _RANGE_MARGIN, profile.ranges[0][1] + 2 * _RANGE_MARGIN
-    lowest, highest = int(melody.pitch.min()), int(melody.pitch.max())
-    for octave in _OCTAVES:
-        if low <= lowest + octave and highest + octave <= high:
-            return octave
-    raise RequestError(
-        f"The melody in {path} spans {highest - lowest} semitones, which is out of range: the "
-        f"{profile.parts[0][0] or 'first part'} of this style spans {high - low} at most."
-    )
+    return transposed(melody, octaves[0]), octaves[0]
