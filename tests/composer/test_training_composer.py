@@ -324,7 +324,7 @@ def test_what_is_no_composer_is_refused(trained: TrainedComposer, tmp_path: Path
         Composer.load(tmp_path / "nothing")
     with pytest.raises(CheckpointError):
         Composer.load(tmp_path)  # a folder without a model
-    with pytest.raises(CheckpointError, match="holds no composer"):
+    with pytest.raises(CheckpointError, match="is not a composer"):
         Composer.load(trained.run / "best" / "weights.safetensors")
     content = (trained.run / "model.safetensors").read_bytes()
     (tmp_path / "half.safetensors").write_bytes(content[: len(content) // 2])

@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -20,7 +19,7 @@ from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.classifier.model_numpy import ROUTING, NumpyEnsemble
 from deepmusic.classifier.verdict import GenreProbability, SegmentVerdict, Verdict
 from deepmusic.errors import AudioError, CheckpointError, DeepMusicError
-from deepmusic.training.weights import load_arrays
+from deepmusic.training.weights import load_model
 
 if TYPE_CHECKING:
     from deepmusic.classifier.model import Ensemble
@@ -231,12 +230,7 @@ class Classifier:
         Raises:
             CheckpointError: the file is missing, damaged or not a classifier of ours.
         """
-        file = Path(path)
-        if file.is_dir():
-            file = file / "model.safetensors"
-        weights, metadata = load_arrays(file)
-        if metadata.get("kind") != _KIND:
-            raise CheckpointError(f"{file} is not a genre classifier; train one, or name another.")
+        file, weights, metadata = load_model(path, _KIND)
         device = find_device(device)
         config = ClassifierConfig.from_dict(metadata.get("config", {}))
         ensemble: Ensemble | NumpyEnsemble

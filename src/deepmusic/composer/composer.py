@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from deepmusic.composer.config import ComposerConfig
 from deepmusic.composer.encoding import ATTRIBUTES, encode, transposed
 from deepmusic.composer.memorization import CopyIndex, CopyReport, HumanReference
-from deepmusic.composer.model import ComposerNetwork, EncoderOutput
+from deepmusic.composer.model import ComposerNetwork
 from deepmusic.composer.planning import Plan, StyleProfile, plan_request, read_piece
 from deepmusic.composer.request import Request
 from deepmusic.composer.sampling import write_music
 from deepmusic.composer.style_critic import StyleCritic
 from deepmusic.errors import CheckpointError, CopyingError, DeepMusicError, RequestError
 from deepmusic.music import Grid, Score, Tempo, grid_to_score
-from deepmusic.training import fill_model, load_weights, save_weights
+from deepmusic.training import fill_model, load_model, save_weights
 from deepmusic.training.threads import torch_in_one_thread
 from deepmusic.version import __version__
 
@@ -214,26 +214,12 @@ class Composer:
         """The pose ``(d,)`` of a style's capsule for a MIDI file, the mean over passages.
 
         Raises:
-            RequestError: there is no such style, or the composer has no capsules.
             ScoreError: the file cannot be used.
         """
-        encoded = self._encode_file(path, style)
-        pose: NDArray[np.float32] = encoded.poses[:, self.styles.index(style)].mean(dim=0).numpy()
+        grid, *_ = read_piece(os.fspath(path), self.config, len(self.profiles[style].parts))
+        poses = self.network.encode(encode(self.config, grid)).poses
+        pose: NDArray[np.float32] = poses[:, self.styles.index(style)].mean(dim=0).numpy()
         return pose
-
-    def lengths_of(self, path: str | os.PathLike[str]) -> dict[str, float]:
-        """How present each style is in a MIDI file: capsule lengths, the mean over passages."""
-        lengths = self._encode_file(path, self.styles[0]).lengths.mean(dim=0)
-        return dict(zip(self.styles, map(float, lengths), strict=True))
-
-    def _encode_file(self, path: str | os.PathLike[str], style: str) -> EncoderOutput:
-        if self.network.encoder is None:
-            raise RequestError("This composer has no capsules, and so no poses.")
-        if style not in self.profiles:
-            raise RequestError(f"There is no style {style!r}.")
-        parts = len(self.profiles[style].parts)
-        grid = read_piece(os.fspath(path), self.config, parts)[0]
-        return self.network.encode(encode(self.config, grid))
 
     def poses_for(self, request: Request) -> NDArray[np.float32]:
         """The poses ``(s, d)`` of a request: drawn by its seed or taken from a piece, and moved."""
@@ -306,47 +292,34 @@ class Composer:
         Raises:
             CheckpointError: the file is missing, damaged or not a composer of ours.
         """
-        file = Path(path)
-        if file.is_dir():
-            file = file / "model.safetensors"
-        arrays, metadata = load_weights(file)
-        if metadata.get("kind") != _KIND:
-            raise CheckpointError(f"{file} holds no composer; train one, or name another.")
+        file, arrays, metadata = load_model(path, _KIND)
+        parts: dict[str, dict[str, NDArray[Any]]] = {"network": {}, "critic": {}, "copy_index": {}}
+        for full_name, array in arrays.items():
+            prefix, _, name = full_name.partition(".")
+            parts[prefix][name] = array
         try:
-            return cls._assembled(file, arrays, metadata)
+            network = ComposerNetwork(ComposerConfig.from_dict(metadata["config"]))
+            weights = {
+                name: torch.from_numpy(array.astype(np.float32))
+                for name, array in parts["network"].items()
+            }
+            fill_model(network, weights, source=file)
+            styles = metadata["critic"]
+            return cls(
+                network.eval(),
+                {name: StyleProfile.from_dict(p) for name, p in metadata["profiles"].items()},
+                None if styles is None else StyleCritic.from_arrays(parts["critic"], styles),
+                CopyIndex.from_arrays(parts["copy_index"]) if parts["copy_index"] else None,
+                {
+                    name: tuple(HumanReference.from_dict(entry) for entry in entries)
+                    for name, entries in metadata["references"].items()
+                },
+                metadata["training"],
+                _digest(file),
+            )
         except (KeyError, TypeError, ValueError, AttributeError, DeepMusicError) as error:
             reason = " ".join(str(error).split())
-            raise CheckpointError(f"{file} holds no composer that fits: {reason}.") from error
-
-    @classmethod
-    def _assembled(
-        cls, file: Path, arrays: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]
-    ) -> Composer:
-        parts: dict[str, dict[str, torch.Tensor]] = {"network": {}, "critic": {}, "copy_index": {}}
-        for full_name, tensor in arrays.items():
-            prefix, _, name = full_name.partition(".")
-            parts.setdefault(prefix, {})[name] = tensor
-        network = ComposerNetwork(ComposerConfig.from_dict(metadata["config"]))
-        fill_model(network, {name: t.float() for name, t in parts["network"].items()}, source=file)
-        critic = copy_index = None
-        if metadata["critic"] is not None:
-            critic_arrays = {name: tensor.numpy() for name, tensor in parts["critic"].items()}
-            critic = StyleCritic.from_arrays(critic_arrays, tuple(metadata["critic"]))
-        if parts["copy_index"]:
-            index_arrays = {name: tensor.numpy() for name, tensor in parts["copy_index"].items()}
-            copy_index = CopyIndex.from_arrays(index_arrays)
-        return cls(
-            network.eval(),
-            {name: StyleProfile.from_dict(p) for name, p in metadata["profiles"].items()},
-            critic,
-            copy_index,
-            {
-                name: tuple(HumanReference.from_dict(entry) for entry in entries)
-                for name, entries in metadata["references"].items()
-            },
-            metadata["training"],
-            _digest(file),
-        )
+            raise CheckpointError(f"{file} is not a composer that fits: {reason}.") from error
 
 
 def _velocities(grid: Grid, bar: int) -> NDArray[np.uint8]:

@@ -10,6 +10,7 @@ from .task import Items as Items, Task as Task
 from .weights import (
     fill_model as fill_model,
     load_arrays as load_arrays,
+    load_model as load_model,
     load_weights as load_weights,
     save_weights as save_weights,
 )

@@ -97,6 +97,27 @@ def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], 
         raise _damaged(Path(path)) from error
 
 
+def load_model(
+    path: str | os.PathLike[str], kind: str
+) -> tuple[Path, dict[str, NDArray[Any]], dict[str, Any]]:
+    """The file, arrays and metadata of a model; a folder is taken for a run.
+
+    Args:
+        path: the file, or the folder of a run with a ``model.safetensors``.
+        kind: what the metadata must have as their ``"kind"``.
+
+    Raises:
+        CheckpointError: as for `load_arrays`, or the file is of another kind.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / "model.safetensors"
+    arrays, metadata = load_arrays(file)
+    if metadata.get("kind") != kind:
+        raise CheckpointError(f"{file} is not a {kind}; train one, or name another.")
+    return file, arrays, metadata
+
+
 def fill_model(
     model: nn.Module, weights: Mapping[str, Tensor], *, source: str | os.PathLike[str]
 ) -> None:
