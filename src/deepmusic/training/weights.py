@@ -100,18 +100,12 @@ def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], 
 def load_model(
     path: str | os.PathLike[str], kind: str
 ) -> tuple[Path, dict[str, NDArray[Any]], dict[str, Any]]:
-    """The file, arrays and metadata of a model; a folder is taken for a run.
-
-    Args:
-        path: the file, or the folder of a run with a ``model.safetensors``.
-        kind: what the metadata must have as their ``"kind"``.
+    """The file, arrays and metadata of a model of a kind; a folder is taken for a run.
 
     Raises:
         CheckpointError: as for `load_arrays`, or the file is of another kind.
     """
-    file = Path(path)
-    if file.is_dir():
-        file = file / "model.safetensors"
+    file = Path(path, "model.safetensors") if os.path.isdir(path) else Path(path)
     arrays, metadata = load_arrays(file)
     if metadata.get("kind") != kind:
         raise CheckpointError(f"{file} is not a {kind}; train one, or name another.")
