@@ -19,7 +19,7 @@ from deepmusic.composer.encoding import (
     transposed,
 )
 from deepmusic.errors import DeepMusicError, ScoreError
-from deepmusic.music import Grid, Key, KeySignature, Part, TimeSignature, bars_of
+from deepmusic.music import Grid, Key, KeySignature, Part, TimeSignature
 
 FIELDS = ("before", "target", "repeated", "match_level", "bar_ago", "positions")
 
@@ -90,7 +90,7 @@ def slow(piece: Encoded) -> dict[str, np.ndarray]:
                 before[step, 2 * element + 1] = onsets[step - 1, element]
     earlier, repeated = np.zeros_like(sets), np.zeros_like(sets)
     match_level = np.zeros((steps, made.parts), np.uint8)
-    bars = bars_of(grid)
+    bars = grid.bars()
     for step in range(steps):
         bar = max(n for n, start in enumerate(bars.start) if start <= step)
         ago = step - int(bars.length[bar])
@@ -211,7 +211,7 @@ def test_notes_outside_the_keys_are_refused(pitch: int) -> None:
 @settings(deadline=None, max_examples=40)
 @given(grid=pieces())
 def test_positions_equal_a_count_step_by_step(grid: Grid) -> None:
-    bars = bars_of(grid)
+    bars = grid.bars()
     positions = bar_positions(bars, grid.steps, has_end=True)
     bar, since = -1, 0
     for step in range(grid.steps):

@@ -25,7 +25,7 @@ from deepmusic.datasets.symbolic import (
     load_symbolic,
 )
 from deepmusic.errors import DataError
-from deepmusic.music import Note, Part, Score, TimeSignature, bars_of, midi_bytes, write_midi
+from deepmusic.music import Note, Part, Score, TimeSignature, midi_bytes, write_midi
 
 
 def sides_of(dataset: SymbolicDataset) -> dict[str, tuple[Piece, ...]]:
@@ -217,7 +217,7 @@ def test_songs_off_the_grid_are_skipped_and_others_moved_to_their_bars(tmp_path:
         assert [part.name for part in piece.grid.parts] == ["melody", "second melody", "piano"]
         assert piece.grid.time_signatures == (TimeSignature(0, 4, 4),)
         low = piece.grid.onset[piece.grid.pitch < 55]
-        assert set(low.tolist()) <= set(bars_of(piece.grid).start.tolist())
+        assert set(low.tolist()) <= set(piece.grid.bars().start.tolist())
     assert pieces["midi/002.mid"].grid.onset[0] == 0
     assert pieces["midi/003.mid"].grid.onset[0] == 16  # a bar of rest less the upbeat
     # the index says which songs are in three
@@ -286,7 +286,7 @@ def test_the_real_files_hold_what_they_should(shared_data: Path, name: str) -> N
     sides = sides_of(load_symbolic(name, root))
     counts, steps = COUNTS[name]
     assert tuple(map(len, sides.values())) == counts
-    assert tuple(sum(len(piece.grid) for piece in side) for side in sides.values()) == steps
+    assert tuple(sum(piece.grid.steps for piece in side) for side in sides.values()) == steps
     if name == "piano-midi":
         rolls = loadmat(root / SYMBOLIC[name][0])["testdata"][0]
         for piece, roll in zip(sides["test"], rolls, strict=True):

@@ -14,7 +14,6 @@ from deepmusic.music import (
     Part,
     Tempo,
     TimeSignature,
-    bars_of,
     with_estimated_bars,
 )
 
@@ -61,7 +60,7 @@ def test_bars_equal_a_slow_walk(
 ) -> None:
     metres = [metre for metre in metres if metre.time < max(steps, 1)]
     grid = Grid(steps_per_beat, steps, EMPTY, EMPTY, EMPTY, time_signatures=tuple(metres))
-    bars = bars_of(grid)
+    bars = grid.bars()
     got = list(zip(*(column.tolist() for column in bars), strict=True))
     assert got == slow_bars(grid)
     assert bars.start[0] == 0
@@ -72,7 +71,7 @@ def test_bars_equal_a_slow_walk(
 
 def test_some_metres_by_hand() -> None:
     metres = (TimeSignature(0, 4, 4), TimeSignature(20, 6, 8), TimeSignature(44, 3, 4))
-    bars = bars_of(Grid(4, 60, EMPTY, EMPTY, EMPTY, time_signatures=metres))
+    bars = Grid(4, 60, EMPTY, EMPTY, EMPTY, time_signatures=metres).bars()
     assert bars.start.tolist() == [0, 16, 20, 32, 44, 56]
     assert bars.length.tolist() == [16, 4, 12, 12, 12, 12]
     assert bars.is_compound.tolist() == [False, False, True, True, False, False]
@@ -127,7 +126,7 @@ def test_the_downbeat_of_a_band_is_found(beats: int, upbeat: int, seed: int) -> 
     np.testing.assert_array_equal(result.pitch, grid.pitch)
     # all first beats stand at the beginning of a bar
     low = result.onset[result.pitch < 50]
-    assert set(low.tolist()) <= set(bars_of(result).start.tolist())
+    assert set(low.tolist()) <= set(result.bars().start.tolist())
     assert [tempo.time for tempo in result.tempos] == [0, later + 4 + rest]
     assert [key.time for key in result.key_signatures] == [later + 8 + rest]
     assert result.parts == grid.parts

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from deepmusic.errors import DeepMusicError
 from deepmusic.music import Note, Part, Score, TimeSignature, draw_piano_roll, piano_roll
-from deepmusic.music.bars import iter_bars as bars
 from deepmusic.music.piano_roll import COLORS
 
 BAR = 4 * 480
@@ -101,7 +100,7 @@ def test_a_picture_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None
 
 
 def starts(score: Score) -> list[tuple[float, str]]:
-    return [(float(bar.start), bar.time_signature) for bar in islice(bars(score), 100)]
+    return [(float(bar.start), bar.time_signature) for bar in islice(score.bars(), 100)]
 
 
 def test_bars_follow_the_metres() -> None:

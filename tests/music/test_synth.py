@@ -17,12 +17,10 @@ from deepmusic.music import (
     Score,
     find_soundfont,
     render,
-    soundfont,
-    synth,
+    sound,
     write_wav,
 )
-from deepmusic.music.timbres import TIMBRES, timbre_name
-from deepmusic.music.tones import BAND
+from deepmusic.music.synth import BAND, TIMBRES, timbre_name
 
 RATE = 22050  # enough for what is heard here, and twice as quick
 FIRST_PROGRAM = {name: min(p for p in range(128) if timbre_name(p) == name)
@@ -72,7 +70,7 @@ def test_every_program_has_a_timbre_and_every_timbre_a_program() -> None:
 @pytest.mark.parametrize("name", TIMBRES)
 def test_each_instrument_sounds_in_tune_without_clicks_and_dies_away(name: str) -> None:
     samples = render(one_note(program=FIRST_PROGRAM[name]), sample_rate=RATE)
-    assert samples.shape == (int((2 + synth.TAIL_S) * RATE), 2)
+    assert samples.shape == (int((2 + sound.TAIL_S) * RATE), 2)
     assert samples.dtype == np.float32
     assert np.isfinite(samples).all()
     assert 0.05 < np.abs(samples).max() <= 1
@@ -120,7 +118,7 @@ def test_no_partial_is_folded_back(pitch: int, sample_rate: int) -> None:
 def test_many_loud_notes_do_not_clip_and_keep_their_form() -> None:
     notes = tuple(Note(0, 960, pitch, 127) for pitch in range(30, 90))
     crowd = render(Score(480, notes, parts=(Part(program=19),)), sample_rate=RATE)
-    assert np.abs(crowd).max() == pytest.approx(synth._PEAK, abs=1e-3)
+    assert np.abs(crowd).max() == pytest.approx(sound._PEAK, abs=1e-3)
     # turned down, not cut off: few samples are near the peak
     assert np.mean(np.abs(crowd) > 0.97) < 1e-3
 
@@ -245,7 +243,7 @@ def test_a_soundfont_plays_a_score(font: Path) -> None:
 def test_a_soundfont_that_is_none_or_damaged_leaves_no_file(
     font: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(soundfont, "_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(sound, "_TIMEOUT_S", 2.0)
     whole = font.read_bytes()
     crashing = bytearray(whole)
     position = whole.index(b"igen") + 8 + 6
@@ -274,7 +272,7 @@ def test_a_soundfont_that_is_none_or_damaged_leaves_no_file(
 
 
 def test_a_soundfont_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(soundfont.SOUNDFONT_VARIABLE, raising=False)
+    monkeypatch.delenv(sound.SOUNDFONT_VARIABLE, raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_DATA_DIRS", str(tmp_path / "shared"))
     assert find_soundfont() is None
@@ -287,7 +285,7 @@ def test_a_soundfont_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         path.touch()
         assert find_soundfont() == path
     named = tmp_path / "mine.sf2"
-    monkeypatch.setenv(soundfont.SOUNDFONT_VARIABLE, str(named))
+    monkeypatch.setenv(sound.SOUNDFONT_VARIABLE, str(named))
     with pytest.raises(DeepMusicError, match=r"DEEPMUSIC_SOUNDFONT names .*mine\.sf2"):
         find_soundfont()
     named.touch()

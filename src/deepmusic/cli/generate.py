@@ -175,7 +175,7 @@ class _Output:
             DeepMusicError: it is missing or not a SoundFont.
         """
         from deepmusic.music import find_soundfont
-        from deepmusic.music.soundfont import checked_soundfont
+        from deepmusic.music.sound import checked_soundfont
 
         font = (soundfont or find_soundfont()) if wav else None
         return cls(wav, None if font is None else checked_soundfont(font), picture, musicxml)

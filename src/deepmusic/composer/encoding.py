@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from deepmusic.composer.config import ComposerConfig
 from deepmusic.errors import ScoreError
-from deepmusic.music import Bars, Grid, Key, bars_of, estimate_key
+from deepmusic.music import Bars, Grid, Key, estimate_key
 
 POSITION_SIZES = (48, 64, 8, 10, 5)
 """Number of values of each column of positions: step in the bar, kind of bar, bar in a group of
@@ -231,7 +231,7 @@ def encode(
     if config.repeats:
         repeats = tuple(find_repeats(codes) for codes in frame_codes(grid, part, config.parts))
     if config.has_bars:
-        bars = bars_of(grid)
+        bars = grid.bars()
         positions = bar_positions(bars, grid.steps, has_end=has_end)
         bar_of_step = np.searchsorted(bars.start, np.arange(grid.steps), side="right") - 1
         bar_steps = bars.length[bar_of_step]

@@ -26,7 +26,6 @@ from deepmusic.composer.task import ComposerTask, fit_poses
 from deepmusic.datasets import Piece, Problem, SymbolicDataset
 from deepmusic.errors import DataError, ScoreError
 from deepmusic.files import write_atomically
-from deepmusic.music import bars_of
 from deepmusic.parallel import is_main_process
 from deepmusic.training import Progress, TrainingConfig, fit
 
@@ -281,7 +280,7 @@ def profile_style(pieces: Sequence[StyledPiece], style: int, raw: Sequence[Piece
         metres=tuple((a, b, n / len(chosen)) for (a, b), n in metres.most_common(8)),
         minor_share=float(np.mean([piece.is_minor for piece in chosen])) if chosen else 0.0,
         tempo=round(float(np.median(tempos)), 1) if tempos else 120.0,
-        bars=int(np.median([len(bars_of(piece.grid).start) for piece in chosen])) if chosen else 32,
+        bars=int(np.median([len(piece.grid.bars().start) for piece in chosen])) if chosen else 32,
         ranges=tuple(ranges),
         pieces=len(chosen),
     )

@@ -1,5 +1,4 @@
-from .bars import Bars as Bars, bars_of as bars_of, with_estimated_bars as with_estimated_bars
-from .grid import Frames as Frames, Grid as Grid, grid_to_score as grid_to_score
+from .grid import Bars as Bars, Frames as Frames, Grid as Grid, grid_to_score as grid_to_score
 from .key import Key as Key, estimate_key as estimate_key
 from .midi import midi_bytes as midi_bytes, read_midi as read_midi, write_midi as write_midi
 from .musicxml import write_musicxml as write_musicxml
@@ -9,6 +8,7 @@ from .quantisation import (
     aligned as aligned,
     quantisation_loss as quantisation_loss,
     score_to_grid as score_to_grid,
+    with_estimated_bars as with_estimated_bars,
 )
 from .score import (
     KeySignature as KeySignature,
@@ -18,5 +18,8 @@ from .score import (
     Tempo as Tempo,
     TimeSignature as TimeSignature,
 )
-from .soundfont import find_soundfont as find_soundfont
-from .synth import render as render, write_wav as write_wav
+from .sound import (
+    find_soundfont as find_soundfont,
+    render as render,
+    write_wav as write_wav,
+)

@@ -8,8 +8,8 @@ can be made from the other. A grid becomes a score without loss; the other way, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,7 +19,7 @@ from deepmusic.music.score import (
     LAST_TICK,
     Change,
     KeySignature,
-    Note,
+    NoteArrays,
     Part,
     Score,
     Tempo,
@@ -49,6 +49,20 @@ class Frames(NamedTuple):
     pitch: NDArray[np.uint8]
     part: NDArray[np.int16]
     is_onset: NDArray[np.bool_]
+
+
+class Bars(NamedTuple):
+    """The bars of a grid.
+
+    Args:
+        start: ``(bars,)`` int64, the first step of each; the first is 0.
+        length: ``(bars,)`` int64, in steps; the last may reach beyond the grid.
+        is_compound: ``(bars,)`` bool, whether eighths are grouped in threes, as in 6/8.
+    """
+
+    start: NDArray[np.int64]
+    length: NDArray[np.int64]
+    is_compound: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,21 +110,16 @@ class Grid:
             raise ValueError(f"steps_per_beat is 1 to 32767; got {self.steps_per_beat}")
         if not 0 <= self.steps <= LAST_TICK:
             raise ValueError(f"steps is 0 to {LAST_TICK}; got {self.steps}")
-        limits: dict[str, tuple[int, int, type[np.integer]]] = {
-            "onset": (0, self.steps, np.int64),
-            "duration": (1, self.steps, np.int64),
-            "pitch": (0, 127, np.uint8),
-            "part": (0, len(self.parts) - 1, np.int16),
-            "velocity": (1, 127, np.uint8),
-        }
-        count = np.size(self.onset)
-        columns = {
-            name: _column(name, getattr(self, name), low, high, count)
-            for name, (low, high, _) in limits.items()
+        columns: dict[str, NDArray[Any]] = {
+            "onset": self._column("onset", 0, self.steps).astype(np.int64),
+            "duration": self._column("duration", 1, self.steps).astype(np.int64),
+            "pitch": self._column("pitch", 0, 127).astype(np.uint8),
+            "part": self._column("part", 0, len(self.parts) - 1).astype(np.int16),
+            "velocity": self._column("velocity", 1, 127).astype(np.uint8),
         }
         order = np.lexsort((columns["part"], columns["pitch"], columns["onset"]))
         for name, column in columns.items():
-            ordered = column[order].astype(limits[name][2])
+            ordered = column[order]
             ordered.setflags(write=False)
             object.__setattr__(self, name, ordered)
         ends = self.onset + self.duration
@@ -119,25 +128,51 @@ class Grid:
         earlier, later = same_pitch_pairs(self.onset, self.pitch, self.part)
         if np.any(ends[earlier] > self.onset[later]):
             raise ValueError("a pitch sounds twice at a time within a part")
+        signatures = in_effect(self.time_signatures, TimeSignature(0, 4, 4))
         object.__setattr__(self, "parts", tuple(self.parts))
         object.__setattr__(self, "tempos", in_effect(self.tempos, Tempo(0, 500_000)))
-        signatures = in_effect(self.time_signatures, TimeSignature(0, 4, 4))
         object.__setattr__(self, "time_signatures", signatures)
         object.__setattr__(self, "key_signatures", in_effect(self.key_signatures))
 
-    def __len__(self) -> int:
-        return self.steps
+    def _column(self, name: str, low: int, high: int) -> NDArray[np.integer]:
+        count = np.size(self.onset)
+        column = np.asarray(getattr(self, name))
+        if column.ndim == 0 and name in ("part", "velocity"):
+            column = np.full(count, column)
+        if column.shape != (count,) or (count and column.dtype.kind not in "iu"):
+            raise ShapeError(
+                f"{name} is a column of {count} integers; got {column.dtype} {column.shape}"
+            )
+        if count and not (low <= column.min() and column.max() <= high):
+            raise ValueError(f"{name} is {low} to {high}; got {column.min()} to {column.max()}")
+        return column
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Grid):
-            return NotImplemented
-        plain = ("steps_per_beat", "steps", "parts", "tempos", "time_signatures", "key_signatures")
-        return all(getattr(self, name) == getattr(other, name) for name in plain) and all(
-            np.array_equal(getattr(self, name), getattr(other, name))
-            for name in ("onset", "duration", "pitch", "part", "velocity")
+        return isinstance(other, Grid) and all(
+            np.array_equal(getattr(self, field.name), getattr(other, field.name))
+            for field in fields(self)
         )
 
-    __hash__ = None  # type: ignore[assignment]
+    @property
+    def is_drum(self) -> NDArray[np.bool_]:
+        """Which notes are of drums, ``(n,)``."""
+        return np.array([part.is_drum for part in self.parts], bool)[self.part]
+
+    def bars(self) -> Bars:
+        """The bars that cover the grid, by its time signatures; a change begins a new bar.
+
+        Bars that are not whole steps are rounded, to at least one step.
+        """
+        end = max(self.steps, 1)
+        rows: list[tuple[int, int, bool]] = []
+        stops = [*(signature.time for signature in self.time_signatures[1:]), end]
+        for signature, stop in zip(self.time_signatures, stops, strict=True):
+            bar = signature.bar_steps(self.steps_per_beat)
+            starts = range(signature.time, min(stop, end), bar)
+            rows += [(start, bar, signature.is_compound) for start in starts]
+        start, length, is_compound = np.array(rows, np.int64).T
+        next_start = np.append(start[1:], start[-1] + length[-1])
+        return Bars(start, np.minimum(length, next_start - start), is_compound.astype(bool))
 
     def frames(self) -> Frames:
         """The set of sounding notes of each step.
@@ -145,8 +180,7 @@ class Grid:
         Raises:
             ScoreError: ``too_long``: there would be more than 2²⁷ rows or steps.
         """
-        _check_cells(max(int(self.duration.sum()), self.steps))
-        note, age = self._sounding()
+        note, age = self._sounding(cells=self.steps)
         step = self.onset[note] + age
         order = np.lexsort((self.part[note], self.pitch[note], step))
         note = note[order]
@@ -154,8 +188,18 @@ class Grid:
         np.cumsum(np.bincount(step, minlength=self.steps), out=offsets[1:])
         return Frames(offsets, self.pitch[note], self.part[note], age[order] == 0)
 
-    def _sounding(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """For each note and each step in which it sounds, its index and the steps since onset."""
+    def _sounding(self, *, cells: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """For each note and each step in which it sounds, its index and the steps since onset.
+
+        This and an array of ``cells`` elements must each fit into ``MAX_CELLS``.
+        """
+        cells = max(cells, int(self.duration.sum()))
+        if cells > MAX_CELLS:
+            raise ScoreError(
+                f"The grid would take {cells:,} cells; the limit is {MAX_CELLS:,}: cut the music, "
+                "or use fewer steps per beat.",
+                code="too_long",
+            )
         note = np.repeat(np.arange(len(self.onset)), self.duration)
         first_row = np.cumsum(self.duration) - self.duration
         return note, np.arange(len(note)) - first_row[note]
@@ -183,21 +227,18 @@ class Grid:
         """
         offsets = np.asarray(frames.offsets, np.int64)
         rows = len(frames.pitch)
-        if not (
-            offsets.ndim == 1
-            and len(offsets) >= 1
-            and offsets[0] == 0
-            and offsets[-1] == rows == len(frames.part) == len(frames.is_onset)
-            and np.all(np.diff(offsets) >= 0)
-        ):
+        lengths = np.diff(offsets, prepend=0, append=rows)
+        is_complete = rows == len(frames.part) == len(frames.is_onset)
+        if not (is_complete and len(offsets) and lengths[0] == lengths[-1] == 0 <= lengths.min()):
             raise ShapeError(
                 "offsets rise from 0 to the number of rows, which all columns have; got offsets "
                 f"{offsets.shape}, pitch {np.shape(frames.pitch)}, part {np.shape(frames.part)}, "
                 f"is_onset {np.shape(frames.is_onset)}"
             )
-        step = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+        step = np.repeat(np.arange(len(offsets) - 1), lengths[1:-1])
         order = np.lexsort((step, frames.pitch, frames.part))
-        step, pitch, part = step[order], np.asarray(frames.pitch)[order], frames.part[order]
+        step = step[order]
+        pitch, part = np.asarray(frames.pitch)[order], np.asarray(frames.part)[order]
         is_onset = np.asarray(frames.is_onset, bool)[order]
         is_same = (pitch[1:] == pitch[:-1]) & (part[1:] == part[:-1])
         gap = np.diff(step)
@@ -237,8 +278,7 @@ class Grid:
             raise ValueError(
                 f"{outside} notes lie outside pitches {lowest} to {lowest + pitches - 1}"
             )
-        _check_cells(max(self.steps * pitches, int(self.duration.sum())))
-        note, age = self._sounding()
+        note, age = self._sounding(cells=self.steps * pitches)
         roll = np.zeros((self.steps, pitches), np.bool_)
         roll[self.onset[note] + age, self.pitch[note].astype(np.int64) - lowest] = True
         return roll
@@ -260,13 +300,9 @@ class Grid:
             raise ShapeError(f"a piano roll is (steps, pitches); got {sounds.shape}")
         edges = np.diff(sounds.astype(np.int8), axis=0, prepend=0, append=0).T
         pitch, onset = np.nonzero(edges == 1)
-        return cls(
-            steps_per_beat,
-            len(sounds),
-            onset=onset,
-            duration=np.nonzero(edges == -1)[1] - onset,
-            pitch=(pitch + lowest).astype(np.uint8),
-        )
+        duration = np.nonzero(edges == -1)[1] - onset
+        pitches = (pitch + lowest).astype(np.uint8)
+        return cls(steps_per_beat, len(sounds), onset, duration, pitches)
 
 
 def grid_to_score(grid: Grid) -> Score:
@@ -288,10 +324,10 @@ def grid_to_score(grid: Grid) -> Score:
         return tuple(replace(change, time=change.time * factor) for change in changes)
 
     times = (grid.onset * factor, grid.duration * factor)
-    columns = (column.tolist() for column in (*times, grid.pitch, grid.velocity, grid.part))
+    columns = (column.astype(np.int64) for column in (*times, grid.pitch, grid.velocity, grid.part))
     return Score(
         ticks_per_beat=grid.steps_per_beat * factor,
-        notes=tuple(Note(*row) for row in zip(*columns, strict=True)),
+        notes=NoteArrays(*columns).notes(),
         parts=grid.parts,
         tempos=moved(grid.tempos),
         time_signatures=moved(grid.time_signatures),
@@ -308,25 +344,3 @@ def same_pitch_pairs(
     earlier, later = order[:-1], order[1:]
     is_same = (pitch[earlier] == pitch[later]) & (part[earlier] == part[later])
     return earlier[is_same], later[is_same]
-
-
-def _column(name: str, values: ArrayLike, low: int, high: int, count: int) -> NDArray[np.int64]:
-    column = np.asarray(values)
-    if column.ndim == 0 and name in ("part", "velocity"):
-        column = np.full(count, column)
-    if column.shape != (count,) or (count and column.dtype.kind not in "iu"):
-        raise ShapeError(
-            f"{name} is a column of {count} integers; got {column.dtype} {column.shape}"
-        )
-    if count and not (low <= column.min() and column.max() <= high):
-        raise ValueError(f"{name} is {low} to {high}; got {column.min()} to {column.max()}")
-    return column.astype(np.int64)
-
-
-def _check_cells(cells: int) -> None:
-    if cells > MAX_CELLS:
-        raise ScoreError(
-            f"The grid would take {cells:,} cells; the limit is {MAX_CELLS:,}: cut the music, or "
-            "use fewer steps per beat.",
-            code="too_long",
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -11,18 +12,16 @@ from deepmusic.music.score import KeySignature
 
 NAMES = ("C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
 
+# a lower-case m is minor, right after the tonic too; a capital one is major
+_NAME = re.compile(r"([a-g])((?-i:[#♯b♭]?))((?-i:m)|\s+(?:m|min|minor|maj|major))?", re.IGNORECASE)
+
 # key profiles of Temperley (1999), What's Key for Key?, from the tonic
 _MAJOR = (5.0, 2.0, 3.5, 2.0, 4.5, 4.0, 2.0, 4.5, 2.0, 3.5, 1.5, 4.0)
 _MINOR = (5.0, 2.0, 3.5, 4.5, 2.0, 4.0, 2.0, 4.5, 3.5, 2.0, 1.5, 4.0)
 
 
 class Key(NamedTuple):
-    """A key.
-
-    Args:
-        tonic: pitch class, 0 is C, 11 is B.
-        is_minor: whether it is minor.
-    """
+    """A key; the tonic is a pitch class, 0 is C, 11 is B."""
 
     tonic: int
     is_minor: bool
@@ -46,22 +45,12 @@ class Key(NamedTuple):
         Raises:
             ValueError: it is not the name of a key.
         """
-        words = text.strip().replace("-", " ").split()
-        tonic, mode = [*words, "", ""][:2]
-        if len(words) == 1 and len(tonic) > 1 and tonic[-1] == "m":
-            tonic, mode = tonic[:-1], "minor"
-        letters = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}
-        modes = {"": False, "major": False, "maj": False, "minor": True, "min": True, "m": True}
-        mode = "major" if mode == "M" else mode
-        signs = {"": 0, "#": 1, "♯": 1, "b": -1, "♭": -1}
-        if (
-            not 1 <= len(words) <= 2
-            or tonic[0].lower() not in letters
-            or tonic[1:] not in signs
-            or mode.lower() not in modes
-        ):
+        match = _NAME.fullmatch(text.strip().replace("-", " ").strip())
+        if match is None:
             raise ValueError(f"{text!r} is not a key; keys are named like C, F# minor or Bb major")
-        return cls((letters[tonic[0].lower()] + signs[tonic[1:]]) % 12, modes[mode.lower()])
+        letter, sign, mode = match[1].upper(), match[2], (match[3] or "").strip()
+        tonic = NAMES.index(letter) + {"#": 1, "♯": 1, "b": -1, "♭": -1}.get(sign, 0)
+        return cls(tonic % 12, mode == "m" or mode.lower().startswith("min"))
 
 
 def estimate_key(grid: Grid) -> Key:
@@ -69,8 +58,7 @@ def estimate_key(grid: Grid) -> Key:
 
     Drums are ignored. Music without notes is in C major.
     """
-    is_drum = np.array([part.is_drum for part in grid.parts], bool)
-    kept = ~is_drum[grid.part]
+    kept = ~grid.is_drum
     durations = np.bincount(grid.pitch[kept] % 12, weights=grid.duration[kept], minlength=12)
     if not durations.any() or np.ptp(durations) == 0:
         return Key(0, False)

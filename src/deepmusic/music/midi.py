@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from io import BufferedReader
 from typing import BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 from symusic.core import (
     KeySignatureTick,
     NoteTick,
@@ -25,22 +27,12 @@ from symusic.core import (
 
 from deepmusic.errors import ScoreError, os_reason
 from deepmusic.files import open_regular, write_atomically
-from deepmusic.music.midi_events import (
-    LONGEST_DELTA,
-    MAX_BYTES,
-    MAX_NOTES,
-    Line,
-    MidiFile,
-    has_overflow,
-    lines_of,
-    parse,
-    with_unreleased,
-)
 from deepmusic.music.score import (
     LAST_TICK,
     Change,
     KeySignature,
-    Note,
+    NoteArrays,
+    Part,
     Score,
     Tempo,
     TimeSignature,
@@ -48,10 +40,23 @@ from deepmusic.music.score import (
 
 MidiSource = str | os.PathLike[str] | bytes | BinaryIO
 
-MAX_PARTS = 4096
-"""Files with more parts or tracks are refused."""
+# Larger files are refused: a symphony takes less than 1 MB, and every note takes memory.
+MAX_BYTES = 32 * 2**20
+MAX_NOTES = 1_000_000
+MAX_PARTS = 4096  # and tracks
 
+LONGEST_DELTA = 2**28 - 1
+"""The longest delta time, in four bytes."""
+
+_LONGEST_NAME = 200  # characters of the name of a part
 _END = "end"  # text of the marker that keeps rests after the last note
+_END_OF_TRACK = b"\xff\x2f\x00"
+# A note-off of every pitch on every channel; after the first the status byte is implied.
+_ALL_NOTES_OFF = b"".join(
+    bytes([0, 0x80 | channel, 0, 0]) + b"".join(bytes([0, pitch, 0]) for pitch in range(1, 128))
+    for channel in range(16)
+)
+_REPEATS = 8  # a pitch may have several onsets without a note-off
 
 
 def read_midi(source: MidiSource) -> Score:
@@ -80,7 +85,7 @@ def read_midi(source: MidiSource) -> Score:
         raise ScoreError(f"{name} is empty (0 bytes); copy or download it again.", code="empty")
     file, warnings = _split_chunks(name, data)
     try:
-        parsed = parse(file)
+        parsed = _parse(file)
     except Exception as error:  # symusic raises RuntimeError and whatever C++ throws
         if file.is_cut:
             message = f"{name} is cut off; copy or download it again."
@@ -89,46 +94,32 @@ def read_midi(source: MidiSource) -> Score:
     if file.is_cut:
         warnings.append("Its end is missing; what comes before was read.")
     _check_count(name, parsed.note_num(), "notes", MAX_NOTES)
-    lines = lines_of(parsed)
-    _check_count(name, len(lines), "parts", MAX_PARTS)
-    if any(map(has_overflow, lines)):
+    _check_count(name, len(parsed.tracks), "parts", MAX_PARTS)
+    parts, notes = _parts_and_notes(parsed)
+    if _overflows(notes):
         raise ScoreError(f"{name} lasts more than {LAST_TICK:,} ticks.", code="too_long")
-    lines, unreleased = with_unreleased(file, lines)
-    if unreleased:
+    before = len(notes.onset)
+    parts, notes = _with_unreleased(file, parts, notes)
+    if unreleased := len(notes.onset) - before:
         warnings.append(
             f"{_count(unreleased, 'note')} never released: such a note ends after a beat, or where "
             "its pitch begins again."
         )
-    if not lines:
+    if not parts:
         raise ScoreError(f"{name} holds no note that sounds.", code="no_notes")
-    empty = sum(int(np.count_nonzero(line.duration == 0)) for line in lines)
-    if empty:
+    if empty := int(np.count_nonzero(notes.duration == 0)):
         warnings.append(f"{_count(empty, 'note')} without length: such a note lasts one tick.")
-    return _score(file.ticks_per_beat, parsed, lines, warnings)
-
-
-def _score(ticks_per_beat: int, parsed: ScoreTick, lines: list[Line], warnings: list[str]) -> Score:
-    notes = [
-        Note(onset, max(duration, 1), pitch, velocity, index)
-        for index, line in enumerate(lines)
-        for onset, duration, pitch, velocity in zip(
-            *(column.tolist() for column in line[1:]), strict=True
-        )
-    ]
-    tempos = [(t.time, t.mspq) for t in parsed.tempos]
-    signatures = [(t.time, t.numerator, t.denominator) for t in parsed.time_signatures]
-    keys = [(k.time, k.key, k.tonality) for k in parsed.key_signatures]
+    tempos = ((t.time, t.mspq) for t in parsed.tempos)
+    signatures = ((t.time, t.numerator, t.denominator) for t in parsed.time_signatures)
+    keys = ((k.time, k.key, k.tonality) for k in parsed.key_signatures)
     ends = [marker.time for marker in parsed.markers if marker.text == _END]
-    tempo_changes = _valid("tempo", Tempo, tempos, warnings)
-    signature_changes = _valid("time signature", TimeSignature, signatures, warnings)
-    key_changes = _valid("key signature", _key_signature, keys, warnings)
     return Score(
-        ticks_per_beat=ticks_per_beat,
-        notes=tuple(notes),
-        parts=tuple(line.part for line in lines),
-        tempos=tempo_changes,
-        time_signatures=signature_changes,
-        key_signatures=key_changes,
+        ticks_per_beat=file.ticks_per_beat,
+        notes=notes._replace(duration=np.maximum(notes.duration, 1)).notes(),
+        parts=tuple(parts),
+        tempos=_valid("tempo", Tempo, tempos, warnings),
+        time_signatures=_valid("time signature", TimeSignature, signatures, warnings),
+        key_signatures=_valid("key signature", _key_signature, keys, warnings),
         end=max([0, *(end for end in ends if end <= LAST_TICK)]),
         warnings=tuple(warnings),
     )
@@ -217,9 +208,20 @@ def _content(source: MidiSource) -> tuple[str, bytes]:
     return name, data
 
 
-def _split_chunks(name: str, data: bytes) -> tuple[MidiFile, list[str]]:
+@dataclass(frozen=True)
+class _MidiFile:
+    """The chunks of a file; ``is_cut`` when its last track should be longer."""
+
+    format: int
+    ticks_per_beat: int
+    tracks: tuple[bytes, ...]
+    is_cut: bool
+
+
+def _split_chunks(name: str, data: bytes) -> tuple[_MidiFile, list[str]]:
     """The header and tracks of a file, whatever the header claims about them, and warnings."""
-    data = _without_riff(data)
+    if data[:4] == b"RIFF" and data[8:12] == b"RMID":
+        data = _riff_data(data)
     if not data.startswith(b"MThd"):
         raise ScoreError(f"{name} is not a MIDI file.", code="not_midi")
     if len(data) < 14:
@@ -237,9 +239,9 @@ def _split_chunks(name: str, data: bytes) -> tuple[MidiFile, list[str]]:
     is_cut = False
     offset = 8 + max(header_bytes, 6)
     while offset + 8 <= len(data):
-        kind_of_chunk, length = struct.unpack(">4sI", data[offset : offset + 8])
+        chunk, length = struct.unpack(">4sI", data[offset : offset + 8])
         is_cut = offset + 8 + length > len(data)
-        if kind_of_chunk == b"MTrk":
+        if chunk == b"MTrk":
             tracks.append(data[offset + 8 : offset + 8 + length])
         elif is_cut:  # not a chunk at all
             is_cut = False
@@ -256,7 +258,92 @@ def _split_chunks(name: str, data: bytes) -> tuple[MidiFile, list[str]]:
             f"Its {len(tracks)} sequences are independent (format 2); they were read as parts of "
             "one piece."
         )
-    return MidiFile(kind, division, tuple(tracks), is_cut), warnings
+    return _MidiFile(kind, division, tuple(tracks), is_cut), warnings
+
+
+def _riff_data(riff: bytes) -> bytes:
+    """The data chunk of a RIFF file; the file itself if it has none."""
+    offset = 12
+    while offset + 8 <= len(riff):
+        name, length = struct.unpack("<4sI", riff[offset : offset + 8])
+        if name == b"data":
+            return riff[offset + 8 : offset + 8 + length]
+        offset += 8 + length + length % 2
+    return riff
+
+
+def _parse(file: _MidiFile) -> ScoreTick:
+    """Parse a file with a correct header.
+
+    Data bytes above 127 are replaced by 127: symusic 0.5.9 would write beyond its tables.
+    """
+    header = struct.pack(">4sIHHH", b"MThd", 6, file.format, len(file.tracks), file.ticks_per_beat)
+    chunks = (struct.pack(">4sI", b"MTrk", len(track)) + track for track in file.tracks)
+    return ScoreTick.from_midi(b"".join([header, *chunks]), True)
+
+
+def _parts_and_notes(parsed: ScoreTick) -> tuple[list[Part], NoteArrays]:
+    """A part per track that has notes, and the notes of all."""
+    parts: list[Part] = []
+    columns = [np.zeros((5, 0), np.int64)]
+    for track in parsed.tracks:
+        if track.notes:
+            table = track.notes.numpy()
+            names = ("time", "duration", "pitch", "velocity")
+            index = np.full(len(track.notes), len(parts))
+            columns.append(np.stack([*(table[name].astype(np.int64) for name in names), index]))
+            name = "".join(filter(str.isprintable, track.name))[:_LONGEST_NAME]
+            parts.append(Part(name, track.program, track.is_drum))
+    return parts, NoteArrays(*np.concatenate(columns, axis=1))
+
+
+def _overflows(notes: NoteArrays) -> bool:
+    """Whether ticks have overflowed: symusic counts in 32 bits."""
+    times = np.stack([notes.onset, notes.duration, LAST_TICK - notes.onset - notes.duration])
+    return bool(times.min(initial=0) < 0)
+
+
+def _with_unreleased(
+    file: _MidiFile, parts: list[Part], notes: NoteArrays
+) -> tuple[list[Part], NoteArrays]:
+    """Add the notes that symusic drops, as they have no note-off.
+
+    The file is parsed again with note-offs of all pitches appended to each track, after the
+    longest rest there is: notes that last so long were never released. Such a note ends after a
+    beat, or at the next onset of its pitch; as in all MIDI, no sooner than one of its pitch that
+    began before it.
+    """
+    last = int((notes.onset + notes.duration).max(initial=0))
+    appended = len(file.tracks) * _REPEATS * len(_ALL_NOTES_OFF)
+    is_long = notes.duration.max(initial=0) >= LONGEST_DELTA or last + LONGEST_DELTA > LAST_TICK
+    if is_long or appended > MAX_BYTES:
+        return parts, notes
+    try:
+        tracks = tuple(_with_note_offs(track) for track in file.tracks)
+        parts_again, again = _parts_and_notes(_parse(replace(file, tracks=tracks)))
+    except Exception:  # as in read_midi
+        return parts, notes
+    if not len(notes.onset) < len(again.onset) <= MAX_NOTES or _overflows(again):
+        return parts, notes
+    is_endless = again.duration >= LONGEST_DELTA
+    end: NDArray[np.int64] = np.where(is_endless, 0, again.onset + again.duration)
+    order = np.lexsort((again.onset, again.part))
+    for index in order[is_endless[order]]:
+        onset = again.onset[index]
+        is_same = (again.pitch == again.pitch[index]) & (again.part == again.part[index])
+        next_onset = again.onset[is_same & (again.onset > onset)].min(
+            initial=onset + file.ticks_per_beat
+        )
+        end[index] = end[is_same & (again.onset <= onset)].max(initial=next_onset)
+    return parts_again, again._replace(duration=end - again.onset)
+
+
+def _with_note_offs(track: bytes) -> bytes:
+    body = track.removesuffix(_END_OF_TRACK)
+    # the delta time of the removed event stays, so an event without effect follows it
+    body += b"\x80\x00\x00" if len(body) < len(track) else b""
+    longest_delta = b"\xff\xff\xff\x7f"
+    return body + longest_delta + (_ALL_NOTES_OFF * _REPEATS)[1:] + b"\x00" + _END_OF_TRACK
 
 
 def _check_count(name: str, count: int, noun: str, limit: int) -> None:
@@ -264,19 +351,6 @@ def _check_count(name: str, count: int, noun: str, limit: int) -> None:
         raise ScoreError(
             f"{name} holds {count:,} {noun}; the limit is {limit:,}.", code="too_large"
         )
-
-
-def _without_riff(data: bytes) -> bytes:
-    """What is inside RIFF, where a file begins as such."""
-    if data[:4] != b"RIFF" or data[8:12] != b"RMID":
-        return data
-    offset = 12
-    while offset + 8 <= len(data):
-        name, length = struct.unpack("<4sI", data[offset : offset + 8])
-        if name == b"data":
-            return data[offset + 8 : offset + 8 + length]
-        offset += 8 + length + length % 2
-    return data
 
 
 def _valid(

@@ -17,7 +17,6 @@ from typing import Any
 
 from deepmusic.errors import DeepMusicError, ScoreError
 from deepmusic.files import write_atomically
-from deepmusic.music.bars import iter_bars
 from deepmusic.music.score import KeySignature, Note, Part, Score
 from deepmusic.version import pip_install
 
@@ -82,7 +81,7 @@ def write_musicxml(score: Score, path: str | os.PathLike[str]) -> None:
         ) from error
     if not score.notes:
         raise ScoreError("The score holds no note, so no file is made of it.", code="no_notes")
-    starts = [bar.start for bar in islice(iter_bars(score), MAX_BARS + 1)]
+    starts = [bar.start for bar in islice(score.bars(), MAX_BARS + 1)]
     if starts[-1] < score.end:
         raise ScoreError(f"The score has more than {MAX_BARS:,} bars.", code="too_long")
     bars = [_step(score, start) for start in starts]

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.music.bars import Bar, iter_bars
-from deepmusic.music.score import Score
+from deepmusic.music.score import Bar, Score
 from deepmusic.plotting import format_time, legend_label, new_figure, plain_text, save_png
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def draw_piano_roll(score: Score, path: str | os.PathLike[str], *, title: str = 
     Raises:
         DeepMusicError: the picture cannot be written.
     """
-    bars = list(islice(iter_bars(score), MAX_BARS + 1))
+    bars = list(islice(score.bars(), MAX_BARS + 1))
     rows = [bars[i : i + BARS_PER_ROW + 1] for i in range(0, len(bars) - 1, BARS_PER_ROW)]
     lanes = _lanes(score)
     row_in = 0.72 + max(0.9, (lanes.top - lanes.bottom) * _SEMITONE_IN)

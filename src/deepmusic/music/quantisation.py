@@ -1,4 +1,4 @@
-"""From scores to grids: what a grid loses, and aligning a score with it first.
+"""From scores to grids: aligning a score with a grid, what the grid loses, where bars begin.
 
 Sequencers often hold music that is in time but offset from the beats of the file by a constant, as
 where a recording was transcribed along its own beats: ``aligned`` takes that offset out.
@@ -14,35 +14,20 @@ from numpy.typing import NDArray
 
 from deepmusic.errors import ScoreError
 from deepmusic.music.grid import Grid, same_pitch_pairs
-from deepmusic.music.score import LAST_TICK, Change, Score, shifted
+from deepmusic.music.score import LAST_TICK, Change, Score, TimeSignature, shifted
 
 
-class SnappedNotes(NamedTuple):
-    """Where the notes of a score fall on a grid: columns ``(n,)`` in the order of its notes.
+class _SnappedNotes(NamedTuple):
+    """Where the notes of a score fall on a grid: columns ``(n,)`` in the order of its notes."""
 
-    Args:
-        onset: the step nearest to the onset; ties go to the later one.
-        end: the step nearest to the end, at least one after the onset, but no later than the next
-            onset of the pitch in the part.
-        is_kept: False for notes merged into another of the same pitch, part and step; the one that
-            is kept gets the latest end and the greatest velocity.
-        is_cut: kept, and ended early by the next onset of its pitch.
-        velocity: after merging.
-    """
-
-    onset: NDArray[np.int64]
-    end: NDArray[np.int64]
-    is_kept: NDArray[np.bool_]
-    is_cut: NDArray[np.bool_]
-    velocity: NDArray[np.int64]
+    onset: NDArray[np.int64]  # the nearest step
+    end: NDArray[np.int64]  # the nearest step, but after the onset and by the next of its pitch
+    velocity: NDArray[np.int64]  # after merging
+    is_kept: NDArray[np.bool_]  # not merged into another of the same pitch, part and step
+    is_cut: NDArray[np.bool_]  # kept, and ended early by the next onset of its pitch
 
 
-def snap(score: Score, steps_per_beat: int) -> SnappedNotes:
-    """Find the steps of the notes of a score; ``score_to_grid`` makes a grid of these.
-
-    Raises:
-        ValueError: ``steps_per_beat`` is below 1.
-    """
+def _snap(score: Score, steps_per_beat: int) -> _SnappedNotes:
     if steps_per_beat < 1:
         raise ValueError(f"steps_per_beat is at least 1; got {steps_per_beat}")
     notes = score.arrays
@@ -53,19 +38,26 @@ def snap(score: Score, steps_per_beat: int) -> SnappedNotes:
     is_kept, is_cut = np.ones(len(onset), bool), np.zeros(len(onset), bool)
     if len(onset):
         order = np.lexsort((notes.onset, onset, notes.pitch, notes.part))  # stable
-        columns = (onset[order], notes.pitch[order], notes.part[order])
-        is_new = np.ones(len(onset), bool)
-        is_new[1:] = np.any([column[1:] != column[:-1] for column in columns], axis=0)
+        keys = np.stack([onset, notes.pitch, notes.part])[:, order]
+        is_new = np.append(True, np.any(keys[:, 1:] != keys[:, :-1], axis=0))
         is_kept[order] = is_new
         first = np.flatnonzero(is_new)
         kept = order[first]
+        # the note that is kept gets the latest end and the greatest velocity
         end[kept] = np.maximum.reduceat(end[order], first)
         velocity[kept] = np.maximum.reduceat(velocity[order], first)
         earlier, later = same_pitch_pairs(onset[kept], notes.pitch[kept], notes.part[kept])
         earlier, later = kept[earlier], kept[later]
         is_cut[earlier] = end[earlier] > onset[later]
         end[earlier] = np.minimum(end[earlier], onset[later])
-    return SnappedNotes(onset, end, is_kept, is_cut, velocity)
+    return _SnappedNotes(onset, end, velocity, is_kept, is_cut)
+
+
+def _nearest(
+    ticks: NDArray[np.int64] | np.int64, ticks_per_beat: int, steps_per_beat: int
+) -> NDArray[np.int64]:
+    """The step nearest to each tick, in integer arithmetic; ties go to the later step."""
+    return np.asarray((2 * ticks * steps_per_beat + ticks_per_beat) // (2 * ticks_per_beat))
 
 
 def score_to_grid(score: Score, steps_per_beat: int) -> Grid:
@@ -86,7 +78,7 @@ def score_to_grid(score: Score, steps_per_beat: int) -> Grid:
         ScoreError: ``too_long``: more than 2³¹ steps.
         ValueError: ``steps_per_beat`` is out of range.
     """
-    snapped = snap(score, steps_per_beat)
+    snapped = _snap(score, steps_per_beat)
     notes, kept = score.arrays, snapped.is_kept
     end = int(_nearest(np.int64(score.end), score.ticks_per_beat, steps_per_beat))
     steps = max(end, int(snapped.end.max(initial=0)))
@@ -113,13 +105,6 @@ def score_to_grid(score: Score, steps_per_beat: int) -> Grid:
     )
 
 
-def _nearest(
-    ticks: NDArray[np.int64] | np.int64, ticks_per_beat: int, steps_per_beat: int
-) -> NDArray[np.int64]:
-    """The step nearest to each tick, in integer arithmetic; ties go to the later step."""
-    return np.asarray((2 * ticks * steps_per_beat + ticks_per_beat) // (2 * ticks_per_beat))
-
-
 @dataclass(frozen=True)
 class QuantisationLoss:
     """How a grid changes the notes of a score.
@@ -143,17 +128,12 @@ class QuantisationLoss:
 
 
 def quantisation_loss(score: Score, steps_per_beat: int) -> QuantisationLoss:
-    """Measure what ``score_to_grid`` would lose.
-
-    Raises:
-        ValueError: ``steps_per_beat`` is below 1.
-    """
-    snapped = snap(score, steps_per_beat)
+    """Measure what ``score_to_grid`` would lose; it needs at least one step per beat."""
+    snapped = _snap(score, steps_per_beat)
     notes = score.arrays
     ticks_per_step = score.ticks_per_beat / steps_per_beat
     onset = snapped.onset * ticks_per_step
-    is_drum = np.array([part.is_drum for part in score.parts], bool)
-    pitched = snapped.is_kept & ~is_drum[notes.part]
+    pitched = snapped.is_kept & ~score.is_drum
     duration = (snapped.end - snapped.onset)[pitched] * ticks_per_step
     return QuantisationLoss(
         notes=len(onset),
@@ -189,19 +169,56 @@ def aligned(score: Score, steps_per_beat: int = 4) -> Score:
         return score
     if score.end + shift > LAST_TICK:
         raise ScoreError("The score is too long to be moved later.", code="too_long")
-    notes = tuple(
-        replace(
-            note,
-            onset=(onset := max(note.onset + shift, 0)),
-            duration=max(note.end + shift - onset, 1),
-        )
-        for note in score.notes
-    )
+    notes = score.arrays
+    onset = np.maximum(notes.onset + shift, 0)
+    duration = np.maximum(notes.onset + notes.duration + shift - onset, 1)
     return replace(
         score,
-        notes=notes,
+        notes=notes._replace(onset=onset, duration=duration).notes(),
         tempos=shifted(score.tempos, shift),
         time_signatures=shifted(score.time_signatures, shift),
         key_signatures=shifted(score.key_signatures, shift),
         end=max(score.end + shift, 0),
+    )
+
+
+def with_estimated_bars(grid: Grid, lengths: tuple[int, ...] = (16, 12)) -> Grid:
+    """The grid with rests before it, so that its bars begin where they seem to.
+
+    Bars tend to begin with many long notes, above all in the bass; the length and phase are chosen
+    at which such onsets recur most regularly.
+
+    Args:
+        grid: music without a time signature.
+        lengths: steps that a bar may have, the usual one first, whole beats each.
+
+    Returns:
+        The grid, later by less than a bar, with one time signature.
+    """
+    weight = np.zeros(grid.steps)
+    lowest = np.full(grid.steps, 128)
+    np.minimum.at(lowest, grid.onset, grid.pitch.astype(np.int64))
+    is_bass = grid.pitch == lowest[grid.onset]
+    duration = np.minimum(grid.duration, max(lengths))
+    np.add.at(weight, grid.onset, duration * np.where(is_bass, 2.0, 1.0))
+    best = (-np.inf, lengths[0], 0)
+    for length in lengths:
+        folded = np.zeros(length)
+        np.add.at(folded, np.arange(grid.steps) % length, weight)
+        folded /= max(grid.steps / length, 1)
+        # bars begin on beats: only these are compared
+        on_beat = folded[:: grid.steps_per_beat]
+        beat = int(on_beat.argmax())
+        contrast = (on_beat[beat] - np.delete(on_beat, beat).mean()) / (folded.mean() + 1e-9)
+        contrast *= 1.15 if length == lengths[0] else 1.0
+        best = max(best, (float(contrast), length, beat * grid.steps_per_beat))
+    _, length, phase = best
+    delay = -phase % length
+    return replace(
+        grid,
+        steps=grid.steps + delay,
+        onset=grid.onset + delay,
+        tempos=shifted(grid.tempos, delay),
+        time_signatures=(TimeSignature(0, length // grid.steps_per_beat, 4),),
+        key_signatures=shifted(grid.key_signatures, delay),
     )

@@ -6,11 +6,12 @@ is a quarter note, whatever the time signature.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, NamedTuple, TypeVar
+from itertools import zip_longest
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,16 +19,41 @@ from numpy.typing import ArrayLike, NDArray
 LAST_TICK = 2**31 - 2
 """The longest score: symusic counts ticks in 32 bits and ends a track one tick later."""
 
+_LIMITS = {
+    "time": (0, LAST_TICK),
+    "onset": (0, LAST_TICK),
+    "duration": (1, LAST_TICK),
+    "end": (0, LAST_TICK),
+    "pitch": (0, 127),
+    "velocity": (1, 127),
+    "part": (0, 32_767),
+    "program": (0, 127),
+    "us_per_beat": (1, 2**24 - 1),
+    "numerator": (1, 255),
+    "denominator": (1, 128),
+    "sharps": (-7, 7),
+    "ticks_per_beat": (1, 32_767),
+}
 
-def _check(name: str, value: object, low: int, high: int) -> None:
-    # bool is a subclass of int, but True is not a pitch
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ValueError(f"{name} is an integer from {low} to {high}; got {value!r}")
+
+class _Limited:
+    """A record that raises ValueError where an integer is not within ``_LIMITS``."""
+
+    __slots__ = ()
+    __match_args__: tuple[str, ...] = ()  # the names of the fields
+
+    def __post_init__(self) -> None:
+        for name in self.__match_args__:
+            if name in _LIMITS:
+                low, high = _LIMITS[name]
+                value = getattr(self, name)
+                if type(value) is not int or not low <= value <= high:
+                    raise ValueError(f"{name} is an integer from {low} to {high}; got {value!r}")
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
-    """One note; raises ValueError where a number is out of range, as do the records below.
+class Note(_Limited):
+    """One note.
 
     Args:
         onset: tick, from 0.
@@ -44,11 +70,9 @@ class Note:
     part: int = 0
 
     def __post_init__(self) -> None:
-        _check("onset", self.onset, 0, LAST_TICK)
-        _check("duration", self.duration, 1, LAST_TICK - self.onset)
-        _check("pitch", self.pitch, 0, 127)
-        _check("velocity", self.velocity, 1, 127)
-        _check("part", self.part, 0, 32767)
+        _Limited.__post_init__(self)
+        if self.end > LAST_TICK:
+            raise ValueError(f"a note ends by tick {LAST_TICK}; got {self.end}")
 
     @property
     def end(self) -> int:
@@ -57,7 +81,7 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Part(_Limited):
     """An instrument's notes: a MIDI track.
 
     Args:
@@ -71,26 +95,22 @@ class Part:
     is_drum: bool = False
 
     def __post_init__(self) -> None:
+        _Limited.__post_init__(self)
         if not self.name.isprintable():
             raise ValueError(f"the name of a part is printable text; got {self.name!r}")
-        _check("program", self.program, 0, 127)
 
 
 @dataclass(frozen=True, slots=True)
-class Tempo:
+class Tempo(_Limited):
     """The tempo from a time on.
 
     Args:
-        time: ticks in a score, steps in a grid.
+        time: ticks in a score, steps in a grid; also in the signatures below.
         us_per_beat: microseconds per quarter note, 1 to 16,777,215, as MIDI stores it.
     """
 
     time: int
     us_per_beat: int
-
-    def __post_init__(self) -> None:
-        _check("time", self.time, 0, LAST_TICK)
-        _check("us_per_beat", self.us_per_beat, 1, 2**24 - 1)
 
     @property
     def beats_per_minute(self) -> float:
@@ -99,23 +119,15 @@ class Tempo:
 
 
 @dataclass(frozen=True, slots=True)
-class TimeSignature:
-    """The time signature from a time on.
-
-    Args:
-        time: ticks in a score, steps in a grid.
-        numerator: 1 to 255.
-        denominator: a power of two, 1 to 128.
-    """
+class TimeSignature(_Limited):
+    """The time signature from a time on; the denominator is a power of two, 1 to 128."""
 
     time: int
     numerator: int
     denominator: int
 
     def __post_init__(self) -> None:
-        _check("time", self.time, 0, LAST_TICK)
-        _check("numerator", self.numerator, 1, 255)
-        _check("denominator", self.denominator, 1, 128)
+        _Limited.__post_init__(self)
         if self.denominator & (self.denominator - 1):
             raise ValueError(f"the denominator is a power of two; got {self.denominator}")
 
@@ -138,26 +150,23 @@ class TimeSignature:
 
 
 @dataclass(frozen=True, slots=True)
-class KeySignature:
-    """The key signature from a time on.
-
-    Args:
-        time: ticks in a score, steps in a grid.
-        sharps: number of sharps, or of flats when negative; -7 to 7.
-        is_minor: whether the key is minor.
-    """
+class KeySignature(_Limited):
+    """The key signature from a time on; ``sharps`` is -7 to 7, negative for flats."""
 
     time: int
     sharps: int
     is_minor: bool = False
 
-    def __post_init__(self) -> None:
-        _check("time", self.time, 0, LAST_TICK)
-        _check("sharps", self.sharps, -7, 7)
+
+class Bar(NamedTuple):
+    """Where a bar starts, in ticks, and its time signature such as "3/4" where it changes."""
+
+    start: Fraction
+    time_signature: str = ""
 
 
 class NoteArrays(NamedTuple):
-    """The notes of a score as columns ``(n,)``, int64, in the order of ``Score.notes``."""
+    """Notes as columns ``(n,)``, int64."""
 
     onset: NDArray[np.int64]
     duration: NDArray[np.int64]
@@ -165,9 +174,13 @@ class NoteArrays(NamedTuple):
     velocity: NDArray[np.int64]
     part: NDArray[np.int64]
 
+    def notes(self) -> tuple[Note, ...]:
+        """The notes one by one."""
+        return tuple(Note(*row) for row in np.stack(self, axis=1).tolist())
+
 
 @dataclass(frozen=True)
-class Score:
+class Score(_Limited):
     """A piece of music.
 
     Fields are brought to a canonical form, so that equal music compares equal: notes are sorted by
@@ -198,11 +211,10 @@ class Score:
     time_signatures: tuple[TimeSignature, ...] = ()
     key_signatures: tuple[KeySignature, ...] = ()
     end: int = 0
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        _check("ticks_per_beat", self.ticks_per_beat, 1, 32767)
-        _check("end", self.end, 0, LAST_TICK)
+        _Limited.__post_init__(self)
         last_part = max((note.part for note in self.notes), default=-1)
         if last_part >= len(self.parts):
             raise ValueError(f"a note is in part {last_part}, but there are {len(self.parts)}")
@@ -214,30 +226,11 @@ class Score:
             "tempos": in_effect(self.tempos, Tempo(0, 500_000)),
             "time_signatures": in_effect(self.time_signatures, TimeSignature(0, 4, 4)),
             "key_signatures": in_effect(self.key_signatures),
-            "end": max(self.end, max((note.end for note in self.notes), default=0)),
+            "end": max([self.end, *(note.end for note in self.notes)]),
             "warnings": tuple(self.warnings),
         }
         for name, value in canonical.items():
             object.__setattr__(self, name, value)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Score):
-            return NotImplemented
-        return self._content() == other._content()
-
-    def __hash__(self) -> int:
-        return hash(self._content())
-
-    def _content(self) -> tuple[Any, ...]:
-        return (
-            self.ticks_per_beat,
-            self.notes,
-            self.parts,
-            self.tempos,
-            self.time_signatures,
-            self.key_signatures,
-            self.end,
-        )
 
     @property
     def beats(self) -> Fraction:
@@ -254,10 +247,28 @@ class Score:
         starts, seconds, seconds_per_tick = self._tempo_map
         times = np.asarray(ticks, np.float64)
         index = np.searchsorted(starts, times, side="right") - 1
-        result: NDArray[np.float64] = (
-            seconds[index] + (times - starts[index]) * seconds_per_tick[index]
-        )
-        return result
+        return np.asarray(seconds[index] + (times - starts[index]) * seconds_per_tick[index])
+
+    def bars(self) -> Iterator[Bar]:
+        """Yield the bars in order, and one more that starts where the last ends.
+
+        A time signature that changes within a bar cuts it short. The last bar is whole.
+        """
+        start = Fraction(0)
+        for signature, following in zip_longest(self.time_signatures, self.time_signatures[1:]):
+            stop = self.end if following is None else min(following.time, self.end)
+            length = signature.beats_per_bar * self.ticks_per_beat
+            start = Fraction(signature.time)
+            name = f"{signature.numerator}/{signature.denominator}"
+            while start < stop or start == 0:
+                yield Bar(start, name)
+                name = ""
+                start += length
+            if following is not None:
+                start = min(start, Fraction(following.time))
+                if following.time >= self.end:
+                    break
+        yield Bar(start)
 
     def notes_of(self, part: int) -> tuple[Note, ...]:
         """The notes of one part, sorted."""
@@ -270,6 +281,11 @@ class Score:
         table = np.array(rows, np.int64).reshape(-1, 5).T.copy()
         table.setflags(write=False)
         return NoteArrays(*table)
+
+    @property
+    def is_drum(self) -> NDArray[np.bool_]:
+        """Which notes of ``arrays`` are of drums, ``(n,)``."""
+        return np.array([part.is_drum for part in self.parts], bool)[self.arrays.part]
 
     @cached_property
     def _tempo_map(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
