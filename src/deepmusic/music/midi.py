@@ -84,13 +84,7 @@ def read_midi(source: MidiSource) -> Score:
     if not data:
         raise ScoreError(f"{name} is empty (0 bytes); copy or download it again.", code="empty")
     file, warnings = _split_chunks(name, data)
-    try:
-        parsed = _parse(file)
-    except Exception as error:  # symusic raises RuntimeError and whatever C++ throws
-        if file.is_cut:
-            message = f"{name} is cut off; copy or download it again."
-            raise ScoreError(message, code="truncated") from error
-        raise ScoreError(f"{name} is damaged: its events are invalid.", code="damaged") from error
+    parsed = _parse(name, file)
     if file.is_cut:
         warnings.append("Its end is missing; what comes before was read.")
     _check_count(name, parsed.note_num(), "notes", MAX_NOTES)
@@ -99,7 +93,7 @@ def read_midi(source: MidiSource) -> Score:
     if _overflows(notes):
         raise ScoreError(f"{name} lasts more than {LAST_TICK:,} ticks.", code="too_long")
     before = len(notes.onset)
-    parts, notes = _with_unreleased(file, parts, notes)
+    parts, notes = _with_unreleased(name, file, parts, notes)
     if unreleased := len(notes.onset) - before:
         warnings.append(
             f"{_count(unreleased, 'note')} never released: such a note ends after a beat, or where "
@@ -272,14 +266,18 @@ def _riff_data(riff: bytes) -> bytes:
     return riff
 
 
-def _parse(file: _MidiFile) -> ScoreTick:
-    """Parse a file with a correct header.
-
-    Data bytes above 127 are replaced by 127: symusic 0.5.9 would write beyond its tables.
-    """
+def _parse(name: str, file: _MidiFile) -> ScoreTick:
+    """Parse a file with a correct header."""
     header = struct.pack(">4sIHHH", b"MThd", 6, file.format, len(file.tracks), file.ticks_per_beat)
     chunks = (struct.pack(">4sI", b"MTrk", len(track)) + track for track in file.tracks)
-    return ScoreTick.from_midi(b"".join([header, *chunks]), True)
+    try:
+        # True: data bytes above 127 become 127; symusic 0.5.9 would write beyond its tables
+        return ScoreTick.from_midi(b"".join([header, *chunks]), True)
+    except Exception as error:  # symusic raises RuntimeError and whatever C++ throws
+        if file.is_cut:
+            message = f"{name} is cut off; copy or download it again."
+            raise ScoreError(message, code="truncated") from error
+        raise ScoreError(f"{name} is damaged: its events are invalid.", code="damaged") from error
 
 
 def _parts_and_notes(parsed: ScoreTick) -> tuple[list[Part], NoteArrays]:
@@ -304,7 +302,7 @@ def _overflows(notes: NoteArrays) -> bool:
 
 
 def _with_unreleased(
-    file: _MidiFile, parts: list[Part], notes: NoteArrays
+    name: str, file: _MidiFile, parts: list[Part], notes: NoteArrays
 ) -> tuple[list[Part], NoteArrays]:
     """Add the notes that symusic drops, as they have no note-off.
 
@@ -318,10 +316,10 @@ def _with_unreleased(
     is_long = notes.duration.max(initial=0) >= LONGEST_DELTA or last + LONGEST_DELTA > LAST_TICK
     if is_long or appended > MAX_BYTES:
         return parts, notes
+    tracks = tuple(_with_note_offs(track) for track in file.tracks)
     try:
-        tracks = tuple(_with_note_offs(track) for track in file.tracks)
-        parts_again, again = _parts_and_notes(_parse(replace(file, tracks=tracks)))
-    except Exception:  # as in read_midi
+        parts_again, again = _parts_and_notes(_parse(name, replace(file, tracks=tracks)))
+    except ScoreError:
         return parts, notes
     if not len(notes.onset) < len(again.onset) <= MAX_NOTES or _overflows(again):
         return parts, notes
