@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "classifier"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "studies"))
 from fake_models import FAKES, fit_mean, model
-from miniature_gtzan import write_gtzan
+from miniature_gtzan import read_gtzan, write_gtzan
 from synthetic import write_folder
 
 from deepmusic.cli import deepmusic
@@ -195,7 +195,7 @@ def test_tracks_without_a_row_are_reported_and_left_out(
 
 
 def test_the_official_split_of_gtzan_is_taken(tmp_path: Path) -> None:
-    from deepmusic.datasets.gtzan import fault_filtered_split, read_gtzan
+    from deepmusic.datasets.gtzan import fault_filtered_split
 
     write_gtzan(tmp_path / "gtzan")
     dataset = read_gtzan(tmp_path / "gtzan")

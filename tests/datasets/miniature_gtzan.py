@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 
+from deepmusic.datasets import FolderDataset, load_dataset
 from deepmusic.datasets.gtzan import GTZAN_GENRES, fault_filtered_clips
 
 RATE = 8000
@@ -22,6 +23,11 @@ def clip_names(per_part: int = 2) -> list[str]:
             of_genre = [clip for clip in clips if clip.startswith(f"{genre}.")]
             names.update(of_genre[:per_part])
     return sorted(names)
+
+
+def read_gtzan(path: Path, **options: Any) -> FolderDataset:
+    """The clips at or below a path."""
+    return load_dataset(path, kind="gtzan", **options).dataset
 
 
 def write_clip(path: Path, number: int, *, seconds: float = 0.4) -> None:
@@ -55,11 +61,3 @@ def write_gtzan(
         else:
             write_clip(path, number)
     return root / folder
-
-
-def write_archive(root: Path, folder: Path) -> Path:
-    """``genres.tar.gz`` of a folder ``genres``."""
-    path = root / "genres.tar.gz"
-    with tarfile.open(path, "w:gz") as archive:
-        archive.add(folder, "genres")
-    return path

@@ -114,8 +114,7 @@ def split(
     if not Path(output).absolute().parent.is_dir():
         raise click.UsageError(f"-o: the folder of {output} does not exist; make it first.")
 
-    from deepmusic.datasets.split_files import write_splits
-    from deepmusic.datasets.splits import Folds, make_folds, make_split
+    from deepmusic.datasets.splits import Folds, make_folds, make_split, write_splits
 
     loaded = load_with_progress(data, kind, table, subset, audio)
     dataset = loaded.dataset

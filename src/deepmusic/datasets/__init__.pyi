@@ -23,17 +23,18 @@ from .folder import (
 )
 from .genre_tree import Genre as Genre, GenreTree as GenreTree
 from .groups import artist_members as artist_members, group_tracks as group_tracks
-from .gtzan import fault_filtered_split as fault_filtered_split, read_gtzan as read_gtzan
+from .gtzan import fault_filtered_split as fault_filtered_split
 from .load import LoadedDataset as LoadedDataset, load_dataset as load_dataset
 from .near_duplicates import with_duplicates as with_duplicates
 from .registry import REGISTRY as REGISTRY, DatasetInfo as DatasetInfo
 from .remote_zip import ZipReader as ZipReader
-from .split_files import read_splits as read_splits, write_splits as write_splits
 from .splits import (
     Fold as Fold,
     Folds as Folds,
     make_folds as make_folds,
     make_split as make_split,
+    read_splits as read_splits,
+    write_splits as write_splits,
 )
 from .stats import (
     DatasetStatistics as DatasetStatistics,

@@ -233,7 +233,7 @@ class Fma(FmaTables):
         silent = {track_path(c.track) for c in self.bad_clips(subset) if not c.is_left_out}
         if silent := silent & {track.path for track in tracks}:
             notes.append(f"Almost silent, but not left out: {', '.join(sorted(silent))}.")
-        notes += dataset_notes(tracks, [])
+        notes += dataset_notes(tracks, ())
         return FolderDataset.of(folder, tracks, problems, notes)
 
     def _candidates(self, subset: str) -> tuple[list[Track], list[Problem]]:

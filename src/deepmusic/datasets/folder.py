@@ -10,9 +10,10 @@ import hashlib
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,60 +36,36 @@ OnProgress = Callable[[int, int], object]  # files done, number of files
 
 @dataclass(frozen=True)
 class Track:
-    """One recording of a data set.
+    """One recording of a data set."""
 
-    Args:
-        path: its path below the data set's folder, with forward slashes.
-        genre: its genre.
-        artist: its artist as written; None where unknown.
-        album: its album as written; None where unknown.
-        content_hash: hash of the file's content, in hexadecimal: SHA-256; for FMA, SHA-1.
-        sound_group: tracks with the same value are near-duplicates, such as one recording as mp3
-            and as wav; None where near-duplicates were not searched for.
-        source: clips with the same value are cut from one recording; None where unknown.
-    """
-
-    path: str
+    path: str  # below the data set's folder, with forward slashes
     genre: str
-    artist: str | None
-    album: str | None
-    content_hash: str
+    artist: str | None  # as written; None where unknown
+    album: str | None  # as written; None where unknown
+    content_hash: str  # of the file, in hexadecimal: SHA-256; for FMA, SHA-1
+    # near-duplicates, such as one recording as mp3 and as wav, have the same value
     sound_group: str | None = None
-    source: str | None = None
+    source: str | None = None  # clips that are cut from one recording have the same value
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that was left out of a data set.
+    """Something that was left out of a data set."""
 
-    Args:
-        path: the file, folder or table row, below the data set's folder.
-        code: a short reason that programs can test for, such as ``"empty"``.
-        message: one sentence for a person.
-    """
-
-    path: str
-    code: str
-    message: str
+    path: str  # of the file, folder or table row, below the data set's folder
+    code: str  # a short reason that programs can test for, such as "empty"
+    message: str  # one sentence for a person
 
 
 @dataclass(frozen=True)
 class FolderDataset:
-    """The tracks of a folder.
-
-    Args:
-        root: the folder.
-        tracks: sorted by path.
-        genres: the genres that have tracks, sorted.
-        problems: what was left out, sorted by path.
-        notes: sentences about possible defects of what was used, such as unknown artists.
-    """
+    """The tracks of a folder."""
 
     root: Path
-    tracks: tuple[Track, ...]
-    genres: tuple[str, ...]
-    problems: tuple[Problem, ...] = ()
-    notes: tuple[str, ...] = ()
+    tracks: tuple[Track, ...]  # sorted by path
+    genres: tuple[str, ...]  # those that have tracks, sorted
+    problems: tuple[Problem, ...] = ()  # what was left out, sorted by path
+    notes: tuple[str, ...] = ()  # sentences about possible defects, such as unknown artists
 
     @classmethod
     def of(
@@ -142,11 +119,25 @@ def scan_folder(
         >>> dataset.genres  # doctest: +SKIP
         ('jazz', 'rock')
     """
-    root = Path(root)
-    problems: list[Problem] = []
-    candidates = _walk(root, problems)
+    tracks, problems, notes = scan_tracks(
+        Path(root), table=table, workers=workers, on_progress=on_progress
+    )
+    return FolderDataset.of(
+        Path(root), tracks, problems, [*notes, *dataset_notes(tracks, problems)]
+    )
+
+
+def scan_tracks(
+    root: Path,
+    *,
+    table: str | os.PathLike[str] | None,
+    workers: int | None,
+    on_progress: OnProgress | None,
+) -> tuple[list[Track], list[Problem], list[str]]:
+    """The tracks of `scan_folder`, what was left out, and notes on the table."""
+    candidates, problems = _walk(root)
     rows: dict[str, Row] = {}
-    notes: list[str] = []
+    notes = []
     if table is None and (root / TABLE_NAME).exists():
         table = root / TABLE_NAME
     if table is not None:
@@ -159,7 +150,7 @@ def scan_folder(
                 f"Files without a row in {Path(table).name}: {len(missing)}, such as "
                 f"{missing[0]!r}; the folder gives the genre and the tags give the artist."
             )
-    return _read_tracks(root, candidates, rows, problems, notes, workers, on_progress)
+    return _read_tracks(root, candidates, rows, problems, workers, on_progress), problems, notes
 
 
 def scan_table(
@@ -175,8 +166,8 @@ def scan_table(
 
     Args:
         table: a CSV as for `scan_folder`; its paths are absolute, or relative to its folder.
-        workers: files read at a time; by default as many as there are cores, at most 8.
-        on_progress: called in this thread with the files done and the number of files.
+        workers: as for `scan_folder`.
+        on_progress: as for `scan_folder`.
 
     Raises:
         DataError: the table is missing or damaged, or none of its tracks can be used.
@@ -204,9 +195,10 @@ def scan_table(
             f"None of the files that {table} lists can be used; {faults[0][2]} Paths are relative "
             "to the folder of the table, or absolute."
         )
-    problems = [Problem(*fault) for fault in faults]
     root = table.parent if shared == home else Path(shared)
-    return _read_tracks(root, sorted(rows), rows, problems, [], workers, on_progress)
+    problems = [Problem(*fault) for fault in faults]
+    tracks = _read_tracks(root, sorted(rows), rows, problems, workers, on_progress)
+    return FolderDataset.of(root, tracks, problems, dataset_notes(tracks, problems))
 
 
 def dataset_digest(dataset: FolderDataset) -> str:
@@ -268,28 +260,28 @@ def file_hash(
         return _unreadable(path, error)
 
 
-def dataset_notes(tracks: Sequence[Track], candidates: Sequence[str]) -> Iterator[str]:
-    """Sentences about possible defects of the tracks that were found among candidate paths."""
+def dataset_notes(tracks: Sequence[Track], problems: Iterable[Problem]) -> Iterator[str]:
+    """Sentences about possible defects of tracks, and genre folders that only have problems."""
     unknown = sum(track.artist is None for track in tracks)
     if unknown:
         yield (
             f"Tracks without a known artist: {unknown}; a split may have the same artist on two "
             f"sides. Name artists in {TABLE_NAME} or in tags."
         )
-    copies = len(tracks) - len({track.content_hash for track in tracks})
-    if copies:
-        yield f"Exact copies of other files: {copies} of {len(tracks)}; they stay together."
     genres: dict[str, set[str]] = {}
     for track in tracks:
         genres.setdefault(track.content_hash, set()).add(track.genre)
+    copies = len(tracks) - len(genres)
+    if copies:
+        yield f"Exact copies of other files: {copies} of {len(tracks)}; they stay together."
     ambiguous = sum(len(names) > 1 for names in genres.values())
     if ambiguous:
         yield f"Recordings with exact copies in several genres: {ambiguous}; keep one of each."
     single = [genre for genre, count in Counter(t.genre for t in tracks).items() if count < 2]
     if single:
         yield f"Genres with a single track: {', '.join(sorted(single))}."
-    unused = {path.split("/")[0] for path in candidates if "/" in path}
-    unused -= {track.path.split("/")[0] for track in tracks}
+    unused = {problem.path.split("/")[0] for problem in problems if "/" in problem.path}
+    unused -= {"", *(track.path.split("/")[0] for track in tracks)}
     if unused:
         yield f"No track could be used of: {', '.join(sorted(unused))}."
 
@@ -307,15 +299,12 @@ def _read_tracks(
     candidates: Sequence[str],
     rows: dict[str, Row],
     problems: list[Problem],
-    notes: list[str],
     workers: int | None,
     on_progress: OnProgress | None,
-) -> FolderDataset:
+) -> list[Track]:
+    """The tracks among candidate paths; what cannot be used is added to the problems."""
     tracks = []
-
-    def read(path: str) -> Track | Problem:
-        return _read_track(root, path, rows.get(path))
-
+    read = partial(_read_track, root, rows)
     for result in map_threads(read, candidates, workers=workers, on_progress=on_progress):
         if isinstance(result, Track):
             tracks.append(result)
@@ -326,12 +315,11 @@ def _read_tracks(
         if problems:
             fault = f"usable track; left out: {len(problems)}, first: {problems[0].message}"
         raise DataError(f"{root} holds no {fault}")
-    notes += dataset_notes(tracks, candidates)
-    return FolderDataset.of(root, tracks, problems, notes)
+    return tracks
 
 
-def _read_track(root: Path, path: str, row: Row | None) -> Track | Problem:
-    row = row or Row(0, path)
+def _read_track(root: Path, rows: Mapping[str, Row], path: str) -> Track | Problem:
+    row = rows.get(path, Row(0, path))
     genre, artist, album = row.genre or path.rpartition("/")[0].split("/")[0], row.artist, row.album
     if not genre or artist is None:
         from deepmusic.audio.tags import read_tags  # which loads FFmpeg
@@ -347,40 +335,44 @@ def _read_track(root: Path, path: str, row: Row | None) -> Track | Problem:
     return Track(path, genre, artist, album, digest, source=row.source)
 
 
-def _walk(root: Path, problems: list[Problem]) -> list[str]:
-    """Paths below ``root`` that may be tracks, sorted; folders that cannot be read are problems."""
-    if not os.path.isdir(root):
-        fault = "is not a folder" if os.path.exists(root) else "does not exist"
+def _walk(root: Path) -> tuple[list[str], list[Problem]]:
+    """Paths below ``root`` that may be tracks, sorted, and folders that are not entered."""
+    if not root.is_dir():
+        fault = "is not a folder" if root.exists() else "does not exist"
         raise DataError(f"{root} {fault}; name the folder that holds the genre folders.")
-    candidates = []
+    candidates: list[str] = []
+    problems: list[Problem] = []
     entered = set()
-    folders, links = [""], list[str]()
-    while folders or links:
-        # links last, so that a folder goes by its own name where it has one inside the root
-        folder = folders.pop() if folders else links.pop(0)
-        try:
-            state = os.stat(root / folder)
+
+    def fail(error: OSError) -> None:
+        if Path(error.filename) == root:
+            raise DataError(f"{root} cannot be read: {os_reason(error)}.") from error
+        problems.append(_unreadable(Path(error.filename).relative_to(root).as_posix(), error))
+
+    starts = [str(root)]
+    for start in starts:
+        for folder, names, files in os.walk(start, onerror=fail):
+            inside, state = Path(folder).relative_to(root), os.stat(folder)
             if (state.st_dev, state.st_ino) in entered:
-                message = f"{folder!r} leads to a folder that is read under another name."
-                problems.append(Problem(folder, "seen_before", message))
+                message = f"{str(inside)!r} leads to a folder that is read under another name."
+                problems.append(Problem(inside.as_posix(), "seen_before", message))
+                names.clear()
                 continue
             entered.add((state.st_dev, state.st_ino))
-            with os.scandir(root / folder) as listing:
-                entries = sorted(listing, key=lambda entry: entry.name)
-        except OSError as error:
-            if not folder:
-                raise DataError(f"{root} cannot be read: {os_reason(error)}.") from error
-            problems.append(_unreadable(folder, error))
-            continue
-        for entry in entries:
-            path = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.name.startswith(".") or entry.name in _NOT_TRACKS:
-                continue
-            if os.path.isdir(entry.path):
-                (links if entry.is_symlink() else folders).append(path)
-            elif os.path.splitext(entry.name)[1].lower() not in _NOT_MUSIC:
-                candidates.append(path)
-    return sorted(candidates)
+            names[:] = [name for name in sorted(names) if _may_be_music(name)]
+            # links last, so that a folder goes by its own name where it has one inside the root
+            links = (os.path.join(folder, name) for name in names)
+            starts += filter(os.path.islink, links)
+            candidates += [
+                (inside / name).as_posix()
+                for name in files
+                if _may_be_music(name) and os.path.splitext(name)[1].lower() not in _NOT_MUSIC
+            ]
+    return sorted(candidates), problems
+
+
+def _may_be_music(name: str) -> bool:
+    return not name.startswith(".") and name not in _NOT_TRACKS
 
 
 def _unreadable(path: str, error: OSError) -> Problem:

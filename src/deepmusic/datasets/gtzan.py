@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
-from shlex import quote
 from types import MappingProxyType
 
 from deepmusic.datasets.folder import (
@@ -26,7 +25,7 @@ from deepmusic.datasets.folder import (
     Track,
     dataset_notes,
     map_threads,
-    scan_folder,
+    scan_tracks,
 )
 from deepmusic.datasets.splits import Fold
 from deepmusic.errors import AudioError, DataError
@@ -36,37 +35,8 @@ GTZAN_GENRES = (
 )  # fmt: skip
 
 _CLIPS_PER_GENRE = 100
-# below the path that a user names: an unpacked archive, the Kaggle copy, a folder of data
-_FOLDERS = (
-    *("", "genres", "genres_original", "Data/genres_original", "Data"),
-    *("gtzan/genres", "gtzan/genres_original", "gtzan"),
-)
 _LISTS = {"train": "train", "validation": "valid", "test": "test"}
 """Our names of the parts to those in the names of the published lists."""
-
-
-def find_gtzan(path: str | os.PathLike[str]) -> Path | None:
-    """The folder that holds GTZAN's genre folders, at or below a path.
-
-    Args:
-        path: the genre folders' own folder, or one with ``genres``, ``genres_original``,
-            ``Data/genres_original`` or ``gtzan/genres`` in it.
-
-    Returns:
-        The folder; None if it has no clip with a name such as ``blues/blues.00000.wav``.
-    """
-    for name in _FOLDERS:
-        folder = Path(path) / name
-        if any(_has_clips(folder / genre) for genre in GTZAN_GENRES):
-            return folder
-    return None
-
-
-def _has_clips(folder: Path) -> bool:
-    try:
-        return any(_clip_name(f"{folder.name}/{name}") for name in os.listdir(folder))
-    except (OSError, ValueError):
-        return False
 
 
 def _clip_name(path: str) -> str | None:
@@ -79,66 +49,34 @@ def _clip_name(path: str) -> str | None:
     return stem if is_clip else None
 
 
-def read_gtzan(
-    path: str | os.PathLike[str],
-    *,
-    table: str | os.PathLike[str] | None = None,
-    workers: int | None = None,
-    on_progress: OnProgress | None = None,
-) -> FolderDataset:
-    """Find the clips of GTZAN, as wav, au or whatever format they were converted to.
-
-    The beginning of each clip is decoded: clips that cannot be read (in the Kaggle copy
-    ``jazz.00054``) are problems, and so are files that are not clips of the set, and the second
-    file of a clip. The notes say what is missing.
-
-    Args:
-        path: as for `find_gtzan`.
-        table: a CSV of artists, which the set does not name, as for `scan_folder`.
-        workers: files read at a time; by default as many as there are cores, at most 8.
-        on_progress: called in this thread with the files done and the number of files.
-
-    Returns:
-        The clips; ``root`` is the folder of the genre folders.
-
-    Raises:
-        DataError: there are no such clips, none can be read, or the path is an archive.
-
-    Example:
-        >>> dataset = read_gtzan("Data/genres_original")  # doctest: +SKIP
-        >>> [problem.path for problem in dataset.problems]  # doctest: +SKIP
-        ['jazz/jazz.00054.wav']
-    """
-    root = find_gtzan(path)
-    if root is not None:
-        return read_gtzan_folder(root, table=table, workers=workers, on_progress=on_progress)
-    path = Path(path)
-    if not path.exists():
-        raise DataError(f"{path} does not exist; name the folder of GTZAN.")
-    if path.name.lower().endswith((".tar", ".tar.gz", ".tgz")):
-        raise DataError(
-            f"{path} is an archive; if it is GTZAN's, unpack it by: deepmusic data download gtzan "
-            f"--to DIR --from {quote(str(path))}"
-        )
-    raise DataError(
-        f"{path} holds no clips of GTZAN; looked for files such as blues/blues.00000.wav in it "
-        "and in the folders genres, genres_original and Data/genres_original."
-    )
-
-
-def read_gtzan_folder(
+def scan_gtzan(
     root: Path,
     *,
     table: str | os.PathLike[str] | None = None,
     workers: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> FolderDataset:
-    """As `read_gtzan`, from the folder that `find_gtzan` returned."""
-    scanned = scan_folder(root, table=table, workers=workers, on_progress=on_progress)
+    """The clips of GTZAN, as wav, au or whatever format they were converted to.
+
+    The beginning of each clip is decoded: clips that cannot be read (in the Kaggle copy
+    ``jazz.00054``) are problems, and so are files that are not clips of the set, and the second
+    file of a clip. The notes say what is missing.
+
+    Args:
+        root: the folder of the genre folders.
+        table: a CSV of artists, which the set does not name, as for `scan_folder`.
+        workers: files read at a time; by default as many as there are cores, at most 8.
+        on_progress: called in this thread with the files done and the number of files.
+
+    Raises:
+        DataError: no clip can be read.
+    """
+    files, problems, notes = scan_tracks(
+        root, table=table, workers=workers, on_progress=on_progress
+    )
     clips: dict[str, Track] = {}
-    problems = list(scanned.problems)
     # of several files of one clip, the wav first: it is what the lists name
-    for track in sorted(scanned.tracks, key=lambda t: (not t.path.endswith(".wav"), t.path)):
+    for track in sorted(files, key=lambda t: (not t.path.endswith(".wav"), t.path)):
         name = _clip_name(track.path)
         if name is None:
             message = f"{track.path!r} is not a clip of GTZAN, such as 'blues/blues.00000.wav'."
@@ -149,29 +87,25 @@ def read_gtzan_folder(
         else:
             clips[name] = track
 
-    def decoded(track: Track) -> Track | Problem:
+    def decoding_error(track: Track) -> AudioError | None:
         from deepmusic.audio import open_audio
 
         try:
             open_audio(root / track.path, sample_rate=None).close()
         except AudioError as error:
-            return Problem(track.path, error.code, str(error))
-        return track
+            return error
+        return None
 
     tracks = []
-    for result in map_threads(decoded, list(clips.values()), workers=workers):
-        if isinstance(result, Track):
-            tracks.append(result)
+    errors = map_threads(decoding_error, list(clips.values()), workers=workers)
+    for track, error in zip(clips.values(), errors, strict=True):
+        if error is None:
+            tracks.append(track)
         else:
-            problems.append(result)
+            problems.append(Problem(track.path, error.code, str(error)))
     if not tracks:
         raise DataError(f"No clip of GTZAN in {root} can be read; first: {problems[0].message}")
-    # the notes on all files are replaced by those on the clips that are left
-    paths = [track.path for track in scanned.tracks]
-    paths += [problem.path for problem in scanned.problems]
-    replaced = set(dataset_notes(scanned.tracks, paths))
-    notes = [note for note in scanned.notes if note not in replaced]
-    notes += [*dataset_notes(tracks, paths), *_missing(tracks)]
+    notes += [*dataset_notes(tracks, problems), *_missing(tracks)]
     return FolderDataset.of(root, tracks, problems, notes)
 
 
@@ -179,9 +113,8 @@ def read_gtzan_folder(
 def fault_filtered_clips() -> Mapping[str, tuple[str, ...]]:
     """The clips of each part of the fault-filtered split (Kereliuk, Sturm, Larsen 2015).
 
-    Returns:
-        ``"train"``, ``"validation"`` and ``"test"`` to 443, 197 and 290 names such as
-        ``"blues.00029"``; no clip is in two parts, and 70 of the 1,000 are in none.
+    ``"train"``, ``"validation"`` and ``"test"`` have 443, 197 and 290 names such as
+    ``"blues.00029"``; no clip is in two parts, and 70 of the 1,000 are in none.
     """
     folder, parts = files("deepmusic.datasets") / "gtzan_splits", {}
     for part, name in _LISTS.items():
@@ -194,10 +127,7 @@ def fault_filtered_split(dataset: FolderDataset) -> Fold:
     """The fault-filtered split of Kereliuk, Sturm and Larsen (2015), for the clips in a data set.
 
     Listed clips that are not in the data set are left out (``jazz.00054`` is in the training list,
-    and unreadable in the Kaggle copy); `read_gtzan` notes them.
-
-    Args:
-        dataset: of `read_gtzan`, or another folder with clips of these names.
+    and unreadable in the Kaggle copy); `scan_gtzan` notes them.
 
     Raises:
         DataError: a part would have no clips.

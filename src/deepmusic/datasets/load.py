@@ -5,15 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Literal
 
 from deepmusic.datasets.folder import FolderDataset, OnProgress, scan_folder, scan_table
-from deepmusic.datasets.gtzan import (
-    fault_filtered_split,
-    find_gtzan,
-    read_gtzan,
-    read_gtzan_folder,
-)
+from deepmusic.datasets.gtzan import GTZAN_GENRES
 from deepmusic.datasets.splits import Fold
 from deepmusic.datasets.table import TABLE_NAME, find_fma
 from deepmusic.errors import DataError
@@ -25,23 +21,21 @@ Kind = Literal["folder", "table", "gtzan", "fma"]
 """Your own folder of genres, your own CSV, GTZAN, or FMA."""
 
 _NAMES = {"folder": "a folder of genres", "table": "a table", "gtzan": "GTZAN", "fma": "FMA"}
+# below the path that a user names: an unpacked archive, the Kaggle copy, a folder of data
+_GTZAN_FOLDERS = (
+    *("", "genres", "genres_original", "Data/genres_original", "Data"),
+    *("gtzan/genres", "gtzan/genres_original", "gtzan"),
+)
 
 
 @dataclass(frozen=True)
 class LoadedDataset:
-    """A data set, with what is specific to its kind.
-
-    Args:
-        dataset: its tracks.
-        kind: what it was loaded as.
-        about: one sentence on what it was loaded as, and why.
-        fma: tables and genre tree, of FMA.
-    """
+    """A data set, with what is specific to its kind."""
 
     dataset: FolderDataset
-    kind: Kind
-    about: str
-    fma: Fma | None = None
+    kind: Kind  # what it was loaded as
+    about: str  # one sentence on what it was loaded as, and why
+    fma: Fma | None = None  # tables and genre tree
 
     def official_split(self, dataset: FolderDataset | None = None) -> Fold:
         """The published split of this data set.
@@ -54,6 +48,8 @@ class LoadedDataset:
         """
         dataset = self.dataset if dataset is None else dataset
         if self.kind == "gtzan":
+            from deepmusic.datasets.gtzan import fault_filtered_split
+
             return fault_filtered_split(dataset)
         if self.fma is not None:
             return self.fma.fold(dataset)
@@ -74,8 +70,9 @@ def load_dataset(
 
     Args:
         path: a folder ``DIR/GENRE/*`` with or without ``tracks.csv``, a CSV (``path``, ``genre``,
-            ``artist``, ``album``), a folder of GTZAN, or a folder with ``fma_metadata`` or
-            ``fma_metadata.zip`` in it.
+            ``artist``, ``album``), a folder with GTZAN's clips (``blues/blues.00000.wav``) in it,
+            or in ``genres``, ``genres_original`` or ``Data/genres_original``, or one with
+            ``fma_metadata`` or ``fma_metadata.zip`` in it.
         kind: what to load it as; by default what it looks like.
         table: a CSV of genres and artists instead of the folder's own; not for FMA.
         subset: of FMA: ``"small"``, ``"medium"``, ``"large"`` or ``"full"``.
@@ -90,47 +87,61 @@ def load_dataset(
         >>> load_dataset("music").dataset.genres  # doctest: +SKIP
         ('jazz', 'rock')
     """
-    path = Path(path)
-    root = None
-    if kind is None:
-        kind, root, about = _detect(path)
-    else:
-        about = f"{path} is loaded as {_NAMES[kind]}, as requested."
+    kind, root, about = _detect(Path(path), kind)
     if table is not None and kind in ("fma", "table"):
         raise DataError(f"{path} is {_NAMES[kind]}, which has its own table; omit {table}.")
     fma = None
     if kind == "fma":
-        from deepmusic.datasets.fma import Fma, read_fma
+        from deepmusic.datasets.fma import Fma
 
-        fma = Fma(root, audio=audio) if root else read_fma(path, audio=audio)
+        fma = Fma(root, audio=audio)
         dataset = fma.dataset(subset, workers=workers, on_progress=on_progress)
         about = f"{about} Its subset {subset} is used."
     elif kind == "table":
-        dataset = scan_table(path, workers=workers, on_progress=on_progress)
+        dataset = scan_table(root, workers=workers, on_progress=on_progress)
     elif kind == "gtzan":
-        read = read_gtzan_folder if root else read_gtzan
-        dataset = read(root or path, table=table, workers=workers, on_progress=on_progress)
+        from deepmusic.datasets.gtzan import scan_gtzan
+
+        dataset = scan_gtzan(root, table=table, workers=workers, on_progress=on_progress)
     else:
-        dataset = scan_folder(path, table=table, workers=workers, on_progress=on_progress)
+        dataset = scan_folder(root, table=table, workers=workers, on_progress=on_progress)
     return LoadedDataset(dataset, kind, about, fma)
 
 
-def _detect(path: Path) -> tuple[Kind, Path, str]:
+def _detect(path: Path, kind: Kind | None) -> tuple[Kind, Path, str]:
     """The kind of a data set, where it lies at or below a path, and a sentence on why."""
+    about = f"{path} is loaded as"
     if not path.exists():
         raise DataError(f"{path} does not exist; name a folder of genres, a CSV, GTZAN or FMA.")
-    fma = find_fma(path)
-    if fma is not None:
-        return "fma", fma, f"{path} is loaded as FMA, since its tables are in {fma}."
-    if path.is_file():
-        name = path.name.lower()
-        if name.endswith((".tar", ".tar.gz", ".tgz")):
-            read_gtzan(path)  # raises, and says how to unpack it
-        if name.endswith(".zip"):
-            raise DataError(f"{path} is an archive; unpack it, and name the folder.")
-        return "table", path, f"{path} is loaded as a table of tracks, since it is a file."
-    gtzan = find_gtzan(path)
-    if gtzan is not None:
-        return "gtzan", gtzan, f"{path} is loaded as GTZAN, since its clips are in {gtzan}."
+    if kind in (None, "fma"):
+        if tables := find_fma(path):
+            return "fma", tables, f"{about} FMA, since its tables are in {tables}."
+        if kind == "fma":
+            raise DataError(f"{path} holds no tables of FMA, fma_metadata or fma_metadata.zip.")
+    if path.is_file() and path.name.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz")):
+        raise DataError(
+            f"{path} is an archive; unpack it, and name the folder. GTZAN's is unpacked by: "
+            f"deepmusic data download gtzan --to DIR --from {quote(str(path))}"
+        )
+    if kind in (None, "gtzan"):
+        if clips := _find_gtzan(path):
+            return "gtzan", clips, f"{about} GTZAN, since its clips are in {clips}."
+        if kind == "gtzan":
+            raise DataError(
+                f"{path} holds no clips of GTZAN, such as blues/blues.00000.wav, nor do the "
+                "folders genres, genres_original and Data/genres_original in it."
+            )
+    if kind == "table" or (kind is None and path.is_file()):
+        return "table", path, f"{about} a table of tracks."
     table = f" with the table {TABLE_NAME}" if (path / TABLE_NAME).exists() else ""
-    return "folder", path, f"{path} is loaded as a folder of genres{table}."
+    return "folder", path, f"{about} a folder of genres{table}."
+
+
+def _find_gtzan(path: Path) -> Path | None:
+    """The folder of GTZAN's genre folders, with at least one clip, at or below a path."""
+    number = 5 * "[0-9]"
+    for folder in (path / name for name in _GTZAN_FOLDERS):
+        for genre in GTZAN_GENRES:
+            if any((folder / genre).glob(f"{genre}.{number}.*")):
+                return folder
+    return None

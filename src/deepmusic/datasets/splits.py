@@ -1,44 +1,43 @@
 """Splits and folds with no artist, album or copy on two sides; and two other kinds.
 
-Tracks are grouped by `group_tracks`, and whole groups are
-distributed so that every part has about its share of every genre, by scikit-learn's
-StratifiedGroupKFold.
-
-The other kinds are the official splits of published data sets, and random ones, which leak: they
-are only for comparison with published figures that were obtained so, and their files say it.
+Tracks are grouped by `group_tracks`, and scikit-learn's StratifiedGroupKFold distributes whole
+groups so that every part has about its share of every genre. The other kinds are the official
+splits of published data sets, and random ones, which leak: they are only for comparison with
+published figures that were obtained so, and their files say it.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.datasets.folder import FolderDataset
+from deepmusic.datasets.folder import FolderDataset, dataset_digest
 from deepmusic.datasets.groups import group_tracks
-from deepmusic.errors import DataError
+from deepmusic.errors import DataError, os_reason
+from deepmusic.files import write_atomically
 
 Protocol = Literal["grouped", "official", "random"]
 """How tracks were divided: by whole groups, as published with the data, or at random."""
 
+PARTS = ("train", "validation", "test")
+
 # Draws to choose the best of; on large data one draw is slow, and the first is balanced anyway.
 _ATTEMPTS = 20
 _ATTEMPTED_GROUPS = 2000
-# A part is well balanced if its share of each genre is within this of what was requested.
-_TOLERANCE = 0.05
+_TOLERANCE = 0.05  # a part with its share of each genre within this is well balanced
 
-_Labels = NDArray[np.int64]  # (tracks,): genre or group of each
-_Mask = NDArray[np.bool_]  # (tracks,): the members of a part
-_Parts = tuple[_Mask, _Mask, _Mask]  # train, validation, test
-
-
-PARTS = ("train", "validation", "test")
+_Indices = NDArray[np.int64]  # of tracks, sorted by path
+_Parts = tuple[_Indices, _Indices]  # validation, test; training has the others
 
 
 @dataclass(frozen=True)
@@ -46,30 +45,16 @@ class Fold:
     """One way to divide a data set: indices of ``dataset.tracks``, ascending.
 
     Official splits may leave tracks out; others have each track in one part.
-
-    Args:
-        train: what a model is fitted on.
-        validation: for early stopping and thresholds.
-        test: what it is evaluated on.
     """
 
-    train: tuple[int, ...]
-    validation: tuple[int, ...]
-    test: tuple[int, ...]
+    train: tuple[int, ...]  # what a model is fitted on
+    validation: tuple[int, ...]  # for early stopping and thresholds
+    test: tuple[int, ...]  # what it is evaluated on
 
 
 @dataclass(frozen=True)
 class Folds:
-    """Several ways to divide one data set; each track is in the test part of exactly one.
-
-    A single split is stored as one fold.
-
-    Args:
-        folds: the divisions.
-        seed: what they were drawn with.
-        protocol: ``"grouped"``, ``"official"`` (published with the data) or ``"random"``, which
-            leaks artists and copies.
-    """
+    """Several ways to divide one data set, each track being tested in one; or one split alone."""
 
     folds: tuple[Fold, ...]
     seed: int = 0
@@ -115,21 +100,21 @@ def make_folds(
     """
     if folds < 2:
         raise DataError(f"Cross-validation needs at least 2 folds; got {folds}.")
-    _check_shares(0, validation)
-    if protocol == "random":
-        return Folds(tuple(_random_folds(dataset, folds, validation, seed)), seed, "random")
-    order, labels, groups = _prepare(dataset)
-    _check_groups(dataset, labels, groups, needed=_needed(folds), folds=folds)
+    _check_options(0, validation, seed)
+    # of two folds, one may hold all but half of the groups: then 4 leave 2 to train and validate
+    tracks = _Tracks.of(dataset, protocol, needed=4 if folds == 2 else folds, folds=folds)
 
     def draw(number: int) -> list[_Parts]:
         return [
-            _with_validation(labels, groups, test, validation, number)
-            for test in _deal(labels, groups, folds, number)
+            (_cut(tracks, tracks.without(test), validation, number), test)
+            for test in _deal(tracks, folds, number)
         ]
 
-    shares = ((1 - 1 / folds) * validation, 1 / folds)
-    best = _best(draw, labels, groups, shares, seed)
-    return Folds(tuple(_fold(*(order[part] for part in parts)) for parts in best), seed)
+    if protocol == "random":
+        parts = list(_random_folds(tracks, folds, validation, seed))
+    else:
+        parts = _best(draw, tracks, ((1 - 1 / folds) * validation, 1 / folds), seed)
+    return Folds(tuple(tracks.fold(*both) for both in parts), seed, protocol)
 
 
 def make_split(
@@ -140,78 +125,85 @@ def make_split(
     seed: int = 0,
     protocol: Protocol = "grouped",
 ) -> Fold:
-    """Divide a data set once, stratified by genre and grouped by artist.
-
-    The same tracks and seed give the same split, whatever the order of the tracks.
+    """Divide a data set once; otherwise as `make_folds`.
 
     Args:
         dataset: at least two genres, each with at least three groups (two without a test part).
         test: share of all tracks to test on, in [0, 0.5]; 0 leaves the part empty.
         validation: share of all tracks to validate on, in (0, 0.5].
         seed: another seed gives another split.
-        protocol: as for `make_folds`.
-
-    Raises:
-        DataError: there are too few genres, artists or tracks.
+        protocol: ``"grouped"`` or ``"random"``.
     """
-    _check_shares(test, validation)
-    if protocol == "random":
-        return _random_split(dataset, test, validation, seed)
-    order, labels, groups = _prepare(dataset)
-    _check_groups(dataset, labels, groups, needed=3 if test else 2, folds=None)
+    _check_options(test, validation, seed)
+    tracks = _Tracks.of(dataset, protocol, needed=3 if test else 2)
+    everything, remaining_share = np.arange(len(tracks.order)), validation / (1 - test)
 
     def draw(number: int) -> list[_Parts]:
-        everything = np.ones(len(labels), bool)
-        tested = _cut(labels, groups, everything, test, number) if test else ~everything
-        return [_with_validation(labels, groups, tested, validation / (1 - test), number)]
+        tested = _cut(tracks, everything, test, number) if test else everything[:0]
+        return [(_cut(tracks, tracks.without(tested), remaining_share, number), tested)]
 
-    (best,) = _best(draw, labels, groups, (validation, test), seed)
-    return _fold(*(order[part] for part in best))
+    if protocol == "random":
+        order = np.random.default_rng(seed).permutation(everything)
+        tested = _first_of_each(order, tracks.labels, test, leave=2) if test else order[:0]
+        rest = order[~np.isin(order, tested)]
+        return tracks.fold(_first_of_each(rest, tracks.labels, remaining_share), tested)
+    (parts,) = _best(draw, tracks, (validation, test) if test else (validation,), seed)
+    return tracks.fold(*parts)
 
 
 def leaking_groups(fold: Fold, groups: Sequence[int]) -> list[int]:
-    """The groups that are in more than one part of a fold.
-
-    Args:
-        fold: a division.
-        groups: of each track, by `group_tracks`.
-
-    Returns:
-        Numbers of groups, ascending; empty for a fold without leaks.
-    """
+    """The groups, of each track by `group_tracks`, that are in two parts of a fold; ascending."""
     sides = [{groups[index] for index in getattr(fold, name)} for name in PARTS]
     counts = Counter(group for side in sides for group in side)
     return sorted(group for group, count in counts.items() if count > 1)
 
 
-def _random_folds(
-    dataset: FolderDataset, folds: int, validation: float, seed: int
-) -> Iterator[Fold]:
-    order, labels, rng = _shuffle(dataset, seed, needed=_needed(folds))
-    # genre after genre in one round: no fold gets more than one track above its share
-    by_genre = np.concatenate([order[labels[order] == label] for label in np.unique(labels)])
-    turns = np.arange(len(by_genre)) % folds
-    for number in range(folds):
-        rest = rng.permutation(by_genre[turns != number])
-        validated = _some_of_each(rest, labels, validation)
-        yield _fold(np.setdiff1d(rest, validated), validated, by_genre[turns == number])
+class _Tracks(NamedTuple):
+    """The tracks of a data set, sorted by path."""
+
+    order: _Indices  # of each in the data set
+    labels: _Indices  # its genre
+    groups: _Indices  # its group; alone in it if tracks are divided at random
+
+    @classmethod
+    def of(
+        cls, dataset: FolderDataset, protocol: Protocol, *, needed: int, folds: int | None = None
+    ) -> _Tracks:
+        """The tracks of a data set with enough groups in each genre."""
+        if len(dataset.genres) < 2:
+            genres = ", ".join(dataset.genres)
+            raise DataError(f"{dataset.root} has a single genre ({genres}); add another one.")
+        order = sorted(range(len(dataset.tracks)), key=lambda i: dataset.tracks[i].path)
+        labels = np.asarray(dataset.labels)[order]
+        groups = np.arange(len(order))
+        if protocol != "random":
+            groups = np.asarray(group_tracks([dataset.tracks[index] for index in order]))
+        counts = [len(np.unique(groups[labels == label])) for label in range(len(dataset.genres))]
+        genre, fewest = int(np.argmin(counts)), min(counts)
+        if fewest < needed:
+            available = f"{(labels == genre).sum()} tracks"
+            if protocol != "random":
+                available += f" in {fewest} groups (artists, albums, copies)"
+            fewer = f"ask for {fewest} folds at most, " if folds and folds > fewest >= 3 else ""
+            raise DataError(
+                f"The genre {dataset.genres[genre]!r} has {available}, and "
+                f"{f'{folds} folds need' if folds else 'a split needs'} at least {needed} in each "
+                f"genre: {fewer}add tracks by other artists, or leave the genre out."
+            )
+        return cls(np.asarray(order), labels, groups)
+
+    def without(self, part: _Indices) -> _Indices:
+        """The other tracks."""
+        return np.setdiff1d(np.arange(len(self.order)), part)
+
+    def fold(self, validation: _Indices, test: _Indices) -> Fold:
+        """The division of the data set that has these parts."""
+        train = self.without(np.concatenate([validation, test]))
+        parts = (sorted(self.order[part].tolist()) for part in (train, validation, test))
+        return Fold(*map(tuple, parts))
 
 
-def _random_split(dataset: FolderDataset, test: float, validation: float, seed: int) -> Fold:
-    order, labels, _ = _shuffle(dataset, seed, needed=3 if test else 2)
-    tested = _some_of_each(order, labels, test, leave=2) if test else order[:0]
-    rest = order[~np.isin(order, tested)]
-    validated = _some_of_each(rest, labels, validation / (1 - test))
-    return _fold(np.setdiff1d(rest, validated), validated, tested)
-
-
-def _needed(folds: int) -> int:
-    """How many groups each genre needs."""
-    # of two folds, one may hold all but half of the groups: then 4 leave 2 to train and validate
-    return 4 if folds == 2 else folds
-
-
-def _check_shares(test: float, validation: float) -> None:
+def _check_options(test: float, validation: float, seed: int) -> None:
     if not 0 <= test <= 0.5:
         raise DataError(f"The test share ranges from 0 to 0.5; got {test:g}.")
     if not 0 < validation <= 0.5:
@@ -221,61 +213,22 @@ def _check_shares(test: float, validation: float) -> None:
             f"A test share of {test:g} and a validation share of {validation:g} leave less than "
             "0.2 to train on; ask for less."
         )
-
-
-def _check_genres(dataset: FolderDataset) -> None:
-    if len(dataset.genres) < 2:
-        raise DataError(
-            f"{dataset.root} has a single genre ({', '.join(dataset.genres)}); add another one."
-        )
-
-
-def _check_groups(
-    dataset: FolderDataset, labels: _Labels, groups: _Labels, *, needed: int, folds: int | None
-) -> None:
-    counts = [len(np.unique(groups[labels == label])) for label in range(len(dataset.genres))]
-    genre = int(np.argmin(counts))
-    fewest = counts[genre]
-    if fewest >= needed:
-        return
-    remedy = "add tracks by other artists, or leave the genre out"
-    if fewest >= 3 and folds is not None and folds > 3:
-        remedy = f"ask for {fewest} folds at most, {remedy}"
-    raise DataError(
-        f"The genre {dataset.genres[genre]!r} has {int((labels == genre).sum())} tracks in "
-        f"{fewest} groups (artists, albums, copies), and {'a split' if folds is None else folds} "
-        f"{'needs' if folds is None else 'folds need'} at least {needed} in each genre: {remedy}."
-    )
-
-
-def _check_seed(seed: int) -> None:
     if seed < 0:
         raise DataError(f"A seed is 0 or more; got {seed}.")
 
 
-def _sorted_by_path(dataset: FolderDataset) -> _Labels:
-    """Indices of the tracks, sorted by path."""
-    return np.asarray(sorted(range(len(dataset.tracks)), key=lambda i: dataset.tracks[i].path))
-
-
-def _shuffle(
-    dataset: FolderDataset, seed: int, *, needed: int
-) -> tuple[_Labels, _Labels, np.random.Generator]:
-    """Indices of the tracks in random order, genre of each track, and the generator."""
-    _check_genres(dataset)
-    _check_seed(seed)
-    labels = np.asarray(dataset.labels)
-    counts = np.bincount(labels, minlength=len(dataset.genres))
-    if counts.min() < needed:
-        raise DataError(
-            f"The genre {dataset.genres[int(counts.argmin())]!r} has {counts.min()} tracks, and at "
-            f"least {needed} are needed: add tracks, ask for fewer folds, or leave the genre out."
-        )
+def _random_folds(tracks: _Tracks, folds: int, validation: float, seed: int) -> Iterator[_Parts]:
     rng = np.random.default_rng(seed)
-    return rng.permutation(_sorted_by_path(dataset)), labels, rng
+    order = rng.permutation(len(tracks.labels))
+    # genre after genre in one round: no fold gets more than one track above its share
+    by_genre = order[np.argsort(tracks.labels[order], kind="stable")]
+    turns = np.arange(len(by_genre)) % folds
+    for number in range(folds):
+        rest = rng.permutation(by_genre[turns != number])
+        yield _first_of_each(rest, tracks.labels, validation), by_genre[turns == number]
 
 
-def _some_of_each(order: _Labels, labels: _Labels, share: float, *, leave: int = 1) -> _Labels:
+def _first_of_each(order: _Indices, labels: _Indices, share: float, *, leave: int = 1) -> _Indices:
     """The first tracks of each genre that make up a share of it: at least one, and some left."""
     chosen = []
     for label in np.unique(labels[order]):
@@ -284,97 +237,163 @@ def _some_of_each(order: _Labels, labels: _Labels, share: float, *, leave: int =
     return np.concatenate(chosen)
 
 
-def _fold(*parts: _Labels) -> Fold:
-    return Fold(*(tuple(sorted(part.tolist())) for part in parts))
-
-
-def _prepare(dataset: FolderDataset) -> tuple[_Labels, _Labels, _Labels]:
-    """Indices of the tracks sorted by path, and genre and group of each in that order."""
-    _check_genres(dataset)
-    order = _sorted_by_path(dataset)
-    groups = group_tracks([dataset.tracks[index] for index in order])
-    return order, np.asarray(dataset.labels)[order], np.asarray(groups)
-
-
 def _best(
-    draw: Callable[[int], list[_Parts]],
-    labels: _Labels,
-    groups: _Labels,
-    shares: tuple[float, float],
-    seed: int,
+    draw: Callable[[int], list[_Parts]], tracks: _Tracks, shares: Sequence[float], seed: int
 ) -> list[_Parts]:
-    """The most even of several draws, as the parts of each fold."""
-    _check_seed(seed)
-    chosen, lowest = list[_Parts](), (len(labels) ** 2, 1.0)
+    """The most even of several draws: the parts of each fold, of which those with a share count."""
+    chosen, lowest = list[_Parts](), (len(tracks.labels) ** 2, 1.0)
     numbers = np.random.default_rng(seed).integers(2**31, size=_ATTEMPTS)
     for attempt, number in enumerate(numbers, start=1):
         folds = draw(int(number))
-        scores = [_unevenness(parts, labels, shares) for parts in folds]
+        scores = [_unevenness(tracks.labels, parts[: len(shares)], shares) for parts in folds]
         score = (sum(missing for missing, _ in scores), max(uneven for _, uneven in scores))
         if score < lowest:
             chosen, lowest = folds, score
-        done = lowest[1] <= _TOLERANCE or attempt * len(np.unique(groups)) >= _ATTEMPTED_GROUPS
-        if lowest[0] == 0 and done:
+        is_large = attempt * len(np.unique(tracks.groups)) >= _ATTEMPTED_GROUPS
+        if lowest[0] == 0 and (lowest[1] <= _TOLERANCE or is_large):
             break
     if lowest[0] > 0:
-        largest = int(np.bincount(groups).max())
         raise DataError(
             "No division was found that has every genre in every part and no group on two sides; "
-            f"the largest group has {largest} of {len(groups)} tracks: ask for fewer folds or add "
-            "tracks by other artists."
+            f"the largest group has {np.bincount(tracks.groups).max()} of {len(tracks.groups)} "
+            "tracks: ask for fewer folds or add tracks by other artists."
         )
     return chosen
 
 
-def _unevenness(parts: _Parts, labels: _Labels, shares: tuple[float, float]) -> tuple[int, float]:
-    """How many genres are missing from parts, and the largest error in a part's share of one."""
+def _unevenness(
+    labels: _Indices, parts: Sequence[_Indices], shares: Sequence[float]
+) -> tuple[int, float]:
+    """How many genres are missing from parts, and the largest error in a part's share of one.
+
+    The training part has what the others leave.
+    """
     totals = np.bincount(labels)
-    missing, uneven = 0, 0.0
-    for part, share in zip(parts, (None, *shares), strict=True):
-        if share == 0:
-            continue
-        counts = np.bincount(labels[part], minlength=len(totals))
-        missing += int((counts == 0).sum())
-        if share is not None:  # the training part has what the others leave
-            uneven = max(uneven, float(np.abs(counts / totals - share).max()))
-    return missing, uneven
+    counts = np.stack([np.bincount(labels[part], minlength=len(totals)) for part in parts])
+    missing = (counts == 0).sum() + (counts.sum(axis=0) == totals).sum()
+    errors = counts / np.maximum(totals, 1) - np.array(shares)[:, None]
+    return int(missing), float(np.abs(errors).max())
 
 
-def _with_validation(
-    labels: _Labels, groups: _Labels, test: _Mask, share: float, number: int
-) -> _Parts:
-    validation = _cut(labels, groups, ~test, share, number)
-    return ~test & ~validation, validation, test
-
-
-def _cut(labels: _Labels, groups: _Labels, among: _Mask, share: float, number: int) -> _Mask:
+def _cut(tracks: _Tracks, among: _Indices, share: float, number: int) -> _Indices:
     """Whole groups ``among`` the tracks that make up about a share of each genre."""
-    indices = np.flatnonzero(among)
-    labels, groups = labels[indices], groups[indices]
+    subset = _Tracks(*(column[among] for column in tracks))
+    labels, groups = subset.labels, subset.groups
     fewest = min(len(np.unique(groups[labels == label])) for label in np.unique(labels))
     # A share of 0.2 is one of five equal parts, 0.4 two of five; few groups make fewer parts.
     most_parts = max(2, min(10, fewest))
     ratio = Fraction(share).limit_denominator(most_parts)
     ratio = min(max(ratio, Fraction(1, most_parts)), Fraction(most_parts - 1, most_parts))
-    chosen = np.zeros(len(among), bool)
     try:
-        dealt = _deal(labels, groups, ratio.denominator, number)
+        dealt = _deal(subset, ratio.denominator, number)
     except ValueError:  # one group is left: this draw came out too uneven to go on
-        return chosen
-    cuts = []
-    for start in range(len(dealt)):
-        cut = np.any([dealt[start - step] for step in range(ratio.numerator)], axis=0)
-        cuts.append((_unevenness((~cut, cut, cut), labels, (share, 0)), start, cut))
-    chosen[indices] = min(cuts)[2]
+        return among[:0]
+    cuts = [
+        np.concatenate([dealt[start - step] for step in range(ratio.numerator)])
+        for start in range(len(dealt))
+    ]
+    chosen: _Indices = among[min(cuts, key=lambda cut: _unevenness(labels, [cut], [share]))]
     return chosen
 
 
-def _deal(labels: _Labels, groups: _Labels, parts: int, number: int) -> list[_Mask]:
+def _deal(tracks: _Tracks, parts: int, number: int) -> list[_Indices]:
     """Distribute all groups over equal parts, each with about its share of every genre."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=number)
     with warnings.catch_warnings():  # too few tracks of a genre: checked before
         warnings.simplefilter("ignore", UserWarning)
-        tests = [test for _, test in splitter.split(labels, labels, groups)]
-    return [np.isin(np.arange(len(labels)), test) for test in tests]
+        folds = splitter.split(tracks.labels, tracks.labels, tracks.groups)
+        return [test for _, test in folds]
+
+
+def write_splits(path: str | os.PathLike[str], folds: Folds, dataset: FolderDataset) -> None:
+    """Write folds as JSON: for each track its path, genre, group, and its part in each fold.
+
+    A track that a fold leaves out has the part ``""``. ``leaks`` is true for random folds, and for
+    others with a group on two sides; tracks by ``unknown_artists`` may leak unnoticed.
+
+    Args:
+        path: the file, such as ``splits.json``.
+        folds: of this data set; a single split is given as ``Folds((split,), seed)``.
+        dataset: what was divided.
+    """
+    parts = [[""] * len(folds) for _ in dataset.tracks]
+    for number, fold in enumerate(folds):
+        for name in PARTS:
+            for index in getattr(fold, name):
+                parts[index][number] = name
+    groups = group_tracks(dataset.tracks)
+    about = {
+        "format": "deepmusic splits",
+        "version": 1,
+        "protocol": folds.protocol,
+        "leaks": folds.protocol == "random" or any(leaking_groups(fold, groups) for fold in folds),
+        "unknown_artists": sum(track.artist is None for track in dataset.tracks),
+        "seed": folds.seed,
+        "folds": len(folds),
+        "fingerprint": dataset_digest(dataset),
+        "genres": list(dataset.genres),
+        "group_sizes": np.bincount(groups).tolist(),
+    }
+    entries = [
+        {"path": track.path, "genre": track.genre, "group": group, "parts": part}
+        for track, group, part in zip(dataset.tracks, groups, parts, strict=True)
+    ]
+    with write_atomically(path) as file:  # one line per track, for people to read
+        file.write(json.dumps(about)[:-1] + ', "tracks": [\n')
+        file.write(",\n".join(map(json.dumps, entries)))
+        file.write("\n]}\n")
+
+
+def read_splits(path: str | os.PathLike[str], dataset: FolderDataset) -> Folds:
+    """Read folds that `write_splits` wrote, for the same data wherever they are now.
+
+    Raises:
+        DataError: the file is missing or damaged, or of another data set; or grouped folds would
+            have a group on two sides, as artists or copies are known now.
+    """
+    stored = read_split_file(path)
+    parts = {entry["path"]: entry["parts"] for entry in stored["tracks"]}
+    paths = {track.path for track in dataset.tracks}
+    if stored["fingerprint"] != dataset_digest(dataset) or parts.keys() != paths:
+        raise DataError(
+            f"The data in {dataset.root} are not those that {path} divides: "
+            f"{len(parts.keys() - paths)} tracks are gone, {len(paths - parts.keys())} are new, "
+            "the others may have other contents or genres; restore the data or make new splits."
+        )
+    of_tracks = [parts[track.path] for track in dataset.tracks]
+    folds = [
+        Fold(*(tuple(i for i, part in enumerate(of_tracks) if part[n] == name) for name in PARTS))
+        for n in range(stored["folds"])
+    ]
+    groups = group_tracks(dataset.tracks)
+    for fold in folds if stored["protocol"] == "grouped" else ():
+        for group in leaking_groups(fold, groups):
+            raise DataError(
+                f"In the splits {path} an artist, album or copy is on two sides, as known now "
+                f"({dataset.tracks[groups.index(group)].path!r} is one of the tracks); make new "
+                "splits."
+            )
+    return Folds(tuple(folds), stored["seed"], stored["protocol"])
+
+
+def read_split_file(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What `write_splits` wrote, whatever data it is of; DataError if the file holds no splits."""
+    try:
+        stored: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+        if stored["format"] != "deepmusic splits" or stored["version"] != 1:
+            raise DataError(f"{path} is of another program or version; make new splits.")
+        parts = {entry["path"]: entry["parts"] for entry in stored["tracks"]}.values()
+        if (
+            {part for of_track in parts for part in of_track} - {*PARTS, ""}
+            or {len(of_track) for of_track in parts} - {stored["folds"]}
+            or stored["protocol"] not in get_args(Protocol)
+            or not {"seed", "fingerprint"} <= stored.keys()
+        ):
+            raise ValueError
+    except OSError as error:
+        raise DataError(f"The splits {path} cannot be read: {os_reason(error)}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"The splits {path} are damaged; make new ones.") from error
+    return stored

@@ -13,8 +13,6 @@ from deepmusic.errors import DataError, os_reason
 
 TABLE_NAME = "tracks.csv"
 
-_COLUMNS = ("path", "genre", "artist", "album", "source")
-
 
 @dataclass(frozen=True)
 class Row:
@@ -45,22 +43,20 @@ def read_table(path: Path) -> list[Row]:
             header = file.readline()
             delimiter = max(",;\t", key=header.count)
             names = next(csv.reader([header], delimiter=delimiter), [])
-            columns = [name.strip().lower() for name in names]
-            if "path" not in columns:
+            reader = csv.DictReader(
+                file, [name.strip().lower() for name in names], delimiter=delimiter, restval=""
+            )
+            if "path" not in (reader.fieldnames or ()):
                 raise DataError(
                     f"The table {path} has no column 'path'; its first line names the columns: "
                     "path, and optionally genre, artist, album, source."
                 )
             rows = []
-            reader = csv.reader(file, delimiter=delimiter)
-            for values in reader:
-                cells = {
-                    name: value.strip() or None
-                    for name, value in zip(columns, values, strict=False)
-                    if name in _COLUMNS
-                }
-                if name := cells.pop("path", None):
-                    rows.append(Row(reader.line_num + 1, name, **cells))
+            for cells in reader:
+                columns = ("path", "genre", "artist", "album", "source")
+                file_path, *others = (cells.get(name, "").strip() or None for name in columns)
+                if file_path is not None:
+                    rows.append(Row(reader.line_num + 1, file_path, *others))
             return rows
     except csv.Error as error:
         raise DataError(f"The table {path} is not a CSV: {error}.") from error
