@@ -48,7 +48,8 @@ def genre_colors(count: int) -> list[Any]:
     """One colour per genre, the same in every plot."""
     from matplotlib import colormaps
 
-    return [colormaps["tab20"](index % 20) for index in range(count)]
+    colors = colormaps["tab10" if count <= 10 else "tab20"]
+    return [colors(index % colors.N) for index in range(count)]
 
 
 def plain_text(text: str, max_length: int = 90) -> str:

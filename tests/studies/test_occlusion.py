@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "classifier"))
-from synthetic import tiny_classifier, tiny_config, write_folder
+from synthetic import tiny_classifier, tiny_config, tiny_ensemble, write_folder
 
+from deepmusic.classifier.model import CapsuleClassifier, views
 from deepmusic.classifier.spectrograms import SpectrogramStore
 from deepmusic.datasets import scan_folder
 from deepmusic.studies.data import StudyData
 from deepmusic.studies.occlusion import (
     TrackOcclusion,
     example_tracks,
+    genre_poses,
     hide,
     marked_cells,
     occlude,
     occlude_tracks,
+    reconstruct,
     shifted,
     summarize,
 )
+from deepmusic.studies.report_pictures import draw_map
+from deepmusic.training.checkpoint import best_path
+from deepmusic.training.weights import save_weights
 
 BANDS, MELS, FRAMES = 16, 32, 200
 REGION = (slice(4, 9), slice(60, 100))  # bands and frames that alone decide
@@ -152,6 +160,35 @@ def test_tracks_are_explained_by_the_fold_that_was_not_trained_on_them(data: Stu
     assert seen[-1] == (4, 4)
     few, _ = occlude_tracks(data, [(one, (0, 1, 2, 3))], max_tracks=2)
     assert len(few) == 2
+
+
+def test_a_reconstruction_is_of_the_segment_with_the_longest_capsule(
+    data: StudyData, tmp_path: Path
+) -> None:
+    config = tiny_config()
+    network = tiny_ensemble(config).networks[0].eval()
+    assert isinstance(network, CapsuleClassifier)
+    assert data.spectrograms is not None
+    log_mel = data.spectrograms(0)
+    assert reconstruct(tmp_path, log_mel, config.genres[1]) is None
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+    save_weights(best_path(tmp_path / "networks" / "0"), network.state_dict(), {})
+    found = reconstruct(tmp_path, log_mel, config.genres[1])
+    assert found is not None
+    starts = range(0, log_mel.shape[1] - 127, 64)
+    segments = np.stack([log_mel[:, start : start + 128] for start in starts]).astype(np.float32)
+    with torch.inference_mode():
+        inputs = views(torch.from_numpy(segments), config)
+        longest = int(network(inputs).lengths[:, 1].argmax())
+    rate = config.log_mel.frames_per_second
+    assert (found.start_s, found.end_s) == pytest.approx(
+        (starts[longest] / rate, (starts[longest] + 128) / rate)
+    )
+    assert found.original.shape == found.rebuilt.shape == (32, 16)
+    np.testing.assert_allclose(found.original, network.sketch(inputs.image)[longest], atol=1e-5)
+    poses = genre_poses(tiny_classifier(), data, range(3))
+    assert poses.shape == (3, len(config.genres) * 8)
+    assert draw_map(poses, data.labels[:3], np.array([True, False, True]), data.genres)[1] <= 1
 
 
 def test_a_model_without_capsules_over_time_is_one_sentence(data: StudyData) -> None:

@@ -120,6 +120,9 @@ def test_the_figures_are_those_of_the_results(study: Studied, report: Report) ->
     assert row.score.accuracy == pytest.approx(by_seed)
     assert row.score.calibration == pytest.approx(np.mean(errors))
     assert row.score.confusion.sum() == 2 * 54
+    confidence, right = row.score.reliability
+    assert np.all(np.diff(confidence) > 0)
+    assert right.mean() == pytest.approx(row.accuracy, abs=0.05)  # bins of about equal count
     assert report.reference == "capsules"
     reference = report.row("capsules")
     assert reference is not None
@@ -197,7 +200,7 @@ def test_the_page_is_complete_and_loads_nothing(study: Studied, report: Report) 
     page = _Page()
     page.feed(content)
     assert page.open == []
-    assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
+    assert all(address.startswith(("data:image/png;base64,", "#")) for address in page.addresses)
     assert "<script" not in content
     assert len(page.images) == len(list((study.folder / "pictures").glob("*.png"))) >= 5
     for text in (*report.missing, *report.notes, "Synthetic music.", headline(report)):
@@ -210,8 +213,10 @@ def test_markdown_has_tables_and_links_to_existing_pictures(study: Studied, repo
     text = (study.folder / "report.md").read_text(encoding="utf-8")
     links = re.findall(r"\]\((pictures/[^)]+)\)", text)
     assert all((study.folder / link).is_file() for link in links)
-    for name in ("learning-loss", "learning-accuracy", "confusion-capsules"):
-        assert f"pictures/{name}.png" in links
+    names = {f"confusion-{row.name}" for row in report.rows}
+    names |= {"accuracy", "recall", "reliability", "sizes", "map"}
+    names |= {"learning-loss", "learning-accuracy"}
+    assert set(links) == {f"pictures/{name}.png" for name in names}
     blocks = [block for block in text.split("\n\n") if block.startswith("|")]
     assert len(blocks) == 4
     for block in blocks:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix, f1_score, recall_score
 
 from deepmusic.classifier.calibration import calibration_error
@@ -34,6 +35,7 @@ class Score(NamedTuple):
     seconds: float  # of training, median over folds
     folds: dict[tuple[int, int], float]  # (seed, fold) -> accuracy
     calibration: float  # expected calibration error, mean over seeds
+    reliability: NDArray[np.floating]  # (2, bins), confidence and accuracy, all seeds together
     confusion: NDArray[np.int64]  # (genres, genres), true genres as rows, tracks of all seeds
     seconds_per_track: float | None  # of prediction, median over folds
     peak_memory_bytes: float | None  # of the process, maximum over folds
@@ -67,6 +69,9 @@ def score(results: Sequence[Record]) -> Score:
         calibration.append(calibration_error(shares, truth))
     speeds = [s for r in results if (s := r.get("seconds_per_track")) is not None]
     peaks = [b for r in results if (b := r.get("peak_memory_bytes")) is not None]
+    shares, truth = predictions(results)
+    confidence, is_right = shares.max(axis=1).clip(0, 1), shares.argmax(axis=1) == truth
+    reliability = calibration_curve(is_right, confidence, n_bins=10, strategy="quantile")
     return Score(
         accuracy=accuracy,
         macro_f1=macro_f1,
@@ -76,6 +81,7 @@ def score(results: Sequence[Record]) -> Score:
         seconds=float(np.median([result["seconds"] for result in results])),
         folds={(r["seed"], r["fold"]): r["correct"] / r["tracks"] for r in results},
         calibration=float(np.mean(calibration)),
+        reliability=np.array(reliability[::-1]),
         confusion=confusion,
         seconds_per_track=float(np.median(speeds)) if speeds else None,
         peak_memory_bytes=float(np.max(peaks)) if peaks else None,

@@ -9,7 +9,9 @@ network has learned, 2017).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -19,7 +21,8 @@ from deepmusic.errors import DataError, DeepMusicError
 from deepmusic.studies.comparison import Difference, bootstrap_difference
 
 if TYPE_CHECKING:
-    from deepmusic.classifier import Classifier
+    from deepmusic.classifier import Classifier, ClassifierConfig
+    from deepmusic.classifier.model import Views
     from deepmusic.studies.data import StudyData
 
 SHARE = 0.1
@@ -203,3 +206,94 @@ def example_tracks(tracks: Iterable[TrackOcclusion], *, most: int = 8) -> list[T
             right.setdefault(track.genre, track)
     wrong = [track for track in surest if track.genre != track.truth][:1]
     return [*(right[genre] for genre in sorted(right))][: most - len(wrong)] + wrong
+
+
+class Reconstruction(NamedTuple):
+    """A segment and what a decoder makes of one genre capsule, as coarse images ``(bands, 16)``.
+
+    Values are in standard deviations from each band's mean.
+    """
+
+    original: NDArray[np.float32]
+    rebuilt: NDArray[np.float32]
+    start_s: float
+    end_s: float
+
+
+def reconstruct(run: Path, log_mel: NDArray[np.floating], genre: str) -> Reconstruction | None:
+    """The reconstruction from a genre's capsule, in the segment in which the capsule is longest.
+
+    Args:
+        run: folder in which an ensemble was trained; its first network is used.
+        log_mel: ``(n_mels, frames)`` in dB, one segment or more.
+        genre: whose capsule.
+
+    Returns:
+        None where the network is gone, or has no decoder.
+
+    Raises:
+        CheckpointError: the weights are damaged.
+    """
+    import torch
+
+    from deepmusic.classifier.config import ClassifierConfig
+    from deepmusic.classifier.model import CapsuleClassifier
+    from deepmusic.training.checkpoint import best_path
+    from deepmusic.training.weights import fill_model, load_weights
+
+    path = best_path(run / "networks" / "0")
+    try:
+        config = ClassifierConfig.from_dict(json.loads((run / "config.json").read_text("utf-8")))
+    except (OSError, ValueError):
+        return None
+    network = CapsuleClassifier(config.network_configs[0])
+    if network.decoder is None or not path.exists():
+        return None
+    fill_model(network, load_weights(path)[0], source=path)
+    starts, inputs = _segments(log_mel, config)
+    target = config.genres.index(genre)
+    with torch.inference_mode():
+        output = network.eval()(inputs, rebuild=torch.full((len(starts),), target))
+        longest = int(output.lengths[:, target].argmax())
+        original = network.sketch(inputs.image)[longest].numpy()
+    start_s = starts[longest] / config.log_mel.frames_per_second
+    return Reconstruction(
+        original, output.rebuilt[longest].numpy(), start_s, start_s + config.segment_s
+    )
+
+
+def genre_poses(
+    classifier: Classifier, data: StudyData, indices: Iterable[int]
+) -> NDArray[np.float32]:
+    """Poses ``(tracks, genres * pose)`` of all genre capsules, averaged over segments.
+
+    They are of the first network of a classifier with capsules.
+    """
+    import torch
+
+    assert data.spectrograms is not None
+    network = classifier.ensemble.networks[0]
+    poses = []
+    with torch.inference_mode():
+        for index in indices:
+            _, inputs = _segments(data.spectrograms(int(index)), classifier.config)
+            poses.append(network(inputs).poses.mean(dim=0).flatten().numpy())
+    return np.array(poses, np.float32)
+
+
+def _segments(log_mel: NDArray[np.floating], config: ClassifierConfig) -> tuple[list[int], Views]:
+    """First frames and network inputs of the segments of a spectrogram."""
+    import torch
+
+    from deepmusic.audio import segment_batches
+    from deepmusic.classifier.model import views
+
+    starts, segments = next(
+        segment_batches(
+            log_mel,
+            length=config.segment_frames,
+            hop=config.hop_frames,
+            batch_size=log_mel.shape[1],
+        )
+    )
+    return starts, views(torch.from_numpy(segments), config)

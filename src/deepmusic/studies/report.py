@@ -32,6 +32,7 @@ Results = Mapping[str, JobRecord]
 """Records by the key of their job."""
 
 _MAX_PROBLEMS = 20
+_HIGHLIGHTS = 5  # models in a plot with room for few, where kinds are fewer
 
 
 class ModelRow(NamedTuple):
@@ -55,6 +56,11 @@ class ModelRow(NamedTuple):
     def accuracy(self) -> float:
         """Mean over seeds."""
         return float(np.mean(self.score.accuracy))
+
+    @property
+    def seed_spread(self) -> float:
+        """Standard deviation of the accuracy over seeds; NaN for one."""
+        return spread(self.score.accuracy)
 
 
 class LeakRow(NamedTuple):
@@ -93,6 +99,15 @@ class Report:
     def row(self, name: str | None) -> ModelRow | None:
         """The row of a model."""
         return next((row for row in self.rows if row.name == name), None)
+
+    @property
+    def highlights(self) -> tuple[ModelRow, ...]:
+        """Rows for plots with room for few: the reference, the best of each kind, the next best."""
+        best = {row.kind: row.name for row in reversed(self.rows)}
+        names = dict.fromkeys([self.reference, *best.values()])
+        others = [row.name for row in self.rows if row.name not in names]
+        names |= dict.fromkeys(others[: max(_HIGHLIGHTS - len(names), 0)])
+        return tuple(row for row in self.rows if row.name in names)
 
 
 def make_report(

@@ -12,21 +12,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepmusic.errors import DeepMusicError, os_reason
-from deepmusic.plotting import draw_confusion, new_figure, plain_text, save_png
 from deepmusic.store import Store
 from deepmusic.studies.data import StudyData
 from deepmusic.studies.jobs import EXPLAINED_MODEL, study_results, work_folder
 from deepmusic.studies.models import TABLE_KINDS
 from deepmusic.studies.plan import Models, StudyJob, StudyPlan
-from deepmusic.studies.report import ModelRow, Report, groups_by_path, make_report
-from deepmusic.studies.report_pages import Picture, write_pages
+from deepmusic.studies.report import Report, Results, groups_by_path, make_report
+from deepmusic.studies.report_pages import write_pages
+from deepmusic.studies.report_pictures import (
+    Picture,
+    draw_curves,
+    draw_map,
+    draw_occlusion,
+    draw_reconstruction,
+    report_pictures,
+)
 
 if TYPE_CHECKING:
     from deepmusic.classifier import Classifier
     from deepmusic.studies.occlusion import TrackOcclusion
 
-_SECTION = "What the capsules use"
-_DPI = 110
+_CAPSULES, _MAP = "What the capsules use", "Map of the tracks"  # sections
+_MAX_ON_MAP = 3000  # tracks; more points would hide each other
 
 
 def write_report(
@@ -66,24 +73,22 @@ def write_report(
         path.unlink(missing_ok=True)
     results = study_results(store)
     missing: list[str] = []
-    occlusion, explained = None, []
     classifiers = _kept_classifiers(plan, set(results), study) if data.spectrograms else []
+    pictures = [*_learning_curves(plan, results, study), *_map(data, plan, classifiers, missing)]
     tracks = _occlusions(data, plan, store, classifiers, missing, explains, on_progress)
+    occlusion = None
     if tracks:
         from deepmusic.studies.occlusion import summarize
 
         occlusion = summarize(tracks, groups_by_path(data))
-        explained = [draw_occlusion(tracks, folder)]
-        explained += _draw_examples(data, tracks, [c for _, c in classifiers], folder, missing)
-    networks: dict[str, list[Path]] = {}
-    for job in plan.main_jobs():
-        if job.kind not in TABLE_KINDS and job.key in results:
-            networks.setdefault(job.model, []).append(work_folder(study, job))
+        pictures += _examples(data, tracks, classifiers, study, missing)
     texts = {"about": about, "missing": missing}
     report = make_report(
         data, plan, results, models, failures=failures, occlusion=occlusion, **texts
     )
-    pictures = [*draw_confusions(report, folder), *draw_histories(networks, folder), *explained]
+    pictures = [*report_pictures(report), *pictures]
+    for picture in pictures:
+        picture.save(folder)
     write_pages(report, pictures, study)
     return report
 
@@ -114,7 +119,7 @@ def _occlusions(
 ) -> list[TrackOcclusion]:
     """The occlusion of test tracks, from the store or computed now."""
     if not classifiers:
-        missing.append(f"{_SECTION}: no classifier of {EXPLAINED_MODEL!r} was trained.")
+        missing.append(f"{_CAPSULES}: no classifier of {EXPLAINED_MODEL!r} was trained.")
         return []
     from deepmusic.studies.occlusion import TrackOcclusion, occlude_tracks
 
@@ -122,7 +127,7 @@ def _occlusions(
     key = f"occlusion {hashlib.sha256(keys.encode()).hexdigest()[:16]}"
     record = store.get(key)
     if record is None and not explains:
-        missing.append(f"{_SECTION}: not computed yet, since the run was interrupted.")
+        missing.append(f"{_CAPSULES}: not computed yet, since the run was interrupted.")
         return []
     if record is None:
         tracks, problems = occlude_tracks(
@@ -136,30 +141,42 @@ def _occlusions(
     return [TrackOcclusion(**track) for track in record["tracks"]]
 
 
-def _draw_examples(
+def _examples(
     data: StudyData,
     tracks: Sequence[TrackOcclusion],
-    classifiers: Sequence[Classifier],
-    folder: Path,
+    classifiers: Sequence[tuple[StudyJob, Classifier]],
+    study: Path,
     missing: list[str],
-) -> list[Picture]:
-    """The explanation of one track per genre, and of an error."""
+) -> Iterator[Picture]:
+    """The occlusion of all tracks, and examples with explanation and reconstruction."""
     from deepmusic.classifier.explanation import draw_explanation, explain
-    from deepmusic.studies.occlusion import MAX_SECONDS, example_tracks
+    from deepmusic.studies.occlusion import MAX_SECONDS, example_tracks, reconstruct
 
-    files = {track.path: data.dataset.file(track) for track in data.dataset.tracks}
-    pictures = []
+    yield Picture(
+        "occlusion.png",
+        "Hiding what is marked, and hiding elsewhere",
+        "One point per test track; above the line, the marked cells mattered more.",
+        _CAPSULES,
+        draw_occlusion(tracks),
+    )
+    indices = {track.path: index for index, track in enumerate(data.dataset.tracks)}
+    has_decoders = True
     for number, track in enumerate(example_tracks(tracks)):
         verdict = "correct" if track.genre == track.truth else f"in truth {track.truth}"
         file, title = f"track-{number}.png", f"{track.path}: {track.genre}, {verdict}"
+        job, classifier = classifiers[track.fold]
+        index = indices[track.path]
         try:
             explanation = explain(
-                classifiers[track.fold],
-                files[track.path],
+                classifier,
+                data.dataset.file(data.dataset.tracks[index]),
                 genre=track.genre,
                 max_seconds=MAX_SECONDS,
             )
-            draw_explanation(explanation, folder / file, title)
+            draw_explanation(explanation, study / "pictures" / file, title)
+            assert data.spectrograms is not None
+            log_mel = data.spectrograms(index)
+            reconstruction = reconstruct(work_folder(study, job), log_mel, track.genre)
         except DeepMusicError as error:
             missing.append(f"The picture of {track.path!r}: {error}")
             continue
@@ -168,97 +185,83 @@ def _draw_examples(
             f"ones against it. Hiding the marked tenth lowers the probability by "
             f"{100 * track.marked:.1f} points, hiding elsewhere by {100 * track.random:.1f}."
         )
-        pictures.append(Picture(file, title, caption, _SECTION))
-    return pictures
+        yield Picture(file, title, caption, _CAPSULES)
+        if reconstruction is None:
+            has_decoders = False
+            continue
+        yield Picture(
+            f"track-{number}-reconstruction.png",
+            f"{track.path}: reconstruction",
+            f"The segment in which the capsule of {track.genre} is longest, averaged to 16 "
+            "columns, and what the decoder makes of the pose of that capsule alone.",
+            _CAPSULES,
+            draw_reconstruction(reconstruction, f"{track.path}: {track.genre}"),
+        )
+    if not has_decoders:
+        missing.append("Reconstructions: some networks have no decoder.")
 
 
-def draw_confusions(report: Report, folder: Path) -> list[Picture]:
-    """Draw the confusion matrices of the reference and of the best model of each kind."""
-    best: dict[str, ModelRow] = {}
-    for row in report.rows:
-        best.setdefault("reference" if row.name == report.reference else row.kind, row)
-    pictures = []
-    for row in best.values():
-        counts = row.score.confusion
-        size = 2.2 + 0.55 * len(report.genres)
-        figure = new_figure(size + 0.8, size)
-        shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        draw_confusion(figure.add_subplot(), shares.round(), report.genres)
-        file = f"confusion-{row.name}.png"
-        save_png(figure, folder / file, dpi=_DPI)
-        caption = "Per cent of each genre's tracks, all seeds together."
-        pictures.append(Picture(file, f"Confusion of {row.name}", caption, "Genres"))
-    return pictures
+def _map(
+    data: StudyData,
+    plan: StudyPlan,
+    classifiers: Sequence[tuple[StudyJob, Classifier]],
+    missing: list[str],
+) -> Iterator[Picture]:
+    """The map of tracks by the capsules of the first fold's network, else by their features."""
+    indices = np.arange(len(data.labels))
+    indices = indices[:: -(-len(indices) // _MAX_ON_MAP)]
+    is_test = np.ones(len(indices), bool)
+    faint = ""
+    if classifiers and classifiers[0][1].config.routing != "none":
+        from deepmusic.studies.occlusion import genre_poses
+
+        job, classifier = classifiers[0]
+        vectors, content = genre_poses(classifier, data, indices), "poses of the genre capsules"
+        is_test = np.isin(indices, plan.folds[job.fold_key].test)
+        faint = " Strong points are test tracks, faint ones were trained on."
+    elif data.columns is not None:
+        vectors, content = data.columns[indices], "feature columns"
+    else:
+        missing.append(f"{_MAP}: there are neither capsule networks nor feature columns.")
+        return
+    figure, explained = draw_map(vectors, data.labels[indices], is_test, data.genres)
+    yield Picture(
+        "map.png",
+        f"{_MAP} by {content}",
+        f"The two principal components hold {explained:.0%} of the variance.{faint}",
+        _MAP,
+        figure,
+    )
 
 
-def draw_histories(work: Mapping[str, Sequence[Path]], folder: Path) -> list[Picture]:
-    """Draw loss and accuracy by epoch of the networks below each model's folders."""
-    histories = {name: list(read_histories(folders)) for name, folders in work.items()}
-    pictures = []
+def _learning_curves(plan: StudyPlan, results: Results, study: Path) -> Iterator[Picture]:
+    """Loss and accuracy by epoch of the networks whose jobs are done."""
+    folders: dict[str, list[Path]] = {}
+    for job in plan.main_jobs():
+        if job.kind not in TABLE_KINDS and job.key in results:
+            folders.setdefault(job.model, []).append(work_folder(study, job))
+    histories = {name: list(read_histories(ours)) for name, ours in folders.items()}
     for measure in ("loss", "accuracy"):
-        curves = {name: mean_curves(found, measure) for name, found in histories.items()}
+        curves = {name: mean_curves(records, measure) for name, records in histories.items()}
         curves = {name: sides for name, sides in curves.items() if "train" in sides}
         if not curves:
             continue
-        columns = min(4, len(curves))
-        rows = -(-len(curves) // columns)
-        figure = new_figure(3.1 * columns + 0.6, 2.4 * rows + 0.4)
-        grid = figure.subplots(rows, columns, squeeze=False, sharey=measure == "accuracy")
-        axes = grid.ravel()
-        for axis in axes[len(curves) :]:
-            axis.set_visible(False)
-        for axis, (name, sides) in zip(axes, curves.items(), strict=False):
-            for side, style, color in (("train", "--", "#8a8f98"), ("validation", "-", "#e07b00")):
-                if side in sides:
-                    epochs = np.arange(1, len(sides[side]) + 1)
-                    axis.plot(epochs, sides[side], style, color=color, label=side)
-            axis.set_title(plain_text(name), fontsize="medium")
-            axis.grid(alpha=0.3)
-        axes[0].legend(frameon=False, fontsize="small")
-        figure.supxlabel("epoch", fontsize="medium")
-        figure.supylabel(measure, fontsize="medium")
         caption = (
-            "Mean over the networks that were still in training, of all folds and seeds; training "
-            "dashed, validation solid. Training is measured with augmentation and dropout."
+            "Mean over the networks that were still in training, of all folds and seeds. Training "
+            "is measured with augmentation and dropout."
         )
         if measure == "loss":
             caption += (
                 " It is the loss that is minimized (for most capsules the margin loss), whereas "
                 "validation is the log loss: compare the shapes, not the heights."
             )
-        file, title = f"learning-{measure}.png", f"{measure} by epoch".capitalize()
-        save_png(figure, folder / file, dpi=_DPI)
-        pictures.append(Picture(file, title, caption, "Learning"))
-    return pictures
-
-
-def draw_occlusion(tracks: Sequence[TrackOcclusion], folder: Path) -> Picture:
-    """Draw, for each track, the effect of hiding the marked cells against hiding others."""
-    figure = new_figure(5.4, 4.8)
-    axis = figure.add_subplot()
-    for is_right, color in ((True, "#e07b00"), (False, "#5b7ea4")):
-        ours = [t for t in tracks if (t.genre == t.truth) == is_right]
-        axis.scatter(
-            [100 * t.random for t in ours],
-            [100 * t.marked for t in ours],
-            s=16,
-            color=color,
-            alpha=0.7,
-            linewidths=0,
-            label="classified correctly" if is_right else "misclassified",
+        yield Picture(
+            f"learning-{measure}.png",
+            f"{measure} by epoch".capitalize(),
+            caption,
+            "Learning",
+            draw_curves(curves, measure),
         )
-    values = [100 * v for t in tracks for v in (t.random, t.marked)]
-    ends = min([0.0, *values]) - 2, max([0.0, *values]) + 2
-    axis.plot(ends, ends, color="black", linewidth=0.8)
-    axis.set(xlim=ends, ylim=ends)
-    axis.set_xlabel("points lost: the same pattern elsewhere")
-    axis.set_ylabel("points lost: marked cells")
-    axis.grid(alpha=0.3)
-    axis.legend(frameon=False)
-    title = "Hiding what is marked, and hiding elsewhere"
-    caption = "One point per test track; above the line, the marked cells mattered more."
-    save_png(figure, folder / "occlusion.png", dpi=_DPI)
-    return Picture("occlusion.png", title, caption, _SECTION)
 
 
 def read_histories(folders: Sequence[Path]) -> Iterator[list[dict[str, Any]]]:

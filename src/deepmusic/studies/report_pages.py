@@ -17,15 +17,7 @@ from deepmusic.studies.report import ModelRow, Report, spread
 
 if TYPE_CHECKING:
     from deepmusic.studies.occlusion import Occlusion
-
-
-class Picture(NamedTuple):
-    """A picture of the report."""
-
-    file: str  # its name in the folder of pictures
-    title: str
-    caption: str
-    section: str  # title of the section that it belongs to
+    from deepmusic.studies.report_pictures import Picture
 
 
 class Table(NamedTuple):
@@ -36,12 +28,13 @@ class Table(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A section of the report; empty ones are not shown."""
+    """A section of the report."""
 
     title: str
     texts: tuple[str, ...] = ()
     items: tuple[str, ...] = ()
     table: Table | None = None
+    pictures: tuple[Picture, ...] = ()
 
 
 def write_pages(report: Report, pictures: Sequence[Picture], study: Path) -> None:
@@ -62,7 +55,7 @@ def write_pages(report: Report, pictures: Sequence[Picture], study: Path) -> Non
         autoescape=lambda name: name is not None and ".html" in name,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=lambda value: printable(value) if isinstance(value, str) else value,
+        finalize=lambda value: printable(value) if type(value) is str else value,  # no markup
     )
     environment.filters["markdown"] = lambda text: text.replace("|", "\\|").replace("<", "&lt;")
     environment.filters["base64"] = lambda file: base64.b64encode(
@@ -70,7 +63,7 @@ def write_pages(report: Report, pictures: Sequence[Picture], study: Path) -> Non
     ).decode()
     for name in ("report.html", "report.md"):
         text = environment.get_template(f"{name}.j2").render(
-            report=report, headline=headline(report), sections=sections(report), pictures=pictures
+            report=report, headline=headline(report), sections=sections(report, pictures)
         )
         with write_atomically(study / name) as file:
             file.write(text)
@@ -92,9 +85,9 @@ def write_pages(report: Report, pictures: Sequence[Picture], study: Path) -> Non
         )
 
 
-def sections(report: Report) -> list[Section]:
-    """Texts and tables of the report, in order."""
-    return [
+def sections(report: Report, pictures: Sequence[Picture] = ()) -> list[Section]:
+    """The sections of the report that have content, in order."""
+    all_sections = [
         Section("Models", merged_sentences(report), table=model_table(report)),
         Section("What is missing", items=report.missing),
         Section(
@@ -108,8 +101,10 @@ def sections(report: Report) -> list[Section]:
             table=leak_table(report),
         ),
         Section("Genres", table=genre_table(report)),
+        Section("Calibration"),
         Section("Learning"),
         Section("Number of tracks", table=size_table(report)),
+        Section("Map of the tracks"),
         Section(
             "What the capsules use",
             () if report.occlusion is None else (occlusion_sentence(report.occlusion),),
@@ -120,6 +115,14 @@ def sections(report: Report) -> list[Section]:
             tuple(f"{row.name}: {row.summary}" for row in report.rows),
         ),
     ]
+    filled = [
+        section._replace(
+            table=section.table if section.table and section.table.rows else None,
+            pictures=tuple(picture for picture in pictures if picture.section == section.title),
+        )
+        for section in all_sections
+    ]
+    return [section for section in filled if any(section[1:])]
 
 
 def row_figures(report: Report, row: ModelRow) -> dict[str, Any]:
@@ -132,7 +135,7 @@ def row_figures(report: Report, row: ModelRow) -> dict[str, Any]:
         "jobs": row.jobs,
         "wanted": row.wanted,
         "accuracy": row.accuracy,
-        "accuracy_sd_seeds": spread(score.accuracy),
+        "accuracy_sd_seeds": row.seed_spread,
         "accuracy_sd_folds": spread(score.folds.values()),
         "macro_f1": float(np.mean(score.macro_f1)),
         "macro_f1_sd_seeds": spread(score.macro_f1),
