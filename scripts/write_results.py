@@ -174,7 +174,8 @@ def targets_section(by_model: dict[str, list[Result]]) -> str:
     ]
     for name in (PLAIN, best_feature_model(by_model)):
         if name in by_model:
-            gain, _, _ = paired_difference(ours.folds, score(by_model[name]).folds, overlap=0.25)
+            theirs = score(by_model[name]).folds
+            gain = paired_difference(ours.folds, theirs, overlap=0.25).mean
             what = f"accuracy against `{name}`, same folds"
             rows.append((what, f"{100 * gain:+.1f} points", "above", gain > 0))
     rows.append(
@@ -386,8 +387,10 @@ def markdown_table(results: Sequence[Result], names: Sequence[str], reference: s
             *([] if ours.merged is None else [f"{100 * ours.merged:.1f}"]),
         ]
         if reference in scores and name != reference:
-            mean, half, p = paired_difference(ours.folds, scores[reference].folds, overlap=overlap)
-            row += [f"{100 * mean:+.1f} ± {100 * half:.1f}", "< 0.01" if p < 0.01 else f"{p:.2f}"]
+            theirs = scores[reference].folds
+            mean, low, _, p = paired_difference(ours.folds, theirs, overlap=overlap)
+            row.append(f"{100 * mean:+.1f} ± {100 * (mean - low):.1f}")
+            row.append("< 0.01" if p < 0.01 else f"{p:.2f}")
         else:
             row += ["", ""]
         row += [f"{ours.parameters:,.0f}", f"{ours.seconds:.1f}", str(len(by_model[name]))]

@@ -2,15 +2,13 @@
 
 Over several folds the corrected resampled t-test is used, over one split a bootstrap of artists:
 seeds of one split tell how much training varies, not how much another choice of tracks would.
-
-Results are records as ``deepmusic.studies.jobs.JobRecord`` describes them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +18,8 @@ from sklearn.metrics import confusion_matrix, f1_score, recall_score
 
 from deepmusic.classifier.calibration import calibration_error
 
-Record = Mapping[str, Any]
-_DRAWS = 4000
+if TYPE_CHECKING:
+    from deepmusic.studies.jobs import JobRecord
 
 
 class Score(NamedTuple):
@@ -41,50 +39,48 @@ class Score(NamedTuple):
     peak_memory_bytes: float | None  # of the process, maximum over folds
 
 
-def predictions(results: Sequence[Record]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def predictions(records: Sequence[JobRecord]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Probabilities ``(tracks, genres)`` and labels ``(tracks,)`` of some results together."""
-    genres = results[0]["genres"]
-    rows = [row for result in results for row in result["probabilities"].values()]
-    labels = [genres.index(genre) for result in results for genre in result["truth"]]
+    genres = records[0]["genres"]
+    rows = [row for record in records for row in record["probabilities"].values()]
+    labels = [genres.index(genre) for record in records for genre in record["truth"]]
     return np.array(rows, np.float64), np.array(labels, np.int64)
 
 
-def score(results: Sequence[Record]) -> Score:
+def score(records: Sequence[JobRecord]) -> Score:
     """The score of one model from its results."""
-    genres = results[0]["genres"]
+    genres = records[0]["genres"]
     indices = np.arange(len(genres))
     common: dict[str, Any] = {"labels": indices, "zero_division": 0}
     # indices of genres with pop and rock as one
     merged_genre = np.where(np.isin(genres, ["pop", "rock"]), -1, indices)
     accuracy, macro_f1, recall, merged, calibration = [], [], [], [], []
-    confusion = np.zeros((len(genres), len(genres)), np.int64)
-    for seed in sorted({result["seed"] for result in results}):
-        shares, truth = predictions([r for r in results if r["seed"] == seed])
+    for seed in sorted({record["seed"] for record in records}):
+        shares, truth = predictions([r for r in records if r["seed"] == seed])
         predicted = shares.argmax(axis=1)
-        confusion += confusion_matrix(truth, predicted, labels=indices)
         accuracy.append(float(np.mean(truth == predicted)))
         macro_f1.append(float(f1_score(truth, predicted, average="macro", **common)))
         recall.append(recall_score(truth, predicted, average=None, **common))
         merged.append(float(np.mean(merged_genre[truth] == merged_genre[predicted])))
         calibration.append(calibration_error(shares, truth))
-    speeds = [s for r in results if (s := r.get("seconds_per_track")) is not None]
-    peaks = [b for r in results if (b := r.get("peak_memory_bytes")) is not None]
-    shares, truth = predictions(results)
-    confidence, is_right = shares.max(axis=1).clip(0, 1), shares.argmax(axis=1) == truth
-    reliability = calibration_curve(is_right, confidence, n_bins=10, strategy="quantile")
+    shares, truth = predictions(records)
+    predicted, confidence = shares.argmax(axis=1), shares.max(axis=1).clip(0, 1)
+    reliability = calibration_curve(predicted == truth, confidence, n_bins=10, strategy="quantile")
+    speeds = [s for r in records if (s := r.get("seconds_per_track")) is not None]
+    peaks = [b for r in records if (b := r.get("peak_memory_bytes")) is not None]
     return Score(
         accuracy=accuracy,
         macro_f1=macro_f1,
         recall=np.mean(recall, axis=0),
         merged=float(np.mean(merged)) if {"pop", "rock"} <= set(genres) else None,
-        parameters=float(np.median([result["parameters"] for result in results])),
-        seconds=float(np.median([result["seconds"] for result in results])),
-        folds={(r["seed"], r["fold"]): r["correct"] / r["tracks"] for r in results},
+        parameters=float(np.median([record["parameters"] for record in records])),
+        seconds=float(np.median([record["seconds"] for record in records])),
+        folds={(r["seed"], r["fold"]): r["correct"] / r["tracks"] for r in records},
         calibration=float(np.mean(calibration)),
         reliability=np.array(reliability[::-1]),
-        confusion=confusion,
+        confusion=confusion_matrix(truth, predicted, labels=indices),
         seconds_per_track=float(np.median(speeds)) if speeds else None,
-        peak_memory_bytes=float(np.max(peaks)) if peaks else None,
+        peak_memory_bytes=max(peaks, default=None),
     )
 
 
@@ -92,9 +88,40 @@ class Difference(NamedTuple):
     """How much better a model is than another, as shares of tracks."""
 
     mean: float  # ours minus theirs
-    low: float  # of the 95 % interval; NaN with too few folds or artists
-    high: float
-    p: float  # two-sided; NaN likewise
+    low: float = math.nan  # of the 95 % interval; NaN with too few folds or artists
+    high: float = math.nan
+    p: float = math.nan  # two-sided
+
+
+def difference_by_fold(ours: Sequence[JobRecord], theirs: Sequence[JobRecord]) -> Difference:
+    """The difference between two models over folds that both have."""
+    both = [*ours, *theirs]
+    overlap = sum(r["tracks"] for r in both) / sum(r["trained_on"] for r in both)
+    return paired_difference(score(ours).folds, score(theirs).folds, overlap=overlap)
+
+
+def difference_by_track(
+    ours: Sequence[JobRecord], theirs: Sequence[JobRecord], groups: Mapping[str, int]
+) -> Difference:
+    """The difference on the tracks that both have predicted, resampled by group of the path."""
+    mine, other = _right_by_track(ours), _right_by_track(theirs)
+    shared = [path for path in mine if path in other]
+    return bootstrap_difference(
+        [mine[path] for path in shared],
+        [other[path] for path in shared],
+        [groups[path] for path in shared],
+    )
+
+
+def _right_by_track(records: Sequence[JobRecord]) -> dict[str, float]:
+    """The share of seeds in which each track was classified correctly."""
+    right: dict[str, list[bool]] = {}
+    for record in records:
+        shares, labels = predictions([record])
+        is_right = shares.argmax(axis=1) == labels
+        for path, hit in zip(record["probabilities"], is_right.tolist(), strict=True):
+            right.setdefault(path, []).append(hit)
+    return {path: float(np.mean(hits)) for path, hits in right.items()}
 
 
 def paired_difference(
@@ -102,11 +129,11 @@ def paired_difference(
     theirs: Mapping[tuple[int, int], float],
     *,
     overlap: float,
-) -> tuple[float, float, float]:
-    """Mean difference over the same folds, half width of its 95 % interval, and p.
+) -> Difference:
+    """Mean difference over the same folds, with the interval of the corrected resampled t-test.
 
-    The corrected resampled t-test of Nadeau and Bengio (2003): folds of several seeds share
-    tracks, so the variance of the mean is (1/n + test/train) times that of one difference.
+    Folds of several seeds share tracks, so the variance of the mean is (1/n + test/train) times
+    that of one difference (Nadeau and Bengio 2003).
 
     Args:
         ours: accuracy by (seed, fold); only folds that both models have are compared.
@@ -114,15 +141,17 @@ def paired_difference(
         overlap: test tracks divided by training tracks of a fold.
     """
     shared = sorted(ours.keys() & theirs.keys())
-    difference = np.array([ours[key] - theirs[key] for key in shared])
+    differences = np.array([ours[key] - theirs[key] for key in shared])
+    mean = float(differences.mean()) if shared else math.nan
     if len(shared) < 2:
-        return float(difference.mean()) if shared else math.nan, math.nan, math.nan
-    error = math.sqrt(difference.var(ddof=1) * (1 / len(shared) + overlap))
+        return Difference(mean)
+    error = math.sqrt(differences.var(ddof=1) * (1 / len(shared) + overlap))
     if error == 0:
-        return float(difference.mean()), 0.0, 1.0 if difference.mean() == 0 else 0.0
+        return Difference(mean, mean, mean, 1.0 if mean == 0 else 0.0)
     freedom = len(shared) - 1
-    p = 2 * stats.t.sf(abs(difference.mean()) / error, freedom)
-    return float(difference.mean()), float(stats.t.ppf(0.975, freedom) * error), float(p)
+    half = float(stats.t.ppf(0.975, freedom) * error)
+    p = float(2 * stats.t.sf(abs(mean) / error, freedom))
+    return Difference(mean, mean - half, mean + half, p)
 
 
 def bootstrap_difference(
@@ -130,7 +159,7 @@ def bootstrap_difference(
     theirs: Sequence[float] | NDArray[np.floating],
     groups: Sequence[int],
     *,
-    draws: int = _DRAWS,
+    draws: int = 4000,
     seed: int = 0,
 ) -> Difference:
     """Mean difference on the same tracks, with a percentile interval over resampled groups.
@@ -147,12 +176,12 @@ def bootstrap_difference(
     """
     differences = np.asarray(ours, float) - np.asarray(theirs, float)
     if not len(differences):
-        return Difference(math.nan, math.nan, math.nan, math.nan)
+        return Difference(math.nan)
     _, member = np.unique(np.asarray(groups), return_inverse=True)
     sums, counts = np.bincount(member, differences), np.bincount(member)
     mean = float(differences.mean())
     if len(sums) < 2:
-        return Difference(mean, math.nan, math.nan, math.nan)
+        return Difference(mean)
     rng = np.random.default_rng(seed)
     shares = np.full(len(sums), 1 / len(sums))
     # one draw at a time: draws times groups would not fit into memory for large data

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,14 +13,12 @@ from deepmusic.datasets.groups import group_tracks
 from deepmusic.studies.comparison import (
     Difference,
     Score,
-    bootstrap_difference,
-    paired_difference,
-    predictions,
+    difference_by_fold,
+    difference_by_track,
     score,
 )
 from deepmusic.studies.jobs import EXPLAINED_MODEL, JobRecord, records_of
 from deepmusic.studies.plan import QUICK_MODELS, Models, StudyJob, StudyPlan
-from deepmusic.version import __version__
 
 if TYPE_CHECKING:
     from deepmusic.studies.data import StudyData
@@ -40,7 +36,6 @@ class ModelRow(NamedTuple):
 
     name: str
     kind: str
-    protocol: str
     summary: str
     score: Score
     jobs: int  # that are done
@@ -85,6 +80,7 @@ class SizeRow(NamedTuple):
 class Report:
     """All figures of a study, and the sentences around them."""
 
+    protocol: str
     about: tuple[str, ...]  # the data and how they were divided
     genres: tuple[str, ...]
     rows: tuple[ModelRow, ...]  # the best first, those with missing jobs last
@@ -94,7 +90,7 @@ class Report:
     occlusion: Occlusion | None
     missing: tuple[str, ...]  # what is not in the report, and why
     warnings: tuple[str, ...]  # what may mislead
-    notes: tuple[str, ...]  # how things were measured
+    is_resumed: bool  # whether the training time of a network lacks that before an interruption
 
     def row(self, name: str | None) -> ModelRow | None:
         """The row of a model."""
@@ -133,62 +129,42 @@ def make_report(
         occlusion: whether what the capsules mark matters.
         missing: further sentences on what is not in the report.
     """
-    groups = groups_by_path(data)
     jobs: dict[str, list[StudyJob]] = {}
     for job in [*plan.main_jobs(), *(job for job, _ in plan.ensemble_jobs(models))]:
         jobs.setdefault(job.model, []).append(job)
     records = {name: ours for name, wanted in jobs.items() if (ours := records_of(results, wanted))}
-    scores = {name: score(ours) for name, ours in records.items()}
-    is_cut = {name: len(ours) < len(jobs[name]) for name, ours in records.items()}
-    order = sorted(scores, key=lambda name: (is_cut[name], -np.mean(scores[name].accuracy)))
-    reference = _reference(order)
-
+    rows = [
+        ModelRow(
+            name,
+            models[name].kind,
+            models[name].summary,
+            score(ours),
+            len(ours),
+            len(jobs[name]),
+            None,
+        )
+        for name, ours in records.items()
+    ]
+    rows.sort(key=lambda row: (not row.is_complete, -row.accuracy))
+    reference = _reference([row.name for row in rows])
+    groups = groups_by_path(data)
+    for index, row in enumerate(rows):
+        if reference is not None and row.name != reference:
+            difference = _difference(plan, row.name, reference, jobs, records, groups)
+            rows[index] = row._replace(difference=difference)
     return Report(
+        protocol=plan.config.protocol,
         about=(*about, *_about(data, plan)),
         genres=data.genres,
-        rows=tuple(
-            ModelRow(
-                name,
-                models[name].kind,
-                plan.config.protocol,
-                models[name].summary,
-                scores[name],
-                len(records[name]),
-                len(jobs[name]),
-                _difference(plan, groups, records, jobs, name, reference),
-            )
-            for name in order
-        ),
+        rows=tuple(rows),
         reference=reference,
         leaks=tuple(_leaks(plan, results, groups)),
         sizes=tuple(_sizes(plan, results)),
         occlusion=occlusion,
         missing=(*_missing(plan, jobs, results, failures or {}), *plan.notes, *missing),
         warnings=tuple(_warnings(data, plan, reference)),
-        notes=tuple(_notes(plan, len(order), results)),
+        is_resumed=any(record.get("is_resumed") for record in results.values()),
     )
-
-
-def _difference(
-    plan: StudyPlan,
-    groups: Mapping[str, int],
-    records: Mapping[str, Sequence[JobRecord]],
-    jobs: Mapping[str, Sequence[StudyJob]],
-    name: str,
-    reference: str | None,
-) -> Difference | None:
-    if reference is None or name == reference:
-        return None
-    compare = _by_fold
-    if plan.config.protocol == "official":
-        compare = partial(_by_track, groups=groups)
-    found = compare(records[name], records[reference])
-    ours, theirs = ({(r["seed"], r["fold"]) for r in records[n]} for n in (name, reference))
-    is_cut = any(len(records[n]) < len(jobs[n]) for n in (name, reference))
-    if is_cut and (ours != theirs or len(ours) < 3):
-        # the few folds that both have may be the easy ones of either
-        return Difference(found.mean, math.nan, math.nan, math.nan)
-    return found
 
 
 def groups_by_path(data: StudyData) -> dict[str, int]:
@@ -200,7 +176,7 @@ def groups_by_path(data: StudyData) -> dict[str, int]:
 def spread(values: Iterable[float]) -> float:
     """Standard deviation; NaN for a single value."""
     values = list(values)
-    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
 def _reference(names: Sequence[str]) -> str | None:
@@ -210,35 +186,46 @@ def _reference(names: Sequence[str]) -> str | None:
     return next(iter([*shipped, *capsules, *names]), None)
 
 
-def _by_fold(ours: Sequence[JobRecord], theirs: Sequence[JobRecord]) -> Difference:
-    both = [*ours, *theirs]
-    overlap = sum(r["tracks"] for r in both) / sum(r["trained_on"] for r in both)
-    mean, half, p = paired_difference(score(ours).folds, score(theirs).folds, overlap=overlap)
-    return Difference(mean, mean - half, mean + half, p)
-
-
-def _by_track(
-    ours: Sequence[JobRecord], theirs: Sequence[JobRecord], groups: Mapping[str, int]
+def _difference(
+    plan: StudyPlan,
+    name: str,
+    reference: str,
+    jobs: Mapping[str, Sequence[StudyJob]],
+    records: Mapping[str, Sequence[JobRecord]],
+    groups: Mapping[str, int],
 ) -> Difference:
-    """The difference on the tracks that both have predicted, resampled by artist."""
-    mine, other = _right_by_track(ours), _right_by_track(theirs)
-    shared = [path for path in mine if path in other]
-    return bootstrap_difference(
-        [mine[path] for path in shared],
-        [other[path] for path in shared],
-        [groups[path] for path in shared],
-    )
+    ours, theirs = records[name], records[reference]
+    if plan.config.protocol == "official":
+        difference = difference_by_track(ours, theirs, groups)
+    else:
+        difference = difference_by_fold(ours, theirs)
+    our_folds, their_folds = ({(r["seed"], r["fold"]) for r in some} for some in (ours, theirs))
+    is_cut = any(len(records[n]) < len(jobs[n]) for n in (name, reference))
+    if is_cut and (our_folds != their_folds or len(our_folds) < 3):
+        # the few folds that both have may be the easy ones of either
+        return Difference(difference.mean)
+    return difference
 
 
-def _right_by_track(results: Sequence[JobRecord]) -> dict[str, float]:
-    """The share of seeds in which each track was classified correctly."""
-    right: dict[str, list[bool]] = {}
-    for result in results:
-        shares, labels = predictions([result])
-        hits = shares.argmax(axis=1) == labels
-        for path, hit in zip(result["probabilities"], hits.tolist(), strict=True):
-            right.setdefault(path, []).append(hit)
-    return {path: float(np.mean(hits)) for path, hits in right.items()}
+def _leaks(plan: StudyPlan, results: Results, groups: Mapping[str, int]) -> Iterator[LeakRow]:
+    for name in QUICK_MODELS if plan.config.protocol == "grouped" else ():
+        jobs = [job for job in plan.jobs if job.model == name and job.protocol == "random"]
+        leaking, grouped = (records_of(results, js) for js in (jobs, plan.main_jobs([name])))
+        if leaking and grouped:
+            apart, mixed = (float(np.mean(score(r).accuracy)) for r in (grouped, leaking))
+            yield LeakRow(name, apart, mixed, difference_by_track(leaking, grouped, groups))
+
+
+def _sizes(plan: StudyPlan, results: Results) -> Iterator[SizeRow]:
+    for name in QUICK_MODELS:
+        ours = [j for j in plan.jobs if j.model == name and j.protocol == plan.config.protocol]
+        sizes = sorted({job.size for job in ours})
+        for size in sizes if len(sizes) > 1 else ():
+            records = records_of(results, [job for job in ours if job.size == size])
+            if records:
+                accuracy = score(records).accuracy
+                tracks = float(np.mean([record["trained_on"] for record in records]))
+                yield SizeRow(name, tracks, float(np.mean(accuracy)), spread(accuracy))
 
 
 def _missing(
@@ -282,7 +269,7 @@ def _about(data: StudyData, plan: StudyPlan) -> Iterator[str]:
             "stratified by genre; each seed deals the artists to other folds, all models get the "
             "same ones, and no artist, album or copy is on two sides"
         )
-    yield f"{config.folds} folds per seed, {config.seeds} seeds, {how}."
+    yield f"{config.folds} folds per seed, {config.seeds} seed(s), {how}."
 
 
 def _warnings(data: StudyData, plan: StudyPlan, reference: str | None) -> Iterator[str]:
@@ -298,58 +285,3 @@ def _warnings(data: StudyData, plan: StudyPlan, reference: str | None) -> Iterat
     if len(problems) > _MAX_PROBLEMS:
         yield f"{len(problems) - _MAX_PROBLEMS} more tracks were left out."
     yield from data.dataset.notes
-
-
-def _notes(plan: StudyPlan, models: int, results: Results) -> Iterator[str]:
-    yield (
-        "Accuracy, macro-F1 and recall are per cent of tracks. The folds of a seed are scored "
-        "together, and the table shows the mean over seeds; the first spread is the standard "
-        "deviation over seeds, the second over all folds."
-    )
-    if plan.config.protocol == "official":
-        yield (
-            "Differences are of the same tracks; the 95 % interval and p are of a bootstrap that "
-            "resamples whole artists."
-        )
-    else:
-        yield (
-            "Differences are paired by fold; the 95 % interval and p are of the corrected "
-            "resampled t-test (Nadeau and Bengio 2003), which is wider than the spread over seeds, "
-            "since the folds of several seeds share tracks."
-        )
-    if models > 2:
-        yield (
-            f"{models - 1} models are compared with one, and p is not corrected for that: one in "
-            "twenty falls below 0.05 at random."
-        )
-    yield (
-        "Calibration error is the mean gap between confidence and accuracy in ten bins of equal "
-        "count. Models of features learn from the training and the validation tracks; networks "
-        "stop early by the validation tracks. Training time (one thread, features and "
-        "spectrograms excluded) and parameters are medians over folds, memory is the maximum of "
-        "the process. For hybrids and averages, times and parameters of the parts are added."
-    )
-    if any(record.get("is_resumed") for record in results.values()):
-        yield "Some networks were resumed after an interruption; their time counts from there."
-    yield f"DeepMusic {__version__}."
-
-
-def _leaks(plan: StudyPlan, results: Results, groups: Mapping[str, int]) -> Iterator[LeakRow]:
-    for name in QUICK_MODELS if plan.config.protocol == "grouped" else ():
-        jobs = [job for job in plan.jobs if job.model == name and job.protocol == "random"]
-        leaking, grouped = (records_of(results, js) for js in (jobs, plan.main_jobs([name])))
-        if leaking and grouped:
-            apart, mixed = (float(np.mean(score(r).accuracy)) for r in (grouped, leaking))
-            yield LeakRow(name, apart, mixed, _by_track(leaking, grouped, groups))
-
-
-def _sizes(plan: StudyPlan, results: Results) -> Iterator[SizeRow]:
-    for name in QUICK_MODELS:
-        ours = [j for j in plan.jobs if j.model == name and j.protocol == plan.config.protocol]
-        sizes = sorted({job.size for job in ours})
-        for size in sizes if len(sizes) > 1 else ():
-            records = records_of(results, [job for job in ours if job.size == size])
-            if records:
-                accuracy = score(records).accuracy
-                tracks = float(np.mean([record["trained_on"] for record in records]))
-                yield SizeRow(name, tracks, float(np.mean(accuracy)), spread(accuracy))

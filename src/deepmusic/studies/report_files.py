@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from deepmusic.classifier import Classifier
     from deepmusic.studies.occlusion import TrackOcclusion
 
+    KeptClassifiers = Sequence[tuple[StudyJob, Classifier]]
+
 _CAPSULES, _MAP = "What the capsules use", "Map of the tracks"  # sections
 _MAX_ON_MAP = 3000  # tracks; more points would hide each other
 
@@ -73,7 +75,7 @@ def write_report(
         path.unlink(missing_ok=True)
     results = study_results(store)
     missing: list[str] = []
-    classifiers = _kept_classifiers(plan, set(results), study) if data.spectrograms else []
+    classifiers = _kept_classifiers(plan, results, study) if data.spectrograms else []
     pictures = [*_learning_curves(plan, results, study), *_map(data, plan, classifiers, missing)]
     tracks = _occlusions(data, plan, store, classifiers, missing, explains, on_progress)
     occlusion = None
@@ -93,119 +95,74 @@ def write_report(
     return report
 
 
-def _kept_classifiers(
-    plan: StudyPlan, done: set[str], study: Path
-) -> list[tuple[StudyJob, Classifier]]:
-    """The capsule classifiers of the first seed, one per fold, as far as they were kept."""
-    kept = []
-    for job in plan.main_jobs([EXPLAINED_MODEL]):
-        path = work_folder(study, job) / "model" / "weights.safetensors"
-        if job.seed == 0 and job.key in done and path.exists():
-            from deepmusic.classifier import Classifier
-
-            with suppress(DeepMusicError):  # damaged since
-                kept.append((job, Classifier.load(path, device="cpu")))
-    return kept
-
-
-def _occlusions(
-    data: StudyData,
-    plan: StudyPlan,
-    store: Store,
-    classifiers: Sequence[tuple[StudyJob, Classifier]],
-    missing: list[str],
-    explains: bool,
-    on_progress: Callable[[int, int], object] | None,
-) -> list[TrackOcclusion]:
-    """The occlusion of test tracks, from the store or computed now."""
-    if not classifiers:
-        missing.append(f"{_CAPSULES}: no classifier of {EXPLAINED_MODEL!r} was trained.")
-        return []
-    from deepmusic.studies.occlusion import TrackOcclusion, occlude_tracks
-
-    keys = " ".join(job.key for job, _ in classifiers)
-    key = f"occlusion {hashlib.sha256(keys.encode()).hexdigest()[:16]}"
-    record = store.get(key)
-    if record is None and not explains:
-        missing.append(f"{_CAPSULES}: not computed yet, since the run was interrupted.")
-        return []
-    if record is None:
-        tracks, problems = occlude_tracks(
-            data,
-            [(classifier, plan.folds[job.fold_key].test) for job, classifier in classifiers],
-            on_progress=on_progress,
-        )
-        record = {"tracks": [track._asdict() for track in tracks], "problems": problems}
-        store.put(key, record)
-    missing += record["problems"]
-    return [TrackOcclusion(**track) for track in record["tracks"]]
-
-
-def _examples(
-    data: StudyData,
-    tracks: Sequence[TrackOcclusion],
-    classifiers: Sequence[tuple[StudyJob, Classifier]],
-    study: Path,
-    missing: list[str],
-) -> Iterator[Picture]:
-    """The occlusion of all tracks, and examples with explanation and reconstruction."""
-    from deepmusic.classifier.explanation import draw_explanation, explain
-    from deepmusic.studies.occlusion import MAX_SECONDS, example_tracks, reconstruct
-
-    yield Picture(
-        "occlusion.png",
-        "Hiding what is marked, and hiding elsewhere",
-        "One point per test track; above the line, the marked cells mattered more.",
-        _CAPSULES,
-        draw_occlusion(tracks),
-    )
-    indices = {track.path: index for index, track in enumerate(data.dataset.tracks)}
-    has_decoders = True
-    for number, track in enumerate(example_tracks(tracks)):
-        verdict = "correct" if track.genre == track.truth else f"in truth {track.truth}"
-        file, title = f"track-{number}.png", f"{track.path}: {track.genre}, {verdict}"
-        job, classifier = classifiers[track.fold]
-        index = indices[track.path]
-        try:
-            explanation = explain(
-                classifier,
-                data.dataset.file(data.dataset.tracks[index]),
-                genre=track.genre,
-                max_seconds=MAX_SECONDS,
-            )
-            draw_explanation(explanation, study / "pictures" / file, title)
-            assert data.spectrograms is not None
-            log_mel = data.spectrograms(index)
-            reconstruction = reconstruct(work_folder(study, job), log_mel, track.genre)
-        except DeepMusicError as error:
-            missing.append(f"The picture of {track.path!r}: {error}")
+def _learning_curves(plan: StudyPlan, results: Results, study: Path) -> Iterator[Picture]:
+    """Loss and accuracy by epoch of the networks whose jobs are done."""
+    histories: dict[str, list[list[dict[str, Any]]]] = {}
+    for job in plan.main_jobs():
+        if job.kind not in TABLE_KINDS and job.key in results:
+            histories.setdefault(job.model, []).extend(read_histories(work_folder(study, job)))
+    for measure in ("loss", "accuracy"):
+        curves = {name: mean_curves(ours, measure) for name, ours in histories.items()}
+        curves = {name: sides for name, sides in curves.items() if "train" in sides}
+        if not curves:
             continue
         caption = (
-            f"Probability {track.probability:.0%}. Orange cells are evidence for the genre, blue "
-            f"ones against it. Hiding the marked tenth lowers the probability by "
-            f"{100 * track.marked:.1f} points, hiding elsewhere by {100 * track.random:.1f}."
+            "Mean over the networks that were still in training, of all folds and seeds. Training "
+            "is measured with augmentation and dropout."
         )
-        yield Picture(file, title, caption, _CAPSULES)
-        if reconstruction is None:
-            has_decoders = False
-            continue
-        yield Picture(
-            f"track-{number}-reconstruction.png",
-            f"{track.path}: reconstruction",
-            f"The segment in which the capsule of {track.genre} is longest, averaged to 16 "
-            "columns, and what the decoder makes of the pose of that capsule alone.",
-            _CAPSULES,
-            draw_reconstruction(reconstruction, f"{track.path}: {track.genre}"),
+        if measure == "loss":
+            caption += (
+                " It is the loss that is minimized (for most capsules the margin loss), whereas "
+                "validation is the log loss: compare the shapes, not the heights."
+            )
+        title = f"{measure} by epoch".capitalize()
+        figure = draw_curves(curves, measure)
+        yield Picture(f"learning-{measure}.png", title, caption, "Learning", figure)
+
+
+def read_histories(folder: Path) -> list[list[dict[str, Any]]]:
+    """The histories of a job's networks that have validation tracks of their own.
+
+    In an ensemble these are its full networks, not those of textures alone.
+    """
+    from deepmusic.training.progress import read_history
+
+    networks = 0
+    with suppress(OSError, ValueError):
+        networks = json.loads((folder / "config.json").read_text("utf-8")).get("networks", 0)
+    runs = [folder / "networks" / str(number) for number in range(networks)]
+    histories = []
+    for run in runs or [folder]:
+        with suppress(DeepMusicError):  # damaged since
+            histories.append(read_history(run))
+    return histories
+
+
+def mean_curves(
+    histories: Sequence[Sequence[Mapping[str, Any]]], measure: str
+) -> dict[str, list[float]]:
+    """Mean of a measure by epoch over the networks still in training, while at least half are.
+
+    The keys are ``train`` and ``validation``, as far as histories have them.
+    """
+    import pandas as pd
+
+    curves = {}
+    for side in ("train", "validation"):
+        by_epoch = pd.DataFrame(
+            pd.Series(
+                [r[side][measure] for r in records if measure in r.get(side, {})], dtype=float
+            )
+            for records in histories
         )
-    if not has_decoders:
-        missing.append("Reconstructions: some networks have no decoder.")
+        training = by_epoch.count()
+        if training.any():
+            curves[side] = by_epoch.mean()[training >= training.max() / 2].tolist()
+    return curves
 
 
 def _map(
-    data: StudyData,
-    plan: StudyPlan,
-    classifiers: Sequence[tuple[StudyJob, Classifier]],
-    missing: list[str],
+    data: StudyData, plan: StudyPlan, classifiers: KeptClassifiers, missing: list[str]
 ) -> Iterator[Picture]:
     """The map of tracks by the capsules of the first fold's network, else by their features."""
     indices = np.arange(len(data.labels))
@@ -225,89 +182,100 @@ def _map(
         missing.append(f"{_MAP}: there are neither capsule networks nor feature columns.")
         return
     figure, explained = draw_map(vectors, data.labels[indices], is_test, data.genres)
+    caption = f"The two principal components hold {explained:.0%} of the variance.{faint}"
+    yield Picture("map.png", f"{_MAP} by {content}", caption, _MAP, figure)
+
+
+def _kept_classifiers(plan: StudyPlan, results: Results, study: Path) -> KeptClassifiers:
+    """The capsule classifiers of the first seed, one per fold, as far as they were kept."""
+    kept = []
+    for job in plan.main_jobs([EXPLAINED_MODEL]):
+        path = work_folder(study, job) / "model" / "weights.safetensors"
+        if job.seed == 0 and job.key in results and path.exists():
+            from deepmusic.classifier import Classifier
+
+            with suppress(DeepMusicError):  # damaged since
+                kept.append((job, Classifier.load(path, device="cpu")))
+    return kept
+
+
+def _occlusions(
+    data: StudyData,
+    plan: StudyPlan,
+    store: Store,
+    classifiers: KeptClassifiers,
+    missing: list[str],
+    explains: bool,
+    on_progress: Callable[[int, int], object] | None,
+) -> list[TrackOcclusion]:
+    """The occlusion of test tracks, from the store or computed now."""
+    if not classifiers:
+        missing.append(f"{_CAPSULES}: no classifier of {EXPLAINED_MODEL!r} was trained.")
+        return []
+    from deepmusic.studies.occlusion import TrackOcclusion, occlude_tracks
+
+    keys = " ".join(job.key for job, _ in classifiers)
+    key = f"occlusion {hashlib.sha256(keys.encode()).hexdigest()[:16]}"
+    record = store.get(key)
+    if record is None and not explains:
+        missing.append(f"{_CAPSULES}: not computed yet, since the run was interrupted.")
+        return []
+    if record is None:
+        tested = [(classifier, plan.folds[job.fold_key].test) for job, classifier in classifiers]
+        tracks, problems = occlude_tracks(data, tested, on_progress=on_progress)
+        record = {"tracks": [track._asdict() for track in tracks], "problems": problems}
+        store.put(key, record)
+    missing += record["problems"]
+    return [TrackOcclusion(**track) for track in record["tracks"]]
+
+
+def _examples(
+    data: StudyData,
+    tracks: Sequence[TrackOcclusion],
+    classifiers: KeptClassifiers,
+    study: Path,
+    missing: list[str],
+) -> Iterator[Picture]:
+    """The occlusion of all tracks, and examples with explanation and reconstruction."""
+    from deepmusic.classifier.explanation import draw_explanation, explain
+    from deepmusic.studies.occlusion import MAX_SECONDS, example_tracks, reconstruct
+
     yield Picture(
-        "map.png",
-        f"{_MAP} by {content}",
-        f"The two principal components hold {explained:.0%} of the variance.{faint}",
-        _MAP,
-        figure,
+        "occlusion.png",
+        "Hiding what is marked, and hiding elsewhere",
+        "One point per test track; above the line, the marked cells mattered more.",
+        _CAPSULES,
+        draw_occlusion(tracks),
     )
-
-
-def _learning_curves(plan: StudyPlan, results: Results, study: Path) -> Iterator[Picture]:
-    """Loss and accuracy by epoch of the networks whose jobs are done."""
-    folders: dict[str, list[Path]] = {}
-    for job in plan.main_jobs():
-        if job.kind not in TABLE_KINDS and job.key in results:
-            folders.setdefault(job.model, []).append(work_folder(study, job))
-    histories = {name: list(read_histories(ours)) for name, ours in folders.items()}
-    for measure in ("loss", "accuracy"):
-        curves = {name: mean_curves(records, measure) for name, records in histories.items()}
-        curves = {name: sides for name, sides in curves.items() if "train" in sides}
-        if not curves:
+    assert data.spectrograms is not None
+    indices = {track.path: index for index, track in enumerate(data.dataset.tracks)}
+    for number, track in enumerate(example_tracks(tracks)):
+        verdict = "correct" if track.genre == track.truth else f"in truth {track.truth}"
+        file, title = f"track-{number}.png", f"{track.path}: {track.genre}, {verdict}"
+        job, classifier = classifiers[track.fold]
+        index = indices[track.path]
+        path = data.dataset.file(data.dataset.tracks[index])
+        try:
+            shown = explain(classifier, path, genre=track.genre, max_seconds=MAX_SECONDS)
+            draw_explanation(shown, study / "pictures" / file, title)
+            log_mel = data.spectrograms(index)
+            rebuilt = reconstruct(work_folder(study, job), log_mel, track.genre)
+        except DeepMusicError as error:
+            missing.append(f"The picture of {track.path!r}: {error}")
             continue
         caption = (
-            "Mean over the networks that were still in training, of all folds and seeds. Training "
-            "is measured with augmentation and dropout."
+            f"Probability {track.probability:.0%}. Orange cells are evidence for the genre, blue "
+            f"ones against it. Hiding the marked tenth lowers the probability by "
+            f"{100 * track.marked:.1f} points, hiding elsewhere by {100 * track.random:.1f}."
         )
-        if measure == "loss":
-            caption += (
-                " It is the loss that is minimized (for most capsules the margin loss), whereas "
-                "validation is the log loss: compare the shapes, not the heights."
-            )
-        yield Picture(
-            f"learning-{measure}.png",
-            f"{measure} by epoch".capitalize(),
-            caption,
-            "Learning",
-            draw_curves(curves, measure),
+        yield Picture(file, title, caption, _CAPSULES)
+        if rebuilt is None:
+            missing.append(f"The reconstruction of {track.path!r}: the network has no decoder.")
+            continue
+        caption = (
+            f"The segment in which the capsule of {track.genre} is longest, averaged to 16 "
+            "columns, and what the decoder makes of the pose of that capsule alone."
         )
-
-
-def read_histories(folders: Sequence[Path]) -> Iterator[list[dict[str, Any]]]:
-    """Training histories of networks with validation tracks of their own, below some folders."""
-    for folder in folders:
-        for path in sorted(folder.rglob("history.jsonl")):
-            if not _is_validated(path.relative_to(folder).parts, folder):
-                continue
-            with suppress(OSError, ValueError):
-                lines = path.read_text(encoding="utf-8").splitlines()
-                yield [json.loads(line) for line in lines if line]
-
-
-def mean_curves(
-    histories: Sequence[Sequence[Mapping[str, Any]]], measure: str
-) -> dict[str, list[float]]:
-    """Mean of a measure by epoch over the networks still in training, while at least half are.
-
-    The keys are ``train`` and ``validation``, as far as histories have them.
-    """
-    curves: dict[str, list[float]] = {}
-    for side in ("train", "validation"):
-        rows = [
-            [float(r[side][measure]) for r in records if measure in r.get(side, {})]
-            for records in histories
-        ]
-        lengths = sorted((len(row) for row in rows if row), reverse=True)
-        if lengths:
-            curves[side] = [
-                float(np.mean([row[epoch] for row in rows if len(row) > epoch]))
-                for epoch in range(lengths[(len(lengths) - 1) // 2])
-            ]
-    return curves
-
-
-def _is_validated(parts: tuple[str, ...], folder: Path) -> bool:
-    """Whether a history is of a network that is validated on tracks that it is not trained on.
-
-    In an ensemble, networks for calibration and those of textures alone are not.
-    """
-    if parts[0] == "calibration":
-        return False
-    if parts[0] != "networks":
-        return True
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        return int(parts[1]) < int(config["networks"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+        figure = draw_reconstruction(rebuilt, title)
+        file = f"track-{number}-reconstruction.png"
+        yield Picture(file, f"{track.path}: reconstruction", caption, _CAPSULES, figure)

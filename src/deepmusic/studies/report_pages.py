@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from deepmusic.files import write_atomically
 from deepmusic.studies.comparison import Difference
 from deepmusic.studies.report import ModelRow, Report, spread
+from deepmusic.version import __version__
 
 if TYPE_CHECKING:
     from deepmusic.studies.occlusion import Occlusion
@@ -48,6 +48,7 @@ def write_pages(report: Report, pictures: Sequence[Picture], study: Path) -> Non
     Raises:
         DeepMusicError: a file cannot be written.
     """
+    import pandas as pd
     from jinja2 import Environment, PackageLoader
 
     environment = Environment(
@@ -61,59 +62,53 @@ def write_pages(report: Report, pictures: Sequence[Picture], study: Path) -> Non
     environment.filters["base64"] = lambda file: base64.b64encode(
         (study / "pictures" / file).read_bytes()
     ).decode()
+    notes = environment.get_template("notes.txt.j2").render(report=report, version=__version__)
     for name in ("report.html", "report.md"):
         text = environment.get_template(f"{name}.j2").render(
-            report=report, headline=headline(report), sections=sections(report, pictures)
+            report=report,
+            headline=headline(report),
+            sections=sections(report, notes.splitlines(), pictures),
         )
         with write_atomically(study / name) as file:
             file.write(text)
+    rows = [row_figures(report, row) for row in report.rows]
+    rows += [
+        {
+            "model": leak.name,
+            "kind": "features",
+            "protocol": "random",
+            "accuracy": leak.random,
+            "reference": f"{leak.name}, grouped",
+            **_difference_figures(leak.difference),
+        }
+        for leak in report.leaks
+    ]
+    table = pd.DataFrame(rows, columns=None if rows else ["model"])
     with write_atomically(study / "table.csv") as file:
-        rows = [row_figures(report, row) for row in report.rows]
-        writer = csv.DictWriter(file, list(rows[0]) if rows else ["model"])
-        writer.writeheader()
-        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
-        writer.writerows(
-            {
-                "model": leak.name,
-                "kind": "features",
-                "protocol": "random",
-                "accuracy": _cell(leak.random),
-                "reference": f"{leak.name}, grouped",
-                **_difference_figures(leak.difference),
-            }
-            for leak in report.leaks
-        )
+        table.to_csv(file, index=False, float_format="%.6g")
 
 
-def sections(report: Report, pictures: Sequence[Picture] = ()) -> list[Section]:
+def sections(
+    report: Report, notes: Sequence[str] = (), pictures: Sequence[Picture] = ()
+) -> list[Section]:
     """The sections of the report that have content, in order."""
+    leakage = (
+        "The same models on folds drawn at random: artists, albums and copies are on both sides, "
+        "and the difference is the leakage."
+    )
+    occlusion = () if report.occlusion is None else (occlusion_sentence(report.occlusion),)
+    models = tuple(f"{row.name}: {row.summary}" for row in report.rows)
     all_sections = [
         Section("Models", merged_sentences(report), table=model_table(report)),
         Section("What is missing", items=report.missing),
-        Section(
-            "Leakage",
-            (
-                "The same models on folds drawn at random: artists, albums and copies are on both "
-                "sides, and the difference is the leakage.",
-            )
-            if report.leaks
-            else (),
-            table=leak_table(report),
-        ),
+        Section("Leakage", (leakage,) if report.leaks else (), table=leak_table(report)),
         Section("Genres", table=genre_table(report)),
         Section("Calibration"),
         Section("Learning"),
         Section("Number of tracks", table=size_table(report)),
         Section("Map of the tracks"),
-        Section(
-            "What the capsules use",
-            () if report.occlusion is None else (occlusion_sentence(report.occlusion),),
-        ),
-        Section(
-            "How it was measured",
-            report.notes,
-            tuple(f"{row.name}: {row.summary}" for row in report.rows),
-        ),
+        Section("What the capsules use", occlusion),
+        Section("How it was measured", tuple(notes), models),
     ]
     filled = [
         section._replace(
@@ -128,10 +123,11 @@ def sections(report: Report, pictures: Sequence[Picture] = ()) -> list[Section]:
 def row_figures(report: Report, row: ModelRow) -> dict[str, Any]:
     """The figures of a model as numbers: shares, seconds, bytes; a row of ``table.csv``."""
     score = row.score
+    recall = zip(report.genres, score.recall.tolist(), strict=True)
     return {
         "model": row.name,
         "kind": row.kind,
-        "protocol": row.protocol,
+        "protocol": report.protocol,
         "jobs": row.jobs,
         "wanted": row.wanted,
         "accuracy": row.accuracy,
@@ -147,10 +143,7 @@ def row_figures(report: Report, row: ModelRow) -> dict[str, Any]:
         "training_s": score.seconds,
         "s_per_track": score.seconds_per_track,
         "peak_memory_bytes": score.peak_memory_bytes,
-        **{
-            f"recall_{printable(g)}": r
-            for g, r in zip(report.genres, score.recall.tolist(), strict=True)
-        },
+        **{f"recall_{printable(genre)}": share for genre, share in recall},
     }
 
 
@@ -169,7 +162,7 @@ def model_table(report: Report) -> Table:
         cells = [
             row.name,
             percent(row.accuracy),
-            percent(figures["accuracy_sd_seeds"]),
+            percent(row.seed_spread),
             percent(figures["accuracy_sd_folds"]),
             f"{f1} ± {f1_spread}" if f1_spread else f1,
             *([percent(figures["pop_rock_merged"])] if merged else []),
@@ -309,12 +302,6 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
-def _difference_figures(difference: Difference | None) -> dict[str, Any]:
+def _difference_figures(difference: Difference | None) -> dict[str, float | None]:
     names = ("difference", "difference_low", "difference_high", "p")
-    return dict(zip(names, map(_cell, difference or (None,) * 4), strict=True))
-
-
-def _cell(value: object) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else printable(str(value))
+    return dict(zip(names, difference or (None,) * 4, strict=True))
