@@ -203,7 +203,7 @@ def test_the_page_is_complete_and_loads_nothing(study: Studied, report: Report) 
     assert all(address.startswith(("data:image/png;base64,", "#")) for address in page.addresses)
     assert "<script" not in content
     assert len(page.images) == len(list((study.folder / "pictures").glob("*.png"))) >= 5
-    for text in (*report.missing, "models are compared with one", "t-test", "Synthetic music.", headline(report)):
+    for text in (*report.missing, "p is not corrected", "Synthetic music.", headline(report)):
         assert text in page.text
     for row in report.rows:
         assert row.name in page.text
