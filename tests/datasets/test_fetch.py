@@ -26,7 +26,7 @@ from deepmusic.datasets import (
     fetch_dataset,
     load_symbolic,
 )
-from deepmusic.datasets.repack import contents_checksum, read_contents, read_index
+from deepmusic.datasets.fetch import contents_checksum, read_contents, read_index
 from deepmusic.datasets.symbolic import SYMBOLIC
 
 REFERENCE = REGISTRY["jsb"].reference

@@ -94,10 +94,10 @@ def get(name: str, tracks: tuple[int, ...], subset: str, root: str, source: str 
     The archive's directory (a few MB) is read first, then one request per track. Track 2 becomes
     DIR/000/000002.mp3. Exit status: 0 all are there, 1 some failed, 2 wrong usage.
     """
+    from deepmusic.datasets.archives import ZipReader
     from deepmusic.datasets.fetch import resolve_source
     from deepmusic.datasets.fma_files import track_path
     from deepmusic.datasets.registry import REGISTRY
-    from deepmusic.datasets.remote_zip import ZipReader
 
     info, failures = REGISTRY[f"{name}-{subset}"], 0
     if source is not None:

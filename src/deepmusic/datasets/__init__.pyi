@@ -1,3 +1,8 @@
+from .archives import (
+    ArchiveError as ArchiveError,
+    ZipReader as ZipReader,
+    unpack_archive as unpack_archive,
+)
 from .build import build_dataset as build_dataset
 from .build_clips import BuildConfig as BuildConfig, BuiltTrack as BuiltTrack
 from .check import (
@@ -27,7 +32,6 @@ from .gtzan import fault_filtered_split as fault_filtered_split
 from .load import LoadedDataset as LoadedDataset, load_dataset as load_dataset
 from .near_duplicates import with_duplicates as with_duplicates
 from .registry import REGISTRY as REGISTRY, DatasetInfo as DatasetInfo
-from .remote_zip import ZipReader as ZipReader
 from .splits import (
     Fold as Fold,
     Folds as Folds,
@@ -50,4 +54,3 @@ from .symbolic import (
     load_styles as load_styles,
     load_symbolic as load_symbolic,
 )
-from .unpack import ArchiveError as ArchiveError, unpack_archive as unpack_archive

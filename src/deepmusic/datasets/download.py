@@ -1,19 +1,17 @@
 """Download one file over HTTP(S), resuming where an earlier call was cut off, and check it.
 
-Until a file is complete and has the right checksum it is called ``TARGET.part``;
-``TARGET.part.json`` notes the address and the version (ETag or Last-Modified) the part is of.
+Until a file is complete and has the right checksum it is called ``TARGET.part``.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import requests
@@ -31,13 +29,9 @@ Progress = Callable[[int, int | None], object]
 
 CHUNK = 1 << 20
 _NETWORK_CHUNK = 1 << 16  # what is lost at most when a connection is cut
-TIMEOUT_S = 30.0
-"""How long a server may be silent."""
-TRIES = 5
-"""Requests in a row that may bring nothing."""
-WAIT_S = 1.0
-"""How long to wait before the second try; doubled after each, up to a minute."""
-_BUSY = (408, 425, 429, 500, 502, 503, 504)
+TIMEOUT_S = 30.0  # how long a server may be silent
+TRIES = 5  # requests in a row that may bring nothing
+WAIT_S = 1.0  # before the second try; doubled after each, up to a minute
 
 
 class DownloadError(ReasonError):
@@ -47,10 +41,6 @@ class DownloadError(ReasonError):
     ``"unreachable"``, ``"mismatch"`` (another size or checksum), ``"exists"`` (another file has the
     name), ``"disk"``.
     """
-
-
-class _CutError(Exception):
-    """A transfer ended before the file was complete; another request may bring the rest."""
 
 
 def download_file(
@@ -63,9 +53,9 @@ def download_file(
 ) -> bool:
     """Download or copy a file, resuming where an earlier call was cut off.
 
-    Busy servers and cut connections are tried again with growing waits. Proxies are those of the
-    environment. A part is only continued if it is of the same version of the remote file, or if
-    the checksum will tell.
+    Busy servers and cut connections are tried again with growing waits, if the remote file is still
+    the same. The part that an earlier call left is only continued if the checksum will tell
+    whether the rest belongs to it. Proxies are those of the environment.
 
     Args:
         source: an http(s) address or a local path.
@@ -103,22 +93,13 @@ def download_file(
         else:
             open_regular(source, shown=str(source), noun="file", error=DownloadError).close()
             shutil.copyfile(source, part)
-        finish_part(part, target, display_source(source), checksum, size)
-        _note_path(part).unlink(missing_ok=True)
+        if fault := file_fault(part, checksum, size):
+            part.unlink()
+            message = f"{display_source(source)} is not the expected file: {fault}; "
+            raise DownloadError(message + "the download was deleted.", code="mismatch")
+        os.replace(part, target)
+        sync_folder(target.parent)
     return True
-
-
-def finish_part(
-    part: Path, target: Path, origin: str, checksum: str | None, size: int | None
-) -> None:
-    """Give a complete part its final name, or delete it and raise if it is not the right file."""
-    if fault := file_fault(part, checksum, size):
-        part.unlink()
-        _note_path(part).unlink(missing_ok=True)
-        message = f"{origin} is not the expected file: {fault}; the download was deleted."
-        raise DownloadError(message, code="mismatch")
-    os.replace(part, target)
-    sync_folder(target.parent)
 
 
 def file_fault(
@@ -180,25 +161,12 @@ def disk_errors(target: Path) -> Iterator[None]:
         ) from error
 
 
-def refuse_full_disk(folder: Path, size: int) -> None:
-    """Raise if a disk has fewer than ``size`` bytes free; the folder need not exist yet."""
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if free < size:
-        raise DownloadError(
-            f"{folder} has {format_bytes(free)} free, but {format_bytes(size)} are needed: free "
-            "some space and run again.",
-            code="disk",
-        )
-
-
 def open_session() -> requests.Session:
     """A session that tries busy servers and lost requests again."""
     retries = Retry(
         total=TRIES - 1,
         connect=1,
-        status_forcelist=_BUSY,
+        status_forcelist=(408, 425, 429, 500, 502, 503, 504),
         backoff_factor=WAIT_S,
         backoff_max=60,
         retry_after_max=300,
@@ -213,7 +181,7 @@ def open_session() -> requests.Session:
     return session
 
 
-def network_reason(error: BaseException) -> str:
+def network_reason(error: BaseException | None) -> str:
     """Why a request failed, in a few words."""
     if isinstance(error, ValueError):
         return "it is not a valid http(s) address, or redirects to one that is not"
@@ -229,96 +197,81 @@ def network_reason(error: BaseException) -> str:
 
 def refuse_status(response: requests.Response, origin: str) -> None:
     """Raise for an HTTP status other than success."""
-    if response.status_code in (404, 410):
-        message = f"{origin} does not exist (status {response.status_code}): give another source."
+    status = response.status_code
+    if status in (404, 410):
+        message = f"{origin} does not exist (status {status}): give another source."
         raise DownloadError(message, code="missing")
-    if response.status_code not in (200, 206):
-        raise DownloadError(
-            f"{origin} is refused by the server: status {response.status_code} {response.reason}.",
-            code="refused",
-        )
+    if status not in (200, 206):
+        message = f"{origin} is refused by the server: status {status} {response.reason}."
+        raise DownloadError(message, code="refused")
 
 
 def _fill(url: str, part: Path, size: int | None, has_checksum: bool, tell: Progress) -> None:
-    """Download a part until it is complete, over as many requests as it takes."""
+    """Download what a part lacks, over as many requests as it takes."""
+    origin, version = display_source(url), None
     failures, furthest = 0, 0
     with open_session() as session:
         while True:
+            done = size_of(part) if version or has_checksum else 0  # otherwise nothing would tell
+            if done and done == size:
+                return
+            headers = {"Range": f"bytes={done}-"} if done else {}
+            if done and version:
+                headers["If-Range"] = version
+            reason: BaseException | None = None
             try:
-                return _request(session, url, part, size, has_checksum, tell)
-            except (requests.RequestException, UnicodeError, _CutError) as error:
-                done, is_cut = size_of(part), isinstance(error, _CutError)
-                failures = 1 if done > furthest else failures + 1
-                furthest = max(furthest, done)
-                if failures >= TRIES or not is_cut:  # the session has tried requests again
-                    kept = f"{format_bytes(done)} are kept, run again to resume"
-                    raise DownloadError(
-                        f"{display_source(url)} could not be downloaded: {network_reason(error)}; "
-                        f"{kept if done else 'try again later'}.",
-                        code="unreachable",
-                    ) from error
+                with session.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as response:
+                    etag = response.headers.get("ETag", "W/")  # a weak one does not tell
+                    modified = response.headers.get("Last-Modified")
+                    before, version = version, modified if etag.startswith("W/") else etag
+                    has_changed = None not in (before, version) and before != version
+                    if _receive(response, origin, part, size, has_changed, tell):
+                        return
+            except (requests.RequestException, UnicodeError) as error:
+                reason = error  # the session has tried again
+            done = size_of(part)
+            failures = 1 if done > furthest else failures + 1
+            furthest = max(furthest, done)
+            if failures >= TRIES or reason is not None:
+                kept = f"{format_bytes(done)} are kept, run again to resume"
+                raise DownloadError(
+                    f"{origin} could not be downloaded: {network_reason(reason)}; "
+                    f"{kept if done else 'try again later'}.",
+                    code="unreachable",
+                ) from reason
             time.sleep(min(WAIT_S * 2 ** (failures - 1), 60))
 
 
-def _request(
-    session: requests.Session,
-    url: str,
+def _receive(
+    response: requests.Response,
+    origin: str,
     part: Path,
     size: int | None,
-    has_checksum: bool,
+    has_changed: bool,
     tell: Progress,
-) -> None:
-    """Download what a part lacks by one request."""
-    origin = display_source(url)
-    version = _noted_version(part, origin)
-    done = size_of(part) if version or has_checksum else 0  # otherwise nothing would tell
-    if done and done == size:
-        return
-    headers = {"Range": f"bytes={done}-"} if done else {}
-    if done and version:
-        headers["If-Range"] = version
-    with session.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as response:
+) -> bool:
+    """Add a response to a part, or begin the part anew; returns whether it is complete."""
+    done, start = size_of(part), 0
+    if response.status_code == 206:
         content_range = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-        start = int(content_range[1]) if content_range and response.status_code == 206 else 0
-        etag = response.headers.get("ETag", "W/")
-        current = response.headers.get("Last-Modified") if etag.startswith("W/") else etag
-        has_changed = None not in (version, current) and version != current
-        if (start and (start != done or has_changed)) or (done and response.status_code == 416):
-            part.unlink(missing_ok=True)
-            raise _CutError("the file changed during the download")
-        refuse_status(response, origin)
-        length = response.headers.get("Content-Length", "")
-        total = start + int(length) if length.isdecimal() else None
-        if None not in (total, size) and total != size:
-            message = f"{origin} has {total:,} bytes, not {size:,}: it is not the expected file."
-            raise DownloadError(message, code="mismatch")
-        note = json.dumps({"url": origin, "version": current})
-        with open(part, "ab" if start else "wb", buffering=0) as file:
-            # after the old part is gone: a kill must not leave it with the new version
-            _note_path(part).write_text(note, encoding="utf-8")
-            try:
-                # raw: a content coding that the server adds is left as it is
-                for chunk in response.raw.stream(_NETWORK_CHUNK, decode_content=False):
-                    file.write(chunk)
-                    tell(file.tell(), total)
-                    if size is not None and file.tell() > size:
-                        return  # it will be refused for its size
-            except HTTPError as error:
-                raise _CutError(str(error)) from error
-            if file.tell() < (size or total or 0):
-                raise _CutError("the end is missing")
-            os.fsync(file.fileno())
-
-
-def _noted_version(part: Path, origin: str) -> str | None:
-    """The version of the remote file that a part is of, if it is from this address."""
-    try:
-        note = json.loads(_note_path(part).read_text(encoding="utf-8"))
-        is_valid = note["url"] == origin and note["version"].isprintable()
-        return str(note["version"]) if is_valid else None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return None
-
-
-def _note_path(part: Path) -> Path:
-    return part.with_name(part.name + ".json")
+        start = int(content_range[1]) if content_range else 0
+    if (start and (start != done or has_changed)) or (done and response.status_code == 416):
+        part.unlink()  # of another version of the file
+        return False
+    refuse_status(response, origin)
+    length = response.headers.get("Content-Length", "")
+    total = start + int(length) if length.isdecimal() else None
+    if None not in (total, size) and total != size:
+        message = f"{origin} has {total:,} bytes, not {size:,}: it is not the expected file."
+        raise DownloadError(message, code="mismatch")
+    # the connection may be lost
+    with suppress(HTTPError), open(part, "ab" if start else "wb", buffering=0) as file:
+        # raw: a content coding that the server adds is left as it is
+        for chunk in response.raw.stream(_NETWORK_CHUNK, decode_content=False):
+            file.write(chunk)
+            tell(file.tell(), total)
+            if size is not None and file.tell() > size:
+                return True  # it will be refused for its size
+        os.fsync(file.fileno())
+        return file.tell() >= (size or total or 0)
+    return False

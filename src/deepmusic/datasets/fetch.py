@@ -1,13 +1,28 @@
-"""Get a data set of the registry: download, check, and unpack it where the commands look."""
+"""Get a data set of the registry: download, check, and unpack it where the commands look.
+
+Hosts that make an archive on demand never send the same bytes twice. Of MIDI files in a repository
+(layout ``"midi"``) and of a compressed file (``"gzip"``), the contents are checked and packed here.
+"""
 
 from __future__ import annotations
 
+import csv
+import gzip
+import hashlib
+import io
 import os
-from collections.abc import Callable, Sequence
+import re
+import shutil
+import tarfile
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
 
+from rich.filesize import decimal as format_bytes
+
+from deepmusic.datasets.archives import BAD_ARCHIVE, read_members, unpack_archive
 from deepmusic.datasets.download import (
     DownloadError,
     disk_errors,
@@ -15,12 +30,9 @@ from deepmusic.datasets.download import (
     file_fault,
     is_url,
     part_path,
-    refuse_full_disk,
     size_of,
 )
 from deepmusic.datasets.registry import DatasetInfo
-from deepmusic.datasets.repack import read_contents, read_index, repack
-from deepmusic.datasets.unpack import unpack_archive
 from deepmusic.files import open_regular, write_atomically
 
 StageProgress = Callable[[str, int, int | None], object]
@@ -68,37 +80,16 @@ def fetch_dataset(
     if is_folder and (root / info.folder).is_dir():
         return False
     sources: Sequence[str | Path] = info.urls
-    if source is not None and not target.exists():
+    if target.exists():
+        sources = [target]
+    elif source is not None:
         sources = [resolve_source(info, source)]
     if is_folder:
         _fetch_folder(info, sources, root, keep_archive, tell)
         return True
     if info.layout in ("file", "archive"):
         return _download_first(info, sources, target, tell)
-    return _fetch_repacked(info, sources, target, tell)
-
-
-def _fetch_repacked(
-    info: DatasetInfo, sources: Sequence[str | Path], target: Path, tell: StageProgress
-) -> bool:
-    """Get the one file that is made from a downloaded one, and its index."""
-    existed = target.exists()
-    if existed:
-        read_contents(info, target)
-    elif isinstance(sources[0], Path):
-        repack(info, sources[0], target)
-    else:
-        raw = target.with_name(target.name + ".source")
-        _download_first(info, sources, raw, tell)
-        try:
-            repack(info, raw, target)
-        finally:
-            raw.unlink(missing_ok=True)
-    index = target.with_name("index.csv")
-    if info.index and not index.exists():
-        with write_atomically(index) as file:
-            file.write(read_index(info))
-    return not existed
+    return _fetch_packed(info, sources, target, tell)
 
 
 def resolve_source(info: DatasetInfo, source: str | os.PathLike[str]) -> str | Path:
@@ -127,11 +118,11 @@ def _fetch_folder(
 ) -> None:
     """Get an archive and unpack it; one on this machine is used where it is."""
     archive = root / info.path
-    is_local = archive.exists() or isinstance(sources[0], Path)
+    is_local = isinstance(sources[0], Path)
     missing = 0 if is_local else info.size - size_of(part_path(archive))
-    refuse_full_disk(root, missing + info.unpacked_size)
+    _refuse_full_disk(root, missing + info.unpacked_size)
     if is_local:
-        archive = archive if archive.exists() else Path(sources[0])
+        archive = Path(sources[0])
         open_regular(archive, shown=str(archive), noun="archive", error=DownloadError).close()
         checking = partial(tell, "checking")
         if fault := file_fault(archive, info.checksum, info.exact_size, checking):
@@ -146,10 +137,23 @@ def _fetch_folder(
             archive.unlink()
 
 
+def _refuse_full_disk(folder: Path, size: int) -> None:
+    """Raise if a disk has fewer than ``size`` bytes free; the folder need not exist yet."""
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise DownloadError(
+            f"{folder} has {format_bytes(free)} free, but {format_bytes(size)} are needed: free "
+            "some space and run again.",
+            code="disk",
+        )
+
+
 def _download_first(
     info: DatasetInfo, sources: Sequence[str | Path], target: Path, tell: StageProgress
 ) -> bool:
-    """Download from the first source that answers; what is repacked is checked later."""
+    """Download from the first source that answers; what is packed here is checked later."""
     is_final = info.layout in ("file", "archive")
     download = partial(
         download_file,
@@ -165,3 +169,101 @@ def _download_first(
             if error.code not in ("missing", "unreachable"):
                 raise
     return download(sources[-1])
+
+
+def _fetch_packed(
+    info: DatasetInfo, sources: Sequence[str | Path], target: Path, tell: StageProgress
+) -> bool:
+    """Get the one file that is packed here, and its index."""
+    existed = target.exists()
+    if isinstance(sources[0], Path):
+        contents = read_contents(info, sources[0])
+    else:
+        raw = target.with_name(target.name + ".source")
+        _download_first(info, sources, raw, tell)
+        try:
+            contents = read_contents(info, raw)
+        finally:
+            raw.unlink(missing_ok=True)
+    if not existed:
+        _pack(info, contents, target)
+    index = target.with_name("index.csv")
+    if info.index and not index.exists():
+        with write_atomically(index) as file:
+            file.write(read_index(info))
+    return not existed
+
+
+def _pack(info: DatasetInfo, contents: Mapping[str, bytes], target: Path) -> None:
+    """Write the packed file of a data set; the same contents give the same bytes."""
+    with disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with write_atomically(target, "wb") as file:
+            if info.layout == "gzip":
+                file.write(gzip.compress(contents[""], mtime=0))
+                return
+            with tarfile.open(fileobj=file, mode="w:xz") as archive:
+                for name in sorted(contents):
+                    member = tarfile.TarInfo(name)
+                    member.size = len(contents[name])
+                    archive.addfile(member, io.BytesIO(contents[name]))
+
+
+def read_contents(info: DatasetInfo, path: Path) -> dict[str, bytes]:
+    """The checked contents of a data set by file name; one nameless file for layout "gzip".
+
+    Raises:
+        DownloadError: the file holds other contents, or is damaged.
+    """
+    try:
+        contents = _read_gzip(info, path) if info.layout == "gzip" else _read_midi(info, path)
+        checksum, size = contents_checksum(contents), sum(map(len, contents.values()))
+        fault = f"{size:,} bytes in {len(contents)} files with {checksum}"
+    except (*BAD_ARCHIVE, OSError) as error:
+        checksum, fault = "", " ".join(str(error).split()) or type(error).__name__
+    if checksum != info.checksum:
+        raise DownloadError(
+            f"{path} does not hold the data set {info.name!r} ({fault}; expected {info.size:,} "
+            f"bytes with {info.checksum}): move or delete it, or give another source.",
+            code="mismatch",
+        )
+    return contents
+
+
+def contents_checksum(contents: Mapping[str, bytes]) -> str:
+    """SHA-256 of a nameless file, or of the list that ``sha256sum`` prints of files by name."""
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    if list(digests) == [""]:
+        return f"sha256:{digests['']}"
+    lines = "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
+    return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
+
+
+def read_index(info: DatasetInfo) -> str:
+    """The text of the index that belongs beside the packed file; empty if there is none."""
+    if not info.index:
+        return ""
+    return files("deepmusic.datasets").joinpath(info.index).read_text(encoding="utf-8")
+
+
+def _read_gzip(info: DatasetInfo, path: Path) -> dict[str, bytes]:
+    with path.open("rb") as file:
+        is_packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        # one byte more than expected is enough, however much it unpacks to
+        return {"": (gzip.open(file) if is_packed else file).read(info.size + 1)}
+
+
+def _read_midi(info: DatasetInfo, path: Path) -> dict[str, bytes]:
+    wanted = {row["id"] for row in csv.DictReader(io.StringIO(read_index(info)))}
+    contents: dict[str, bytes] = {}
+    remaining = info.size
+    for member in read_members(path):
+        match = re.fullmatch(info.member_pattern, member.name)
+        if match and member.open and (not wanted or match["stem"] in wanted):
+            remaining -= member.size
+            if remaining < 0:
+                raise ValueError(f"more than {info.size:,} bytes")
+            with member.open() as file:
+                contents[f"{info.folder}/{match['stem']}.mid"] = file.read()
+    return contents

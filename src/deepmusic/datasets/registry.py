@@ -14,63 +14,40 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Reference:
-    """What to cite, and where to read on.
+    """What to cite, and where to read on."""
 
-    Args:
-        citation: one line.
-        homepage: address.
-        bibtex: the entry for BibTeX.
-    """
-
-    citation: str
+    citation: str  # one line
     homepage: str
     bibtex: str
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """A public data set that comes as one file.
+    """A public data set that comes as one file."""
 
-    Args:
-        name: what commands call it.
-        title: one line.
-        licence: as far as known.
-        reference: what to cite.
-        urls: addresses of the file, the preferred first.
-        path: of the file, relative to the data folder.
-        size: bytes.
-        checksum: ``"ALGORITHM:HEX"`` with md5, sha1 or sha256.
-        layout: what becomes of the file. ``"file"``: kept as it is. ``"archive"``: unpacked.
-            ``"gzip"``: compressed. ``"midi"``: MIDI files are taken out of a repository's archive
-            and packed again; since hosts make such archives on demand, ``size`` and ``checksum``
-            are those of the contents for the last two.
-        size_is_exact: False for a rounded size.
-        folder: of an archive, what its folder of the same name becomes, relative to the data
-            folder; of packed MIDI files, their folder in the packed file.
-        unpacked_size: bytes that an archive unpacks to, estimated.
-        tracks: number of audio tracks.
-        member_pattern: of the paths of MIDI files in the repository, with a group ``stem``.
-        index: file of this package to copy beside packed MIDI files as ``index.csv``; only those
-            whose stem is in its column ``id`` are packed.
-        note: what else to know before downloading.
-    """
-
-    name: str
-    title: str
-    licence: str
+    name: str  # what commands call it
+    title: str  # one line
+    licence: str  # as far as known
     reference: Reference
-    urls: tuple[str, ...]
-    path: str
-    size: int
-    checksum: str
+    urls: tuple[str, ...]  # of the file, the preferred first
+    path: str  # of the file, relative to the data folder
+    size: int  # bytes
+    checksum: str  # "ALGORITHM:HEX" with md5, sha1 or sha256
+    # What becomes of the file. "file": it is kept; "archive": it is unpacked; "gzip": it is
+    # compressed; "midi": MIDI files are taken out of a repository's archive and packed again.
+    # Hosts make such archives on demand: for the last two, size and checksum are of the contents.
     layout: Literal["file", "archive", "gzip", "midi"] = "file"
-    size_is_exact: bool = True
+    size_is_exact: bool = True  # otherwise it is rounded
+    # Of an archive, what its folder of the same name becomes, relative to the data folder; of
+    # packed MIDI files, their folder in the packed file.
     folder: str = ""
-    unpacked_size: int = 0
+    unpacked_size: int = 0  # bytes that an archive unpacks to, estimated
     tracks: int | None = None
-    member_pattern: str = ""
+    member_pattern: str = ""  # of the paths of MIDI files in the repository, with a group "stem"
+    # A file of this package to copy beside packed MIDI files as index.csv; only those whose stem is
+    # in its column id are packed.
     index: str = ""
-    note: str = ""
+    note: str = ""  # what else to know before downloading
 
     @property
     def exact_size(self) -> int | None:

@@ -1,4 +1,4 @@
-"""Unpacking: what is refused, and that no half folder ever has the final name."""
+"""Archives: what is refused, single members, and that nothing half-written has a final name."""
 
 from __future__ import annotations
 
@@ -13,10 +13,20 @@ import tarfile
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+from http_server import Remote
 
-from deepmusic.datasets import ArchiveError, DownloadError, unpack, unpack_archive
+from deepmusic.datasets import (
+    ArchiveError,
+    DownloadError,
+    ZipReader,
+    archives,
+    download,
+    unpack_archive,
+)
+from deepmusic.errors import DeepMusicError
 
 FILES = {
     "set/README.txt": b"read me\n",
@@ -66,33 +76,29 @@ def refused(archive: Path, code: str, folder: str = "set") -> None:
 
 
 @pytest.mark.parametrize(
-    "archive",
+    ("write", "how"),
     [
-        *((write_zip, zipfile.ZIP_STORED), (write_zip, zipfile.ZIP_BZIP2)),
+        *((write_zip, method) for method in (zipfile.ZIP_STORED, zipfile.ZIP_BZIP2)),
         *((write_tar, mode) for mode in ("w", "w:gz", "w:bz2", "w:xz")),
     ],
 )
-def test_an_archive_becomes_a_folder(tmp_path: Path, archive: tuple) -> None:
-    write, how = archive
+def test_an_archive_becomes_a_folder(tmp_path: Path, write: Any, how: Any) -> None:
     path, progress = write(tmp_path / "a", {"other/x": b"x", "./y": b"y", **FILES}, how), []
     (tmp_path / "to" / ".set.unpacking" / "leftover").mkdir(parents=True)  # of a killed call
-    unpack_archive(
-        path,
-        tmp_path / "to" / "set",
-        archive_folder="set",
-        on_progress=lambda *n: progress.append(n),
-    )
+    target = tmp_path / "to" / "set"
+    unpack_archive(path, target, "set", on_progress=lambda *n: progress.append(n))
     expected = {name.removeprefix("set/"): content for name, content in FILES.items()}
-    assert tree(tmp_path / "to" / "set") == expected
+    assert tree(target) == expected
     assert [path.name for path in (tmp_path / "to").iterdir()] == ["set"]
     assert progress == sorted(progress)
+    assert progress[-1] == (path.stat().st_size, path.stat().st_size)
     unpack_archive(path, tmp_path / "all")
     assert tree(tmp_path / "all") == {"other/x": b"x", "y": b"y", **FILES}
     with pytest.raises(DownloadError, match="already exists"):
         unpack_archive(path, tmp_path / "all")
 
 
-def test_what_was_read_only_can_be_moved_and_deleted(tmp_path: Path) -> None:
+def test_permissions_are_not_kept(tmp_path: Path) -> None:
     """FMA's archives have files 0444 in folders 0555."""
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         for name, mode in (("set/", 0o040555), ("set/a", 0o100444)):
@@ -150,8 +156,8 @@ def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes) -> 
 def test_bombs_are_refused(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = WRITERS[kind](tmp_path / "a", {"set/a": bytes(9_000_000), "set/b": bytes(9_000_000)})
     refused(archive, "too_large")
-    monkeypatch.setattr(unpack, "ALWAYS_ALLOWED", 1 << 30)
-    monkeypatch.setattr(unpack, "MAX_MEMBERS", 1)
+    monkeypatch.setattr(archives, "ALWAYS_ALLOWED", 1 << 30)
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 1)
     refused(archive, "too_large")
 
 
@@ -166,7 +172,7 @@ def test_damaged_archives_are_refused(tmp_path: Path, kind: str, fault: str) -> 
     refused(archive, "damaged")
 
 
-def test_encrypted_members_other_folders_and_what_is_no_file(tmp_path: Path) -> None:
+def test_encryption_other_folders_and_missing_archives_are_refused(tmp_path: Path) -> None:
     archive = write_zip(tmp_path / "a", FILES)
     refused(archive, "layout", folder="other")
     content = bytearray(archive.read_bytes())
@@ -174,10 +180,11 @@ def test_encrypted_members_other_folders_and_what_is_no_file(tmp_path: Path) -> 
     content[content.index(b"PK\x03\x04") + 6] |= 1
     archive.write_bytes(content)
     refused(archive, "damaged")
+    for path, message in ((tmp_path / "none", "does not exist"), (tmp_path, "is a folder")):
+        with pytest.raises(DownloadError, match=message):
+            unpack_archive(path, tmp_path / "b")
     with pytest.raises(DownloadError, match="does not exist"):
-        unpack_archive(tmp_path / "none", tmp_path / "b")
-    with pytest.raises(DownloadError, match="is a folder"):
-        unpack_archive(tmp_path, tmp_path / "b")
+        ZipReader(tmp_path / "none")
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
@@ -189,7 +196,6 @@ def test_a_full_disk_leaves_nothing(
 
     archive = WRITERS[kind](tmp_path / "a", FILES)
     monkeypatch.setattr("shutil.copyfileobj", fail)
-    monkeypatch.setattr("tarfile.copyfileobj", fail)
     with pytest.raises(DownloadError, match="could not be written: no space left") as caught:
         unpack_archive(archive, tmp_path / "to" / "b")
     assert caught.value.code == "disk"
@@ -204,10 +210,11 @@ unpack_archive(*sys.argv[1:3])
 """
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_no_half_folder_is_left(tmp_path: Path) -> None:
     files = {f"{n:04d}": bytes([n % 256]) * 2000 for n in range(1500)}
     archive, rng, kills = write_zip(tmp_path / "a", files), random.Random(3), 0
-    while kills < 4:
+    while kills < 3:
         with subprocess.Popen(
             [sys.executable, "-c", KILLED, str(archive), str(tmp_path / "b")],
             stdout=subprocess.PIPE,
@@ -223,3 +230,96 @@ def test_killed_at_random_moments_no_half_folder_is_left(tmp_path: Path) -> None
     unpack_archive(archive, tmp_path / "b")
     assert tree(tmp_path / "b") == files
     assert not (tmp_path / ".b.unpacking").exists()
+
+
+# --- single members of a zip on a server
+
+
+RNG = random.Random(2)
+CLIPS = {f"set/{n:03d}.mp3": RNG.randbytes(20_000) for n in range(60)}
+
+
+@pytest.fixture
+def archive(remote: Remote, tmp_path: Path) -> bytes:
+    """What the server offers."""
+    path = write_zip(tmp_path / "clips.zip", CLIPS)
+    remote.content = path.read_bytes()
+    path.unlink()
+    return remote.content
+
+
+@pytest.mark.usefixtures("archive")
+def test_only_the_directory_and_the_wanted_members_are_read(tmp_path: Path, remote: Remote) -> None:
+    with ZipReader(remote.url) as reader:
+        for name in ("set/041.mp3", "set/007.mp3", "set/059.mp3"):
+            assert reader.save(name, tmp_path / name)
+            assert (tmp_path / name).read_bytes() == CLIPS[name]
+            assert not reader.save(name, tmp_path / name)
+        (tmp_path / name).write_bytes(b"mine")
+        with pytest.raises(DownloadError, match="already exists, but is not 'set/059"):
+            reader.save(name, tmp_path / name)
+        assert (tmp_path / name).read_bytes() == b"mine"
+        with pytest.raises(DownloadError, match=r"'no' of http.* does not exist"):
+            reader.save("no", tmp_path / "b")
+    assert len(remote.requests) == 4
+    assert remote.sent < 64 * 1024 + 3 * 21_000
+    assert len(list((tmp_path / "set").iterdir())) == 3
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_members_of_an_archive_on_this_machine(tmp_path: Path, method: int) -> None:
+    with ZipReader(write_zip(tmp_path / "a.zip", CLIPS, method)) as reader:
+        assert reader.save("set/003.mp3", tmp_path / "new" / "a")
+    assert (tmp_path / "new" / "a").read_bytes() == CLIPS["set/003.mp3"]
+
+
+@pytest.mark.parametrize(
+    ("setup", "code", "message"),
+    [
+        ({"has_ranges": False}, "refused", "only sends whole files"),
+        ({"statuses": [(404, {})]}, "missing", r"does not exist \(status 404\)"),
+        ({"statuses": [(403, {})]}, "refused", "status 403"),
+        ({"content": b"x" * 90_000}, "damaged", "not a zip or tar archive"),
+        ({"content": None}, "damaged", "not a zip"),
+        ({"hang_s": 0.5}, "unreachable", "the server does not answer; try again later"),
+    ],
+)
+def test_what_cannot_be_opened_is_one_sentence(
+    remote: Remote,
+    archive: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    setup: dict[str, Any],
+    code: str,
+    message: str,
+) -> None:
+    monkeypatch.setattr(download, "TRIES", 2)
+    monkeypatch.setattr(archives, "TIMEOUT_S", 0.2)
+    vars(remote).update(setup)
+    remote.content = remote.content or archive[:-30]
+    with pytest.raises((DownloadError, ArchiveError), match=message) as caught:
+        ZipReader(remote.url + "?key=secret")
+    assert caught.value.code == code
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("fault", ["flipped", "cut", "changed"])
+def test_a_damaged_member_leaves_no_file(
+    tmp_path: Path, remote: Remote, archive: bytes, fault: str
+) -> None:
+    with ZipReader(remote.url) as reader:
+        if fault == "cut":
+            remote.cuts = [500]
+        else:
+            content = bytearray(archive)
+            content[len(content) // 2] ^= 1
+            remote.content = bytes(content) if fault == "flipped" else archive[5:]
+        with pytest.raises((DownloadError, ArchiveError), match="again") as caught:
+            reader.save("set/030.mp3", tmp_path / "a")
+        assert "\n" not in str(caught.value)
+        assert list(tmp_path.iterdir()) == []
+        remote.content = archive
+        assert reader.save("set/030.mp3", tmp_path / "a")
+        (tmp_path / "file").write_text("")
+        with pytest.raises(DeepMusicError, match="could not be written"):
+            reader.save("set/030.mp3", tmp_path / "file" / "b")
