@@ -238,7 +238,7 @@ def test_two_workers_find_the_same(
 
 def test_values_that_are_not_finite_fail_only_their_sets(tmp_path: Path) -> None:
     fma = make_separable(tmp_path)
-    train = fma.split("medium")["training"]
+    train = fma.subset("medium")["set", "split"].loc[lambda split: split == "training"].index
     fma.features.loc[train[:3], ("mfcc", "mean", "01")] = np.nan
     result = reproduce(fma, tmp_path / "out", sets=["mfcc", "zcr", "all"], models=["lr"])
     mfcc, zcr, everything = result.cells

@@ -96,7 +96,7 @@ def get(name: str, tracks: tuple[int, ...], subset: str, root: str, source: str 
     """
     from deepmusic.datasets.archives import ZipReader
     from deepmusic.datasets.fetch import resolve_source
-    from deepmusic.datasets.fma_files import track_path
+    from deepmusic.datasets.fma import track_path
     from deepmusic.datasets.registry import REGISTRY
 
     info, failures = REGISTRY[f"{name}-{subset}"], 0

@@ -78,7 +78,7 @@ def has_failures(loaded: LoadedDataset) -> bool:
     """Whether files could not be used, apart from those that FMA is documented to lack."""
     expected = set()
     if loaded.kind == "fma":
-        from deepmusic.datasets.fma_clips import BAD_CLIPS
+        from deepmusic.datasets.fma import BAD_CLIPS
 
         expected = {"no_genre", *(clip.code for clip in BAD_CLIPS.values())}
     return any(problem.code not in expected for problem in loaded.dataset.problems)

@@ -13,11 +13,7 @@ from .check import (
 from .check_report import write_report as write_report
 from .download import DownloadError as DownloadError, download_file as download_file
 from .fetch import fetch_dataset as fetch_dataset
-from .fma import (
-    Fma as Fma,
-    read_fma as read_fma,
-)
-from .fma_clips import BAD_CLIPS as BAD_CLIPS, BadClip as BadClip
+from .fma import BAD_CLIPS as BAD_CLIPS, BadClip as BadClip, Fma as Fma, read_fma as read_fma
 from .folder import (
     FolderDataset as FolderDataset,
     Problem as Problem,

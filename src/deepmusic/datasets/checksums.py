@@ -7,27 +7,24 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deepmusic.audio import AUDIO_EXTENSIONS
-from deepmusic.audio.scan import AudioScan
 from deepmusic.errors import DataError, os_reason
+
+if TYPE_CHECKING:
+    from deepmusic.audio.scan import AudioScan
 
 _ALGORITHMS = {32: "md5", 40: "sha1", 64: "sha256"}  # by the length of a hexadecimal digest
 
 
 @dataclass(frozen=True)
 class ChecksumTable:
-    """The checksums that files should have.
+    """The checksums that files should have."""
 
-    Args:
-        path: of the table.
-        algorithm: `md5`, `sha1` or `sha256`.
-        digests: in lower-case hexadecimal, by the absolute path of the file.
-    """
-
-    path: Path
-    algorithm: str
-    digests: Mapping[str, str]
+    path: Path  # of the table
+    algorithm: str  # md5, sha1 or sha256
+    digests: Mapping[str, str]  # in lower-case hexadecimal, by the absolute path of the file
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> ChecksumTable:

@@ -2,8 +2,12 @@
 
 106,574 tracks of 161 genres, with tables about them (``fma_metadata``), and their audio in four
 sizes: clips of 30 s of 8,000 tracks (``fma_small``), of 25,000 (``fma_medium``), of all
-(``fma_large``), and all tracks in full length (``fma_full``). The official split has no artist on
-two sides.
+(``fma_large``), and all tracks in full length (``fma_full``). The official split has no artist in
+two parts.
+
+Clips are cut from the middle of a track by the length that the archive's site gave; where that was
+wrong, the cut began near the end of the music or after it. The lists of such clips are those of
+FMA's authors (wiki of github.com/mdeff/fma) and their users.
 """
 
 from __future__ import annotations
@@ -11,18 +15,24 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from deepmusic.datasets.fma_clips import BAD_CLIPS, BadClip
-from deepmusic.datasets.fma_files import CHECKSUMS, hash_tracks, read_checksums, track_path
-from deepmusic.datasets.fma_schema import SPLITS
-from deepmusic.datasets.fma_tables import FmaTables
-from deepmusic.datasets.folder import FolderDataset, OnProgress, Problem, Track, dataset_notes
+from deepmusic.datasets.checksums import ChecksumTable
+from deepmusic.datasets.fma_tables import SPLITS, SUBSETS, FmaTables
+from deepmusic.datasets.folder import (
+    FolderDataset,
+    OnProgress,
+    Problem,
+    Track,
+    dataset_notes,
+    file_hash,
+    map_threads,
+)
 from deepmusic.datasets.genre_tree import GenreTree
 from deepmusic.datasets.groups import artist_members
 from deepmusic.datasets.splits import Fold
@@ -32,8 +42,61 @@ from deepmusic.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
-SUBSETS = ("small", "medium", "large", "full")
-"""The sizes of the audio; ``large`` and ``full`` are the same tracks."""
+
+@dataclass(frozen=True)
+class BadClip:
+    """A clip that is known to hold less sound than it should; full-length tracks do not."""
+
+    track: int  # its number
+    subset: str  # the smallest that it is in
+    code: str  # "no_sound", "short", or "near_silent": the music is, the file has no fault
+    message: str  # one sentence
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether data sets leave it out by default; near-silent clips stay."""
+        return self.code != "near_silent"
+
+
+_NO_SOUND = {
+    "small": (99134, 108925, 133297),
+    "medium": (
+        1486, 5574, 65753, 80391, 98558, 98559, 98560, 98571, 105247, 126981, 127336, 143992,
+    ),
+}  # fmt: skip
+_SHORT_S = {
+    "small": {98565: 1.6, 98567: 0.5, 98569: 1.5},
+    "medium": {98566: 6.2, 98568: 6.6, 108924: 27.4},
+}
+_NEAR_SILENT = {"small": (107535, 110736, 119979), "medium": (130169,)}
+
+
+def _bad_clips() -> dict[int, BadClip]:
+    clips = []
+    for subset in ("small", "medium"):
+        faults = [(track, "no_sound", "holds no sound") for track in _NO_SOUND[subset]]
+        faults += [(track, "near_silent", "is almost silent") for track in _NEAR_SILENT[subset]]
+        for track, seconds in _SHORT_S[subset].items():
+            faults.append((track, "short", f"holds {seconds:g} s instead of 30"))
+        for track, code, fault in faults:
+            clips.append(BadClip(track, subset, code, f"The clip of track {track} {fault}."))
+    return {clip.track: clip for clip in sorted(clips, key=lambda clip: clip.track)}
+
+
+BAD_CLIPS = _bad_clips()
+"""The clips with known faults, by number of the track."""
+
+
+def track_path(track: int) -> str:
+    """The path of a track's mp3 in the folder of any subset.
+
+    Example:
+        >>> track_path(2)
+        '000/000002.mp3'
+    """
+    if not 0 <= track <= 999_999:
+        raise DataError(f"Track numbers range from 0 to 999,999; got {track}.")
+    return f"{track // 1000:03d}/{track:06d}.mp3"
 
 
 def read_fma(
@@ -49,7 +112,8 @@ def read_fma(
     Args:
         root: the folder that holds ``fma_metadata`` or ``fma_metadata.zip``, or either of them.
             The archive need not be unpacked.
-        audio: folder of the audio, such as ``fma_small``, or one that holds such folders.
+        audio: folder of the audio (``000/000002.mp3``), or one that holds ``fma_small`` and the
+            like; by default the folder that holds ``fma_metadata``.
         cache: folder for the Parquet files; by default ``.deepmusic`` beside the tables. If it
             cannot be written, tables are read from CSV each time, and ``notes`` says so.
 
@@ -74,8 +138,8 @@ def read_fma(
 class Fma(FmaTables):
     """The tables of FMA, its subsets, split and genres; made by `read_fma`.
 
-    A subset is ``"small"``, ``"medium"``, ``"large"`` or ``"full"``. The clips of small are among
-    those of medium, and those among those of large.
+    A subset is ``"small"``, ``"medium"``, ``"large"`` or ``"full"``, the latter two of the same
+    tracks. The clips of small are among those of medium, and those among those of large.
     """
 
     def __init__(
@@ -95,25 +159,11 @@ class Fma(FmaTables):
 
     def subset(self, subset: str = "full") -> pd.DataFrame:
         """The rows of ``tracks`` that are in a subset."""
-        if subset not in SUBSETS:
-            raise DataError(f"The subsets of FMA are {', '.join(SUBSETS)}; got {subset!r}.")
         if subset in ("large", "full"):
             return self.tracks
+        if subset not in SUBSETS:
+            raise DataError(f"The subsets of FMA are {', '.join(SUBSETS)}, full; got {subset!r}.")
         return self.tracks[self.tracks["set", "subset"] <= subset]
-
-    def split(self, subset: str = "full") -> dict[str, NDArray[np.int64]]:
-        """The official split of a subset: track numbers, ascending.
-
-        The parts are ``training``, ``validation`` and ``test``; no artist is in two of them. All
-        tracks without any genre are in training.
-        """
-        sides = self.subset(subset)["set", "split"].sort_index()
-        return {name: sides.index[sides == name].to_numpy(np.int64) for name in SPLITS}
-
-    def bad_clips(self, subset: str = "full") -> tuple[BadClip, ...]:
-        """The clips of a subset with known faults; none of ``full``, which has full tracks."""
-        tracks = () if subset == "full" else self.subset(subset).index
-        return tuple(clip for track, clip in BAD_CLIPS.items() if track in tracks)
 
     def single_label(self, subset: str = "medium", *, bad_clips: bool = False) -> pd.Series:
         """The top genre of each track of a subset that has one.
@@ -179,8 +229,6 @@ class Fma(FmaTables):
         self,
         subset: str = "small",
         *,
-        audio: str | os.PathLike[str] | None = None,
-        verify: bool = False,
         workers: int | None = None,
         on_progress: OnProgress | None = None,
     ) -> FolderDataset:
@@ -188,32 +236,37 @@ class Fma(FmaTables):
 
         Different artists never have the same name: ``"Tim [artist 6]"`` if two are called Tim. The
         content hash is the SHA-1 from the file ``checksums`` in the folder; without it, each file
-        is read.
+        is read. A subset may be read from the folder of a larger one.
 
         Args:
             subset: which; other files in the folder are ignored.
-            audio: the folder of its mp3s (``000/000002.mp3``), or one that holds ``fma_small`` and
-                the like; by default that of `read_fma`, or else the folder that holds
-                ``fma_metadata``. A subset may be read from the folder of a larger one.
-            verify: whether each file is read and compared with ``checksums``.
             workers: files read at a time; by default as many as there are cores, at most 8.
             on_progress: called in this thread with the files done and the number of files.
 
         Returns:
             The data set. ``problems`` has tracks without a top genre (``no_genre``), bad clips
-            (``no_sound``, ``short``), and files that are ``missing``, ``empty``, ``changed`` or
-            unreadable (``permission``, ``unreadable``, ``not_a_file``).
+            (``no_sound``, ``short``), and files that are ``missing``, ``empty`` or unreadable
+            (``permission``, ``unreadable``, ``not_a_file``).
 
         Raises:
             DataError: there is no such folder, or it holds no track of the subset.
         """
-        folder = self._audio_folder(subset, audio)
-        checksums = read_checksums(folder)
+        folder, notes = self._audio_folder(subset), list[str]()
+        listed: Mapping[str, str] = {}
+        if (folder / "checksums").is_file():
+            listed = ChecksumTable.read(folder / "checksums").digests
+        else:
+            notes.append("The folder has no 'checksums'; the files were read for their hashes.")
+
+        def hashed(track: Track) -> Track | Problem:
+            file = folder / track.path
+            cached = listed.get(os.path.abspath(file))
+            digest = file_hash(file, track.path, algorithm="sha1", cached=cached)
+            return digest if isinstance(digest, Problem) else replace(track, content_hash=digest)
+
         candidates, problems = self._candidates(subset)
         tracks = []
-        for result in hash_tracks(
-            folder, candidates, checksums, verify=verify, workers=workers, on_progress=on_progress
-        ):
+        for result in map_threads(hashed, candidates, workers=workers, on_progress=on_progress):
             if isinstance(result, Track):
                 tracks.append(result)
             else:
@@ -223,23 +276,18 @@ class Fma(FmaTables):
                 f"{folder} holds no usable track of FMA's {subset} subset; first: "
                 f"{problems[-1].message}"
             )
-        notes = []
-        missing = sum(problem.code == "missing" for problem in problems)
-        if missing:
+        if missing := sum(problem.code == "missing" for problem in problems):
             total = len(self.subset(subset))
             notes.append(f"Not in the folder: {missing:,} of {total:,} tracks of {subset}.")
-        if not checksums:
-            notes.append(f"The folder has no {CHECKSUMS!r}; the files were read for their hashes.")
-        silent = {track_path(c.track) for c in self.bad_clips(subset) if not c.is_left_out}
-        if silent := silent & {track.path for track in tracks}:
-            notes.append(f"Almost silent, but not left out: {', '.join(sorted(silent))}.")
-        notes += dataset_notes(tracks, ())
-        return FolderDataset.of(folder, tracks, problems, notes)
+        quiet = {track_path(c.track) for c in BAD_CLIPS.values() if c.code == "near_silent"}
+        if subset != "full" and (quiet := quiet & {track.path for track in tracks}):
+            notes.append(f"Almost silent, but not left out: {', '.join(sorted(quiet))}.")
+        return FolderDataset.of(folder, tracks, problems, [*notes, *dataset_notes(tracks, ())])
 
     def _candidates(self, subset: str) -> tuple[list[Track], list[Problem]]:
         """The tracks of a subset that can be used if their files can, and those that cannot."""
         rows = self.subset(subset).sort_index()
-        bad = {clip.track: clip for clip in self.bad_clips(subset) if clip.is_left_out}
+        bad = {} if subset == "full" else BAD_CLIPS
         candidates, problems = [], []
         columns = (rows["track", "genre_top"], rows["artist", "id"], rows["album", "title"])
         for number, top, artist, album in zip(rows.index, *columns, strict=True):
@@ -247,7 +295,7 @@ class Fma(FmaTables):
             if not isinstance(top, str):
                 message = f"Track {number} has genres of several roots, or none, so no top genre."
                 problems.append(Problem(path, "no_genre", message))
-            elif number in bad:
+            elif number in bad and bad[number].is_left_out:
                 problems.append(Problem(path, bad[number].code, bad[number].message))
             else:
                 title = album if isinstance(album, str) else None
@@ -276,34 +324,34 @@ class Fma(FmaTables):
             parts[side].append(index)
         return Fold(*(tuple(parts[name]) for name in SPLITS))
 
-    def _audio_folder(self, subset: str, audio: str | os.PathLike[str] | None) -> Path:
-        given = self.audio if audio is None else Path(audio)
-        folder = self.root.parent if given is None else given
-        if os.path.isdir(folder / f"fma_{subset}"):
+    def _audio_folder(self, subset: str) -> Path:
+        folder = self.audio or self.root.parent
+        if (folder / f"fma_{subset}").is_dir():
             return folder / f"fma_{subset}"
-        if given is None:
+        if self.audio is None:
             raise DataError(
                 f"The audio of FMA's {subset} subset is not beside {self.root}; say where it is: "
                 f"audio='FOLDER/fma_{subset}'."
             )
-        if not os.path.isdir(folder):
+        if not folder.is_dir():
             raise DataError(
                 f"{folder} is not a folder; name the one that holds the mp3s of fma_{subset}."
             )
         return folder
 
     def _usable(self, subset: str, bad_clips: bool) -> pd.DataFrame:
-        """The rows of a subset, by default without bad clips."""
+        """The rows of a subset, by default without the clips that are left out."""
         rows = self.subset(subset)
-        out = [] if bad_clips else [c.track for c in self.bad_clips(subset) if c.is_left_out]
-        return rows[~rows.index.isin(out)]
+        if bad_clips or subset == "full":
+            return rows
+        return rows[~rows.index.isin([c.track for c in BAD_CLIPS.values() if c.is_left_out])]
 
     @cached_property
     def _artist_names(self) -> Mapping[int, str]:
         """A name for each artist number, with the number if the name alone is ambiguous.
 
-        Names are compared as in `group_tracks`, where tracks of
-        "Various Artists" would be ungrouped.
+        Names are compared as in `group_tracks`, where tracks of "Various Artists" would be
+        ungrouped.
         """
         artists = self.tracks["artist"][["id", "name"]].drop_duplicates("id").set_index("id")
         names = artists["name"].astype(object).fillna("").to_dict()

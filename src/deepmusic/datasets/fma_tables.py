@@ -16,25 +16,60 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from deepmusic.datasets.fma_files import CHECKSUMS, read_checksums
-from deepmusic.datasets.fma_schema import SCHEMAS, SUBSETS, TableSchema
+from deepmusic.datasets.checksums import ChecksumTable
 from deepmusic.errors import DataError, DeepMusicError, os_reason
 from deepmusic.files import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_DAMAGE = (
-    ValueError,  # of pandas: ParserError, EmptyDataError, UnicodeDecodeError
-    EOFError,
-    RuntimeError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-)
+SUBSETS = ("small", "medium", "large")
+"""The values of ``set/subset``, the smallest subset that a track is in, in ascending order."""
+SPLITS = ("training", "validation", "test")
+"""The values of ``set/split``."""
+
+
+class _Table(NamedTuple):
+    """The layout of a table."""
+
+    key: str  # name of its first column, the index
+    required: tuple[Any, ...]  # some columns that identify it
+    header: int | list[int] = 0  # the lines of column names
+    columns: int = 0  # how many beside the index; 0 if that is not checked
+
+
+_ECHONEST = _Table("track_id", (("echonest", "audio_features", "tempo"),), [0, 1, 2], 249)
+_TABLES = {
+    "tracks": _Table(
+        "track_id",
+        (
+            ("set", "subset"), ("set", "split"), ("track", "genre_top"), ("track", "genres"),
+            ("track", "genres_all"), ("track", "title"), ("artist", "id"), ("artist", "name"),
+            ("album", "title"),
+        ),
+        [0, 1],
+        52,
+    ),
+    "genres": _Table("genre_id", ("#tracks", "parent", "title", "top_level"), columns=4),
+    "features": _Table("track_id", (("mfcc", "mean", "01"), ("zcr", "std", "01")), [0, 1, 2], 518),
+    "echonest": _ECHONEST,
+    "raw_echonest": _ECHONEST,
+    "raw_tracks": _Table("track_id", ("track_title", "track_genres", "artist_id")),
+    "raw_albums": _Table("album_id", ("album_title",)),
+    "raw_artists": _Table("artist_id", ("artist_name",)),
+    "raw_genres": _Table("genre_id", ("genre_title", "genre_parent_id")),
+}  # fmt: skip
+# the types of tracks.csv: lists by the second level of a column, with the type of their items
+_LISTS = {"tags": str, "genres": int, "genres_all": int}
+_DATES = ("date_created", "date_recorded", "date_released", "active_year_begin", "active_year_end")
+_CATEGORIES = (
+    ("track", "genre_top"), ("track", "license"), ("album", "type"), ("album", "information"),
+    ("artist", "bio"),
+)  # fmt: skip
+_CHOICES = {("set", "subset"): SUBSETS, ("set", "split"): SPLITS}
+_DAMAGE = (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 
 
 class FmaTables:
@@ -67,8 +102,8 @@ class FmaTables:
         Raises:
             DataError: its file is missing, damaged or another table.
         """
-        if name not in SCHEMAS:
-            raise DataError(f"There is no table {name!r} in FMA; there are {', '.join(SCHEMAS)}.")
+        if name not in _TABLES:
+            raise DataError(f"There is no table {name!r} in FMA; there are {', '.join(_TABLES)}.")
         if name not in self._frames:
             self._frames[name] = self._read(name)
         return self._frames[name]
@@ -77,14 +112,13 @@ class FmaTables:
     def tracks(self) -> pd.DataFrame:
         """``(106574, 52)``: columns (group, name), index ``track_id``.
 
-        Lists of tags (text) and of genres (numbers) are Python lists; -1 stands for a missing
-        whole number; ``set/subset`` is ordered, so that ``<= "medium"`` gives all of medium.
+        ``set/subset`` is ordered: ``tracks["set", "subset"] <= "medium"`` selects 25,000 rows.
         """
         return self.table("tracks")
 
     @property
     def genres(self) -> pd.DataFrame:
-        """``(163, 4)``: ``#tracks``, ``parent`` (0 for a root), ``title``, ``top_level``."""
+        """``(163, 4)``: columns ``#tracks``, ``parent``, ``title`` and ``top_level``."""
         return self.table("genres")
 
     @property
@@ -98,14 +132,14 @@ class FmaTables:
         return self.table("echonest")
 
     def _read(self, name: str) -> pd.DataFrame:
-        schema, cached = SCHEMAS[name], self.cache / f"{name}.parquet"
         try:
             with self._open(name) as (file, version):
-                frame = _read_parquet(cached, schema, version)
+                cached = self.cache / f"{name}.parquet"
+                frame = _read_parquet(cached, name, version)
                 if frame is None:
                     if not self.root.is_file():  # an archive checks its content by itself
                         _check_whole(file, self.root / f"{name}.csv")
-                    frame = _parse(file, name, schema)
+                    frame = _parse(file, name)
                     self._write_parquet(cached, frame, version)
                 return frame
         except FileNotFoundError as error:
@@ -130,19 +164,18 @@ class FmaTables:
         import pandas as pd
 
         version: dict[str, Any] = {"table": name, "format": 2, "pandas": pd.__version__}
-        if self.root.is_file():
-            with zipfile.ZipFile(self.root) as archive:
-                for entry in archive.infolist():
-                    if PurePosixPath(entry.filename).name == f"{name}.csv":
-                        version |= {"size": entry.file_size, "crc": entry.CRC}
-                        with archive.open(entry) as packed:
-                            yield packed, version
-                        return
-            raise FileNotFoundError
-        with open(self.root / f"{name}.csv", "rb") as file:
-            state = os.fstat(file.fileno())
-            version |= {"size": state.st_size, "mtime_ns": state.st_mtime_ns}
-            yield file, version
+        if not self.root.is_file():
+            with open(self.root / f"{name}.csv", "rb") as file:
+                state = os.fstat(file.fileno())
+                yield file, version | {"size": state.st_size, "mtime_ns": state.st_mtime_ns}
+            return
+        with zipfile.ZipFile(self.root) as archive:
+            for entry in archive.infolist():
+                if PurePosixPath(entry.filename).name == f"{name}.csv":
+                    with archive.open(entry) as packed:
+                        yield packed, version | {"size": entry.file_size, "crc": entry.CRC}
+                    return
+        raise FileNotFoundError
 
     def _write_parquet(self, path: Path, frame: pd.DataFrame, version: dict[str, Any]) -> None:
         try:
@@ -161,7 +194,7 @@ class FmaTables:
             frame.attrs = {}
 
 
-def _read_parquet(path: Path, schema: TableSchema, version: dict[str, Any]) -> pd.DataFrame | None:
+def _read_parquet(path: Path, name: str, version: dict[str, Any]) -> pd.DataFrame | None:
     """The frame that was cached, if it was made from this very CSV and can be read."""
     import pandas as pd
     import pyarrow as pa
@@ -173,24 +206,16 @@ def _read_parquet(path: Path, schema: TableSchema, version: dict[str, Any]) -> p
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # missing, damaged, or by another program: it is made again
     frame.attrs = {}
-    for column in schema.lists:  # which come back as arrays
-        frame[column] = pd.Series([a.tolist() for a in frame[column]], frame.index, dtype=object)
-    return _categorize(frame, schema)
-
-
-def _categorize(frame: pd.DataFrame, schema: TableSchema) -> pd.DataFrame:
-    import pandas as pd
-
-    for column in schema.categories:
-        values = frame[column].astype("category")
-        frame[column] = values.cat.reorder_categories(values.cat.categories.sort_values())
-    if ("set", "subset") in schema.choices:
-        subsets = pd.CategoricalDtype(SUBSETS, ordered=True)
-        frame["set", "subset"] = frame["set", "subset"].astype(subsets)
+    if name == "tracks":
+        for column in frame.columns:
+            if column[1] in _LISTS:  # which come back as arrays
+                lists = [array.tolist() for array in frame[column]]
+                frame[column] = pd.Series(lists, frame.index, dtype=object)
+        _categorize(frame)
     return frame
 
 
-def _parse(file: IO[bytes], name: str, schema: TableSchema) -> pd.DataFrame:
+def _parse(file: IO[bytes], name: str) -> pd.DataFrame:
     """The frame of a CSV.
 
     Raises:
@@ -198,56 +223,79 @@ def _parse(file: IO[bytes], name: str, schema: TableSchema) -> pd.DataFrame:
     """
     import pandas as pd
 
-    header: Any = list(range(schema.levels)) if schema.levels > 1 else 0
+    table = _TABLES[name]
     # read in pieces (low_memory), a column of text may become numbers in some of them
     frame = pd.read_csv(
-        file, index_col=0, header=header, encoding="utf-8", low_memory=name == "features"
+        file, index_col=0, header=table.header, encoding="utf-8", low_memory=name == "features"
     )
-    missing = [column for column in schema.required if column not in frame.columns]
-    if missing:
-        column = missing[0] if isinstance(missing[0], str) else "/".join(missing[0])
-        raise ValueError(f"it has no column {column!r}")
-    if frame.index.name != schema.index:
-        raise ValueError(f"its rows are not numbered by {schema.index!r}")
-    if schema.columns and frame.shape[1] != schema.columns:
-        raise ValueError(f"it has {frame.shape[1]} columns, not {schema.columns}")
+    for column in table.required:
+        if column not in frame.columns:
+            raise ValueError(f"it has no column {column!r}")
+    if frame.index.name != table.key:
+        raise ValueError(f"its rows are not numbered by {table.key!r}")
+    if table.columns and frame.shape[1] != table.columns:
+        raise ValueError(f"it has {frame.shape[1]} columns, not {table.columns}")
     if not len(frame):
         raise ValueError("it has no rows")
     if frame.index.dtype.kind != "i":
         texts = frame.index.astype(str)
         raise ValueError(f"a row begins with {texts[~texts.str.isdecimal()][0][:40]!r}")
     if not frame.index.is_unique:
-        raise ValueError(f"{schema.index} {frame.index[frame.index.duplicated()][0]} occurs twice")
-    for column, choices in schema.choices.items():
+        raise ValueError(f"{table.key} {frame.index[frame.index.duplicated()][0]} occurs twice")
+    if name == "tracks":
+        _convert_tracks(frame)
+    return frame
+
+
+def _convert_tracks(frame: pd.DataFrame) -> None:
+    """Give the columns of tracks.csv their types."""
+    import pandas as pd
+
+    for column, choices in _CHOICES.items():
         others = frame[column][~frame[column].isin(choices)]
         if len(others):
-            raise ValueError(f"{'/'.join(column)} of a track is {str(others.iloc[0])!r}")
-    for column, kind in schema.lists.items():
-        lists = {text: _list(text, kind, column) for text in frame[column].unique()}
-        rows = [list(lists[text]) for text in frame[column]]  # each row its own
-        frame[column] = pd.Series(rows, frame.index, dtype=object)
-    for column in schema.dates:
-        frame[column] = pd.to_datetime(frame[column], format="ISO8601")
-    return _categorize(frame, schema)
+            raise ValueError(f"{column} of a track is {str(others.iloc[0])!r}")
+    for column in frame.columns:
+        if column[1] in _LISTS:
+            lists = {text: _parse_list(text, column) for text in frame[column].unique()}
+            rows = [list(lists[text]) for text in frame[column]]  # each row its own
+            frame[column] = pd.Series(rows, frame.index, dtype=object)
+        elif column[1] in _DATES:
+            frame[column] = pd.to_datetime(frame[column], format="ISO8601")
+    _categorize(frame)
+
+
+def _categorize(frame: pd.DataFrame) -> None:
+    """Make the columns of tracks.csv with few different texts categories, in sorted order."""
+    import pandas as pd
+
+    for column in _CATEGORIES:
+        values = frame[column].astype("category")
+        frame[column] = values.cat.reorder_categories(values.cat.categories.sort_values())
+    subsets = pd.CategoricalDtype(SUBSETS, ordered=True)
+    frame["set", "subset"] = frame["set", "subset"].astype(subsets)
+
+
+def _parse_list(text: Any, column: tuple[str, str]) -> list[Any]:
+    """A list from its Python literal."""
+    try:
+        items = ast.literal_eval(text)
+        if type(items) is list and all(type(item) is _LISTS[column[1]] for item in items):
+            return items
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        pass
+    raise ValueError(f"{column} of a track is {str(text)[:40]!r}, not a list")
 
 
 def _check_whole(file: IO[bytes], path: Path) -> None:
-    """Refuse a file that is cut off, or does not match the list of checksums beside it."""
-    checksum = read_checksums(path.parent).get(path.name)
-    if checksum and hashlib.file_digest(file, "sha1").hexdigest() != checksum:  # type: ignore[arg-type]
-        raise ValueError(f"it does not match its entry in the file {CHECKSUMS!r}")
+    """Raise ValueError for a file that is cut off, or does not match the checksums beside it."""
+    if (listed := path.parent / "checksums").is_file():
+        checksums = ChecksumTable.read(listed)
+        expected = checksums.digests.get(os.path.abspath(path))
+        digest = hashlib.file_digest(file, checksums.algorithm)  # type: ignore[arg-type]
+        if expected not in (None, digest.hexdigest()):
+            raise ValueError("it does not match its entry in the file 'checksums'")
     file.seek(max(0, os.fstat(file.fileno()).st_size - 1))
     if file.read() not in (b"\n", b"\r"):
         raise ValueError("it ends in the middle of a line")
     file.seek(0)
-
-
-def _list(text: Any, kind: type, column: Any) -> list[Any]:
-    """A list from its Python literal."""
-    try:
-        items = ast.literal_eval(text)
-        if type(items) is list and all(type(item) is kind for item in items):
-            return items
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        pass
-    raise ValueError(f"{'/'.join(column)} of a track is {str(text)[:40]!r}, not a list")

@@ -16,24 +16,15 @@ from deepmusic.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
-_COLUMNS = ("#tracks", "parent", "title", "top_level")
-
 
 @dataclass(frozen=True)
 class Genre:
-    """One genre.
-
-    Args:
-        id: its number.
-        title: such as ``"Psych-Folk"``.
-        parent: the number of the parent genre; None for a root.
-        tracks: how many tracks of the whole archive have it or one of its descendants.
-    """
+    """One genre."""
 
     id: int
-    title: str
-    parent: int | None
-    tracks: int = 0
+    title: str  # such as "Psych-Folk"
+    parent: int | None  # id of the parent genre; None for a root
+    tracks: int = 0  # of the whole archive that have it or one of its descendants
 
 
 class GenreTree:
@@ -50,32 +41,31 @@ class GenreTree:
 
     Example:
         >>> tree = GenreTree([Genre(12, "Rock", None), Genre(25, "Punk", 12)])
-        >>> " > ".join(tree.title(genre) for genre in tree.path(25))
+        >>> " > ".join(tree[genre].title for genre in tree.path(25))
         'Rock > Punk'
     """
 
     def __init__(self, genres: Iterable[Genre]) -> None:
         ordered = sorted(genres, key=lambda genre: genre.id)
         self._genres = {genre.id: genre for genre in ordered}
-        self._children: dict[int | None, list[int]] = {}
+        self._paths: dict[int, tuple[int, ...]] = {}
         for genre in ordered:
+            label = f"The genre {genre.id} ({genre.title!r})"
             if self._genres[genre.id] is not genre:
-                raise DataError(f"The genre {genre.id} ({genre.title!r}) occurs twice in the tree.")
-            if genre.parent is not None and genre.parent not in self._genres:
-                raise DataError(
-                    f"The genre {genre.id} ({genre.title!r}) has the parent {genre.parent}, which "
-                    "is not in the tree; take all rows of genres.csv."
-                )
-            self._children.setdefault(genre.parent, []).append(genre.id)
-        self._paths: dict[int, tuple[int, ...]] = {root: (root,) for root in self.roots}
-        queue = list(self.roots)
-        for parent in queue:  # which grows
-            for child in self._children.get(parent, ()):
-                self._paths[child] = (*self._paths[parent], child)
-                queue.append(child)
-        for genre in ordered:  # the members of a cycle cannot be reached from a root
-            if genre.id not in self._paths:
-                raise DataError(f"The genre {genre.id} ({genre.title!r}) is its own ancestor.")
+                raise DataError(f"{label} occurs twice in the tree.")
+            path: list[int] = []
+            link: int | None = genre.id
+            while link is not None:
+                if link not in self._genres:
+                    raise DataError(
+                        f"The genre {path[-1]} has the parent {link}, which is not in the tree; "
+                        "take all rows of genres.csv."
+                    )
+                if link in path:
+                    raise DataError(f"{label} is its own ancestor, or below such a genre.")
+                path.append(link)
+                link = self._genres[link].parent
+            self._paths[genre.id] = tuple(reversed(path))
 
     @classmethod
     def from_frame(cls, genres: pd.DataFrame) -> GenreTree:
@@ -84,25 +74,24 @@ class GenreTree:
         Raises:
             DataError: it lacks a column, holds something other than numbers, or is not a tree.
         """
-        missing = [name for name in _COLUMNS if name not in genres.columns]
-        if missing:
-            raise DataError(f"A table of genres has the column {missing[0]!r}, which is missing.")
+        columns = ["#tracks", "parent", "top_level"]
         try:
-            numbers = genres[["#tracks", "parent", "top_level"]].astype(float)
+            numbers = genres[columns].astype(float)
             if (numbers % 1 != 0).any(axis=None):  # also of NaN
                 raise ValueError("a number is missing or not a whole one")
-        except (TypeError, ValueError) as error:
+            titles = genres["title"].astype(str)
+        except (KeyError, TypeError, ValueError) as error:
             raise DataError(
                 f"The table of genres is damaged ({error}); unpack fma_metadata.zip again."
             ) from error
         counts, parents, roots = numbers.astype(int).to_numpy().T.tolist()
-        ids, titles = genres.index.tolist(), genres["title"].astype(str)
+        ids = genres.index.tolist()
         tree = cls(map(Genre, ids, titles, [parent or None for parent in parents], counts))
         for genre, root in zip(ids, roots, strict=True):
-            if tree.top_level(genre) != root:
+            if tree.path(genre)[0] != root:
                 raise DataError(
                     f"The table of genres contradicts itself: the genre {genre} is listed under "
-                    f"{root}, but its parents lead to {tree.top_level(genre)}."
+                    f"{root}, but its parents lead to {tree.path(genre)[0]}."
                 )
         return tree
 
@@ -129,35 +118,16 @@ class GenreTree:
     @property
     def roots(self) -> tuple[int, ...]:
         """The genres without a parent."""
-        return tuple(self._children.get(None, ()))
-
-    def title(self, genre: int) -> str:
-        """The title of a genre."""
-        return self[genre].title
-
-    def parent(self, genre: int) -> int | None:
-        """The parent of a genre; None for a root."""
-        return self[genre].parent
+        return tuple(genre.id for genre in self if genre.parent is None)
 
     def children(self, genre: int) -> tuple[int, ...]:
         """The direct children of a genre."""
-        return tuple(self._children.get(self[genre].id, ()))
+        parent = self[genre].id
+        return tuple(child.id for child in self if child.parent == parent)
 
     def path(self, genre: int) -> tuple[int, ...]:
         """The genres from the root down to a genre, both included."""
         return self._paths[self[genre].id]
-
-    def depth(self, genre: int) -> int:
-        """The length of a genre's path: 1 for a root."""
-        return len(self.path(genre))
-
-    def top_level(self, genre: int) -> int:
-        """The root of a genre; a root is its own."""
-        return self.path(genre)[0]
-
-    def ancestors(self, genre: int) -> tuple[int, ...]:
-        """The ancestors of a genre, from its parent up to its root; none for a root."""
-        return self.path(genre)[-2::-1]
 
     def descendants(self, genre: int) -> tuple[int, ...]:
         """All genres below a genre, at any depth."""

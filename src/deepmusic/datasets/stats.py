@@ -185,10 +185,10 @@ def fma_statistics(
 
     def nodes(genres: tuple[int, ...]) -> Iterator[TreeNode]:
         """Depth first, siblings with most tracks first."""
-        for genre in sorted(genres, key=lambda g: (counts[g], tree.title(g)), reverse=True):
-            depth = tree.depth(genre)
-            yield TreeNode(genre, tree.title(genre), tree.parent(genre), depth, counts[genre])
-            yield from nodes(tree.children(genre))
+        for number in sorted(genres, key=lambda g: (counts[g], tree[g].title), reverse=True):
+            genre, depth = tree[number], len(tree.path(number))
+            yield TreeNode(number, genre.title, genre.parent, depth, counts[number])
+            yield from nodes(tree.children(number))
 
     statistics = _statistics(name, pd.DataFrame(columns), "tables")
     return replace(statistics, tree=tuple(nodes(tree.roots)))

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.datasets.fma_schema import SPLITS
+from deepmusic.datasets.fma_tables import SPLITS
 from deepmusic.errors import DataError, DeepMusicError, RequestError, os_reason
 from deepmusic.features.recipe import COLUMNS
 from deepmusic.parallel import map_files

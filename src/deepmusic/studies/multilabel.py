@@ -167,4 +167,4 @@ def _check_genres(genres: Sequence[int], columns: int, tree: GenreTree) -> None:
     numbers = [tree[genre].id for genre in genres]
     for genre in numbers:
         if numbers.count(genre) > 1:
-            raise DataError(f"The genre {genre} ({tree.title(genre)!r}) has two columns.")
+            raise DataError(f"The genre {genre} ({tree[genre].title!r}) has two columns.")
