@@ -65,12 +65,12 @@ def run_network(head: str, name: str, sides: dict[str, Rolls], seed: int) -> dic
         device="cpu",
     )
     with tempfile.TemporaryDirectory() as run:
-        result = fit(task, config, run)
+        history = fit(task, config, run)
     model = task.model.eval()
     return {
         "validation": nats_per_step(model, sides["validation"]),
         "test": nats_per_step(model, sides["test"]),
-        "epochs": len(result.history),
+        "epochs": len(history),
         "parameters": sum(p.numel() for p in model.parameters()),
     }
 

@@ -25,7 +25,7 @@ BUDGETS = {
     "music": 2_390,  # aim 1,900
     "pretrained": 150,
     "studies": 6_260,  # aim 4,700
-    "training": 1_300,  # aim 1,100
+    "training": 1_180,  # aim 1,100
 }
 SOURCE_LINES = 35_800  # aim 29,000
 TEST_LINES = 28_100  # aim 22,000

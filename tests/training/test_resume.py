@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
+import socket
 from pathlib import Path
 from typing import Any
 
+import child
 import pytest
 import torch
 from tiny import TinyTask
@@ -19,7 +18,6 @@ from torch import Tensor
 
 from deepmusic.errors import CheckpointError
 from deepmusic.training import (
-    FitResult,
     Progress,
     TrainingConfig,
     fit,
@@ -27,7 +25,6 @@ from deepmusic.training import (
     read_history,
 )
 
-CHILD = Path(__file__).with_name("child.py")
 # 22 items in batches of 8 and less: three steps an epoch
 OPTIONS: dict[str, Any] = {
     "epochs": 6,
@@ -49,23 +46,23 @@ def timeless(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def train(
     run: Path, *, until: tuple[int, int] | None = None, resume: bool = False, **options: Any
-) -> tuple[dict[str, Tensor], FitResult | None]:
-    """Train here; ``until`` breaks off right after that epoch and step."""
+) -> tuple[dict[str, Tensor], list[dict[str, Any]] | None]:
+    """Train here; ``until`` stops right after that epoch and step."""
 
-    class BrokenOffError(Exception):
+    class StoppedError(Exception):
         pass
 
     def watch(progress: Progress) -> None:
         if (progress.epoch, progress.step) == until:
-            raise BrokenOffError
+            raise StoppedError
 
     task = TinyTask()
     try:
         config = TrainingConfig(**{**OPTIONS, **options})
-        result = fit(task, config, run, resume=resume, on_progress=watch)
-    except BrokenOffError:
+        history = fit(task, config, run, resume=resume, on_progress=watch)
+    except StoppedError:
         return {}, None
-    return task.model.state_dict(), result
+    return task.model.state_dict(), history
 
 
 @pytest.fixture(scope="module")
@@ -84,24 +81,15 @@ def assert_same_run(run: Path, whole: Path) -> None:
     assert not list(run.rglob(".*.tmp"))
 
 
-def child(run: Path, **options: Any) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, str(CHILD), str(run), json.dumps({**OPTIONS, **options})],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 @pytest.mark.parametrize("until", [(1, 1), (2, 3), (4, 2)])
 @pytest.mark.parametrize("minutes", [0, 1e9], ids=["each-step", "each-epoch"])
-def test_a_run_broken_off_anywhere_goes_on_to_the_same_weights(
+def test_a_run_stopped_anywhere_continues_to_the_same_weights(
     tmp_path: Path, whole: Path, until: tuple[int, int], minutes: float
 ) -> None:
     train(tmp_path / "run", until=until, checkpoint_minutes=minutes)
-    weights, result = train(tmp_path / "run", resume=True, checkpoint_minutes=minutes)
-    assert result is not None
-    assert [record["epoch"] for record in result.history] == [1, 2, 3, 4, 5, 6]
+    weights, history = train(tmp_path / "run", resume=True, checkpoint_minutes=minutes)
+    assert history is not None
+    assert [record["epoch"] for record in history] == [1, 2, 3, 4, 5, 6]
     assert_same_run(tmp_path / "run", whole)
     assert equal(weights, load_weights(whole / "best" / "weights.safetensors")[0])
 
@@ -117,64 +105,71 @@ def test_another_seed_changes_the_weights(tmp_path: Path, whole: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
-def test_kill_9_at_random_moments(tmp_path: Path, whole: Path) -> None:
+def test_a_run_that_is_killed_at_random_moments_ends_the_same(tmp_path: Path, whole: Path) -> None:
     rng, run = random.Random(3), tmp_path / "run"
-    kills = 0
-    while kills < 3:
-        process = child(run, pause=0.01)
-        assert process.stdout is not None
+    for _ in range(3):
+        process, reports = child.start(run, OPTIONS, pause=0.01)
         for _ in range(rng.randint(1, 5)):
-            process.stdout.readline()
-        # somewhere in the next step, or in its checkpoint
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(rng.uniform(0, 0.03))
+            reports.recv()
+        process.join(rng.uniform(0, 0.03))  # into the next step, or its checkpoint
         process.kill()
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
-        kills += 1
-    process = child(run)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    process, _ = child.start(run, OPTIONS)
+    process.join(120)
+    assert process.exitcode == 0
     assert_same_run(run, whole)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="no SIGINT to a child here")
-def test_ctrl_c_finishes_the_step_and_says_how_to_go_on(tmp_path: Path, whole: Path) -> None:
+def test_ctrl_c_finishes_the_step_and_the_message_says_how_to_continue(
+    tmp_path: Path, whole: Path
+) -> None:
     run = tmp_path / "run"
-    process = child(run, pause=0.2, checkpoint_minutes=1e9)
-    assert process.stdout is not None
-    lines = [process.stdout.readline() for _ in range(4)]
-    process.send_signal(signal.SIGINT)
-    rest, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert f"interrupted: Stopped in epoch 2; resume {run} to continue." in errors
-    assert "Traceback" not in errors
-    assert len(lines) + len(rest.splitlines()) < 18
+    process, reports = child.start(run, {**OPTIONS, "checkpoint_minutes": 1e9}, pause=0.2)
+    received = [reports.recv() for _ in range(4)]
+    os.kill(process.pid or 0, signal.SIGINT)
+    while isinstance(received[-1], tuple):
+        received.append(reports.recv())
+    process.join(60)
+    assert process.exitcode == 1
+    assert received[-1] == f"Stopped in epoch 2; resume {run} to continue."
+    assert len(received) < 18
     train(run, resume=True)
     assert_same_run(run, whole)
 
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    options = {**OPTIONS, "epochs": 3, "plain": True, "device": "auto"}
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    torchrun += ["--nproc-per-node", "2", str(CHILD), str(tmp_path / "two"), json.dumps(options)]
-    done = subprocess.run(torchrun, capture_output=True, text=True, check=False, timeout=240)
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 9  # the main process alone reports
-    alone = child(tmp_path / "one", epochs=3, plain=True)
-    _, errors = alone.communicate(timeout=120)
-    assert alone.returncode == 0, errors
+    plain = {"count": 21, "dropout": 0.0, "norm": False}
+    options = {**OPTIONS, "epochs": 3, "device": "auto"}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    ranks = [
+        child.start(
+            tmp_path / "two",
+            options,
+            environment={**shared, "RANK": rank, "LOCAL_RANK": rank, "CUDA_VISIBLE_DEVICES": ""},
+            **plain,
+        )
+        for rank in "01"
+    ]
+    for process, _ in ranks:
+        process.join(120)
+        assert process.exitcode == 0
+    assert [reports.poll() for _, reports in ranks] == [True, True]
+    assert len([ranks[0][1].recv() for _ in range(9)]) == 9
+    with pytest.raises(EOFError):
+        ranks[1][1].recv()  # the main process alone reports
+    task = TinyTask(**plain)  # type: ignore[arg-type]
+    fit(task, TrainingConfig(**{**OPTIONS, "epochs": 3}), tmp_path / "one")
 
-    first, second, one = (
-        load_weights(tmp_path / f"{name}.safetensors")[0] for name in ("two-0", "two-1", "one-0")
-    )
+    first, second = (load_weights(tmp_path / f"two-{rank}.safetensors")[0] for rank in "01")
     assert equal(first, second)
-    for name in one:
-        torch.testing.assert_close(first[name], one[name], rtol=1e-4, atol=1e-6)
-    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["one", "two"]
+    for name, tensor in task.model.state_dict().items():
+        torch.testing.assert_close(first[name], tensor, rtol=1e-4, atol=1e-6)
     for ours, theirs in zip(
         read_history(tmp_path / "two"), read_history(tmp_path / "one"), strict=True
     ):
@@ -183,8 +178,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
 
 def test_a_finished_run_can_be_resumed_and_stays(tmp_path: Path, whole: Path) -> None:
     shutil.copytree(whole, tmp_path / "run")
-    _, result = train(tmp_path / "run", resume=True)
-    assert result is not None
+    train(tmp_path / "run", resume=True)
     assert_same_run(tmp_path / "run", whole)
 
 
@@ -194,10 +188,9 @@ def test_best_weights_lost_to_a_kill_come_from_the_checkpoint(tmp_path: Path) ->
     shutil.rmtree(run / "best")  # killed after the first checkpoint, before its best weights
     (run / "history.jsonl").write_text('{"epoch": 1')
     (run / "checkpoint" / ".0123.tmp").write_text("half")
-    again, result = train(run, epochs=1, resume=True)
+    again, history = train(run, epochs=1, resume=True)
     assert equal(weights, again)
-    assert result is not None
-    assert read_history(run) == result.history
+    assert read_history(run) == history
     assert not list(run.rglob(".*.tmp"))
 
 
@@ -222,7 +215,9 @@ def test_other_data_and_another_model_are_refused(whole: Path) -> None:
         fit(TinyTask(norm=False), config, whole, resume=True)
 
 
-def test_a_run_in_the_way_or_missing_is_said(tmp_path: Path, whole: Path) -> None:
+def test_a_run_is_not_overwritten_and_a_missing_one_not_resumed(
+    tmp_path: Path, whole: Path
+) -> None:
     with pytest.raises(CheckpointError, match="already holds a run"):
         train(whole)
     with pytest.raises(CheckpointError, match="no checkpoint to resume from"):

@@ -265,15 +265,11 @@ def _torch_ensemble(
     source: str | os.PathLike[str] = "",
 ) -> Ensemble:
     """The ensemble in PyTorch, on the CPU, with weights from the file ``source``."""
-    import torch
-
     from deepmusic.classifier.model import Ensemble
     from deepmusic.training import fill_model
 
     ensemble = Ensemble(config)
-    # copies: the arrays are read-only, of which PyTorch warns
-    tensors = {name: torch.from_numpy(array.copy()) for name, array in weights.items()}
-    fill_model(ensemble, tensors, source=source)
+    fill_model(ensemble, weights, source=source)
     return ensemble
 
 

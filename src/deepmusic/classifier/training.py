@@ -189,7 +189,7 @@ def train_ensemble(
         seed = 100 * training.seed + number
         task = data.task(one, number, seed=seed, augmentation=augmentation)
         folder = run / one.folder
-        result = fit(
+        history = fit(
             task,
             replace(training, seed=seed, patience=training.patience if one.is_validated else None),
             folder,
@@ -197,7 +197,7 @@ def train_ensemble(
             on_progress=on_progress and partial(on_progress, number + 1, len(trainings)),
         )
         if one.is_validated:
-            histories.append(result.history)
+            histories.append(history)
         if one.calibrates:
             scores.append(task.validation_scores(task.model).numpy())
             labels.extend(data.labels[i] for i in one.fold.validation)

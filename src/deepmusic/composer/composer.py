@@ -24,7 +24,7 @@ from deepmusic.composer.style_critic import StyleCritic
 from deepmusic.errors import CheckpointError, CopyingError, DeepMusicError, RequestError
 from deepmusic.music import Grid, Score, Tempo, grid_to_score
 from deepmusic.training import fill_model, load_model, save_weights
-from deepmusic.training.threads import torch_in_one_thread
+from deepmusic.training.runtime import torch_in_one_thread
 from deepmusic.version import __version__
 
 _KIND = "composer"
@@ -299,11 +299,7 @@ class Composer:
             parts[prefix][name] = array
         try:
             network = ComposerNetwork(ComposerConfig.from_dict(metadata["config"]))
-            weights = {
-                name: torch.from_numpy(array.astype(np.float32))
-                for name, array in parts["network"].items()
-            }
-            fill_model(network, weights, source=file)
+            fill_model(network, parts["network"], source=file)
             styles = metadata["critic"]
             return cls(
                 network.eval(),

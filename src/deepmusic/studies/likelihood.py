@@ -103,7 +103,7 @@ def measure_composer(
         device="cpu",
     )
     with tempfile.TemporaryDirectory() as run:
-        result = fit(task, training, Path(run), on_progress=on_progress)
+        history = fit(task, training, Path(run), on_progress=on_progress)
     model = task.model.eval()
     assert isinstance(model, ComposerNetwork)
     figures: dict[str, Any] = {}
@@ -115,7 +115,7 @@ def measure_composer(
             figures[side] = likelihood(model, sides[side], poses=poses).of(None)
     return {
         **figures,
-        "epochs": len(result.history),
+        "epochs": len(history),
         "parameters": sum(p.numel() for p in model.parameters()),
     }
 

@@ -87,7 +87,7 @@ class FittedClassifier:
     def predict_proba(self, data: StudyData, indices: Sequence[int]) -> NDArray[np.float64]:
         """Probabilities ``(len(indices), genres)`` of tracks; rows sum to 1."""
         from deepmusic.studies.segment_training import spectrograms_of
-        from deepmusic.training.threads import torch_in_one_thread
+        from deepmusic.training.runtime import torch_in_one_thread
 
         genres = self.classifier.genres
         spectrograms = spectrograms_of(data, indices, genres=genres)
@@ -118,7 +118,7 @@ def fit_classifier(data: StudyData, fold: Fold, seed: int, work: Path) -> Fitted
     from deepmusic.classifier.inference import Classifier
     from deepmusic.classifier.splits import calibration_folds
     from deepmusic.classifier.training import DEFAULT_TRAINING, train_ensemble
-    from deepmusic.training.threads import torch_in_one_thread
+    from deepmusic.training.runtime import torch_in_one_thread
 
     config = ClassifierConfig(genres=data.genres)
     tracks = [*fold.train, *fold.validation]

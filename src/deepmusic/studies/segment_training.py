@@ -35,7 +35,7 @@ from deepmusic.studies.segment_networks import (
 )
 from deepmusic.training import TrainingConfig, fill_model, fit, load_weights, save_weights
 from deepmusic.training.checkpoint import checkpoint_path
-from deepmusic.training.threads import torch_in_one_thread
+from deepmusic.training.runtime import torch_in_one_thread
 from deepmusic.version import __version__
 
 if TYPE_CHECKING:

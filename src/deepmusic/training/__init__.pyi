@@ -1,15 +1,13 @@
 from .checkpoint import best_path as best_path, checkpoint_path as checkpoint_path
-from .config import TrainingConfig as TrainingConfig
-from .loop import FitResult as FitResult, fit as fit
+from .config import Items as Items, Task as Task, TrainingConfig as TrainingConfig
+from .loop import fit as fit
 from .progress import (
     Progress as Progress,
     draw_history as draw_history,
     read_history as read_history,
 )
-from .task import Items as Items, Task as Task
 from .weights import (
     fill_model as fill_model,
-    load_arrays as load_arrays,
     load_model as load_model,
     load_weights as load_weights,
     save_weights as save_weights,

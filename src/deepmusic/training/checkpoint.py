@@ -18,14 +18,8 @@ from torch import Tensor, nn
 
 from deepmusic.errors import CheckpointError, DeepMusicError, os_reason
 from deepmusic.files import write_json
-from deepmusic.training.config import TrainingConfig
-from deepmusic.training.optimization import (
-    load_optimizer_tensors,
-    optimizer_tensors,
-    parameter_groups,
-)
+from deepmusic.training.config import Task, TrainingConfig
 from deepmusic.training.progress import best_epoch, write_history
-from deepmusic.training.task import Task
 from deepmusic.training.weights import fill_model, load_weights, save_weights
 from deepmusic.version import __version__
 
@@ -100,6 +94,23 @@ class TrainState:
         """The content of ``config.json``."""
         return {**self.metadata, "training": self.config.to_dict(), "version": __version__}
 
+    @torch.no_grad()
+    def update_average(self) -> None:
+        """Move the averaged weights, if there are any, towards those of the step just made.
+
+        The decay starts small, ``(1 + step) / (10 + step)``, so that the random first weights are
+        soon forgotten. Running statistics are averaged too, counters copied.
+        """
+        if self.average is None or self.config.ema_decay is None:
+            return
+        keep = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
+        current = self.model.state_dict()
+        for name, mean in self.average.state_dict().items():
+            if mean.is_floating_point():
+                mean.lerp_(current[name], 1 - keep)
+            else:
+                mean.copy_(current[name])
+
     def save(self, run: Path) -> None:
         """Replace the checkpoint.
 
@@ -161,13 +172,18 @@ def check_resumable(
     Raises:
         CheckpointError: names the first difference to the checkpoint's values.
     """
+
+    def shortened(value: object) -> str:
+        text = json.dumps(value, ensure_ascii=False)
+        return text if len(text) <= 40 else text[:39] + "…"
+
     now = {**metadata, **config.resume_key()}
     then = {**values["metadata"], **TrainingConfig.from_dict(values["config"]).resume_key()}
     for name in sorted(now.keys() | then.keys()):
         if now.get(name) != then.get(name):
             raise CheckpointError(
-                f"{run} was trained with another {name} ({_short(then.get(name))}, "
-                f"now {_short(now.get(name))}); resume with the same, or start a new run."
+                f"{run} was trained with another {name} ({shortened(then.get(name))}, "
+                f"now {shortened(now.get(name))}); resume with the same, or start a new run."
             )
 
 
@@ -237,6 +253,38 @@ def _prepare_folder(run: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def _short(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else text[:39] + "…"
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Trainable parameters in two groups for AdamW: with weight decay and without.
+
+    Vectors and scalars (biases, norms) are not decayed: pulling them to zero only biases them.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """AdamW's moments and step counts by name, ``"INDEX.moment"``; empty before the first step."""
+    state = optimizer.state_dict()["state"]
+    return {f"{i}.{name}": value for i, moments in state.items() for name, value in moments.items()}
+
+
+def load_optimizer_tensors(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], *, source: Path
+) -> None:
+    """The inverse of `optimizer_tensors`.
+
+    Raises:
+        CheckpointError: the moments are those of another model; the message names ``source``.
+    """
+    shapes = [p.shape for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for full_name, tensor in tensors.items():
+        index, _, name = full_name.partition(".")
+        if int(index) >= len(shapes) or tensor.shape not in (shapes[int(index)], ()):
+            raise CheckpointError(f"{source} is of another model: its optimiser state differs.")
+        state.setdefault(int(index), {})[name] = tensor
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -1,13 +1,16 @@
-"""How a model is trained: all settings of the loop in one frozen, JSON-ready record."""
+"""What is trained, and how: the interface to a model, and the settings of the loop."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from deepmusic.errors import DeepMusicError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 Schedule = Literal["cosine", "linear", "constant"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -86,6 +89,18 @@ class TrainingConfig:
                 allowed = ", ".join(get_args(choices))
                 raise DeepMusicError(f"{name} is one of {allowed}; got {getattr(self, name)!r}.")
 
+    def learning_rate_at(self, step: int, steps: int) -> float:
+        """The learning rate of a step, from 0 to ``steps - 1``; it depends on nothing else."""
+        warm = round(self.warmup * steps)
+        if step < warm:
+            return self.learning_rate * (step + 1) / (warm + 1)
+        progress = (step - warm) / max(1, steps - warm)  # in [0, 1)
+        if self.schedule == "cosine":
+            return self.learning_rate * (1 + math.cos(math.pi * progress)) / 2
+        if self.schedule == "linear":
+            return self.learning_rate * (1 - progress)
+        return self.learning_rate
+
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON types."""
         return asdict(self)
@@ -105,3 +120,64 @@ class TrainingConfig:
     def resume_key(self) -> dict[str, Any]:
         """The settings that determine the weights; a run is resumed only with the same."""
         return {name: value for name, value in asdict(self).items() if name not in _FREE_ON_RESUME}
+
+
+class Items(Protocol):
+    """Training items by epoch and index.
+
+    An item must depend on its key alone, so that a resumed run sees the items of an uninterrupted
+    one: randomness comes from ``numpy.random.default_rng([seed, epoch, index])`` or the like.
+    """
+
+    def __len__(self) -> int:
+        """Number of items in an epoch, at least one."""
+
+    def __getitem__(self, key: tuple[int, int], /) -> Any:
+        """The item for ``(epoch, index)``, both from zero."""
+
+
+class Task(Protocol):
+    """A model, its data, its loss and its validation, for `deepmusic.training.fit`.
+
+    Any class with these members will do; plain attributes serve as well as properties.
+    """
+
+    @property
+    def model(self) -> nn.Module:
+        """The network; after the training it holds the best weights."""
+
+    @property
+    def dataset(self) -> Items:
+        """The training items."""
+
+    @property
+    def monitor(self) -> str:
+        """Name of the validation measure that decides which epoch was best."""
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a higher value of that measure is better."""
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """Saved with the weights, as JSON types: configuration, classes, digest of the data.
+
+        A run is resumed only by a task with equal metadata.
+        """
+
+    def loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, Mapping[str, Tensor | float]]:
+        """Mean loss over a batch, and further means to report, such as the accuracy.
+
+        Call ``model(...)`` itself, not its methods: it may be wrapped for several processes. Each
+        trainable parameter must take part. Randomness may come from the global generators of
+        torch, numpy and Python, which are seeded before every step.
+        """
+
+    def validate(self, model: nn.Module) -> Mapping[str, float]:
+        """Measures on the validation data, by name; the model is in evaluation mode.
+
+        Runs in the main process alone, without gradients.
+        """
+
+    def collate(self, items: list[Any], /) -> Any:
+        """Items to a batch; ``torch.utils.data.default_collate`` does for tensors of one size."""

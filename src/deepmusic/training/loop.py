@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,8 @@ from torch.utils.data import DataLoader
 
 from deepmusic.errors import DataError, DeepMusicError
 from deepmusic.parallel import graceful_interrupt
-from deepmusic.training.batches import BatchPlan
 from deepmusic.training.checkpoint import TrainState, best_path, start_run
-from deepmusic.training.config import TrainingConfig
-from deepmusic.training.optimization import learning_rate_at, update_average
+from deepmusic.training.config import Task, TrainingConfig
 from deepmusic.training.progress import Progress, draw_history
 from deepmusic.training.runtime import (
     describe,
@@ -29,29 +27,7 @@ from deepmusic.training.runtime import (
     seed_step,
     start_accelerator,
 )
-from deepmusic.training.task import Task
 from deepmusic.training.weights import fill_model, load_weights
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitResult:
-    """The result of a training.
-
-    Args:
-        run: its folder.
-        best_epoch: the epoch, from 1, whose weights are in ``best/`` and now in the model.
-        best: the validation measures of that epoch.
-        history: one record per epoch.
-        stopped_early: whether it ran out of patience.
-        setting: device, precision, processes and batch size, in words.
-    """
-
-    run: Path
-    best_epoch: int
-    best: dict[str, float]
-    history: list[dict[str, Any]]
-    stopped_early: bool
-    setting: str
 
 
 def fit(
@@ -61,7 +37,7 @@ def fit(
     *,
     resume: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
-) -> FitResult:
+) -> list[dict[str, Any]]:
     """Train a model and keep its best weights.
 
     The folder ``run`` receives ``config.json``, ``history.jsonl``, ``checkpoint/`` (the latest
@@ -78,7 +54,8 @@ def fit(
         on_progress: called in the main process after every step.
 
     Returns:
-        The result; ``task.model`` holds the best weights, equal in all processes.
+        The history, one record per epoch; ``task.model`` holds the weights of the best epoch, equal
+        in all processes.
 
     Raises:
         CheckpointError: there is no checkpoint to resume from, it is damaged or of another
@@ -104,37 +81,33 @@ def fit(
         loop = _Loop(task, state, plan, run, accelerator, on_progress)
         with deterministic(accelerator.device), graceful_interrupt() as interrupted:
             loop.train(interrupted)
-        return loop.finish()
+        loop.finish()
+        return state.history
     finally:
         # Accelerate keeps device and precision for the process; the next fit may have others
         AcceleratorState._reset_state(reset_partial_state=plan.processes == 1)
 
 
+@dataclass(frozen=True)
 class _Loop:
-    def __init__(
-        self,
-        task: Task,
-        state: TrainState,
-        plan: BatchPlan,
-        run: Path,
-        accelerator: Accelerator,
-        on_progress: Callable[[Progress], None] | None,
-    ) -> None:
-        self._task, self._state, self._plan, self._run = task, state, plan, run
-        self._accelerator, self._on_progress = accelerator, on_progress
-        self._is_main = accelerator.is_main_process
-        self._setting = describe(accelerator, state.config)
+    task: Task
+    state: TrainState
+    plan: BatchPlan
+    run: Path
+    accelerator: Accelerator
+    on_progress: Callable[[Progress], None] | None
 
     def train(self, interrupted: Callable[[], bool]) -> None:
         """Make the remaining steps."""
-        state, plan = self._state, self._plan
+        state, plan, is_main = self.state, self.plan, self.accelerator.is_main_process
+        setting = describe(self.accelerator, state.config)
         loader: DataLoader[Any] = DataLoader(
-            self._task.dataset,  # type: ignore[arg-type]  # keyed by pairs, unlike a Dataset
+            self.task.dataset,  # type: ignore[arg-type]  # keyed by pairs, unlike a Dataset
             batch_sampler=plan.batches(state.step),  # used once
-            collate_fn=self._task.collate,
+            collate_fn=self.task.collate,
             num_workers=state.config.workers,
             worker_init_fn=ignore_interrupts,
-            pin_memory=self._accelerator.device.type == "cuda",
+            pin_memory=self.accelerator.device.type == "cuda",
         )
         first, started = state.step, time.monotonic()
         clock = last_checkpoint = started
@@ -165,52 +138,32 @@ class _Loop:
             now = time.monotonic()
             state.seconds, clock = state.seconds + now - clock, now
             is_due = now - last_checkpoint >= 60 * state.config.checkpoint_minutes
-            if self._is_main and (record or stop or is_due):
-                state.save(self._run)
+            if is_main and (record or stop or is_due):
+                state.save(self.run)
                 last_checkpoint = now
-            self._report(epoch, index, train, seconds_left, record)
+            if is_main and record:
+                state.save_epoch(self.run)
+            if is_main and self.on_progress:
+                position = (epoch + 1, plan.epochs, index + 1, plan.steps_per_epoch)
+                self.on_progress(Progress(setting, *position, train, seconds_left, record))
             if record and state.out_of_patience:
                 break
             if stop and state.step < plan.steps:
                 raise KeyboardInterrupt(
-                    f"Stopped in epoch {epoch + 1}; resume {self._run} to continue."
+                    f"Stopped in epoch {epoch + 1}; resume {self.run} to continue."
                 )
-
-    def _report(
-        self,
-        epoch: int,
-        index: int,
-        train: Mapping[str, float],
-        seconds_left: float,
-        record: dict[str, Any] | None,
-    ) -> None:
-        if self._is_main and record:
-            self._state.save_epoch(self._run)
-        if self._is_main and self._on_progress:
-            self._on_progress(
-                Progress(
-                    setting=self._setting,
-                    epoch=epoch + 1,
-                    epochs=self._plan.epochs,
-                    step=index + 1,
-                    steps=self._plan.steps_per_epoch,
-                    train=train,
-                    seconds_left=seconds_left,
-                    record=record,
-                )
-            )
 
     def _step(self, batch: Any, interrupted: bool) -> tuple[dict[str, float], float]:
         """One step of the optimizer; returns sums over the batch's items, and the learning rate."""
-        state, plan, accelerator = self._state, self._plan, self._accelerator
+        state, plan, accelerator = self.state, self.plan, self.accelerator
         config, device = state.config, accelerator.device
         seed_step(config.seed, plan.rank, state.step)
-        learning_rate = learning_rate_at(state.step, plan.steps, config)
+        learning_rate = config.learning_rate_at(state.step, plan.steps)
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate
         mine, everyones = plan.share(state.step)
         with accelerator.autocast():
-            loss, metrics = self._task.loss(state.wrapped, send_to_device(batch, device))
+            loss, metrics = self.task.loss(state.wrapped, send_to_device(batch, device))
         state.optimizer.zero_grad()
         # gradients are averaged over processes; with this weight, over all their items
         accelerator.backward(loss * (mine * plan.processes / everyones))
@@ -231,18 +184,17 @@ class _Loop:
                 f"learning rate ({config.learning_rate:g}) or look for broken values in the data."
             )
         state.optimizer.step()
-        if state.average is not None and config.ema_decay:
-            update_average(state.average, state.model, decay=config.ema_decay, step=state.step)
+        state.update_average()
         return sums, learning_rate
 
     def _validate(self) -> dict[str, float]:
         """Validate in the main process, and give the others its measures."""
-        state, task = self._state, self._task
-        if self._accelerator.num_processes > 1:  # running statistics differ between processes
+        state, task = self.state, self.task
+        if self.accelerator.num_processes > 1:  # running statistics differ between processes
             broadcast(dict(state.model.state_dict()))
             broadcast(dict(state.validated.state_dict()))
         measures: list[Any] = [None]
-        if self._is_main:
+        if self.accelerator.is_main_process:
             state.validated.eval()
             with torch.no_grad():
                 measures[0] = _finite(task.validate(state.validated))
@@ -256,29 +208,86 @@ class _Loop:
             )
         return validation
 
-    def finish(self) -> FitResult:
-        """Put the best weights into the model, plot the history, and sum up."""
-        state, run, accelerator = self._state, self._run, self._accelerator
-        best = state.best_epoch
-        if self._is_main:
-            weights, _ = load_weights(best_path(run))
-            fill_model(state.model, weights, source=best_path(run))
-            draw_history(state.history, run, best_epoch=best)
+    def finish(self) -> None:
+        """Put the best weights into the model, and plot the history."""
+        state, accelerator = self.state, self.accelerator
+        if accelerator.is_main_process:
+            path = best_path(self.run)
+            fill_model(state.model, load_weights(path)[0], source=path)
+            draw_history(state.history, self.run, best_epoch=state.best_epoch)
         if accelerator.num_processes > 1:
             broadcast(dict(state.model.state_dict()))
         accelerator.unwrap_model(state.wrapped, keep_fp32_wrapper=False).eval()
         state.model._compiled_call_impl = None  # so that it can be copied and pickled again
         accelerator.wait_for_everyone()
-        return FitResult(
-            run=run,
-            best_epoch=best,
-            best=state.history[best - 1]["validation"],
-            history=state.history,
-            stopped_early=len(state.history) < state.config.epochs,
-            setting=self._setting,
-        )
 
 
 def _finite(measures: Mapping[str, float]) -> dict[str, float]:
     """The measures that have a value; JSON has no others."""
     return {name: float(v) for name, v in measures.items() if math.isfinite(v)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchPlan:
+    """Which items one process sees in each step, as a pure function of the seed and the step.
+
+    An epoch is cut into batches of nearly equal size instead of full ones and a remainder: a batch
+    of one item would make a noisy step, and batch normalisation refuses it.
+
+    Args:
+        items: number of items in the data set.
+        batch_size: the most items in a step, over all processes.
+        epochs: passes over the data.
+        seed: of the order of items.
+        processes: number of processes.
+        rank: which of them this is, from 0.
+    """
+
+    items: int
+    batch_size: int
+    epochs: int
+    seed: int
+    processes: int = 1
+    rank: int = 0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in an epoch."""
+        return -(-self.items // self.batch_size)
+
+    @property
+    def steps(self) -> int:
+        """Steps in the whole run."""
+        return self.epochs * self.steps_per_epoch
+
+    def batches(self, start: int) -> Iterator[list[tuple[int, int]]]:
+        """This process's ``(epoch, index)`` keys for each step from ``start`` to the end."""
+        order: list[list[int]] = []
+        for step in range(start, self.steps):
+            epoch, position = divmod(step, self.steps_per_epoch)
+            if position == 0 or not order:
+                order = self._order(epoch)
+            # a process without an item must take part in the step, with weight zero
+            mine = order[position][self._mine(len(order[position]))] or order[position][:1]
+            yield [(epoch, index) for index in mine]
+
+    def share(self, step: int) -> tuple[int, int]:
+        """Items of this process that count in a step, and those of all processes."""
+        position = step % self.steps_per_epoch
+        size = self.items // self.steps_per_epoch
+        total = size + (position < self.items % self.steps_per_epoch)
+        mine = self._mine(total)
+        return mine.stop - mine.start, total
+
+    def _order(self, epoch: int) -> list[list[int]]:
+        generator = torch.Generator().manual_seed(_mix(self.seed, epoch))
+        shuffled = torch.randperm(self.items, generator=generator)
+        return [part.tolist() for part in shuffled.tensor_split(self.steps_per_epoch)]
+
+    def _mine(self, total: int) -> slice:
+        return slice(self.rank * total // self.processes, (self.rank + 1) * total // self.processes)
+
+
+def _mix(seed: int, epoch: int) -> int:
+    # unlike seed + epoch, neighbouring seeds share no epoch
+    return (seed * 0x9E3779B97F4A7C15 + epoch * 0xD1B54A32D192ED03) % 2**63

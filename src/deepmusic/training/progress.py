@@ -15,7 +15,7 @@ from deepmusic.files import write_atomically
 #            "seconds": of this epoch, "seconds_left": to the last epoch}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Progress:
     """Where the training is after a step; epochs and steps count from 1.
 

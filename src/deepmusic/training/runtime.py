@@ -1,4 +1,4 @@
-"""The process around a training: device, random states, determinism, Ctrl-C."""
+"""The process around a training: device, threads, random states, determinism, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import random
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 
 from deepmusic.errors import DeepMusicError
 from deepmusic.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 def start_accelerator(config: TrainingConfig) -> Accelerator:
@@ -21,6 +24,8 @@ def start_accelerator(config: TrainingConfig) -> Accelerator:
     Raises:
         DeepMusicError: the device does not exist.
     """
+    from accelerate import Accelerator  # imports slowly
+
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(config.device, True):
         raise DeepMusicError(
@@ -77,3 +82,14 @@ def deterministic(device: torch.device) -> Iterator[None]:
 def ignore_interrupts(worker: int) -> None:
     """Leave Ctrl-C to the main process, which finishes its step and then stops the data worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def torch_in_one_thread() -> Iterator[None]:
+    """Let PyTorch compute in one thread: sums are then the same on any number of cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

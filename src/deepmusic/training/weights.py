@@ -60,7 +60,7 @@ def save_weights(
         "format": f"deepmusic {FORMAT}",
         "version": __version__,
         "metadata": text,
-        "sha256": digest(entries, text),
+        "sha256": _digest(entries, text),
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,49 +82,45 @@ def load_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
     return load(data), metadata
 
 
-def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """The weights as read-only arrays, and the metadata.
-
-    Raises:
-        CheckpointError: as for `load_weights`, or of a type that NumPy lacks.
-    """
-    import safetensors.numpy
-
-    data, metadata = _read_checked(Path(path))
-    try:
-        return safetensors.numpy.load(data), metadata
-    except (KeyError, TypeError) as error:  # such as bfloat16, in which no model is saved
-        raise _damaged(Path(path)) from error
-
-
 def load_model(
     path: str | os.PathLike[str], kind: str
 ) -> tuple[Path, dict[str, NDArray[Any]], dict[str, Any]]:
-    """The file, arrays and metadata of a model of a kind; a folder is taken for a run.
+    """A finished model: its file, its weights as read-only arrays, and the metadata.
+
+    Args:
+        path: the file; a folder is taken for a run, which holds ``model.safetensors``.
+        kind: what the metadata must call it, such as ``"composer"``.
 
     Raises:
-        CheckpointError: as for `load_arrays`, or the file is of another kind.
+        CheckpointError: as for `load_weights`, or the file is not a model of this kind.
     """
-    file = Path(path, "model.safetensors") if os.path.isdir(path) else Path(path)
-    arrays, metadata = load_arrays(file)
+    import safetensors.numpy
+
+    file = Path(path)
+    if file.is_dir():
+        file = file / "model.safetensors"
+    data, metadata = _read_checked(file)
     if metadata.get("kind") != kind:
         raise CheckpointError(f"{file} is not a {kind}; train one, or name another.")
-    return file, arrays, metadata
+    try:
+        return file, safetensors.numpy.load(data), metadata
+    except (KeyError, TypeError) as error:  # such as bfloat16, in which no model is saved
+        raise _damaged(file) from error
 
 
 def fill_model(
-    model: nn.Module, weights: Mapping[str, Tensor], *, source: str | os.PathLike[str]
+    model: nn.Module,
+    weights: Mapping[str, Tensor] | Mapping[str, NDArray[Any]],
+    *,
+    source: str | os.PathLike[str],
 ) -> None:
-    """Put loaded weights into a model.
-
-    Args:
-        model: changed in place.
-        weights: all of its tensors by name.
-        source: where they came from, for the message.
+    """Put loaded weights, all of its tensors by name, into a model.
 
     Raises:
-        CheckpointError: names or shapes are those of another model.
+        CheckpointError: names or shapes are those of another model; it names ``source``.
     """
+    import torch
+
     own = model.state_dict()
     missing, extra = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     reshaped = [name for name in own if name in weights and own[name].shape != weights[name].shape]
@@ -136,10 +132,12 @@ def fill_model(
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             raise CheckpointError(f"{source} is of another model: it {problem} {names[0]}{more}.")
-    model.load_state_dict(dict(weights))
+    model.load_state_dict(
+        {name: w if isinstance(w, torch.Tensor) else torch.tensor(w) for name, w in weights.items()}
+    )
 
 
-def digest(entries: Iterable[tuple[str, str, tuple[int, ...], Any]], text: str) -> str:
+def _digest(entries: Iterable[tuple[str, str, tuple[int, ...], Any]], text: str) -> str:
     """SHA-256 of names, types, shapes, values and metadata, which reveals a flipped bit.
 
     Args:
@@ -181,7 +179,7 @@ def _read_checked(path: Path) -> tuple[bytes, dict[str, Any]]:
         (name, f"torch.{_TORCH_TYPES.get(t['dtype'], t['dtype'])}", tuple(t["shape"]), t["data"])
         for name, t in tensors
     )
-    if header.get("sha256") != digest(entries, header.get("metadata", "")):
+    if header.get("sha256") != _digest(entries, header.get("metadata", "")):
         raise _damaged(path)
     return data, json.loads(header["metadata"])
 
