@@ -81,10 +81,9 @@ def test_what_is_printed_and_written(music: Path, tmp_path: Path) -> None:
     result = invoke(music, "-o", tmp_path / "s.json", "--no-fingerprint", "--test", "0.3")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert lines[0].split() == ["train", "validation", "test"]
-    assert lines[1].split() == ["genre", *["tracks", "artists"] * 3]
-    total = [int(cell) for cell in lines[4].split()[1:]]
-    assert lines[4].startswith("all")
+    assert lines[0].split() == "genre train artists validation artists test artists".split()
+    assert lines[3].startswith("all")
+    total = [int(cell) for cell in lines[3].split()[1:]]
     assert sum(total[::2]) == sum(total[1::2]) == 13
     assert "13 tracks form 13 groups; the largest has 1." in result.stdout
     assert "folder of genres with the table tracks.csv" in result.stderr
@@ -98,7 +97,8 @@ def test_what_is_printed_and_written(music: Path, tmp_path: Path) -> None:
 def test_folds(music: Path, tmp_path: Path) -> None:
     result = invoke(music, "-o", tmp_path / "f.json", "--no-fingerprint", "--folds", "3")
     assert result.exit_code == 0
-    assert result.stdout.splitlines()[0].split() == ["test", "1", "test", "2", "test", "3"]
+    heading = result.stdout.splitlines()[0].split()
+    assert heading == "genre test 1 artists test 2 artists test 3 artists".split()
     dataset = scan_folder(music)
     assert read_splits(tmp_path / "f.json", dataset) == make_folds(dataset, folds=3)
 

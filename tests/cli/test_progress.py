@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from deepmusic.cli import progress as module
-from deepmusic.cli.progress import display, show_training
+from deepmusic.cli.progress import display, training_progress
 from deepmusic.training import Progress
 
 
@@ -30,7 +30,8 @@ def steps(epochs: int = 2) -> list[Progress]:
 
 
 def test_training_is_one_line_per_epoch(capsys: pytest.CaptureFixture[str]) -> None:
-    with show_training() as on_progress:
+    with display() as screen:
+        on_progress = training_progress(screen)
         for progress in steps():
             on_progress(progress)
     output, error = capsys.readouterr()
@@ -71,7 +72,8 @@ def test_a_terminal_gets_a_bar(
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with show_training() as on_progress:
+    with display() as screen:
+        on_progress = training_progress(screen)
         for progress in steps():
             on_progress(progress)
     error = capsys.readouterr().err

@@ -108,7 +108,7 @@ def test_an_average_brings_its_parts(music: Path, table: Path, tmp_path: Path) -
     out = tmp_path / "study"
     done = study(music, table, out, "--models", "average-features", "--sizes", "1")
     assert done.exit_code == 0, done.output
-    assert "Also trained, as parts of averages: logistic, majority." in done.stderr
+    assert "Also trained, as parts of averages: majority, logistic." in done.stderr
     assert models_of(out) == ["average-features", "logistic", "majority"]
 
 
@@ -144,7 +144,7 @@ def test_a_time_budget_leaves_jobs_for_another_run(
     out = tmp_path / "study"
     done = study(music, table, out, "--models", "logistic", "--budget", "1e-9")
     assert done.exit_code == 0
-    assert "did not begin in time" in done.stderr
+    assert "did not start in time" in done.stderr
     assert "No model has a result." in (out / "report.md").read_text()
 
 

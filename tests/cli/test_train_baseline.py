@@ -270,7 +270,7 @@ def test_a_table_that_lacks_tracks_and_has_others(
     assert done.status == 1
     assert done.error.count("has no row in the feature table") == 2
     assert "has a row without values" in done.error
-    assert "Files left out: 3." in done.error
+    assert "3 files were not used." in done.error
     assert "such as '/elsewhere/unknown.wav'" in done.error
     assert "infinite feature values" in done.error
     assert "On 3 test tracks" in done.output or "On 4 test tracks" in done.output

@@ -15,19 +15,6 @@ import click
 from deepmusic.errors import DeepMusicError, RequestError
 from deepmusic.version import __version__
 
-_COMMANDS = {
-    "classify": "deepmusic.cli.classify",
-    "generate": "deepmusic.cli.generate",
-    "train": "deepmusic.cli.train",
-    "evaluate": "deepmusic.cli.evaluate",
-    "data": "deepmusic.cli.data",
-    "features": "deepmusic.cli.features",
-    "study": "deepmusic.cli.study",
-    "benchmark": "deepmusic.cli.benchmark",
-    "doctor": "deepmusic.cli.doctor",
-}
-"""Each command, and the module that holds it under the same name."""
-
 _HELP = """Classify music by genre and compose it, with capsule networks.
 
 \b
@@ -44,15 +31,15 @@ deepmusic doctor                          what works on this machine
 
 
 class LazyGroup(click.Group):
-    """A group that imports the module of a command only when it is needed.
+    """A group that imports a command only when it is needed.
 
     Args:
-        modules: each command's name, and the module that holds a click command of that name, or
-            ``module:name`` if it has another there.
+        modules: each command's name, and its module, which holds a click command of that name
+            (``module:name`` for another name), or a group.
         options: those of `click.Group`.
     """
 
-    def __init__(self, *, modules: Mapping[str, str], **options: Any) -> None:
+    def __init__(self, modules: Mapping[str, str | click.Group], **options: Any) -> None:
         super().__init__(**options)
         self._modules = modules
 
@@ -62,18 +49,64 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command, imported now."""
-        if cmd_name not in self._modules:
-            return None
-        module, _, name = self._modules[cmd_name].partition(":")
+        entry = self._modules.get(cmd_name)
+        if not isinstance(entry, str):
+            return entry
+        module, _, name = entry.partition(":")
         command: click.Command = getattr(import_module(module), name or cmd_name)
         return command
 
 
-@click.command(
+_COMMANDS: dict[str, str | click.Group] = {
+    "classify": "deepmusic.cli.classify",
+    "generate": "deepmusic.cli.generate",
+    "train": LazyGroup(
+        help="Train a model of your own.",
+        modules={
+            "baseline": "deepmusic.cli.train_baseline",
+            "classifier": "deepmusic.cli.train",
+            "composer": "deepmusic.cli.train",
+        },
+    ),
+    "evaluate": "deepmusic.cli.evaluate",
+    "data": LazyGroup(
+        help="Data sets: list, download, get, check, build, stats, split.",
+        modules={
+            "list": "deepmusic.cli.data_download:list_datasets",
+            "download": "deepmusic.cli.data_download",
+            "get": "deepmusic.cli.data_download",
+            "check": "deepmusic.cli.data_check",
+            "build": "deepmusic.cli.data_build",
+            "stats": "deepmusic.cli.data_stats",
+            "split": "deepmusic.cli.data_split",
+        },
+    ),
+    "features": LazyGroup(
+        help="The 518 features of FMA: extract, show, check.",
+        modules={
+            "extract": "deepmusic.cli.features_extract",
+            "show": "deepmusic.cli.features_show",
+            "check": "deepmusic.cli.features_check",
+        },
+    ),
+    "study": LazyGroup(
+        help="Studies: all models on your own data, and FMA's table of baselines.",
+        modules={
+            "genres": "deepmusic.cli.study_genres",
+            "fma-baselines": "deepmusic.cli.study_fma:fma_baselines",
+        },
+    ),
+    "benchmark": "deepmusic.cli.benchmark",
+    "doctor": "deepmusic.cli.doctor",
+}
+"""Each command, and the module that holds it under the same name."""
+
+
+@click.group(
     cls=LazyGroup,
     modules=_COMMANDS,
     help=_HELP,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
 )
 @click.version_option(__version__, prog_name="deepmusic")
 def deepmusic() -> None:

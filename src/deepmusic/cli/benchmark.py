@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
+from deepmusic.cli.options import at_least
 from deepmusic.cli.output import table_lines
-from deepmusic.cli.progress import show_training
+from deepmusic.cli.progress import display, training_progress
 
 
 @click.command()
@@ -15,7 +16,7 @@ from deepmusic.cli.progress import show_training
 @click.option(
     "--data", metavar="DIR", required=True, help="Folder of the data sets: polymusic, jsb ..."
 )
-@click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", metavar="N", type=at_least(0), default=0)
 @click.option("--capsules/--no-capsules", default=False, help="Use a capsule memory of the past.")
 def benchmark(name: str, data: str, seed: int, capsules: bool) -> None:
     """Train a composer on a public data set, and print its likelihood of the test pieces.
@@ -24,28 +25,25 @@ def benchmark(name: str, data: str, seed: int, capsules: bool) -> None:
     minutes, the others up to half an hour.
     """
     from deepmusic.datasets import load_symbolic
-    from deepmusic.studies.likelihood import (
-        CHORALES,
-        PUBLISHED,
-        PUBLISHED_CHORALES,
-        SETS,
-        measure_composer,
-    )
+    from deepmusic.studies import likelihood
     from deepmusic.studies.piano_rolls import KEY_MODELS
 
     dataset = load_symbolic(name, data)
-    with show_training() as show:
-        figures = measure_composer(dataset, seed, capsules=capsules, on_progress=show)
+    with display() as screen:
+        figures = likelihood.measure_composer(
+            dataset, seed, capsules=capsules, on_progress=training_progress(screen)
+        )
     rows: dict[str, float] = {}
-    if name == CHORALES:
+    if name == likelihood.CHORALES:
         click.echo("Nats per token (a voice in a sixteenth) of the validation chorales:")
-        rows |= PUBLISHED_CHORALES
+        rows |= likelihood.PUBLISHED_CHORALES
         rows["this composer"] = figures["validation"] / 4
     else:
         click.echo(f"Nats per step of the test pieces of {name}:")
         rolls = [[p.grid.roll() for p in pieces] for pieces in (dataset.train, dataset.test)]
         rows |= {model: score(*rolls) for model, score in KEY_MODELS.items()}
-        published = {model: values[SETS.index(name)] for model, values in PUBLISHED.items()}
+        index = likelihood.SETS.index(name)
+        published = {model: values[index] for model, values in likelihood.PUBLISHED.items()}
         rows |= {model: value for model, value in published.items() if value is not None}
         rows["this composer"] = figures["test"]
     ordered = sorted(rows.items(), key=lambda row: -row[1])

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import sys
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import click
 
-from deepmusic.cli.models import load_classifier
-from deepmusic.cli.options import DEVICE, JOBS, at_least, combined, format_option
+from deepmusic.cli.options import DEVICE, JOBS, at_least, combined, format_option, max_minutes
 from deepmusic.cli.output import Format, named_line, writer
-from deepmusic.errors import AudioError
+from deepmusic.errors import AudioError, DeepMusicError
+from deepmusic.parallel import use_one_thread
 
 if TYPE_CHECKING:
     from deepmusic.classifier.inference import Classifier
     from deepmusic.classifier.verdict import Verdict
+    from deepmusic.studies.table_classifier import TableClassifier
+
+_NAME_BYTES = 200  # of a picture; file systems take 255, extension and number included
 
 _OUTPUT = combined(
     click.option("--top", metavar="N", type=at_least(1), help="List the N most probable genres."),
@@ -42,7 +49,6 @@ _TAGS = combined(
         "--tag-log",
         metavar="FILE",
         default="deepmusic-tags.db",
-        show_default=True,
         help="Log of changed tags, from which they can be undone.",
     ),
     click.option("--undo-tags", metavar="LOG", help="Undo the changes in LOG, and stop."),
@@ -69,14 +75,7 @@ _TAGS = combined(
     "code then runs.",
 )
 @DEVICE
-@click.option(
-    "--max-minutes",
-    metavar="M",
-    type=click.FloatRange(min=0, min_open=True),
-    default=360.0,
-    show_default=True,
-    help="Analyse at most this much of a track.",
-)
+@max_minutes(360.0, "Analyse at most this much of a track.")
 @click.pass_context
 def classify(
     ctx: click.Context,
@@ -97,7 +96,7 @@ def classify(
     model: str,
     trusted: tuple[str, ...],
     device: str,
-    max_minutes: float,
+    max_seconds: float,
 ) -> None:
     """Print the genre of each PATH: sound files, videos, and folders of them.
 
@@ -137,12 +136,9 @@ def classify(
             f"{option} needs a model of segments; {model} is a run of 'train baseline', which "
             "classifies a track as a whole."
         )
-    plots = _Plots(
-        timeline_picture,
-        explanation_picture,
-        cast("Classifier", classifier),
-        tracks=sum(isinstance(entry, str) for entry in entries),
-    )
+    tracks = sum(isinstance(entry, str) for entry in entries)
+    timeline_name = _picture_names(timeline_picture, tracks, "--timeline-picture")
+    explanation_name = _picture_names(explanation_picture, tracks, "--explain")
     tagger = None
     if write_tags:
         from deepmusic.cli.tagging import Tagger
@@ -155,7 +151,7 @@ def classify(
         store = None
         if results is not None:
             store = VerdictStore(
-                results, model=classifier.digest, max_seconds=60 * max_minutes, segments=segments
+                results, model=classifier.digest, max_seconds=max_seconds, segments=segments
             )
             stack.enter_context(store)
         screen = stack.enter_context(display(len(entries)))
@@ -174,7 +170,7 @@ def classify(
             classifier,
             jobs=min(jobs, len(entries)),
             store=store,
-            max_seconds=60 * max_minutes,
+            max_seconds=max_seconds,
             segments=segments,
         ):
             write(verdict)
@@ -184,11 +180,16 @@ def classify(
                     screen.report(named_line(verdict.path, verdict.error))
             if verdict.warning is not None:
                 screen.report(named_line(verdict.path, verdict.warning))
-            try:
-                plots.draw(verdict)
-            except AudioError as error:  # such as ten minutes of silence at the start
-                unexplained += 1
-                screen.report(named_line(verdict.path, f"no explanation: {error}"))
+            if timeline_name is not None and verdict.segments:
+                from deepmusic.classifier.timeline import draw_timeline
+
+                draw_timeline(verdict.segments, timeline_name(verdict.path), title=verdict.path)
+            if explanation_name is not None and verdict.top:
+                try:
+                    _explain(cast("Classifier", classifier), verdict, explanation_name)
+                except AudioError as error:  # such as ten minutes of silence at the start
+                    unexplained += 1
+                    screen.report(named_line(verdict.path, f"no explanation: {error}"))
             if tagger is not None and verdict.genre is not None:
                 screen.report(tagger.tag(verdict, verdict.genre, store))
             screen.advance()
@@ -199,32 +200,87 @@ def classify(
     ctx.exit(1 if failed or unexplained or (tagger is not None and tagger.failed) else 0)
 
 
-class _Plots:
-    """The plots of each verdict that were asked for."""
+def load_classifier(
+    model: str, *, device: str, trusted: Collection[str] = ()
+) -> Classifier | TableClassifier:
+    """Load a shipped model, a run of ``train classifier`` or a run of ``train baseline``.
 
-    def __init__(
-        self, timeline: str | None, explanation: str | None, classifier: Classifier, *, tracks: int
-    ) -> None:
-        from deepmusic.cli.pictures import picture_names
+    Args:
+        model: a name, a run of either kind, or a file of weights.
+        device: for the networks; a run of ``train baseline`` uses the CPU.
+        trusted: types that a run of ``train baseline`` may hold besides the usual ones.
 
-        self._classifier = classifier
-        self._timeline = self._explanation = None
-        if timeline is not None:
-            self._timeline = picture_names(timeline, tracks=tracks, option="--timeline-picture")
-        if explanation is not None:
-            self._explanation = picture_names(explanation, tracks=tracks, option="--explain")
+    Raises:
+        CheckpointError: there is no such model, or it is damaged.
+        DeepMusicError: the device does not exist.
+    """
+    # more threads gain little within a track, and on busy cores they wait for each other
+    use_one_thread()
+    path = Path(model)
+    folder = path.parent if path.name in ("model.json", "model.skops") else path
+    if (folder / "model.skops").is_file():
+        if device not in ("auto", "cpu"):
+            raise DeepMusicError(
+                f"{model} is a run of 'train baseline', which runs on the CPU only; omit --device."
+            )
+        if trusted and os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())  # where 'train baseline' found the class
+        from deepmusic.studies.table_classifier import TableClassifier
 
-    def draw(self, verdict: Verdict) -> None:
-        if self._timeline is not None and verdict.segments:
-            from deepmusic.classifier.timeline import draw_timeline
+        return TableClassifier.load(model, trusted=trusted)
+    if trusted:
+        raise DeepMusicError(f"{model} is not a run of 'train baseline'; omit --trust.")
+    gc.disable()  # imports make no garbage: collecting would be a sixth of the start
+    try:
+        from deepmusic.pretrained import load
 
-            path = self._timeline(verdict.path)
-            draw_timeline(verdict.segments, path, title=verdict.path)
-        if self._explanation is not None and verdict.top:
-            from deepmusic.classifier.explanation import draw_explanation, explain
+        return load(model, device=device)
+    finally:
+        gc.freeze()
+        gc.enable()
 
-            best = verdict.top[0]
-            genre = f"unsure, perhaps {best.genre}" if verdict.is_unsure else best.genre
-            explanation = explain(self._classifier, verdict.path, genre=best.genre)
-            title = f"{verdict.path}: {genre} ({best.probability:.0%})"
-            draw_explanation(explanation, self._explanation(verdict.path), title)
+
+def _picture_names(target: str | None, tracks: int, option: str) -> Callable[[str], Path] | None:
+    """A function from a track's path to that of its picture; None where none is asked for.
+
+    Args:
+        target: a ``.png`` file for one track, a folder otherwise; the folder is made when needed.
+        tracks: number of tracks.
+        option: name of the option, for messages.
+
+    Raises:
+        click.UsageError: neither a ``.png`` file nor a folder, or one file for several tracks.
+    """
+    if target is None:
+        return None
+    path = Path(target)
+    is_file = bool(path.suffix) and not path.is_dir()
+    if is_file and path.suffix.lower() != ".png":
+        raise click.UsageError(f"{option}: pictures are PNG files; name FILE.png or a folder.")
+    if is_file and tracks > 1:
+        raise click.UsageError(f"{option}: {tracks} tracks need a folder, not one file.")
+    taken: set[str] = set()
+
+    def name(track: str) -> Path:
+        if is_file:
+            return path
+        stem = os.fsdecode(os.fsencode(os.path.basename(track))[:_NAME_BYTES])
+        candidate, number = f"{stem}.png", 2
+        while candidate.casefold() in taken:  # disks of Windows and macOS fold case
+            candidate, number = f"{stem}.{number}.png", number + 1
+        taken.add(candidate.casefold())
+        path.mkdir(parents=True, exist_ok=True)
+        return path / candidate
+
+    return name
+
+
+def _explain(classifier: Classifier, verdict: Verdict, name: Callable[[str], Path]) -> None:
+    """Plot what made the model choose the first genre of a verdict."""
+    from deepmusic.classifier.explanation import draw_explanation, explain
+
+    best = verdict.top[0]
+    genre = f"unsure, perhaps {best.genre}" if verdict.is_unsure else best.genre
+    explanation = explain(classifier, verdict.path, genre=best.genre)
+    title = f"{verdict.path}: {genre} ({best.probability:.0%})"
+    draw_explanation(explanation, name(verdict.path), title)

@@ -6,17 +6,14 @@ from typing import Any
 
 import click
 
-from deepmusic.cli.data_options import file_progress, report_problems
 from deepmusic.cli.options import WORKERS
-from deepmusic.cli.output import printable
+from deepmusic.cli.output import printable, report, report_problems
 from deepmusic.cli.progress import display
 
 
 def _start(ctx: click.Context, param: click.Parameter, value: str) -> float | str:
-    if value in ("middle", "random"):
-        return value
     try:
-        return float(value)
+        return value if value in ("middle", "random") else float(value)
     except ValueError:
         message = f"{value!r} is not middle, random or a number of seconds."
         raise click.BadParameter(message, ctx, param) from None
@@ -26,24 +23,20 @@ def _start(ctx: click.Context, param: click.Parameter, value: str) -> float | st
 @click.argument("folder", metavar="DIR")
 @click.option("-o", "--output", metavar="OUT", required=True, help="Folder: new, or to continue.")
 @click.option("--table", metavar="CSV", help="path, genre, artist, album.  [default: tracks.csv]")
-@click.option("--seconds", metavar="N", default=30.0, show_default=True, help="Length of a clip.")
+@click.option("--seconds", metavar="N", default=30.0, help="Length of a clip.")
 @click.option(
     "--start",
     metavar="S",
     callback=_start,
     default="middle",
-    show_default=True,
     help="middle, random (seeded by the track's content), or seconds.",
 )
-@click.option(
-    "--clips", metavar="K", default=1, show_default=True, help="Clips per track, evenly spread."
-)
+@click.option("--clips", metavar="K", default=1, help="Clips per track, evenly spread.")
 @click.option("--min-seconds", metavar="N", default=0.0, help="Drop tracks that give less.")
 @click.option(
     "--format",
     type=click.Choice(["flac", "wav", "ogg", "mp3", "copy"]),
     default="flac",
-    show_default=True,
     help="copy: the frames of an mp3 as they are.",
 )
 @click.option("--mono", is_flag=True, help="Average all channels.")
@@ -70,8 +63,8 @@ def build(
 ) -> None:
     """Build a data set of clips from the full-length tracks in DIR/GENRE/* or DIR/*.
 
-    Writes clips, a table with the tags of their tracks, a README and checksums.  Run again after a
-    stop, it continues.  Exit status: 0 all well, 1 some tracks could not be used (see
+    Writes clips, a table with the tags of their tracks, a README and checksums. Run again after an
+    interruption to continue. Exit status: 0 all well, 1 some tracks could not be used (see
     OUT/problems.csv), 2 wrong usage.
     """
     from deepmusic.datasets.build import archive_path, build_dataset, check_output
@@ -81,19 +74,18 @@ def build(
     config = BuildConfig(**options)
     check_output(folder, output, config, archive=archive)
     try:
-        with file_progress() as on_progress:
-            dataset = scan_folder(folder, table=table, on_progress=on_progress)
-        report_problems(dataset)
+        with display() as screen:
+            dataset = scan_folder(folder, table=table, on_progress=screen.advance)
+        report_problems(dataset.problems, dataset.notes)
         failed, dropped, clips = len(dataset.problems), 0, 0
-        with display(len(dataset.tracks)) as progress:
+        with display(len(dataset.tracks)) as screen:
             for track in build_dataset(dataset, output, config, workers=workers, archive=archive):
                 clips += len(track.clips)
                 dropped += track.code == "dropped_short"
                 failed += track.code not in ("", "dropped_short")
                 if track.error or track.warning:
-                    message = track.error or f"{track.path}: {track.warning}"
-                    progress.report(printable(message))
-                progress.advance()
+                    screen.report(printable(track.error or f"{track.path}: {track.warning}"))
+                screen.advance()
     except KeyboardInterrupt:
         click.echo("Stopped; run the same command again to continue.", err=True)
         ctx.exit(130)
@@ -103,7 +95,7 @@ def build(
         summary += f", {dropped} dropped as too short"
     if failed:
         summary += f", {failed} not usable (see problems.csv)"
-    click.echo(printable(summary + "."), err=True)
+    report(f"{summary}.")
     click.echo(printable(output))
     if archive:
         click.echo(printable(str(archive_path(output))))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deepmusic.cli.options import DASK, WORKERS
-from deepmusic.cli.output import printable
+from deepmusic.cli.options import WORKERS_OR_DASK, max_minutes
+from deepmusic.cli.output import named_line, printable, report_problems
 from deepmusic.cli.progress import display
 
 if TYPE_CHECKING:
@@ -45,16 +45,8 @@ if TYPE_CHECKING:
     help="Store of scans: run again, only new and changed files are decoded.  "
     "[default: with -o, FILE.db]",
 )
-@WORKERS
-@DASK
-@click.option(
-    "--max-minutes",
-    metavar="M",
-    type=click.FloatRange(min=0, min_open=True),
-    default=360.0,
-    show_default=True,
-    help="Decode at most this much of a file.",
-)
+@WORKERS_OR_DASK
+@max_minutes(360.0, "Decode at most this much of a file.")
 @click.pass_context
 def check(
     ctx: click.Context,
@@ -67,18 +59,14 @@ def check(
     table: str | None,
     splits: str | None,
     cache: str | None,
-    max_minutes: float,
     **options: Any,
 ) -> None:
     """Decode each PATH (sound files, videos, folders of them) and report what is wrong.
 
     Duration, sample rate, channels, silence, clipping, damage, and copies: of the bytes, and of the
-    sound in other bytes.  Prints a line per finding and a summary.  Exit status: 0 no faults, 1
+    sound in other bytes. Prints a line per finding and a summary. Exit status: 0 no faults, 1
     faults, 2 wrong usage.
     """
-    if options["dask"] is not None and options["workers"] != 1:
-        raise click.UsageError("--workers is for this machine, --dask for a cluster; choose one.")
-
     from deepmusic.audio import find_audio
     from deepmusic.datasets.check import check_files
     from deepmusic.datasets.check_report import report_extension, write_report
@@ -96,18 +84,16 @@ def check(
         dataset = scan_folder(paths[0], table=table)
     entries = [] if dataset is not None else list(find_audio(paths))
     total = sum(isinstance(entry, str) for entry in entries)
-    with display(total if dataset is None else len(dataset.tracks)) as progress:
+    with display(total if dataset is None else len(dataset.tracks)) as screen:
         report = check_files(
             entries,
             dataset=dataset,
             splits=splits,
             cache=cache,
-            max_seconds=60 * max_minutes,
-            on_scan=lambda _: progress.advance(),
+            on_scan=lambda _: screen.advance(),
             **options,
         )
-    for note in report.notes:
-        click.echo(printable(note), err=True)
+    report_problems((), report.notes)
     _print(report, show_all)
     if output is not None:
         write_report(output, report)
@@ -128,9 +114,8 @@ def _print(report: CheckReport, show_all: bool) -> None:
             facts = facts if scan.duration_s else "no sound"
             click.echo(f"{file.status:<{width}}  {printable(file.path)}  {facts}")
         for finding in file.findings:
-            is_named = finding.message.startswith(repr(file.path))
-            message = finding.message if is_named else f"{file.path}: {finding.message}"
-            click.echo(f"{finding.code:<{width}}  {printable(message)}")
+            line = named_line(file.path, finding.message)
+            click.echo(f"{finding.code:<{width}}  {line}")
     summary = report.summary()
     duration = timedelta(seconds=round(summary["duration_s"]))
     click.echo(

@@ -1,20 +1,24 @@
-"""``deepmusic data download`` and ``data get``: public data sets, or single tracks of one."""
+"""``deepmusic data list``, ``download`` and ``get``: public data sets, or single tracks of one."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from deepmusic.cli.output import printable
-from deepmusic.cli.progress import Display, display
+from deepmusic.cli.options import format_option
+from deepmusic.cli.output import printable, report
+from deepmusic.cli.progress import display
 from deepmusic.errors import DeepMusicError
 
 if TYPE_CHECKING:
-    from deepmusic.datasets.fetch import StageProgress
     from deepmusic.datasets.registry import DatasetInfo
 
+_TO = click.option("--to", "root", metavar="DIR", required=True, help="Folder; made if needed.")
 _FROM = click.option(
     "--from",
     "source",
@@ -23,9 +27,65 @@ _FROM = click.option(
 )
 
 
+@click.command("list")
+@click.option("--to", "root", metavar="DIR", help="A data folder, to show what is there already.")
+@format_option("text", "json", "bibtex")
+def list_datasets(root: str | None, form: str) -> None:
+    """List the data sets that can be downloaded: size, state, licence, citation.
+
+    A size after "about" is rounded; unpacked sizes are estimates.
+    """
+    from deepmusic.datasets.registry import REGISTRY
+
+    if form == "bibtex":
+        entries = dict.fromkeys(info.reference.bibtex.strip() for info in REGISTRY.values())
+        click.echo("\n\n".join(entries))
+        return
+    rows: list[dict[str, Any]] = []
+    for info in REGISTRY.values():
+        row = dataclasses.asdict(info)
+        rows.append(row | row.pop("reference") | {"state": root and _state(info, Path(root))})
+    if form == "json":
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        click.echo("\n                 ".join(_lines(row)))
+
+
+def _state(info: DatasetInfo, root: Path) -> str:
+    """How much of a data set is there."""
+    from deepmusic.datasets.download import part_path
+
+    path = root / info.path
+    if (root / info.folder).is_dir() if info.layout == "archive" else path.is_file():
+        return "complete"
+    if path.is_file():
+        return "archive, not unpacked"
+    if part_path(path).exists() or part_path(path.with_name(path.name + ".source")).exists():
+        return "partly downloaded"
+    return "missing"
+
+
+def _lines(row: dict[str, Any]) -> Iterator[str]:
+    from rich.filesize import decimal
+
+    size, unpacked = row["size"], row["unpacked_size"]
+    cost = f"{'' if row['size_is_exact'] else 'about '}{decimal(size)}"
+    if unpacked:
+        cost += f", about {decimal(unpacked)} unpacked; {decimal(size + unpacked)} of disk for both"
+    yield f"{row['name']:<15}  {row['title']}"
+    if row["state"]:
+        yield f"state: {row['state']}"
+    yield f"size: {cost}"
+    if row["note"]:
+        yield f"note: {row['note']}"
+    for label, key in {"licence": "licence", "homepage": "homepage", "cite": "citation"}.items():
+        yield f"{label}: {row[key]}"
+
+
 @click.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@click.option("--to", "root", metavar="DIR", required=True, help="The data folder; made if needed.")
+@_TO
 @_FROM
 @click.option("--no-unpack", is_flag=True, help="Leave audio archives packed.")
 @click.option("--keep", is_flag=True, help="Keep a downloaded archive once it is unpacked.")
@@ -48,23 +108,23 @@ def download(
         )
     for info in datasets:
         try:
-            with display(unit="bytes", label=info.name) as shown:
+            with display(unit="bytes", label=info.name) as screen:
                 is_new = fetch_dataset(
                     info,
                     root,
                     source=source,
                     unpack=not no_unpack,
                     keep_archive=keep,
-                    on_progress=_advance(shown),
+                    on_progress=lambda stage, done, total: screen.advance(done, total, stage),
                 )
         except DeepMusicError as error:
             failures += 1
-            click.echo(printable(f"{info.name}: {error}"), err=True)
+            report(f"{info.name}: {error}")
             continue
         if is_new:
-            click.echo(f"{info.name}: licence: {info.licence}", err=True)
+            report(f"{info.name}: licence: {info.licence}")
         is_unpacked = info.layout == "archive" and not no_unpack
-        _report(Path(root) / (info.folder if is_unpacked else info.path), is_new)
+        _print(Path(root) / (info.folder if is_unpacked else info.path), is_new)
     return 1 if failures else 0
 
 
@@ -83,10 +143,9 @@ def download(
     "--subset",
     type=click.Choice(["small", "medium", "large", "full"]),
     default="large",
-    show_default=True,
     help="The archive to take it from: full has full-length tracks, the others clips of 30 s.",
 )
-@click.option("--to", "root", metavar="DIR", required=True, help="Output folder; made if needed.")
+@_TO
 @_FROM
 def get(name: str, tracks: tuple[int, ...], subset: str, root: str, source: str | None) -> int:
     """Download single tracks of fma into DIR, without the archive of many GB that holds them.
@@ -107,18 +166,14 @@ def get(name: str, tracks: tuple[int, ...], subset: str, root: str, source: str 
             target = Path(root) / track_path(track)
             try:
                 is_new = archive.save(f"{info.archive_folder}/{track_path(track)}", target)
-                _report(target, is_new)
+                _print(target, is_new)
             except DeepMusicError as error:
                 failures += 1
-                click.echo(printable(f"track {track}: {error}"), err=True)
+                report(f"track {track}: {error}")
     return 1 if failures else 0
 
 
-def _advance(shown: Display) -> StageProgress:
-    return lambda stage, done, total: shown.advance(done, total=total, note=stage)
-
-
-def _report(path: Path, is_new: bool) -> None:
+def _print(path: Path, is_new: bool) -> None:
     click.echo(f"{'downloaded' if is_new else 'exists':<10}  {printable(str(path))}")
 
 

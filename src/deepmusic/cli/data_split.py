@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from deepmusic.cli.data_options import (
-    dataset_options,
-    file_progress,
-    has_failures,
-    load_with_progress,
-    report_problems,
-)
-from deepmusic.cli.options import WORKERS
-from deepmusic.cli.output import printable
+from deepmusic.cli.data_options import dataset_options, has_failures, load_with_progress
+from deepmusic.cli.options import WORKERS, Number, at_least
+from deepmusic.cli.output import report, report_problems, table_lines
+from deepmusic.cli.progress import display
 
 if TYPE_CHECKING:
-    from deepmusic.datasets.folder import FolderDataset, Track
+    from deepmusic.datasets.folder import FolderDataset
     from deepmusic.datasets.load import LoadedDataset
     from deepmusic.datasets.splits import Folds, Protocol
 
@@ -29,46 +24,38 @@ _LARGE_GROUP = 0.1  # a share of the tracks that leaves few ways to divide the o
 
 
 @click.command(no_args_is_help=True)
+@click.argument("data", metavar="DATA")
 @dataset_options
-@click.option(
-    "-o",
-    "--output",
-    metavar="FILE",
-    default="splits.json",
-    show_default=True,
-    help="The file to write.",
-)
+@click.option("-o", "--output", metavar="FILE", default="splits.json", help="The file to write.")
 @click.option(
     "--test",
     metavar="SHARE",
-    type=click.FloatRange(0, 0.5),
+    type=Number(0, 0.5),
     help="Share of the tracks to test on; 0 for none.  [default: 0.2]",
 )
 @click.option(
     "--validation",
     metavar="SHARE",
-    type=click.FloatRange(0, 0.5, min_open=True),
+    type=Number(0, 0.5, min_open=True),
     help="Share to validate on; with --folds, of each fold's remaining tracks.  [default: 0.2]",
 )
 @click.option(
     "--folds",
     metavar="K",
-    type=click.IntRange(min=2),
+    type=at_least(2),
     help="Make K folds for cross-validation instead of one split.",
 )
-@click.option("--seed", metavar="N", type=click.IntRange(min=0), help="Seed of the random draw.")
+@click.option("--seed", metavar="N", type=at_least(0), help="Seed of the random draw.")
 @click.option(
     "--protocol",
     type=click.Choice(["grouped", "official", "random"]),
     default="grouped",
-    show_default=True,
     help="By whole artists, albums and copies; as published (FMA, GTZAN); or at random, which "
     "leaks.",
 )
 @click.option(
     "--fingerprint/--no-fingerprint",
     default=True,
-    show_default=True,
     help="Whether to find near-duplicates by acoustic fingerprints, which decodes every track.",
 )
 @click.option(
@@ -80,12 +67,9 @@ _LARGE_GROUP = 0.1  # a share of the tracks that leaves few ways to divide the o
 @click.pass_context
 def split(
     ctx: click.Context,
+    /,
     *,
     data: str,
-    kind: str | None,
-    table: str | None,
-    subset: str,
-    audio: str | None,
     output: str,
     test: float | None,
     validation: float | None,
@@ -95,6 +79,7 @@ def split(
     fingerprint: bool,
     cache: str | None,
     workers: int,
+    **options: Any,
 ) -> None:
     """Divide a data set into training, validation and test parts, and write them as JSON.
 
@@ -114,66 +99,65 @@ def split(
     if not Path(output).absolute().parent.is_dir():
         raise click.UsageError(f"-o: the folder of {output} does not exist; make it first.")
 
+    from deepmusic.datasets.near_duplicates import with_duplicates
     from deepmusic.datasets.splits import Folds, make_folds, make_split, write_splits
 
-    loaded = load_with_progress(data, kind, table, subset, audio)
+    loaded = load_with_progress(data, options)
     dataset = loaded.dataset
     if protocol == "grouped" and fingerprint:
-        from deepmusic.datasets.near_duplicates import with_duplicates
-
         cache = cache or f"{output}.fingerprints"
-        with file_progress() as on_progress:
+        with display() as screen:
             dataset = with_duplicates(
-                dataset, workers=workers, cache=cache, on_progress=on_progress
+                dataset, workers=workers, cache=cache, on_progress=screen.advance
             )
         loaded = replace(loaded, dataset=dataset)
-    report_problems(dataset)
+    report_problems(dataset.problems, dataset.notes)
 
-    seed = seed or 0
-    validation = 0.2 if validation is None else validation
-    test = 0.2 if test is None else test
+    draw: dict[str, Any] = {
+        "validation": 0.2 if validation is None else validation,
+        "seed": seed or 0,
+        "protocol": protocol,
+    }
     if protocol == "official":
         made = Folds((loaded.official_split(),), 0, "official")
     elif folds is not None:
-        made = make_folds(dataset, folds=folds, validation=validation, seed=seed, protocol=protocol)
+        made = make_folds(dataset, folds=folds, **draw)
     else:
-        fold = make_split(dataset, test=test, validation=validation, seed=seed, protocol=protocol)
-        made = Folds((fold,), seed, protocol)
+        fold = make_split(dataset, test=0.2 if test is None else test, **draw)
+        made = Folds((fold,), seed or 0, protocol)
     write_splits(output, made, dataset)
     for line in (*_part_table(made, dataset), "", *_group_table(dataset)):
         click.echo(line)
     for line in _warnings(made, loaded, has_fingerprints=fingerprint):
         click.echo(line, err=True)
     count = "one split" if len(made) == 1 else f"{len(made)} folds"
-    click.echo(printable(f"{output}: {count}, protocol {made.protocol}."), err=True)
+    report(f"{output}: {count}, protocol {made.protocol}.")
     ctx.exit(1 if has_failures(loaded) else 0)
 
 
 def _part_table(made: Folds, dataset: FolderDataset) -> Iterator[str]:
     """Tracks and artists by genre, of the parts of a split or the test parts of folds."""
-    if len(made) == 1:
-        columns = {name: getattr(made[0], name) for name in ("train", "validation", "test")}
-        unused = set(range(len(dataset.tracks))).difference(*columns.values())
-        if unused:
-            columns["in no part"] = tuple(sorted(unused))
-    else:
-        columns = {f"test {n}": fold.test for n, fold in enumerate(made, start=1)}
-    width = max(len(printable(genre)) for genre in (*dataset.genres, "genre"))
-    yield f"{'':<{width}}" + "".join(f"  {name:>16}" for name in columns)
-    yield f"{'genre':<{width}}" + f"  {'tracks':>7}{'artists':>9}" * len(columns)
-    for genre in (*dataset.genres, None):
-        cells = ""
-        for indices in columns.values():
-            tracks = [dataset.tracks[index] for index in indices]
-            cells += _cell([t for t in tracks if genre in (None, t.genre)])
-        yield f"{'all' if genre is None else printable(genre):<{width}}{cells}"
-
-
-def _cell(tracks: Sequence[Track]) -> str:
     from deepmusic.datasets.groups import artist_members
 
-    artists = {members for track in tracks if (members := artist_members(track.artist))}
-    return f"  {len(tracks):>7}{len(artists) or '-':>9}"
+    if len(made) == 1:
+        parts = {name: getattr(made[0], name) for name in ("train", "validation", "test")}
+        unused = set(range(len(dataset.tracks))).difference(*parts.values())
+        if unused:
+            parts["in no part"] = tuple(sorted(unused))
+    else:
+        parts = {f"test {n}": fold.test for n, fold in enumerate(made, start=1)}
+    rows: list[list[object]] = [["genre"]]
+    for name in parts:
+        rows[0] += [name, "artists"]
+    for genre in (*dataset.genres, None):
+        row: list[object] = [genre or "all"]
+        for indices in parts.values():
+            tracks = [dataset.tracks[index] for index in indices]
+            tracks = [track for track in tracks if genre in (None, track.genre)]
+            artists = {artist_members(track.artist) for track in tracks} - {frozenset()}
+            row += [len(tracks), len(artists) or "-"]
+        rows.append(row)
+    yield from table_lines(rows)
 
 
 def _group_table(dataset: FolderDataset) -> Iterator[str]:
@@ -185,11 +169,10 @@ def _group_table(dataset: FolderDataset) -> Iterator[str]:
         f"{len(dataset.tracks)} tracks form {len(sizes)} groups; the largest has "
         f"{max(sizes.values())}."
     )
-    shared = {k: found for k, found in shared_attributes(dataset.tracks).items() if found.things}
-    if shared:
-        yield "shared         count   tracks"
-    for kind, found in shared.items():
-        yield f"{kind:<12}  {found.things:>6}  {found.tracks:>7}"
+    shared = shared_attributes(dataset.tracks).items()
+    rows = [(kind, count.things, count.tracks) for kind, count in shared if count.things]
+    if rows:
+        yield from table_lines([("shared", "count", "tracks"), *rows])
 
 
 def _warnings(made: Folds, loaded: LoadedDataset, *, has_fingerprints: bool) -> Iterator[str]:

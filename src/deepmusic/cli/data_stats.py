@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from deepmusic.cli.data_options import (
-    dataset_options,
-    file_progress,
-    has_failures,
-    load_with_progress,
-    report_problems,
-)
+from deepmusic.cli.data_options import dataset_options, has_failures, load_with_progress
 from deepmusic.cli.options import WORKERS, format_option
-from deepmusic.cli.output import printable
+from deepmusic.cli.output import csv_text, printable, report, report_problems, table_lines
+from deepmusic.cli.progress import display
 from deepmusic.errors import DataError
 
 if TYPE_CHECKING:
@@ -28,12 +21,13 @@ if TYPE_CHECKING:
     from deepmusic.datasets.stats import DatasetStatistics
 
 _COLUMNS = (
-    "genre", "tracks", "share", "artists", "albums", "unknown_artists", "largest_artist",
-    "total_s", "median_s", "shortest_s", "longest_s",
-)  # fmt: skip
+    *("genre", "tracks", "share", "artists", "albums", "unknown_artists", "largest_artist"),
+    *("total_s", "median_s", "shortest_s", "longest_s"),
+)
 
 
 @click.command(no_args_is_help=True)
+@click.argument("data", metavar="DATA")
 @dataset_options
 @click.option("--decode", is_flag=True, help="Decode every file instead of trusting its header.")
 @click.option(
@@ -45,17 +39,15 @@ _COLUMNS = (
 @click.pass_context
 def stats(
     ctx: click.Context,
+    /,
     *,
     data: str,
-    kind: str | None,
-    table: str | None,
-    subset: str,
-    audio: str | None,
     decode: bool,
     cache: str | None,
     workers: int,
     form: str,
     pictures: str | None,
+    **options: Any,
 ) -> None:
     """Print the genres, artists, albums and durations of the data set in DATA.
 
@@ -67,28 +59,30 @@ def stats(
 
     if cache is not None and not decode:
         raise click.UsageError("--cache belongs to --decode; give both.")
-    tables = find_fma(data) if kind in (None, "fma") else None
-    if kind == "fma" or tables is not None:
-        if decode or audio is not None or table is not None:
+    tables = find_fma(data) if options["kind"] in (None, "fma") else None
+    if options["kind"] == "fma" or tables is not None:
+        if decode or options["audio"] is not None or options["table"] is not None:
             raise click.UsageError(
                 "FMA is counted from its tables; omit --decode, --audio and --table."
             )
-        statistics, failures = _from_tables(data, tables, subset), 0
+        statistics, failures = _from_tables(data, tables, options["subset"]), 0
     else:
-        loaded = load_with_progress(data, kind, table, subset, audio)
-        report_problems(loaded.dataset)
+        loaded = load_with_progress(data, options)
+        report_problems(loaded.dataset.problems, loaded.dataset.notes)
         statistics, failures = _from_files(loaded, decode=decode, cache=cache, workers=workers)
         failures += has_failures(loaded)
     if form == "json":
         click.echo(json.dumps(statistics.to_dict(), indent=1))
+    elif form == "csv":
+        click.echo(csv_text([_COLUMNS, *_csv_rows(statistics)]), nl=False)
     else:
-        lines = _text(statistics) if form == "text" else _csv(statistics)
-        click.echo("".join(lines), nl=False)
+        for line in _text(statistics):
+            click.echo(printable(line))
     if pictures is not None:
         from deepmusic.datasets.stats_plot import plot_statistics
 
         for path in plot_statistics(statistics, pictures):
-            click.echo(printable(f"plotted: {path}"), err=True)
+            report(f"plotted: {path}")
     ctx.exit(1 if failures else 0)
 
 
@@ -98,9 +92,8 @@ def _from_tables(data: str, tables: Path | None, subset: str) -> DatasetStatisti
     from deepmusic.datasets.stats import fma_statistics
 
     fma = read_fma(data) if tables is None else Fma(tables)
-    for note in fma.notes:
-        click.echo(printable(note), err=True)
-    click.echo(printable(f"{data} is read as FMA, subset {subset}."), err=True)
+    report_problems((), fma.notes)
+    report(f"{data} is read as FMA, subset {subset}.")
     return fma_statistics(fma.subset(subset), fma.tree, name=f"FMA {subset}")
 
 
@@ -110,20 +103,19 @@ def _from_files(
     """The statistics of files, and how many have no duration."""
     from deepmusic.datasets.stats import dataset_statistics, measure_durations
 
-    dataset = loaded.dataset
-    with file_progress() as on_progress:
+    with display() as screen:
         scans = measure_durations(
-            dataset, decode=decode, workers=workers, cache=cache, on_progress=on_progress
+            loaded.dataset, decode=decode, workers=workers, cache=cache, on_progress=screen.advance
         )
     failed = [scan for scan in scans if scan.code]
     for scan in failed:
-        click.echo(printable(f"{scan.path}: {scan.error}"), err=True)
+        report(f"{scan.path}: {scan.error}")
     try:
         split = loaded.official_split()
     except DataError:  # there is none, or a part of it is missing
         split = None
     statistics = dataset_statistics(
-        dataset,
+        loaded.dataset,
         name="GTZAN" if loaded.kind == "gtzan" else None,
         durations={scan.path: scan.duration_s for scan in scans if not scan.code},
         duration_source="decoded" if decode else "header",
@@ -135,43 +127,32 @@ def _from_files(
 def _text(statistics: DatasetStatistics) -> Iterator[str]:
     from deepmusic.datasets.stats_plot import SOURCES
 
-    yield f"{printable(statistics.name)}: {_totals(statistics)}\n\n"
-    names = [printable(genre.genre) for genre in statistics.genres]
-    width = min(max([len("genre"), *map(len, names)]), 32)
-    yield f"{'genre':<{width}}   tracks   share  artists  albums  largest artist"
-    yield "    hours   median  shortest   longest\n" if statistics.durations else "\n"
-    total = sum(genre.tracks for genre in statistics.genres)
-    for name, genre in zip(names, statistics.genres, strict=True):
-        yield f"{name:<{width}}  {genre.tracks:>7,}  {genre.tracks / total:>6.1%}"
-        for count, columns in ((genre.artists, 7), (genre.albums, 6), (genre.largest_artist, 14)):
-            yield f"  {f'{count:,}' if count else '-':>{columns}}"
-        d = genre.durations
-        if d is not None:
-            yield f"  {d.total_s / 3600:>7,.1f}  {d.median_s:>7.1f}  {d.shortest_s:>8.1f}"
-            yield f"  {d.longest_s:>8,.1f}"
-        yield "\n"
-    yield "\n"
+    yield f"{statistics.name}: {_totals(statistics)}"
+    yield ""
+    yield from table_lines(_text_rows(statistics))
+    yield ""
     d = statistics.durations
     if d is not None:
         yield (
             f"Durations of {d.tracks:,} tracks, {SOURCES[statistics.duration_source]}: "
             f"{d.total_s / 3600:,.1f} hours, mean {d.mean_s:.1f} s, median {d.median_s:.1f} s, "
-            f"{d.shortest_s:.1f} to {d.longest_s:,.1f} s.\n"
+            f"{d.shortest_s:.1f} to {d.longest_s:,.1f} s."
         )
-    if statistics.tracks_per_artist:
-        counts = statistics.tracks_per_artist
+    counts = statistics.tracks_per_artist
+    if counts:
         mean = sum(counts) / len(counts)
-        yield f"An artist has {mean:.1f} tracks on average, and at most {counts[0]:,}.\n"
+        yield f"An artist has {mean:.1f} tracks on average, and at most {counts[0]:,}."
     if statistics.genres:
-        where = "the official test tracks" if statistics.majority_part == "test" else "all tracks"
+        part = "the official test tracks" if statistics.majority_part == "test" else "all tracks"
         yield (
-            f"Always predicting {printable(statistics.majority_genre)!r} is right for "
-            f"{statistics.majority_accuracy:.1%} of {where}.\n"
+            f"Always predicting {statistics.majority_genre!r} is right for "
+            f"{statistics.majority_accuracy:.1%} of {part}."
         )
     if statistics.tree:
-        yield "\ntracks  genre, with those of the genres below it\n"
+        yield ""
+        yield "tracks  genre, with those of the genres below it"
         for node in statistics.tree:
-            yield f"{node.tracks:>6,}  {'  ' * (node.depth - 1)}{printable(node.title)}\n"
+            yield f"{node.tracks:>6,}  {'  ' * (node.depth - 1)}{node.title}"
 
 
 def _totals(statistics: DatasetStatistics) -> str:
@@ -188,14 +169,27 @@ def _totals(statistics: DatasetStatistics) -> str:
     return ", ".join(parts if statistics.artists else [*parts, "no known artists"])
 
 
-def _csv(statistics: DatasetStatistics) -> Iterator[str]:
+def _text_rows(statistics: DatasetStatistics) -> Iterator[tuple[str, ...]]:
+    heading = ("genre", "tracks", "share", "artists", "albums", "largest artist")
+    has_durations = statistics.durations is not None
+    yield (*heading, "hours", "median s", "shortest s", "longest s") if has_durations else heading
+    total = sum(genre.tracks for genre in statistics.genres)
+    for genre in statistics.genres:
+        counts = (genre.artists, genre.albums, genre.largest_artist)
+        row = (f"{genre.tracks:,}", f"{genre.tracks / total:.1%}", *(f"{n or '-'}" for n in counts))
+        times: tuple[str, ...] = ("",) * 4 if has_durations else ()
+        d = genre.durations
+        if d is not None:
+            seconds = (d.median_s, d.shortest_s, d.longest_s)
+            times = (f"{d.total_s / 3600:,.1f}", *(f"{value:,.1f}" for value in seconds))
+        yield (genre.genre, *row, *times)
+
+
+def _csv_rows(statistics: DatasetStatistics) -> Iterator[list[object]]:
     """One row per genre."""
-    buffer = io.StringIO()
-    table = csv.DictWriter(buffer, _COLUMNS, extrasaction="ignore")
-    table.writeheader()
     total = sum(genre.tracks for genre in statistics.genres)
     for genre in statistics.genres:
         durations = asdict(genre.durations) if genre.durations else {}
         row = {**durations, **asdict(genre), "share": genre.tracks / total}
-        table.writerow({**row, "genre": printable(genre.genre)})
-    yield buffer.getvalue()
+        row["genre"] = printable(genre.genre)
+        yield [row.get(column) for column in _COLUMNS]

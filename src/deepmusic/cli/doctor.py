@@ -8,9 +8,10 @@ import os
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import import_module, metadata
 from itertools import groupby
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import click
 
@@ -18,49 +19,22 @@ from deepmusic.cli.options import format_option
 from deepmusic.cli.output import printable
 from deepmusic.version import DISTRIBUTION, __version__, pip_install
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-Status = Literal["ok", "note", "broken"]
-
 
 @dataclass(frozen=True)
 class Check:
-    """The result of one check.
+    """The result of one check."""
 
-    Args:
-        section: ``python``, ``package``, ``format``, ``device``, ``extra``, ``model`` or ``sound``.
-        name: what was checked.
-        status: ``ok``; ``note`` if something optional is missing; ``broken`` if something
-            essential does not work.
-        detail: the finding.
-        advice: what to do about it.
-    """
-
-    section: str
-    name: str
-    status: Status
-    detail: str
-    advice: str | None = None
+    section: str  # "python", "package", "format", "device", "extra", "model" or "sound"
+    name: str  # what was checked
+    status: Literal["ok", "note", "broken"]  # "note": something optional is missing
+    detail: str  # the finding
+    advice: str | None = None  # what to do about it
 
 
-# Distributions, and the modules that must be importable.
-_PACKAGES = {
-    "numpy": "numpy",
-    "scipy": "scipy",
-    "soundfile": "soundfile",
-    "soxr": "soxr",
-    "av": "av",
-    "torch": "torch",
-    "accelerate": "accelerate",
-    "safetensors": "safetensors",
-    "scikit-learn": "sklearn",
-    "matplotlib": "matplotlib",
-    "symusic": "symusic",
-    "rich": "rich",
-    "click": "click",
-}
+_PACKAGES = (
+    *("numpy", "scipy", "soundfile", "soxr", "av", "torch", "accelerate", "safetensors"),
+    *("scikit-learn", "matplotlib", "symusic", "rich", "click"),
+)
 _SLOW_TO_IMPORT = {"accelerate", "scikit-learn", "scipy", "matplotlib"}
 
 # Label, whether it is essential, the library that encodes, container, codec.
@@ -104,31 +78,45 @@ def doctor(ctx: click.Context, form: str) -> None:
                 click.echo(f"{start}{printable(check.detail)}".rstrip())
                 if check.advice:
                     click.echo(f"{'':{len(start)}}-> {check.advice}")
-        click.echo(
-            f"\nNot working, though essential: {broken}."
-            if broken
-            else "\nEverything essential works.",
-            err=bool(broken),
-        )
+        summary = f"Essential, but not working: {broken}." if broken else "All essentials work."
+        click.echo(f"\n{summary}", err=bool(broken))
     ctx.exit(1 if broken else 0)
 
 
 def examine() -> Iterator[Check]:
     """Check everything; no check raises."""
     yield Check("python", "deepmusic", "ok", __version__)
-    yield Check(
-        "python", "python", "ok", f"{platform.python_version()} on {platform.platform(terse=True)}"
-    )
+    system = f"{platform.python_version()} on {platform.platform(terse=True)}"
+    yield Check("python", "python", "ok", system)
     yield from _namesake()
-    for distribution, module in _PACKAGES.items():
-        yield _package(distribution, module)
+    for distribution in _PACKAGES:
+        advice = f"pip install --upgrade --force-reinstall {distribution}"
+        yield _checked("package", distribution, partial(_package, distribution), advice)
     for label, is_essential, library, container, codec in _FORMATS:
         yield _format(label, is_essential, library, container, codec)
-    yield _guarded("device", "device", _device)
+    yield _checked("device", "device", _device)
     yield _mutagen()
-    yield _guarded("model", "classifier", _model)
-    yield _guarded("model", "composer", _composer)
-    yield _guarded("sound", "soundfont", _soundfont)
+    yield _checked("model", "classifier", _classifier)
+    yield _checked("model", "composer", _composer)
+    advice = "name another SoundFont in the environment variable DEEPMUSIC_SOUNDFONT"
+    yield _checked("sound", "soundfont", _soundfont, advice)
+
+
+def _checked(
+    section: str, name: str, check: Callable[[], str | Check], advice: str | None = None
+) -> Check:
+    """The result of a check, which returns what it found; any exception makes it broken."""
+    try:
+        found = check()
+    except Exception as error:  # a binary that does not fit this machine fails in many ways
+        advice = advice or f"pip install --upgrade --force-reinstall {DISTRIBUTION}"
+        return Check(section, name, "broken", _reason(error), advice)
+    return found if isinstance(found, Check) else Check(section, name, "ok", found)
+
+
+def _reason(error: Exception) -> str:
+    message = " ".join(str(error).split())
+    return message if len(message) <= 160 else message[:157] + "..."
 
 
 def _namesake() -> Iterator[Check]:
@@ -139,33 +127,23 @@ def _namesake() -> Iterator[Check]:
         return
     names = {file.as_posix() for file in files}
     if "deepmusic/__init__.py" in names and "deepmusic/capsules/__init__.py" not in names:
-        yield Check(
-            "python",
-            "namesake",
-            "broken",
-            "the package 'deepmusic' of PyPI, which is not this one, is installed as well",
-            f"pip uninstall deepmusic; pip install --force-reinstall {DISTRIBUTION}",
-        )
+        detail = "the package 'deepmusic' of PyPI, which is not this one, is installed as well"
+        advice = f"pip uninstall deepmusic; pip install --force-reinstall {DISTRIBUTION}"
+        yield Check("python", "namesake", "broken", detail, advice)
 
 
-def _package(distribution: str, module: str) -> Check:
-    advice = f"pip install --upgrade --force-reinstall {distribution}"
-    try:
-        version = metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return Check("package", distribution, "broken", "not installed", advice)
+def _package(distribution: str) -> str:
+    version = metadata.version(distribution)
     if distribution not in _SLOW_TO_IMPORT:
-        try:
-            import_module(module)
-        except Exception as error:  # a binary that does not fit this machine fails in many ways
-            return Check("package", distribution, "broken", f"{version}: {_reason(error)}", advice)
-    return Check("package", distribution, "ok", version)
+        import_module(distribution)
+    return version
 
 
 def _format(label: str, is_essential: bool, library: str, container: str, codec: str) -> Check:
     """Encode a short tone, and decode it as the classifier does."""
     try:
-        sound = _ENCODERS[library](container, codec)
+        encode = {"av": _encoded_by_av, "soundfile": _encoded_by_soundfile}[library]
+        sound = encode(container, codec)
     except Exception as error:
         return Check("format", label, "note", f"not tested: no encoder here ({_reason(error)})")
     try:
@@ -173,18 +151,13 @@ def _format(label: str, is_essential: bool, library: str, container: str, codec:
 
         with open_audio(sound) as stream:
             decoded_s = sum(len(block) for block in stream) / stream.sample_rate
-            decoder = stream.decoder
         if abs(decoded_s - _SECONDS) > 0.15:
             raise ValueError(f"{decoded_s:.2f} s came out of {_SECONDS} s")
     except Exception as error:
-        return Check(
-            "format",
-            label,
-            "broken" if is_essential else "note",
-            f"cannot be read: {_reason(error)}",
-            "pip install --upgrade soundfile av",
-        )
-    return Check("format", label, "ok", f"read by {decoder}")
+        status: Literal["broken", "note"] = "broken" if is_essential else "note"
+        detail = f"cannot be read: {_reason(error)}"
+        return Check("format", label, status, detail, "pip install --upgrade soundfile av")
+    return Check("format", label, "ok", f"read by {stream.decoder}")
 
 
 def _encoded_by_soundfile(container: str, codec: str) -> BinaryIO:
@@ -214,90 +187,60 @@ def _encoded_by_av(container: str, codec: str) -> BinaryIO:
     return file
 
 
-_ENCODERS: dict[str, Callable[[str, str], BinaryIO]] = {
-    "soundfile": _encoded_by_soundfile,
-    "av": _encoded_by_av,
-}
-
-
-def _tone() -> NDArray[np.float32]:
+def _tone() -> Any:
     import numpy as np
 
     time = np.arange(int(_SECONDS * _SAMPLE_RATE)) / _SAMPLE_RATE
     return (0.3 * np.sin(2 * np.pi * 440 * time)).astype(np.float32)
 
 
-def _device() -> Check:
+def _device() -> str:
     import torch
 
     threads = torch.get_num_threads()
     cpu = f"cpu, {threads} thread{'s' * (threads != 1)} of {os.cpu_count()} cores"
     if torch.cuda.is_available():
-        names = ", ".join(
-            torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())
-        )
-        return Check("device", "device", "ok", f"cuda ({names}); {cpu}")
+        devices = range(torch.cuda.device_count())
+        return f"cuda ({', '.join(map(torch.cuda.get_device_name, devices))}); {cpu}"
     if torch.backends.mps.is_available():
-        return Check("device", "device", "ok", f"mps; {cpu}")
-    return Check("device", "device", "ok", f"{cpu}; no GPU (none is needed to classify)")
+        return f"mps; {cpu}"
+    return f"{cpu}; no GPU (none is needed to classify)"
 
 
 def _mutagen() -> Check:
-    advice = f"{pip_install('tags')} (only for --write-tags; mutagen is GPL)"
     try:
         import_module("mutagen")
-        return Check(
-            "extra", "mutagen", "ok", f"{metadata.version('mutagen')}, tags can be written"
-        )
     except ImportError:
+        advice = f"{pip_install('tags')} (only for --write-tags; mutagen is GPL)"
         return Check("extra", "mutagen", "note", "not installed: tags cannot be written", advice)
+    detail = f"{metadata.version('mutagen')}, tags can be written"
+    return Check("extra", "mutagen", "ok", detail)
 
 
-def _model() -> Check:
+def _classifier() -> str:
     from deepmusic.pretrained import load
 
     classifier = load("classifier", device="cpu")
-    detail = f"{', '.join(classifier.genres)} (digest {classifier.digest[:16]})"
-    return Check("model", "classifier", "ok", detail)
+    return f"{', '.join(classifier.genres)} (digest {classifier.digest[:16]})"
 
 
-def _composer() -> Check:
+def _composer() -> str:
     """Compose four bars, and synthesize them."""
     from deepmusic.composer import Request
     from deepmusic.music import render
     from deepmusic.pretrained import load_composer
 
     composer = load_composer("composer")
-    request = Request(bars=4, seed=0, candidates=1)
-    render(composer.compose(request).score)
-    detail = f"{', '.join(composer.styles)} (digest {composer.digest})"
-    return Check("model", "composer", "ok", detail)
+    render(composer.compose(Request(bars=4, seed=0, candidates=1)).score)
+    return f"{', '.join(composer.styles)} (digest {composer.digest})"
 
 
-def _soundfont() -> Check:
+def _soundfont() -> str | Check:
     """Play a note with the SoundFont that `generate` would use."""
-    from deepmusic.errors import DeepMusicError
     from deepmusic.music import Note, Score, find_soundfont, render
 
-    try:
-        soundfont = find_soundfont()
-        if soundfont is None:
-            return Check("sound", "soundfont", "note", "none; the built-in synthesizer plays")
-        render(Score(480, (Note(0, 480, 69),)), soundfont=soundfont)
-    except DeepMusicError as error:
-        advice = "name another SoundFont in the environment variable DEEPMUSIC_SOUNDFONT"
-        return Check("sound", "soundfont", "broken", _reason(error), advice)
-    return Check("sound", "soundfont", "ok", str(soundfont))
-
-
-def _guarded(section: str, name: str, check: Callable[[], Check]) -> Check:
-    try:
-        return check()
-    except Exception as error:
-        advice = f"pip install --upgrade --force-reinstall {DISTRIBUTION}"
-        return Check(section, name, "broken", _reason(error), advice)
-
-
-def _reason(error: Exception) -> str:
-    message = " ".join(str(error).split())
-    return message if len(message) <= 160 else message[:157] + "..."
+    soundfont = find_soundfont()
+    if soundfont is None:
+        return Check("sound", "soundfont", "note", "none; the built-in synthesizer plays")
+    render(Score(480, (Note(0, 480, 69),)), soundfont=soundfont)
+    return str(soundfont)

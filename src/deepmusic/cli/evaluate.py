@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from deepmusic.cli.figures import figures_summary, figures_tables
-from deepmusic.cli.models import load_classifier
+from deepmusic.cli.classify import load_classifier
 from deepmusic.cli.options import DEVICE, JOBS, format_option
-from deepmusic.cli.output import named_line, printable
+from deepmusic.cli.output import accuracy_lines, named_line, printable, report, table_lines
+from deepmusic.cli.progress import display
 from deepmusic.errors import DataError, os_reason
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def evaluate(
     data: str | None,
     tracks: str | None,
     every: bool,
-    form: Literal["text", "json"],
+    form: str,
     jobs: int,
     device: str,
 ) -> None:
@@ -62,14 +63,21 @@ def evaluate(
     else:
         result = _measured(run, data, tracks=tracks, every=every, jobs=jobs, device=device)
     if form == "json":
-        click.echo(json.dumps(result.to_dict(), indent=1))
+        record = {
+            "run": run,
+            "data": data,
+            "part": result.part,
+            **result.figures,
+            "unknown_genres": list(result.unknown_genres),
+            "failed": list(result.failed),
+        }
+        click.echo(json.dumps(record, indent=1))
     else:
         click.echo(f"{printable(result.about)}:")
-        click.echo(figures_summary(result.figures))
-        for line in figures_tables(result.figures):
+        for line in (*accuracy_lines(result.figures), "", *_tables(result.figures)):
             click.echo(line)
-    for note in result.notes:
-        click.echo(printable(note), err=True)
+    if result.note:
+        report(result.note)
     ctx.exit(1 if result.failed else 0)
 
 
@@ -77,25 +85,12 @@ def evaluate(
 class _Result:
     """Figures on a ``part`` of some tracks: test, validation or all."""
 
-    run: str
-    data: str | None
     part: str
     about: str
     figures: dict[str, Any]
+    note: str = ""
     unknown_genres: tuple[str, ...] = ()
     failed: tuple[dict[str, str | None], ...] = ()
-    notes: tuple[str, ...] = field(default=())
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result as plain JSON types."""
-        return {
-            "run": self.run,
-            "data": self.data,
-            "part": self.part,
-            **self.figures,
-            "unknown_genres": list(self.unknown_genres),
-            "failed": list(self.failed),
-        }
 
 
 def _recorded(run: Path) -> _Result:
@@ -113,19 +108,14 @@ def _recorded(run: Path) -> _Result:
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is damaged; name the data by --data to measure again.") from error
-    part = "validation" if test is None else "test"
-    note = (
-        "No tracks were held out for a test. The validation tracks also chose the weights and the "
-        "threshold, so these figures are optimistic; name other music by --data."
-    )
-    return _Result(
-        run=str(run),
-        data=None,
-        part=part,
-        about=f"{run}, {tracks} {part} tracks at the end of training",
-        figures=figures,
-        notes=(note,) if test is None else (),
-    )
+    part, note = "test", ""
+    if test is None:
+        part = "validation"
+        note = (
+            "No tracks were held out for a test. The validation tracks also chose the weights and "
+            "the threshold, so these figures are optimistic; name other music by --data."
+        )
+    return _Result(part, f"{run}, {tracks} {part} tracks at the end of training", figures, note)
 
 
 def _measured(
@@ -137,24 +127,19 @@ def _measured(
     import numpy as np
 
     from deepmusic.classifier import classify_files, measure
-    from deepmusic.cli.progress import display
     from deepmusic.datasets import load_dataset
 
     dataset = load_dataset(data, table=tracks).dataset
     protocol, dataset = (None, dataset) if every else _test_part(Path(run), dataset)
-    dataset, unknown, notes = _with_known_genres(dataset, classifier)
-    failed: list[dict[str, str | None]] = [
-        {"path": problem.path, "code": problem.code, "error": problem.message}
-        for problem in dataset.problems
-    ]
+    dataset, unknown, note = _with_known_genres(dataset, classifier)
+    failed: list[dict[str, str | None]] = []
     for problem in dataset.problems:
+        failed.append({"path": problem.path, "code": problem.code, "error": problem.message})
         click.echo(named_line(problem.path, problem.message), err=True)
     labels, rows = [], []
-    files = [str(dataset.file(track)) for track in dataset.tracks]
-    with display(len(files)) as screen:
-        for track, verdict in zip(
-            dataset.tracks, classify_files(files, classifier, jobs=jobs), strict=True
-        ):
+    verdicts = classify_files([str(dataset.file(t)) for t in dataset.tracks], classifier, jobs=jobs)
+    with display(len(dataset.tracks)) as screen:
+        for track, verdict in zip(dataset.tracks, verdicts, strict=True):
             if verdict.error is None:
                 by_genre = {entry.genre: entry.probability for entry in verdict.top}
                 labels.append(classifier.genres.index(track.genre))
@@ -171,16 +156,9 @@ def _measured(
         classifier.genres,
         threshold=classifier.calibration.threshold,
     )
-    return _Result(
-        run=run,
-        data=data,
-        part="all" if protocol is None else "test",
-        about=f"{run} on {data}, {len(labels)} {_PARTS[protocol] if protocol else 'tracks'}",
-        figures=figures,
-        unknown_genres=unknown,
-        failed=tuple(failed),
-        notes=notes,
-    )
+    about = f"{run} on {data}, {len(labels)} {_PARTS[protocol] if protocol else 'tracks'}"
+    part = "test" if protocol else "all"
+    return _Result(part, about, figures, note, unknown, tuple(failed))
 
 
 _PARTS: dict[Protocol, str] = {
@@ -230,12 +208,12 @@ def _test_part(run: Path, dataset: FolderDataset) -> tuple[Protocol | None, Fold
 
 def _with_known_genres(
     dataset: FolderDataset, classifier: Classifier | TableClassifier
-) -> tuple[FolderDataset, tuple[str, ...], tuple[str, ...]]:
-    """The tracks of genres that the model knows, the other genres, and notes on these."""
+) -> tuple[FolderDataset, tuple[str, ...], str]:
+    """The tracks of genres that the model knows, the other genres, and a note on these."""
     counts = Counter(t.genre for t in dataset.tracks if t.genre not in classifier.genres)
     unknown = tuple(sorted(counts))
     if not counts:
-        return dataset, (), ()
+        return dataset, (), ""
     genres = ", ".join(classifier.genres)
     tracks = tuple(t for t in dataset.tracks if t.genre in classifier.genres)
     if not tracks:
@@ -245,4 +223,19 @@ def _with_known_genres(
         )
     listed = ", ".join(f"{genre} ({counts[genre]})" for genre in unknown)
     note = f"Skipped, of genres that the model does not know: {listed}. It knows {genres}."
-    return replace(dataset, tracks=tracks), unknown, (note,)
+    return replace(dataset, tracks=tracks), unknown, note
+
+
+def _tables(figures: Mapping[str, Any]) -> Iterator[str]:
+    """The confusion matrix with each genre's recall, and accuracy by coverage."""
+    recall = figures["recall"]
+    rows: list[list[object]] = [["true", "recall", "predicted:", *figures["genres"]]]
+    for genre, counts in zip(figures["genres"], figures["confusion"], strict=True):
+        rows.append([genre, f"{recall[genre]:.0%}" if genre in recall else "-", "", *counts])
+    yield from table_lines(rows)
+    yield ""
+    rows = [["threshold", "coverage", "accuracy"]]
+    for point in figures["coverage"]:
+        accuracy = f"{point['accuracy']:.0%}" if "accuracy" in point else "-"
+        rows.append([f"{point['threshold']:.0%}", f"{point['coverage']:.0%}", accuracy])
+    yield from table_lines(rows)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from deepmusic.cli.options import DASK, WORKERS
+from deepmusic.cli.options import WORKERS_OR_DASK, max_minutes
 from deepmusic.cli.output import printable
+from deepmusic.cli.progress import display
 
 
 @click.command(no_args_is_help=True)
@@ -15,26 +16,11 @@ from deepmusic.cli.output import printable
     "--output",
     metavar="FILE",
     default="features.parquet",
-    show_default=True,
     help="The table: Parquet, or CSV if FILE ends in .csv.",
 )
-@click.option(
-    "--recipe",
-    "recipe_name",
-    default="fma",
-    show_default=True,
-    help="fma, fma-librosa or fma-corrected.",
-)
-@WORKERS
-@DASK
-@click.option(
-    "--max-minutes",
-    metavar="M",
-    type=click.FloatRange(min=0, min_open=True),
-    default=360.0,
-    show_default=True,
-    help="Read at most this much of a track.",
-)
+@click.option("--recipe", "recipe_name", default="fma", help="fma, fma-librosa or fma-corrected.")
+@WORKERS_OR_DASK
+@max_minutes(360.0, "Read at most this much of a track.")
 @click.pass_context
 def extract(
     ctx: click.Context,
@@ -44,7 +30,7 @@ def extract(
     recipe_name: str,
     workers: int,
     dask: str | None,
-    max_minutes: float,
+    max_seconds: float,
 ) -> None:
     """Compute the 518 features of FMA of each PATH: sound files, videos, and folders of them.
 
@@ -52,25 +38,22 @@ def extract(
     already has are kept; after an interruption, run the command again to compute the rest. Exit
     status: 0 all well, 1 some files have no values, 2 wrong usage.
     """
-    if dask is not None and workers != 1:
-        raise click.UsageError("--workers is for this machine, --dask for a cluster; choose one.")
     from deepmusic.audio import find_audio
-    from deepmusic.cli.progress import display
     from deepmusic.features import extract_library, recipe_named
 
     recipe = recipe_named(recipe_name)
     entries = list(find_audio(paths))
     failed = 0
-    with display(len(entries)) as progress:
+    with display(len(entries)) as screen:
         for row in extract_library(
-            entries, output, recipe, workers=workers, dask=dask, max_seconds=60 * max_minutes
+            entries, output, recipe, workers=workers, dask=dask, max_seconds=max_seconds
         ):
             failed += not row.is_done
             if row.code:
-                progress.report(printable(row.error))
+                screen.report(printable(row.error))
             if row.warning:
-                progress.report(printable(f"{row.path}: {row.warning}"))
-            progress.advance()
+                screen.report(printable(f"{row.path}: {row.warning}"))
+            screen.advance()
     done = len(entries) - failed
     click.echo(f"{output}: {done} of {len(entries)} tracks, recipe {recipe.name}.", err=True)
     ctx.exit(1 if failed else 0)

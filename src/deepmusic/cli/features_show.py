@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import os
@@ -13,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deepmusic.cli.options import format_option
-from deepmusic.cli.output import Format, printable
+from deepmusic.cli.options import POSITIVE, Number, format_option, max_minutes
+from deepmusic.cli.output import csv_text, printable, report
 from deepmusic.features.recipe import COLUMNS, FEATURE_SIZES, RECIPES
 from deepmusic.features.statistics import STATISTICS
 
@@ -35,7 +33,6 @@ _UNITS = {
     "zcr": "per sample",
 }
 _TONNETZ = ("fifths x", "fifths y", "minor x", "minor y", "major x", "major y")
-_NAME_WIDTH, _WIDTH = 26, 11
 
 
 @click.command(no_args_is_help=True)
@@ -51,68 +48,54 @@ _NAME_WIDTH, _WIDTH = 26, 11
     "--recipe",
     type=click.Choice(list(RECIPES)),
     default="fma",
-    show_default=True,
     help="Version of the recipe of the features.",
 )
 @format_option("text", "json", "csv")
 @click.option(
     "--from",
-    "from_s",
+    "start_s",
     metavar="S",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=0.0,
     help="Skip the first S seconds.",
 )
-@click.option(
-    "--seconds",
-    metavar="N",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Analyze only N seconds.",
-)
-@click.option(
-    "--max-minutes",
-    metavar="M",
-    type=click.FloatRange(min=0, min_open=True),
-    default=10.0,
-    show_default=True,
-    help="Analyze at most this much of a long track.",
-)
+@click.option("--seconds", metavar="N", type=POSITIVE, help="Analyze only N seconds.")
+@max_minutes(10.0, "Analyze at most this much of a long track.")
 def show(
     file: str,
     *,
     picture: str | None,
     recipe: str,
-    form: Format,
-    from_s: float,
+    form: str,
+    start_s: float,
     seconds: float | None,
-    max_minutes: float,
+    max_seconds: float,
 ) -> None:
     """Draw the features of the track FILE over time, and list its 518 columns.
 
     The table goes to standard output. Exit status: 0 all well, 1 FILE cannot be decoded or the
     picture cannot be written, 2 wrong usage.
     """
-    if not all(value < 1e9 for value in (from_s, seconds or 0, max_minutes)):  # or NaN
-        raise click.UsageError("--from, --seconds and --max-minutes must be finite.")
     target = _picture_path(file, picture)
     from deepmusic.features.plot import analyze, draw_analysis, read_excerpt
 
-    excerpt = read_excerpt(file, start_s=from_s, seconds=seconds, max_s=60 * max_minutes)
+    excerpt = read_excerpt(file, start_s=start_s, seconds=seconds, max_s=max_seconds)
     analysis = analyze(excerpt, RECIPES[recipe])
     notes = _notes(analysis)
     title = os.path.basename(os.path.abspath(file))
     draw_analysis(analysis, target, title=title, note="; ".join(notes))
-    if form == "text":
-        for line in _text(file, notes, analysis):
-            click.echo(line)
+    if form == "json":
+        click.echo(json.dumps(_record(file, analysis), indent=1))
+    elif form == "csv":
+        click.echo(csv_text([("name", "value"), *_values(analysis)]), nl=False)
     else:
-        text = _json(file, analysis) if form == "json" else _csv(analysis)
-        click.echo(text, nl=False)
+        for line in (printable(file), "; ".join(notes), *_text(analysis)):
+            click.echo(line)
     if excerpt.is_cut:
         click.echo(f"Only {notes[0]} is analyzed; --max-minutes M takes more.", err=True)
     if excerpt.warning is not None:
-        click.echo(printable(f"{file}: {excerpt.warning}"), err=True)
-    click.echo(printable(f"The picture is {os.fspath(target)!r}."), err=True)
+        report(f"{file}: {excerpt.warning}")
+    report(f"The picture is {os.fspath(target)!r}.")
 
 
 def _picture_path(file: str, picture: str | None) -> Path:
@@ -141,10 +124,10 @@ def _notes(analysis: TrackAnalysis) -> list[str]:
     return [*notes, f"recipe {analysis.recipe.name}, version {analysis.recipe.version}"]
 
 
-def _text(file: str, notes: list[str], analysis: TrackAnalysis) -> Iterator[str]:
-    """The lines of the table for people."""
-    yield printable(file)
-    yield "; ".join(notes)
+def _text(analysis: TrackAnalysis) -> Iterator[str]:
+    """The table for people: a block per feature, with a row per column and its statistics."""
+    from deepmusic.features.plot import PITCH_NAMES
+
     if analysis.frequency_scale != 1:
         yield (
             "This recipe assumes a sample rate of 22,050 Hz: true frequencies are "
@@ -152,27 +135,19 @@ def _text(file: str, notes: list[str], analysis: TrackAnalysis) -> Iterator[str]
         )
     values = dict(zip(COLUMNS, analysis.columns.tolist(), strict=True))
     for feature, size in FEATURE_SIZES.items():
-        headings = "".join(f"{name:>{_WIDTH}}" for name in STATISTICS)
-        yield f"\n{f'{feature} ({_UNITS[feature]})':<{_NAME_WIDTH}}{headings}"
-        for index in range(size):
+        heading = f"{feature} ({_UNITS[feature]})"
+        yield f"\n{heading:<26}{''.join(f'{name:>11}' for name in STATISTICS)}"
+        labels = _TONNETZ if feature == "tonnetz" else ("",) * size
+        for index, label in enumerate(PITCH_NAMES if feature.startswith("chroma") else labels):
             number = f"{index + 1:02d}"
-            line = f"{f'  {number} {_label(feature, index)}':<{_NAME_WIDTH}}"
-            for name in STATISTICS:
-                value = values[feature, name, number]
-                line += f"{'-' if math.isnan(value) else f'{value:.4g}':>{_WIDTH}}"
-            yield line
+            cells = [values[feature, name, number] for name in STATISTICS]
+            texts = ["-" if math.isnan(value) else f"{value:.4g}" for value in cells]
+            yield f"{f'  {number} {label}':<26}{''.join(f'{text:>11}' for text in texts)}"
 
 
-def _label(feature: str, index: int) -> str:
-    from deepmusic.features.plot import PITCH_NAMES
-
-    if feature.startswith("chroma"):
-        return PITCH_NAMES[index]
-    return _TONNETZ[index] if feature == "tonnetz" else ""
-
-
-def _json(file: str, analysis: TrackAnalysis) -> str:
-    record = {
+def _record(file: str, analysis: TrackAnalysis) -> dict[str, object]:
+    """The analysis as JSON types."""
+    return {
         "path": file,
         "recipe": analysis.recipe.name,
         "version": analysis.recipe.version,
@@ -183,15 +158,6 @@ def _json(file: str, analysis: TrackAnalysis) -> str:
         "warning": analysis.excerpt.warning,
         "values": {name: float(v) if v else None for name, v in _values(analysis)},
     }
-    return json.dumps(record, indent=1) + "\n"
-
-
-def _csv(analysis: TrackAnalysis) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\r\n")
-    writer.writerow(("name", "value"))
-    writer.writerows(_values(analysis))
-    return buffer.getvalue()
 
 
 def _values(analysis: TrackAnalysis) -> Iterator[tuple[str, str]]:

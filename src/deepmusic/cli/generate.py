@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from deepmusic.cli.options import Number
 from deepmusic.cli.output import printable
 from deepmusic.cli.progress import display
 from deepmusic.errors import (
@@ -23,9 +25,8 @@ from deepmusic.errors import (
 from deepmusic.files import write_atomically
 
 if TYPE_CHECKING:
-    from deepmusic.composer import Composer, Request, Tune
+    from deepmusic.composer import Tune
 
-_MAX_COUNT = 1000
 _ENDINGS = {".mid", ".wav", ".png", ".json", ".musicxml"}
 
 
@@ -42,21 +43,20 @@ _ENDINGS = {".mid", ".wav", ".png", ".json", ".musicxml"}
 @click.option(
     "--count",
     metavar="N",
-    type=click.IntRange(1, _MAX_COUNT),
+    type=click.IntRange(1, 1000),
     default=1,
-    show_default=True,
     help="Number of tunes, with consecutive seeds.",
 )
 @click.option("-o", "--out", metavar="OUT", help="Name of the files.  [default: STYLE-SEED]")
 @click.option("--key", metavar="KEY", help="Such as 'D minor'.  [default: random]")
 @click.option("--metre", metavar="M/N", help="Such as 3/4.  [default: the style's most common]")
 @click.option(
-    "--tempo", metavar="BPM", type=float, help="Beats per minute.  [default: the style's]"
+    "--tempo", metavar="BPM", type=Number(), help="Beats per minute.  [default: the style's]"
 )
 @click.option(
-    "--temperature", metavar="T", type=float, help="0.1 to 3; above 1 favours unlikely notes."
+    "--temperature", metavar="T", type=Number(), help="0.1 to 3; above 1 favours unlikely notes."
 )
-@click.option("--top-p", metavar="P", type=float, help="Share of the probability to sample from.")
+@click.option("--top-p", metavar="P", type=Number(), help="Share of probability to sample from.")
 @click.option(
     "--candidates", metavar="N", type=int, help="Tunes to write and select the best from."
 )
@@ -80,8 +80,6 @@ def generate(
     ctx: click.Context,
     /,
     *,
-    style: str | None,
-    seed: int | None,
     count: int,
     out: str | None,
     again: str | None,
@@ -90,9 +88,6 @@ def generate(
     no_wav: bool,
     no_picture: bool,
     musicxml: bool,
-    infill: str | None,
-    pose: str | None,
-    no_ending: bool,
     **options: Any,
 ) -> None:
     """Compose a tune: OUT.mid, OUT.wav, OUT.png and OUT.json.
@@ -101,37 +96,27 @@ def generate(
     recreates the tune from it. Exit status: 0 all well, 1 a file or a tune failed, 2 impossible
     requests.
     """
-    from deepmusic.composer.request import Request, read_numbers
+    from deepmusic.composer.request import Request
+    from deepmusic.music import find_soundfont
+    from deepmusic.music.sound import checked_soundfont
 
-    output = _Output.of(soundfont, wav=not no_wav, picture=not no_picture, musicxml=musicxml)
+    font = None if no_wav else soundfont or find_soundfont()
+    font = None if font is None else checked_soundfont(font)
+    output = _Output(not no_wav, font, not no_picture, musicxml)
+    given = {name: v for name, v in options.items() if v is not None and v is not False}
     if again is not None:
-        values = (style, seed, infill, pose, *options.values())
-        if any(v is not None and v is not False for v in values) or count > 1 or no_ending:
+        if given or count > 1:
             raise RequestError("A tune is recreated as it was: give --again alone, with -o.")
         _recreate(again, model, output, out)
         return
-    first = secrets.randbelow(2**31) if seed is None else seed
-    request = Request(
-        style=None if style is None else read_numbers(style, what="styles", default=1.0),
-        seed=first,
-        infill=None if infill is None else _read_infill(infill),
-        pose={} if pose is None else read_numbers(pose, what="moves of the pose"),
-        has_end=not no_ending,
-        **{name: value for name, value in options.items() if value is not None},
-    )
-    composer = _load(model)
+    request = Request(**{"seed": secrets.randbelow(2**31), **_read(given)})
+
+    from deepmusic.pretrained import load_composer
+
+    composer = load_composer(model)
     request = composer.resolved(request)
-    stem = _stem(out, Path(f"{'-'.join(request.styles)}-{first}"))
-    failed = _compose_all(composer, request, count, output, stem)
-    ctx.exit(1 if failed else 0)
-
-
-def _compose_all(
-    composer: Composer, request: Request, count: int, output: _Output, stem: Path
-) -> int:
-    """Compose and write tunes with consecutive seeds; return how many failed."""
-    failed = 0
-    with display(count, unit="tunes") as progress:
+    stem, failed = _stem(out, Path(f"{'-'.join(request.styles)}-{request.seed}")), 0
+    with display(count, unit="tunes") as screen:
         for number in range(count):
             seed = request.seed + number
             name = stem if count == 1 else stem.with_name(f"{stem.name}-{number + 1}")
@@ -141,12 +126,36 @@ def _compose_all(
                 if count == 1:
                     raise
                 failed += 1
-                progress.report(f"deepmusic: seed {seed}: {error}")
+                screen.report(f"deepmusic: seed {seed}: {error}")
             else:
                 output.write(tune, name)
-                progress.echo(_summary(tune, name) + "\n")
-            progress.advance()
-    return failed
+                screen.echo(_summary(tune, name) + "\n")
+            screen.advance()
+    ctx.exit(1 if failed else 0)
+
+
+def _read(options: dict[str, Any]) -> dict[str, Any]:
+    """Options as arguments of a `Request`.
+
+    Raises:
+        RequestError: an option that has a form of its own is not of this form.
+    """
+    from deepmusic.composer.request import read_numbers
+
+    if "style" in options:
+        options["style"] = read_numbers(options["style"], what="styles", default=1.0)
+    if "pose" in options:
+        options["pose"] = read_numbers(options["pose"], what="moves of the pose")
+    if "infill" in options:
+        bars = re.fullmatch(r"\s*(\d+)\s*(?::\s*(\d+)\s*)?", options["infill"])
+        if bars is None:
+            raise RequestError(
+                f"Bars to rewrite are FROM:TO, such as 5:8; got {options['infill']!r}."
+            )
+        options["infill"] = (int(bars[1]), int(bars[2] or bars[1]))
+    if options.pop("no_ending", False):
+        options["has_end"] = False
+    return options
 
 
 def _stem(out: str | None, default: Path) -> Path:
@@ -158,6 +167,10 @@ def _stem(out: str | None, default: Path) -> Path:
     return Path(out).with_suffix("") if Path(out).suffix in _ENDINGS else Path(out)
 
 
+def _with_ending(stem: Path, ending: str) -> Path:
+    return stem.with_name(stem.name + ending)
+
+
 @dataclass(frozen=True)
 class _Output:
     """The forms in which tunes are written."""
@@ -166,19 +179,6 @@ class _Output:
     font: str | None
     picture: bool
     musicxml: bool
-
-    @classmethod
-    def of(cls, soundfont: str | None, *, wav: bool, picture: bool, musicxml: bool) -> _Output:
-        """Check the SoundFont before any work is done.
-
-        Raises:
-            DeepMusicError: it is missing or not a SoundFont.
-        """
-        from deepmusic.music import find_soundfont
-        from deepmusic.music.sound import checked_soundfont
-
-        font = (soundfont or find_soundfont()) if wav else None
-        return cls(wav, None if font is None else checked_soundfont(font), picture, musicxml)
 
     def write(self, tune: Tune, stem: Path) -> None:
         """Write a tune under a name, and last the JSON file, which describes the others."""
@@ -206,29 +206,36 @@ def _recreate(path: str, model: str, output: _Output, out: str | None) -> None:
 
     Raises:
         CheckpointError: it is of another model.
-        RequestError: a file that it names has changed.
+        RequestError: it is not the JSON file of a tune, or a file that it names has changed.
         DeepMusicError: the tune comes out differently.
     """
     from deepmusic.composer.request import Request
     from deepmusic.music import midi_bytes
+    from deepmusic.pretrained import load_composer
 
-    report = _read_report(path)
-    request = Request.from_dict(report["request"])
-    for file, digest in report["files"].items():
+    try:
+        report = json.loads(Path(path).read_text(encoding="utf-8"))
+        request, files = Request.from_dict(dict(report["request"])), dict(report["files"])
+        digest, midi_sha256 = report["model"], report["midi_sha256"]
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read: {os_reason(error)}.") from error
+    except (ValueError, RecursionError, LookupError, TypeError) as error:
+        raise RequestError(f"{path} is not the JSON file of a tune.") from error
+    for file, file_sha256 in files.items():
         try:
             content = Path(file).read_bytes()
         except (OSError, ValueError) as error:  # ValueError: a null character in the name
             raise RequestError(f"{file}, which that tune needs, cannot be read.") from error
-        if hashlib.sha256(content).hexdigest()[:16] != digest:
+        if hashlib.sha256(content).hexdigest()[:16] != file_sha256:
             raise RequestError(f"{file}, which that tune needs, has changed since.")
-    composer = _load(model)
-    if report["model"] != composer.digest:
+    composer = load_composer(model)
+    if digest != composer.digest:
         raise CheckpointError(
-            f"That tune is of another model ({report['model']}, this is {composer.digest}); name "
-            "it with --model."
+            f"That tune is of another model ({digest}, this is {composer.digest}); name it with "
+            "--model."
         )
     tune = composer.compose(request)
-    if hashlib.sha256(midi_bytes(tune.score)).hexdigest() != report["midi_sha256"]:
+    if hashlib.sha256(midi_bytes(tune.score)).hexdigest() != midi_sha256:
         raise DeepMusicError(
             "The tune came out differently: other processors or versions of PyTorch round "
             "differently."
@@ -236,41 +243,6 @@ def _recreate(path: str, model: str, output: _Output, out: str | None) -> None:
     stem = _stem(out, Path(path).with_suffix(""))
     output.write(tune, stem)
     click.echo(_summary(tune, stem))
-
-
-def _read_report(path: str) -> dict[str, Any]:
-    """The JSON file of a tune.
-
-    Raises:
-        RequestError: it cannot be read, or is not one.
-    """
-    try:
-        report = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RequestError(f"{path} cannot be read: {os_reason(error)}.") from error
-    except (ValueError, RecursionError):
-        report = None
-    if (
-        not isinstance(report, dict)
-        or not {"model", "request", "files", "midi_sha256"} <= set(report)
-        or not isinstance(report["request"], dict)
-        or not isinstance(report["files"], dict)
-    ):
-        raise RequestError(f"{path} is not the JSON file of a tune.")
-    return report
-
-
-def _read_infill(text: str) -> tuple[int, int]:
-    first, colon, last = text.partition(":")
-    if not (first.strip().isdecimal() and (not colon or last.strip().isdecimal())):
-        raise RequestError(f"Bars to rewrite are FROM:TO, such as 5:8; got {text!r}.")
-    return int(first), int(last if colon else first)
-
-
-def _load(model: str) -> Composer:
-    from deepmusic.pretrained import load_composer
-
-    return load_composer(model)
 
 
 def _summary(tune: Tune, stem: Path) -> str:
@@ -290,7 +262,3 @@ def _summary(tune: Tune, stem: Path) -> str:
         facts.append(f"at most {report['copying']['steps']} steps shared with the training music")
     facts += report["warnings"]
     return printable(f"{_with_ending(stem, '.mid')}: {', '.join(facts)}")
-
-
-def _with_ending(stem: Path, ending: str) -> Path:
-    return stem.with_name(stem.name + ending)

@@ -1,4 +1,4 @@
-"""What commands print: verdicts and tables, as text, JSON or CSV.
+"""What commands print: verdicts, figures and tables, as text, JSON or CSV.
 
 A file name may hold anything but a null: line breaks, terminal escapes, bytes that are not text.
 Text escapes such characters; JSON keeps them by its own escapes (a byte that is not UTF-8 as a lone
@@ -10,13 +10,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
 
 if TYPE_CHECKING:
     from deepmusic.classifier.verdict import Verdict
-
+    from deepmusic.datasets import Problem
 
 Format = Literal["text", "json", "csv"]
 Echo = Callable[[str], None]
@@ -28,6 +31,7 @@ CSV_COLUMNS = (
     *("duration_s", "error", "code", "warning"),
 )
 
+_MAX_LINES = 50  # of problems per reason; a subset of FMA may have fifty thousand
 _JOINERS = "\u200c\u200d"  # shape letters and emoji, and are harmless
 
 
@@ -47,10 +51,32 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
+def report(message: object) -> None:
+    """Print a message as one line on standard error."""
+    click.echo(printable(str(message)), err=True)
+
+
 def named_line(path: str, message: str) -> str:
     """A message as one line that names a file, unless it does so already."""
     named = repr(path) in message or message.startswith(f"{path}: ")
     return printable(message if named else f"{path}: {message}")
+
+
+def report_problems(problems: Sequence[Problem], notes: Iterable[str] = ()) -> None:
+    """Report on standard error which files could not be used, and notes."""
+    counts: Counter[str] = Counter()
+    for problem in problems:
+        counts[problem.code] += 1
+        if counts[problem.code] <= _MAX_LINES:
+            click.echo(named_line(problem.path, problem.message), err=True)
+    for code, count in counts.items():
+        if count > _MAX_LINES:
+            click.echo(f"{count - _MAX_LINES} more for the reason {code!r}.", err=True)
+    if problems:
+        count = len(problems)
+        click.echo(f"{count} {'file was' if count == 1 else 'files were'} not used.", err=True)
+    for note in notes:
+        report(note)
 
 
 def table_lines(rows: Iterable[Sequence[object]]) -> Iterator[str]:
@@ -67,6 +93,36 @@ def table_lines(rows: Iterable[Sequence[object]]) -> Iterator[str]:
         yield "  ".join([f"{first:<{widths[0]}}", *cells]).rstrip()
 
 
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Rows as CSV (RFC 4180): None is empty, truth is ``true`` or ``false``."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\r\n").writerows(
+        [str(value).lower() if isinstance(value, bool) else value for value in row] for row in rows
+    )
+    return buffer.getvalue()
+
+
+def accuracy_lines(figures: Mapping[str, Any]) -> Iterator[str]:
+    """Two lines: how accurate a model is, and what being unsure costs and gains.
+
+    Args:
+        figures: as `deepmusic.classifier.measure` returns them.
+    """
+    unsure = figures["unsure"]
+    yield (
+        f"accuracy {figures['accuracy']:.1%}, macro-F1 {figures['macro_f1']:.3f}, "
+        f"calibration error {figures['calibration_error']:.3f}."
+    )
+    if unsure["coverage"] == 1 or "accuracy" not in unsure:
+        count = "No" if unsure["coverage"] == 1 else "Every"
+        yield f"{count} track is called unsure (threshold {unsure['threshold']:.0%})."
+    else:
+        yield (
+            f"Below {unsure['threshold']:.0%} a track is called unsure: {unsure['coverage']:.1%} "
+            f"of the tracks get a genre, {unsure['accuracy']:.1%} of these correctly."
+        )
+
+
 @contextmanager
 def writer(
     form: Format,
@@ -77,12 +133,12 @@ def writer(
     name_width: int = 10,
     on_terminal: bool = False,
 ) -> Iterator[Write]:
-    """Give a function that writes verdicts as they come.
+    """Yield a function that writes verdicts as they come.
 
     Leaving the block, also by an exception, ends the document: the output is valid JSON.
 
     Args:
-        form: ``text``, ``json`` (one array of objects) or ``csv`` (RFC 4180, one row per verdict).
+        form: ``text``, ``json`` (one array of objects) or ``csv`` (one row per verdict).
         echo: takes the text.
         top: how many genres to list; None lists all in JSON and CSV, and in text the two most
             probable genres of an unsure verdict.
@@ -103,7 +159,7 @@ def writer(
         finally:
             echo("[]\n" if separator == "[" else "]\n")
     elif form == "csv":
-        echo(_csv_line(CSV_COLUMNS))
+        echo(csv_text([CSV_COLUMNS]))
         yield lambda verdict: echo(_csv_row(verdict, top=top, escape=on_terminal))
     else:
         width = max(name_width, len("unsure"))
@@ -131,19 +187,11 @@ def _text_line(verdict: Verdict, *, top: int | None, width: int) -> str:
 def _csv_row(verdict: Verdict, *, top: int | None, escape: bool) -> str:
     row = verdict.to_dict(top=top)
     row["top"] = "; ".join(f"{entry['genre']}={entry['probability']}" for entry in row["top"])
-    row["unsure"] = "true" if verdict.is_unsure else "false"
+    row["unsure"] = verdict.is_unsure
     clean = printable if escape else _encodable
-    return _csv_line(
-        clean(value) if isinstance(value, str) else "" if value is None else str(value)
-        for value in (row[column] for column in CSV_COLUMNS)
-    )
+    values = (row[column] for column in CSV_COLUMNS)
+    return csv_text([[clean(value) if isinstance(value, str) else value for value in values]])
 
 
 def _encodable(text: str) -> str:
     return "".join(_escaped(c) if "\ud800" <= c <= "\udfff" else c for c in text)
-
-
-def _csv_line(values: object) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\r\n").writerow(values)  # type: ignore[arg-type]
-    return buffer.getvalue()

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 EVERY_S = 10.0
 """Without a terminal, lines are at least this far apart."""
-_BYTE_UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
 
 class Display:
@@ -29,7 +28,8 @@ class Display:
     """
 
     def __init__(self, total: float | None, unit: str, label: str) -> None:
-        self._total, self._unit, self._label = total, unit, label
+        self.unit = unit
+        self._total, self._label = total, label
         self._done = 0.0
         self._started = self._reported = time.monotonic()
 
@@ -42,7 +42,7 @@ class Display:
         click.echo(line, err=True)
 
     def advance(
-        self, done: float | None = None, *, total: float | None = None, note: str = ""
+        self, done: float | None = None, total: float | None = None, note: str = ""
     ) -> None:
         """Show progress.
 
@@ -66,21 +66,23 @@ class Display:
 
     def _status(self, note: str) -> str:
         """Such as ``3 of 20 files, 1.5 per second, 0:00:11 left``."""
-        amount = _scaled_bytes if self._unit == "bytes" else lambda value: f"{value:.0f}"
         rate = self._done / max(time.monotonic() - self._started, 1e-6)
-        text = amount(self._done)
-        if self._total is not None:
-            text += f" of {amount(self._total)}"
-        if self._unit != "bytes":
-            text += f" {self._unit}, {rate:.1f} per second"
+        counts = [self._done] if self._total is None else [self._done, self._total]
+        if self.unit == "bytes":
+            from rich.filesize import decimal
+
+            text = f"{' of '.join(decimal(int(n)) for n in counts)}, {decimal(int(rate))}/s"
         else:
-            text += f", {amount(rate)}/s"
+            amount = " of ".join(f"{n:.0f}" for n in counts)
+            text = f"{amount} {self.unit}, {rate:.1f} per second"
         if self._total is not None and rate > 0:
             text += f", {timedelta(seconds=round((self._total - self._done) / rate))} left"
         return f"{text}  {note}" if note else text
 
 
 class _Bar(Display):
+    """A display with a bar, which appears with the first progress."""
+
     def __init__(self, total: float | None, unit: str, label: str) -> None:
         super().__init__(total, unit, label)
         from rich.console import Console
@@ -111,6 +113,7 @@ class _Bar(Display):
         self._console.print(Text(text), end="", soft_wrap=True)
 
     def _show(self, note: str) -> None:
+        self.bar.start()
         self.bar.update(
             self._task, completed=self._done, total=self._total, status=self._status(note)
         )
@@ -123,40 +126,34 @@ def display(
     """Show progress until the block is left; the arguments are those of `Display`."""
     if sys.stderr.isatty() and total != 1:  # one file needs no bar
         screen = _Bar(total, unit, label)
-        with screen.bar:
+        try:
             yield screen
+        finally:
+            screen.bar.stop()
     else:
         yield Display(total, unit, label)
 
 
-@contextmanager
-def show_training() -> Iterator[Callable[[Progress], None]]:
-    """Give an ``on_progress`` for `deepmusic.training.fit`: a line per epoch, and a bar."""
-    with display(unit="steps") as screen:
-        device = ""
+def training_progress(screen: Display) -> Callable[[Progress], None]:
+    """An ``on_progress`` for `deepmusic.training.fit`: a line per epoch, and a bar."""
+    device = ""
 
-        def show(progress: Progress) -> None:
-            nonlocal device
-            if device != progress.setting:
-                device = progress.setting
-                screen.report(f"Training on {device}.")
-            left = f"{timedelta(seconds=round(progress.seconds_left))} left"
-            epoch = f"epoch {progress.epoch}/{progress.epochs}  {_measures(progress.train)}"
-            screen.advance(progress.step, total=progress.steps, note=f"{epoch}  {left}")
-            if progress.record is not None:
-                validation = _measures(progress.record["validation"])
-                seconds = progress.record["seconds"]
-                screen.report(f"{epoch}  validation: {validation}  {seconds:.1f} s  {left}")
+    def show(progress: Progress) -> None:
+        nonlocal device
+        screen.unit = "steps"
+        if device != progress.setting:
+            device = progress.setting
+            screen.report(f"Training on {device}.")
+        left = f"{timedelta(seconds=round(progress.seconds_left))} left"
+        epoch = f"epoch {progress.epoch}/{progress.epochs}  {_measures(progress.train)}"
+        screen.advance(progress.step, progress.steps, f"{epoch}  {left}")
+        if progress.record is not None:
+            validation = _measures(progress.record["validation"])
+            seconds = progress.record["seconds"]
+            screen.report(f"{epoch}  validation: {validation}  {seconds:.1f} s  {left}")
 
-        yield show
+    return show
 
 
 def _measures(measures: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in measures.items())
-
-
-def _scaled_bytes(count: float) -> str:
-    if count < 1000:
-        return f"{count:.0f} B"
-    unit, scale = next((u, s) for u, s in _BYTE_UNITS if count >= s)
-    return f"{count / scale:.1f} {unit}"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from deepmusic.cli.options import DASK, WORKERS
-from deepmusic.cli.output import printable
+from deepmusic.cli.options import WORKERS_OR_DASK, at_least, format_option
+from deepmusic.cli.output import printable, report_problems
 from deepmusic.cli.progress import display
 
 if TYPE_CHECKING:
@@ -26,27 +26,21 @@ if TYPE_CHECKING:
     "--subset",
     type=click.Choice(["small", "medium", "large"]),
     default="medium",
-    show_default=True,
     help="Published scores are of medium.",
 )
 @click.option(
     "--out",
     metavar="DIR",
     default="fma-baselines",
-    show_default=True,
-    help="Where finished cells and the tables are kept; made if need be.",
+    help="Where finished cells and the tables are kept; made if needed.",
 )
 @click.option(
-    "--models",
-    metavar="NAMES",
-    default="lr,knn,svm,mlp",
-    show_default=True,
-    help="Classifiers, separated by commas.",
+    "--models", metavar="NAMES", default="lr,knn,svm,mlp", help="Classifiers, comma-separated."
 )
 @click.option(
     "--sets",
     metavar="NAMES",
-    help="Feature sets, separated by commas: a family (mfcc), a combination (mfcc/contrast), all, "
+    help="Feature sets, comma-separated: a family (mfcc), a combination (mfcc/contrast), all, "
     "families of your choice (mfcc+zcr), or Echonest's (echonest_audio).  [default: the 18 of the "
     "notebook]",
 )
@@ -54,26 +48,13 @@ if TYPE_CHECKING:
     "--task",
     type=click.Choice(["single", "multi", "both"]),
     default="single",
-    show_default=True,
     help="The top genre of each track, or all its genres.",
 )
 @click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Seed of the perceptron's initial weights.",
+    "--seed", type=at_least(0), default=0, help="Seed of the perceptron's initial weights."
 )
-@WORKERS
-@DASK
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "markdown", "csv"]),
-    default="text",
-    show_default=True,
-    help="Format of standard output.",
-)
+@WORKERS_OR_DASK
+@format_option("text", "markdown", "csv")
 @click.pass_context
 def fma_baselines(
     ctx: click.Context,
@@ -87,17 +68,14 @@ def fma_baselines(
     seed: int,
     workers: int,
     dask: str | None,
-    form: Literal["text", "markdown", "csv"],
+    form: str,
 ) -> None:
     """Compute FMA's table of baselines, each accuracy beside the published one.
 
     Needs the tables of fma_metadata, no audio. Each pair of a feature set and a classifier is kept
-    in DIR when it is finished; run again after a stop, and only the rest is computed. DIR gets
+    in DIR when it is finished; run again after an interruption to compute the rest. DIR gets
     table.md and table.csv. Exit status: 0 success, 1 some pairs failed, 2 wrong usage.
     """
-    if dask is not None and workers != 1:
-        raise click.UsageError("--workers is for this machine, --dask for a cluster; choose one.")
-
     from deepmusic.datasets.fma import read_fma
     from deepmusic.files import write_atomically
     from deepmusic.studies.feature_sets import FEATURE_SETS
@@ -106,12 +84,12 @@ def fma_baselines(
 
     tasks: tuple[Task, ...] = ("single", "multi") if task == "both" else (task,)
     fma = read_fma(data)
-    with display(unit="cells") as progress:
+    with display(unit="cells") as screen:
 
         def on_cell(cell: Cell, done: int, total: int, was_done: bool) -> None:
             if not was_done:
-                progress.report(printable(f"{done} of {total}  {_summary(cell)}"))
-            progress.advance(done, total=total)
+                screen.report(printable(f"{done} of {total}  {_summary(cell)}"))
+            screen.advance(done, total)
 
         table = reproduce(
             fma,
@@ -125,13 +103,12 @@ def fma_baselines(
             dask=dask,
             on_cell=on_cell,
         )
-    for note in fma.notes:
-        click.echo(printable(note), err=True)
-    for name, text in (("table.md", markdown(table)), ("table.csv", csv_table(table))):
+    report_problems((), fma.notes)
+    texts = {"text": plain_text(table), "markdown": markdown(table), "csv": csv_table(table)}
+    for name, form_ in (("table.md", "markdown"), ("table.csv", "csv")):
         with write_atomically(Path(out) / name) as file:
-            file.write(text)
-    write = {"text": plain_text, "markdown": markdown, "csv": csv_table}[form]
-    click.echo(write(table), nl=False)
+            file.write(texts[form_])
+    click.echo(texts[form], nl=False)
     failed = sum(bool(cell.error) for cell in table.cells)
     if failed:
         click.echo(f"{failed} of {len(table.cells)} cells of the table failed.", err=True)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 
 from deepmusic.audio.tags import TagChange, TagLog, undo, write_genre
 from deepmusic.classifier.files import VerdictStore
 from deepmusic.classifier.verdict import Verdict
-from deepmusic.cli.output import printable
+from deepmusic.cli.output import printable, report
 from deepmusic.errors import DataError
 
 
@@ -68,12 +66,12 @@ def undo_changes(log: str, *, dry_run: bool) -> bool:
     changes = undo(TagLog(log), dry_run=dry_run)
     for change in changes:
         click.echo(_line(change), err=True)
-    counts = Counter(change.status for change in changes)
-    click.echo(f"Tags: {_counted(counts) or 'nothing to undo'}.", err=True)
+    counts = Counter[str](change.status for change in changes)
+    report(f"Tags: {_counted(counts) or 'nothing to undo'}.")
     return not counts["failed"]
 
 
-def _counted(counts: Mapping[Any, int]) -> str:
+def _counted(counts: Counter[str]) -> str:
     return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()) if count)
 
 

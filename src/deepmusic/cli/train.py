@@ -1,40 +1,29 @@
-"""``deepmusic train``: models of your own music."""
+"""``deepmusic train classifier`` and ``train composer``: models of your own music."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from deepmusic.cli.figures import figures_summary
 from deepmusic.cli.options import RUN, SPLITS, TRAINING, at_least
-from deepmusic.cli.output import named_line, printable
-from deepmusic.cli.progress import display, show_training
-from deepmusic.cli.train_baseline import baseline
+from deepmusic.cli.output import accuracy_lines, printable, report_problems
+from deepmusic.cli.progress import Display, display, training_progress
 from deepmusic.errors import CheckpointError
 from deepmusic.parallel import is_main_process
 
 if TYPE_CHECKING:
     from deepmusic.classifier.training import Trained
     from deepmusic.composer import TrainedComposer
-    from deepmusic.datasets import Problem
-    from deepmusic.training import Progress, TrainingConfig
+    from deepmusic.training import Progress
 
 
-@click.group()
-def train() -> None:
-    """Train a model of your own."""
-
-
-train.add_command(baseline)
-
-
-@train.command()
+@click.command()
 @click.option(
     "--data",
     metavar="DIR",
@@ -48,7 +37,6 @@ train.add_command(baseline)
     metavar="N",
     type=at_least(1),
     default=1,
-    show_default=True,
     help="Full networks, each validated on tracks that it does not learn from; four networks of "
     "textures alone, which learn from all tracks, are added.",
 )
@@ -65,7 +53,7 @@ def classifier(
     data: str,
     out: str | None,
     resume: bool,
-    tracks: str | None,
+    table: str | None,
     test: float,
     splits: str | None,
     fold: int,
@@ -79,29 +67,29 @@ def classifier(
     output. Exit status: 0 all well, 1 some files could not be used or nothing could be trained,
     2 wrong usage. Several processes share the work under `torchrun`.
     """
-    run, main = _run_folder(data, out, resume=resume), is_main_process()
+    run = _run_folder(data, out, resume=resume)
 
     from deepmusic.classifier.training import DEFAULT_TRAINING, train_classifier
 
-    with _stopped_by_interrupt(ctx), _classifier_progress() as (on_spectrogram, on_progress):
+    with _stopped_by_interrupt(ctx), display(unit="tracks") as screen:
+        callbacks = _classifier_progress(screen) if is_main_process() else {}
         trained = train_classifier(
             data,
             run,
-            table=tracks,
+            table=table,
             test=test if splits is None else (splits, fold),
             networks=networks,
-            training=_training_config(DEFAULT_TRAINING, training),
+            training=replace(DEFAULT_TRAINING, **_given(training)),
             cache=cache,
             resume=resume,
-            on_progress=on_progress if main else None,
-            on_spectrogram=on_spectrogram if main else None,
+            **callbacks,
         )
-    if main:  # torchrun ends the main process if another one fails
+    if is_main_process():  # torchrun ends the main process if another one fails
         _report(trained)
         ctx.exit(1 if trained.problems else 0)
 
 
-@train.command()
+@click.command()
 @click.option(
     "--data",
     metavar="DIR",
@@ -128,27 +116,27 @@ def composer(
     validation and test. Progress goes to standard error, results to standard output. Exit status:
     0 all well, 1 some files could not be used or nothing could be trained, 2 wrong usage.
     """
-    run, main = _run_folder(data, out, resume=resume), is_main_process()
+    run = _run_folder(data, out, resume=resume)
 
     from deepmusic.composer.training import DEFAULT_TRAINING, EXCERPTS, train_composer
     from deepmusic.datasets import load_midi_folder, load_styles
     from deepmusic.datasets.symbolic import has_styles
 
     dataset = load_styles(data) if has_styles(data) else load_midi_folder(data, steps_per_beat=4)
-    if main:
+    if is_main_process():
         sides = ("train", "validation", "test")
         counts = ", ".join(f"{len(getattr(dataset, side))} {side}" for side in sides)
         click.echo(f"{counts} pieces.", err=True)
-    with _stopped_by_interrupt(ctx), show_training() as on_progress:
+    with _stopped_by_interrupt(ctx), display() as screen:
         trained = train_composer(
             dataset,
             run,
-            training=_training_config(DEFAULT_TRAINING, training),
+            training=replace(DEFAULT_TRAINING, **_given(training)),
             excerpts=excerpts or EXCERPTS,
             resume=resume,
-            on_progress=on_progress if main else None,
+            on_progress=training_progress(screen) if is_main_process() else None,
         )
-    if main:
+    if is_main_process():
         _report_composer(trained)
         ctx.exit(1 if trained.problems else 0)
 
@@ -161,8 +149,8 @@ def _run_folder(data: str, out: str | None, *, resume: bool) -> Path:
     return run
 
 
-def _training_config(default: TrainingConfig, options: dict[str, Any]) -> TrainingConfig:
-    return replace(default, **{name: v for name, v in options.items() if v is not None})
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 @contextmanager
@@ -177,63 +165,29 @@ def _stopped_by_interrupt(ctx: click.Context) -> Iterator[None]:
         ctx.exit(130)
 
 
-@contextmanager
-def _classifier_progress() -> Iterator[
-    tuple[Callable[[int, int], None], Callable[[int, int, Progress], None]]
-]:
+def _classifier_progress(screen: Display) -> dict[str, Callable[..., None]]:
     """Callbacks that show the spectrograms that are done, then the training of each network."""
-    with ExitStack() as stack:
-        bar = show = None
-        current, started = 0, 0.0
+    show, started = training_progress(screen), {}
 
-        def on_spectrogram(done: int, total: int) -> None:
-            nonlocal bar
-            if bar is None:
-                click.echo(f"Computing the spectrograms of {total} tracks.", err=True)
-                bar = stack.enter_context(display(total, unit="tracks"))
-            bar.advance()
-            if done == total:
-                stack.close()
+    def on_spectrogram(done: int, total: int) -> None:
+        if done == 1:
+            screen.report(f"Computing the spectrograms of {total} tracks.")
+        screen.advance(done, total)
 
-        def on_progress(network: int, networks: int, progress: Progress) -> None:
-            nonlocal show, current, started
-            if show is None:
-                show = stack.enter_context(show_training())
-            if network != current:
-                current, started = network, time.monotonic()
-                click.echo(f"Network {network} of {networks}", err=True)
-            # the remaining networks are assumed to take as long as this one
-            this_s = time.monotonic() - started + progress.seconds_left
-            left_s = progress.seconds_left + (networks - network) * this_s
-            show(replace(progress, seconds_left=left_s))
+    def on_progress(network: int, networks: int, progress: Progress) -> None:
+        if network not in started:
+            started[network] = time.monotonic()
+            screen.report(f"Network {network} of {networks}")
+        # the remaining networks are assumed to take as long as this one
+        this_s = time.monotonic() - started[network] + progress.seconds_left
+        left_s = progress.seconds_left + (networks - network) * this_s
+        show(replace(progress, seconds_left=left_s))
 
-        yield on_spectrogram, on_progress
-
-
-def report_problems(problems: Sequence[Problem]) -> None:
-    """Report on standard error which files could not be used."""
-    for problem in problems:
-        click.echo(named_line(problem.path, problem.message), err=True)
-    if problems:
-        count = len(problems)
-        click.echo(f"{count} {'file was' if count == 1 else 'files were'} not used.", err=True)
-
-
-def _report_composer(trained: TrainedComposer) -> None:
-    report_problems(trained.problems)
-    run = printable(str(trained.run))
-    for side, figures in trained.metrics.items():
-        by_style = ", ".join(f"{s} {n:.2f}" for s, n in figures["without_pose"].items())
-        click.echo(f"{side.capitalize()} pieces, nats per step: {by_style}")
-    style = printable(trained.composer.styles[0])
-    click.echo(f"The run is in {run}; use it: deepmusic generate --model {run} --style {style}")
+    return {"on_spectrogram": on_spectrogram, "on_progress": on_progress}
 
 
 def _report(trained: Trained) -> None:
-    report_problems(trained.problems)
-    for note in trained.notes:
-        click.echo(printable(note), err=True)
-    run = printable(str(trained.run))
+    report_problems(trained.problems, trained.notes)
     figures = trained.metrics.get("test")
     if figures is None:
         figures = trained.metrics["validation"]
@@ -243,5 +197,15 @@ def _report(trained: Trained) -> None:
         )
     else:
         click.echo(f"On {figures['tracks']} test tracks by artists it has not learned from:")
-    click.echo(figures_summary(figures), nl=False)
+    click.echo("\n".join(accuracy_lines(figures)))
+    run = printable(str(trained.run))
     click.echo(f"The run is in {run}; use it: deepmusic classify song.mp3 --model {run}")
+
+
+def _report_composer(trained: TrainedComposer) -> None:
+    report_problems(trained.problems)
+    for side, figures in trained.metrics.items():
+        by_style = ", ".join(f"{s} {n:.2f}" for s, n in figures["without_pose"].items())
+        click.echo(f"{side.capitalize()} pieces, nats per step: {by_style}")
+    run, style = printable(str(trained.run)), printable(trained.composer.styles[0])
+    click.echo(f"The run is in {run}; use it: deepmusic generate --model {run} --style {style}")

@@ -6,13 +6,13 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from deepmusic.cli.figures import figures_summary
 from deepmusic.cli.options import SPLITS, WORKERS
-from deepmusic.cli.output import printable
+from deepmusic.cli.output import accuracy_lines, printable, report_problems
+from deepmusic.cli.progress import display
 from deepmusic.parallel import use_one_thread
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     "--model",
     metavar="NAME|package.module:Class",
     default="logistic",
-    show_default=True,
     help="majority, logistic, knn, svc-linear, svc-rbf, tree, forest, adaboost, boosting, mlp, "
     "naive-bayes, lda, qda, or the class of any classifier with scikit-learn's interface.",
 )
@@ -63,26 +62,20 @@ if TYPE_CHECKING:
     metavar="N",
     type=click.IntRange(min=0, max=2**32 - 1),
     default=0,
-    show_default=True,
     help="Of the split and the model.",
 )
 @WORKERS
 @click.pass_context
 def baseline(
     ctx: click.Context,
+    /,
     *,
     data: str,
     model: str,
     params: tuple[str, ...],
-    features: str | None,
-    recipe: str | None,
     out: str | None,
-    tracks: str | None,
-    test: float,
-    splits: str | None,
-    fold: int,
-    seed: int,
     workers: int,
+    **options: Any,
 ) -> None:
     """Train a scikit-learn classifier on the 518 features of FMA of the tracks in DATA.
 
@@ -95,29 +88,18 @@ def baseline(
     if ":" in model and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # your own class, beside your data
 
-    from deepmusic.cli.data_options import file_progress
     from deepmusic.studies.sklearn_class import read_parameters
     from deepmusic.studies.train_baseline import BaselineConfig, train_baseline
 
-    run = Path(out) if out is not None else Path("runs") / _run_name(data, model)
+    config = BaselineConfig(model=model, parameters=read_parameters(params), **options)
     try:
-        with file_progress() as show:
+        with display() as screen:
             trained = train_baseline(
                 data,
-                run,
-                BaselineConfig(
-                    model=model,
-                    parameters=read_parameters(params),
-                    features=features,
-                    recipe=recipe,
-                    table=tracks,
-                    test=test,
-                    splits=splits,
-                    fold=fold,
-                    seed=seed,
-                ),
+                Path("runs") / _run_name(data, model) if out is None else out,
+                config,
                 workers=workers,
-                on_progress=lambda _, done, total: show(done, total),
+                on_progress=lambda stage, done, total: screen.advance(done, total, stage),
             )
     except KeyboardInterrupt:
         click.echo("Interrupted; run the same command again to continue.", err=True)
@@ -142,32 +124,22 @@ _TEST_TRACKS: dict[Protocol, str] = {
 
 def _report(trained: TrainedBaseline) -> None:
     """Print the result to standard output, problems with the data to standard error."""
-    for problem in trained.problems:
-        is_named = repr(problem.path)[1:-1] in problem.message
-        line = problem.message if is_named else f"{problem.path}: {problem.message}"
-        click.echo(printable(line), err=True)
-    if trained.problems:
-        click.echo(f"Files left out: {len(trained.problems)}.", err=True)
-    for note in trained.notes:
-        click.echo(printable(note), err=True)
-    fitted = trained.model
+    report_problems(trained.problems, trained.notes)
+    fitted, metrics = trained.model, trained.metrics
     if fitted.settings:
-        chosen = ", ".join(
-            f"{name.rpartition('__')[2]} {value}" for name, value in fitted.settings.items()
-        )
+        chosen = ", ".join(f"{name.rpartition('__')[2]} {v}" for name, v in fitted.settings.items())
         click.echo(printable(f"{fitted.name}: {chosen}, searched within the training tracks."))
-    if "test" in trained.metrics:
-        figures = trained.metrics["test"]
+    figures = metrics.get("test") or metrics.get("validation")
+    if figures is None:
+        click.echo("No test tracks were held out: the accuracy is not known.")
+    elif "test" in metrics:
         click.echo(f"On {figures['tracks']} test tracks{_TEST_TRACKS[trained.protocol]}:")
-        click.echo(figures_summary(figures), nl=False)
-    elif "validation" in trained.metrics:
-        figures = trained.metrics["validation"]
+    else:
         click.echo(
             f"No test tracks were held out. On {figures['tracks']} tracks of inner folds, which "
-            "also chose hyper-parameters and threshold, so that it is optimistic:"
+            "also chose hyper-parameters and threshold, so these figures are optimistic:"
         )
-        click.echo(figures_summary(figures), nl=False)
-    else:
-        click.echo("No test tracks were held out: the accuracy is not known.")
+    if figures is not None:
+        click.echo("\n".join(accuracy_lines(figures)))
     run = printable(str(trained.run))
     click.echo(f"The run is in {run}; use it: deepmusic classify song.mp3 --model {run}")
