@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deepmusic.cli.options import Number
 from deepmusic.cli.output import printable
 from deepmusic.cli.progress import display
 from deepmusic.errors import (
@@ -51,12 +50,12 @@ _ENDINGS = {".mid", ".wav", ".png", ".json", ".musicxml"}
 @click.option("--key", metavar="KEY", help="Such as 'D minor'.  [default: random]")
 @click.option("--metre", metavar="M/N", help="Such as 3/4.  [default: the style's most common]")
 @click.option(
-    "--tempo", metavar="BPM", type=Number(), help="Beats per minute.  [default: the style's]"
+    "--tempo", metavar="BPM", type=float, help="Beats per minute.  [default: the style's]"
 )
 @click.option(
-    "--temperature", metavar="T", type=Number(), help="0.1 to 3; above 1 favours unlikely notes."
+    "--temperature", metavar="T", type=float, help="0.1 to 3; above 1 favours unlikely notes."
 )
-@click.option("--top-p", metavar="P", type=Number(), help="Share of probability to sample from.")
+@click.option("--top-p", metavar="P", type=float, help="Share of probability to sample from.")
 @click.option(
     "--candidates", metavar="N", type=int, help="Tunes to write and select the best from."
 )
