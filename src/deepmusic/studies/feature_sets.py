@@ -9,9 +9,8 @@ Defferrard et al., ISMIR 2017), with ``all`` for its ``all_non-echonest``::
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -22,50 +21,39 @@ from deepmusic.features.recipe import COLUMNS, FEATURE_SIZES
 
 ECHONEST_GROUPS = {
     "audio_features": 8,
-    "metadata": 7,
+    "metadata": 7,  # names and dates
     "ranks": 5,
     "social_features": 5,
     "temporal_features": 224,
 }
 """The groups of ``echonest.csv`` with their numbers of columns, in its order: 249 in all."""
 
-_COLUMNS_OF = {"features": len(COLUMNS), "echonest": sum(ECHONEST_GROUPS.values())}
+_PARTS = {
+    "features": [family for family, _, _ in COLUMNS],
+    "echonest": [group for group, size in ECHONEST_GROUPS.items() for _ in range(size)],
+}  # the family or group of each column, by table
 
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Some columns of a table.
-
-    Args:
-        name: of the set.
-        table: ``"features"``, the 518 columns of ``COLUMNS``, or
-            ``"echonest"``, the 249 of FMA's table.
-        parts: the families, or groups of Echonest, that it consists of.
-        columns: the indices of its columns in the table, ascending.
-    """
+    """Some columns of a table."""
 
     name: str
-    table: Literal["features", "echonest"]
-    parts: tuple[str, ...]
-    columns: tuple[int, ...]
+    table: Literal["features", "echonest"]  # the 518 of COLUMNS, or the 249 of FMA's echonest.csv
+    parts: tuple[str, ...]  # the families, or groups of Echonest, that it consists of
 
-    @property
-    def size(self) -> int:
-        """The number of columns."""
-        return len(self.columns)
-
-    @property
-    def is_numeric(self) -> bool:
-        """Whether all columns are numbers; Echonest's metadata are names and dates."""
-        return "metadata" not in self.parts
+    @cached_property
+    def columns(self) -> tuple[int, ...]:
+        """The indices of its columns in the table, ascending."""
+        return tuple(i for i, part in enumerate(_PARTS[self.table]) if part in self.parts)
 
     def select(self, table: NDArray[Any]) -> NDArray[Any]:
-        """Its columns ``(tracks, size)`` of a whole table, as a copy.
+        """Its columns ``(tracks, len(columns))`` of a whole table, as a copy.
 
         Raises:
             ShapeError: the table has another number of columns.
         """
-        wanted = _COLUMNS_OF[self.table]
+        wanted = len(_PARTS[self.table])
         if table.ndim != 2 or table.shape[1] != wanted:
             raise ShapeError(
                 f"The set {self.name!r} takes a table (tracks, {wanted}); got {table.shape}."
@@ -73,52 +61,32 @@ class FeatureSet:
         return table[:, np.array(self.columns, np.intp)]
 
 
-def _of_families(name: str, families: Sequence[str]) -> FeatureSet:
-    indices = [index for index, (family, _, _) in enumerate(COLUMNS) if family in families]
-    return FeatureSet(name, "features", tuple(families), tuple(indices))
-
-
-def _of_echonest(name: str, groups: Sequence[str]) -> FeatureSet:
-    ends = accumulate(ECHONEST_GROUPS.values())
-    spans = {
-        group: range(end - size, end)
-        for (group, size), end in zip(ECHONEST_GROUPS.items(), ends, strict=True)
-    }
-    return FeatureSet(name, "echonest", tuple(groups), tuple(i for g in groups for i in spans[g]))
-
-
-_BOTH = ("mfcc", "spectral_contrast")
-_COMBINATIONS: dict[str, tuple[str, ...]] = {
-    "mfcc/contrast": _BOTH,
-    "mfcc/contrast/chroma": (*_BOTH, "chroma_cens"),
-    "mfcc/contrast/centroid": (*_BOTH, "spectral_centroid"),
-    "mfcc/contrast/chroma/centroid": (*_BOTH, "chroma_cens", "spectral_centroid"),
-    "mfcc/contrast/chroma/centroid/tonnetz": (
-        *_BOTH, "chroma_cens", "spectral_centroid", "tonnetz",
-    ),
-    "mfcc/contrast/chroma/centroid/zcr": (*_BOTH, "chroma_cens", "spectral_centroid", "zcr"),
-    "all": tuple(FEATURE_SIZES),
+_SHORT = {
+    "contrast": "spectral_contrast", "chroma": "chroma_cens", "centroid": "spectral_centroid",
+    "audio": "audio_features", "social": "social_features", "temporal": "temporal_features",
 }  # fmt: skip
+_MIXED = "mfcc/contrast/chroma/centroid"
+_COMBINATIONS = ("mfcc/contrast", "mfcc/contrast/chroma", "mfcc/contrast/centroid",
+                 _MIXED, f"{_MIXED}/tonnetz", f"{_MIXED}/zcr")  # fmt: skip
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    return tuple(_SHORT.get(part, part) for part in name.split("/"))
+
 
 FEATURE_SETS: dict[str, FeatureSet] = {
-    name: _of_families(name, families)
-    for name, families in ({family: (family,) for family in FEATURE_SIZES} | _COMBINATIONS).items()
-}
+    name: FeatureSet(name, "features", _parts(name)) for name in (*FEATURE_SIZES, *_COMBINATIONS)
+} | {"all": FeatureSet("all", "features", tuple(FEATURE_SIZES))}
 """By name, in the order of the notebook: 11 families, 6 combinations, and all 518 columns."""
 
 ECHONEST_SETS: dict[str, FeatureSet] = {
-    name: _of_echonest(name, groups)
-    for name, groups in {
-        "echonest_audio": ("audio_features",),
-        "echonest_social": ("social_features",),
-        "echonest_temporal": ("temporal_features",),
-        "echonest_audio/social": ("audio_features", "social_features"),
-        "echonest_all": ("audio_features", "social_features", "temporal_features"),
-        "echonest_ranks": ("ranks",),
-        "echonest_metadata": ("metadata",),
+    f"echonest_{name}": FeatureSet(f"echonest_{name}", "echonest", _parts(parts))
+    for name, parts in {
+        **{name: name for name in ("audio", "social", "temporal", "audio/social", "ranks")},
+        "all": "audio/social/temporal",
     }.items()
 }
-"""By name: the five sets of the notebook, and the two groups that it leaves out."""
+"""By name: the five sets of the notebook, and the ranks, which it leaves out."""
 
 
 def feature_set(name: str) -> FeatureSet:
@@ -126,15 +94,19 @@ def feature_set(name: str) -> FeatureSet:
 
     Raises:
         RequestError: there is no such set.
+
+    Example:
+        >>> len(feature_set("mfcc+zcr").columns)
+        147
     """
-    named = FEATURE_SETS | ECHONEST_SETS
-    if name in named:
-        return named[name]
+    sets = FEATURE_SETS | ECHONEST_SETS
+    if name in sets:
+        return sets[name]
     parts = name.split("+")
     if len(parts) > 1 and set(parts) <= set(FEATURE_SIZES) and len(set(parts)) == len(parts):
-        return _of_families(name, parts)
-    close = difflib.get_close_matches(name, named, 3)
-    hint = f"perhaps {' or '.join(map(repr, close))}" if close else f"there are {', '.join(named)}"
+        return FeatureSet(name, "features", tuple(parts))
+    close = difflib.get_close_matches(name, sets, 3)
+    hint = f"perhaps {' or '.join(map(repr, close))}" if close else f"there are {', '.join(sets)}"
     raise RequestError(
         f"There is no feature set {name!r}; {hint}; families are joined as in 'mfcc+zcr'."
     )

@@ -18,19 +18,32 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from hashlib import sha1
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import joblib
 import numpy as np
+import pandas as pd
+import sklearn
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+from sklearn.utils import shuffle
 
 from deepmusic.datasets.fma_tables import SPLITS
 from deepmusic.errors import DataError, DeepMusicError, RequestError, os_reason
 from deepmusic.features.recipe import COLUMNS
 from deepmusic.parallel import map_files
 from deepmusic.store import Store
-from deepmusic.studies.feature_sets import FEATURE_SETS, FeatureSet, feature_set
+from deepmusic.studies.feature_sets import FEATURE_SETS, feature_set
 from deepmusic.studies.fma_table import (
     MODELS,
     MULTI_LABEL_MODELS,
@@ -40,10 +53,9 @@ from deepmusic.studies.fma_table import (
     Reproduction,
     Task,
 )
+from deepmusic.studies.multilabel import hierarchical_score, score_labels
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from deepmusic.datasets.fma import Fma
     from deepmusic.datasets.genre_tree import GenreTree
 
@@ -56,17 +68,15 @@ class _Data:
 
     sides: NDArray[np.int8]  # (tracks,): index into SPLITS
     labels: Mapping[str, NDArray[Any]]  # single: (tracks,), -1 for none; multi: (tracks, genres)
-    tables: Mapping[str, NDArray[np.float64]]  # (rows, columns), by name
-    rows: Mapping[str, NDArray[np.int64]]  # the track of each row, by table
+    tables: Mapping[str, NDArray[np.float64]]  # (tracks, columns); NaN for tracks without a row
     genres: tuple[int, ...] = ()  # of the multi-label columns
     tree: GenreTree | None = None
 
     def digest(self, cell: Cell) -> str:
         """Identifies what a cell is computed from."""
-        table = feature_set(cell.features).table
-        arrays = (self.sides, self.labels[cell.task], self.tables[table], self.rows[table])
-        parts = (sha1(np.ascontiguousarray(array).data).digest() for array in arrays)
-        return sha1(b"".join(parts)).hexdigest()
+        table = self.tables[feature_set(cell.features).table]
+        digest: str = joblib.hash([self.sides, self.labels[cell.task], table])
+        return digest
 
 
 def reproduce(
@@ -116,9 +126,6 @@ def reproduce(
         raise DataError(f"{out} cannot be made: {os_reason(error)}.") from error
     rows = fma.subset(subset)
     data = _load(fma, rows, subset, list(cells.values()))
-    genre, share = _majority(rows) if "single" in data.labels else ("", float("nan"))
-    import sklearn
-
     settings = {"subset": subset, "seed": seed, "scikit_learn": sklearn.__version__}
     done: dict[str, Cell] = {}
     with Store(out / "results.db", "FMA baselines", settings) as store:
@@ -127,8 +134,9 @@ def reproduce(
             done[cell.path] = cell
             if on_cell is not None:
                 on_cell(cell, len(done), len(cells), was_done)
-    counts = tuple(int((data.sides == side).sum()) for side in range(3))
-    return Reproduction(subset, tuple(done[key] for key in cells), counts, genre, share)
+    counts = tuple(np.bincount(data.sides, minlength=3).tolist())
+    majority = _majority(rows) if "single" in data.labels else ()
+    return Reproduction(subset, tuple(done[key] for key in cells), counts, *majority)
 
 
 def _compute(
@@ -148,7 +156,13 @@ def _compute(
             yield Cell(**record), True
         else:
             left.append(key)
-    for cell in map_files(fit, left, partial(_crashed, cells), workers=workers, dask=dask):
+
+    def crashed(key: str) -> Cell:
+        return _failed(
+            cells[key], "its process crashed twice, perhaps for lack of memory; use fewer workers."
+        )
+
+    for cell in map_files(fit, left, crashed, workers=workers, dask=dask):
         if not cell.error:
             store.put(cell.path, {**asdict(cell), "data": digests[cell.path]})
         yield cell, False
@@ -159,27 +173,19 @@ def _plan(
 ) -> dict[str, Cell]:
     """The requested cells by their keys, in the order of the table."""
     chosen = [feature_set(name) for name in dict.fromkeys(sets)]
-    for one in chosen:
-        if not one.is_numeric:
-            raise RequestError(
-                f"The set {one.name!r} holds names and dates, which these classifiers cannot use; "
-                "omit it."
-            )
-    for model in models:
-        if model not in MODELS:
-            raise RequestError(f"There is no model {model!r}; there are {', '.join(MODELS)}.")
+    if unknown := [model for model in models if model not in MODELS]:
+        raise RequestError(f"There is no model {unknown[0]!r}; there are {', '.join(MODELS)}.")
     cells = {}
     for task in tasks:
         if task not in ("single", "multi"):
             raise RequestError(f"A task is 'single' or 'multi'; got {task!r}.")
-        for one in chosen:
-            for model in models:
-                is_multi = one.name in MULTI_LABEL_SETS and model in MULTI_LABEL_MODELS
-                if task == "single" or is_multi:
-                    has_published = subset == "medium" and task == "single"
-                    published = PUBLISHED.get((one.name, model)) if has_published else None
-                    cell = Cell(task, one.name, model, one.size, published=published)
-                    cells[cell.path] = cell
+        for one, model in product(chosen, models):
+            is_multi = one.name in MULTI_LABEL_SETS and model in MULTI_LABEL_MODELS
+            if task == "single" or is_multi:
+                has_published = subset == "medium" and task == "single"
+                published = PUBLISHED.get((one.name, model)) if has_published else None
+                cell = Cell(task, one.name, model, len(one.columns), published=published)
+                cells[cell.path] = cell
     if not cells:
         raise RequestError(
             f"Nothing is left to compute: the multi-label task has the models "
@@ -190,8 +196,6 @@ def _plan(
 
 def _load(fma: Fma, rows: pd.DataFrame, subset: str, cells: Sequence[Cell]) -> _Data:
     """Sides, labels and columns of the tracks of a subset."""
-    import pandas as pd
-
     sides = pd.Categorical(rows["set", "split"].to_numpy(), categories=list(SPLITS)).codes
     for side in (0, 2):
         if not (sides == side).any():
@@ -211,41 +215,30 @@ def _load(fma: Fma, rows: pd.DataFrame, subset: str, cells: Sequence[Cell]) -> _
         genres = tuple(matrix.columns.tolist())
         labels["multi"] = matrix.reindex(rows.index, fill_value=False).to_numpy(np.bool_)
     tables: dict[str, NDArray[np.float64]] = {}
-    numbers: dict[str, NDArray[np.int64]] = {}
     for name in {feature_set(cell.features).table for cell in cells}:
-        if name == "features":
-            frame = fma.features
-            if not set(COLUMNS) <= set(frame.columns):
-                raise DataError(f"features.csv of {fma.root} lacks columns of the published table.")
-            missing = rows.index.difference(frame.index)
-            if len(missing):
-                raise DataError(
-                    f"features.csv of {fma.root} lacks {len(missing):,} tracks of the {subset} "
-                    f"subset, the first is {missing[0]}; unpack fma_metadata.zip again."
-                )
-            frame = frame.loc[rows.index, list(COLUMNS)]
+        if name == "echonest":
+            frame = fma.echonest.reindex(rows.index).apply(pd.to_numeric, errors="coerce")
         else:
-            frame = fma.echonest[fma.echonest.index.isin(rows.index)]
-            frame = frame.apply(pd.to_numeric, errors="coerce")
+            try:
+                frame = fma.features.loc[rows.index, list(COLUMNS)]
+            except KeyError as error:
+                raise DataError(
+                    f"features.csv of {fma.root} lacks columns, or tracks of the {subset} subset; "
+                    "unpack fma_metadata.zip again."
+                ) from error
         tables[name] = frame.to_numpy(np.float64)
-        numbers[name] = rows.index.get_indexer(frame.index)
-    return _Data(sides, labels, tables, numbers, genres, fma.tree if genres else None)
+    return _Data(sides, labels, tables, genres, fma.tree if genres else None)
 
 
 def _majority(rows: pd.DataFrame) -> tuple[str, float]:
     """The most frequent top genre of training, and the share of test tracks that have it."""
-    tops, sides = rows["track", "genre_top"], rows["set", "split"]
-    genre = tops[sides == "training"].value_counts().sort_index().idxmax()
-    return str(genre), float((tops[sides == "test"].dropna() == genre).mean())
+    tops, splits = rows["track", "genre_top"], rows["set", "split"]
+    genre = tops[splits == "training"].value_counts().sort_index().idxmax()
+    return str(genre), float((tops[splits == "test"].dropna() == genre).mean())
 
 
-def _crashed(cells: Mapping[str, Cell], key: str) -> Cell:
-    cell = cells[key]
-    return replace(
-        cell,
-        error=f"{cell.features} with {cell.model}: its process crashed twice, perhaps for lack of "
-        "memory; use fewer workers.",
-    )
+def _failed(cell: Cell, reason: str) -> Cell:
+    return replace(cell, error=f"{cell.features} with {cell.model}: {reason}")
 
 
 def _fit_cell(key: str, *, cells: Mapping[str, Cell], data: _Data, seed: int) -> Cell:
@@ -254,50 +247,56 @@ def _fit_cell(key: str, *, cells: Mapping[str, Cell], data: _Data, seed: int) ->
     try:
         return _fit(cell, data, seed)
     except DeepMusicError as error:
-        reason = str(error)
+        return _failed(cell, str(error))
     except MemoryError:
-        reason = "it needs more memory than there is."
+        return _failed(cell, "it needs more memory than there is.")
     except Exception as error:
-        reason = " ".join(f"unexpected {type(error).__name__}: {error}".split())
-    return replace(cell, error=f"{cell.features} with {cell.model}: {reason}")
+        return _failed(cell, " ".join(f"unexpected {type(error).__name__}: {error}".split()))
 
 
 def _fit(cell: Cell, data: _Data, seed: int) -> Cell:
-    from sklearn.utils import shuffle
-
     chosen = feature_set(cell.features)
-    rows = data.rows[chosen.table]
-    sides, labels = data.sides[rows], data.labels[cell.task][rows]
+    table, labels = data.tables[chosen.table], data.labels[cell.task]
+    is_echonest = chosen.table == "echonest"  # which lacks tracks, and some values of the others
     usable = labels >= 0 if cell.task == "single" else labels.any(axis=1)
-    train, test = (np.flatnonzero((sides == side) & usable) for side in (0, 2))
+    if is_echonest:
+        usable &= ~np.isnan(table).all(axis=1)
+    train, test = (np.flatnonzero((data.sides == side) & usable) for side in (0, 2))
     if not len(train) or not len(test):
         raise DataError(
-            f"of the {len(rows):,} tracks in {chosen.table}.csv, {len(train):,} are for training "
-            f"and {len(test):,} for the test; some of both are needed."
+            f"{chosen.table}.csv has {len(train):,} usable tracks for training and {len(test):,} "
+            "for the test; some of both are needed."
         )
     if cell.task == "single" and len(np.unique(labels[train])) < 2:
         raise DataError("all its training tracks have the same genre.")
-    columns = chosen.select(data.tables[chosen.table])
-    x_train, x_test = _standardized(columns[train], columns[test], chosen)
-    x_train, y_train = shuffle(x_train, labels[train], random_state=42)  # as in the notebook
+    columns = chosen.select(table)
+    used = columns[np.concatenate([train, test])]
+    if bad := int((np.isinf(used) if is_echonest else ~np.isfinite(used)).sum()):
+        raise DataError(
+            f"{bad:,} of its values in {chosen.table}.csv are not finite numbers; the published "
+            "table has none, so unpack fma_metadata.zip again."
+        )
+    x_train, y_train = shuffle(columns[train], labels[train], random_state=42)  # as in the notebook
     started = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model = _estimator(cell.task, cell.model, seed, len(train)).fit(x_train, y_train)
-        predicted = model.predict(x_test)
+        model = _pipeline(cell, seed, len(train)).fit(x_train, y_train)
+        predicted, truth = model.predict(columns[test]), labels[test]
         seconds = round(time.perf_counter() - started, 3)
-        truth = labels[test]
         right = predicted == truth if cell.task == "single" else (predicted == truth).all(axis=1)
         scores: dict[str, float] = {}
         if cell.task == "multi":
             scorer = model.predict_proba if cell.model == "mlp" else model.decision_function
-            scores = _multi_label_scores(truth, predicted, scorer(x_test), data)
+            assert data.tree is not None
+            in_tree = hierarchical_score(truth, predicted, data.genres, data.tree)
+            scores = score_labels(truth, scorer(columns[test]))
+            scores |= {f"hierarchical_{name}": value for name, value in in_tree.items()}
     notes = []
-    if any("ConvergenceWarning" in warning.category.__name__ for warning in caught):
+    if any(issubclass(warning.category, ConvergenceWarning) for warning in caught):
         notes.append("stopped before it converged")
     if cell.model == "knn" and len(train) < _NEIGHBOURS:
         notes.append(f"{len(train)} neighbours, since there are no more training tracks")
-    if chosen.table == "echonest":
+    if is_echonest:
         notes.append(f"of the {len(train) + len(test):,} tracks that Echonest has")
     return replace(
         cell,
@@ -310,52 +309,16 @@ def _fit(cell: Cell, data: _Data, seed: int) -> Cell:
     )
 
 
-def _standardized(
-    train: NDArray[np.float64], test: NDArray[np.float64], chosen: FeatureSet
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Both with zero mean and unit variance of the training tracks."""
-    from sklearn.impute import SimpleImputer
-    from sklearn.preprocessing import StandardScaler
-
-    is_echonest = chosen.table == "echonest"  # which has missing values
-    bad = sum(int((np.isinf(x) if is_echonest else ~np.isfinite(x)).sum()) for x in (train, test))
-    if bad:
-        raise DataError(
-            f"{bad:,} of its values in {chosen.table}.csv are not finite numbers; the published "
-            "table has none, so unpack fma_metadata.zip again."
-        )
-    if is_echonest:
-        fill = SimpleImputer(strategy="median", keep_empty_features=True)
-        train, test = fill.fit_transform(train), fill.transform(test)
-    scale = StandardScaler()
-    return scale.fit_transform(train), scale.transform(test)
-
-
-def _estimator(task: Task, name: str, seed: int, tracks: int) -> Any:
+def _pipeline(cell: Cell, seed: int, tracks: int) -> Pipeline:
     """The classifiers of the notebook, with the defaults of their time made explicit."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.multiclass import OneVsRestClassifier
-    from sklearn.neighbors import KNeighborsClassifier
-    from sklearn.neural_network import MLPClassifier
-    from sklearn.svm import SVC
-
-    if name == "lr":
-        return OneVsRestClassifier(LogisticRegression(solver="liblinear"))
-    if name == "knn":
-        return KNeighborsClassifier(n_neighbors=min(_NEIGHBOURS, tracks))
-    if name == "svm":
-        machine = SVC(kernel="rbf", gamma="auto", cache_size=500)  # the cache changes no score
-        return machine if task == "single" else OneVsRestClassifier(machine)
-    epochs = 2000 if task == "single" else 700
-    return MLPClassifier(hidden_layer_sizes=(100,), max_iter=epochs, random_state=seed)
-
-
-def _multi_label_scores(
-    truth: NDArray[Any], predicted: NDArray[Any], scores: NDArray[Any], data: _Data
-) -> dict[str, float]:
-    from deepmusic.studies.multilabel import hierarchical_score, score_labels
-
-    assert data.tree is not None
-    near = hierarchical_score(truth, predicted, data.genres, data.tree)
-    named = {f"hierarchical_{name}": value for name, value in near.items()}
-    return score_labels(truth, scores) | named
+    is_single = cell.task == "single"
+    svc = SVC(kernel="rbf", gamma="auto", cache_size=500)  # the cache changes no score
+    classifiers = {
+        "lr": OneVsRestClassifier(LogisticRegression(solver="liblinear")),
+        "knn": KNeighborsClassifier(n_neighbors=min(_NEIGHBOURS, tracks)),
+        "svm": svc if is_single else OneVsRestClassifier(svc),
+        "mlp": MLPClassifier((100,), max_iter=2000 if is_single else 700, random_state=seed),
+    }
+    # Echonest alone lacks values
+    fill = SimpleImputer(strategy="median", keep_empty_features=True)
+    return make_pipeline(fill, StandardScaler(), classifiers[cell.model])

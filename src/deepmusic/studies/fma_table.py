@@ -5,12 +5,12 @@ The published scores are those of FMA's notebook (github.com/mdeff/fma, ``baseli
 
 from __future__ import annotations
 
-import csv
-import io
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+
+import numpy as np
+import pandas as pd
 
 Task = Literal["single", "multi"]
 
@@ -60,35 +60,20 @@ PUBLISHED_COUNTS = (19922, 2505, 2573)
 
 @dataclass(frozen=True)
 class Cell:
-    """A feature set with a classifier, and its scores.
+    """A feature set with a classifier, and its scores."""
 
-    Args:
-        task: ``"single"``, the top genre of each track, or ``"multi"``, all its genres.
-        features: name of the feature set.
-        model: a key of ``MODELS``.
-        size: columns of the set.
-        accuracy: share of test tracks that are entirely right, in [0, 1]; None after an error.
-        published: the published accuracy, if there is one.
-        seconds: for fitting and predicting.
-        training: number of training tracks.
-        test: number of test tracks.
-        scores: of ``"multi"``, by name, as of `score_labels` and `hierarchical_score`.
-        note: anything out of the ordinary; usually empty.
-        error: why there is no accuracy; empty if there is one.
-    """
-
-    task: Task
-    features: str
-    model: str
-    size: int
-    accuracy: float | None = None
-    published: float | None = None
-    seconds: float = 0.0
-    training: int = 0
-    test: int = 0
-    scores: Mapping[str, float] = field(default_factory=dict)
-    note: str = ""
-    error: str = ""
+    task: Task  # "single": the top genre of each track; "multi": all its genres
+    features: str  # name of the feature set
+    model: str  # a key of MODELS
+    size: int  # columns of the set
+    accuracy: float | None = None  # share of test tracks entirely right, in [0, 1]
+    published: float | None = None  # the published accuracy, if there is one
+    seconds: float = 0.0  # for fitting and predicting
+    training: int = 0  # tracks
+    test: int = 0  # tracks
+    scores: Mapping[str, float] = field(default_factory=dict)  # of "multi", by name
+    note: str = ""  # anything out of the ordinary
+    error: str = ""  # why there is no accuracy
 
     @property
     def path(self) -> str:
@@ -105,22 +90,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """The table as far as it could be computed.
+    """The table as far as it could be computed."""
 
-    Args:
-        subset: of FMA.
-        cells: in the order of sets, then of models.
-        counts: tracks of training, validation and test.
-        majority_genre: the most frequent top genre in training; empty without the single-label
-            task.
-        majority_accuracy: share of test tracks that have it.
-    """
-
-    subset: str
-    cells: tuple[Cell, ...]
-    counts: tuple[int, ...]
-    majority_genre: str = ""
-    majority_accuracy: float = float("nan")
+    subset: str  # of FMA
+    cells: tuple[Cell, ...]  # in the order of sets, then of models
+    counts: tuple[int, ...]  # tracks of training, validation and test
+    majority_genre: str = ""  # the most frequent top genre in training, of the single-label task
+    majority_accuracy: float = float("nan")  # share of test tracks that have it
 
 
 _TITLES: dict[Task, str] = {
@@ -138,44 +114,39 @@ _SCORES = {
 }
 
 
+def csv_table(table: Reproduction) -> str:
+    """One row per cell; accuracies in [0, 1], seconds, counts of tracks."""
+    head = ["task", "features", "columns", "model", "accuracy", "published", "difference"]
+    head += ["seconds", "training", "test", *_SCORES, "labels", "labels_left_out", "note", "error"]
+    records = [
+        {**vars(cell), **cell.scores, "columns": cell.size, "difference": cell.difference}
+        for cell in table.cells
+    ]
+    text: str = pd.DataFrame(records, columns=head).to_csv(index=False, lineterminator="\r\n")
+    return text
+
+
 def markdown(table: Reproduction) -> str:
     """The tables with remarks, in Markdown; ends in a line end."""
-    return "\n".join(_lines(table, _markdown_rows))
+    return "\n".join(_lines(table, _markdown))
 
 
 def plain_text(table: Reproduction) -> str:
     """The tables with remarks, for a terminal; ends in a line end."""
-    return "\n".join(_lines(table, _aligned_rows))
+    return "\n".join(_lines(table, _aligned))
 
 
-def csv_table(table: Reproduction) -> str:
-    """One row per cell; accuracies in [0, 1], seconds, counts of tracks."""
-    records = [
-        {
-            "task": cell.task,
-            "features": cell.features,
-            "columns": cell.size,
-            "model": cell.model,
-            "accuracy": cell.accuracy,
-            "published": cell.published,
-            "difference": cell.difference,
-            "seconds": cell.seconds,
-            "training": cell.training,
-            "test": cell.test,
-            **{name: cell.scores.get(name) for name in (*_SCORES, "labels", "labels_left_out")},
-            "note": cell.note,
-            "error": cell.error,
-        }
-        for cell in table.cells
-    ]
-    buffer = io.StringIO()
-    rows = csv.DictWriter(buffer, list(records[0]))  # None becomes empty
-    rows.writeheader()
-    rows.writerows(records)
-    return buffer.getvalue()
+def _markdown(frame: pd.DataFrame) -> str:
+    rows = [f"| {' | '.join(row)} |" for row in (frame.columns, *frame.to_numpy())]
+    return "\n".join([rows[0], "|---" * len(frame.columns) + "|", *rows[1:]])
 
 
-def _lines(table: Reproduction, write: Callable[[list[list[str]]], Iterator[str]]) -> Iterator[str]:
+def _aligned(frame: pd.DataFrame) -> str:
+    # only an index is aligned to the left
+    return str(frame.set_index("features").rename_axis(None, columns="features").to_string())
+
+
+def _lines(table: Reproduction, write: Callable[[pd.DataFrame], str]) -> Iterator[str]:
     training, validation, test = table.counts
     yield (
         f"FMA {table.subset}, official split: {training:,} training, {validation:,} validation "
@@ -193,75 +164,65 @@ def _lines(table: Reproduction, write: Callable[[list[list[str]]], Iterator[str]
             continue
         has_published = any(cell.published is not None for cell in cells)
         yield from ("", f"{title}{' (published, difference)' * has_published}:", "")
-        yield from write(_accuracy_rows(cells))
+        yield write(_accuracies(cells))
         if task == "multi":
-            yield ""
-            yield from write(_score_rows(cells))
+            yield from ("", write(_scores(cells)))
         yield ""
-        yield from _remarks(table, task, cells)
+        yield from _single_remarks(table, cells) if task == "single" else _multi_remarks(table)
+        for note in dict.fromkeys(cell.note for cell in cells if cell.note):
+            noted = [f"{cell.features} {cell.model}" for cell in cells if cell.note == note]
+            yield f"- {', '.join(noted)}: {note}."
+        yield from (f"- {cell.error}" for cell in cells if cell.error)
     yield ""
 
 
-def _accuracy_rows(cells: list[Cell]) -> list[list[str]]:
-    models = [model for model in MODELS if any(cell.model == model for cell in cells)]
-    by_key = {(cell.features, cell.model): _accuracy(cell) for cell in cells}
-    sets = dict.fromkeys((cell.features, cell.size) for cell in cells)
-    return [
-        ["features", "columns", *models],
-        *([name, str(n), *(by_key.get((name, model), "") for model in models)] for name, n in sets),
-    ]
-
-
-def _accuracy(cell: Cell) -> str:
-    mine = "failed" if cell.accuracy is None else f"{100 * cell.accuracy:.1f}"
-    if cell.published is None:
-        return mine
-    difference = "" if cell.difference is None else f", {100 * cell.difference:+.1f}"
-    return f"{mine} ({100 * cell.published:.1f}{difference})"
-
-
-def _score_rows(cells: list[Cell]) -> list[list[str]]:
-    rows = [["features", "model", *_SCORES.values()]]
+def _accuracies(cells: Sequence[Cell]) -> pd.DataFrame:
+    """One row per feature set, one column per model."""
+    rows: dict[str, dict[str, str]] = {}
     for cell in cells:
-        scores = [f"{100 * cell.scores[n]:.1f}" if n in cell.scores else "-" for n in _SCORES]
-        rows.append([cell.features, cell.model, *scores])
-    return rows
+        text = "failed" if cell.accuracy is None else f"{100 * cell.accuracy:.1f}"
+        if cell.published is not None:
+            difference = "" if cell.difference is None else f", {100 * cell.difference:+.1f}"
+            text += f" ({100 * cell.published:.1f}{difference})"
+        row = {"features": cell.features, "columns": str(cell.size)}
+        rows.setdefault(cell.features, row)[cell.model] = text
+    return pd.DataFrame([*rows.values()]).fillna("")
 
 
-def _remarks(table: Reproduction, task: Task, cells: list[Cell]) -> Iterator[str]:
-    accuracies = [(cell.accuracy, cell.test) for cell in cells if cell.accuracy is not None]
-    if task == "single" and table.majority_genre:
+def _scores(cells: Sequence[Cell]) -> pd.DataFrame:
+    """One row per cell of the multi-label task."""
+    return pd.DataFrame(
+        {"features": cell.features, "model": cell.model}
+        | {
+            title: f"{100 * cell.scores[name]:.1f}" if name in cell.scores else "-"
+            for name, title in _SCORES.items()
+        }
+        for cell in cells
+    )
+
+
+def _single_remarks(table: Reproduction, cells: Sequence[Cell]) -> Iterator[str]:
+    if table.majority_genre:
         yield (
             f"- Always predicting {table.majority_genre!r} scores "
             f"{100 * table.majority_accuracy:.1f} %."
         )
-    if accuracies and task == "single":
-        widest = max(math.sqrt(a * (1 - a) / max(tracks, 1)) for a, tracks in accuracies)
-        yield f"- The standard error of an accuracy is up to {100 * widest:.1f} points."
-    if task == "multi":
-        low, high = PUBLISHED_SUBSET_ACCURACY
-        if table.subset == "medium":
-            yield f"- Published for these sets and models: {100 * low:.1f} to {100 * high:.1f} %."
-        counted = next((cell.scores for cell in cells if "labels" in cell.scores), None)
-        if counted:
-            yield (
-                f"- Of {counted['labels']:.0f} genres, {counted['labels_left_out']:.0f} have no "
-                "test track and are left out of the macro averages."
-            )
-    for note in dict.fromkeys(cell.note for cell in cells if cell.note):
-        noted = [f"{cell.features} {cell.model}" for cell in cells if cell.note == note]
-        yield f"- {', '.join(noted)}: {note}."
-    yield from (f"- {cell.error}" for cell in cells if cell.error)
+    errors = [
+        np.sqrt(cell.accuracy * (1 - cell.accuracy) / max(cell.test, 1))
+        for cell in cells
+        if cell.accuracy is not None
+    ]
+    if errors:
+        yield f"- The standard error of an accuracy is up to {100 * max(errors):.1f} points."
 
 
-def _markdown_rows(rows: list[list[str]]) -> Iterator[str]:
-    head, *body = rows
-    yield f"| {' | '.join(head)} |"
-    yield "|" + "---|" * len(head)
-    yield from (f"| {' | '.join(row)} |" for row in body)
-
-
-def _aligned_rows(rows: list[list[str]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+def _multi_remarks(table: Reproduction) -> Iterator[str]:
+    low, high = PUBLISHED_SUBSET_ACCURACY
+    if table.subset == "medium":
+        yield f"- Published for these sets and models: {100 * low:.1f} to {100 * high:.1f} %."
+    scores = next((cell.scores for cell in table.cells if "labels" in cell.scores), None)
+    if scores:
+        yield (
+            f"- Of {scores['labels']:.0f} genres, {scores['labels_left_out']:.0f} have no test "
+            "track and are left out of the macro averages."
+        )
