@@ -29,7 +29,6 @@ from deepmusic.datasets.check import (
     CheckReport,
     check_files,
 )
-from deepmusic.datasets.check_report import write_report
 from deepmusic.errors import DataError, RequestError
 
 
@@ -198,7 +197,7 @@ def test_album_leaks_and_unlisted_files(music_folder: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("text", ["", "[]", '{"format": "x"}', '{"format": "deepmusic splits"}'])
 def test_other_files_are_not_splits(music_folder: Path, tmp_path: Path, text: str) -> None:
     (tmp_path / "s.json").write_text(text)
-    with pytest.raises(DataError, match="does not hold splits"):
+    with pytest.raises(DataError, match=r"damaged|another program"):
         check_files([], dataset=scan_folder(music_folder), splits=tmp_path / "s.json")
     with pytest.raises(RequestError, match="Splits belong to a data set"):
         check_files([], splits=tmp_path / "s.json")
@@ -229,7 +228,7 @@ def test_reports_in_every_format_agree(music_folder: Path, tmp_path: Path, endin
     (music_folder / "rock" / "bad.wav").write_bytes(b"no")
     report = check_files([], dataset=scan_folder(music_folder))
     output = tmp_path / f"report.{ending}"
-    write_report(output, report)
+    report.write(output)
     rows: list[dict[str, Any]]
     if ending == "json":
         whole = json.loads(output.read_text())
@@ -250,7 +249,7 @@ def test_reports_in_every_format_agree(music_folder: Path, tmp_path: Path, endin
 
 def test_a_report_with_another_extension_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"ends in \.json, \.csv or \.parquet"):
-        write_report(tmp_path / "a.txt", CheckReport(()))
+        CheckReport(()).write(tmp_path / "a.txt")
 
 
 CHECK_ODD = """

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from deepmusic.datasets import Track, artist_members, group_tracks
-from deepmusic.datasets.groups import Shared, shared_attributes
+from deepmusic.datasets.groups import shared_attributes
 
 
 def track(path: str, artist: str | None = None, album: str | None = None, sound: str = "") -> Track:
@@ -117,13 +117,13 @@ def test_what_tracks_share_is_counted() -> None:
         replace(track("b/7"), source="y", sound_group="z"),
     ]
     assert shared_attributes(tracks) == {
-        "artist": Shared(2, 3),
-        "album": Shared(1, 2),
-        "exact copy": Shared(1, 2),
-        "near copy": Shared(0, 0),
-        "source": Shared(1, 2),
+        "artist": (2, 3),
+        "album": (1, 2),
+        "exact copy": (1, 2),
+        "near copy": (0, 0),
+        "source": (1, 2),
     }
-    assert set(shared_attributes([]).values()) == {Shared(0, 0)}
+    assert set(shared_attributes([]).values()) == {(0, 0)}
 
 
 def test_unknown_artists_and_compilations_group_nothing() -> None:

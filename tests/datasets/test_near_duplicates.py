@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,20 @@ from test_fingerprint import RATE, music
 
 from deepmusic.audio.fingerprint import CODES_PER_SECOND, acoustic_fingerprint
 from deepmusic.datasets import group_tracks, near_duplicates as module, scan_folder
-from deepmusic.datasets.near_duplicates import near_duplicates, sound_matches, with_duplicates
+from deepmusic.datasets.near_duplicates import sound_groups, sound_matches, with_duplicates
 
 
 def prints(*sounds: NDArray[np.float32]) -> list[NDArray[np.uint32]]:
     return [acoustic_fingerprint(sound, RATE) for sound in sounds]
+
+
+def near_duplicates(codes: Sequence[NDArray[np.uint32]]) -> list[list[int]]:
+    """The groups of recordings that match."""
+    groups = sound_groups([f"{n:03}" for n in range(len(codes))], sound_matches(codes))
+    return [
+        sorted(int(name) for name in groups if groups[name] == leader)
+        for leader in sorted(set(groups.values()))
+    ]
 
 
 def noise(seconds: float, seed: int) -> NDArray[np.float32]:

@@ -68,8 +68,7 @@ def check(
     faults, 2 wrong usage.
     """
     from deepmusic.audio import find_audio
-    from deepmusic.datasets.check import check_files
-    from deepmusic.datasets.check_report import report_extension, write_report
+    from deepmusic.datasets.check import check_files, report_extension
     from deepmusic.datasets.folder import scan_folder
     from deepmusic.datasets.table import TABLE_NAME
 
@@ -96,7 +95,7 @@ def check(
     report_problems((), report.notes)
     _print(report, show_all)
     if output is not None:
-        write_report(output, report)
+        report.write(output)
         click.echo(f"{output}: {len(report.files)} files.", err=True)
     ctx.exit(1 if report.has_faults else 0)
 

@@ -170,7 +170,7 @@ def _group_table(dataset: FolderDataset) -> Iterator[str]:
         f"{max(sizes.values())}."
     )
     shared = shared_attributes(dataset.tracks).items()
-    rows = [(kind, count.things, count.tracks) for kind, count in shared if count.things]
+    rows = [(kind, *counts) for kind, counts in shared if any(counts)]
     if rows:
         yield from table_lines([("shared", "count", "tracks"), *rows])
 

@@ -10,7 +10,6 @@ from .check import (
     CheckReport as CheckReport,
     check_files as check_files,
 )
-from .check_report import write_report as write_report
 from .download import DownloadError as DownloadError, download_file as download_file
 from .fetch import fetch_dataset as fetch_dataset
 from .fma import BAD_CLIPS as BAD_CLIPS, BadClip as BadClip, Fma as Fma, read_fma as read_fma

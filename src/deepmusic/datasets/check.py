@@ -19,8 +19,12 @@ from deepmusic.audio.scan import MAX_SECONDS, AudioScan, scan_files
 from deepmusic.datasets.checksums import ChecksumTable
 from deepmusic.datasets.folder import FolderDataset, Track
 from deepmusic.datasets.groups import group_tracks
-from deepmusic.datasets.near_duplicates import SoundMatch, match_groups, sound_matches
-from deepmusic.errors import DataError, RequestError, os_reason
+from deepmusic.datasets.near_duplicates import SoundMatch, sound_groups, sound_matches
+from deepmusic.datasets.splits import read_split_file
+from deepmusic.datasets.table import table_text
+from deepmusic.errors import RequestError
+from deepmusic.files import write_atomically
+from deepmusic.version import __version__
 
 FAULTS = {
     "cut_off", "damaged", "header_length", "not_finite_samples", "silent", "checksum", "changed",
@@ -48,6 +52,7 @@ COLUMNS = (
     "parts",
 )  # fmt: skip
 """Of a report, which has one row per file."""
+_SEPARATORS = {"codes": ";", "messages": " ", "parts": ","}
 _ROUNDED = {"peak", "offset", "silent_share", "zero_share", "clipped_share", "mono_share"}
 
 
@@ -114,6 +119,43 @@ class CheckReport:
             "codes": dict(sorted(codes.items(), key=lambda item: (-item[1], item[0]))),
         }
 
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the report as JSON, or as CSV or Parquet with one row per file, by the extension.
+
+        In CSV and Parquet, codes are joined by `;`, messages by spaces and parts by `,`.
+        """
+        extension = report_extension(path)
+        rows = [file.to_dict() for file in self.files]
+        if extension == ".json":
+            about = {"format": "deepmusic check", "version": 1, "deepmusic": __version__}
+            about |= {"summary": self.summary(), "notes": list(self.notes)}
+            with write_atomically(path) as file:  # one line per file, for people to read
+                file.write(json.dumps(about)[:-1] + ', "files": [\n')
+                file.write(",\n".join(map(json.dumps, rows)))
+                file.write("\n]}\n")
+            return
+        import pandas as pd
+
+        for row in rows:
+            row |= {name: separator.join(row[name]) for name, separator in _SEPARATORS.items()}
+            row |= {name: table_text(cell) for name, cell in row.items() if isinstance(cell, str)}
+        texts = ("sound_group", "genre", "artist", "album")
+        types = {"header_s": float} | dict.fromkeys(texts, "string")
+        table = pd.DataFrame(rows, columns=COLUMNS).astype(types)
+        with write_atomically(path, "wb") as binary:
+            if extension == ".csv":
+                table.to_csv(binary, index=False)
+            else:
+                table.to_parquet(binary, index=False, compression="zstd")
+
+
+def report_extension(path: str | os.PathLike[str]) -> str:
+    """The extension of a report: .json, .csv or .parquet; RequestError if it is another one."""
+    extension = Path(path).suffix.lower()
+    if extension not in (".json", ".csv", ".parquet"):
+        raise RequestError(f"A report ends in .json, .csv or .parquet; got {os.fspath(path)!r}.")
+    return extension
+
 
 def check_files(
     entries: Iterable[str | NotAudio],
@@ -133,8 +175,8 @@ def check_files(
         entries: paths, and what cannot be a track, as `find_audio` yields.
         dataset: check its tracks instead, and whether one sound has two genres; its problems are
             reported as well.
-        splits: of the data set, by `write_splits`: no artist, album or
-            sound may be in two parts of a fold.
+        splits: of the data set, by `write_splits`: no artist, album or sound may be in two parts
+            of a fold.
         checksums: a table of lines `CHECKSUM  PATH` (MD5, SHA-1 or SHA-256; paths relative to the
             table), such as FMA's `checksums`.
         cache: a store of scans; None keeps nothing.
@@ -153,15 +195,24 @@ def check_files(
     tracks: dict[str, Track] = {}
     if dataset is not None:
         tracks = {str(dataset.file(track)): track for track in dataset.tracks}
-        problems = (
-            NotAudio(str(dataset.root / p.path), p.message, p.code) for p in dataset.problems
-        )
-        entries = sorted([*tracks, *problems], key=_path)
+        waiting = [AudioScan(path) for path in tracks]
+        waiting += [
+            AudioScan(str(dataset.root / problem.path), problem.code, problem.message)
+            for problem in dataset.problems
+        ]
+        waiting.sort(key=lambda scan: scan.path)
     elif splits is not None:
         raise RequestError("Splits belong to a data set; name one folder DIR/GENRE/*.")
+    else:
+        waiting = [
+            AudioScan(entry)
+            if isinstance(entry, str)
+            else AudioScan(entry.path, entry.code, entry.error)
+            for entry in entries
+        ]
     table = None if checksums is None else ChecksumTable.read(checksums)
-    parts = None if splits is None else _read_parts(Path(splits))
-    scans = {_path(entry): _refused(entry) for entry in entries}
+    parts = None if splits is None else read_split_file(splits)["tracks"]
+    scans = {scan.path: scan for scan in waiting}
     for scan in scan_files(
         [path for path, scan in scans.items() if not scan.code],
         cache=cache,
@@ -173,16 +224,6 @@ def check_files(
         scans[scan.path] = scan
         on_scan(scan)
     return _report(scans, tracks, table, parts, () if dataset is None else dataset.notes)
-
-
-def _path(entry: str | NotAudio) -> str:
-    return entry if isinstance(entry, str) else entry.path
-
-
-def _refused(entry: str | NotAudio) -> AudioScan:
-    if isinstance(entry, str):
-        return AudioScan(entry)  # until it is scanned
-    return AudioScan(entry.path, code=entry.code, error=entry.error)
 
 
 def _report(
@@ -266,22 +307,21 @@ def _copies(scans: Iterable[AudioScan]) -> tuple[dict[str, str], list[Finding]]:
             findings.append(Finding(path, "exact_duplicate", message))
     contents = sorted(fingerprints)
     matches = sound_matches([fingerprints[content] for content in contents])
-    for group in match_groups(matches):
-        for index in group:
-            groups |= dict.fromkeys(paths_of[contents[index]], contents[group[0]])
+    for content, group in sound_groups(contents, matches).items():
+        groups |= dict.fromkeys(paths_of[content], group)
     closest: dict[int, SoundMatch] = {}
     for match in sorted(matches, key=lambda match: -match.shared_s):
         closest.setdefault(match.first, match)
         closest.setdefault(match.second, match)
     for index, match in sorted(closest.items()):
-        other = match.second if index == match.first else match.first
-        shift_s = match.shift_s if index == match.first else -match.shift_s
-        start = f"{abs(shift_s):.1f} s {'later' if shift_s > 0 else 'earlier'}"
-        when = f", which starts {start}" if abs(shift_s) >= 0.1 else ""
-        for path in paths_of[contents[index]]:
-            partner = paths_of[contents[other]][0]
-            message = f"It shares {match.shared_s:.0f} s of sound with {partner!r}{when}."
-            findings.append(Finding(path, "near_duplicate", message))
+        is_first = index == match.first
+        partner = paths_of[contents[match.second if is_first else match.first]][0]
+        when = ""
+        if abs(match.shift_s) >= 0.1:
+            order = "later" if is_first == (match.shift_s > 0) else "earlier"
+            when = f", which starts {abs(match.shift_s):.1f} s {order}"
+        message = f"It shares {match.shared_s:.0f} s of sound with {partner!r}{when}."
+        findings += [Finding(path, "near_duplicate", message) for path in paths_of[contents[index]]]
     return groups, findings
 
 
@@ -334,17 +374,3 @@ def _leak(
             if part and fold < len(parts[other]) and parts[other][fold] not in ("", part):
                 return where, other, parts[other][fold]
     return None
-
-
-def _read_parts(path: Path) -> dict[str, tuple[str, ...]]:
-    """The part of each track in each fold, as `write_splits` wrote them, whatever leaks."""
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        if stored["format"] != "deepmusic splits":
-            raise ValueError("something else")
-        return {str(entry["path"]): tuple(map(str, entry["parts"])) for entry in stored["tracks"]}
-    except OSError as error:
-        raise DataError(f"The splits {path} cannot be read: {os_reason(error)}.") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        message = f"{path} does not hold splits; name a file that 'data split' wrote."
-        raise DataError(message) from error

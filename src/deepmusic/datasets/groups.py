@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -59,11 +59,8 @@ def artist_members(name: str | None) -> frozenset[str]:
     split as well ("Simon & Garfunkel"), which is harmless, since all tracks of the band are split
     alike. Parts that many names share ("Jr.", "his orchestra", "friends") are dropped.
 
-    Args:
-        name: the artist, from a table or a tag; None if unknown.
-
     Returns:
-        Normalized names; empty for an unknown artist and for a compilation ("Various Artists").
+        Normalized names; empty for an unknown artist (None) and a compilation ("Various Artists").
 
     Example:
         >>> sorted(artist_members("Édith Piaf & the Band feat. Théo Sarapo"))
@@ -92,42 +89,35 @@ def group_tracks(tracks: Sequence[Track]) -> list[int]:
     the same title and no artist. A title alone is not enough ("Greatest Hits"). Groups are
     transitive. A track without metadata is a group by itself.
 
-    Args:
-        tracks: in any order.
-
     Returns:
         One number per track, from 0 by first appearance.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    if not tracks:
-        return []
     first: dict[tuple[str, ...], int] = {}
     pairs = [
         (index, first.setdefault(key, index))
         for index, track in enumerate(tracks)
-        for key in (("track", str(index)), *_keys(track))
+        for key in _keys(track)
     ]
-    edges = np.array(pairs, np.int32).T
-    graph = coo_array((np.ones(len(pairs), np.bool_), edges), shape=(len(tracks), len(tracks)))
+    return components(len(tracks), pairs)
+
+
+def components(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
+    """The number of the connected component, by first appearance, of each of `count` indices."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    edges = np.array(pairs, np.int32).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(pairs), np.bool_), edges), shape=(count, count))
     numbers: list[int] = connected_components(graph, directed=False)[1].tolist()
     return numbers
 
 
-class Shared(NamedTuple):
-    """How many artists, albums or recordings are shared, and by how many tracks."""
-
-    things: int
-    tracks: int
-
-
-def shared_attributes(tracks: Sequence[Track]) -> dict[str, Shared]:
-    """Why tracks are grouped: how much of each kind two or more tracks share.
+def shared_attributes(tracks: Sequence[Track]) -> dict[str, tuple[int, int]]:
+    """Why tracks are grouped: what two or more of them share.
 
     Returns:
-        An entry each for ``"artist"``, ``"album"``, ``"exact copy"``, ``"near copy"`` and
-        ``"source"``. One track may count for several kinds.
+        By kind (``"artist"``, ``"album"``, ``"exact copy"``, ``"near copy"``, ``"source"``) how
+        many of these are shared, and by how many tracks. One track may count for several kinds.
     """
     members: dict[tuple[str, ...], list[int]] = {}
     for index, track in enumerate(tracks):
@@ -136,7 +126,7 @@ def shared_attributes(tracks: Sequence[Track]) -> dict[str, Shared]:
     shared = {}
     for kind in ("artist", "album", "exact copy", "near copy", "source"):
         groups = [m for key, m in members.items() if key[0] == kind and len(m) > 1]
-        shared[kind] = Shared(len(groups), len(set().union(*groups)))
+        shared[kind] = (len(groups), len(set().union(*groups)))
     return shared
 
 
@@ -144,12 +134,13 @@ def _keys(track: Track) -> list[tuple[str, ...]]:
     """What a track may share with others: kind and value."""
     members = artist_members(track.artist)
     keys: list[tuple[str, ...]] = [("artist", member) for member in members]
-    if track.content_hash:
-        keys.append(("exact copy", track.content_hash))
-    if track.sound_group is not None:
-        keys.append(("near copy", track.sound_group))
-    if track.source is not None:
-        keys.append(("source", track.source))
+    for kind, value in (
+        ("exact copy", track.content_hash),
+        ("near copy", track.sound_group),
+        ("source", track.source),
+    ):
+        if value:
+            keys.append((kind, value))
     album = _bare(_normalized(track.album or ""))
     if album not in _IGNORED_ALBUMS:
         folder = PurePosixPath(track.path).parent

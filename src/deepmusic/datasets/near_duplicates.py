@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.datasets.folder import FolderDataset
+from deepmusic.datasets.groups import components
 
 MIN_SHARED_S = 5.0
 """Two recordings are near-duplicates if they share at least this many seconds ..."""
@@ -53,44 +54,29 @@ class SoundMatch(NamedTuple):
     share: float  # of the shorter recording
 
 
-def near_duplicates(fingerprints: Sequence[Fingerprint]) -> list[list[int]]:
-    """Groups of recordings that share most of their sound.
-
-    Gain, coding, sample rate, number of channels, mild noise, and a start or an end that was cut
-    off make no difference; speed and pitch do. Groups are transitive.
+def sound_groups(names: Sequence[str], matches: Iterable[SoundMatch]) -> dict[str, str]:
+    """Which recordings are connected by matches.
 
     Args:
-        fingerprints: by `acoustic_fingerprint`.
+        names: of all recordings, in the order of their indices.
+        matches: by `sound_matches`.
 
     Returns:
-        Ascending indices of fingerprints, a list per group of two or more.
+        For each recording that matches another, the name of the first one of its group.
     """
-    return match_groups(sound_matches(fingerprints))
-
-
-def match_groups(matches: Iterable[SoundMatch]) -> list[list[int]]:
-    """Groups of recordings that are connected by matches; see `near_duplicates`."""
-    leader: dict[int, int] = {}
-
-    def find(index: int) -> int:
-        while leader.setdefault(index, index) != index:
-            leader[index] = leader[leader[index]]
-            index = leader[index]
-        return index
-
-    for match in matches:
-        first, second = sorted((find(match.first), find(match.second)))
-        leader[second] = first
-    groups: dict[int, list[int]] = {}
-    for index in sorted(leader):
-        groups.setdefault(find(index), []).append(index)
-    return list(groups.values())
+    numbers = components(len(names), [(match.first, match.second) for match in matches])
+    groups: dict[int, list[str]] = {}
+    for name, number in zip(names, numbers, strict=True):
+        groups.setdefault(number, []).append(name)
+    return {name: group[0] for group in groups.values() if len(group) > 1 for name in group}
 
 
 def sound_matches(fingerprints: Sequence[Fingerprint]) -> list[SoundMatch]:
     """Pairs of recordings that share at least half of the shorter one, and five seconds.
 
-    Where very many recordings are copies of one, not every pair is listed, but all are connected.
+    Gain, coding, sample rate, number of channels, mild noise, and a start or an end that was cut
+    off make no difference; speed and pitch do. Where very many recordings are copies of one, not
+    every pair is listed, but all are connected.
 
     Args:
         fingerprints: by `acoustic_fingerprint`.
@@ -98,15 +84,8 @@ def sound_matches(fingerprints: Sequence[Fingerprint]) -> list[SoundMatch]:
     Returns:
         Pairs in ascending order.
     """
-    matches = []
-    for first, second, shifts in _candidates(fingerprints):
-        match = _compare(fingerprints[first], fingerprints[second], shifts)
-        if match is not None:
-            shift, shared, share = match
-            matches.append(
-                SoundMatch(first, second, shift / _CODES_PER_S, shared / _CODES_PER_S, share)
-            )
-    return matches
+    pairs = (_compare(fingerprints, *candidate) for candidate in _candidates(fingerprints))
+    return [match for match in pairs if match is not None]
 
 
 def _candidates(fingerprints: Sequence[Fingerprint]) -> list[tuple[int, int, list[int]]]:
@@ -127,10 +106,10 @@ def _candidates(fingerprints: Sequence[Fingerprint]) -> list[tuple[int, int, lis
     pair, shift = np.concatenate(pairs), np.concatenate(shifts)
     order = np.lexsort((shift, pair))
     pair, shift = pair[order], shift[order]
-    edges = np.flatnonzero(np.diff(pair)) + 1
+    starts = np.flatnonzero(np.diff(pair, prepend=-1))
     candidates = []
-    for start, end in zip([0, *edges], [*edges, len(pair)], strict=True):
-        likely = _frequent_shifts(shift[start:end])
+    for start, shifts_of_pair in zip(starts, np.split(shift, starts)[1:], strict=True):
+        likely = _frequent_shifts(shifts_of_pair)
         if likely:
             candidates.append((*divmod(int(pair[start]), len(fingerprints)), likely))
     return candidates
@@ -190,67 +169,51 @@ def _frequent_shifts(shifts: NDArray[np.int64]) -> list[int]:
 
 
 def _compare(
-    first: Fingerprint, second: Fingerprint, shifts: Sequence[int]
-) -> tuple[int, int, float] | None:
-    """Best shift, matching codes, and their share of the shorter; None if they are too few."""
-    is_swapped = np.count_nonzero(second) < np.count_nonzero(first)
-    shorter, longer = (second, first) if is_swapped else (first, second)
-    sign = 1 if is_swapped else -1
+    fingerprints: Sequence[Fingerprint], first: int, second: int, shifts: Sequence[int]
+) -> SoundMatch | None:
+    """The match of two recordings by the best of several shifts; None if they share too little."""
+    shorter, longer, sign = fingerprints[first], fingerprints[second], -1
+    if np.count_nonzero(longer) < np.count_nonzero(shorter):
+        shorter, longer, sign = longer, shorter, 1
     covered = np.zeros(len(shorter), bool)
     best, most = 0, 0
-    for shift in shifts:
+    for hit in shifts:
         # hits are at a shift that is exact to one code
-        shift = min(range(shift - 1, shift + 2), key=lambda s: _distance(shorter, longer, sign * s))
-        matching = _matching(shorter, longer, sign * shift)
-        count = int(np.count_nonzero(matching))
+        tries = [(s, *_align(shorter, longer, sign * s)) for s in (hit - 1, hit, hit + 1)]
+        shift, _, matching = min(tries, key=lambda attempt: attempt[1])
         covered |= matching
-        if count > most:
-            best, most = shift, count
-    shared = int(np.count_nonzero(covered))
+        if matching.sum() > most:
+            best, most = shift, int(matching.sum())
+    shared = int(covered.sum())
     share = shared / max(1, int(np.count_nonzero(shorter)))
     if shared < MIN_SHARED_S * _CODES_PER_S or share < MIN_SHARE:
         return None
-    return best, shared, share
+    return SoundMatch(first, second, best / _CODES_PER_S, shared / _CODES_PER_S, share)
 
 
-def _overlap(
+def _align(
     shorter: Fingerprint, longer: Fingerprint, shift: int
-) -> tuple[int, NDArray[np.int64], NDArray[np.bool_]]:
-    """Start of the overlap in the shorter, differing bits of its codes, and which are valid.
+) -> tuple[float, NDArray[np.bool_]]:
+    """Compare code `i` of the shorter with code `i + shift` of the longer.
 
-    Code `i` of the shorter is compared with code `i + shift` of the longer.
-    """
-    start = max(0, -shift)
-    end = max(start, min(len(shorter), len(longer) - shift))
-    one, other = shorter[start:end], longer[start + shift : end + shift]
-    valid = (one != 0) & (other != 0)
-    return start, np.bitwise_count(one ^ other).astype(np.int64) * valid, valid
-
-
-def _distance(shorter: Fingerprint, longer: Fingerprint, shift: int) -> float:
-    """Differing bits per code, in the best window of the overlap."""
-    _, differing, valid = _overlap(shorter, longer, shift)
-    if len(valid) < _WINDOW:
-        return 32.0
-    return float((_sums(differing, _WINDOW) / np.maximum(1, _sums(valid, _WINDOW))).min())
-
-
-def _matching(shorter: Fingerprint, longer: Fingerprint, shift: int) -> NDArray[np.bool_]:
-    """Which codes of the shorter match those of the longer at a shift.
-
-    A code matches if one of the windows over it does, and the codes near it do as well.
+    Returns:
+        Differing bits per code in the best window of the overlap; and which codes of the shorter
+        match: one of the windows over it does, and so do the codes near it.
     """
     matching = np.zeros(len(shorter), bool)
-    start, differing, valid = _overlap(shorter, longer, shift)
-    if len(valid) < _WINDOW:
-        return matching
-    bits = 32 * _sums(valid, _WINDOW)
-    same = (bits >= 16 * _WINDOW) & (_sums(differing, _WINDOW) < _MAX_WINDOW * bits)
+    start, end = max(0, -shift), min(len(shorter), len(longer) - shift)
+    if end - start < _WINDOW:
+        return 32.0, matching
+    one, other = shorter[start:end], longer[start + shift : end + shift]
+    valid = (one != 0) & (other != 0)
+    differing = np.bitwise_count(one ^ other).astype(np.int64) * valid
+    codes, bits = _sums(valid, _WINDOW), _sums(differing, _WINDOW)
+    same = (codes >= _WINDOW / 2) & (bits < _MAX_WINDOW * (32 * codes))
     in_window = _sums(np.pad(same, _WINDOW - 1), _WINDOW) > 0
-    near_bits = 32 * _sums(np.pad(valid, _NEAR), 2 * _NEAR + 1)
-    near = _sums(np.pad(differing, _NEAR), 2 * _NEAR + 1) < _MAX_NEAR * near_bits
-    matching[start : start + len(valid)] = in_window & near & valid
-    return matching
+    near_codes = _sums(np.pad(valid, _NEAR), 2 * _NEAR + 1)
+    near = _sums(np.pad(differing, _NEAR), 2 * _NEAR + 1) < _MAX_NEAR * (32 * near_codes)
+    matching[start:end] = in_window & near & valid
+    return float((bits / np.maximum(1, codes)).min()), matching
 
 
 def _sums(values: NDArray[Any], length: int) -> NDArray[np.int64]:
@@ -305,11 +268,8 @@ def with_sound_groups(
             says how many.
     """
     digests = sorted(fingerprints)  # the order of the tracks makes no difference
-    group_of = {
-        digests[index]: digests[group[0]]
-        for group in near_duplicates([fingerprints[digest] for digest in digests])
-        for index in group
-    }
+    matches = sound_matches([fingerprints[digest] for digest in digests])
+    group_of = sound_groups(digests, matches)
     tracks = tuple(
         replace(track, sound_group=group_of.get(track.content_hash)) for track in dataset.tracks
     )

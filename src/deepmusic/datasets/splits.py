@@ -354,7 +354,7 @@ def read_splits(path: str | os.PathLike[str], dataset: FolderDataset) -> Folds:
             have a group on two sides, as artists or copies are known now.
     """
     stored = read_split_file(path)
-    parts = {entry["path"]: entry["parts"] for entry in stored["tracks"]}
+    parts = stored["tracks"]
     paths = {track.path for track in dataset.tracks}
     if stored["fingerprint"] != dataset_digest(dataset) or parts.keys() != paths:
         raise DataError(
@@ -379,15 +379,15 @@ def read_splits(path: str | os.PathLike[str], dataset: FolderDataset) -> Folds:
 
 
 def read_split_file(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What `write_splits` wrote, whatever data it is of; DataError if the file holds no splits."""
+    """What `write_splits` wrote of any data; ``tracks`` has the parts of each track by its path."""
     try:
         stored: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
         if stored["format"] != "deepmusic splits" or stored["version"] != 1:
             raise DataError(f"{path} is of another program or version; make new splits.")
-        parts = {entry["path"]: entry["parts"] for entry in stored["tracks"]}.values()
+        stored["tracks"] = {entry["path"]: tuple(entry["parts"]) for entry in stored["tracks"]}
         if (
-            {part for of_track in parts for part in of_track} - {*PARTS, ""}
-            or {len(of_track) for of_track in parts} - {stored["folds"]}
+            set().union(*stored["tracks"].values()) - {*PARTS, ""}
+            or {len(parts) for parts in stored["tracks"].values()} - {stored["folds"]}
             or stored["protocol"] not in get_args(Protocol)
             or not {"seed", "fingerprint"} <= stored.keys()
         ):
