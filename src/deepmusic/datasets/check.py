@@ -192,27 +192,17 @@ def check_files(
         DataError: splits, checksums or the cache cannot be read, or are something else.
         DeepMusicError: splits without a data set, or the cluster cannot be reached.
     """
-    tracks: dict[str, Track] = {}
-    if dataset is not None:
-        tracks = {str(dataset.file(track)): track for track in dataset.tracks}
-        waiting = [AudioScan(path) for path in tracks]
-        waiting += [
-            AudioScan(str(dataset.root / problem.path), problem.code, problem.message)
-            for problem in dataset.problems
-        ]
-        waiting.sort(key=lambda scan: scan.path)
-    elif splits is not None:
+    if splits is not None and dataset is None:
         raise RequestError("Splits belong to a data set; name one folder DIR/GENRE/*.")
-    else:
-        waiting = [
-            AudioScan(entry)
-            if isinstance(entry, str)
-            else AudioScan(entry.path, entry.code, entry.error)
-            for entry in entries
-        ]
+    if dataset is not None:
+        problems = (
+            NotAudio(str(dataset.root / p.path), p.message, p.code) for p in dataset.problems
+        )
+        files = [str(dataset.file(track)) for track in dataset.tracks]
+        entries = sorted([*files, *problems], key=_path)
     table = None if checksums is None else ChecksumTable.read(checksums)
     parts = None if splits is None else read_split_file(splits)["tracks"]
-    scans = {scan.path: scan for scan in waiting}
+    scans = {_path(entry): _refused(entry) for entry in entries}
     for scan in scan_files(
         [path for path, scan in scans.items() if not scan.code],
         cache=cache,
@@ -223,18 +213,28 @@ def check_files(
     ):
         scans[scan.path] = scan
         on_scan(scan)
-    return _report(scans, tracks, table, parts, () if dataset is None else dataset.notes)
+    return _report(scans, dataset, table, parts)
+
+
+def _path(entry: str | NotAudio) -> str:
+    return entry if isinstance(entry, str) else entry.path
+
+
+def _refused(entry: str | NotAudio) -> AudioScan:
+    if isinstance(entry, str):
+        return AudioScan(entry)  # until it is scanned
+    return AudioScan(entry.path, code=entry.code, error=entry.error)
 
 
 def _report(
     scans: dict[str, AudioScan],
-    tracks: Mapping[str, Track],
+    dataset: FolderDataset | None,
     table: ChecksumTable | None,
     parts: Mapping[str, tuple[str, ...]] | None,
-    notes: tuple[str, ...],
 ) -> CheckReport:
-    """All findings; scans and tracks are by path, parts by the path of a track in its data set."""
+    """All findings; scans are by path, parts by the path of a track in its data set."""
     groups, copies = _copies(scans.values())
+    tracks = {str(dataset.file(track)): track for track in dataset.tracks} if dataset else {}
     tracks = {path: replace(track, sound_group=groups.get(path)) for path, track in tracks.items()}
     part_of = {path: (parts or {}).get(track.path, ()) for path, track in tracks.items()}
     findings: dict[str, list[Finding]] = {path: [] for path in scans}
@@ -257,7 +257,7 @@ def _report(
         )
         for path, of_file in findings.items()
     )
-    return CheckReport(tuple(files), notes)
+    return CheckReport(tuple(files), dataset.notes if dataset else ())
 
 
 def _file_findings(scan: AudioScan) -> Iterator[Finding]:
