@@ -15,7 +15,7 @@ PACKAGE = ROOT / "src" / "deepmusic"
 # the comment names an aim. Raise one only with a reason in docs/decisions.md.
 BUDGETS = {
     "": 900,
-    "audio": 2_500,  # aim 1,800
+    "audio": 2_410,  # aim 1,800
     "capsules": 2_300,
     "classifier": 3_000,  # aim 2,600
     "cli": 3_840,  # aim 3,100

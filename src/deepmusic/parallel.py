@@ -105,11 +105,16 @@ def single_threaded(function: Callable[[str], _R], path: str) -> _R:
 def _start_worker() -> None:
     """Leave interrupts to the parent process, and keep freed memory in this one.
 
+    What a worker prints, such as a C library its notes, goes to standard error: on standard output
+    it would end up in the middle of the results.
+
     glibc returns large freed blocks to the system, so every block of samples would be mapped anew,
     which costs as much as processing it. Freeing one larger block first raises the threshold
     (mallopt(3), M_MMAP_THRESHOLD); on other platforms this has no effect.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(OSError):  # there may be no standard error
+        os.dup2(2, 1)
     bytearray(31 << 20)
 
 

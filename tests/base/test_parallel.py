@@ -1,7 +1,8 @@
-"""The map over files: an interrupt lets the current file finish, and none is lost."""
+"""The map over files: interrupts, and what workers print."""
 
 from __future__ import annotations
 
+import os
 import signal
 from dataclasses import dataclass
 
@@ -31,6 +32,16 @@ def test_an_interrupt_stops_after_the_file() -> None:
         next(rows)
     assert done == ["a", "b"]
     assert signal.getsignal(signal.SIGINT) == before
+
+
+def print_path(path: str) -> Row:
+    os.write(1, path.encode())  # as a C library would
+    return Row(path)
+
+
+def test_workers_leave_standard_output_to_the_results(capfd: pytest.CaptureFixture[str]) -> None:
+    assert sorted(row.path for row in map_files(print_path, "ab", Row, workers=2)) == ["a", "b"]
+    assert capfd.readouterr().out == ""
 
 
 def test_a_second_interrupt_stops_at_once() -> None:

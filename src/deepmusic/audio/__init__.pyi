@@ -4,11 +4,6 @@ from .decode import (
     load as load,
     open_audio as open_audio,
 )
-from .find import (
-    AUDIO_EXTENSIONS as AUDIO_EXTENSIONS,
-    NotAudio as NotAudio,
-    find_audio as find_audio,
-)
 from .mel import (
     LogMelConfig as LogMelConfig,
     LogMelStream as LogMelStream,
@@ -20,4 +15,9 @@ from .segments import (
     segment_batches as segment_batches,
     segment_starts as segment_starts,
     wrap as wrap,
+)
+from .sources import (
+    AUDIO_EXTENSIONS as AUDIO_EXTENSIONS,
+    NotAudio as NotAudio,
+    find_audio as find_audio,
 )

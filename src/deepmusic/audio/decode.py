@@ -7,7 +7,7 @@ twice, and intact files cost nothing extra. The length that a header claims is n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
@@ -93,14 +93,13 @@ class AudioStream:
         self._samples = 0
         self._invalid = 0  # samples that are NaN, infinite or absurdly large
         self._file, self._is_ours = open_source(source)
-        self._generator = self._resampled()
+        self._blocks: Iterator[NDArray[np.float32]] = filter(len, self._resampled())
         try:
             # Decode the first block now, so that a file without sound is refused on opening.
-            first = next(self._generator, _EMPTY)
+            self._blocks = chain([next(self._blocks)], self._blocks)
         except BaseException:
             self.close()
             raise
-        self._blocks = chain([first] if len(first) else [], self._generator)
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         return self
@@ -116,21 +115,18 @@ class AudioStream:
 
     def close(self) -> None:
         """Stop decoding and close the file, unless the caller opened it."""
-        self._generator.close()
-        self._blocks = chain()
+        self._blocks = iter(())
         if self._is_ours:
             self._file.close()
 
-    def _resampled(self) -> Generator[NDArray[np.float32], None, None]:
+    def _resampled(self) -> Iterator[NDArray[np.float32]]:
         """Mono blocks at the requested rate; checks at the end."""
         resampler: soxr.ResampleStream | None = None
         current = 0
         for mono, rate in chain(self._mono(), [(_EMPTY, 0)]):  # the last pair flushes
             if rate != current:
                 if resampler is not None:
-                    tail = resampler.resample_chunk(_EMPTY, last=True)
-                    if len(tail):
-                        yield tail
+                    yield resampler.resample_chunk(_EMPTY, last=True)
                 current = rate
                 self.sample_rate = self.sample_rate or rate
                 resampler = None
@@ -138,12 +134,9 @@ class AudioStream:
                     resampler = soxr.ResampleStream(
                         rate, self.sample_rate, 1, "float32", quality="HQ"
                     )
-            block = mono if resampler is None else resampler.resample_chunk(mono)
-            if len(block):
-                yield block
+            yield mono if resampler is None else resampler.resample_chunk(mono)
         self._conclude()
-        if self._is_ours:
-            self._file.close()
+        self.close()
 
     def _mono(self) -> Iterator[tuple[NDArray[np.float32], int]]:
         """Finite mono blocks and their rate, up to ``max_seconds``."""
@@ -170,22 +163,17 @@ class AudioStream:
         """Blocks ``(n, channels)`` and their rate."""
         refusal: AudioError | None = None
         try:
-            reader = SndfileReader(self._file)
+            with closing(SndfileReader(self._file)) as reader:
+                self._name_format(reader, reader.sample_rate)
+                for block in reader.blocks(self._block_s):
+                    yield block, reader.sample_rate
+                self.header_s = reader.header_s()
+                if reader.is_cut_off():
+                    self._lost["cut_off"] = "its end is missing"
+                if self.duration_s and not reader.came_short():
+                    return
         except AudioError as error:
             refusal = error
-        else:
-            with closing(reader):
-                if _is_rate(reader.sample_rate):
-                    self._name_format(reader)
-                    for block in reader.blocks(self._block_s):
-                        yield block, reader.sample_rate
-                    self.header_s = reader.header_s()
-                    if reader.is_cut_off():
-                        self._lost["cut_off"] = "its end is missing"
-                    if self.duration_s and not reader.came_short():
-                        return
-                else:
-                    refusal = self._bad_rate(reader.sample_rate)
         yield from self._decoded_by_ffmpeg(refusal)
 
     def _decoded_by_ffmpeg(
@@ -203,9 +191,7 @@ class AudioStream:
             raise self._no_sound(refusal, error) from error
         with closing(reader):
             for block, rate in reader.blocks(skip_s=self.duration_s):
-                if not _is_rate(rate):
-                    raise self._bad_rate(rate)
-                self._name_format(reader)
+                self._name_format(reader, rate)
                 yield block, rate
             if reader.failed:
                 self._lost["damaged"] = "the rest cannot be decoded"
@@ -214,7 +200,10 @@ class AudioStream:
             if refusal is not None and self.header_s is None:
                 self.header_s = reader.header_s()
 
-    def _name_format(self, reader: SndfileReader | FfmpegReader) -> None:
+    def _name_format(self, reader: SndfileReader | FfmpegReader, rate: int) -> None:
+        if not _is_rate(rate):
+            reason = f"has a damaged header, of {rate:,} samples per second"
+            raise self._error("bad_rate", reason)
         self.decoder, self.container, self.codec = reader.name, reader.container, reader.codec
 
     def _conclude(self) -> None:
@@ -236,9 +225,6 @@ class AudioStream:
             reasons = "; ".join(self._lost.values())
             self.warning = f"{_in_words(self.duration_s)} of sound was decoded: {reasons}."
             self.faults = tuple(self._lost)
-
-    def _bad_rate(self, rate: int) -> AudioError:
-        return self._error("bad_rate", f"has a damaged header, of {rate:,} samples per second")
 
     def _error(self, code: str, reason: str) -> AudioError:
         return AudioError(f"{self._name} {reason}.", code=code)

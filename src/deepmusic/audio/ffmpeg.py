@@ -30,16 +30,21 @@ _FAILURES = (av.FFmpegError, OSError, EOFError, ValueError, MemoryError)
 _SCALES = {"u1": 1 / 128, "i2": 1 / 2**15, "i4": 1 / 2**31, "i8": 1 / 2**63}
 
 
-def open_container(file: BinaryIO | SteadyFile) -> InputContainer:
+def open_container(file: BinaryIO | SteadyFile, suffix: str | None = None) -> InputContainer:
     """Open a seekable file in FFmpeg, restricted to containers that hold their own sound.
+
+    ``suffix`` is its extension where it has no name.
 
     Raises:
         AudioError: ``not_audio``, FFmpeg refuses the file.
     """
     file.seek(0)
+    steady = file if isinstance(file, SteadyFile) else SteadyFile(file)
+    if suffix is not None:
+        steady.name = f"sound{suffix}"
     try:
         return av.open(
-            file if isinstance(file, SteadyFile) else SteadyFile(file),
+            steady,
             mode="r",
             options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"},
             metadata_errors="ignore",

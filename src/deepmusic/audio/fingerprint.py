@@ -9,9 +9,8 @@ since its bits would be random. Two recordings are the same where their codes di
 
 from __future__ import annotations
 
-from functools import lru_cache
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -52,44 +51,6 @@ def acoustic_fingerprint(samples: NDArray[np.float32], sample_rate: int) -> NDAr
     return stream.finish()
 
 
-class _Plan(NamedTuple):
-    """Constants of a sample rate."""
-
-    step: int  # samples per sample of the lower rate
-    filter: NDArray[np.float32]  # low-pass, two samples of the lower rate long, (2, step)
-    sample_rate: float  # the lower rate
-    window: NDArray[np.float32]
-    first: int  # lowest bin in use
-    # share of each bin from there on in each band, real and imaginary part, (2 * bins, bands)
-    bands: NDArray[np.float32]
-
-
-@lru_cache(maxsize=16)
-def _plan(sample_rate: int) -> _Plan:
-    step = max(1, sample_rate // _MIN_RATE)
-    low = sample_rate / step
-    # The filter is short: what it passes above the bands is weak in music, and what it attenuates
-    # within them is always attenuated, so that growth does not depend on it.
-    taps = np.hamming(2 * step) * np.sinc((np.arange(2 * step) - (2 * step - 1) / 2) / step)
-    # a length without a prime factor above 5: its transform is fast
-    length = next(n for n in count(round(_WINDOW_S * low)) if pow(30, 64, n) == 0)
-    window = np.hanning(length + 2)[1:-1]
-    steps = np.arange(_BANDS + 1) / _BANDS
-    edges = _F_MIN * (_F_MAX / _F_MIN) ** steps * length / low + 0.5
-    edges = np.minimum(edges, length // 2 + 1)  # a low rate has no upper bands
-    first, last = int(edges[0]), min(int(edges[-1]), length // 2)
-    bins = np.arange(first, last + 1)[:, None]
-    inside = np.minimum(edges[1:], bins + 1) - np.maximum(edges[:-1], bins)
-    return _Plan(
-        step,
-        (taps / taps.sum()).astype(np.float32).reshape(2, step),
-        low,
-        (window / window.sum()).astype(np.float32),
-        first,
-        np.repeat(np.maximum(inside, 0).astype(np.float32), 2, axis=0),
-    )
-
-
 class FingerprintStream:
     """The fingerprint of a recording that arrives in blocks, in bounded memory.
 
@@ -102,18 +63,35 @@ class FingerprintStream:
     def __init__(self, sample_rate: int) -> None:
         if sample_rate < 1000:
             raise ValueError(f"sample_rate is 1000 Hz or more; got {sample_rate}")
-        plan = self._plan = _plan(sample_rate)
+        step = self._step = max(1, sample_rate // _MIN_RATE)  # samples per one of the lower rate
+        rate = self._rate = sample_rate / step
+        # The low-pass, two samples of the lower rate long, (2, step), is short: what it passes
+        # above the bands is weak in music, and what it attenuates within them is always
+        # attenuated, so that growth does not depend on it.
+        taps = np.hamming(2 * step) * np.sinc((np.arange(2 * step) - (2 * step - 1) / 2) / step)
+        self._filter = (taps / taps.sum()).astype(np.float32).reshape(2, step)
+        # a length without a prime factor above 5: its transform is fast
+        length = next(n for n in count(round(_WINDOW_S * rate)) if pow(30, 64, n) == 0)
+        window = np.hanning(length + 2)[1:-1]
+        self._window = (window / window.sum()).astype(np.float32)
+        # the share of each bin from the first one on in each band, real and imaginary part
+        edges = np.geomspace(_F_MIN, _F_MAX, _BANDS + 1) * length / rate + 0.5
+        edges = np.minimum(edges, length // 2 + 1)  # a low rate has no upper bands
+        self._first_bin = int(edges[0])
+        bins = np.arange(self._first_bin, min(int(edges[-1]), length // 2) + 1)[:, None]
+        shares = np.minimum(edges[1:], bins + 1) - np.maximum(edges[:-1], bins)
+        self._bands = np.repeat(np.maximum(shares, 0).astype(np.float32), 2, axis=0)
         # Buffers live as long as the stream: fresh memory for each block costs more than the sums.
         self._row = np.zeros(0, np.float32)  # samples that do not make one of the lower rate yet
         self._carry = np.float32(0)  # the first half of the filter on the previous row
         seconds = _BATCH / CODES_PER_SECOND + _CHUNK_S + 2
-        self._low = np.zeros(round(plan.sample_rate * seconds), np.float32)
-        self._views = sliding_window_view(self._low, len(plan.window))
+        self._low = np.zeros(round(rate * seconds), np.float32)
+        self._views = sliding_window_view(self._low, length)
         self._low_start, self._low_end = 0, 0  # positions in the recording
         self._frames = 0  # spectra so far
-        self._windowed = np.zeros((_BATCH, len(plan.window)), np.float32)
-        self._spectra: NDArray[Any] = np.zeros((_BATCH, len(plan.window) // 2 + 1), np.complex64)
-        self._power = np.zeros((_BATCH, len(plan.bands)), np.float32)
+        self._windowed = np.zeros((_BATCH, length), np.float32)
+        self._spectra: NDArray[Any] = np.zeros((_BATCH, length // 2 + 1), np.complex64)
+        self._power = np.zeros((_BATCH, len(self._bands)), np.float32)
         self._past = np.zeros((0, _BANDS - 1), np.float32)  # differences of the latest frames
         self._codes = [np.zeros(0, np.uint32)]
 
@@ -121,8 +99,8 @@ class FingerprintStream:
         """Take the next samples, mono, ``(n,)``; a `ShapeError` refuses others."""
         if samples.ndim != 1:
             raise ShapeError(f"samples are mono, (n,); got an array of shape {samples.shape}")
-        step = self._plan.step
-        chunk = int(_CHUNK_S * self._plan.sample_rate) * step
+        step = self._step
+        chunk = int(_CHUNK_S * self._rate) * step
         for start in range(0, len(samples), chunk):
             rest = samples[start : start + chunk]
             missing = -len(self._row) % step
@@ -138,7 +116,7 @@ class FingerprintStream:
 
     def finish(self) -> NDArray[np.uint32]:
         """The fingerprint, ``(codes,)`` uint32; add nothing after it."""
-        self.add(np.zeros(self._plan.step, np.float32))
+        self.add(np.zeros(self._step, np.float32))
         self._transform(1)
         return np.concatenate(self._codes)
 
@@ -146,8 +124,8 @@ class FingerprintStream:
         """Filter whole rows: each ends one sample of the lower rate and begins the next."""
         if not len(samples):
             return
-        rows = samples.reshape(-1, self._plan.step)
-        begins, ends = self._plan.filter
+        rows = samples.reshape(-1, self._step)
+        begins, ends = self._filter
         held = self._low_end - self._low_start
         low = self._low[held : held + len(rows)]
         np.matmul(rows, ends, out=low)
@@ -159,23 +137,22 @@ class FingerprintStream:
 
     def _transform(self, least: int) -> None:
         """Turn the buffered samples into codes, if they suffice for ``least`` spectra."""
-        plan = self._plan
         while True:
-            seconds = (self._low_end - len(plan.window)) / plan.sample_rate
+            seconds = (self._low_end - len(self._window)) / self._rate
             ready = int(np.floor(seconds * CODES_PER_SECOND)) + 1 - self._frames
             ready = min(_BATCH, ready)
             if ready < least or ready < 1:
                 return
             frames = np.arange(self._frames, self._frames + ready + 1)
-            starts = (frames * plan.sample_rate / CODES_PER_SECOND).astype(np.int64)
+            starts = (frames * self._rate / CODES_PER_SECOND).astype(np.int64)
             starts -= self._low_start
             windowed = self._windowed[:ready]
-            np.multiply(self._views[starts[:-1]], plan.window, out=windowed)
+            np.multiply(self._views[starts[:-1]], self._window, out=windowed)
             # SciPy's is faster, but takes longer to import than it saves in a hundred files
             spectra = np.fft.rfft(windowed, out=self._spectra[:ready]).view(np.float32)
-            spectra = spectra[:, 2 * plan.first : 2 * plan.first + len(plan.bands)]
+            spectra = spectra[:, 2 * self._first_bin : 2 * self._first_bin + len(self._bands)]
             power = np.square(spectra, out=self._power[:ready])
-            differences = np.concatenate([self._past, _differences(power @ plan.bands)])
+            differences = np.concatenate([self._past, _differences(power @ self._bands)])
             self._codes.append(_coded(differences))
             self._past = differences[-_LAG:]
             self._frames += ready

@@ -7,9 +7,15 @@ chained Ogg file. So a reader reports, once it is exhausted, whether it left byt
 
 from __future__ import annotations
 
+import ctypes
 import io
 import os
+import platform
+import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from typing import BinaryIO, Literal
 
 import numpy as np
@@ -17,7 +23,6 @@ import soundfile
 from numpy.typing import NDArray
 
 from deepmusic.audio.sources import SteadyFile
-from deepmusic.audio.stderr import quiet_c_stderr
 from deepmusic.errors import AudioError
 
 _BLOCK_SAMPLES = 1 << 21  # of all channels together: bounds a block whatever a header claims
@@ -39,6 +44,51 @@ _CODECS = {
     "pcm_s8": "pcm_s8",
 }
 """libsndfile's names of codings, in lower case, to FFmpeg's shorter ones."""
+
+
+# libmpg123, inside libsndfile, prints notes about damaged mp3 files to C's stderr. Redirecting file
+# descriptor 2 would also swallow what other threads write in the meantime, so the C library's
+# variable ``stderr`` is set instead, as the GNU manual allows, and only during our calls. Where
+# there is no such variable (musl, Windows) the notes stay visible.
+_stderr: ctypes.c_void_p | None = None
+if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+    _stderr = ctypes.c_void_p.in_dll(ctypes.CDLL(None), "stderr")
+elif sys.platform == "darwin":
+    _stderr = ctypes.c_void_p.in_dll(ctypes.CDLL(None), "__stderrp")
+
+_lock = threading.Lock()
+_depth = 0  # calls under way in all threads; the first one redirects, the last one restores
+_original: int | None = None
+
+
+@lru_cache(maxsize=1)
+def _null_stream() -> int | None:
+    """A FILE* on the null device, opened once and never closed."""
+    opener = ctypes.CDLL(None).fopen
+    opener.restype = ctypes.c_void_p
+    opener.argtypes = (ctypes.c_char_p, ctypes.c_char_p)
+    stream: int | None = opener(os.devnull.encode(), b"we")  # e: not inherited by children
+    return stream
+
+
+@contextmanager
+def quiet_c_stderr() -> Iterator[None]:
+    """Drop what C code prints to ``stderr`` inside the block; safe in several threads at once."""
+    global _depth, _original
+    if _stderr is None:
+        yield
+        return
+    with _lock:
+        if _depth == 0:
+            _original, _stderr.value = _stderr.value, _null_stream() or _stderr.value
+        _depth += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _depth -= 1
+            if _depth == 0:
+                _stderr.value = _original
 
 
 class _BlockFile(soundfile.SoundFile):  # type: ignore[misc]

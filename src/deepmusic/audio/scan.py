@@ -1,8 +1,8 @@
 """One decoding pass over a file: duration, levels, faults, hash and acoustic fingerprint.
 
 Levels are measured before the channels are mixed: the mean of two channels hides clipping, and
-channels of opposite phase cancel. Scans can be kept in a `Store` by
-content, so that a second run, a renamed file or a killed run costs nothing twice.
+channels of opposite phase cancel. Scans can be kept in a `Store` by content, so that neither a
+second run nor a renamed file nor a killed run repeats the work.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -94,11 +94,9 @@ def scan_file(
     name = os.fspath(path)
     scan = AudioScan(name)
     try:
-        status = os.stat(name)
-        scan = replace(scan, size=status.st_size, mtime_ns=status.st_mtime_ns)
-    except (OSError, ValueError):
-        pass  # opening says why
-    try:
+        with suppress(OSError, ValueError):  # opening says why
+            status = os.stat(name)
+            scan = replace(scan, size=status.st_size, mtime_ns=status.st_mtime_ns)
         scan = replace(scan, **_measure(name, max_seconds), sha256=_digest(name, "sha256"))
         return replace(scan, checksum=_digest(name, algorithm)) if algorithm else scan
     except Exception as error:  # a bug that one file triggers must not stop the others
@@ -128,16 +126,14 @@ def scan_files(
         DeepMusicError: the cluster cannot be reached.
     """
     settings = {"version": VERSION, "max_seconds": max_seconds}
-    pending = list(dict.fromkeys(paths))
     with nullcontext() if cache is None else Store(cache, "audio scans", settings) as store:
-        if store is not None:
-            paths, pending = pending, []
-            for path in paths:
-                scan = _cached(store, path, algorithm)
-                if scan is None:
-                    pending.append(path)
-                else:
-                    yield scan
+        pending = []
+        for path in dict.fromkeys(paths):
+            scan = None if store is None else _cached(store, path, algorithm)
+            if scan is None:
+                pending.append(path)
+            else:
+                yield scan
         function = partial(scan_file, algorithm=algorithm, max_seconds=max_seconds)
         for scan in map_files(function, pending, _crashed, workers=workers, dask=dask):
             if store is not None and not scan.code:
@@ -187,18 +183,14 @@ def _measure(path: str, max_seconds: float) -> dict[str, Any]:
             fingerprint.add(block)
             if stream.channels > 1:
                 mono_energy += float(np.dot(block, block))
+        same = ("header_s", "channels", "container", "codec", "decoder", "faults")
         return {
             "duration_s": round(stream.duration_s, 6),
-            "header_s": stream.header_s,
             "sample_rate": stream.source_rate,
-            "channels": stream.channels,
-            "container": stream.container,
-            "codec": stream.codec,
-            "decoder": stream.decoder,
-            "faults": stream.faults,
             "warning": stream.warning or "",
-            **meter.levels(mono_energy if stream.channels > 1 else None),
             "fingerprint": fingerprint.finish(),
+            **{name: getattr(stream, name) for name in same},
+            **meter.levels(mono_energy if stream.channels > 1 else None),
         }
 
 
@@ -208,12 +200,9 @@ class LevelMeter:
     def __init__(self) -> None:
         self._frames = 0  # samples per channel
         self._samples = 0  # of all channels together
-        self._peak = 0.0
-        self._energy = 0.0
+        self._peak = self._energy = 0.0
         self._sums = np.zeros(0)  # by channel
-        self._clipped = 0
-        self._silent = 0
-        self._zero = 0
+        self._clipped = self._silent = self._zero = 0  # samples
 
     def add(self, block: NDArray[np.float32], sample_rate: int, codec: str) -> None:
         """Take a block ``(n, channels)``, its rate in Hz and its codec."""

@@ -69,9 +69,6 @@ class SegmentStream:
 
     They equal those of `segment_starts` and `wrap` on the whole spectrogram.
 
-    Args:
-        length: frames of a segment.
-        hop: frames from one segment to the next, 1 to ``length``.
     """
 
     def __init__(self, length: int, hop: int) -> None:
@@ -81,11 +78,6 @@ class SegmentStream:
         self._kept: NDArray[np.float32] | None = None  # (n_mels, frames)
         self._offset = 0  # index in the track of the first kept frame
         self._next = 0  # first frame of the next segment
-
-    @property
-    def kept_frames(self) -> int:
-        """Frames held between calls."""
-        return 0 if self._kept is None else self._kept.shape[1]
 
     def push(self, block: NDArray[np.float32]) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Take ``(n_mels, k)`` more frames; yield the segments completed by them.

@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 import av
-from av.container import InputContainer
 
 from deepmusic.audio.ffmpeg import open_container
-from deepmusic.audio.sources import SteadyFile, open_source
+from deepmusic.audio.sources import open_source
 from deepmusic.errors import AudioError, DeepMusicError, os_reason
 from deepmusic.files import write_atomically
 from deepmusic.store import Store
@@ -76,7 +75,7 @@ class TagChange:
     set another one; ``restored``, by `undo`; or ``failed``, nothing was changed.
     """
 
-    path: str  # as the caller named it
+    path: str
     before: Genres
     after: Genres  # those that are there now, or would be
     status: Status
@@ -238,7 +237,7 @@ def _edit(
         with open_source(path)[0] as file:
             # Only what FFmpeg takes for sound reaches mutagen, which relies on the name where
             # files are misnamed: so it gets the right one.
-            with _opened(file, path.suffix) as container:
+            with open_container(file) as container:
                 if not container.streams.audio:
                     raise AudioError("there is no sound track in it", code="no_sound_track")
                 name = f"sound.{container.format.name.split(',')[0]}"
@@ -257,7 +256,7 @@ def _edit(
                 shutil.copyfileobj(file, copy)
                 copy.seek(0)
                 _set_genres(mutagen.File(fileobj=copy, filename=name), after, copy, bare=bare)
-                if _sound(copy, path.suffix) != _sound(file, path.suffix):
+                if _sound_digest(copy, path.suffix) != _sound_digest(file, path.suffix):
                     raise DeepMusicError("its sound would not survive the tag")
                 if log is not None:
                     change = LoggedChange(before, after, had_tags=tagged.tags is not None)
@@ -280,16 +279,10 @@ def _reason(error: Exception) -> str:
     return f"its tags cannot be changed: {str(error) or type(error).__name__}"
 
 
-def _opened(file: BinaryIO, suffix: str) -> InputContainer:
-    steady = SteadyFile(file)
-    steady.name = "sound" + suffix  # a temporary copy has no extension
-    return open_container(steady)
-
-
-def _sound(file: BinaryIO, suffix: str) -> str:
+def _sound_digest(file: BinaryIO, suffix: str) -> str:
     """A hash of the coded sound, packet by packet, whatever tags are around it."""
     digest = hashlib.sha256()
-    with _opened(file, suffix) as container:
+    with open_container(file, suffix) as container:
         for packet in container.demux(audio=0):
             data = bytes(packet)
             digest.update(len(data).to_bytes(8, "big") + data)
@@ -319,10 +312,8 @@ def _genre_key(tags: Any) -> str:
 
 
 def _genres(tagged: Any) -> Genres:
-    if tagged.tags is None:
-        return ()
     key = _genre_key(tagged.tags)
-    if key not in tagged.tags:
+    if tagged.tags is None or key not in tagged.tags:
         return ()
     value = tagged.tags[key]
     values = [value] if isinstance(value, str) else list(getattr(value, "text", value))

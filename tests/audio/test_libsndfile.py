@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from deepmusic.audio.stderr import quiet_c_stderr
+from deepmusic.audio.libsndfile import quiet_c_stderr
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="tests the GNU C library's variable"
