@@ -246,11 +246,11 @@ def map_files(
                 if is_interrupted():
                     raise KeyboardInterrupt
         return
-    running: dict[str, None] = {}
+    running = remaining.running
     with processes(workers) if dask is None else cluster(dask) as pool:
         while True:
             with suppress(*pool.crash_errors):
-                for row in pool.results(function, _recorded(remaining, running)):
+                for row in pool.results(function, remaining):
                     del running[row.path]
                     yield row
             if not running:
@@ -264,11 +264,12 @@ def map_files(
 
 
 class _Distinct:
-    """Paths without repetitions, to be taken from several threads."""
+    """Paths without repetitions, to be taken from several threads; ``running`` has those taken."""
 
     def __init__(self, paths: Iterable[str]) -> None:
         self._paths = iter(paths)
         self._taken: set[str] = set()
+        self.running: dict[str, None] = {}
         self._lock = threading.Lock()
 
     def __iter__(self) -> Iterator[str]:
@@ -278,10 +279,5 @@ class _Distinct:
         with self._lock:
             path = next(path for path in self._paths if path not in self._taken)
             self._taken.add(path)
+            self.running[path] = None
             return path
-
-
-def _recorded(paths: Iterable[str], running: dict[str, None]) -> Iterator[str]:
-    for path in paths:
-        running[path] = None
-        yield path
