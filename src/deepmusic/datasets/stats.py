@@ -1,7 +1,4 @@
-"""Statistics of a data set: genres, artists, albums, durations, and a tree of genres.
-
-They are computed from what `load_dataset` returns, or, for FMA, from its tables without any audio.
-"""
+"""Statistics of a data set: genres, artists, albums, durations, and a tree of genres."""
 
 from __future__ import annotations
 
@@ -38,10 +35,11 @@ class DurationSummary:
     @classmethod
     def of(cls, durations_s: pd.Series[float]) -> DurationSummary | None:
         """The summary of durations, NaN where unknown; None if all are."""
-        if not durations_s.count():
+        values = durations_s.dropna()
+        if values.empty:
             return None
-        values = durations_s.agg(["sum", "mean", "median", "min", "max"])
-        return cls(int(durations_s.count()), *map(float, values))
+        summary = values.agg(["sum", "mean", "median", "min", "max"])
+        return cls(len(values), *map(float, summary))
 
 
 @dataclass(frozen=True)
@@ -130,9 +128,6 @@ def dataset_statistics(
         durations: seconds by the path of each track in `dataset`, where known.
         duration_source: where these come from.
         split: makes the majority's accuracy that on its test part.
-
-    Raises:
-        DataError: there are no tracks.
     """
     rows = [
         (table_text(t.genre), _artist(t), _album(t), (durations or {}).get(t.path), "")
@@ -169,9 +164,6 @@ def fma_statistics(
         tracks: rows of `tracks.csv`, with its columns of two levels.
         tree: the genres of `genres.csv`.
         name: what to call it.
-
-    Raises:
-        DataError: there are no tracks.
     """
     columns = {
         "genre": tracks["track", "genre_top"].astype(object),
@@ -252,9 +244,6 @@ def measure_durations(
     Returns:
         One scan per track, in order, with its path in `dataset` and `duration_s`, or with the
         `code` and `error` of a file that cannot be decoded.
-
-    Raises:
-        DataError: the cache is another file, or cannot be written.
     """
     path_of = {str(dataset.file(track)): track.path for track in dataset.tracks}
     if decode:

@@ -27,7 +27,7 @@ _BLUE, _ORANGE = "#3b6ea8", "#d9822b"
 _MAX_BARS = 60
 _WIDE_RANGE = 20  # of longest to shortest, above which durations have a logarithmic axis
 _TREE_ROWS = 56
-_BIN_ENDS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
+_BIN_STARTS = (1, 2, 3, 4, 6, 11, 21, 51, 101, 201, 501, 1001)  # tracks per artist
 _ROUND_TIMES_S = (0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 600, 1200, 3600, 7200, 18000)
 
 
@@ -41,9 +41,6 @@ def plot_statistics(statistics: DatasetStatistics, folder: str | os.PathLike[str
 
     Returns:
         The files; plots without data are left out.
-
-    Raises:
-        DeepMusicError: a file cannot be written.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -112,49 +109,51 @@ def _plot_artists(statistics: DatasetStatistics) -> Figure:
     return figure
 
 
+def _plain_axes(figure: Figure, xlabel: str, ylabel: str) -> Axes:
+    axes = figure.add_subplot()
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes
+
+
 def _plot_tracks_per_artist(statistics: DatasetStatistics) -> Figure:
     counts = np.asarray(statistics.tracks_per_artist)
-    ends = [*_BIN_ENDS[: 1 + sum(end < counts.max() for end in _BIN_ENDS)]]
-    ends[-1] = max(ends[-1], int(counts.max()))
-    bins = list(zip([1, *(end + 1 for end in ends[:-1])], ends, strict=True))
-    artists = [int(((low <= counts) & (counts <= high)).sum()) for low, high in bins]
-    names = [str(low) if low == high else f"{low}–{high}" for low, high in bins]
+    starts = [start for start in _BIN_STARTS if start <= counts.max()]
+    ends = [*(start - 1 for start in starts[1:]), int(counts.max())]
+    artists, _ = np.histogram(counts, [*starts, np.inf])
+    pairs = zip(starts, ends, strict=True)
+    names = [str(low) if low == high else f"{low}–{high}" for low, high in pairs]
     figure = new_figure(8, 4.2)
-    axes = figure.add_subplot()
+    axes = _plain_axes(figure, "tracks per artist", "artists")
     bars = axes.bar(names, artists, color=_BLUE)
     axes.bar_label(bars, [f"{count:,}" for count in artists], padding=2, fontsize=8.5)
-    axes.set(xlabel="tracks per artist", ylabel="artists")
-    axes.spines[["top", "right"]].set_visible(False)
     title = f"{statistics.artists:,} artists by their number of tracks"
     axes.set_title(_title(statistics, title), fontsize=12)
     return figure
 
 
 def _plot_durations(statistics: DatasetStatistics) -> Figure:
-    from matplotlib.ticker import FuncFormatter, MultipleLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-    figure = new_figure(8, 4.2)
-    axes = figure.add_subplot()
     seconds = np.maximum(statistics.durations_s, 1e-3)
-    shortest, longest = float(seconds.min()), float(seconds.max())
-    count = min(60, max(10, round(2 * len(seconds) ** 0.5)))
-    bins = np.linspace(0.9 * shortest, 1.1 * longest, count + 1)
-    steps_s = [time for time in _ROUND_TIMES_S if time >= 1 and 10 * time > bins[-1] - bins[0]]
-    axes.xaxis.set_major_locator(MultipleLocator(steps_s[0] if steps_s else 36_000))
-    if longest > _WIDE_RANGE * shortest:
-        bins = np.geomspace(0.9 * shortest, 1.1 * longest, count + 1)
+    low, high = 0.9 * float(seconds.min()), 1.1 * float(seconds.max())
+    edges = min(60, max(10, round(2 * len(seconds) ** 0.5))) + 1
+    figure = new_figure(8, 4.2)
+    axes = _plain_axes(figure, f"duration, {SOURCES[statistics.duration_source]}", "tracks")
+    if high > _WIDE_RANGE * low:
+        bins = np.geomspace(low, high, edges)
         axes.set_xscale("log")
-        ticks = [time for time in _ROUND_TIMES_S if bins[0] <= time <= bins[-1]]
-        axes.set_xticks(ticks or [shortest, longest])
+        axes.set_xticks([time for time in _ROUND_TIMES_S if low <= time <= high] or [low, high])
         axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        bins = np.linspace(low, high, edges)
+        axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 1.5, 3, 6, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _time(value)))
     counts, *_ = axes.hist(seconds, bins.tolist(), color=_BLUE, edgecolor="white", linewidth=0.4)
     if np.max(counts) > 0.8 * len(seconds) > 8:  # the other bars would be invisible
         axes.set_yscale("log")
         axes.set_ylim(bottom=0.7)
     axes.yaxis.set_major_formatter("{x:,.0f}")
-    axes.set(xlabel=f"duration, {SOURCES[statistics.duration_source]}", ylabel="tracks")
-    axes.spines[["top", "right"]].set_visible(False)
     median = float(np.median(seconds))
     axes.axvline(median, color=_ORANGE, linewidth=1.2)
     title = f"durations of {len(seconds):,} tracks; the line is the median, {_time(median)}"

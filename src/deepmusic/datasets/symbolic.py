@@ -17,14 +17,17 @@ import json
 import lzma
 import os
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.datasets.folder import Problem
+from deepmusic.datasets.splits import PARTS
 from deepmusic.errors import DataError, ScoreError
 from deepmusic.music import (
     Grid,
@@ -38,7 +41,6 @@ from deepmusic.music import (
     with_estimated_bars,
 )
 
-_SIDES = ("train", "validation", "test")
 _LOWEST_PITCH = 21  # first column of the piano rolls
 _CHOIR, _VIOLIN, _ACCORDION, _FLUTE, _GUITAR, _PIANO = 52, 40, 21, 73, 25, 0  # General MIDI
 _LATE_S, _MAX_LATE = 0.05, 0.05
@@ -49,38 +51,24 @@ _TEMPI = {"chorale": 80, "classical": 100}
 
 @dataclass(frozen=True)
 class Piece:
-    """One piece of a data set.
+    """One piece of a data set."""
 
-    Args:
-        name: unique within the data set; a path where it comes from its own file.
-        style: its label.
-        grid: the notes.
-    """
-
-    name: str
+    name: str  # unique within the data set; a path where it comes from its own file
     style: str
     grid: Grid
 
 
 @dataclass(frozen=True)
 class SymbolicDataset:
-    """Pieces with a fixed split.
-
-    Args:
-        name: of the data set.
-        steps_per_beat: of all grids; 1 where the source does not say what a step is.
-        train, validation, test: the pieces; none is in two parts.
-        has_onsets: whether repeated and held notes are distinguished.
-        problems: files that could not be used, with the reason.
-    """
+    """Pieces with a fixed split; none is in two parts."""
 
     name: str
-    steps_per_beat: int
+    steps_per_beat: int  # of all grids; 1 where the source does not say what a step is
     train: tuple[Piece, ...]
     validation: tuple[Piece, ...]
     test: tuple[Piece, ...]
-    has_onsets: bool
-    problems: tuple[Problem, ...] = ()
+    has_onsets: bool  # whether repeated and held notes are distinguished
+    problems: tuple[Problem, ...] = ()  # files that could not be used
 
 
 def load_symbolic(name: str, root: str | os.PathLike[str]) -> SymbolicDataset:
@@ -91,7 +79,7 @@ def load_symbolic(name: str, root: str | os.PathLike[str]) -> SymbolicDataset:
         root: the data folder.
 
     Raises:
-        DataError: there is no such data set, or its file is missing, damaged or another one.
+        DataError: its file is missing, damaged or another one.
 
     Example:
         >>> load_symbolic("chorales", "data").steps_per_beat  # doctest: +SKIP
@@ -153,13 +141,12 @@ def _split(
     name: str, pieces: Iterable[Piece], problems: Iterable[Problem], steps_per_beat: int
 ) -> SymbolicDataset:
     """Split pieces by a hash of their notes."""
-    sides: dict[str, list[Piece]] = {side: [] for side in _SIDES}
+    sides: dict[str, list[Piece]] = {side: [] for side in PARTS}
     for piece in pieces:
         columns = (piece.grid.onset, piece.grid.duration, piece.grid.pitch)
         content = b"".join(column.astype(np.int64).tobytes() for column in columns)
         tenth = int.from_bytes(hashlib.sha256(content).digest()[:8], "big") % 10
-        side = "test" if tenth == 9 else "validation" if tenth == 8 else "train"
-        sides[side].append(piece)
+        sides["test" if tenth == 9 else "validation" if tenth == 8 else "train"].append(piece)
     train, validation, test = map(tuple, sides.values())
     return SymbolicDataset(name, steps_per_beat, train, validation, test, True, tuple(problems))
 
@@ -171,29 +158,24 @@ def _load_piano_rolls(name: str, path: Path) -> SymbolicDataset:
         content = loadmat(path)
     except Exception as error:  # SciPy raises many kinds for other files
         raise ValueError(f"it cannot be read as a MATLAB file ({error})") from error
-    return _published_split(
-        name,
-        1,
-        lambda side: [
-            Grid.from_roll(roll, steps_per_beat=1, lowest=_LOWEST_PITCH)
-            for roll in content[f"{side}data"][0]
-        ],
-    )
+    rolls = {side: content[f"{side}data"][0] for side in ("train", "valid", "test")}
+    to_grid = partial(Grid.from_roll, steps_per_beat=1, lowest=_LOWEST_PITCH)
+    return _published_split(name, 1, rolls, to_grid)
 
 
 def _load_chorales(name: str, path: Path) -> SymbolicDataset:
     with gzip.open(path, "rt", encoding="utf-8") as file:
         content = json.load(file)
-    return _published_split(
-        name, 4, lambda side: [_chorale_grid(np.array(steps)) for steps in content[side]]
-    )
+    return _published_split(name, 4, content, lambda steps: _chorale_grid(np.array(steps)))
 
 
 def _published_split(
-    name: str, steps_per_beat: int, grids: Callable[[str], list[Grid]]
+    name: str, steps_per_beat: int, content: Mapping[str, Any], to_grid: Callable[[Any], Grid]
 ) -> SymbolicDataset:
     train, validation, test = (
-        tuple(Piece(f"{name}/{side}/{n}", name, grid) for n, grid in enumerate(grids(side)))
+        tuple(
+            Piece(f"{name}/{side}/{n}", name, to_grid(one)) for n, one in enumerate(content[side])
+        )
         for side in ("train", "valid", "test")
     )
     return SymbolicDataset(name, steps_per_beat, train, validation, test, has_onsets=False)
@@ -238,8 +220,9 @@ def _load_songs(name: str, path: Path) -> SymbolicDataset:
     index = path.with_name("index.csv")
     if index.is_file():
         with index.open(encoding="utf-8", newline="") as file:
-            rows = csv.DictReader(file)
-            in_three = {row["id"] for row in rows if int(row["beats_per_measure"]) == 3}
+            in_three = {
+                row["id"] for row in csv.DictReader(file) if row["beats_per_measure"] == "3"
+            }
     pieces, problems = [], []
     for inside, unaligned in _packed_scores(path):
         score = aligned(unaligned, 4)
@@ -289,29 +272,33 @@ def load_styles(root: str | os.PathLike[str]) -> SymbolicDataset:
     Raises:
         DataError: the file of a data set is missing, damaged or another one.
     """
-    sides: dict[str, list[Piece]] = {side: [] for side in _SIDES}
+    sides: dict[str, list[Piece]] = {side: [] for side in PARTS}
     problems: list[Problem] = []
     for style, name in STYLES.items():
         dataset = load_symbolic(name, root)
-        problems.extend(dataset.problems)
+        problems += dataset.problems
         for side, pieces in sides.items():
             for piece in getattr(dataset, side):
-                grid = piece.grid
-                if style == "classical":
-                    grid = replace(  # eighth notes on sixteenth-note steps
-                        grid,
-                        steps_per_beat=4,
-                        steps=2 * grid.steps,
-                        onset=2 * grid.onset,
-                        duration=2 * grid.duration,
-                        parts=(Part("piano", _PIANO),),
-                    )
-                if style in _TEMPI:
-                    us_per_beat = round(60e6 / _TEMPI[style])
-                    grid = with_estimated_bars(replace(grid, tempos=(Tempo(0, us_per_beat),)))
-                pieces.append(Piece(piece.name, style, grid))
+                pieces.append(Piece(piece.name, style, _in_bars(piece.grid, style)))
     train, validation, test = map(tuple, sides.values())
     return SymbolicDataset("styles", 4, train, validation, test, True, tuple(problems))
+
+
+def _in_bars(grid: Grid, style: str) -> Grid:
+    """A grid of a style with four steps per beat, and with bars and a tempo."""
+    if style == "classical":  # eighth notes on sixteenth-note steps
+        grid = replace(
+            grid,
+            steps_per_beat=4,
+            steps=2 * grid.steps,
+            onset=2 * grid.onset,
+            duration=2 * grid.duration,
+            parts=(Part("piano", _PIANO),),
+        )
+    if style in _TEMPI:
+        tempo = Tempo(0, round(60e6 / _TEMPI[style]))
+        grid = with_estimated_bars(replace(grid, tempos=(tempo,)))
+    return grid
 
 
 def has_styles(root: str | os.PathLike[str]) -> bool:
