@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from http_server import Remote, serving
 
@@ -18,3 +19,8 @@ def remote(monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
     monkeypatch.setattr(download, "TRIES", 3)
     with serving(Remote()) as remote:
         yield remote
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)

@@ -19,8 +19,7 @@ import soundfile
 from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 
-from deepmusic.audio.loudness import integrated_loudness, true_peak
-from deepmusic.datasets import BuildConfig, BuiltTrack, Track, group_tracks, scan_folder
+from deepmusic.datasets import BuildConfig, BuiltTrack, Track, clips, group_tracks, scan_folder
 from deepmusic.datasets.build import (
     COLUMNS,
     archive_path,
@@ -28,7 +27,8 @@ from deepmusic.datasets.build import (
     clip_names,
     plain_name,
 )
-from deepmusic.datasets.build_clips import clip_spans, crashed_track
+from deepmusic.datasets.clips import clip_spans, crashed_track
+from deepmusic.datasets.loudness import integrated_loudness, true_peak
 from deepmusic.errors import DataError, DeepMusicError, RequestError
 from deepmusic.store import content_digest
 
@@ -338,6 +338,7 @@ def test_clashing_names_and_one_that_is_not_utf_8(tmp_path: Path) -> None:
 # Resuming
 
 
+@pytest.mark.slow
 def test_the_same_tracks_give_the_same_bytes(music: Path, tmp_path: Path) -> None:
     for name, workers in (("one", 1), ("two", 2)):
         build(
@@ -354,8 +355,6 @@ def test_the_same_tracks_give_the_same_bytes(music: Path, tmp_path: Path) -> Non
 def test_only_what_changed_is_built_again(
     music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from deepmusic.audio import clips
-
     output, decoded = tmp_path / "out", list[str]()
     original = clips.cut_clips
 
@@ -389,7 +388,6 @@ def test_only_what_changed_is_built_again(
 KILLED = """
 import os, random, signal, sys, time
 from pathlib import Path
-from deepmusic.audio import clips, loudness
 from deepmusic.datasets import BuildConfig, build_dataset, scan_folder
 
 music, output, reference = map(Path, sys.argv[1:])
@@ -415,6 +413,7 @@ while kills < 12:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 def test_a_build_that_is_killed_continues_to_the_same_bytes(music: Path, tmp_path: Path) -> None:
     options = {"seconds": 0.3, "clips": 2, "loudness": -23.0, "archive": True}
@@ -471,7 +470,7 @@ def test_no_usable_track(tmp_path: Path) -> None:
     (tmp_path / "in/rock/a.wav").write_bytes(b"not audio")
     with pytest.raises(DataError, match="No track could be used"):
         build(tmp_path / "in", tmp_path / "out")
-    assert not (tmp_path / "out/tracks.csv").exists()
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_full_disk_is_one_sentence_and_the_build_continues(
@@ -497,8 +496,6 @@ def test_a_full_disk_is_one_sentence_and_the_build_continues(
 def test_a_track_that_fails_costs_only_itself(
     music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from deepmusic.audio import clips
-
     original = clips.cut_clips
 
     def cut(source: Path, *arguments: Any, **options: Any) -> Any:

@@ -68,7 +68,7 @@ def build(
     OUT/problems.csv), 2 wrong usage.
     """
     from deepmusic.datasets.build import archive_path, build_dataset, check_output
-    from deepmusic.datasets.build_clips import BuildConfig
+    from deepmusic.datasets.clips import BuildConfig
     from deepmusic.datasets.folder import scan_folder
 
     config = BuildConfig(**options)

@@ -4,12 +4,12 @@ from .archives import (
     unpack_archive as unpack_archive,
 )
 from .build import build_dataset as build_dataset
-from .build_clips import BuildConfig as BuildConfig, BuiltTrack as BuiltTrack
 from .check import (
     CheckedFile as CheckedFile,
     CheckReport as CheckReport,
     check_files as check_files,
 )
+from .clips import BuildConfig as BuildConfig, BuiltTrack as BuiltTrack
 from .download import DownloadError as DownloadError, download_file as download_file
 from .fetch import fetch_dataset as fetch_dataset
 from .fma import BAD_CLIPS as BAD_CLIPS, BadClip as BadClip, Fma as Fma, read_fma as read_fma

@@ -24,7 +24,7 @@ from typing import Any
 
 import pandas as pd
 
-from deepmusic.datasets.build_clips import BuildConfig, BuiltTrack, build_track, crashed_track
+from deepmusic.datasets.clips import BuildConfig, BuiltTrack, build_track, crashed_track
 from deepmusic.datasets.folder import FolderDataset, Track
 from deepmusic.datasets.table import table_text
 from deepmusic.errors import DataError, DeepMusicError, os_reason
@@ -40,9 +40,8 @@ COLUMNS = (
 )  # fmt: skip
 """Of tracks.csv, which has one row per clip."""
 
-_STORE_NAME = ".build.db"
+_ABOUT = ("README.txt", "build.json", "tracks.csv", "problems.csv", "checksums")
 _TEMPORARY = re.compile(r"\.[0-9a-f]{12}\.tmp")  # of write_atomically, left by a kill
-_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 _MAX_NAME_BYTES = 200  # of 255, so that a digest, a number and an extension fit
 _RESERVED = re.compile(  # by Windows, or for what lies beside the clips
     r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?"
@@ -162,11 +161,10 @@ def build_dataset(
         file.write(json.dumps(_settings(config), indent=2) + "\n")
     sources = {track.path: track for track in dataset.tracks}
     built: dict[str, BuiltTrack] = {}
-    with Store(output / _STORE_NAME, "built tracks") as store:
+    with Store(output / ".build.db", "built tracks") as store:
         _remove_stale(store, output, {name for named in names.values() for name in named})
         for path, source in sources.items():
-            recorded = _recorded(store, output, source, names[path])
-            if recorded is not None:
+            if recorded := _recorded(store, output, source, names[path]):
                 built[path] = recorded
                 yield recorded
         pending = [path for path in sources if path not in built]
@@ -175,9 +173,14 @@ def build_dataset(
             built[track.path] = _keep(store, output, sources[track.path], track, names[track.path])
             yield built[track.path]
         if not any(track.clips for track in built.values()):
+            for name in _ABOUT:
+                _remove(output / name)
+            store.remove()
+            _tidy(output)
             first = next(iter(built.values())).error
             raise DataError(f"No track could be used, so {output} has no clips; first: {first}")
-    listed = _finish(dataset, output, built)
+    listed = _write_tables(dataset, output, built)
+    _tidy(output)
     if archive:
         _write_archive(output, listed)
 
@@ -260,7 +263,6 @@ def _keep(
     )
     for name in names[len(clips) :]:  # of an earlier build
         _remove(output / name)
-    track = replace(track, clips=clips)
     store.put(table_text(track.path), {"clips": clips, "warning": track.warning})
     for row, content in zip(clips, track.contents, strict=True):
         target = output / row["path"]
@@ -271,12 +273,14 @@ def _keep(
             raise DeepMusicError(message) from error
         with write_atomically(target, "wb") as file:
             file.write(content)
-    return replace(track, contents=())
+    return replace(track, clips=clips, contents=())
 
 
 def _recorded(store: Store, output: Path, source: Track, names: Sequence[str]) -> BuiltTrack | None:
     """A track of an earlier build, if it and all its clips are unchanged."""
-    record = store.get(table_text(source.path)) or {"clips": ()}
+    record = store.get(table_text(source.path))
+    if not record or not record["clips"]:
+        return None
     try:
         for row, name in zip(record["clips"], names, strict=False):
             if (row["path"], row["source_sha256"]) != (name, source.content_hash):
@@ -284,8 +288,6 @@ def _recorded(store: Store, output: Path, source: Track, names: Sequence[str]) -
             if store.file_digest(output / name) != row["sha256"]:
                 return None
     except OSError:
-        return None
-    if not record["clips"]:
         return None
     return BuiltTrack(source.path, tuple(record["clips"]), record["warning"])
 
@@ -307,7 +309,18 @@ def _remove(path: Path) -> None:
         raise DeepMusicError(f"{path} cannot be removed: {os_reason(error)}.") from error
 
 
-def _finish(dataset: FolderDataset, output: Path, built: Mapping[str, BuiltTrack]) -> list[str]:
+def _tidy(output: Path) -> None:
+    """Remove empty folders, and files that a kill left half-written."""
+    for folder, _, names in os.walk(output, topdown=False):
+        for name in filter(_TEMPORARY.fullmatch, names):
+            _remove(Path(folder, name))
+        with suppress(OSError):  # it is not empty
+            os.rmdir(folder)
+
+
+def _write_tables(
+    dataset: FolderDataset, output: Path, built: Mapping[str, BuiltTrack]
+) -> list[str]:
     """Write everything beside the clips, and return the names of all files."""
     rows = [
         {
@@ -322,10 +335,10 @@ def _finish(dataset: FolderDataset, output: Path, built: Mapping[str, BuiltTrack
     ]
     problems = [(problem.path, problem.code, problem.message) for problem in dataset.problems]
     problems += [(track.path, track.code, track.error) for track in built.values() if track.code]
-    problem_rows = [tuple(map(table_text, problem)) for problem in problems]
     tables = {"tracks.csv": pd.DataFrame(rows, columns=COLUMNS)}
     if problems:
-        tables["problems.csv"] = pd.DataFrame(problem_rows, columns=["path", "code", "message"])
+        table = pd.DataFrame(problems, columns=["path", "code", "message"])
+        tables["problems.csv"] = table.map(table_text)
     else:
         _remove(output / "problems.csv")
     for name, table in tables.items():
@@ -338,11 +351,6 @@ def _finish(dataset: FolderDataset, output: Path, built: Mapping[str, BuiltTrack
     checksums |= {row["path"]: row["sha256"] for row in rows}
     with write_atomically(output / "checksums") as file:
         file.writelines(f"{checksums[name]}  {name}\n" for name in sorted(checksums))
-    for folder, _, names in os.walk(output, topdown=False):
-        for name in filter(_TEMPORARY.fullmatch, names):
-            _remove(Path(folder, name))
-        with suppress(OSError):  # it is not empty
-            os.rmdir(folder)
     return sorted(["checksums", *checksums])
 
 
@@ -351,7 +359,7 @@ def _write_archive(output: Path, names: Sequence[str]) -> None:
     path = archive_path(output)
     with write_atomically(path, "wb") as file, zipfile.ZipFile(file, "w") as archive:
         for name in names:
-            entry = zipfile.ZipInfo(f"{path.stem}/{name}", _ZIP_DATE)
+            entry = zipfile.ZipInfo(f"{path.stem}/{name}", (1980, 1, 1, 0, 0, 0))
             entry.create_system, entry.external_attr = 3, 0o100644 << 16  # Unix
             entry.file_size = os.path.getsize(output / name)  # whether the header has 64 bits
             with open(output / name, "rb") as source, archive.open(entry, "w") as target:

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
-from sounds import write_with_ffmpeg
 
-from deepmusic.audio import clips as clips_module, load
-from deepmusic.audio.clips import copy_clips, cut_clips, encode
-from deepmusic.audio.tags import read_metadata
+from deepmusic.audio import load
+from deepmusic.datasets import clips as clips_module
+from deepmusic.datasets.clips import copy_clips, cut_clips, encode
 from deepmusic.errors import AudioError
 
 RATE = 44_100
@@ -52,7 +51,7 @@ def test_clips_are_the_samples_of_the_track(
     for clip, (first, last) in zip(clips, ends, strict=True):
         np.testing.assert_array_equal(clip.samples, music[first:last])
         assert clip.start_s == first / RATE
-        assert clip.duration_s == (last - first) / RATE
+        assert len(clip.samples) == last - first
 
 
 def test_mono_and_resampling_agree_with_load(track: Path) -> None:
@@ -68,7 +67,7 @@ def test_a_file_that_was_cut_off(track: Path) -> None:
     content = track.read_bytes()
     track.write_bytes(content[: len(content) // 2])
     (clip,), warning = cut_clips(track, lambda duration_s: [(0.0, duration_s)])
-    assert clip.duration_s == pytest.approx(3, abs=0.1)
+    assert len(clip.samples) == pytest.approx(3 * RATE, abs=0.1 * RATE)
     assert warning is not None
 
 
@@ -78,14 +77,6 @@ def test_invalid_samples_are_silence(tmp_path: Path, music: NDArray[np.float32])
     (clip,), _ = cut_clips(tmp_path / "a.wav", lambda _: [(0.0, 1.0)])
     np.testing.assert_array_equal(clip.samples[100], [0, 0])
     np.testing.assert_array_equal(clip.samples[101], music[101])
-
-
-def test_a_file_that_only_ffmpeg_reads(tmp_path: Path) -> None:
-    path = tmp_path / "track.m4a"
-    write_with_ffmpeg(path, 0.5 * np.sin(np.arange(3 * RATE) / 20).astype("f4"), RATE, "aac")
-    (clip,), _ = cut_clips(path, lambda duration_s: [(duration_s / 2 - 0.5, 1.0)])
-    assert clip.samples.shape == (RATE, 1)
-    assert np.abs(clip.samples).max() == pytest.approx(0.5, abs=0.05)
 
 
 @pytest.mark.parametrize("form", ["flac", "wav", "ogg", "mp3"])
@@ -123,7 +114,7 @@ def test_copied_frames_are_those_of_the_track(tmp_path: Path, music: NDArray[np.
     clips = copy_clips(path, lambda _: [(1.0, 2.0), (3.0, 2.5)])
     for clip, start_s, seconds in zip(clips, (1.0, 3.0), (2.0, 2.5), strict=True):
         assert clip.start_s == pytest.approx(start_s, abs=FRAME / RATE)
-        assert clip.duration_s == pytest.approx(seconds, abs=2 * FRAME / RATE)
+        assert len(clip.samples) == pytest.approx(seconds * RATE, abs=2 * FRAME)
         # beyond the first frames, which refer to bytes before them
         samples = clip.samples[8000:40_000, 0]
         start = round(clip.start_s * RATE) + 8000
@@ -139,13 +130,3 @@ def test_only_mp3_frames_are_copied(track: Path) -> None:
     with pytest.raises(AudioError) as refusal:
         copy_clips(track, lambda _: [(0.0, 1.0)])
     assert refusal.value.code == "not_mp3"
-
-
-def test_metadata(tmp_path: Path, music: NDArray[np.float32]) -> None:
-    path = tmp_path / "tagged.flac"
-    with soundfile.SoundFile(path, "w", RATE, 2) as file:
-        file.title, file.date, file.license = "Title", "1999", "CC0"
-        file.write(music[:1000])
-    tags = read_metadata(path)
-    assert (tags["title"], tags["date"], tags["license"]) == ("Title", "1999", "CC0")
-    assert read_metadata(tmp_path / "missing.flac") == {}

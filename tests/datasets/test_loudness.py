@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from deepmusic.audio.loudness import integrated_loudness, k_weighting, true_peak
+from deepmusic.datasets.loudness import integrated_loudness, k_weighting, true_peak
 
 RATES = (44_100, 48_000)
 
@@ -118,9 +118,8 @@ def test_mono_is_3_lu_below_the_same_sound_in_stereo(rng: np.random.Generator) -
     assert integrated_loudness(mono[:, None], 48_000) == alone
 
 
-@pytest.mark.parametrize("channels", [2])
-def test_the_standard_written_out_agrees(channels: int, rng: np.random.Generator) -> None:
-    sound = rng.standard_normal((2 * 48_000 + 1234, channels)) * 0.2
+def test_the_standard_written_out_agrees(rng: np.random.Generator) -> None:
+    sound = rng.standard_normal((2 * 48_000 + 1234, 2)) * 0.2
     sound[30_000:70_000] *= 0.03  # below the relative gate
     assert integrated_loudness(sound, 48_000) == pytest.approx(slow_loudness(sound), abs=1e-4)
 
@@ -157,13 +156,11 @@ def ffmpeg_loudness(sound: NDArray[np.float32], sample_rate: int) -> float:
             return float(last)
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.1, 0.39])
-def test_less_than_400_ms_has_no_loudness(seconds: float) -> None:
-    assert integrated_loudness(stereo((-20, seconds), sample_rate=44_100), 44_100) is None
-
-
 @pytest.mark.parametrize("sample_rate", [11_025, 22_050, 44_100])
-def test_400_ms_are_enough(sample_rate: int) -> None:
+def test_400_ms_are_needed_and_enough(sample_rate: int) -> None:
+    for seconds in (0.0, 0.1, 0.39):
+        short = stereo((-20, seconds), sample_rate=sample_rate)
+        assert integrated_loudness(short, sample_rate) is None
     measured = integrated_loudness(stereo((-20, 0.4), sample_rate=sample_rate), sample_rate)
     assert measured == pytest.approx(-20.0, abs=0.1)
 
@@ -177,8 +174,6 @@ def test_rates_too_low_for_the_filter_are_resampled() -> None:
     assert integrated_loudness(stereo((-20, 3), sample_rate=4_000, hz=500), 4_000) == pytest.approx(
         integrated_loudness(stereo((-20, 3), sample_rate=48_000, hz=500), 48_000), abs=0.1
     )
-    with pytest.raises(ValueError, match="16000"):
-        k_weighting(4_000)
 
 
 @pytest.mark.parametrize(

@@ -40,26 +40,21 @@ def k_weighting(sample_rate: int) -> NDArray[np.float64]:
 
     Args:
         sample_rate: in Hz, at least 16,000.
-
-    Raises:
-        ValueError: the sample rate is lower.
     """
-    if sample_rate < _MIN_RATE_HZ:
-        raise ValueError(f"sample_rate is {_MIN_RATE_HZ} Hz or more; got {sample_rate}")
-    k = np.tan(np.pi * _SHELF_HZ / sample_rate)
+    from scipy.signal import bilinear
+
+    def digital(b: list[float], q: float, hz: float, rate: int) -> NDArray[np.float64]:
+        """A section with poles of quality `q`, warped so that `hz` is where it is in analogue."""
+        fs = 0.5 / np.tan(np.pi * hz / rate)
+        return np.concatenate(bilinear(b, [1, 1 / q, 1], fs))
+
     high = 10 ** (_SHELF_DB / 20)
-    band = high**0.4996667741545416
-    b = high + band * k / _SHELF_Q + k * k, 2 * (k * k - high), high - band * k / _SHELF_Q + k * k
-    a = 1 + k / _SHELF_Q + k * k, 2 * (k * k - 1), 1 - k / _SHELF_Q + k * k
-    shelf = np.array([*b, *a]) / a[0]
-    k, reference = (
-        np.tan(np.pi * _HIGHPASS_HZ / rate) for rate in (sample_rate, _REFERENCE_RATE_HZ)
-    )
-    a = 1 + k / _HIGHPASS_Q + k * k, 2 * (k * k - 1), 1 - k / _HIGHPASS_Q + k * k
+    band = high**0.4996667741545416 / _SHELF_Q
+    shelf = digital([high, band, 1], _SHELF_Q, _SHELF_HZ, sample_rate)
+    highpass = digital([1, 0, 0], _HIGHPASS_Q, _HIGHPASS_HZ, sample_rate)
     # The standard's numerator (1, -2, 1) amplifies by 0.04 dB at 48 kHz, and would by 0.25 dB at
     # 8 kHz: it is scaled to the same gain at every rate.
-    gain = 1 + reference / _HIGHPASS_Q + reference * reference
-    highpass = np.array([gain, -2 * gain, gain, *a]) / a[0]
+    highpass[:3] /= digital([1, 0, 0], _HIGHPASS_Q, _HIGHPASS_HZ, _REFERENCE_RATE_HZ)[0]
     return np.array([shelf, highpass])
 
 
