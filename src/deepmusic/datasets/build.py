@@ -40,7 +40,6 @@ COLUMNS = (
 )  # fmt: skip
 """Of tracks.csv, which has one row per clip."""
 
-_ABOUT = ("README.txt", "build.json", "tracks.csv", "problems.csv", "checksums")
 _TEMPORARY = re.compile(r"\.[0-9a-f]{12}\.tmp")  # of write_atomically, left by a kill
 _MAX_NAME_BYTES = 200  # of 255, so that a digest, a number and an extension fit
 _RESERVED = re.compile(  # by Windows, or for what lies beside the clips
@@ -74,16 +73,13 @@ def check_output(
     *,
     archive: bool = False,
 ) -> None:
-    """Refuse an output folder that overlaps its input, or holds something else.
+    """Raise DataError for an output that overlaps its input, or holds something else.
 
     Args:
         root: the folder of tracks.
         output: the folder of the data set, new or begun with the same settings.
         config: how clips are made.
         archive: whether an archive will be written, too; another one is not overwritten.
-
-    Raises:
-        DataError: it cannot be used.
     """
     output, zip_path = Path(output), archive_path(output)
     inner, outer = Path(os.path.realpath(output)), Path(os.path.realpath(root))
@@ -95,24 +91,21 @@ def check_output(
             names = existing.namelist()
         if f"{zip_path.stem}/build.json" not in names:
             raise DataError(f"{zip_path} exists and is not such a data set; move it away.")
-    if not os.path.lexists(output):
-        return
+    before: dict[str, Any] = {}
     try:
-        names = [name for name in os.listdir(output) if not name.startswith(".")]
-        if not names:
-            return
-        if "build.json" not in names:
+        names = os.listdir(output) if os.path.lexists(output) else []
+        if "build.json" in names:
+            before = dict(json.loads((output / "build.json").read_text(encoding="utf-8")))
+        elif any(not name.startswith(".") for name in names):
             raise DataError(f"{output} holds other things than a data set; name a new folder.")
-        before = json.loads((output / "build.json").read_text(encoding="utf-8"))
-        differing = [
-            f"{name} {before.get(name)!r}, now {value!r}"
-            for name, value in _settings(config).items()
-            if before.get(name) != value
-        ]
     except OSError as error:
         raise DataError(f"{output} cannot be used: {os_reason(error)}.") from error
-    except (ValueError, AttributeError) as error:
+    except (ValueError, TypeError) as error:
         raise DataError(f"{output / 'build.json'} is damaged; name a new folder.") from error
+    settings = {**before, **_settings(config)} if before else {}
+    differing = [
+        f"{k} {before.get(k)!r}, now {v!r}" for k, v in settings.items() if before.get(k) != v
+    ]
     if differing:
         raise DataError(
             f"{output} was built with other settings ({', '.join(differing)}); name another "
@@ -130,11 +123,10 @@ def build_dataset(
 ) -> Iterator[BuiltTrack]:
     """Build a data set of clips and yield the result for each track as it is done.
 
-    When the iterator is exhausted, the folder holds the clips as `GENRE/track.ext`;
-    `tracks.csv`, one row per clip, which `scan_folder` reads;
-    `problems.csv` if tracks could not be used; `README.txt` and `build.json`, how it was
-    made; and `checksums`, the SHA-256 of all these. Clips of tracks that are no longer in the
-    data set are removed.
+    When the iterator is exhausted, the folder holds the clips as `GENRE/track.ext`; `tracks.csv`,
+    one row per clip, which `scan_folder` reads; `problems.csv` if tracks could not be used;
+    `README.txt` and `build.json`, how it was made; and `checksums`, the SHA-256 of all these. Clips
+    of tracks that are no longer in the data set are removed.
 
     Args:
         dataset: the full-length tracks.
@@ -160,27 +152,22 @@ def build_dataset(
     with write_atomically(output / "build.json") as file:
         file.write(json.dumps(_settings(config), indent=2) + "\n")
     sources = {track.path: track for track in dataset.tracks}
-    built: dict[str, BuiltTrack] = {}
     with Store(output / ".build.db", "built tracks") as store:
-        _remove_stale(store, output, {name for named in names.values() for name in named})
-        for path, source in sources.items():
-            if recorded := _recorded(store, output, source, names[path]):
-                built[path] = recorded
-                yield recorded
+        built = _resumed(store, output, sources, names)
+        yield from list(built.values())
         pending = [path for path in sources if path not in built]
         function = partial(build_track, dataset.root, config)
         for track in map_files(function, pending, crashed_track, workers=workers):
             built[track.path] = _keep(store, output, sources[track.path], track, names[track.path])
             yield built[track.path]
-        if not any(track.clips for track in built.values()):
-            for name in _ABOUT:
-                _remove(output / name)
+        has_clips = any(track.clips for track in built.values())
+        if not has_clips:
             store.remove()
-            _tidy(output)
-            first = next(iter(built.values())).error
-            raise DataError(f"No track could be used, so {output} has no clips; first: {first}")
-    listed = _write_tables(dataset, output, built)
-    _tidy(output)
+    listed = _write_tables(dataset, output, built) if has_clips else []
+    _remove_others(output, listed)
+    if not has_clips:
+        first = next(iter(built.values())).error
+        raise DataError(f"No track could be used, so {output} has no clips; first: {first}")
     if archive:
         _write_archive(output, listed)
 
@@ -253,6 +240,31 @@ def _settings(config: BuildConfig) -> dict[str, Any]:
     }
 
 
+def _resumed(
+    store: Store, output: Path, sources: Mapping[str, Track], names: Mapping[str, Sequence[str]]
+) -> dict[str, BuiltTrack]:
+    """The tracks of an earlier build that are unchanged, with all clips; others are removed."""
+    paths = {table_text(path): path for path in sources}
+    resumed = {}
+    for key, record in store.items():
+        path = paths.get(key, "")
+        clips = record["clips"]
+        expected = [
+            (name, sources[path].content_hash) for name in names.get(path, ())[: len(clips)]
+        ]
+        is_same = clips and expected == [(row["path"], row["source_sha256"]) for row in clips]
+        with suppress(OSError):
+            if is_same and all(
+                store.file_digest(output / row["path"]) == row["sha256"] for row in clips
+            ):
+                resumed[path] = BuiltTrack(path, tuple(clips), record["warning"])
+                continue
+        for row in clips:
+            _remove(output / row["path"])
+        store.delete(key)
+    return {path: resumed[path] for path in sources if path in resumed}
+
+
 def _keep(
     store: Store, output: Path, source: Track, track: BuiltTrack, names: Sequence[str]
 ) -> BuiltTrack:
@@ -261,9 +273,8 @@ def _keep(
         {**row, "path": name, "source_sha256": source.content_hash}
         for row, name in zip(track.clips, names, strict=False)
     )
-    for name in names[len(clips) :]:  # of an earlier build
-        _remove(output / name)
-    store.put(table_text(track.path), {"clips": clips, "warning": track.warning})
+    if clips:
+        store.put(table_text(track.path), {"clips": clips, "warning": track.warning})
     for row, content in zip(clips, track.contents, strict=True):
         target = output / row["path"]
         try:
@@ -276,32 +287,6 @@ def _keep(
     return replace(track, clips=clips, contents=())
 
 
-def _recorded(store: Store, output: Path, source: Track, names: Sequence[str]) -> BuiltTrack | None:
-    """A track of an earlier build, if it and all its clips are unchanged."""
-    record = store.get(table_text(source.path))
-    if not record or not record["clips"]:
-        return None
-    try:
-        for row, name in zip(record["clips"], names, strict=False):
-            if (row["path"], row["source_sha256"]) != (name, source.content_hash):
-                return None
-            if store.file_digest(output / name) != row["sha256"]:
-                return None
-    except OSError:
-        return None
-    return BuiltTrack(source.path, tuple(record["clips"]), record["warning"])
-
-
-def _remove_stale(store: Store, output: Path, names: set[str]) -> None:
-    """Remove the clips of an earlier build that are not in this one."""
-    for key, record in store.items():
-        stale = [row["path"] for row in record["clips"] if row["path"] not in names]
-        for name in stale:
-            _remove(output / name)
-        if stale:
-            store.delete(key)
-
-
 def _remove(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
@@ -309,8 +294,10 @@ def _remove(path: Path) -> None:
         raise DeepMusicError(f"{path} cannot be removed: {os_reason(error)}.") from error
 
 
-def _tidy(output: Path) -> None:
-    """Remove empty folders, and files that a kill left half-written."""
+def _remove_others(output: Path, listed: Sequence[str]) -> None:
+    """Remove what an earlier build wrote beside the clips, leftovers of kills, empty folders."""
+    for name in {"README.txt", "build.json", "tracks.csv", "problems.csv", "checksums"} - {*listed}:
+        _remove(output / name)
     for folder, _, names in os.walk(output, topdown=False):
         for name in filter(_TEMPORARY.fullmatch, names):
             _remove(Path(folder, name))
@@ -339,8 +326,6 @@ def _write_tables(
     if problems:
         table = pd.DataFrame(problems, columns=["path", "code", "message"])
         tables["problems.csv"] = table.map(table_text)
-    else:
-        _remove(output / "problems.csv")
     for name, table in tables.items():
         with write_atomically(output / name) as file:
             table.sort_values("path").to_csv(file, index=False, lineterminator="\n")

@@ -134,7 +134,7 @@ def build_track(root: Path, config: BuildConfig, path: str) -> BuiltTrack:
     source, warning = root / path, None
     try:
         seed = content_digest(source) if config.start == "random" else ""
-        spans = partial(_usable_spans, path, config, seed)
+        spans = partial(clip_spans, config=config, seed=seed, name=repr(path))
         if config.format == "copy":
             clips = copy_clips(source, spans)
         else:
@@ -162,39 +162,33 @@ def crashed_track(path: str) -> BuiltTrack:
     return BuiltTrack(path, code="worker_died", error=error)
 
 
-def clip_spans(duration_s: float, config: BuildConfig, seed: str) -> list[tuple[float, float]]:
-    """Start and length of each clip of a track, in seconds; none if it ends before the start.
+def clip_spans(
+    duration_s: float, config: BuildConfig, seed: str, name: str = "The track"
+) -> list[tuple[float, float]]:
+    """Start and length of each clip of a track, in seconds; a random start depends on the seed.
 
-    Args:
-        duration_s: of the track.
-        config: how clips are made.
-        seed: what a random start depends on.
+    Raises:
+        AudioError: `starts_too_late`, `dropped_short`.
     """
     length = min(config.seconds, duration_s)
-    if not isinstance(config.start, str):
-        left = duration_s - config.start
-        return [(config.start, min(length, left))] if left > 0 else []
-    count = max(1, min(config.clips, int(duration_s / config.seconds + 1e-9)))
-    part_s = duration_s / count  # each clip lies in its own part of the track
-    spans = []
-    for part in range(count):
-        position = 0.5
-        if config.start == "random":
-            digest = hashlib.sha256(f"{seed} {part}".encode()).digest()
-            position = int.from_bytes(digest[:6], "big") / 2**48
-        spans.append((part * part_s + position * max(0.0, part_s - length), length))
-    return spans
-
-
-def _usable_spans(
-    path: str, config: BuildConfig, seed: str, duration_s: float
-) -> list[tuple[float, float]]:
-    spans = clip_spans(duration_s, config, seed)
-    if not spans:
-        message = f"{path!r} ends before {config.start} s: it has {duration_s:.1f} s of sound."
+    if isinstance(config.start, str):
+        count = max(1, min(config.clips, int(duration_s / config.seconds + 1e-9)))
+        part_s = duration_s / count  # each clip lies in its own part of the track
+        spans = []
+        for part in range(count):
+            position = 0.5
+            if config.start == "random":
+                digest = hashlib.sha256(f"{seed} {part}".encode()).digest()
+                position = int.from_bytes(digest[:6], "big") / 2**48
+            spans.append((part * part_s + position * max(0.0, part_s - length), length))
+    else:
+        length = min(length, duration_s - config.start)
+        spans = [(config.start, length)]
+    if length <= 0:
+        message = f"{name} ends before {config.start} s: it has {duration_s:.1f} s of sound."
         raise AudioError(message, code="starts_too_late")
-    if spans[0][1] < config.min_seconds:
-        message = f"{path!r} gives {spans[0][1]:.1f} s, less than {config.min_seconds:g} s."
+    if length < config.min_seconds:
+        message = f"{name} gives {length:.1f} s, less than {config.min_seconds:g} s."
         raise AudioError(message, code="dropped_short")
     return spans
 
@@ -216,8 +210,7 @@ class _Writer:
         with np.errstate(over="ignore", invalid="ignore"):
             if block.shape[1] != self.channels:
                 block = np.repeat(block.mean(axis=1, keepdims=True), self.channels, axis=1)
-            is_valid = np.abs(block) <= _LARGEST  # false for NaN
-        block = np.ascontiguousarray(np.where(is_valid, block, np.float32(0)))
+            block = np.where(np.abs(block) <= _LARGEST, block, np.float32(0))  # 0 also for NaN
         if sample_rate != self._input_rate:
             self.flush()
             self._input_rate = sample_rate
@@ -225,15 +218,17 @@ class _Writer:
                 self._resampler = soxr.ResampleStream(
                     sample_rate, self.sample_rate, self.channels, "float32", "HQ"
                 )
-        sound = block if self._resampler is None else self._resampler.resample_chunk(block)
-        self._file.write(sound.tobytes())
+        self._write(block)
 
     def flush(self) -> None:
         """Write what the resampler still holds."""
+        self._write(np.empty((0, self.channels), np.float32), last=True)
+        self._resampler = None
+
+    def _write(self, block: NDArray[np.float32], last: bool = False) -> None:
         if self._resampler is not None:
-            nothing = np.empty((0, self.channels), np.float32)
-            self._file.write(self._resampler.resample_chunk(nothing, last=True).tobytes())
-            self._resampler = None
+            block = self._resampler.resample_chunk(np.ascontiguousarray(block), last=last)
+        self._file.write(block.tobytes())
 
 
 def cut_clips(
@@ -371,11 +366,10 @@ def encode(samples: NDArray[np.float32], sample_rate: int, form: str) -> bytes:
 
     channels = samples.shape[1]
     buffer = io.BytesIO()
+    is_too_large = form == "wav" and 2 * samples.size > _MAX_WAV_BYTES
     try:
-        if form == "ogg" and sample_rate > _MAX_OGG_RATE_HZ:
-            raise ValueError("sample rate")
-        if form == "wav" and 2 * samples.size > _MAX_WAV_BYTES:
-            raise ValueError("length")
+        if is_too_large or (form == "ogg" and sample_rate > _MAX_OGG_RATE_HZ):
+            raise ValueError("sample rate or length")
         soundfile.write(buffer, samples, sample_rate, _SUBTYPES[form], format=form.upper())
     except (soundfile.SoundFileError, ValueError, AssertionError) as error:
         raise AudioError(
