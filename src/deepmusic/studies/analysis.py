@@ -1,10 +1,9 @@
 """One decoding pass per track for everything that a study needs of its sound.
 
-The blocks of a track go to all consumers at once: the 518 feature columns, the log-mel
-spectrogram of the classifier, and the acoustic fingerprint. Columns and fingerprints are kept in a
-``Store`` and spectrograms in a
-``SpectrogramStore``, all under the hash of the file's
-content, so that a second run, a renamed file or a run that was killed decodes nothing twice.
+That is the 518 feature columns, the log-mel spectrogram of the classifier and the acoustic
+fingerprint. Columns and fingerprints are kept in a ``Store`` and spectrograms in a
+``SpectrogramStore``, all under the hash of the file's content, so that a second run, a renamed file
+or a run that was killed decodes nothing twice.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import soxr
@@ -57,6 +56,14 @@ class TrackAnalysis:
         """Hash of the file's content."""
         return self.path.split(" ", 1)[0]
 
+    def has(self, outputs: Sequence[Output], spectrograms: SpectrogramStore | None) -> bool:
+        """Whether these outputs were computed, and the spectrogram is still there."""
+        if not set(outputs) <= set(self.outputs):
+            return False
+        if spectrograms is None or self.code == "silent":
+            return True
+        return spectrograms.path(self.content_hash).exists()
+
 
 def analyze_tracks(
     files: Iterable[tuple[str, Path]],
@@ -68,7 +75,7 @@ def analyze_tracks(
     dask: str | None = None,
     on_progress: Callable[[int, int], object] | None = None,
 ) -> dict[str, TrackAnalysis]:
-    """Analyze tracks, each decoded at most once, and give the analyses by content hash.
+    """Analyze tracks, each decoded at most once, and return the analyses by content hash.
 
     Args:
         files: hash of the content, and path, of each track; copies are analyzed once.
@@ -83,21 +90,34 @@ def analyze_tracks(
         DeepMusicError: something cannot be written, or the cluster cannot be reached.
     """
     items = {content: f"{content} {path}" for content, path in files}
+    # another version of the features or the fingerprint is another record
+    version = f"{RECIPE} {recipe_named(RECIPE).version} {_VERSION}"
     finished: dict[str, TrackAnalysis] = {}
     for content in items:
-        record = store.get(_key(content))
-        analysis = None if record is None else _from_record(record)
-        if analysis is not None and _is_complete(analysis, outputs, spectrograms):
+        record = store.get(f"{content} {version}")
+        if record is not None and (analysis := _from_record(record)).has(outputs, spectrograms):
             finished[content] = analysis
     function = partial(analyze_track, outputs=tuple(outputs), spectrograms=spectrograms)
     missing = [item for content, item in items.items() if content not in finished]
     for analysis in map_files(function, missing, _crashed, workers=workers, dask=dask):
         finished[analysis.content_hash] = analysis
         if not analysis.code or analysis.outputs:
-            store.put(_key(analysis.content_hash), _to_record(analysis))
+            arrays = {name: getattr(analysis, name).tolist() for name in ("columns", "fingerprint")}
+            store.put(f"{analysis.content_hash} {version}", {**vars(analysis), **arrays})
         if on_progress is not None:
             on_progress(len(finished), len(items))
     return finished
+
+
+def _from_record(record: dict[str, Any]) -> TrackAnalysis:
+    columns = np.array(record["columns"], np.float32)
+    fingerprint = np.array(record["fingerprint"], np.uint32)
+    return TrackAnalysis(**{**record, "columns": columns, "fingerprint": fingerprint})
+
+
+def _crashed(item: str) -> TrackAnalysis:
+    path = item.split(" ", 1)[1]
+    return TrackAnalysis(item, "worker_died", f"{path!r} crashed its worker process twice.")
 
 
 def analyze_track(
@@ -112,102 +132,54 @@ def analyze_track(
             # of a long track, samples wait on the disk
             SpooledTemporaryFile(int(4 * _IN_MEMORY_S * stream.sample_rate)) as samples,
         ):
-            fingerprint = FingerprintStream(stream.sample_rate)
-            mel = None
-            if spectrograms is not None:
-                mel = _MelStream(stream.sample_rate, spectrograms.config.log_mel)
+            rate = stream.sample_rate
             for block in stream:
-                if "columns" in outputs:
-                    samples.write(block.tobytes())
-                if "fingerprints" in outputs:
-                    fingerprint.add(block)
-                if mel is not None:
-                    mel.add(block)
+                samples.write(block.tobytes())
+            is_short = samples.tell() <= 4 * _IN_MEMORY_S * rate
+
+            def blocks() -> Iterator[NDArray[np.float32]]:
+                samples.seek(0)
+                while content := samples.read(4 * int(_BLOCK_S * rate)):
+                    yield np.frombuffer(content, np.float32)
+
             if "columns" in outputs:
-                analysis = replace(analysis, columns=_columns(samples, stream.sample_rate))
+                recipe = recipe_named(RECIPE)
+                features = track_features(blocks, rate, recipe, in_memory=is_short)
+                analysis = replace(analysis, columns=feature_columns(features))
             if "fingerprints" in outputs:
+                fingerprint = FingerprintStream(rate)
+                for block in blocks():
+                    fingerprint.add(block)
                 analysis = replace(analysis, fingerprint=fingerprint.finish())
             analysis = replace(analysis, outputs=tuple(outputs))
-            if spectrograms is not None and mel is not None:
-                spectrograms.keep(content, mel.spectrogram(), path)
+            if spectrograms is not None:
+                log_mel = _log_mel(blocks(), rate, spectrograms.config.log_mel)
+                spectrograms.keep(content, log_mel, path)
     except Exception as error:  # a bug that one file triggers must not stop the others
         code, message = reason_of(error, path, "was not analyzed")
         return replace(analysis, code=code, error=message)
     return analysis
 
 
-def _columns(samples: IO[bytes], sample_rate: int) -> NDArray[np.float32]:
-    """The 518 feature columns of float32 samples in a file."""
+def _log_mel(
+    blocks: Iterable[NDArray[np.float32]], sample_rate: int, config: LogMelConfig
+) -> NDArray[np.float32]:
+    """The log-mel spectrogram ``(n_mels, frames)`` in dB of blocks at a track's own rate."""
+    from deepmusic.classifier.spectrograms import MAX_SECONDS
 
-    def blocks() -> Iterator[NDArray[np.float32]]:
-        samples.seek(0)
-        while content := samples.read(4 * int(_BLOCK_S * sample_rate)):
-            yield np.frombuffer(content, np.float32)
+    def resampled() -> Iterator[NDArray[np.float32]]:
+        resampler = soxr.ResampleStream(  # as open_audio resamples
+            sample_rate, config.sample_rate, 1, "float32", quality="HQ"
+        )
+        samples_left = round(MAX_SECONDS * sample_rate)
+        for block in blocks:
+            if not samples_left:
+                break
+            block = block[:samples_left]
+            samples_left -= len(block)
+            yield block if sample_rate == config.sample_rate else resampler.resample_chunk(block)
+        if sample_rate != config.sample_rate:
+            yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
 
-    is_short = samples.tell() <= 4 * _IN_MEMORY_S * sample_rate
-    recipe = recipe_named(RECIPE)
-    return feature_columns(track_features(blocks, sample_rate, recipe, in_memory=is_short))
-
-
-class _MelStream:
-    """The log-mel spectrogram of blocks at a track's own rate."""
-
-    def __init__(self, sample_rate: int, config: LogMelConfig) -> None:
-        from deepmusic.classifier.spectrograms import MAX_SECONDS
-
-        self._mel = LogMelStream(config)
-        self._parts: list[NDArray[np.float32]] = []
-        self._room = round(MAX_SECONDS * sample_rate)
-        self._resampler = None
-        if sample_rate != config.sample_rate:  # as deepmusic.audio.open_audio resamples
-            self._resampler = soxr.ResampleStream(
-                sample_rate, config.sample_rate, 1, "float32", quality="HQ"
-            )
-
-    def add(self, block: NDArray[np.float32]) -> None:
-        block = block[: self._room]
-        self._room -= len(block)
-        if len(block):
-            if self._resampler is not None:
-                block = self._resampler.resample_chunk(block)
-            self._parts.append(self._mel.push(block))
-
-    def spectrogram(self) -> NDArray[np.float32]:
-        """The whole, ``(n_mels, frames)`` in dB."""
-        if self._resampler is not None:
-            tail = self._resampler.resample_chunk(np.empty(0, np.float32), last=True)
-            self._parts.append(self._mel.push(tail))
-        return np.concatenate([*self._parts, self._mel.flush()], axis=1)
-
-
-def _is_complete(
-    analysis: TrackAnalysis, outputs: Sequence[Output], spectrograms: SpectrogramStore | None
-) -> bool:
-    if not set(outputs) <= set(analysis.outputs):
-        return False
-    if spectrograms is None or analysis.code == "silent":
-        return True
-    return spectrograms.path(analysis.content_hash).exists()
-
-
-def _key(content: str) -> str:
-    """Key of a record: another version of the features or the fingerprint is another record."""
-    return f"{content} {RECIPE} {recipe_named(RECIPE).version} {_VERSION}"
-
-
-def _to_record(analysis: TrackAnalysis) -> dict[str, Any]:
-    arrays = {name: getattr(analysis, name).tolist() for name in ("columns", "fingerprint")}
-    return {**vars(analysis), **arrays}
-
-
-def _from_record(record: dict[str, Any]) -> TrackAnalysis:
-    arrays = {
-        "columns": np.array(record["columns"], np.float32),
-        "fingerprint": np.array(record["fingerprint"], np.uint32),
-    }
-    return TrackAnalysis(**{**record, **arrays})
-
-
-def _crashed(item: str) -> TrackAnalysis:
-    path = item.split(" ", 1)[1]
-    return TrackAnalysis(item, "worker_died", f"{path!r} crashed its worker process twice.")
+    mel = LogMelStream(config)
+    return np.concatenate([*map(mel.push, resampled()), mel.flush()], axis=1)

@@ -1,19 +1,18 @@
 """What every model of a study learns from: tracks, their feature columns, their spectrograms.
 
-Both are computed once, in one decoding pass per track (``deepmusic.studies.analysis``), and kept
-in a cache. A track that lacks what is needed is left out for all models, so that all are measured
-on the same tracks; the problems of the data set say so.
+A track that lacks what is needed is left out for all models, so that all are measured on the same
+tracks; the problems of the data set say so.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from os.path import abspath, normpath
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +23,7 @@ from deepmusic.errors import DataError, os_reason
 
 if TYPE_CHECKING:
     from deepmusic.classifier.spectrograms import SpectrogramStore
-    from deepmusic.studies.analysis import Output, TrackAnalysis
+    from deepmusic.studies.analysis import Output
 
 Need = Literal["columns", "spectrograms"]
 NEEDS: tuple[Need, ...] = ("columns", "spectrograms")
@@ -101,35 +100,35 @@ def load_study_data(
             no track has a row in the feature table.
         DeepMusicError: something cannot be written.
     """
-    cache = Path(cache)
     if not isinstance(data, LoadedDataset):
         show = on_progress and partial(on_progress, "files")
         data = load_dataset(data, workers=workers if workers > 1 else None, on_progress=show)
     dataset = data.dataset
     _check_genres(dataset)
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"The folder {cache} cannot be created: {os_reason(error)}.") from error
     outputs: list[Output] = [need for need in needs if need == "spectrograms" or features is None]
     outputs += ["fingerprints"] if finds_copies else []
-    rows: dict[str, NDArray[np.float32]] = {}
+    rows: dict[str, NDArray[np.float32]] = {}  # by path of the track
     problems: list[Problem] = []
     store: SpectrogramStore | None = None
     if outputs:
         show = on_progress and partial(on_progress, "tracks")
-        found, store = _analyze(dataset, cache, outputs, workers, dask, show)
-        rows, problems = _analyzed(dataset, found, outputs)
-        if finds_copies:
-            dataset = _with_groups(dataset, found)
+        dataset, rows, problems, store = _analyze(
+            dataset, Path(cache), outputs, workers, dask, show
+        )
+    if features is not None and "columns" in needs:
+        rows, lacking, notes = _from_table(dataset, Path(features))
+        problems += lacking
+        dataset = replace(dataset, notes=(*dataset.notes, *notes))
+    if problems:
+        from deepmusic.classifier.spectrograms import without
+
+        first = {problem.path: problem for problem in reversed(problems)}
+        dataset = without(dataset, [*first.values()])
     columns = None
     if "columns" in needs:
-        if features is not None:
-            dataset, rows, lacking = _from_table(dataset, Path(features))
-            problems += lacking
-        dataset, columns = _with_columns(dataset, rows, problems)
-    else:
-        dataset = _without(dataset, problems)
+        columns = np.array([rows[track.path] for track in dataset.tracks], np.float32)
+        columns = columns.reshape(len(dataset.tracks), -1)
+        dataset = _with_finite(dataset, columns)
     _check_genres(dataset)
     spectrograms = None if store is None else _Spectrograms(store, dataset.tracks)
     return StudyData(dataset, columns, spectrograms)
@@ -142,11 +141,20 @@ def _analyze(
     workers: int,
     dask: str | None,
     on_progress: Callable[[int, int], object] | None,
-) -> tuple[dict[str, TrackAnalysis], SpectrogramStore | None]:
-    """The analyses by content hash, and the store of spectrograms if they are wanted."""
+) -> tuple[FolderDataset, dict[str, NDArray[np.float32]], list[Problem], SpectrogramStore | None]:
+    """Analyze the tracks as far as the cache lacks them.
+
+    Returns:
+        The data set, with near duplicates in groups if there are fingerprints; columns by path of
+        the track; the tracks that lack a column or a spectrogram; the store of spectrograms.
+    """
     from deepmusic.store import Store
     from deepmusic.studies.analysis import analyze_tracks
 
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"The folder {cache} cannot be created: {os_reason(error)}.") from error
     spectrograms = None
     if "spectrograms" in outputs:
         from deepmusic.classifier.config import ClassifierConfig
@@ -155,29 +163,24 @@ def _analyze(
         config = ClassifierConfig(genres=dataset.genres)
         spectrograms = SpectrogramStore(cache / "spectrograms", config)
     files = [(track.content_hash, dataset.file(track)) for track in dataset.tracks]
+    options: Any = {"workers": workers, "dask": dask, "on_progress": on_progress}
     with Store(cache / "analysis.db", "track analyses") as store:
-        found = analyze_tracks(
-            files,
-            outputs,
-            spectrograms,
-            store,
-            workers=workers,
-            dask=dask,
-            on_progress=on_progress,
-        )
-    return found, spectrograms
+        analyses = analyze_tracks(files, outputs, spectrograms, store, **options)
+    rows, problems = {}, []
+    needs = {"columns", "spectrograms"} & set(outputs)
+    for track in dataset.tracks:
+        analysis = analyses[track.content_hash]
+        is_silent = "spectrograms" in needs and analysis.code == "silent"
+        if needs and (is_silent or not needs <= set(analysis.outputs)):
+            problems.append(Problem(track.path, analysis.code, analysis.error))
+        elif "columns" in needs:
+            rows[track.path] = analysis.columns
+    if "fingerprints" in outputs:
+        from deepmusic.datasets.near_duplicates import with_sound_groups
 
-
-def _with_groups(dataset: FolderDataset, found: Mapping[str, TrackAnalysis]) -> FolderDataset:
-    """The data set with near duplicates in groups."""
-    from deepmusic.datasets.near_duplicates import with_sound_groups
-
-    fingerprints = {
-        content: analysis.fingerprint
-        for content, analysis in found.items()
-        if "fingerprints" in analysis.outputs
-    }
-    return with_sound_groups(dataset, fingerprints)
+        decoded = [a for a in analyses.values() if "fingerprints" in a.outputs]
+        dataset = with_sound_groups(dataset, {a.content_hash: a.fingerprint for a in decoded})
+    return dataset, rows, problems, spectrograms
 
 
 def _check_genres(dataset: FolderDataset) -> None:
@@ -188,57 +191,37 @@ def _check_genres(dataset: FolderDataset) -> None:
         )
 
 
-def _analyzed(
-    dataset: FolderDataset, found: Mapping[str, TrackAnalysis], outputs: Sequence[Output]
-) -> tuple[dict[str, NDArray[np.float32]], list[Problem]]:
-    """Columns by path of the track, and the tracks that lack a column or a spectrogram."""
-    rows, problems = {}, []
-    needs = {"columns", "spectrograms"} & set(outputs)
-    for track in dataset.tracks:
-        analysis = found[track.content_hash]
-        if needs and (
-            not needs <= set(analysis.outputs)
-            or ("spectrograms" in needs and analysis.code == "silent")
-        ):
-            problems.append(Problem(track.path, analysis.code, analysis.error))
-        elif "columns" in needs:
-            rows[track.path] = analysis.columns
-    return rows, problems
-
-
 def _from_table(
     dataset: FolderDataset, features: Path
-) -> tuple[FolderDataset, dict[str, NDArray[np.float32]], list[Problem]]:
-    """The data set with notes on the table, columns by path of the track, tracks without them."""
+) -> tuple[dict[str, NDArray[np.float32]], list[Problem], list[str]]:
+    """Columns by path of the track, tracks without them, and notes on the table."""
     from deepmusic.features import read_features
     from deepmusic.studies.analysis import RECIPE
 
     table = read_features(features)
     names = table.paths
-    row_of = _row_finder(dataset, names)
-    rows, problems, used = {}, [], set()
-    for track in dataset.tracks:
-        row = row_of(track)
+    row_of = _rows_of_tracks(dataset, names)
+    rows, problems = {}, []
+    for track, row in zip(dataset.tracks, row_of, strict=True):
         if row is None:
             message = f"{track.path!r} has no row in the feature table {features}."
             problems.append(Problem(track.path, "no_row", message))
-            continue
-        used.add(row)
-        if np.isnan(table.columns[row]).all():
+        elif np.isnan(table.columns[row]).all():
             error = str(table.facts.get("error", [""] * len(names))[row] or "")
             message = error or f"{track.path!r} has a row without values in {features}."
             problems.append(Problem(track.path, "no_features", message))
         else:
             rows[track.path] = table.columns[row]
-    if not used:
+    used = set(row_of)
+    others = [name for row, name in enumerate(names) if row not in used]
+    if len(others) == len(names):
         example = f", such as {names[0]!r}" if names else ""
         raise DataError(
             f"None of the {len(dataset.tracks)} tracks of {dataset.root} has a row in the feature "
             f"table {features}, which has {len(names)} rows{example}: make one with 'features "
             "extract'."
         )
-    notes = list(dataset.notes)
-    others = [name for row, name in enumerate(names) if row not in used]
+    notes = []
     if others:
         notes.append(
             f"{len(others)} rows of the feature table {features} are of no track in "
@@ -249,50 +232,26 @@ def _from_table(
             f"The feature table {features} is of recipe {table.recipe!r}: models trained on it do "
             f"not fit columns of recipe {RECIPE!r}."
         )
-    return replace(dataset, notes=tuple(notes)), rows, problems
+    return rows, problems, notes
 
 
-def _row_finder(dataset: FolderDataset, names: Sequence[str]) -> Callable[[Track], int | None]:
-    """A function that gives the row of a track in a table with these paths, or FMA's numbers."""
+def _rows_of_tracks(dataset: FolderDataset, names: Sequence[str]) -> list[int | None]:
+    """The row of each track in a table with these paths or numbers of FMA; None for no row."""
     if names and all(name.isdecimal() for name in names):
-        numbers = {int(name): row for row, name in enumerate(names)}
-
-        def by_number(track: Track) -> int | None:
-            stem = PurePosixPath(track.path).stem
-            return numbers.get(int(stem)) if stem.isdecimal() else None
-
-        return by_number
-    by_name = {normpath(name): row for row, name in enumerate(names)}
-    by_file = {abspath(name): row for row, name in enumerate(names)}
-
-    def by_path(track: Track) -> int | None:
-        file = os.fspath(dataset.file(track))
-        found = (
-            by_name.get(normpath(file)),
-            by_file.get(abspath(file)),
-            by_name.get(normpath(track.path)),
-        )
-        return next((row for row in found if row is not None), None)
-
-    return by_path
+        row_of_number = {int(name): row for row, name in enumerate(names)}
+        stems = [PurePosixPath(track.path).stem for track in dataset.tracks]
+        return [row_of_number.get(int(stem)) if stem.isdecimal() else None for stem in stems]
+    row_of_path = {abspath(name): row for row, name in enumerate(names)}
+    row_of_path |= {normpath(name): row for row, name in enumerate(names)}
+    rows = []
+    for track in dataset.tracks:
+        candidates = (abspath(dataset.file(track)), normpath(track.path))
+        rows.append(next((row_of_path[c] for c in candidates if c in row_of_path), None))
+    return rows
 
 
-def _without(dataset: FolderDataset, problems: Sequence[Problem]) -> FolderDataset:
-    if not problems:
-        return dataset
-    from deepmusic.classifier.spectrograms import without
-
-    return without(dataset, problems)
-
-
-def _with_columns(
-    dataset: FolderDataset, rows: Mapping[str, NDArray[np.float32]], problems: Sequence[Problem]
-) -> tuple[FolderDataset, NDArray[np.float32]]:
-    """The data set less the tracks with problems, and the columns of the others."""
-    first = {problem.path: problem for problem in reversed(problems)}
-    dataset = _without(dataset, [first[t.path] for t in dataset.tracks if t.path in first])
-    columns = np.array([rows[t.path] for t in dataset.tracks], np.float32)
-    columns = columns.reshape(len(dataset.tracks), -1)
+def _with_finite(dataset: FolderDataset, columns: NDArray[np.float32]) -> FolderDataset:
+    """Make infinite values missing, and add notes on what is missing to the data set."""
     notes = list(dataset.notes)
     for is_missing, message in (
         (np.isinf, "tracks have infinite feature values, which count as missing"),
@@ -304,4 +263,4 @@ def _with_columns(
             example = dataset.tracks[tracks[0]].path
             notes.append(f"{len(tracks)} {message} (such as {example!r}).")
             columns[cells] = np.nan
-    return replace(dataset, notes=tuple(notes)), columns
+    return replace(dataset, notes=tuple(notes))

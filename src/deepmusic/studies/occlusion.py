@@ -50,6 +50,12 @@ class TrackOcclusion(NamedTuple):
     random: float  # likewise for shifted patterns, mean over the shifts
     fold: int  # whose model was asked, which was not trained on the track
 
+    @property
+    def title(self) -> str:
+        """The track and what it was classified as."""
+        verdict = "correct" if self.genre == self.truth else f"in truth {self.truth}"
+        return f"{self.path}: {self.genre}, {verdict}"
+
 
 class Occlusion(NamedTuple):
     """Hiding marked cells against hiding others, over many tracks."""

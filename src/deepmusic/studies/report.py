@@ -18,9 +18,10 @@ from deepmusic.studies.comparison import (
     score,
 )
 from deepmusic.studies.jobs import EXPLAINED_MODEL, JobRecord, records_of
-from deepmusic.studies.plan import QUICK_MODELS, Models, StudyJob, StudyPlan
+from deepmusic.studies.plan import QUICK_MODELS, Models, StudyConfig, StudyJob, StudyPlan
 
 if TYPE_CHECKING:
+    from deepmusic.datasets.folder import Problem
     from deepmusic.studies.data import StudyData
     from deepmusic.studies.occlusion import Occlusion
 
@@ -78,19 +79,26 @@ class SizeRow(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """All figures of a study, and the sentences around them."""
+    """All figures of a study."""
 
-    protocol: str
-    about: tuple[str, ...]  # the data and how they were divided
-    genres: tuple[str, ...]
+    about: tuple[str, ...]  # where the data come from
+    config: StudyConfig
+    counts: Mapping[str, int]  # genre -> tracks
+    groups: int  # of the same artist, album or recording
+    split: tuple[int, int, int]  # tracks to train, validate and test, of the first fold
+    problems: tuple[str, ...]  # of the data set
     rows: tuple[ModelRow, ...]  # the best first, those with missing jobs last
     reference: str | None  # the model that others are compared with
     leaks: tuple[LeakRow, ...]
     sizes: tuple[SizeRow, ...]
     occlusion: Occlusion | None
     missing: tuple[str, ...]  # what is not in the report, and why
-    warnings: tuple[str, ...]  # what may mislead
     is_resumed: bool  # whether the training time of a network lacks that before an interruption
+
+    @property
+    def genres(self) -> tuple[str, ...]:
+        """Names of the genres, sorted."""
+        return tuple(self.counts)
 
     def row(self, name: str | None) -> ModelRow | None:
         """The row of a model."""
@@ -152,17 +160,21 @@ def make_report(
         if reference is not None and row.name != reference:
             difference = _difference(plan, row.name, reference, jobs, records, groups)
             rows[index] = row._replace(difference=difference)
+    fold = next(iter(plan.folds.values()))
+    counts = Counter(track.genre for track in data.dataset.tracks)
     return Report(
-        protocol=plan.config.protocol,
-        about=(*about, *_about(data, plan)),
-        genres=data.genres,
+        about=tuple(about),
+        config=plan.config,
+        counts={genre: counts[genre] for genre in data.genres},
+        groups=len(set(groups.values())),
+        split=(len(fold.train), len(fold.validation), len(fold.test)),
+        problems=(*_problems(data.dataset.problems), *data.dataset.notes),
         rows=tuple(rows),
         reference=reference,
         leaks=tuple(_leaks(plan, results, groups)),
         sizes=tuple(_sizes(plan, results)),
         occlusion=occlusion,
         missing=(*_missing(plan, jobs, results, failures or {}), *plan.notes, *missing),
-        warnings=tuple(_warnings(data, plan, reference)),
         is_resumed=any(record.get("is_resumed") for record in results.values()),
     )
 
@@ -248,40 +260,7 @@ def _missing(
         yield f"Leakage and learning curves are measured with {names}, which were not asked for."
 
 
-def _about(data: StudyData, plan: StudyPlan) -> Iterator[str]:
-    tracks, config = data.dataset.tracks, plan.config
-    counts = Counter(track.genre for track in tracks)
-    yield (
-        f"{len(tracks)} tracks of {len(data.genres)} genres "
-        f"({', '.join(f'{genre} {counts[genre]}' for genre in data.genres)}) in "
-        f"{len(set(group_tracks(tracks)))} groups of the same artist, album or recording."
-    )
-    if config.protocol == "official":
-        fold = next(iter(plan.folds.values()))
-        yield (
-            f"The official split, {len(fold.train)} / {len(fold.validation)} / {len(fold.test)} "
-            f"tracks to train, validate and test; seeds of training: {config.seeds}."
-        )
-        return
-    how = "drawn by genre alone"
-    if config.protocol == "grouped":
-        how = (
-            "stratified by genre; each seed deals the artists to other folds, all models get the "
-            "same ones, and no artist, album or copy is on two sides"
-        )
-    yield f"{config.folds} folds per seed, {config.seeds} seed(s), {how}."
-
-
-def _warnings(data: StudyData, plan: StudyPlan, reference: str | None) -> Iterator[str]:
-    if plan.config.protocol == "random":
-        yield (
-            "These folds leak: an artist, album or copy may be both trained on and tested, and all "
-            "figures are too good. Use the protocol grouped."
-        )
-    if reference is not None and not reference.startswith("capsules"):
-        yield f"No capsule network has results; differences are to {reference}."
-    problems = data.dataset.problems
+def _problems(problems: Sequence[Problem]) -> Iterator[str]:
     yield from (problem.message for problem in problems[:_MAX_PROBLEMS])
     if len(problems) > _MAX_PROBLEMS:
         yield f"{len(problems) - _MAX_PROBLEMS} more tracks were left out."
-    yield from data.dataset.notes

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepmusic.errors import DeepMusicError, os_reason
+from deepmusic.plotting import save_png
 from deepmusic.store import Store
 from deepmusic.studies.data import StudyData
 from deepmusic.studies.jobs import EXPLAINED_MODEL, study_results, work_folder
@@ -90,7 +91,8 @@ def write_report(
     )
     pictures = [*report_pictures(report), *pictures]
     for picture in pictures:
-        picture.save(folder)
+        if picture.figure is not None:
+            save_png(picture.figure, folder / picture.file, dpi=110)
     write_pages(report, pictures, study)
     return report
 
@@ -104,20 +106,9 @@ def _learning_curves(plan: StudyPlan, results: Results, study: Path) -> Iterator
     for measure in ("loss", "accuracy"):
         curves = {name: mean_curves(ours, measure) for name, ours in histories.items()}
         curves = {name: sides for name, sides in curves.items() if "train" in sides}
-        if not curves:
-            continue
-        caption = (
-            "Mean over the networks that were still in training, of all folds and seeds. Training "
-            "is measured with augmentation and dropout."
-        )
-        if measure == "loss":
-            caption += (
-                " It is the loss that is minimized (for most capsules the margin loss), whereas "
-                "validation is the log loss: compare the shapes, not the heights."
-            )
-        title = f"{measure} by epoch".capitalize()
-        figure = draw_curves(curves, measure)
-        yield Picture(f"learning-{measure}.png", title, caption, "Learning", figure)
+        if curves:
+            file, figure = f"learning-{measure}.png", draw_curves(curves, measure)
+            yield Picture(file, "Learning", "learning", figure, {"measure": measure})
 
 
 def read_histories(folder: Path) -> list[list[dict[str, Any]]]:
@@ -168,22 +159,20 @@ def _map(
     indices = np.arange(len(data.labels))
     indices = indices[:: -(-len(indices) // _MAX_ON_MAP)]
     is_test = np.ones(len(indices), bool)
-    faint = ""
     if classifiers and classifiers[0][1].config.routing != "none":
         from deepmusic.studies.occlusion import genre_poses
 
         job, classifier = classifiers[0]
         vectors, content = genre_poses(classifier, data, indices), "poses of the genre capsules"
         is_test = np.isin(indices, plan.folds[job.fold_key].test)
-        faint = " Strong points are test tracks, faint ones were trained on."
     elif data.columns is not None:
         vectors, content = data.columns[indices], "feature columns"
     else:
         missing.append(f"{_MAP}: there are neither capsule networks nor feature columns.")
         return
     figure, explained = draw_map(vectors, data.labels[indices], is_test, data.genres)
-    caption = f"The two principal components hold {explained:.0%} of the variance.{faint}"
-    yield Picture("map.png", f"{_MAP} by {content}", caption, _MAP, figure)
+    values = {"content": content, "explained": explained, "has_training": not is_test.all()}
+    yield Picture("map.png", _MAP, "map", figure, values)
 
 
 def _kept_classifiers(plan: StudyPlan, results: Results, study: Path) -> KeptClassifiers:
@@ -240,42 +229,25 @@ def _examples(
     from deepmusic.classifier.explanation import draw_explanation, explain
     from deepmusic.studies.occlusion import MAX_SECONDS, example_tracks, reconstruct
 
-    yield Picture(
-        "occlusion.png",
-        "Hiding what is marked, and hiding elsewhere",
-        "One point per test track; above the line, the marked cells mattered more.",
-        _CAPSULES,
-        draw_occlusion(tracks),
-    )
+    yield Picture("occlusion.png", _CAPSULES, "occlusion", draw_occlusion(tracks))
     assert data.spectrograms is not None
     indices = {track.path: index for index, track in enumerate(data.dataset.tracks)}
     for number, track in enumerate(example_tracks(tracks)):
-        verdict = "correct" if track.genre == track.truth else f"in truth {track.truth}"
-        file, title = f"track-{number}.png", f"{track.path}: {track.genre}, {verdict}"
         job, classifier = classifiers[track.fold]
         index = indices[track.path]
         path = data.dataset.file(data.dataset.tracks[index])
+        file = f"track-{number}.png"
         try:
             shown = explain(classifier, path, genre=track.genre, max_seconds=MAX_SECONDS)
-            draw_explanation(shown, study / "pictures" / file, title)
+            draw_explanation(shown, study / "pictures" / file, track.title)
             log_mel = data.spectrograms(index)
             rebuilt = reconstruct(work_folder(study, job), log_mel, track.genre)
         except DeepMusicError as error:
             missing.append(f"The picture of {track.path!r}: {error}")
             continue
-        caption = (
-            f"Probability {track.probability:.0%}. Orange cells are evidence for the genre, blue "
-            f"ones against it. Hiding the marked tenth lowers the probability by "
-            f"{100 * track.marked:.1f} points, hiding elsewhere by {100 * track.random:.1f}."
-        )
-        yield Picture(file, title, caption, _CAPSULES)
+        yield Picture(file, _CAPSULES, "track", None, {"track": track})
         if rebuilt is None:
             missing.append(f"The reconstruction of {track.path!r}: the network has no decoder.")
             continue
-        caption = (
-            f"The segment in which the capsule of {track.genre} is longest, averaged to 16 "
-            "columns, and what the decoder makes of the pose of that capsule alone."
-        )
-        figure = draw_reconstruction(rebuilt, title)
-        file = f"track-{number}-reconstruction.png"
-        yield Picture(file, f"{track.path}: reconstruction", caption, _CAPSULES, figure)
+        file, figure = f"reconstruction-{number}.png", draw_reconstruction(rebuilt, track.title)
+        yield Picture(file, _CAPSULES, "reconstruction", figure, {"track": track})

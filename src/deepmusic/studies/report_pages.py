@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import math
-from collections.abc import Sequence
+from base64 import b64encode
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +16,6 @@ from deepmusic.studies.report import ModelRow, Report, spread
 from deepmusic.version import __version__
 
 if TYPE_CHECKING:
-    from deepmusic.studies.occlusion import Occlusion
     from deepmusic.studies.report_pictures import Picture
 
 
@@ -31,10 +30,10 @@ class Section(NamedTuple):
     """A section of the report."""
 
     title: str
-    texts: tuple[str, ...] = ()
-    items: tuple[str, ...] = ()
+    texts: Sequence[str] = ()
+    items: Sequence[str] = ()
     table: Table | None = None
-    pictures: tuple[Picture, ...] = ()
+    pictures: Sequence[Picture] = ()
 
 
 def write_pages(report: Report, pictures: Sequence[Picture], study: Path) -> None:
@@ -58,19 +57,23 @@ def write_pages(report: Report, pictures: Sequence[Picture], study: Path) -> Non
         lstrip_blocks=True,
         finalize=lambda value: printable(value) if type(value) is str else value,  # no markup
     )
-    environment.filters["markdown"] = lambda text: text.replace("|", "\\|").replace("<", "&lt;")
-    environment.filters["base64"] = lambda file: base64.b64encode(
-        (study / "pictures" / file).read_bytes()
-    ).decode()
-    notes = environment.get_template("notes.txt.j2").render(report=report, version=__version__)
+    environment.filters |= {
+        "percent": percent,
+        "cells": difference_cells,
+        "markdown": lambda text: text.replace("|", "\\|").replace("<", "&lt;"),
+        "base64": lambda file: b64encode((study / "pictures" / file).read_bytes()).decode(),
+    }
+    prose = environment.get_template("texts.txt.j2")
+
+    def texts(block: str, **values: Any) -> list[str]:
+        context = prose.new_context({"report": report, "version": __version__, **values})
+        paragraphs = "".join(prose.blocks[block](context)).split("\n\n")
+        return [" ".join(paragraph.split()) for paragraph in paragraphs if paragraph.strip()]
+
+    content = {"report": report, "sections": sections(report, pictures, texts), "texts": texts}
     for name in ("report.html", "report.md"):
-        text = environment.get_template(f"{name}.j2").render(
-            report=report,
-            headline=headline(report),
-            sections=sections(report, notes.splitlines(), pictures),
-        )
         with write_atomically(study / name) as file:
-            file.write(text)
+            file.write(environment.get_template(f"{name}.j2").render(content))
     rows = [row_figures(report, row) for row in report.rows]
     rows += [
         {
@@ -89,31 +92,26 @@ def write_pages(report: Report, pictures: Sequence[Picture], study: Path) -> Non
 
 
 def sections(
-    report: Report, notes: Sequence[str] = (), pictures: Sequence[Picture] = ()
+    report: Report, pictures: Sequence[Picture], texts: Callable[[str], list[str]]
 ) -> list[Section]:
     """The sections of the report that have content, in order."""
-    leakage = (
-        "The same models on folds drawn at random: artists, albums and copies are on both sides, "
-        "and the difference is the leakage."
-    )
-    occlusion = () if report.occlusion is None else (occlusion_sentence(report.occlusion),)
-    models = tuple(f"{row.name}: {row.summary}" for row in report.rows)
+    models = [f"{row.name}: {row.summary}" for row in report.rows]
     all_sections = [
-        Section("Models", merged_sentences(report), table=model_table(report)),
+        Section("Models", texts("models"), table=model_table(report)),
         Section("What is missing", items=report.missing),
-        Section("Leakage", (leakage,) if report.leaks else (), table=leak_table(report)),
+        Section("Leakage", texts("leakage"), table=leak_table(report)),
         Section("Genres", table=genre_table(report)),
         Section("Calibration"),
         Section("Learning"),
         Section("Number of tracks", table=size_table(report)),
         Section("Map of the tracks"),
-        Section("What the capsules use", occlusion),
-        Section("How it was measured", tuple(notes), models),
+        Section("What the capsules use", texts("capsules")),
+        Section("How it was measured", texts("notes"), models),
     ]
     filled = [
         section._replace(
             table=section.table if section.table and section.table.rows else None,
-            pictures=tuple(picture for picture in pictures if picture.section == section.title),
+            pictures=[picture for picture in pictures if picture.section == section.title],
         )
         for section in all_sections
     ]
@@ -127,7 +125,7 @@ def row_figures(report: Report, row: ModelRow) -> dict[str, Any]:
     return {
         "model": row.name,
         "kind": row.kind,
-        "protocol": report.protocol,
+        "protocol": report.config.protocol,
         "jobs": row.jobs,
         "wanted": row.wanted,
         "accuracy": row.accuracy,
@@ -205,64 +203,6 @@ def size_table(report: Report) -> Table:
         for size in report.sizes
     )
     return Table(("model", "training tracks", "accuracy", "± seeds"), tuple(rows))
-
-
-def headline(report: Report) -> str:
-    """The main result, in two sentences."""
-    if not report.rows:
-        return "No model has a result."
-    best, reference = report.rows[0], report.row(report.reference)
-    correct = f"{percent(best.accuracy)} % of the tracks correctly"
-    if not best.is_complete:
-        return (
-            f"No model has done all its jobs; so far {best.name} classifies {correct}, in "
-            f"{best.jobs} of {best.wanted} jobs."
-        )
-    among = "" if report.rows[-1].is_complete else " among those that are done"
-    text = f"The best model{among} is {best.name}, which classifies {correct}."
-    if reference is not None and not reference.is_complete:
-        done = f"{reference.jobs} of its {reference.wanted} jobs"
-        return f"{text} {reference.name} has done only {done}."
-    if reference is None or best.difference is None:
-        return text
-    if math.isnan(best.difference.p):
-        verdict = "from too few folds for a test"
-    else:
-        verdict = "which is significant" if best.difference.p < 0.05 else "not significant"
-    return (
-        f"{text} {reference.name} reaches {percent(reference.accuracy)} %; the difference is "
-        f"{difference_cells(best.difference)[0]} points, {verdict}."
-    )
-
-
-def merged_sentences(report: Report) -> tuple[str, ...]:
-    """The accuracy with pop and rock as one genre, if the data have both."""
-    best = next((row for row in report.rows if row.score.merged is not None), None)
-    if best is None:
-        return ()
-    return (
-        f"With pop and rock counted as one genre, {best.name} reaches "
-        f"{percent(best.score.merged)} % instead of {percent(best.accuracy)} %: the difference is "
-        "confusion between these two.",
-    )
-
-
-def occlusion_sentence(occlusion: Occlusion) -> str:
-    """Whether what the capsules mark matters, in figures."""
-    low, high = 100 * occlusion.difference.low, 100 * occlusion.difference.high
-    if math.isnan(low):
-        verdict = "there are too few artists for an interval"
-    elif low <= 0 <= high:
-        verdict = "the marks do not differ from random ones"
-    else:
-        verdict = "the marked cells matter" if low > 0 else "the marks mislead"
-    return (
-        f"On {occlusion.tracks} test tracks, hiding the tenth of the cells that the capsules mark "
-        f"lowers the probability of the genre by {100 * occlusion.marked:.1f} points, hiding the "
-        f"same pattern elsewhere by {100 * occlusion.random:.1f}: "
-        f"{100 * occlusion.difference.mean:+.1f} points [{low:+.1f}, {high:+.1f}], and more in "
-        f"{100 * occlusion.share:.0f} % of the tracks; {verdict}."
-    )
 
 
 def percent(value: float | None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,7 +14,6 @@ from deepmusic.plotting import (
     legend_label,
     new_figure,
     plain_text,
-    save_png,
 )
 from deepmusic.studies.report import ModelRow, Report, SizeRow
 
@@ -40,69 +38,29 @@ class Picture(NamedTuple):
     """A picture of the report."""
 
     file: str  # its name in the folder of pictures
-    title: str
-    caption: str
     section: str  # title of the section that it belongs to
+    text: str  # block of the template of texts that has its title and caption
     figure: Figure | None = None  # None where the file is written already
+    values: Mapping[str, Any] = {}  # for the text
     is_folded: bool = False  # whether a page shows it on demand only
-
-    def save(self, folder: Path) -> None:
-        """Write the figure as a PNG file.
-
-        Raises:
-            DeepMusicError: the file cannot be written.
-        """
-        if self.figure is not None:
-            save_png(self.figure, folder / self.file, dpi=110)
 
 
 def report_pictures(report: Report) -> Iterator[Picture]:
     """The plots of the figures in a report."""
     if not report.rows:
         return
-    yield Picture(
-        "accuracy.png",
-        "Accuracy by model",
-        "Mean and standard deviation over seeds; faint points are single folds.",
-        "Models",
-        draw_accuracy(report.rows),
-    )
-    yield Picture(
-        "recall.png",
-        "Recall by genre",
-        "The reference and the best model of each kind in colour, the others in grey.",
-        "Genres",
-        draw_recall(report),
-    )
+    yield Picture("accuracy.png", "Models", "accuracy", draw_accuracy(report.rows))
+    yield Picture("recall.png", "Genres", "recall", draw_recall(report))
     highlights = report.highlights
     names = {row.name for row in highlights}
     by_interest = sorted(report.rows, key=lambda row: row.name not in names)
     for number, row in enumerate(by_interest):
-        yield Picture(
-            f"confusion-{row.name}.png",
-            f"Confusion of {row.name}",
-            "Per cent of each genre's tracks, all seeds together.",
-            "Genres",
-            draw_model_confusion(row, report.genres),
-            is_folded=number >= _OPEN_CONFUSIONS,
-        )
-    yield Picture(
-        "reliability.png",
-        "Reliability",
-        "Tracks in ten bins of equal count by confidence, all seeds together: below the line, a "
-        "model is overconfident. The number is the calibration error in points.",
-        "Calibration",
-        draw_reliability(highlights),
-    )
+        file, figure = f"confusion-{row.name}.png", draw_model_confusion(row, report.genres)
+        is_folded = number >= _OPEN_CONFUSIONS
+        yield Picture(file, "Genres", "confusion", figure, {"model": row.name}, is_folded)
+    yield Picture("reliability.png", "Calibration", "reliability", draw_reliability(highlights))
     if len({size.tracks for size in report.sizes}) > 1:
-        yield Picture(
-            "sizes.png",
-            "Accuracy by number of training tracks",
-            "Whole artists are left out of the training, the test tracks stay the same; bars are "
-            "standard deviations over seeds.",
-            "Number of tracks",
-            draw_sizes(report.sizes),
-        )
+        yield Picture("sizes.png", "Number of tracks", "sizes", draw_sizes(report.sizes))
 
 
 def draw_accuracy(rows: Sequence[ModelRow]) -> Figure:
