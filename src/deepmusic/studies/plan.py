@@ -109,6 +109,13 @@ class StudyPlan:
         """Whether a job is of the protocol itself, on all tracks."""
         return job.protocol == self.config.protocol and job.size == 1
 
+    def jobs_by_model(self, models: Models) -> dict[str, list[StudyJob]]:
+        """The jobs of the protocol itself, on all tracks, and those of hybrids and averages."""
+        jobs: dict[str, list[StudyJob]] = {}
+        for job in [*self.main_jobs(), *(job for job, _ in self.ensemble_jobs(models))]:
+            jobs.setdefault(job.model, []).append(job)
+        return jobs
+
     def ensemble_jobs(self, models: Models) -> list[tuple[StudyJob, list[StudyJob]]]:
         """The jobs of hybrids and averages, each with the jobs of its parts."""
         if not self.config.ensembles:

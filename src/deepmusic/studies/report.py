@@ -18,6 +18,7 @@ from deepmusic.studies.comparison import (
     score,
 )
 from deepmusic.studies.jobs import EXPLAINED_MODEL, JobRecord, records_of
+from deepmusic.studies.models import StudyModel
 from deepmusic.studies.plan import QUICK_MODELS, Models, StudyConfig, StudyJob, StudyPlan
 
 if TYPE_CHECKING:
@@ -36,12 +37,11 @@ class ModelRow(NamedTuple):
     """One model of the report."""
 
     name: str
-    kind: str
-    summary: str
+    model: StudyModel
     score: Score
     jobs: int  # that are done
     wanted: int  # jobs of the plan
-    difference: Difference | None  # to the reference on the same tracks; None for the reference
+    difference: Difference | None = None  # to the reference on the same tracks; None for itself
 
     @property
     def is_complete(self) -> bool:
@@ -107,7 +107,7 @@ class Report:
     @property
     def highlights(self) -> tuple[ModelRow, ...]:
         """Rows for plots with room for few: the reference, the best of each kind, the next best."""
-        best = {row.kind: row.name for row in reversed(self.rows)}
+        best = {row.model.kind: row.name for row in reversed(self.rows)}
         names = dict.fromkeys([self.reference, *best.values()])
         others = [row.name for row in self.rows if row.name not in names]
         names |= dict.fromkeys(others[: max(_HIGHLIGHTS - len(names), 0)])
@@ -137,20 +137,10 @@ def make_report(
         occlusion: whether what the capsules mark matters.
         missing: further sentences on what is not in the report.
     """
-    jobs: dict[str, list[StudyJob]] = {}
-    for job in [*plan.main_jobs(), *(job for job, _ in plan.ensemble_jobs(models))]:
-        jobs.setdefault(job.model, []).append(job)
+    jobs = plan.jobs_by_model(models)
     records = {name: ours for name, wanted in jobs.items() if (ours := records_of(results, wanted))}
     rows = [
-        ModelRow(
-            name,
-            models[name].kind,
-            models[name].summary,
-            score(ours),
-            len(ours),
-            len(jobs[name]),
-            None,
-        )
+        ModelRow(name, models[name], score(ours), len(ours), len(jobs[name]))
         for name, ours in records.items()
     ]
     rows.sort(key=lambda row: (not row.is_complete, -row.accuracy))

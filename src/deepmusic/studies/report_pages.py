@@ -95,7 +95,7 @@ def sections(
     report: Report, pictures: Sequence[Picture], texts: Callable[[str], list[str]]
 ) -> list[Section]:
     """The sections of the report that have content, in order."""
-    models = [f"{row.name}: {row.summary}" for row in report.rows]
+    models = [f"{row.name}: {row.model.summary}" for row in report.rows]
     all_sections = [
         Section("Models", texts("models"), table=model_table(report)),
         Section("What is missing", items=report.missing),
@@ -124,7 +124,7 @@ def row_figures(report: Report, row: ModelRow) -> dict[str, Any]:
     recall = zip(report.genres, score.recall.tolist(), strict=True)
     return {
         "model": row.name,
-        "kind": row.kind,
+        "kind": row.model.kind,
         "protocol": report.config.protocol,
         "jobs": row.jobs,
         "wanted": row.wanted,

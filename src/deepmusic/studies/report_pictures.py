@@ -69,7 +69,7 @@ def draw_accuracy(rows: Sequence[ModelRow]) -> Figure:
     axes = figure.add_subplot()
     kinds: dict[str, Any] = {}
     for y, row in enumerate(rows):
-        kind = "capsules" if row.name.startswith("capsules") else row.kind
+        kind = "capsules" if row.name.startswith("capsules") else row.model.kind
         style: dict[str, Any] = {"color": _KIND_COLORS[kind]}
         folds = [100 * accuracy for accuracy in row.score.folds.values()]
         axes.scatter(folds, [y] * len(folds), s=12, alpha=0.3, linewidths=0, **style)
