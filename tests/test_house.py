@@ -22,7 +22,7 @@ BUDGETS = {
     "composer": 4_150,  # aim 3,900
     "datasets": 5_750,  # aim 4,300
     "features": 2_500,
-    "music": 2_390,  # aim 1,900
+    "music": 2_370,  # aim 1,900
     "pretrained": 150,
     "studies": 5900,  # aim 4,700
     "training": 1_180,  # aim 1,100

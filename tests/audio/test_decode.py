@@ -15,10 +15,11 @@ import pytest
 import soundfile
 import soxr
 from numpy.typing import NDArray
-from sounds import PEAK_MB, loudest_hz, tone, write_with_ffmpeg
+from sounds import loudest_hz, tone, write_with_ffmpeg
 
 from deepmusic.audio import load, open_audio
 from deepmusic.errors import AudioError
+from peak_memory import PEAK_MB
 
 RATE = 22050
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sounds import PEAK_MB
+
+from peak_memory import PEAK_MB
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "odd"
 

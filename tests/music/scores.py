@@ -14,35 +14,24 @@ NAMES = st.text(st.characters(categories=["L", "N", "P", "S"], include_character
 PARTS = st.builds(Part, name=NAMES, program=st.integers(0, 127), is_drum=st.booleans())
 
 
-def times(last: int) -> st.SearchStrategy[int]:
-    return st.integers(0, last)
-
-
-def changes(last: int) -> dict[str, st.SearchStrategy[Any]]:
-    """Tempi, metres and keys, up to a last tick or step."""
-    return {
-        "tempos": st.lists(
-            st.builds(Tempo, times(last), st.integers(1, 2**24 - 1)), max_size=3
-        ).map(tuple),
-        "time_signatures": st.lists(
-            st.builds(
-                TimeSignature,
-                times(last),
-                st.integers(1, 255),
-                st.sampled_from([1, 2, 4, 8, 16, 32, 64, 128]),
-            ),
-            max_size=3,
-        ).map(tuple),
-        "key_signatures": st.lists(
-            st.builds(KeySignature, times(last), st.integers(-7, 7), st.booleans()), max_size=3
-        ).map(tuple),
+def changes(last: int) -> st.SearchStrategy[dict[str, Any]]:
+    """Tempos, time signatures and key signatures, up to a last tick or step."""
+    time = st.integers(0, last)
+    denominators = st.sampled_from([1, 2, 4, 8, 16, 32, 64, 128])
+    kinds = {
+        "tempos": st.builds(Tempo, time, st.integers(1, 2**24 - 1)),
+        "time_signatures": st.builds(TimeSignature, time, st.integers(1, 255), denominators),
+        "key_signatures": st.builds(KeySignature, time, st.integers(-7, 7), st.booleans()),
     }
+    return st.fixed_dictionaries(
+        {name: st.lists(kind, max_size=3).map(tuple) for name, kind in kinds.items()}
+    )
 
 
 @st.composite
-def grids(draw: st.DrawFn, *, every_part_sounds: bool = False) -> Grid:
+def grids(draw: st.DrawFn) -> Grid:
     """Any grid: pitches repeated at once, rests at both ends, several parts in unison."""
-    steps = draw(st.integers(0 if not every_part_sounds else 1, 30))
+    steps = draw(st.integers(0, 30))
     parts = tuple(draw(st.lists(PARTS, min_size=1, max_size=3)))
     rows = []
     lines = st.tuples(st.integers(0, len(parts) - 1), st.integers(0, 127))
@@ -51,22 +40,9 @@ def grids(draw: st.DrawFn, *, every_part_sounds: bool = False) -> Grid:
         for start, stop in pairwise(bounds):
             if draw(st.booleans()):
                 rows.append((start, stop - start, pitch, part, draw(st.integers(1, 127))))
-    if every_part_sounds:
-        silent = set(range(len(parts))) - {row[3] for row in rows}
-        rows += [(0, 1, 60, part, 80) for part in silent]
-    table = np.array(rows, np.int64).reshape(-1, 5).T
-    onset, duration, pitch, part, velocity = table
-    return Grid(
-        draw(st.sampled_from([1, 2, 3, 4, 6, 12, 24, 479])),
-        steps,
-        onset,
-        duration,
-        pitch,
-        part,
-        velocity,
-        parts=parts,
-        **{name: draw(strategy) for name, strategy in changes(steps).items()},
-    )
+    columns = np.array(rows, np.int64).reshape(-1, 5).T
+    steps_per_beat = draw(st.sampled_from([1, 2, 3, 4, 6, 12, 24, 479]))
+    return Grid(steps_per_beat, steps, *columns, parts=parts, **draw(changes(steps)))
 
 
 @st.composite
@@ -90,5 +66,5 @@ def scores(draw: st.DrawFn) -> Score:
         tuple(draw(st.permutations(notes))),
         parts=parts,
         end=draw(st.integers(0, 6000)),
-        **{name: draw(strategy) for name, strategy in changes(5000).items()},
+        **draw(changes(5000)),
     )

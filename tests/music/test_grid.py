@@ -1,4 +1,4 @@
-"""Grids: scores and grids are each other's inverse, frames and rolls tell the same, bad input."""
+"""Grids: frames, rolls, bars and bad input, against slow references."""
 
 from __future__ import annotations
 
@@ -7,18 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
-from scores import grids, scores
+from scores import grids
 
 from deepmusic.errors import ScoreError, ShapeError
-from deepmusic.music import (
-    Frames,
-    Grid,
-    Note,
-    Score,
-    Tempo,
-    grid_to_score,
-    score_to_grid,
-)
+from deepmusic.music import Frames, Grid, Note, Score, TimeSignature, grid_to_score, score_to_grid
+
+EMPTY = np.zeros(0, int)
 
 
 @settings(max_examples=60, deadline=None)
@@ -31,34 +25,10 @@ def test_a_score_holds_all_of_a_grid(grid: Grid) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(grids())
-def test_frames_hold_all_but_velocity(grid: Grid) -> None:
+def test_frames_are_the_sounding_notes_and_hold_all_but_velocity(grid: Grid) -> None:
     frames = grid.frames()
-    again = Grid.from_frames(
-        frames,
-        steps_per_beat=grid.steps_per_beat,
-        parts=grid.parts,
-        time_signatures=grid.time_signatures,
-    )
-    plain = Grid(
-        grid.steps_per_beat,
-        grid.steps,
-        grid.onset,
-        grid.duration,
-        grid.pitch,
-        grid.part,
-        parts=grid.parts,
-        time_signatures=grid.time_signatures,
-    )
-    assert again == plain
-
-
-@settings(max_examples=60, deadline=None)
-@given(grids())
-def test_frames_are_what_a_look_at_each_step_finds(grid: Grid) -> None:
-    frames = grid.frames()
-    notes = list(
-        zip(*(c.tolist() for c in (grid.onset, grid.duration, grid.pitch, grid.part)), strict=True)
-    )
+    columns = (grid.onset, grid.duration, grid.pitch, grid.part)
+    notes = list(zip(*(column.tolist() for column in columns), strict=True))
     assert len(frames.offsets) == grid.steps + 1
     for step in range(grid.steps):
         rows = slice(*frames.offsets[step : step + 2])
@@ -68,6 +38,9 @@ def test_frames_are_what_a_look_at_each_step_finds(grid: Grid) -> None:
             for onset, duration, pitch, part in notes
             if onset <= step < onset + duration
         )
+    options = {"parts": grid.parts, "time_signatures": grid.time_signatures}
+    plain = Grid(grid.steps_per_beat, grid.steps, *columns, **options)
+    assert Grid.from_frames(frames, steps_per_beat=grid.steps_per_beat, **options) == plain
 
 
 @settings(max_examples=60, deadline=None)
@@ -89,37 +62,51 @@ def test_a_roll_comes_back(rows: list[list[bool]]) -> None:
     assert len(grid.onset) == np.count_nonzero(np.diff(roll.astype(int), axis=0, prepend=0) == 1)
 
 
-@settings(max_examples=60, deadline=None)
-@given(scores(), st.sampled_from([1, 3, 4, 24]))
-def test_notes_go_to_the_nearest_step(score: Score, steps_per_beat: int) -> None:
-    """A slow reference, one note at a time."""
-    lines: dict[tuple[int, int], dict[int, tuple[int, int]]] = {}
-    for note in score.notes:
-        begin = int(note.onset * steps_per_beat / score.ticks_per_beat + 0.5)
-        stop = max(int(note.end * steps_per_beat / score.ticks_per_beat + 0.5), begin + 1)
-        line = lines.setdefault((note.part, note.pitch), {})
-        before = line.get(begin, (0, 0))
-        line[begin] = (max(before[0], stop), max(before[1], note.velocity))
-    expected = set()
-    for (part, pitch), line in lines.items():
-        onsets = sorted(line)
-        for begin, following in zip(onsets, [*onsets[1:], 10**9], strict=True):
-            stop, velocity = line[begin]
-            expected.add((begin, min(stop, following) - begin, pitch, part, velocity))
-    grid = score_to_grid(score, steps_per_beat)
-    columns = (grid.onset, grid.duration, grid.pitch, grid.part, grid.velocity)
-    assert set(zip(*(c.tolist() for c in columns), strict=True)) == expected
+def slow_bars(grid: Grid) -> list[tuple[int, int, bool]]:
+    """Walk over the steps; a bar ends when it is full, or where the time signature changes."""
+    signatures = {signature.time: signature for signature in grid.time_signatures}
+    bars: list[tuple[int, int, bool]] = []
+    current, length, begun = None, 0, 0
+    for step in range(max(grid.steps, 1)):
+        if step in signatures:
+            current = signatures[step]
+            length = max(round(current.beats_per_bar * grid.steps_per_beat), 1)
+            begun = step
+        elif step - begun == length:
+            begun = step
+        if begun == step:
+            end = min((time for time in signatures if time > step), default=step + length)
+            is_compound = current.denominator == 8 and current.numerator % 3 == 0
+            bars.append((step, min(end, step + length) - step, is_compound))
+    return bars
 
 
-def test_halfway_goes_to_the_later_step_and_a_short_note_gets_one() -> None:
-    grid = score_to_grid(Score(8, (Note(1, 1, 60), Note(5, 1, 62))), 4)
-    assert grid.onset.tolist() == [1, 3]
-    assert grid.duration.tolist() == [1, 1]
+SIGNATURES = st.builds(
+    TimeSignature, st.integers(0, 90), st.integers(1, 13), st.sampled_from([1, 2, 4, 8, 16, 32])
+)
 
 
-def test_changes_come_along_and_the_last_of_a_step_holds() -> None:
-    score = Score(480, (Note(0, 480, 60),), tempos=(Tempo(240, 400_000), Tempo(250, 300_000)))
-    assert score_to_grid(score, 4).tempos == (Tempo(0, 500_000), Tempo(2, 300_000))
+@settings(deadline=None, max_examples=150)
+@given(st.integers(0, 90), st.sampled_from([1, 3, 4, 12]), st.lists(SIGNATURES, max_size=4))
+def test_bars_equal_a_slow_walk(
+    steps: int, steps_per_beat: int, signatures: list[TimeSignature]
+) -> None:
+    inside = tuple(change for change in signatures if change.time < max(steps, 1))
+    grid = Grid(steps_per_beat, steps, EMPTY, EMPTY, EMPTY, time_signatures=inside)
+    bars = grid.bars()
+    assert list(zip(*(column.tolist() for column in bars), strict=True)) == slow_bars(grid)
+    # without a gap, from the start to the end of the music at least
+    assert bars.start[0] == 0
+    np.testing.assert_array_equal(bars.start[:-1] + bars.length[:-1], bars.start[1:])
+    assert bars.start[-1] + bars.length[-1] >= steps
+
+
+def test_bars_of_three_time_signatures() -> None:
+    changes = (TimeSignature(0, 4, 4), TimeSignature(20, 6, 8), TimeSignature(44, 3, 4))
+    bars = Grid(4, 60, EMPTY, EMPTY, EMPTY, time_signatures=changes).bars()
+    assert bars.start.tolist() == [0, 16, 20, 32, 44, 56]
+    assert bars.length.tolist() == [16, 4, 12, 12, 12, 12]
+    assert bars.is_compound.tolist() == [False, False, True, True, False, False]
 
 
 def column(**changed: Any) -> dict[str, Any]:
@@ -141,34 +128,32 @@ def column(**changed: Any) -> dict[str, Any]:
         (column(velocity=[1, 0]), ValueError),
     ],
 )
-def test_what_is_no_grid_is_refused(columns: dict[str, Any], error: type[Exception]) -> None:
+def test_bad_columns_are_refused(columns: dict[str, Any], error: type[Exception]) -> None:
     Grid(4, 4, **column())
     with pytest.raises(error, match=r"is a column|is \d|ends at|twice"):
         Grid(4, 4, **columns)
 
 
-def frames(offsets: list[int], pitch: list[int], is_onset: list[bool]) -> Frames:
-    part = np.zeros(len(pitch), np.int16)
-    return Frames(np.array(offsets), np.array(pitch, np.uint8), part, np.array(is_onset, bool))
-
-
 @pytest.mark.parametrize(
-    ("sets", "message"),
+    ("offsets", "pitch", "is_onset", "message"),
     [
-        (frames([0, 1, 3], [60, 60], [True, False]), "offsets"),
-        (frames([0, 2, 1], [60], [True]), "offsets"),
-        (frames([0, 2], [60, 60], [True, True]), "twice"),
-        (frames([0, 1], [60], [False]), "did not sound"),
-        (frames([0, 1, 1, 2], [60, 60], [True, False]), "did not sound"),
-        (frames([0, 1, 2], [60, 61], [True, False]), "did not sound"),
+        ([0, 1, 3], [60, 60], [True, False], "offsets"),
+        ([0, 2, 1], [60], [True], "offsets"),
+        ([0, 2], [60, 60], [True, True], "twice"),
+        ([0, 1], [60], [False], "did not sound"),
+        ([0, 1, 1, 2], [60, 60], [True, False], "did not sound"),
+        ([0, 1, 2], [60, 61], [True, False], "did not sound"),
     ],
 )
-def test_sets_that_make_no_notes_are_refused(sets: Frames, message: str) -> None:
+def test_bad_frames_are_refused(
+    offsets: list[int], pitch: list[int], is_onset: list[bool], message: str
+) -> None:
+    frames = Frames(*map(np.array, (offsets, pitch, [0] * len(pitch), is_onset)))
     with pytest.raises(ValueError, match=message):
-        Grid.from_frames(sets, steps_per_beat=4)
+        Grid.from_frames(frames, steps_per_beat=4)
 
 
-def test_rolls_that_make_no_notes_are_refused() -> None:
+def test_bad_rolls_are_refused() -> None:
     with pytest.raises(ShapeError, match="steps, pitches"):
         Grid.from_roll(np.zeros(88), steps_per_beat=4)
     with pytest.raises(ValueError, match="1 notes lie outside"):
@@ -179,12 +164,12 @@ def test_a_claim_of_years_takes_no_memory() -> None:
     score = Score(1, (Note(0, 1, 60), Note(2**31 - 10, 5, 60)))
     grid = score_to_grid(score, 1)
     assert grid.onset.tolist() == [0, 2**31 - 10]
-    for read in (grid.frames, grid.roll):
-        with pytest.raises(ScoreError, match="cells") as caught:
-            read()
+    for make, message in (
+        (grid.frames, "cells"),
+        (grid.roll, "cells"),
+        (lambda: score_to_grid(score, 24), "steps"),
+        (lambda: grid_to_score(grid), "longer than a score"),
+    ):
+        with pytest.raises(ScoreError, match=message) as caught:
+            make()
         assert caught.value.code == "too_long"
-    with pytest.raises(ScoreError, match="steps") as caught:
-        score_to_grid(score, 24)
-    assert caught.value.code == "too_long"
-    with pytest.raises(ScoreError, match="longer than a score"):
-        grid_to_score(grid)

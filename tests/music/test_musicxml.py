@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from deepmusic.errors import DeepMusicError, ScoreError
-from deepmusic.music import (
-    KeySignature,
-    Note,
-    Part,
-    Score,
-    Tempo,
-    TimeSignature,
-    write_musicxml,
-)
-from deepmusic.music.musicxml import _spelled, _values
+from deepmusic.music import KeySignature, Note, Part, Score, Tempo, TimeSignature, write_musicxml
+from deepmusic.music.musicxml import _spelled
 
 partitura = pytest.importorskip("partitura")
 
@@ -79,12 +70,10 @@ def test_a_score_comes_back(tmp_path: Path) -> None:
         assert notes_of(part) == expected(TRIO, index)
         beat = int(part.quarter_durations()[0, 1])
         assert [m.start.t / beat for m in part.measures] == [0, 3, 6]
-        assert [(t.start.t / beat, t.beats, t.beat_type) for t in part.time_sigs] == [
-            (0, 3, 4), (6, 6, 8),
-        ]  # fmt: skip
-        assert [(k.start.t / beat, k.fifths, k.mode) for k in part.key_sigs] == [
-            (0, -3, "minor"), (3, 2, "major"),
-        ]  # fmt: skip
+        signatures = [(t.start.t / beat, t.beats, t.beat_type) for t in part.time_sigs]
+        assert signatures == [(0, 3, 4), (6, 6, 8)]
+        keys = [(k.start.t / beat, k.fifths, k.mode) for k in part.key_sigs]
+        assert keys == [(0, -3, "minor"), (3, 2, "major")]
 
 
 def test_bars_are_full_in_every_voice_and_values_fit(tmp_path: Path) -> None:
@@ -110,13 +99,13 @@ def test_bars_are_full_in_every_voice_and_values_fit(tmp_path: Path) -> None:
     assert programs == [74, 33, 41]
 
 
+# onset, length, pitch, part
+ROWS = st.tuples(st.integers(0, 40), st.integers(1, 30), st.integers(30, 90), st.integers(0, 1))
+
+
 @settings(max_examples=25, deadline=None)
 @given(
-    st.lists(
-        st.tuples(st.integers(0, 40), st.integers(1, 30), st.integers(30, 90), st.integers(0, 1)),
-        min_size=1,
-        max_size=12,
-    ),
+    st.lists(ROWS, min_size=1, max_size=12),
     st.sampled_from([(4, 4), (3, 4), (6, 8), (7, 8), (5, 4), (2, 2)]),
     st.sampled_from([3, 4, 12, 16]),
     st.integers(-7, 7),
@@ -129,13 +118,9 @@ def test_any_notes_on_a_grid_come_back(
     sharps: int,
 ) -> None:
     notes = tuple(Note(onset, length, pitch, 80, part) for onset, length, pitch, part in rows)
-    score = Score(
-        steps,
-        notes,
-        (Part("a"), Part("b")),
-        time_signatures=(TimeSignature(0, *metre),),
-        key_signatures=(KeySignature(0, sharps),),
-    )
+    changes = {"time_signatures": (TimeSignature(0, *metre),)}
+    changes["key_signatures"] = (KeySignature(0, sharps),)
+    score = Score(steps, notes, (Part("a"), Part("b")), **changes)
     read = read_back(score, tmp_path_factory.mktemp("xml") / "a.musicxml")
     sounding = sorted({note.part for note in notes})
     assert [notes_of(part) for part in read.parts] == [expected(score, part) for part in sounding]
@@ -189,11 +174,7 @@ def test_pitches_are_spelled_by_the_key(sharps: int, is_minor: bool, names: str)
     assert spelled == names.split()
 
 
-def cut(bar: int, start: int, stop: int) -> Iterator[int]:
-    return (end - begin for begin, end, _ in _values(bar, start, stop))
-
-
-def test_what_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.musicxml"
     cases = {
         "no_notes": (Score(480, ()), "holds no note"),
@@ -205,9 +186,6 @@ def test_what_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.Monk
             write_musicxml(score, path)
         assert caught.value.code == code
     monkeypatch.setitem(sys.modules, "partitura", None)
-    with pytest.raises(
-        DeepMusicError, match=r"pip install 'deepmusic-capsules\[musicxml\]'"
-    ) as missing:
+    with pytest.raises(DeepMusicError, match=r"pip install 'deepmusic-capsules\[musicxml\]'$"):
         write_musicxml(TRIO, path)
-    assert "\n" not in str(missing.value)
     assert not list(tmp_path.iterdir())

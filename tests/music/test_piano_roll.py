@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from matplotlib.image import imread
 from numpy.typing import NDArray
 
 from deepmusic.errors import DeepMusicError
-from deepmusic.music import Note, Part, Score, TimeSignature, draw_piano_roll, piano_roll
+from deepmusic.music import Note, Part, Score, draw_piano_roll, piano_roll
 from deepmusic.music.piano_roll import COLORS
 
 BAR = 4 * 480
@@ -31,8 +30,7 @@ def line(count: int, *, parts: tuple[Part, ...] = (Part(),)) -> Score:
 def drawn(score: Score, path: Path, title: str = "") -> NDArray[np.float32]:
     """The picture, ``(height, width, 3)``, in [0, 1]."""
     draw_piano_roll(score, path, title=title)
-    picture: NDArray[np.float32] = imread(path)[..., :3]
-    return picture
+    return np.asarray(imread(path)[..., :3])
 
 
 def amount(picture: NDArray[np.float32], colour: str) -> int:
@@ -40,7 +38,7 @@ def amount(picture: NDArray[np.float32], colour: str) -> int:
     return int((np.abs(picture - to_rgb(colour)).max(axis=-1) < 0.02).sum())
 
 
-def test_every_row_shows_its_notes(tmp_path: Path) -> None:
+def test_rows_show_their_notes(tmp_path: Path) -> None:
     one = amount(drawn(line(16), tmp_path / "a.png"), COLORS[0])
     two = amount(drawn(line(32), tmp_path / "a.png"), COLORS[0])
     assert one > 1000
@@ -63,7 +61,7 @@ def test_soft_notes_are_faint(tmp_path: Path) -> None:
     assert soft.mean() > loud.mean()
 
 
-def test_drums_have_lanes_of_their_own(tmp_path: Path) -> None:
+def test_drums_have_their_own_lanes(tmp_path: Path) -> None:
     drums = tuple(Note(i * 480, 10, pitch, 127, 1) for i, pitch in enumerate((36, 38, 42, 36)))
     parts = (Part("flute"), Part("drums", is_drum=True))
     melody = (Note(0, 480, 72, 127), Note(480, 480, 76, 127))
@@ -97,18 +95,3 @@ def test_a_picture_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None
     with pytest.raises(DeepMusicError, match="its folder does not exist"):
         draw_piano_roll(line(1), tmp_path / "none" / "a.png")
     assert not list(tmp_path.iterdir())
-
-
-def starts(score: Score) -> list[tuple[float, str]]:
-    return [(float(bar.start), bar.time_signature) for bar in islice(score.bars(), 100)]
-
-
-def test_bars_follow_the_metres() -> None:
-    assert starts(Score(480, ())) == [(0, "4/4"), (BAR, "")]
-    assert starts(line(2)) == [(0, "4/4"), (BAR, ""), (2 * BAR, "")]
-    waltz = Score(480, (), time_signatures=(TimeSignature(0, 3, 4),), end=1441)
-    assert starts(waltz) == [(0, "3/4"), (1440, ""), (2880, "")]
-    # 6/8 after one bar and a half of 3/4, and a metre after the end
-    changes = (TimeSignature(0, 3, 4), TimeSignature(2160, 6, 8), TimeSignature(9999, 2, 4))
-    mixed = Score(480, (), time_signatures=changes, end=5000)
-    assert starts(mixed) == [(0, "3/4"), (1440, ""), (2160, "6/8"), (3600, ""), (5040, "")]

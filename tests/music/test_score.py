@@ -1,9 +1,10 @@
-"""Scores: what they refuse, how they are brought to one form, lengths and transposition."""
+"""Scores: ranges, the canonical form, lengths and bars."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -35,16 +36,13 @@ SCALE = tuple(Note(480 * i, 480, pitch) for i, pitch in enumerate((60, 62, 64, 6
         (TimeSignature, (0, 4, 3)),
         (TimeSignature, (0, 4, 256)),
         (KeySignature, (0, 8)),
+        (Score, (0, ())),
+        (Score, (480, (Note(0, 1, 60, part=1),))),
     ],
 )
-def test_what_cannot_be_is_refused(make: Any, numbers: tuple[Any, ...]) -> None:
-    with pytest.raises(ValueError, match=r"got|printable"):
+def test_numbers_out_of_range_are_refused(make: Any, numbers: tuple[Any, ...]) -> None:
+    with pytest.raises(ValueError, match=r"got|printable|but there are 1"):
         make(*numbers)
-
-
-def test_a_note_needs_its_part() -> None:
-    with pytest.raises(ValueError, match="in part 1, but there are 1"):
-        Score(480, (Note(0, 1, 60, part=1),))
 
 
 @settings(max_examples=30, deadline=None)
@@ -59,7 +57,7 @@ def test_equal_music_is_equal(score: Score, random: Any) -> None:
     assert [n.onset for n in score.notes] == sorted(n.onset for n in score.notes)
 
 
-def test_silence_about_tempo_and_metre_is_what_midi_means_by_it() -> None:
+def test_default_tempo_and_time_signature_are_those_of_midi() -> None:
     score = Score(480, SCALE, tempos=(Tempo(960, 250_000), Tempo(960, 1_000_000)))
     assert score.tempos == (Tempo(0, 500_000), Tempo(960, 1_000_000))
     assert score.tempos[0].beats_per_minute == 120
@@ -78,7 +76,7 @@ def test_lengths() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(scores(), st.integers(0, 6000))
-def test_seconds_are_those_of_a_loop_over_ticks_of_tempo(score: Score, tick: int) -> None:
+def test_seconds_equal_a_loop_over_tempos(score: Score, tick: int) -> None:
     seconds = 0.0
     ends = [*(tempo.time for tempo in score.tempos[1:]), 10**9]
     for tempo, end in zip(score.tempos, ends, strict=True):
@@ -97,3 +95,21 @@ def test_columns_are_the_notes(score: Score) -> None:
         columns.pitch[:] = 0
     by_part = [score.notes_of(part) for part in range(len(score.parts))]
     assert sorted(map(str, score.notes)) == sorted(str(n) for notes in by_part for n in notes)
+
+
+BAR = 4 * 480
+
+
+def starts(score: Score) -> list[tuple[float, str]]:
+    return [(float(bar.start), bar.time_signature) for bar in islice(score.bars(), 100)]
+
+
+def test_bars_follow_the_time_signatures() -> None:
+    assert starts(Score(480, ())) == [(0, "4/4"), (BAR, "")]
+    assert starts(Score(480, (), end=2 * BAR)) == [(0, "4/4"), (BAR, ""), (2 * BAR, "")]
+    waltz = Score(480, (), time_signatures=(TimeSignature(0, 3, 4),), end=1441)
+    assert starts(waltz) == [(0, "3/4"), (1440, ""), (2880, "")]
+    # 6/8 after one bar and a half of 3/4, and a metre after the end
+    changes = (TimeSignature(0, 3, 4), TimeSignature(2160, 6, 8), TimeSignature(9999, 2, 4))
+    mixed = Score(480, (), time_signatures=changes, end=5000)
+    assert starts(mixed) == [(0, "3/4"), (1440, ""), (2160, "6/8"), (3600, ""), (5040, "")]

@@ -153,7 +153,8 @@ def _note_maker(score: Score, part: Part, pitch: int, step: int) -> Callable[...
 
     if part.is_drum:
         return partial(notation.UnpitchedNote, *_DRUM_STEPS.get(pitch, _OTHER_DRUM))
-    name, alter, octave = _spelled(pitch, _key_at(score, step))
+    keys = [k for k in score.key_signatures if _step(score, k.time) <= step]
+    name, alter, octave = _spelled(pitch, keys[-1] if keys else KeySignature(0, 0))
     return partial(notation.Note, name, octave, alter)
 
 
@@ -255,15 +256,6 @@ def _voices(chords: Iterable[_Chord]) -> list[list[_Chord]]:
             voices.append(voice := [])
         voice.append(chord)
     return voices or [[]]
-
-
-def _key_at(score: Score, step: int) -> KeySignature:
-    """The key signature at a step; C major where there is none."""
-    key = KeySignature(0, 0)
-    for change in score.key_signatures:
-        if change.time * STEPS_PER_BEAT <= step * score.ticks_per_beat:
-            key = change
-    return key
 
 
 def _spelled(pitch: int, key: KeySignature) -> tuple[str, int, int]:

@@ -42,35 +42,13 @@ _DRUM_NAMES = {
 
 
 class _Lanes(NamedTuple):
-    """Heights of notes: pitches at their number, drums in lanes below them.
+    """The vertical axis: pitches at their number, and a lane for each drum below them."""
 
-    Args:
-        lowest, highest: the pitches drawn; ``highest < lowest`` when all notes are drums.
-        drums: drum pitches, from the lowest lane up.
-    """
-
-    lowest: int
-    highest: int
-    drums: tuple[int, ...]
-
-    @property
-    def bottom(self) -> float:
-        return self.lowest - 0.5 - (_LANE * len(self.drums) + 1 if self.drums else 0)
-
-    @property
-    def top(self) -> float:
-        return self.highest + 0.5
-
-    def height(self, drum: int) -> float:
-        """The middle of the lane of a drum."""
-        return self.bottom + _LANE * (0.5 + self.drums.index(drum))
-
-    def ticks(self) -> dict[float, str]:
-        """Labels by height: every C, and every drum."""
-        octaves = [pitch for pitch in range(self.lowest, self.highest + 1) if pitch % 12 == 0]
-        return {float(pitch): f"C{pitch // 12 - 1}" for pitch in octaves} | {
-            self.height(drum): _DRUM_NAMES.get(drum, f"drum {drum}") for drum in self.drums
-        }
+    bottom: float
+    top: float
+    labels: dict[float, str]  # by height: every C, and every drum
+    drums: dict[int, float]  # the middle of the lane of each drum
+    line: float | None  # between pitches and drums, if there are both
 
 
 def draw_piano_roll(score: Score, path: str | os.PathLike[str], *, title: str = "") -> None:
@@ -110,14 +88,22 @@ def draw_piano_roll(score: Score, path: str | os.PathLike[str], *, title: str = 
 
 def _lanes(score: Score) -> _Lanes:
     """The pitches that sound, at least an octave and so one C, and the drums."""
-    is_drum = np.array([part.is_drum for part in score.parts], bool)[score.arrays.part]
-    pitches = score.arrays.pitch[~is_drum]
-    drums = tuple(sorted(set(score.arrays.pitch[is_drum].tolist())))
-    if not len(pitches):
-        return _Lanes(0, -1, drums) if drums else _Lanes(55, 79, ())
-    lowest, highest = int(pitches.min()) - 1, int(pitches.max()) + 1
-    missing = max(0, 13 - (highest - lowest))
-    return _Lanes(lowest - missing // 2, highest + missing - missing // 2, drums)
+    pitches = score.arrays.pitch[~score.is_drum]
+    drums = sorted(set(score.arrays.pitch[score.is_drum].tolist()))
+    if len(pitches):
+        lowest, highest = int(pitches.min()) - 1, int(pitches.max()) + 1
+        missing = max(0, 13 - (highest - lowest))
+        lowest, highest = lowest - missing // 2, highest + missing - missing // 2
+    else:
+        lowest, highest = (0, -1) if drums else (55, 79)
+    bottom = lowest - 0.5 - (_LANE * len(drums) + 1 if drums else 0)
+    heights = {drum: bottom + _LANE * (0.5 + index) for index, drum in enumerate(drums)}
+    octaves = range(lowest - lowest % -12, highest + 1, 12)
+    labels = {float(pitch): f"C{pitch // 12 - 1}" for pitch in octaves}
+    labels |= {heights[drum]: _DRUM_NAMES.get(drum, f"drum {drum}") for drum in drums}
+    return _Lanes(
+        bottom, highest + 0.5, labels, heights, lowest - 1 if drums and len(pitches) else None
+    )
 
 
 def _rectangles(score: Score, lanes: _Lanes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -126,17 +112,17 @@ def _rectangles(score: Score, lanes: _Lanes) -> tuple[NDArray[np.float64], NDArr
 
     notes = score.arrays
     height = notes.pitch.astype(np.float64)
-    is_drum = np.array([part.is_drum for part in score.parts], bool)[notes.part]
-    height[is_drum] = [lanes.height(drum) for drum in notes.pitch[is_drum].tolist()]
-    start, stop = notes.onset.astype(np.float64), (notes.onset + notes.duration).astype(np.float64)
-    stop[is_drum] = start[is_drum] + score.ticks_per_beat / 6  # drums have no duration
+    is_drum = score.is_drum
+    height[is_drum] = [lanes.drums[drum] for drum in notes.pitch[is_drum].tolist()]
+    start = notes.onset.astype(np.float64)
+    # drums have no duration
+    stop = start + np.where(is_drum, score.ticks_per_beat / 6, notes.duration)
     half = np.where(is_drum, _LANE * 0.4, 0.5)
     low, high = height - half, height + half
     corners = np.array([[start, low], [start, high], [stop, high], [stop, low]])
     palette = np.array([to_rgb(color) for color in COLORS])
-    colors = np.empty((len(height), 4))
-    colors[:, :3] = palette[notes.part % len(COLORS)]
-    colors[:, 3] = 0.3 + 0.7 * notes.velocity / 127
+    opacity = 0.3 + 0.7 * notes.velocity / 127
+    colors = np.column_stack([palette[notes.part % len(COLORS)], opacity])
     return corners.transpose(2, 0, 1), colors
 
 
@@ -154,11 +140,10 @@ def _draw_axes(axes: Axes, score: Score, row: Sequence[Bar], first: int, lanes: 
     times.set_xticks(every_fourth, [format_time(round(s)) for s in seconds], fontsize=7)
     times.tick_params(colors="0.4", length=2)
     times.spines["top"].set_visible(False)
-    ticks = lanes.ticks()
-    axes.set_yticks(list(ticks), list(ticks.values()), fontsize=7)
+    axes.set_yticks(list(lanes.labels), list(lanes.labels.values()), fontsize=7)
     axes.grid(axis="y", color="0.9", linewidth=0.8)
-    if lanes.drums and lanes.highest >= lanes.lowest:
-        axes.axhline(lanes.lowest - 1, color="0.4", linewidth=0.8)
+    if lanes.line is not None:
+        axes.axhline(lanes.line, color="0.4", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
