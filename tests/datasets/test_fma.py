@@ -6,11 +6,10 @@ import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, strategies as st
 from miniature_fma import (
     FEATURE_COLUMNS,
     ROOTS,
@@ -18,13 +17,12 @@ from miniature_fma import (
     SPLITS,
     TRACK_COLUMNS,
     Miniature,
-    chain,
     make_miniature,
     write_checksums,
 )
 from pandas.testing import assert_frame_equal
 
-from deepmusic.datasets.fma import BAD_CLIPS, Fma, read_fma, track_path
+from deepmusic.datasets.fma import BAD_CLIPS, Fma, genre_matrix, read_fma, track_path
 from deepmusic.datasets.groups import group_tracks
 from deepmusic.errors import DataError
 from deepmusic.features import COLUMNS
@@ -291,69 +289,25 @@ def test_known_bad_clips(fma: Fma) -> None:
     assert len(out) == 21
     assert sum(clip.code == "near_silent" for clip in BAD_CLIPS.values()) == 4
     assert BAD_CLIPS[108924].message == "The clip of track 108924 holds 27.4 s instead of 30."
-    for subset, out_there in (("medium", {133297, 98565}), ("full", set())):
-        for numbers in (
-            fma.single_label(subset).index,
-            fma.multi_label(subset).index,
-        ):
-            assert {133297, 98565, 107535} - set(numbers.tolist()) == out_there
-    assert 133297 in fma.single_label("small", bad_clips=True).index
-    assert 133297 in fma.multi_label("small", bad_clips=True).index
+    for subset, kept in (("medium", {107535}), ("full", {133297, 98565, 107535})):
+        rows = fma.subset(subset, bad_clips=False)
+        assert {133297, 98565, 107535} & {*rows.index} == kept
+    assert 133297 in fma.subset("small").index
 
 
-def test_single_labels(fma: Fma, made: Miniature) -> None:
-    labels = fma.single_label("full")
-    assert labels.to_dict() == {r.id: r.genre_top for r in made.rows if r.genre_top}
-    small = fma.single_label("small")
-    assert list(small.cat.categories) == sorted(ROOTS[root] for root in SMALL_ROOTS)
-
-
-@given(
-    subset=st.sampled_from(["small", "medium", "large"]),
-    column=st.sampled_from(["genres", "genres_all"]),
-    ancestors=st.booleans(),
-    genres=st.none() | st.permutations([12, 15, 85, 4]),
-)
-def test_multi_labels(
-    fma: Fma,
-    made: Miniature,
-    subset: str,
-    column: str,
-    ancestors: bool,
-    genres: list[int] | None,
-) -> None:
-    result = fma.multi_label(subset, column=column, ancestors=ancestors, genres=genres)  # type: ignore[arg-type]
-    sizes = ["small", "medium", "large"]
-    labels = {
-        r.id: {
-            link
-            for genre in getattr(r, column)
-            for link in (chain(genre, made.genres) if ancestors else [genre])
-        }
-        for r in made.rows
-        if sizes.index(r.subset) <= sizes.index(subset) and r.id not in (133297, 98565)
-    }
-    columns = sorted(set().union(*labels.values())) if genres is None else genres
-    wanted = {t: g & set(columns) for t, g in labels.items() if g & set(columns)}
-    assert list(result.columns) == columns
-    assert result.index.tolist() == sorted(wanted)
-    assert set(result.dtypes) == {np.dtype(bool)}
-    for track, row in zip(result.index, result.to_numpy(), strict=True):
-        assert {columns[index] for index in np.flatnonzero(row)} == wanted[track]
-
-
-def test_multi_labels_of_chosen_genres(fma: Fma) -> None:
-    result = fma.multi_label("large", column="genres_all", genres=[15, 12, 175])
-    assert not result[175].any()  # Bollywood
-    assert (result[15] & result[12]).any()
-    for change, sentence in (
-        ({"genres": [12, 12]}, "given twice"),
-        ({"genres": [7777]}, "no genre 7777"),
-        ({"genres": [175]}, "No track of small"),
-        ({"column": "tags"}, "column is"),
-    ):
-        with pytest.raises(DataError, match=sentence):
-            fma.multi_label("small", **change)  # type: ignore[arg-type]
+@pytest.mark.parametrize("subset", ["small", "medium", "large"])
+@pytest.mark.parametrize("column", ["genres", "genres_all"])
+def test_all_genres_of_tracks(fma: Fma, made: Miniature, subset: str, column: Any) -> None:
+    result = genre_matrix(fma.subset(subset), column)
+    sizes = ["small", "medium", "large"][: ["small", "medium", "large"].index(subset) + 1]
+    labels = {row.id: getattr(row, column) for row in made.rows if row.subset in sizes}
+    columns = sorted(set().union(*labels.values()))
+    expected = {track: [g in of for g in columns] for track, of in labels.items() if of}
+    assert result.columns.tolist() == columns
+    assert result.index.tolist() == sorted(expected)
+    assert result.to_numpy().tolist() == [expected[track] for track in sorted(expected)]
+    with pytest.raises(DataError, match="None of the tracks has a genre"):
+        genre_matrix(fma.subset().iloc[:0])
 
 
 def test_paths() -> None:

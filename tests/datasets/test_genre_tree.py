@@ -45,10 +45,7 @@ def test_relations_agree_with_each_other(genres: list[Genre]) -> None:
             link = tree[link.parent]
         assert tree.path(number) == (*reversed(above), number)
         assert tree.path(number)[0] in tree.roots
-        below = {other.id for other in genres if number in tree.path(other.id)[:-1]}
-        assert tree.descendants(number) == tuple(sorted(below))
         assert tree.children(number) == tuple(sorted(g.id for g in genres if g.parent == number))
-        assert tree.find(genre.title.upper()) == number
 
 
 def test_the_real_tree() -> None:
@@ -95,13 +92,7 @@ def test_tables_that_are_not_trees_are_refused(rows: str, sentence: str) -> None
 
 
 def test_unknown_genres_are_refused() -> None:
-    tree = GenreTree([Genre(12, "Rock", None), Genre(25, "Punk", 12), Genre(26, "punk", 12)])
-    for ask in (tree.path, tree.children, tree.descendants, tree.__getitem__):
+    tree = GenreTree([Genre(12, "Rock", None)])
+    for ask in (tree.path, tree.children, tree.__getitem__):
         with pytest.raises(DataError, match="no genre 99"):
             ask(99)
-    with pytest.raises(DataError, match="Several genres are called 'PUNK': 25, 26"):
-        tree.find("PUNK")
-    with pytest.raises(DataError, match="'Rok'; similar: 'Rock'"):
-        tree.find("Rok")
-    with pytest.raises(DataError, match=r"No genre is called 'zzz'\."):
-        tree.find("zzz")

@@ -12,7 +12,13 @@ from .check import (
 from .clips import BuildConfig as BuildConfig, BuiltTrack as BuiltTrack
 from .download import DownloadError as DownloadError, download_file as download_file
 from .fetch import fetch_dataset as fetch_dataset
-from .fma import BAD_CLIPS as BAD_CLIPS, BadClip as BadClip, Fma as Fma, read_fma as read_fma
+from .fma import (
+    BAD_CLIPS as BAD_CLIPS,
+    BadClip as BadClip,
+    Fma as Fma,
+    genre_matrix as genre_matrix,
+    read_fma as read_fma,
+)
 from .folder import (
     FolderDataset as FolderDataset,
     Problem as Problem,

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -58,32 +58,25 @@ class BadClip:
         return self.code != "near_silent"
 
 
-_NO_SOUND = {
-    "small": (99134, 108925, 133297),
-    "medium": (
+_FAULTS: tuple[tuple[str, str, str, tuple[int, ...]], ...] = (
+    ("small", "no_sound", "holds no sound", (99134, 108925, 133297)),
+    ("medium", "no_sound", "holds no sound", (
         1486, 5574, 65753, 80391, 98558, 98559, 98560, 98571, 105247, 126981, 127336, 143992,
-    ),
-}  # fmt: skip
-_SHORT_S = {
-    "small": {98565: 1.6, 98567: 0.5, 98569: 1.5},
-    "medium": {98566: 6.2, 98568: 6.6, 108924: 27.4},
+    )),
+    ("small", "short", "holds 1.6 s instead of 30", (98565,)),
+    ("small", "short", "holds 0.5 s instead of 30", (98567,)),
+    ("small", "short", "holds 1.5 s instead of 30", (98569,)),
+    ("medium", "short", "holds 6.2 s instead of 30", (98566,)),
+    ("medium", "short", "holds 6.6 s instead of 30", (98568,)),
+    ("medium", "short", "holds 27.4 s instead of 30", (108924,)),
+    ("small", "near_silent", "is almost silent", (107535, 110736, 119979)),
+    ("medium", "near_silent", "is almost silent", (130169,)),
+)  # fmt: skip
+BAD_CLIPS = {
+    track: BadClip(track, subset, code, f"The clip of track {track} {fault}.")
+    for subset, code, fault, tracks in _FAULTS
+    for track in tracks
 }
-_NEAR_SILENT = {"small": (107535, 110736, 119979), "medium": (130169,)}
-
-
-def _bad_clips() -> dict[int, BadClip]:
-    clips = []
-    for subset in ("small", "medium"):
-        faults = [(track, "no_sound", "holds no sound") for track in _NO_SOUND[subset]]
-        faults += [(track, "near_silent", "is almost silent") for track in _NEAR_SILENT[subset]]
-        for track, seconds in _SHORT_S[subset].items():
-            faults.append((track, "short", f"holds {seconds:g} s instead of 30"))
-        for track, code, fault in faults:
-            clips.append(BadClip(track, subset, code, f"The clip of track {track} {fault}."))
-    return {clip.track: clip for clip in sorted(clips, key=lambda clip: clip.track)}
-
-
-BAD_CLIPS = _bad_clips()
 """The clips with known faults, by number of the track."""
 
 
@@ -138,8 +131,8 @@ def read_fma(
 class Fma(FmaTables):
     """The tables of FMA, its subsets, split and genres; made by `read_fma`.
 
-    A subset is ``"small"``, ``"medium"``, ``"large"`` or ``"full"``, the latter two of the same
-    tracks. The clips of small are among those of medium, and those among those of large.
+    The clips of the subset small are among those of medium, and those among those of large; large
+    and full have the same tracks.
     """
 
     def __init__(
@@ -157,73 +150,21 @@ class Fma(FmaTables):
         """The genres as a tree."""
         return GenreTree.from_frame(self.genres)
 
-    def subset(self, subset: str = "full") -> pd.DataFrame:
-        """The rows of ``tracks`` that are in a subset."""
-        if subset in ("large", "full"):
-            return self.tracks
-        if subset not in SUBSETS:
+    def subset(self, subset: str = "full", *, bad_clips: bool = True) -> pd.DataFrame:
+        """The rows of ``tracks`` that are in a subset.
+
+        Args:
+            subset: ``"small"``, ``"medium"``, ``"large"`` or ``"full"``.
+            bad_clips: whether to include clips that are known to hold little or no sound.
+        """
+        if subset not in (*SUBSETS, "full"):
             raise DataError(f"The subsets of FMA are {', '.join(SUBSETS)}, full; got {subset!r}.")
-        return self.tracks[self.tracks["set", "subset"] <= subset]
-
-    def single_label(self, subset: str = "medium", *, bad_clips: bool = False) -> pd.Series:
-        """The top genre of each track of a subset that has one.
-
-        Args:
-            subset: which.
-            bad_clips: whether to include clips that are known to hold little or no sound.
-
-        Returns:
-            Titles by track number, as a category of the genres that occur.
-        """
-        tops = self._usable(subset, bad_clips)["track", "genre_top"].dropna()
-        return tops.cat.remove_unused_categories().rename("genre")
-
-    def multi_label(
-        self,
-        subset: str = "medium",
-        *,
-        column: Literal["genres", "genres_all"] = "genres",
-        ancestors: bool = False,
-        genres: Sequence[int] | None = None,
-        bad_clips: bool = False,
-    ) -> pd.DataFrame:
-        """All genres of each track of a subset.
-
-        Args:
-            subset: which.
-            column: ``"genres"`` are those that the artist gave, ``"genres_all"`` also includes
-                their ancestors.
-            ancestors: whether to add the ancestors by the tree.
-            genres: the genres to have columns, in this order; others are ignored. By default those
-                that occur in the subset, ascending.
-            bad_clips: whether to include clips that are known to hold little or no sound.
-
-        Returns:
-            ``(tracks, genres)`` bool, of the tracks with at least one of these genres, ascending.
-
-        Raises:
-            DataError: a genre is not in the tree, or occurs twice, or no track is left.
-        """
-        if column not in ("genres", "genres_all"):
-            raise DataError(f"column is 'genres' or 'genres_all'; got {column!r}.")
-        lists = self._usable(subset, bad_clips)["track", column].sort_index()
-        pairs = lists.explode().dropna()  # genre by track, one row per pair
-        if ancestors:
-            pairs = pairs.map({genre: self.tree.path(genre) for genre in pairs.unique()}).explode()
-        if genres is None:
-            genres = sorted(pairs.unique())
-        columns = [self.tree[genre].id for genre in genres]
-        if len(set(columns)) < len(columns):
-            raise DataError("Each genre can have only one column; one of them is given twice.")
-        pairs = pairs[pairs.isin(columns)]
-        if pairs.empty:
-            raise DataError(f"No track of {subset} has one of the {len(columns)} genres.")
-        import pandas as pd
-
-        tracks = pairs.index.unique()
-        matrix = np.zeros((len(tracks), len(columns)), np.bool_)
-        matrix[tracks.get_indexer(pairs.index), pd.Index(columns).get_indexer(pairs)] = True
-        return pd.DataFrame(matrix, tracks, columns)
+        rows = self.tracks
+        if subset in ("small", "medium"):
+            rows = rows[rows["set", "subset"] <= subset]
+        if bad_clips or subset == "full":
+            return rows
+        return rows[~rows.index.isin([c.track for c in BAD_CLIPS.values() if c.is_left_out])]
 
     def dataset(
         self,
@@ -339,13 +280,6 @@ class Fma(FmaTables):
             )
         return folder
 
-    def _usable(self, subset: str, bad_clips: bool) -> pd.DataFrame:
-        """The rows of a subset, by default without the clips that are left out."""
-        rows = self.subset(subset)
-        if bad_clips or subset == "full":
-            return rows
-        return rows[~rows.index.isin([c.track for c in BAD_CLIPS.values() if c.is_left_out])]
-
     @cached_property
     def _artist_names(self) -> Mapping[int, str]:
         """A name for each artist number, with the number if the name alone is ambiguous.
@@ -363,3 +297,29 @@ class Fma(FmaTables):
             else f"{name} [artist {number}]".lstrip()
             for number, name in names.items()
         }
+
+
+def genre_matrix(
+    rows: pd.DataFrame, column: Literal["genres", "genres_all"] = "genres_all"
+) -> pd.DataFrame:
+    """All genres of each track that has any.
+
+    Args:
+        rows: of `Fma.subset`.
+        column: ``"genres"`` are those that the artist gave, ``"genres_all"`` also their ancestors.
+
+    Returns:
+        ``(tracks, genres)`` bool: numbers of tracks and of the genres that occur, ascending.
+
+    Raises:
+        DataError: no track has a genre.
+    """
+    import pandas as pd
+
+    pairs = rows["track", column].sort_index().explode().dropna()  # one row per track and genre
+    if pairs.empty:
+        raise DataError("None of the tracks has a genre.")
+    tracks, genres = pairs.index.unique(), pd.Index(sorted(pairs.unique()))
+    matrix = np.zeros((len(tracks), len(genres)), np.bool_)
+    matrix[tracks.get_indexer(pairs.index), genres.get_indexer(pairs)] = True
+    return pd.DataFrame(matrix, tracks, genres)

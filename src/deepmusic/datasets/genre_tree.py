@@ -6,7 +6,6 @@ tree comes with the metadata (CC BY 4.0); it is not part of this package.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -106,8 +105,7 @@ class GenreTree:
             return self._genres[genre]
         except (KeyError, TypeError):
             raise DataError(
-                f"There is no genre {genre!r} in the tree; genres are given by number, and find() "
-                "returns the number of a title."
+                f"There is no genre {genre!r} in the tree; genres are given by number."
             ) from None
 
     @property
@@ -128,25 +126,3 @@ class GenreTree:
     def path(self, genre: int) -> tuple[int, ...]:
         """The genres from the root down to a genre, both included."""
         return self._paths[self[genre].id]
-
-    def descendants(self, genre: int) -> tuple[int, ...]:
-        """All genres below a genre, at any depth."""
-        number = self[genre].id
-        return tuple(other for other in self.ids if number in self._paths[other][:-1])
-
-    def find(self, title: str) -> int:
-        """The number of a genre by its title, in upper or lower case.
-
-        Raises:
-            DataError: there is no such genre, or several.
-        """
-        wanted = title.strip().casefold()
-        matches = [genre.id for genre in self if genre.title.casefold() == wanted]
-        if len(matches) == 1:
-            return matches[0]
-        if matches:
-            raise DataError(f"Several genres are called {title!r}: {', '.join(map(str, matches))}.")
-        titles = {genre.title.casefold(): genre.title for genre in self}
-        close = [repr(titles[name]) for name in difflib.get_close_matches(wanted, titles, 3)]
-        hint = f"; similar: {', '.join(close)}" if close else ""
-        raise DataError(f"No genre is called {title!r}{hint}.")

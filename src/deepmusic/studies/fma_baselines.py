@@ -211,7 +211,9 @@ def _load(fma: Fma, rows: pd.DataFrame, subset: str, cells: Sequence[Cell]) -> _
                 "with one."
             )
     if any(cell.task == "multi" for cell in cells):
-        matrix = fma.multi_label(subset, column="genres_all", bad_clips=True)
+        from deepmusic.datasets.fma import genre_matrix
+
+        matrix = genre_matrix(rows)
         genres = tuple(matrix.columns.tolist())
         labels["multi"] = matrix.reindex(rows.index, fill_value=False).to_numpy(np.bool_)
     tables: dict[str, NDArray[np.float64]] = {}
