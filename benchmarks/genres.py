@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from deepmusic.datasets.folder import FolderDataset, dataset_digest, scan_folder
 from deepmusic.datasets.splits import Fold, make_folds
-from deepmusic.studies.baselines import TABLE_MODELS, fit_fold
+from deepmusic.studies.baselines import TABLE_MODELS
 from deepmusic.studies.data import StudyData
 from fma_features import load_table
 from job_results import append_result, read_results
@@ -55,7 +55,7 @@ def predict_by_features(
     """A scikit-learn model on the 518 columns of FMA."""
     by_path = load_table(dataset.root)
     data = StudyData(dataset, np.stack([by_path[track.path] for track in dataset.tracks]))
-    fitted = fit_fold(TABLE_MODELS[name], "features", data, fold, seed, work)
+    fitted = TABLE_MODELS[name].fit_fold(data, fold, seed)
     shares = fitted.predict_proba(data, fold.test)
     return shares, fitted.parameters, fitted.calibration.threshold
 

@@ -299,7 +299,7 @@ def test_a_table_in_csv_does_not_name_its_recipe(
         (["--model", "nothing"], 2, "no model 'nothing'"),
         (["--model", "no.such:Thing"], 2, "no module 'no'"),
         (["--model", "sklearn.linear_model:LinearRegression"], 2, "is not a classifier"),
-        (["--param", "c=3"], 2, "no parameter 'c'"),
+        (["--param", "c=3"], 2, "Invalid parameter 'c'"),
         (["--param", "C"], 2, "write name=value"),
         (["--param", "C=-3"], 1, "logistic cannot learn"),
         (["--recipe", "fma-corrected"], 2, "is of recipe 'fma', not of 'fma-corrected'"),

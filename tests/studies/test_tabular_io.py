@@ -38,10 +38,14 @@ def data(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def learned(model: TableModel | str = "logistic") -> FittedTable:
-    few = {"forest": {"n_estimators": 5}, "boosting": {"max_iter": 3}}
+    few = {
+        "forest": {"n_estimators": 5},
+        "adaboost": {"n_estimators": 5},
+        "boosting": {"max_iter": 3},
+    }
     chosen = table_model(model, few.get(model)) if isinstance(model, str) else model
     chosen = replace(chosen, grid={})
-    return chosen.fit(*data(), GENRES, names=NAMES, recipe=RECIPES["fma"])
+    return replace(chosen.fit(*data(), GENRES, names=NAMES), recipe=RECIPES["fma"])
 
 
 @pytest.fixture

@@ -10,11 +10,7 @@ probabilities (``deepmusic.studies.table_models``)::
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
 from sklearn.dummy import DummyClassifier
@@ -30,13 +26,9 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
+from deepmusic.studies.models import StudyModel
 from deepmusic.studies.table_models import TableModel
-from deepmusic.studies.tabular_io import COLUMN_NAMES, FittedTable, track_columns
-
-if TYPE_CHECKING:
-    from deepmusic.datasets import Fold
-    from deepmusic.studies.data import StudyData
-    from deepmusic.studies.models import Kind, StudyModel
+from deepmusic.studies.tabular_io import FittedTable
 
 TABLE_MODELS: dict[str, TableModel] = {
     model.name: model
@@ -134,48 +126,14 @@ TABLE_MODELS: dict[str, TableModel] = {
 
 def study_models() -> tuple[StudyModel, ...]:
     """The models of this module, on feature columns and on textures, as entries of the registry."""
-    from deepmusic.studies.models import StudyModel
-
-    def entry(model: TableModel, kind: Kind) -> StudyModel:
-        return StudyModel(
-            model.name, kind, model.summary, partial(fit_fold, model, kind), FittedTable.load
-        )
-
     textures = [
-        replace(base, name=name, summary=f"{base.summary[:-1]}, on textures.")
+        replace(base, name=name, summary=f"{base.summary[:-1]}, on textures.", kind="textures")
         for name, base in (
             ("textures-logistic", TABLE_MODELS["logistic"]),
             ("textures-svc", TABLE_MODELS["svc-rbf"]),
         )
     ]
-    return (
-        *(entry(model, "features") for model in TABLE_MODELS.values()),
-        *(entry(model, "textures") for model in textures),
+    return tuple(
+        StudyModel(model.name, model.kind, model.summary, model.fit_fold, FittedTable.load)
+        for model in (*TABLE_MODELS.values(), *textures)
     )
-
-
-def fit_fold(
-    model: TableModel, kind: Kind, data: StudyData, fold: Fold, seed: int, work: Path
-) -> FittedTable:
-    """Train a model on the training and the validation tracks of a fold.
-
-    Args:
-        model: the untrained model.
-        kind: ``"features"`` or ``"textures"``, the columns that it takes.
-        data: of the study.
-        fold: its test tracks are not used.
-        seed: of the inner folds and of the estimator.
-        work: not used, as such a training takes seconds.
-
-    Raises:
-        DataError: the data lack the columns, or the model cannot learn from the tracks.
-    """
-    from deepmusic.datasets import group_tracks
-
-    rows = sorted((*fold.train, *fold.validation))
-    groups = np.array(group_tracks([data.dataset.tracks[row] for row in rows]))
-    names: tuple[str, ...] = COLUMN_NAMES
-    if kind == "textures":
-        from deepmusic.studies.texture_models import TEXTURE_NAMES as names  # noqa: N811
-    columns = track_columns(data, rows, names)
-    return model.fit(columns, data.labels[rows], data.genres, groups=groups, seed=seed, names=names)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -14,6 +13,7 @@ from sklearn.base import clone, is_classifier
 from deepmusic.errors import RequestError
 from deepmusic.studies.baselines import TABLE_MODELS
 from deepmusic.studies.table_models import TableModel
+from deepmusic.studies.tabular_io import one_line
 
 
 def table_model(name: str, parameters: Mapping[str, Any] | None = None) -> TableModel:
@@ -40,13 +40,12 @@ def table_model(name: str, parameters: Mapping[str, Any] | None = None) -> Table
             "package.module:Class."
         )
     model = TABLE_MODELS[name]
-    _check_parameters(name, parameters, model.classifier.get_params())
-    grid = {
-        key: values
-        for key, values in model.grid.items()
-        if key.rpartition("__")[2] not in parameters
-    }
-    return replace(model, classifier=clone(model.classifier).set_params(**parameters), grid=grid)
+    try:
+        classifier = clone(model.classifier).set_params(**parameters)
+    except ValueError as error:
+        raise RequestError(f"{name}: {one_line(error)}.") from error
+    grid = {k: v for k, v in model.grid.items() if k.rpartition("__")[2] not in parameters}
+    return replace(model, classifier=classifier, grid=grid)
 
 
 def read_parameters(texts: Sequence[str]) -> dict[str, Any]:
@@ -76,7 +75,7 @@ def read_parameters(texts: Sequence[str]) -> dict[str, Any]:
 def _of_class(name: str, parameters: dict[str, Any]) -> TableModel:
     module_name, _, class_name = name.partition(":")
     try:
-        module = import_module(module_name)
+        cls = getattr(import_module(module_name), class_name, None)
     except ModuleNotFoundError as error:
         raise RequestError(
             f"There is no module {error.name or module_name!r} for {name}: install it, or run the "
@@ -84,18 +83,14 @@ def _of_class(name: str, parameters: dict[str, Any]) -> TableModel:
         ) from error
     except Exception as error:  # whatever its code does when it is imported
         raise RequestError(
-            f"The module {module_name!r} cannot be imported: {_reason(error)}."
+            f"The module {module_name!r} cannot be imported: {one_line(error)}."
         ) from error
-    cls = getattr(module, class_name, None)
     if not isinstance(cls, type):
         raise RequestError(f"The module {module_name!r} has no class {class_name!r}.")
     try:
         estimator = cls(**parameters)
     except Exception as error:
-        accepted = inspect.signature(cls).parameters
-        if not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
-            _check_parameters(name, parameters, accepted)
-        raise RequestError(f"{name} cannot be created: {_reason(error)}.") from error
+        raise RequestError(f"{name} cannot be created: {one_line(error)}.") from error
     if not (hasattr(estimator, "fit") and hasattr(estimator, "get_params")) or not is_classifier(
         estimator
     ):
@@ -108,16 +103,3 @@ def _of_class(name: str, parameters: dict[str, Any]) -> TableModel:
             "probabilities; choose another class."
         )
     return TableModel(name, f"{class_name} of {module_name}.", estimator)
-
-
-def _check_parameters(
-    name: str, parameters: Mapping[str, Any], accepted: Mapping[str, Any]
-) -> None:
-    for parameter in parameters:
-        if parameter not in accepted:
-            listed = ", ".join(sorted(key for key in accepted if "__" not in key))
-            raise RequestError(f"{name} has no parameter {parameter!r}; it has {listed}.")
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")[:300] or type(error).__name__

@@ -1,8 +1,4 @@
-"""From a sound file to a verdict by a model of feature columns.
-
-It takes the place of ``Classifier`` where whole tracks are
-classified; there is no verdict over time, and nothing to explain.
-"""
+"""From a sound file to a verdict by a model of feature columns."""
 
 from __future__ import annotations
 
@@ -11,7 +7,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from deepmusic.classifier.verdict import GenreProbability, Verdict
+from deepmusic.classifier.verdict import Verdict
 from deepmusic.errors import AudioError, CheckpointError
 from deepmusic.features import extract_file
 from deepmusic.features.recipe import Recipe
@@ -22,10 +18,12 @@ _SILENT = 1e-5  # full scale is 1; a 16-bit step is 3e-5
 
 
 class TableClassifier:
-    """A trained model of feature columns that classifies files; it can be pickled for processes.
+    """A trained model of feature columns that classifies files, in the way of ``Classifier``.
+
+    There is no verdict over time, and nothing to explain. It can be pickled for processes.
 
     Args:
-        model: the model; its recipe is known.
+        model: the model.
         digest: a hash of everything that decides a verdict.
 
     Raises:
@@ -49,18 +47,12 @@ class TableClassifier:
 
     @classmethod
     def load(cls, run: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> TableClassifier:
-        """Read a run of ``deepmusic.studies.train_baseline.train_baseline``.
-
-        Args:
-            run: its folder, or a file in it.
-            trusted: as in ``FittedTable.load``.
+        """Read a run of ``train baseline``: its folder, or a file in it.
 
         Raises:
-            CheckpointError: see ``FittedTable.load``; or the recipe is not known.
+            CheckpointError: see ``FittedTable.load``, which takes ``trusted``.
         """
-        folder = Path(run)
-        if folder.is_file():
-            folder = folder.parent
+        folder = Path(run).parent if Path(run).is_file() else Path(run)
         model = FittedTable.load(folder, trusted=trusted)
         contents = [(folder / name).read_bytes() for name in ("model.json", "model.skops")]
         return cls(model, digest=hashlib.sha256(b"".join(contents)).hexdigest())
@@ -88,17 +80,12 @@ class TableClassifier:
             raise AudioError(row.error, code=row.code)
         if row.columns[_LOUDNESS] < _SILENT:
             raise AudioError(f"{path!r} is silent: there is nothing to classify.", code="silent")
-        probabilities = self.model.of_features(row.columns[None])[0].tolist()
-        top = sorted(
-            map(GenreProbability, self.genres, probabilities), key=lambda e: -e.probability
-        )
-        confidence = top[0].probability
         missing = f"{row.error} Medians of the training tracks replace these." if row.error else ""
-        return Verdict(
-            path=path if name is None else name,
-            genre=top[0].genre if confidence >= self.calibration.threshold else None,
-            confidence=confidence,
-            top=tuple(top),
+        return Verdict.from_probabilities(
+            path if name is None else name,
+            self.genres,
+            self.model.of_features(row.columns[None])[0].tolist(),
+            threshold=self.calibration.threshold,
             duration_s=row.duration_s,
             warning=" ".join(filter(None, [row.warning, missing])) or None,
         )

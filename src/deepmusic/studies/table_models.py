@@ -10,8 +10,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,15 +30,21 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from deepmusic.classifier.calibration import fit_calibration, probabilities
 from deepmusic.classifier.evaluation import measure
-from deepmusic.errors import DataError, ShapeError
-from deepmusic.features.recipe import Recipe
+from deepmusic.datasets.groups import group_tracks
+from deepmusic.errors import DataError, DeepMusicError, ShapeError
 from deepmusic.studies.tabular_io import (
     COLUMN_NAMES,
     FittedTable,
     as_table,
-    count_parameters,
+    one_line,
+    track_columns,
+    track_textures,
     with_doubt,
 )
+
+if TYPE_CHECKING:
+    from deepmusic.datasets import Fold
+    from deepmusic.studies.data import StudyData
 
 INNER_FOLDS = 3
 """Folds of the search at most; fewer where a genre has fewer groups."""
@@ -46,78 +53,79 @@ SEARCH_TRACKS = 3000
 
 _CLIP = 4.0  # standard deviations
 
-InnerFolds = list[tuple[NDArray[np.integer], NDArray[np.integer]]]
+# What trained classifiers keep, by kind; the first kind whose attributes exist is counted.
+_LEARNED = (
+    ("support_vectors_", "dual_coef_", "intercept_"),
+    ("coefs_", "intercepts_"),
+    ("coef_", "intercept_"),
+    ("theta_", "var_", "class_prior_"),
+    ("rotations_", "scalings_", "means_", "priors_"),
+    ("components_", "mean_"),
+    ("_fit_X",),
+    ("class_prior_",),
+)
+
+Labels = NDArray[np.integer]
 
 
 @dataclass(frozen=True)
 class TableModel:
-    """An untrained classifier on feature columns.
+    """An untrained classifier on columns."""
 
-    Args:
-        name: its name in tables and on the command line.
-        summary: one sentence on what it is.
-        classifier: the estimator, with its default hyper-parameters.
-        grid: what is searched: parameter of the pipeline (``classify__C``) -> values.
-        steps: steps of the pipeline between clipping and the classifier.
-        is_calibrated: whether its probabilities are calibrated on the inner folds.
-    """
-
-    name: str
-    summary: str
-    classifier: Any
-    grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    steps: tuple[tuple[str, Any], ...] = ()
-    is_calibrated: bool = True
+    name: str  # in tables and on the command line
+    summary: str  # one sentence on what it is
+    classifier: Any  # the estimator, with its default hyper-parameters
+    grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # "classify__C" -> values
+    steps: tuple[tuple[str, Any], ...] = ()  # of the pipeline, between clipping and classifier
+    is_calibrated: bool = True  # whether its probabilities are calibrated on the inner folds
+    kind: Literal["features", "textures"] = "features"  # the columns that it takes of a study
 
     @property
     def has_probabilities(self) -> bool:
         """Whether the classifier itself gives probabilities."""
         return hasattr(self.classifier, "predict_proba")
 
-    def pipeline(self, seed: int = 0) -> Pipeline:
-        """The untrained pipeline with probabilities, its random states set to a seed."""
-        classifier = clone(self.classifier)
-        if not self.has_probabilities:
-            classifier = PlattScaling(classifier, seed=seed)
-        pipeline = Pipeline(
-            [
-                # a column without any value is kept as zeros: every fold has the same columns
-                ("fill", SimpleImputer(strategy="median", keep_empty_features=True)),
-                ("scale", StandardScaler()),
-                ("clip", FunctionTransformer(np.clip, kw_args={"a_min": -_CLIP, "a_max": _CLIP})),
-                *((name, clone(step)) for name, step in self.steps),
-                ("classify", classifier),
-            ]
+    def fit_fold(
+        self, data: StudyData, fold: Fold, seed: int = 0, work: Path | None = None
+    ) -> FittedTable:
+        """Train on the training and the validation tracks of a fold.
+
+        Its test tracks are not used; nor is the folder ``work``, as this takes seconds.
+
+        Raises:
+            DataError: the data lack the columns, or the model cannot learn from the tracks.
+        """
+        rows = sorted((*fold.train, *fold.validation))
+        groups = np.array(group_tracks([data.dataset.tracks[row] for row in rows]))
+        names: Sequence[str] = COLUMN_NAMES
+        if self.kind == "textures":
+            columns: NDArray[np.floating] = track_textures(data, rows)
+            names = [f"texture/{number:03}" for number in range(columns.shape[1])]
+        else:
+            columns = track_columns(data, rows, names)
+        return self.fit(
+            columns, data.labels[rows], data.genres, groups=groups, seed=seed, names=names
         )
-        states = {
-            name: seed
-            for name, value in pipeline.get_params().items()
-            if name.endswith("__random_state") and value is None
-        }
-        return pipeline.set_params(**states)
 
     def fit(
         self,
         columns: NDArray[np.floating],
-        labels: NDArray[np.integer],
+        labels: Labels,
         genres: Sequence[str],
         *,
-        groups: NDArray[np.integer] | None = None,
+        groups: Labels | None = None,
         seed: int = 0,
         names: Sequence[str] = COLUMN_NAMES,
-        recipe: Recipe | None = None,
     ) -> FittedTable:
         """Choose hyper-parameters within the training tracks, then train on all of them.
 
         Args:
             columns: ``(tracks, columns)``; NaN and infinite values count as missing.
             labels: ``(tracks,)``, the index of each track's genre in ``genres``.
-            genres: names.
-            groups: ``(tracks,)``; tracks of one group are never on two sides of an inner fold.
-                None treats each track as a group.
+            genres: their names.
+            groups: ``(tracks,)``, never on two sides of an inner fold; None: each track is one.
             seed: of the inner folds and of the estimator.
             names: of the columns.
-            recipe: of the features, if known.
 
         Raises:
             DataError: there is only one genre, or the estimator cannot learn from these tracks.
@@ -138,106 +146,116 @@ class TableModel:
             for index, genre in enumerate(genres)
             if index not in classes
         ]
-        fitted = FittedTable(
-            estimator=self.pipeline(seed),
+        with _explained(self.name, len(table)):
+            try:
+                chosen = self._search(table, labels, groups, genres, seed)
+            except _TooFewGroupsError:
+                chosen = {}
+                notes.append(_too_few_groups(self.name, labels, groups, genres))
+            pipeline = self._pipeline(seed, [targets], table.shape[1], chosen.get("settings"))
+            try:
+                pipeline.fit(table, targets, **self._fit_options(groups))
+            except _TooFewGroupsError as error:
+                raise DataError(f"{notes[-1]} It needs inner folds for them.") from error
+        return FittedTable(
+            estimator=pipeline,
             genres=tuple(map(str, genres)),
-            classes=tuple(map(int, classes)),
+            classes=tuple(classes.tolist()),
             columns=tuple(names),
             name=self.name,
-            recipe=recipe,
+            parameters=count_parameters(pipeline),
+            notes=tuple(notes),
+            **chosen,
         )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                fitted = self._searched(fitted, table, targets, groups, seed)
-            except TooFewGroupsError:
-                notes.append(_too_few_groups(self.name, labels, groups, genres))
-            fitted = self._trained(fitted, table, targets, groups, seed, notes)
-        return replace(fitted, notes=tuple(notes))
 
-    def _searched(
+    def _search(
         self,
-        fitted: FittedTable,
         table: NDArray[np.float64],
-        targets: NDArray[np.integer],
-        groups: NDArray[np.integer],
+        labels: Labels,
+        groups: Labels,
+        genres: Sequence[str],
         seed: int,
-    ) -> FittedTable:
-        """With the best setting, its calibration and its figures on the inner folds."""
+    ) -> dict[str, Any]:
+        """The best setting, its calibration and its figures on the inner folds."""
         if len(table) > SEARCH_TRACKS:
             draw = GroupShuffleSplit(1, train_size=SEARCH_TRACKS / len(table), random_state=seed)
-            rows = next(draw.split(table, targets, groups))[0]
-            table, targets, groups = table[rows], targets[rows], groups[rows]
+            rows = next(draw.split(table, labels, groups))[0]
+            table, labels, groups = table[rows], labels[rows], groups[rows]
+        classes, targets = np.unique(labels, return_inverse=True)
         folds = inner_folds(targets, groups, seed=seed)
-        limits = _limits([targets[train] for train, _ in folds], table.shape[1])
-        pipeline = self.pipeline(seed)
+        parts, options = [targets[train] for train, _ in folds], self._fit_options(groups)
+        chosen: dict[str, Any] = {"settings": {}}
         if self.grid:
+            limits = _limits(parts, table.shape[1])
             grid = {
                 name: list(dict.fromkeys(min(v, limits.get(name, v)) for v in values))
                 for name, values in self.grid.items()
             }
             search = GridSearchCV(
-                pipeline, grid, scoring=_neg_log_loss, cv=folds, refit=False, error_score="raise"
-            )
-            with _explained(self.name, len(table)):
-                search.fit(table, targets, **self._fit_options(groups))
-            results = search.cv_results_
-            scores = zip(results["params"], results["mean_test_score"], strict=True)
-            fitted = replace(
-                fitted,
-                settings=dict(search.best_params_),
-                searched=tuple(
-                    {"setting": dict(setting), "log_loss": -float(score)}
-                    for setting, score in scores
-                ),
-            )
-        _limit(pipeline.set_params(**fitted.settings), limits)
-        with _explained(self.name, len(table)):
-            shares = cross_val_predict(
-                pipeline,
-                table,
-                targets,
+                self._pipeline(seed, parts, table.shape[1]),
+                grid,
+                scoring=_neg_log_loss,
                 cv=folds,
-                method="predict_proba",
-                params=self._fit_options(groups),
+                refit=False,
+                error_score="raise",
+            ).fit(table, targets, **options)
+            scores = -search.cv_results_["mean_test_score"]
+            chosen["settings"] = dict(search.best_params_)
+            chosen["searched"] = tuple(
+                {"setting": dict(setting), "log_loss": float(score)}
+                for setting, score in zip(search.cv_results_["params"], scores, strict=True)
             )
+        pipeline = self._pipeline(seed, parts, table.shape[1], chosen["settings"])
+        shares = cross_val_predict(
+            pipeline, table, targets, cv=folds, method="predict_proba", params=options
+        )
+        threshold = 0.0
         if self.is_calibrated:
             logs = with_doubt(shares)
-            fitted = replace(fitted, calibration=fit_calibration(logs, targets))
-            shares = probabilities(logs, fitted.calibration)
-        whole = np.zeros((len(table), len(fitted.genres)))
-        whole[:, list(fitted.classes)] = shares
-        labels = np.array(fitted.classes)[targets]
-        threshold = fitted.calibration.threshold
-        return replace(
-            fitted, validation=measure(whole, labels, fitted.genres, threshold=threshold)
-        )
+            chosen["calibration"] = calibration = fit_calibration(logs, targets)
+            shares, threshold = probabilities(logs, calibration), calibration.threshold
+        whole = np.zeros((len(table), len(genres)))
+        whole[:, classes] = shares
+        chosen["validation"] = measure(whole, labels, genres, threshold=threshold)
+        return chosen
 
-    def _trained(
+    def _pipeline(
         self,
-        fitted: FittedTable,
-        table: NDArray[np.float64],
-        targets: NDArray[np.integer],
-        groups: NDArray[np.integer],
         seed: int,
-        notes: Sequence[str],
-    ) -> FittedTable:
-        """With the pipeline of the best setting, trained on all tracks."""
-        pipeline = self.pipeline(seed).set_params(**fitted.settings)
-        _limit(pipeline, _limits([targets], table.shape[1]))
-        try:
-            with _explained(self.name, len(table)):
-                pipeline.fit(table, targets, **self._fit_options(groups))
-        except TooFewGroupsError as error:
-            raise DataError(f"{notes[-1]} It needs inner folds for them.") from error
-        return replace(fitted, estimator=pipeline, parameters=count_parameters(pipeline))
+        parts: Sequence[Labels],
+        columns: int,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Pipeline:
+        """The untrained pipeline for training on tracks with any of these labels."""
+        classifier = clone(self.classifier)
+        if not self.has_probabilities:
+            classifier = PlattScaling(classifier, seed=seed)
+        pipeline = Pipeline(
+            [
+                # a column without any value is kept as zeros: every fold has the same columns
+                ("fill", SimpleImputer(strategy="median", keep_empty_features=True)),
+                ("scale", StandardScaler()),
+                ("clip", FunctionTransformer(np.clip, kw_args={"a_min": -_CLIP, "a_max": _CLIP})),
+                *((name, clone(step)) for name, step in self.steps),
+                ("classify", classifier),
+            ]
+        ).set_params(**settings or {})
+        values = pipeline.get_params()
+        states = {
+            name: seed
+            for name, value in values.items()
+            if name.endswith("__random_state") and value is None
+        }
+        limits = _limits(parts, columns)
+        limited = {n: min(values[n], most) for n, most in limits.items() if n in values}
+        return pipeline.set_params(**states, **limited)
 
-    def _fit_options(self, groups: NDArray[np.integer]) -> dict[str, NDArray[np.integer]]:
+    def _fit_options(self, groups: Labels) -> dict[str, Labels]:
         """What ``fit`` takes besides the tracks: the groups, where Platt scaling needs them."""
         return {} if self.has_probabilities else {"classify__groups": groups}
 
 
-class TooFewGroupsError(Exception):
+class _TooFewGroupsError(Exception):
     """Inner folds cannot be made."""
 
 
@@ -261,21 +279,13 @@ class PlattScaling(CalibratedClassifierCV):  # type: ignore[misc]  # untyped
         return self
 
 
-def inner_folds(
-    labels: NDArray[np.integer], groups: NDArray[np.integer], *, seed: int = 0
-) -> InnerFolds:
-    """At most ``INNER_FOLDS`` folds of whole groups, stratified by genre, each with all genres.
+def inner_folds(labels: Labels, groups: Labels, *, seed: int = 0) -> list[tuple[Labels, Labels]]:
+    """Training and test rows of at most ``INNER_FOLDS`` folds of whole groups.
 
-    Args:
-        labels: ``(tracks,)``.
-        groups: ``(tracks,)``.
-        seed: of the draw.
-
-    Returns:
-        Training and test rows of each fold.
+    Labels and groups are ``(tracks,)``. Folds are stratified by genre, and each trains on all.
 
     Raises:
-        TooFewGroupsError: there are no two such folds, such as with one artist in a genre.
+        _TooFewGroupsError: there are no two such folds, such as with one artist in a genre.
     """
     genres = np.unique(labels)
     fewest = min(len(np.unique(groups[labels == genre])) for genre in genres)
@@ -284,12 +294,10 @@ def inner_folds(
         folds = list(splitter.split(labels, labels, groups))
         if all(len(test) and len(np.unique(labels[train])) == len(genres) for train, test in folds):
             return folds
-    raise TooFewGroupsError
+    raise _TooFewGroupsError
 
 
-def _neg_log_loss(
-    estimator: Any, columns: NDArray[np.floating], targets: NDArray[np.integer]
-) -> float:
+def _neg_log_loss(estimator: Any, columns: NDArray[np.floating], targets: Labels) -> float:
     """Mean log probability of the true genres at the best temperature; what the search maximizes.
 
     It uses all probabilities, whereas the accuracy of a few hundred tracks varies more at random
@@ -300,12 +308,10 @@ def _neg_log_loss(
     return float(np.log(shares[np.arange(len(targets)), targets] + 1e-12).mean())
 
 
-def _limits(parts: Sequence[NDArray[np.integer]], columns: int) -> dict[str, int]:
+def _limits(parts: Sequence[Labels], columns: int) -> dict[str, int]:
     """Hyper-parameters that the number of tracks limits, with their largest values.
 
-    Args:
-        parts: labels of the tracks of each training.
-        columns: of the table.
+    ``parts`` are the labels of the tracks of each training.
     """
     fewest = min(int(np.unique(labels, return_counts=True)[1].min()) for labels in parts)
     return {
@@ -315,26 +321,47 @@ def _limits(parts: Sequence[NDArray[np.integer]], columns: int) -> dict[str, int
     }
 
 
-def _limit(pipeline: Pipeline, limits: Mapping[str, int]) -> None:
-    values = pipeline.get_params()
-    pipeline.set_params(**{n: min(values[n], most) for n, most in limits.items() if n in values})
+def count_parameters(estimator: Any) -> int:
+    """How many numbers a trained classifier has learned.
+
+    Coefficients, support vectors with theirs, nodes of trees, the tracks of nearest neighbours,
+    means and variances, principal components. Imputation, scaling and Platt scaling do not count,
+    and neither do estimators of unknown kinds.
+    """
+    if isinstance(estimator, Pipeline):
+        return sum(count_parameters(step) for _, step in estimator.steps[3:])
+    if hasattr(estimator, "calibrated_classifiers_"):
+        return sum(count_parameters(c.estimator) for c in estimator.calibrated_classifiers_)
+    if hasattr(estimator, "tree_"):
+        return int(estimator.tree_.node_count)
+    if hasattr(estimator, "estimators_"):
+        return sum(count_parameters(part) for part in np.ravel(estimator.estimators_))
+    if hasattr(estimator, "_predictors"):  # of histogram gradient boosting
+        return sum(len(tree.nodes) for trees in estimator._predictors for tree in trees)
+    for names in _LEARNED:
+        if all(hasattr(estimator, name) for name in names):
+            values = [getattr(estimator, name) for name in names]
+            lists = [value if isinstance(value, list) else [value] for value in values]
+            return int(sum(np.size(part) for parts in lists for part in parts))
+    return 0
 
 
 @contextmanager
 def _explained(name: str, tracks: int) -> Iterator[None]:
     """Turn any error of scikit-learn, or of a class that was given, into one sentence."""
-    try:
-        yield
-    except (TooFewGroupsError, MemoryError):
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split()).rstrip(".")[:300] or type(error).__name__
-        raise DataError(f"{name} cannot learn from these {tracks} tracks: {reason}.") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except (DeepMusicError, _TooFewGroupsError, MemoryError):
+            raise
+        except Exception as error:
+            raise DataError(
+                f"{name} cannot learn from these {tracks} tracks: {one_line(error)}."
+            ) from error
 
 
-def _too_few_groups(
-    name: str, labels: NDArray[np.integer], groups: NDArray[np.integer], genres: Sequence[str]
-) -> str:
+def _too_few_groups(name: str, labels: Labels, groups: Labels, genres: Sequence[str]) -> str:
     counts = {int(index): len(np.unique(groups[labels == index])) for index in np.unique(labels)}
     poorest = min(counts, key=counts.__getitem__)
     return (

@@ -24,7 +24,7 @@ from sklearn.pipeline import Pipeline
 from deepmusic.classifier.calibration import Calibration, probabilities
 from deepmusic.errors import CheckpointError, DataError, ShapeError, os_reason
 from deepmusic.features.recipe import COLUMNS, RECIPES, Recipe
-from deepmusic.files import write_atomically
+from deepmusic.files import write_atomically, write_json
 from deepmusic.version import __version__
 
 if TYPE_CHECKING:
@@ -51,31 +51,9 @@ _JSON, _SKOPS = "model.json", "model.skops"
 _KIND = "deepmusic table model"
 _FORMAT = 2
 # fields that are JSON as they are
-_PLAIN = (
-    "name",
-    "genres",
-    "classes",
-    "parameters",
-    "settings",
-    "searched",
-    "validation",
-    "notes",
-    "training",
-    "columns",
-)
+_PLAIN = ("name", "genres", "classes", "parameters", "settings", "searched", "validation", "notes",
+          "training", "columns")  # fmt: skip
 _DOUBT = 0.01  # shared by all genres: a tree or a neighbour is certain after one example
-
-# What trained classifiers keep, by kind; the first kind whose attributes exist is counted.
-_LEARNED = (
-    ("support_vectors_", "dual_coef_", "intercept_"),
-    ("coefs_", "intercepts_"),
-    ("coef_", "intercept_"),
-    ("theta_", "var_", "class_prior_"),
-    ("rotations_", "scalings_", "means_", "priors_"),
-    ("components_", "mean_"),
-    ("_fit_X",),
-    ("class_prior_",),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,9 +123,8 @@ class FittedTable:
         try:
             content = skops.io.dumps(self.estimator, compression=zipfile.ZIP_DEFLATED)
         except Exception as error:
-            reason = " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__
             raise CheckpointError(
-                f"{self.name} cannot be saved without pickle: {reason}."
+                f"{self.name} cannot be saved without pickle: {one_line(error)}."
             ) from error
         about = {
             "kind": _KIND,
@@ -161,9 +138,7 @@ class FittedTable:
         }
         with write_atomically(folder / _SKOPS, "wb") as file:
             file.write(content)
-        with write_atomically(folder / _JSON) as text:
-            json.dump(about, text, indent=1, ensure_ascii=False, default=repr)
-            text.write("\n")
+        write_json(folder / _JSON, about)
 
     @classmethod
     def load(cls, folder: str | PathLike[str], *, trusted: Collection[str] = ()) -> FittedTable:
@@ -180,19 +155,15 @@ class FittedTable:
         """
         folder = Path(folder)
         about = _read_about(folder / _JSON)
-        _check_versions(folder, about)
         estimator = _load_pipeline(folder / _SKOPS, trusted)
         try:
-            plain: dict[str, Any] = {
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in ((name, about[name]) for name in _PLAIN)
+            fields: dict[str, Any] = {
+                name: tuple(value) if isinstance(value := about[name], list) else value
+                for name in _PLAIN
             }
-            fitted = cls(
-                estimator=estimator,
-                calibration=Calibration(**about["calibration"]),
-                recipe=about["recipe"] and RECIPES[about["recipe"]["name"]],
-                **plain,
-            )
+            fields["calibration"] = Calibration(**about["calibration"])
+            fields["recipe"] = about["recipe"] and RECIPES[about["recipe"]["name"]]
+            fitted = cls(estimator, **fields)
             # predicting one empty row checks that both files belong together
             fitted.probabilities(np.full((1, len(fitted.columns)), np.nan))
         except Exception as error:
@@ -225,12 +196,39 @@ def track_columns(
         ShapeError: there is no such column.
     """
     if names and names[0].startswith("texture/"):
-        from deepmusic.studies.texture_models import track_textures
-
         return track_textures(data, indices)
     if data.columns is None:
         raise DataError("The model takes feature columns, and the study has none.")
     return _selected(data.columns[list(indices)], names)
+
+
+def track_textures(data: StudyData, indices: Sequence[int]) -> NDArray[np.float32]:
+    """Mean textures ``(len(indices), 554)`` of tracks: the input of the capsules, as columns.
+
+    They answer whether the network or its input makes the difference. The mean is over the
+    segments that classification uses.
+
+    Raises:
+        DataError: the study has no spectrograms.
+    """
+    from deepmusic.audio import segment_batches
+    from deepmusic.classifier.config import ClassifierConfig
+    from deepmusic.classifier.model_numpy import TEXTURE_SIZE, texture
+
+    if data.spectrograms is None:
+        raise DataError("Models of textures need spectrograms, and the study has none.")
+    config = ClassifierConfig(genres=data.genres)
+    sizes = {"length": config.segment_frames, "hop": config.hop_frames, "batch_size": 1}
+    means = np.zeros((len(indices), TEXTURE_SIZE), np.float32)
+    for row, index in zip(means, indices, strict=True):
+        batches = segment_batches(data.spectrograms(index), **sizes)
+        row[:] = np.mean([texture(batch)[0] for _, batch in batches], axis=0)
+    return means
+
+
+def one_line(error: Exception) -> str:
+    """The reason of an error of a library, as the end of a sentence."""
+    return " ".join(str(error).split()).rstrip(".")[:300] or type(error).__name__
 
 
 def with_doubt(shares: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -238,33 +236,6 @@ def with_doubt(shares: NDArray[np.floating]) -> NDArray[np.float64]:
     certain = np.asarray(shares, np.float64)
     logs: NDArray[np.float64] = np.log((1 - _DOUBT) * certain + _DOUBT / certain.shape[1])
     return logs
-
-
-def count_parameters(estimator: Any) -> int:
-    """How many numbers a trained classifier has learned.
-
-    Coefficients, support vectors with theirs, nodes of trees, the tracks of nearest neighbours,
-    means and variances, principal components. Imputation, scaling and Platt scaling do not count,
-    and neither do estimators of unknown kinds.
-    """
-    if isinstance(estimator, Pipeline):
-        return sum(count_parameters(step) for _, step in estimator.steps[3:])
-    if hasattr(estimator, "calibrated_classifiers_"):
-        return sum(count_parameters(c.estimator) for c in estimator.calibrated_classifiers_)
-    if hasattr(estimator, "tree_"):
-        return int(estimator.tree_.node_count)
-    if hasattr(estimator, "estimators_"):
-        return sum(count_parameters(part) for part in np.ravel(estimator.estimators_))
-    if hasattr(estimator, "_predictors"):  # of histogram gradient boosting
-        return sum(len(tree.nodes) for trees in estimator._predictors for tree in trees)
-    for names in _LEARNED:
-        if all(hasattr(estimator, name) for name in names):
-            arrays = [getattr(estimator, name) for name in names]
-            parts = [
-                part for array in arrays for part in (array if isinstance(array, list) else [array])
-            ]
-            return int(sum(np.size(part) for part in parts))  # fmt: skip
-    return 0
 
 
 def _selected(columns: NDArray[np.floating], names: Sequence[str]) -> NDArray[np.floating]:
@@ -277,6 +248,7 @@ def _selected(columns: NDArray[np.floating], names: Sequence[str]) -> NDArray[np
 
 
 def _read_about(path: Path) -> dict[str, Any]:
+    """The content of ``model.json``, of versions that this program can use."""
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -287,19 +259,15 @@ def _read_about(path: Path) -> dict[str, Any]:
         raise _damaged(path) from error
     if not isinstance(about, dict) or about.get("kind") != _KIND:
         raise CheckpointError(f"{path} is not a model of feature columns.")
-    return about
-
-
-def _check_versions(folder: Path, about: Mapping[str, Any]) -> None:
     if about.get("format") != _FORMAT:
         raise CheckpointError(
-            f"{folder} was written by DeepMusic {about.get('deepmusic')} in another format than "
+            f"{path} was written by DeepMusic {about.get('deepmusic')} in another format than "
             f"that of {__version__}; train it again."
         )
     theirs = str(about.get("scikit-learn"))
     if theirs.split(".")[:2] != sklearn.__version__.split(".")[:2]:
         raise CheckpointError(
-            f"{folder} was trained with scikit-learn {theirs}, and {sklearn.__version__} is "
+            f"{path} was trained with scikit-learn {theirs}, and {sklearn.__version__} is "
             "installed, where the model may behave differently: install that version, or train "
             "again."
         )
@@ -308,9 +276,10 @@ def _check_versions(folder: Path, about: Mapping[str, Any]) -> None:
         recipe = RECIPES.get(str(wanted.get("name")))
         if recipe is None or recipe.version != wanted.get("version"):
             raise CheckpointError(
-                f"{folder} was trained on features of recipe {wanted.get('name')!r}, version "
+                f"{path} was trained on features of recipe {wanted.get('name')!r}, version "
                 f"{wanted.get('version')}, which this DeepMusic does not compute: train again."
             )
+    return about
 
 
 def _load_pipeline(path: Path, trusted: Collection[str]) -> Pipeline:
@@ -323,19 +292,18 @@ def _load_pipeline(path: Path, trusted: Collection[str]) -> Pipeline:
         raise CheckpointError(f"{path} cannot be read: {os_reason(error)}.") from error
     try:
         needed = skops.io.get_untrusted_types(data=content)
-    except Exception as error:
-        raise _damaged(path) from error
-    if unknown := sorted(set(needed) - {*TRUSTED_TYPES, *trusted}):
-        raise CheckpointError(
-            f"{path} needs types that are not trusted: {', '.join(unknown)}. If you trust the file "
-            "and that code, name each with --trust (trusted= in Python)."
-        )
-    try:
+        if unknown := sorted(set(needed) - {*TRUSTED_TYPES, *trusted}):
+            raise CheckpointError(
+                f"{path} needs types that are not trusted: {', '.join(unknown)}. If you trust the "
+                "file and that code, name each with --trust (trusted= in Python)."
+            )
         pipeline = skops.io.loads(content, trusted=needed)
     except ImportError as error:
         raise CheckpointError(
-            f"{path} needs a module that is not installed: {str(error).rstrip('.')}."
+            f"{path} needs a module that is not installed: {one_line(error)}."
         ) from error
+    except CheckpointError:
+        raise
     except Exception as error:
         raise _damaged(path) from error
     if not isinstance(pipeline, Pipeline):

@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from deepmusic.classifier.evaluation import draw_confusion, measure
 from deepmusic.datasets import (
     Fold,
@@ -28,7 +26,7 @@ from deepmusic.datasets.load import load_dataset
 from deepmusic.datasets.splits import Protocol
 from deepmusic.errors import CheckpointError, DataError, RequestError, os_reason
 from deepmusic.features.recipe import RECIPES, Recipe, recipe_named
-from deepmusic.files import write_atomically
+from deepmusic.files import write_json
 from deepmusic.studies.analysis import RECIPE
 from deepmusic.studies.data import OnProgress, StudyData, load_study_data
 from deepmusic.studies.sklearn_class import table_model
@@ -38,30 +36,17 @@ from deepmusic.studies.tabular_io import FittedTable
 
 @dataclass(frozen=True)
 class BaselineConfig:
-    """Settings of a training.
+    """Settings of a training."""
 
-    Args:
-        model: a name of ``TABLE_MODELS``, or
-            ``package.module:Class`` of any classifier with scikit-learn's interface.
-        parameters: of the estimator; they are fixed, not searched.
-        features: table of ``features extract``, or FMA's; None computes the features.
-        recipe: of a table that does not name its own; None takes ``"fma"``.
-        table: CSV of artists; None takes ``tracks.csv`` in the data or the files' tags.
-        test: share of tracks held out for the test; 0 for none.
-        splits: file of splits of these data; its test part is held out instead.
-        fold: which of them, from 0.
-        seed: of the split and of the model.
-    """
-
-    model: str = "logistic"
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    features: str | None = None
-    recipe: str | None = None
-    table: str | None = None
-    test: float = 0.2
-    splits: str | None = None
-    fold: int = 0
-    seed: int = 0
+    model: str = "logistic"  # a name of TABLE_MODELS, or package.module:Class (sklearn_class)
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # fixed, not searched
+    features: str | None = None  # table of `features extract`, or FMA's; None computes them
+    recipe: str | None = None  # of a table that does not name its own; None takes "fma"
+    table: str | None = None  # CSV of artists; None takes tracks.csv in the data, or tags
+    test: float = 0.2  # share of tracks held out for the test; 0 for none
+    splits: str | None = None  # file of splits of these data; its test part is held out instead
+    fold: int = 0  # which of them
+    seed: int = 0  # of the split and of the model
 
 
 @dataclass(frozen=True)
@@ -130,9 +115,10 @@ def train_baseline(
     fitted.save(run)
     if "test" in metrics:
         draw_confusion(metrics["test"], run / "confusion.png")
-    _write_json(run / "metrics.json", metrics)
-    # last: a folder that has one is complete
-    _write_json(run / "config.json", {"kind": "baseline", **asdict(config)})
+    write_json(run / "metrics.json", metrics)
+    # last: a folder that has one is complete. Parameters may be any Python literal
+    about = json.loads(json.dumps({"kind": "baseline", **asdict(config)}, default=repr))
+    write_json(run / "config.json", about)
     notes = (*dataset.notes, *notes, *fitted.notes)
     return TrainedBaseline(run, fitted, metrics, folds.protocol, dataset.problems, notes)
 
@@ -148,34 +134,26 @@ def _trained(
     model: TableModel, study: StudyData, fold: Fold, seed: int, recipe: Recipe
 ) -> tuple[FittedTable, dict[str, Any]]:
     """The model, and its figures on the test tracks and on the inner folds."""
-    assert study.columns is not None
-    dataset, rows = study.dataset, sorted((*fold.train, *fold.validation))
-    fitted = model.fit(
-        study.columns[rows],
-        study.labels[rows],
-        dataset.genres,
-        groups=np.array(group_tracks([dataset.tracks[row] for row in rows])),
-        seed=seed,
-        recipe=recipe,
-    )
+    fitted = model.fit_fold(study, fold, seed)
+    tracks = study.dataset.tracks
+    training = {
+        "data": dataset_digest(study.dataset),
+        "tracks": len(tracks),
+        "artists": len(set(group_tracks(tracks))),
+        "trained_on": len(fold.train) + len(fold.validation),
+        "seed": seed,
+    }
     metrics: dict[str, Any] = {"calibration": fitted.calibration.to_dict()}
     if fold.test:
         metrics["test"] = measure(
             fitted.predict_proba(study, fold.test),
             study.labels[list(fold.test)],
-            dataset.genres,
+            fitted.genres,
             threshold=fitted.calibration.threshold,
         )
     if fitted.validation:
         metrics["validation"] = fitted.validation
-    training = {
-        "data": dataset_digest(dataset),
-        "tracks": len(dataset.tracks),
-        "artists": len(set(group_tracks(dataset.tracks))),
-        "trained_on": len(rows),
-        "seed": seed,
-    }
-    return replace(fitted, training=training), metrics
+    return replace(fitted, recipe=recipe, training=training), metrics
 
 
 def _create_run(run: Path) -> None:
@@ -223,9 +201,3 @@ def _remaining(fold: Fold, whole: FolderDataset, left: FolderDataset) -> Fold:
         for part in (fold.train, fold.validation, fold.test)
     )
     return Fold(train, validation, test)
-
-
-def _write_json(path: Path, values: object) -> None:
-    with write_atomically(path) as file:
-        json.dump(values, file, indent=1, ensure_ascii=False, default=repr)
-        file.write("\n")
