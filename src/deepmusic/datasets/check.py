@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from deepmusic.audio import NotAudio
 from deepmusic.audio.scan import MAX_SECONDS, AudioScan, scan_files
 from deepmusic.datasets.checksums import ChecksumTable
-from deepmusic.datasets.folder import FolderDataset, Track
+from deepmusic.datasets.folder import FolderDataset, Problem, Track
 from deepmusic.datasets.groups import group_tracks
 from deepmusic.datasets.near_duplicates import SoundMatch, sound_groups, sound_matches
 from deepmusic.datasets.splits import read_split_file
@@ -56,20 +56,12 @@ _SEPARATORS = {"codes": ";", "messages": " ", "parts": ","}
 _ROUNDED = {"peak", "offset", "silent_share", "zero_share", "clipped_share", "mono_share"}
 
 
-class Finding(NamedTuple):
-    """What was found about a file, by a code such as `"clipped"` and in one sentence."""
-
-    path: str
-    code: str
-    message: str
-
-
 @dataclass(frozen=True)
 class CheckedFile:
     """A file and its findings."""
 
     path: str
-    findings: tuple[Finding, ...]
+    findings: tuple[Problem, ...]
     scan: AudioScan
     sound_group: str | None = None  # the same for files that sound alike
     track: Track | None = None  # of a data set
@@ -237,11 +229,11 @@ def _report(
     tracks = {str(dataset.file(track)): track for track in dataset.tracks} if dataset else {}
     tracks = {path: replace(track, sound_group=groups.get(path)) for path, track in tracks.items()}
     part_of = {path: (parts or {}).get(track.path, ()) for path, track in tracks.items()}
-    findings: dict[str, list[Finding]] = {path: [] for path in scans}
+    findings: dict[str, list[Problem]] = {path: [] for path in scans}
     for finding in (
         *(finding for scan in scans.values() for finding in _file_findings(scan)),
         *copies,
-        *(map(Finding._make, table.differences(scans)) if table is not None else ()),
+        *((Problem(*row) for row in table.differences(scans)) if table else ()),
         *_conflicts(tracks),
         *(_leaks(tracks, part_of) if parts is not None else ()),
     ):
@@ -260,10 +252,10 @@ def _report(
     return CheckReport(tuple(files), dataset.notes if dataset else ())
 
 
-def _file_findings(scan: AudioScan) -> Iterator[Finding]:
+def _file_findings(scan: AudioScan) -> Iterator[Problem]:
     """The findings of a file whatever the others are."""
     if scan.code:
-        yield Finding(scan.path, scan.code, scan.error)
+        yield Problem(scan.path, scan.code, scan.error)
         return
     messages = dict.fromkeys(scan.faults, scan.warning)
     duration = f"{scan.duration_s:.1f} s"
@@ -285,10 +277,10 @@ def _file_findings(scan: AudioScan) -> Iterator[Finding]:
         messages["low_rate"] = f"Its sample rate is only {scan.sample_rate:,} Hz."
     if scan.duration_s < _SHORT_S:
         messages["short"] = f"It has only {scan.duration_s:.2g} s of sound."
-    yield from (Finding(scan.path, code, message) for code, message in messages.items())
+    yield from (Problem(scan.path, code, message) for code, message in messages.items())
 
 
-def _copies(scans: Iterable[AudioScan]) -> tuple[dict[str, str], list[Finding]]:
+def _copies(scans: Iterable[AudioScan]) -> tuple[dict[str, str], list[Problem]]:
     """A name of its group for each file that has a copy of any kind, and the findings."""
     paths_of: dict[str, list[str]] = {}  # by content
     fingerprints = {}
@@ -304,7 +296,7 @@ def _copies(scans: Iterable[AudioScan]) -> tuple[dict[str, str], list[Finding]]:
             groups[path] = content
             more = f" and {len(paths) - 2} more" if len(paths) > 2 else ""
             message = f"It has the bytes of {paths[0 if index else 1]!r}{more}."
-            findings.append(Finding(path, "exact_duplicate", message))
+            findings.append(Problem(path, "exact_duplicate", message))
     contents = sorted(fingerprints)
     matches = sound_matches([fingerprints[content] for content in contents])
     for content, group in sound_groups(contents, matches).items():
@@ -321,11 +313,11 @@ def _copies(scans: Iterable[AudioScan]) -> tuple[dict[str, str], list[Finding]]:
             order = "later" if is_first == (match.shift_s > 0) else "earlier"
             when = f", which starts {abs(match.shift_s):.1f} s {order}"
         message = f"It shares {match.shared_s:.0f} s of sound with {partner!r}{when}."
-        findings += [Finding(path, "near_duplicate", message) for path in paths_of[contents[index]]]
+        findings += [Problem(path, "near_duplicate", message) for path in paths_of[contents[index]]]
     return groups, findings
 
 
-def _conflicts(tracks: Mapping[str, Track]) -> Iterator[Finding]:
+def _conflicts(tracks: Mapping[str, Track]) -> Iterator[Problem]:
     """Files whose sound has two genres."""
     members: dict[str, list[Track]] = {}
     for track in tracks.values():
@@ -334,16 +326,16 @@ def _conflicts(tracks: Mapping[str, Track]) -> Iterator[Finding]:
         for other in members[track.sound_group] if track.sound_group else ():
             if other.genre != track.genre:
                 message = f"The same sound is {other.genre!r} as {other.path!r}."
-                yield Finding(path, "label_conflict", message)
+                yield Problem(path, "label_conflict", message)
                 break
 
 
-def _leaks(tracks: Mapping[str, Track], parts: Mapping[str, tuple[str, ...]]) -> Iterator[Finding]:
+def _leaks(tracks: Mapping[str, Track], parts: Mapping[str, tuple[str, ...]]) -> Iterator[Problem]:
     """Files whose artist, album or sound is in another part of a fold as well."""
-    reported = set()
     for path in tracks:
         if not parts[path]:
-            yield Finding(path, "changed", "The splits do not list it; make new ones.")
+            yield Problem(path, "changed", "The splits do not list it; make new ones.")
+    reported = set()
     content: dict[str, Any] = {"content_hash": "", "sound_group": None, "source": None}
     for noun, code, hidden in (
         ("artist", "artist_leak", {**content, "album": None}),
@@ -351,26 +343,20 @@ def _leaks(tracks: Mapping[str, Track], parts: Mapping[str, tuple[str, ...]]) ->
         ("sound", "duplicate_leak", {"artist": None, "album": None}),
     ):
         groups = group_tracks([replace(track, **hidden) for track in tracks.values()])
-        members: dict[int, list[str]] = {}
+        first: dict[tuple[int, int], dict[str, str]] = {}  # file by part, of each group and fold
         for path, group in zip(tracks, groups, strict=True):
-            members.setdefault(group, []).append(path)
+            for fold, part in enumerate(parts[path]):
+                first.setdefault((group, fold), {}).setdefault(part, path)
         for path, group in zip(tracks, groups, strict=True):
-            leak = _leak(path, members[group], parts)
             # tracks that share an artist are in one group of albums, too
-            if leak is not None and not (noun == "album" and path in reported):
-                reported.add(path)
-                where, other, elsewhere = leak
-                message = f"It is in {where}, and {tracks[other].path!r} of the same {noun} in "
-                yield Finding(path, code, f"{message}{elsewhere}.")
-
-
-def _leak(
-    path: str, group: Sequence[str], parts: Mapping[str, tuple[str, ...]]
-) -> tuple[str, str, str] | None:
-    """The part of a file, and a file of its group that is in another part of that fold."""
-    for fold, part in enumerate(parts[path]):
-        where = f"{part} of fold {fold + 1}" if len(parts[path]) > 1 else part
-        for other in group:
-            if part and fold < len(parts[other]) and parts[other][fold] not in ("", part):
-                return where, other, parts[other][fold]
-    return None
+            if noun == "album" and path in reported:
+                continue
+            for fold, part in enumerate(parts[path]):
+                others = [p for p in first[group, fold] if p not in ("", part)]
+                if part and others:
+                    reported.add(path)
+                    where = f"{part} of fold {fold + 1}" if len(parts[path]) > 1 else part
+                    other = tracks[first[group, fold][others[0]]].path
+                    message = f"It is in {where}, and {other!r} of the same {noun} in {others[0]}."
+                    yield Problem(path, code, message)
+                    break

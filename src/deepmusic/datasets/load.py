@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from deepmusic.datasets.folder import FolderDataset, OnProgress, scan_folder, scan_table
 from deepmusic.datasets.gtzan import GTZAN_GENRES
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 Kind = Literal["folder", "table", "gtzan", "fma"]
 """Your own folder of genres, your own CSV, GTZAN, or FMA."""
 
-_NAMES = {"folder": "a folder of genres", "table": "a table", "gtzan": "GTZAN", "fma": "FMA"}
 # below the path that a user names: an unpacked archive, the Kaggle copy, a folder of data
 _GTZAN_FOLDERS = (
     *("", "genres", "genres_original", "Data/genres_original", "Data"),
@@ -37,23 +36,19 @@ class LoadedDataset:
     about: str  # one sentence on what it was loaded as, and why
     fma: Fma | None = None  # tables and genre tree
 
-    def official_split(self, dataset: FolderDataset | None = None) -> Fold:
+    def official_split(self) -> Fold:
         """The published split of this data set.
-
-        Args:
-            dataset: the same tracks with more metadata; by default `dataset`.
 
         Raises:
             DataError: there is none, or one of its parts has no tracks here.
         """
-        dataset = self.dataset if dataset is None else dataset
         if self.kind == "gtzan":
             from deepmusic.datasets.gtzan import fault_filtered_split
 
-            return fault_filtered_split(dataset)
+            return fault_filtered_split(self.dataset)
         if self.fma is not None:
-            return self.fma.fold(dataset)
-        raise DataError(f"{dataset.root} has no official split; only FMA and GTZAN have one.")
+            return self.fma.fold(self.dataset)
+        raise DataError(f"{self.dataset.root} has no official split; only FMA and GTZAN have one.")
 
 
 def load_dataset(
@@ -88,24 +83,24 @@ def load_dataset(
         ('jazz', 'rock')
     """
     kind, root, about = _detect(Path(path), kind)
+    options: dict[str, Any] = {"workers": workers, "on_progress": on_progress}
     if table is not None and kind in ("fma", "table"):
-        raise DataError(f"{path} is {_NAMES[kind]}, which has its own table; omit {table}.")
-    fma = None
+        raise DataError(f"{path} has its own table; omit {table}.")
     if kind == "fma":
         from deepmusic.datasets.fma import Fma
 
         fma = Fma(root, audio=audio)
-        dataset = fma.dataset(subset, workers=workers, on_progress=on_progress)
         about = f"{about} Its subset {subset} is used."
-    elif kind == "table":
-        dataset = scan_table(root, workers=workers, on_progress=on_progress)
-    elif kind == "gtzan":
+        return LoadedDataset(fma.dataset(subset, **options), kind, about, fma)
+    if kind == "gtzan":
         from deepmusic.datasets.gtzan import scan_gtzan
 
-        dataset = scan_gtzan(root, table=table, workers=workers, on_progress=on_progress)
+        dataset = scan_gtzan(root, table=table, **options)
+    elif kind == "table":
+        dataset = scan_table(root, **options)
     else:
-        dataset = scan_folder(root, table=table, workers=workers, on_progress=on_progress)
-    return LoadedDataset(dataset, kind, about, fma)
+        dataset = scan_folder(root, table=table, **options)
+    return LoadedDataset(dataset, kind, about)
 
 
 def _detect(path: Path, kind: Kind | None) -> tuple[Kind, Path, str]:
@@ -124,8 +119,10 @@ def _detect(path: Path, kind: Kind | None) -> tuple[Kind, Path, str]:
             f"deepmusic data download gtzan --to DIR --from {quote(str(path))}"
         )
     if kind in (None, "gtzan"):
-        if clips := _find_gtzan(path):
-            return "gtzan", clips, f"{about} GTZAN, since its clips are in {clips}."
+        for clips in (path / name for name in _GTZAN_FOLDERS):
+            number = 5 * "[0-9]"
+            if any(any((clips / g).glob(f"{g}.{number}.*")) for g in GTZAN_GENRES):
+                return "gtzan", clips, f"{about} GTZAN, since its clips are in {clips}."
         if kind == "gtzan":
             raise DataError(
                 f"{path} holds no clips of GTZAN, such as blues/blues.00000.wav, nor do the "
@@ -135,13 +132,3 @@ def _detect(path: Path, kind: Kind | None) -> tuple[Kind, Path, str]:
         return "table", path, f"{about} a table of tracks."
     table = f" with the table {TABLE_NAME}" if (path / TABLE_NAME).exists() else ""
     return "folder", path, f"{about} a folder of genres{table}."
-
-
-def _find_gtzan(path: Path) -> Path | None:
-    """The folder of GTZAN's genre folders, with at least one clip, at or below a path."""
-    number = 5 * "[0-9]"
-    for folder in (path / name for name in _GTZAN_FOLDERS):
-        for genre in GTZAN_GENRES:
-            if any((folder / genre).glob(f"{genre}.{number}.*")):
-                return folder
-    return None

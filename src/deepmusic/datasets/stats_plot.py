@@ -53,13 +53,15 @@ def plot_statistics(statistics: DatasetStatistics, folder: str | os.PathLike[str
         ("tree", _plot_tree, any(node.tracks for node in statistics.tree)),
     ):
         if data:
+            figure, title = plot(statistics)
+            figure.suptitle(f"{plain_text(statistics.name, 40)}: {title}", fontsize=12)
             paths.append(folder / f"{name}.png")
-            save_png(plot(statistics), paths[-1], dpi=120)
+            save_png(figure, paths[-1], dpi=120)
     return paths
 
 
-def _title(statistics: DatasetStatistics, what: str) -> str:
-    return f"{plain_text(statistics.name, 40)}: {what}"
+def _genre_figure(statistics: DatasetStatistics) -> Figure:
+    return new_figure(8, 1.3 + 0.26 * min(max(len(statistics.genres), 3), _MAX_BARS))
 
 
 def _genre_bars(
@@ -80,22 +82,17 @@ def _genre_bars(
         axes.text(1, 0.01, text, ha="right", transform=axes.transAxes, color="0.4")
 
 
-def _genre_figure(statistics: DatasetStatistics) -> Figure:
-    return new_figure(8, 1.3 + 0.26 * min(max(len(statistics.genres), 3), _MAX_BARS))
-
-
-def _plot_genres(statistics: DatasetStatistics) -> Figure:
+def _plot_genres(statistics: DatasetStatistics) -> tuple[Figure, str]:
     figure = _genre_figure(statistics)
     axes = figure.add_subplot()
     counts = [genre.tracks for genre in statistics.genres]
     labels = [f"{count:,}  ({count / sum(counts):.1%})" for count in counts]
     _genre_bars(axes, statistics, counts, labels)
     axes.set_xlabel("tracks")
-    axes.set_title(_title(statistics, f"{sum(counts):,} tracks by genre"), fontsize=12)
-    return figure
+    return figure, f"{sum(counts):,} tracks by genre"
 
 
-def _plot_artists(statistics: DatasetStatistics) -> Figure:
+def _plot_artists(statistics: DatasetStatistics) -> tuple[Figure, str]:
     """Artists of each genre, and the share of the one with most tracks."""
     figure = _genre_figure(statistics)
     left, right = figure.subplots(1, 2, sharey=True, gridspec_kw={"width_ratios": (3, 2)})
@@ -105,18 +102,10 @@ def _plot_artists(statistics: DatasetStatistics) -> Figure:
     _genre_bars(right, statistics, shares, [f"{share:.2g}" for share in shares])
     left.set_xlabel("artists")
     right.set_xlabel("% of the tracks by one artist")
-    figure.suptitle(_title(statistics, f"{statistics.artists:,} artists"), fontsize=12)
-    return figure
+    return figure, f"{statistics.artists:,} artists"
 
 
-def _plain_axes(figure: Figure, xlabel: str, ylabel: str) -> Axes:
-    axes = figure.add_subplot()
-    axes.set(xlabel=xlabel, ylabel=ylabel)
-    axes.spines[["top", "right"]].set_visible(False)
-    return axes
-
-
-def _plot_tracks_per_artist(statistics: DatasetStatistics) -> Figure:
+def _plot_tracks_per_artist(statistics: DatasetStatistics) -> tuple[Figure, str]:
     counts = np.asarray(statistics.tracks_per_artist)
     starts = [start for start in _BIN_STARTS if start <= counts.max()]
     ends = [*(start - 1 for start in starts[1:]), int(counts.max())]
@@ -124,31 +113,35 @@ def _plot_tracks_per_artist(statistics: DatasetStatistics) -> Figure:
     pairs = zip(starts, ends, strict=True)
     names = [str(low) if low == high else f"{low}–{high}" for low, high in pairs]
     figure = new_figure(8, 4.2)
-    axes = _plain_axes(figure, "tracks per artist", "artists")
+    axes = figure.add_subplot(xlabel="tracks per artist", ylabel="artists")
+    axes.spines[["top", "right"]].set_visible(False)
     bars = axes.bar(names, artists, color=_BLUE)
     axes.bar_label(bars, [f"{count:,}" for count in artists], padding=2, fontsize=8.5)
-    title = f"{statistics.artists:,} artists by their number of tracks"
-    axes.set_title(_title(statistics, title), fontsize=12)
-    return figure
+    return figure, f"{statistics.artists:,} artists by their number of tracks"
 
 
-def _plot_durations(statistics: DatasetStatistics) -> Figure:
+def _plot_durations(statistics: DatasetStatistics) -> tuple[Figure, str]:
     from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+    def time(seconds: float, _: object = None) -> str:
+        return f"{seconds:.3g} s" if seconds < 60 else format_time(seconds)
 
     seconds = np.maximum(statistics.durations_s, 1e-3)
     low, high = 0.9 * float(seconds.min()), 1.1 * float(seconds.max())
     edges = min(60, max(10, round(2 * len(seconds) ** 0.5))) + 1
     figure = new_figure(8, 4.2)
-    axes = _plain_axes(figure, f"duration, {SOURCES[statistics.duration_source]}", "tracks")
+    source = SOURCES[statistics.duration_source]
+    axes = figure.add_subplot(xlabel=f"duration, {source}", ylabel="tracks")
+    axes.spines[["top", "right"]].set_visible(False)
     if high > _WIDE_RANGE * low:
         bins = np.geomspace(low, high, edges)
         axes.set_xscale("log")
-        axes.set_xticks([time for time in _ROUND_TIMES_S if low <= time <= high] or [low, high])
+        axes.set_xticks([t for t in _ROUND_TIMES_S if low <= t <= high] or [low, high])
         axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         bins = np.linspace(low, high, edges)
         axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 1.5, 3, 6, 10]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _time(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(time))
     counts, *_ = axes.hist(seconds, bins.tolist(), color=_BLUE, edgecolor="white", linewidth=0.4)
     if np.max(counts) > 0.8 * len(seconds) > 8:  # the other bars would be invisible
         axes.set_yscale("log")
@@ -156,16 +149,10 @@ def _plot_durations(statistics: DatasetStatistics) -> Figure:
     axes.yaxis.set_major_formatter("{x:,.0f}")
     median = float(np.median(seconds))
     axes.axvline(median, color=_ORANGE, linewidth=1.2)
-    title = f"durations of {len(seconds):,} tracks; the line is the median, {_time(median)}"
-    axes.set_title(_title(statistics, title), fontsize=12)
-    return figure
+    return figure, f"durations of {len(seconds):,} tracks; the line is the median, {time(median)}"
 
 
-def _time(seconds: float) -> str:
-    return f"{seconds:.3g} s" if seconds < 60 else format_time(seconds)
-
-
-def _plot_tree(statistics: DatasetStatistics) -> Figure:
+def _plot_tree(statistics: DatasetStatistics) -> tuple[Figure, str]:
     """Indented bars in several columns, one line per genre."""
     nodes = [node for node in statistics.tree if node.tracks]
     columns = -(-len(nodes) // _TREE_ROWS)
@@ -187,6 +174,4 @@ def _plot_tree(statistics: DatasetStatistics) -> Figure:
     for axes in panels:
         axes.set(xlim=(0, 1), ylim=(rows - 0.4, -0.6))
         axes.set_axis_off()
-    title = f"tracks of {len(nodes)} genres, each with those below it"
-    figure.suptitle(_title(statistics, title), fontsize=12)
-    return figure
+    return figure, f"tracks of {len(nodes)} genres, each with those below it"
