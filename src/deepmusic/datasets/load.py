@@ -36,19 +36,20 @@ class LoadedDataset:
     about: str  # one sentence on what it was loaded as, and why
     fma: Fma | None = None  # tables and genre tree
 
-    def official_split(self) -> Fold:
-        """The published split of this data set.
+    def official_split(self, dataset: FolderDataset | None = None) -> Fold:
+        """The published split of this data set, or of `dataset`: its tracks with more metadata.
 
         Raises:
             DataError: there is none, or one of its parts has no tracks here.
         """
+        dataset = dataset or self.dataset
         if self.kind == "gtzan":
             from deepmusic.datasets.gtzan import fault_filtered_split
 
-            return fault_filtered_split(self.dataset)
+            return fault_filtered_split(dataset)
         if self.fma is not None:
-            return self.fma.fold(self.dataset)
-        raise DataError(f"{self.dataset.root} has no official split; only FMA and GTZAN have one.")
+            return self.fma.fold(dataset)
+        raise DataError(f"{dataset.root} has no official split; only FMA and GTZAN have one.")
 
 
 def load_dataset(
