@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from deepmusic.cli.options import at_least
+from deepmusic.cli.options import at_least, option
 from deepmusic.cli.output import table_lines
 from deepmusic.cli.progress import display, training_progress
 
@@ -13,11 +13,9 @@ from deepmusic.cli.progress import display, training_progress
 @click.argument(
     "name", type=click.Choice(["jsb", "nottingham", "musedata", "piano-midi", "chorales"])
 )
-@click.option(
-    "--data", metavar="DIR", required=True, help="Folder of the data sets: polymusic, jsb ..."
-)
-@click.option("--seed", metavar="N", type=at_least(0), default=0)
-@click.option("--capsules/--no-capsules", default=False, help="Use a capsule memory of the past.")
+@option("--data DIR", "Folder of the data sets: polymusic, jsb ...", required=True)
+@option("--seed N", "Seed of the training.", type=at_least(0), default=0)
+@option("--capsules/--no-capsules", "Use a capsule memory of the past.", default=False)
 def benchmark(name: str, data: str, seed: int, capsules: bool) -> None:
     """Train a composer on a public data set, and print its likelihood of the test pieces.
 

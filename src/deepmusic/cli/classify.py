@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from deepmusic.cli.options import DEVICE, JOBS, at_least, combined, format_option, max_minutes
+from deepmusic.cli.options import (
+    DEVICE,
+    JOBS,
+    at_least,
+    combined,
+    format_option,
+    max_minutes,
+    option,
+)
 from deepmusic.cli.output import Format, named_line, writer
 from deepmusic.errors import AudioError, DeepMusicError
 from deepmusic.parallel import use_one_thread
@@ -25,33 +33,29 @@ if TYPE_CHECKING:
 _NAME_BYTES = 200  # of a picture; file systems take 255, extension and number included
 
 _OUTPUT = combined(
-    click.option("--top", metavar="N", type=at_least(1), help="List the N most probable genres."),
+    option("--top N", "List the N most probable genres.", type=at_least(1)),
     format_option("text", "json", "csv"),
-    click.option("--timeline", is_flag=True, help="Show the genre over time (text and JSON)."),
-    click.option(
-        "--timeline-picture",
-        metavar="FILE.png|DIR",
-        help="Plot the genre over time; several tracks need a folder.",
+    option("--timeline", "Show the genre over time (text and JSON)."),
+    option(
+        "--timeline-picture FILE.png|DIR", "Plot the genre over time; several tracks need a folder."
     ),
-    click.option(
-        "--explain",
-        "explanation_picture",
-        metavar="FILE.png|DIR",
-        help="Plot what in time and frequency made the model choose the genre; several tracks "
+    option(
+        "--explain FILE.png|DIR",
+        "Plot what in time and frequency made the model choose the genre; several tracks "
         "need a folder.",
+        name="explanation_picture",
     ),
 )
 _TAGS = combined(
-    click.option("--write-tags", is_flag=True, help="Write the genre to each file without one."),
-    click.option("--overwrite-tags", is_flag=True, help="Replace existing genres, too."),
-    click.option("--dry-run", is_flag=True, help="Say which tags would change; change nothing."),
-    click.option(
-        "--tag-log",
-        metavar="FILE",
+    option("--write-tags", "Write the genre to each file without one."),
+    option("--overwrite-tags", "Replace existing genres, too."),
+    option("--dry-run", "Say which tags would change; change nothing."),
+    option(
+        "--tag-log FILE",
+        "Log of changed tags, from which they can be undone.",
         default="deepmusic-tags.db",
-        help="Log of changed tags, from which they can be undone.",
     ),
-    click.option("--undo-tags", metavar="LOG", help="Undo the changes in LOG, and stop."),
+    option("--undo-tags LOG", "Undo the changes in LOG, and stop."),
 )
 
 
@@ -59,20 +63,18 @@ _TAGS = combined(
 @click.argument("paths", metavar="PATH...", nargs=-1)
 @_OUTPUT
 @JOBS
-@click.option(
-    "--results",
-    metavar="FILE",
-    help="Keep verdicts in FILE (SQLite); the next time only new or changed files are classified.",
+@option(
+    "--results FILE",
+    "Keep verdicts in FILE (SQLite); the next time only new or changed files are classified.",
 )
 @_TAGS
-@click.option("--model", metavar="RUN", default="classifier", help="A run of your own training.")
-@click.option(
-    "--trust",
-    "trusted",
-    metavar="TYPE",
-    multiple=True,
-    help="Allow a RUN of `train baseline` to hold this class, such as package.module.Class, whose "
+@option("--model RUN", "A run of your own training.", default="classifier")
+@option(
+    "--trust TYPE",
+    "Allow a RUN of `train baseline` to hold this class, such as package.module.Class, whose "
     "code then runs.",
+    name="trusted",
+    multiple=True,
 )
 @DEVICE
 @max_minutes(360.0, "Analyse at most this much of a track.")

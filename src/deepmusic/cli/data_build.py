@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from deepmusic.cli.options import WORKERS
+from deepmusic.cli.options import WORKERS, option
 from deepmusic.cli.output import printable, report, report_problems
 from deepmusic.cli.progress import display
 
@@ -21,33 +21,28 @@ def _start(ctx: click.Context, param: click.Parameter, value: str) -> float | st
 
 @click.command(no_args_is_help=True)
 @click.argument("folder", metavar="DIR")
-@click.option("-o", "--output", metavar="OUT", required=True, help="Folder: new, or to continue.")
-@click.option("--table", metavar="CSV", help="path, genre, artist, album.  [default: tracks.csv]")
-@click.option("--seconds", metavar="N", default=30.0, help="Length of a clip.")
-@click.option(
-    "--start",
-    metavar="S",
+@option("-o, --output OUT", "Folder: new, or to continue.", required=True)
+@option("--table CSV", "path, genre, artist, album.  [default: tracks.csv]")
+@option("--seconds N", "Length of a clip.", default=30.0)
+@option(
+    "--start S",
+    "middle, random (seeded by the track's content), or seconds.",
     callback=_start,
     default="middle",
-    help="middle, random (seeded by the track's content), or seconds.",
 )
-@click.option("--clips", metavar="K", default=1, help="Clips per track, evenly spread.")
-@click.option("--min-seconds", metavar="N", default=0.0, help="Drop tracks that give less.")
-@click.option(
-    "--format",
-    type=click.Choice(["flac", "wav", "ogg", "mp3", "copy"]),
-    default="flac",
-    help="copy: the frames of an mp3 as they are.",
+@option("--clips K", "Clips per track, evenly spread.", default=1)
+@option("--min-seconds N", "Drop tracks that give less.", default=0.0)
+@option(
+    "--format [flac|wav|ogg|mp3|copy]", "copy: the frames of an mp3 as they are.", default="flac"
 )
-@click.option("--mono", is_flag=True, help="Average all channels.")
-@click.option("--sample-rate", metavar="HZ", type=int, help="Resample.  [default: the track's]")
-@click.option(
-    "--loudness",
-    metavar="LUFS",
+@option("--mono", "Average all channels.")
+@option("--sample-rate HZ", "Resample.  [default: the track's]", type=int)
+@option(
+    "--loudness LUFS",
+    "Integrated loudness of each clip, such as -23, if its peaks allow it.",
     type=float,
-    help="Integrated loudness of each clip, such as -23, if its peaks allow it.",
 )
-@click.option("--zip", "archive", is_flag=True, help="Write OUT.zip, too.")
+@option("--zip", "Write OUT.zip, too.", name="archive")
 @WORKERS
 @click.pass_context
 def build(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deepmusic.cli.options import WORKERS_OR_DASK, max_minutes
+from deepmusic.cli.options import WORKERS_OR_DASK, max_minutes, option
 from deepmusic.cli.output import named_line, printable, report_problems
 from deepmusic.cli.progress import display
 
@@ -19,30 +19,23 @@ if TYPE_CHECKING:
 
 @click.command(no_args_is_help=True)
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
-@click.option(
-    "-o", "--output", metavar="FILE", help="Write a report, too: .json, .csv or .parquet."
-)
-@click.option("--all", "show_all", is_flag=True, help="List every file, also those without faults.")
-@click.option(
+@option("-o, --output FILE", "Write a report, too: .json, .csv or .parquet.")
+@option("--all", "List every file, also those without faults.", name="show_all")
+@option(
     "--dataset",
-    "is_dataset",
-    is_flag=True,
-    help="PATH is a data set DIR/GENRE/*: also look for one sound under two genres.  Implied by "
+    "PATH is a data set DIR/GENRE/*: also look for one sound under two genres.  Implied by "
     "--splits, --table and a tracks.csv in DIR.",
+    name="is_dataset",
 )
-@click.option("--table", metavar="CSV", help="Genres and artists, instead of DIR/tracks.csv.")
-@click.option(
-    "--splits",
-    metavar="JSON",
-    help="Of 'data split': also look for artists, albums and sounds in two parts of a fold.",
+@option("--table CSV", "Genres and artists, instead of DIR/tracks.csv.")
+@option(
+    "--splits JSON",
+    "Of 'data split': also look for artists, albums and sounds in two parts of a fold.",
 )
-@click.option(
-    "--checksums", metavar="FILE", help="Lines CHECKSUM  PATH to compare, such as FMA's checksums."
-)
-@click.option(
-    "--cache",
-    metavar="FILE",
-    help="Store of scans: run again, only new and changed files are decoded.  "
+@option("--checksums FILE", "Lines CHECKSUM  PATH to compare, such as FMA's checksums.")
+@option(
+    "--cache FILE",
+    "Store of scans: run again, only new and changed files are decoded.  "
     "[default: with -o, FILE.db]",
 )
 @WORKERS_OR_DASK

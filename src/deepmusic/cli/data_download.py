@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deepmusic.cli.options import format_option
+from deepmusic.cli.options import format_option, option
 from deepmusic.cli.output import printable, report
 from deepmusic.cli.progress import display
 from deepmusic.errors import DeepMusicError
@@ -18,17 +18,16 @@ from deepmusic.errors import DeepMusicError
 if TYPE_CHECKING:
     from deepmusic.datasets.registry import DatasetInfo
 
-_TO = click.option("--to", "root", metavar="DIR", required=True, help="Folder; made if needed.")
-_FROM = click.option(
-    "--from",
-    "source",
-    metavar="SOURCE",
-    help="Use this file, folder or address instead; the address of a folder ends in /.",
+_TO = option("--to DIR", "Folder; made if needed.", name="root", required=True)
+_FROM = option(
+    "--from SOURCE",
+    "Use this file, folder or address instead; the address of a folder ends in /.",
+    name="source",
 )
 
 
 @click.command("list")
-@click.option("--to", "root", metavar="DIR", help="A data folder, to show what is there already.")
+@option("--to DIR", "A data folder, to show what is there already.", name="root")
 @format_option("text", "json", "bibtex")
 def list_datasets(root: str | None, form: str) -> None:
     """List the data sets that can be downloaded: size, state, licence, citation.
@@ -87,8 +86,8 @@ def _lines(row: dict[str, Any]) -> Iterator[str]:
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @_TO
 @_FROM
-@click.option("--no-unpack", is_flag=True, help="Leave audio archives packed.")
-@click.option("--keep", is_flag=True, help="Keep a downloaded archive once it is unpacked.")
+@option("--no-unpack", "Leave audio archives packed.")
+@option("--keep", "Keep a downloaded archive once it is unpacked.")
 def download(
     names: tuple[str, ...], root: str, source: str | None, no_unpack: bool, keep: bool
 ) -> int:
@@ -130,20 +129,18 @@ def download(
 
 @click.command()
 @click.argument("name", metavar="NAME", type=click.Choice(["fma"]))
-@click.option(
-    "--track",
-    "tracks",
-    metavar="NUMBER",
+@option(
+    "--track NUMBER",
+    "The track, such as 2; may be given more than once.",
+    name="tracks",
     type=click.IntRange(0, 999_999),
     multiple=True,
     required=True,
-    help="The track, such as 2; may be given more than once.",
 )
-@click.option(
-    "--subset",
-    type=click.Choice(["small", "medium", "large", "full"]),
+@option(
+    "--subset [small|medium|large|full]",
+    "The archive to take it from: full has full-length tracks, the others clips of 30 s.",
     default="large",
-    help="The archive to take it from: full has full-length tracks, the others clips of 30 s.",
 )
 @_TO
 @_FROM

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from deepmusic.cli.options import combined
+from deepmusic.cli.options import combined, option
 from deepmusic.cli.output import report
 from deepmusic.cli.progress import display
 
@@ -14,25 +12,18 @@ if TYPE_CHECKING:
     from deepmusic.datasets.load import LoadedDataset
 
 dataset_options = combined(
-    click.option(
-        "--as",
-        "kind",
-        type=click.Choice(["folder", "gtzan", "fma"]),
-        help="Read DATA as this kind of data set instead of detecting it.",
+    option(
+        "--as [folder|gtzan|fma]",
+        "Read DATA as this kind of data set instead of detecting it.",
+        name="kind",
     ),
-    click.option(
-        "--table",
-        metavar="CSV",
-        help="CSV with the columns path and, where known, genre, artist, album, source.  "
+    option(
+        "--table CSV",
+        "CSV with the columns path and, where known, genre, artist, album, source.  "
         "[default: DATA/tracks.csv, else folders and tags]",
     ),
-    click.option(
-        "--subset",
-        type=click.Choice(["small", "medium", "large", "full"]),
-        default="small",
-        help="FMA only: the subset.",
-    ),
-    click.option("--audio", metavar="DIR", help="FMA only: the folder of the audio."),
+    option("--subset [small|medium|large|full]", "FMA only: the subset.", default="small"),
+    option("--audio DIR", "FMA only: the folder of the audio."),
 )
 """How to read DATA; `deepmusic.datasets.load_dataset` takes these arguments."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deepmusic.cli.data_options import dataset_options, has_failures, load_with_progress
-from deepmusic.cli.options import WORKERS, Number, at_least
+from deepmusic.cli.options import WORKERS, Number, at_least, option
 from deepmusic.cli.output import report, report_problems, table_lines
 from deepmusic.cli.progress import display
 
@@ -26,42 +26,32 @@ _LARGE_GROUP = 0.1  # a share of the tracks that leaves few ways to divide the o
 @click.command(no_args_is_help=True)
 @click.argument("data", metavar="DATA")
 @dataset_options
-@click.option("-o", "--output", metavar="FILE", default="splits.json", help="The file to write.")
-@click.option(
-    "--test",
-    metavar="SHARE",
+@option("-o, --output FILE", "The file to write.", default="splits.json")
+@option(
+    "--test SHARE",
+    "Share of the tracks to test on; 0 for none.  [default: 0.2]",
     type=Number(0, 0.5),
-    help="Share of the tracks to test on; 0 for none.  [default: 0.2]",
 )
-@click.option(
-    "--validation",
-    metavar="SHARE",
+@option(
+    "--validation SHARE",
+    "Share to validate on; with --folds, of each fold's remaining tracks.  [default: 0.2]",
     type=Number(0, 0.5, min_open=True),
-    help="Share to validate on; with --folds, of each fold's remaining tracks.  [default: 0.2]",
 )
-@click.option(
-    "--folds",
-    metavar="K",
-    type=at_least(2),
-    help="Make K folds for cross-validation instead of one split.",
-)
-@click.option("--seed", metavar="N", type=at_least(0), help="Seed of the random draw.")
-@click.option(
-    "--protocol",
-    type=click.Choice(["grouped", "official", "random"]),
+@option("--folds K", "Make K folds for cross-validation instead of one split.", type=at_least(2))
+@option("--seed N", "Seed of the random draw.", type=at_least(0))
+@option(
+    "--protocol [grouped|official|random]",
+    "By whole artists, albums and copies; as published (FMA, GTZAN); or at random, which leaks.",
     default="grouped",
-    help="By whole artists, albums and copies; as published (FMA, GTZAN); or at random, which "
-    "leaks.",
 )
-@click.option(
+@option(
     "--fingerprint/--no-fingerprint",
+    "Whether to find near-duplicates by acoustic fingerprints, which decodes every track.",
     default=True,
-    help="Whether to find near-duplicates by acoustic fingerprints, which decodes every track.",
 )
-@click.option(
-    "--cache",
-    metavar="FILE",
-    help="Where to keep fingerprints for the next time.  [default: FILE of -o + .fingerprints]",
+@option(
+    "--cache FILE",
+    "Where to keep fingerprints for the next time.  [default: FILE of -o + .fingerprints]",
 )
 @WORKERS
 @click.pass_context

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deepmusic.cli.data_options import dataset_options, has_failures, load_with_progress
-from deepmusic.cli.options import WORKERS, format_option
+from deepmusic.cli.options import WORKERS, format_option, option
 from deepmusic.cli.output import csv_text, printable, report, report_problems, table_lines
 from deepmusic.cli.progress import display
 from deepmusic.errors import DataError
@@ -29,13 +29,11 @@ _COLUMNS = (
 @click.command(no_args_is_help=True)
 @click.argument("data", metavar="DATA")
 @dataset_options
-@click.option("--decode", is_flag=True, help="Decode every file instead of trusting its header.")
-@click.option(
-    "--cache", metavar="FILE", help="With --decode: store of scans, as of 'data check', to resume."
-)
+@option("--decode", "Decode every file instead of trusting its header.")
+@option("--cache FILE", "With --decode: store of scans, as of 'data check', to resume.")
 @WORKERS
 @format_option("text", "json", "csv")
-@click.option("--pictures", metavar="DIR", help="Also plot the statistics into this folder.")
+@option("--pictures DIR", "Also plot the statistics into this folder.")
 @click.pass_context
 def stats(
     ctx: click.Context,

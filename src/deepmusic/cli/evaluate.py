@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deepmusic.cli.classify import load_classifier
-from deepmusic.cli.options import DEVICE, JOBS, format_option
+from deepmusic.cli.options import DEVICE, JOBS, format_option, option
 from deepmusic.cli.output import accuracy_lines, named_line, printable, report, table_lines
 from deepmusic.cli.progress import display
 from deepmusic.errors import DataError, os_reason
@@ -26,16 +26,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run", metavar="RUN")
-@click.option(
-    "--data",
-    metavar="DIR",
-    help="Classify DIR/GENRE/* now: the run's own data, or other music. By default the figures "
+@option(
+    "--data DIR",
+    "Classify DIR/GENRE/* now: the run's own data, or other music. By default the figures "
     "that RUN recorded on its test tracks are shown.",
 )
-@click.option("--tracks", metavar="CSV", help="Table for DIR, as in training.")
-@click.option(
-    "--all", "every", is_flag=True, help="Take all tracks of DIR, also those learned from."
-)
+@option("--tracks CSV", "Table for DIR, as in training.")
+@option("--all", "Take all tracks of DIR, also those learned from.", name="every")
 @format_option("text", "json")
 @JOBS
 @DEVICE

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deepmusic.cli.options import Number, format_option
+from deepmusic.cli.options import Number, format_option, option
 from deepmusic.cli.output import csv_text, printable, table_lines
 
 if TYPE_CHECKING:
@@ -22,16 +22,10 @@ if TYPE_CHECKING:
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @format_option("text", "json", "csv")
-@click.option(
-    "--tolerance",
-    metavar="E",
-    type=Number(min=0),
-    default=1e-4,
-    help="Greatest error that counts as agreement.",
+@option(
+    "--tolerance E", "Greatest error that counts as agreement.", type=Number(min=0), default=1e-4
 )
-@click.option(
-    "--all", "every", is_flag=True, help="Show all 518 columns; JSON and CSV always contain them."
-)
+@option("--all", "Show all 518 columns; JSON and CSV always contain them.", name="every")
 @click.pass_context
 def check(ctx: click.Context, a: str, b: str, *, form: str, tolerance: float, every: bool) -> None:
     """Compare the feature tables A and B, and say whether their recipes explain the differences.

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import click
 
-from deepmusic.cli.options import WORKERS_OR_DASK, max_minutes
+from deepmusic.cli.options import WORKERS_OR_DASK, max_minutes, option
 from deepmusic.cli.output import printable
 from deepmusic.cli.progress import display
 
 
 @click.command(no_args_is_help=True)
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
-@click.option(
-    "-o",
-    "--output",
-    metavar="FILE",
+@option(
+    "-o, --output FILE",
+    "The table: Parquet, or CSV if FILE ends in .csv.",
     default="features.parquet",
-    help="The table: Parquet, or CSV if FILE ends in .csv.",
 )
-@click.option("--recipe", "recipe_name", default="fma", help="fma, fma-librosa or fma-corrected.")
+@option("--recipe NAME", "fma, fma-librosa or fma-corrected.", name="recipe_name", default="fma")
 @WORKERS_OR_DASK
 @max_minutes(360.0, "Read at most this much of a track.")
 @click.pass_context

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deepmusic.cli.options import POSITIVE, Number, format_option, max_minutes
+from deepmusic.cli.options import POSITIVE, Number, format_option, max_minutes, option
 from deepmusic.cli.output import csv_text, printable, report
 from deepmusic.features.recipe import COLUMNS, FEATURE_SIZES, RECIPES
 from deepmusic.features.statistics import STATISTICS
@@ -37,29 +37,15 @@ _TONNETZ = ("fifths x", "fifths y", "minor x", "minor y", "major x", "major y")
 
 @click.command(no_args_is_help=True)
 @click.argument("file", metavar="FILE")
-@click.option(
-    "-o",
-    "--out",
-    "picture",
-    metavar="PICTURE.png",
-    help="Where to draw; by default FILE-features.png in the current folder.",
+@option(
+    "-o, --out PICTURE.png",
+    "Where to draw; by default FILE-features.png in the current folder.",
+    name="picture",
 )
-@click.option(
-    "--recipe",
-    type=click.Choice(list(RECIPES)),
-    default="fma",
-    help="Version of the recipe of the features.",
-)
+@option(f"--recipe [{'|'.join(RECIPES)}]", "Version of the recipe of the features.", default="fma")
 @format_option("text", "json", "csv")
-@click.option(
-    "--from",
-    "start_s",
-    metavar="S",
-    type=Number(min=0),
-    default=0.0,
-    help="Skip the first S seconds.",
-)
-@click.option("--seconds", metavar="N", type=POSITIVE, help="Analyze only N seconds.")
+@option("--from S", "Skip the first S seconds.", name="start_s", type=Number(min=0), default=0.0)
+@option("--seconds N", "Analyze only N seconds.", type=POSITIVE)
 @max_minutes(10.0, "Analyze at most this much of a long track.")
 def show(
     file: str,

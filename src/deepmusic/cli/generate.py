@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from deepmusic.cli.options import option
 from deepmusic.cli.output import printable
 from deepmusic.cli.progress import display
 from deepmusic.errors import (
@@ -30,50 +31,34 @@ _ENDINGS = {".mid", ".wav", ".png", ".json", ".musicxml"}
 
 
 @click.command()
-@click.option(
-    "--style",
-    metavar="NAME",
-    help="A style, or a mix such as folk=0.7,chorale=0.3.  [default: the model's first]",
+@option(
+    "--style NAME", "A style, or a mix such as folk=0.7,chorale=0.3.  [default: the model's first]"
 )
-@click.option("--bars", metavar="N", type=int, help="Length, 4 to 256.  [default: 16]")
-@click.option(
-    "--seed", metavar="N", type=int, help="Equal seeds give equal tunes.  [default: random]"
+@option("--bars N", "Length, 4 to 256.  [default: 16]", type=int)
+@option("--seed N", "Equal seeds give equal tunes.  [default: random]", type=int)
+@option(
+    "--count N", "Number of tunes, with consecutive seeds.", type=click.IntRange(1, 1000), default=1
 )
-@click.option(
-    "--count",
-    metavar="N",
-    type=click.IntRange(1, 1000),
-    default=1,
-    help="Number of tunes, with consecutive seeds.",
-)
-@click.option("-o", "--out", metavar="OUT", help="Name of the files.  [default: STYLE-SEED]")
-@click.option("--key", metavar="KEY", help="Such as 'D minor'.  [default: random]")
-@click.option("--metre", metavar="M/N", help="Such as 3/4.  [default: the style's most common]")
-@click.option(
-    "--tempo", metavar="BPM", type=float, help="Beats per minute.  [default: the style's]"
-)
-@click.option(
-    "--temperature", metavar="T", type=float, help="0.1 to 3; above 1 favours unlikely notes."
-)
-@click.option("--top-p", metavar="P", type=float, help="Share of probability to sample from.")
-@click.option(
-    "--candidates", metavar="N", type=int, help="Tunes to write and select the best from."
-)
-@click.option("--primer", metavar="FILE", help="MIDI file to continue.")
-@click.option("--harmonize", metavar="FILE", help="MIDI file whose melody is kept.")
-@click.option("--infill", metavar="FROM:TO", help="Bars of the primer to rewrite.")
-@click.option("--from", "pose_from", metavar="FILE", help="MIDI file to take the pose from.")
-@click.option("--pose", metavar="NAME=X,...", help="Move the pose, such as density=1,pitch=-0.5.")
-@click.option("--no-ending", is_flag=True, help="Break off after the last bar.")
-@click.option("--allow-copies", is_flag=True, help="Keep a tune that copies more than people do.")
-@click.option("--again", metavar="FILE.json", help="Recreate the tune of a JSON file.")
-@click.option("--model", default="composer", metavar="MODEL", help="A run of your own training.")
-@click.option(
-    "--soundfont", metavar="FILE", help="SoundFont to play it.  [default: one of this machine]"
-)
-@click.option("--no-wav", is_flag=True, help="Write no sound.")
-@click.option("--no-picture", is_flag=True, help="Write no piano roll.")
-@click.option("--musicxml", is_flag=True, help="Write notation as well.")
+@option("-o, --out OUT", "Name of the files.  [default: STYLE-SEED]")
+@option("--key KEY", "Such as 'D minor'.  [default: random]")
+@option("--metre M/N", "Such as 3/4.  [default: the style's most common]")
+@option("--tempo BPM", "Beats per minute.  [default: the style's]", type=float)
+@option("--temperature T", "0.1 to 3; above 1 favours unlikely notes.", type=float)
+@option("--top-p P", "Share of probability to sample from.", type=float)
+@option("--candidates N", "Tunes to write and select the best from.", type=int)
+@option("--primer FILE", "MIDI file to continue.")
+@option("--harmonize FILE", "MIDI file whose melody is kept.")
+@option("--infill FROM:TO", "Bars of the primer to rewrite.")
+@option("--from FILE", "MIDI file to take the pose from.", name="pose_from")
+@option("--pose NAME=X,...", "Move the pose, such as density=1,pitch=-0.5.")
+@option("--no-ending", "Break off after the last bar.")
+@option("--allow-copies", "Keep a tune that copies more than people do.")
+@option("--again FILE.json", "Recreate the tune of a JSON file.")
+@option("--model MODEL", "A run of your own training.", default="composer")
+@option("--soundfont FILE", "SoundFont to play it.  [default: one of this machine]")
+@option("--no-wav", "Write no sound.")
+@option("--no-picture", "Write no piano roll.")
+@option("--musicxml", "Write notation as well.")
 @click.pass_context
 def generate(
     ctx: click.Context,

@@ -32,6 +32,29 @@ def at_least(minimum: int) -> click.IntRange:
     return click.IntRange(min=minimum)
 
 
+def option(
+    usage: str, description: str, *, name: str | None = None, **settings: Any
+) -> Callable[[_F], _F]:
+    """An option, declared as its help shows it.
+
+    Args:
+        usage: its names and, unless it is a flag, a word for its value or the choices, such as
+            ``"-o, --output FILE"`` or ``"--protocol [grouped|random]"``.
+        description: for the help.
+        name: of the parameter, where it is not the long name.
+        settings: the other arguments of `click.option`.
+    """
+    words = usage.replace(", ", " ").split()
+    flags = [word for word in words if word.startswith("-")]
+    metavar = " ".join(words[len(flags) :]) or None
+    if metavar is None:
+        settings["is_flag"] = True
+    elif metavar.startswith("["):
+        settings["type"] = click.Choice(metavar.strip("[]").split("|"))
+    names = flags if name is None else [*flags, name]
+    return click.option(*names, metavar=metavar, help=description, **settings)
+
+
 def combined(*decorators: Callable[[Any], Any]) -> Callable[[_F], _F]:
     """One decorator for several options, which the help lists in this order."""
 
@@ -45,20 +68,19 @@ def combined(*decorators: Callable[[Any], Any]) -> Callable[[_F], _F]:
 
 def format_option(*forms: str) -> Callable[[_F], _F]:
     """``--format``, as the parameter ``form``; the first form is the default."""
-    choice = click.Choice(forms)
-    return click.option("--format", "form", type=choice, default=forms[0], help="Output format.")
+    usage = f"--format [{'|'.join(forms)}]"
+    return option(usage, "Output format.", name="form", default=forms[0])
 
 
 def max_minutes(default: float, description: str) -> Callable[[_F], _F]:
     """``--max-minutes``, as the parameter ``max_seconds``."""
-    return click.option(
-        "--max-minutes",
-        "max_seconds",
-        metavar="M",
+    return option(
+        "--max-minutes M",
+        description,
+        name="max_seconds",
         type=POSITIVE,
         default=default,
         callback=lambda ctx, param, minutes: 60 * minutes,
-        help=description,
     )
 
 
@@ -72,79 +94,50 @@ def _one_of(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     return value
 
 
-JOBS = click.option(
-    "--jobs", metavar="N", type=at_least(1), default=1, help="Processes that classify files."
-)
-WORKERS = click.option(
-    "--workers", metavar="N", type=at_least(1), default=1, help="Processes on this machine."
-)
+JOBS = option("--jobs N", "Processes that classify files.", type=at_least(1), default=1)
+WORKERS = option("--workers N", "Processes on this machine.", type=at_least(1), default=1)
 WORKERS_OR_DASK = combined(
-    click.option(
-        "--workers",
-        metavar="N",
-        type=at_least(1),
-        default=1,
-        callback=_one_of,
-        help="Processes on this machine.",
+    option(
+        "--workers N", "Processes on this machine.", type=at_least(1), default=1, callback=_one_of
     ),
-    click.option(
-        "--dask",
-        metavar="ADDRESS",
-        callback=_one_of,
-        help="Use the Dask cluster of this scheduler instead.",
-    ),
+    option("--dask ADDRESS", "Use the Dask cluster of this scheduler instead.", callback=_one_of),
 )
-DEVICE = click.option("--device", default="auto", help="cpu, cuda, mps or auto.")
+DEVICE = option("--device NAME", "cpu, cuda, mps or auto.", default="auto")
 
 RUN = combined(
-    click.option(
-        "--out", metavar="RUN", help="Folder for all results.  [default: runs/NAME-OF-DIR]"
-    ),
-    click.option("--resume", is_flag=True, help="Continue a run that was stopped or killed."),
+    option("--out RUN", "Folder for all results.  [default: runs/NAME-OF-DIR]"),
+    option("--resume", "Continue a run that was stopped or killed."),
 )
 TRAINING = combined(
-    click.option("--epochs", metavar="N", type=at_least(1), help="Maximum passes over the data."),
-    click.option("--batch-size", metavar="N", type=at_least(1), help="Items in one step."),
-    click.option("--learning-rate", metavar="R", type=POSITIVE, help="Peak learning rate."),
-    click.option(
-        "--patience",
-        metavar="N",
-        type=at_least(1),
-        help="Stop after N epochs without a better validation.",
-    ),
-    click.option("--seed", metavar="N", type=at_least(0), help="Seed of all randomness."),
-    click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto"),
-    click.option(
+    option("--epochs N", "Maximum passes over the data.", type=at_least(1)),
+    option("--batch-size N", "Items in one step.", type=at_least(1)),
+    option("--learning-rate R", "Peak learning rate.", type=POSITIVE),
+    option("--patience N", "Stop after N epochs without a better validation.", type=at_least(1)),
+    option("--seed N", "Seed of all randomness.", type=at_least(0)),
+    option("--device [auto|cpu|cuda|mps]", "Device for the network.", default="auto"),
+    option(
         "--compile/--no-compile",
-        "compiled",
+        "Compile the network first, which takes minutes; worth it on a GPU.",
+        name="compiled",
         default=None,
-        help="Compile the network first, which takes minutes; worth it on a GPU.",
     ),
 )
 """Settings of a network's training: fields of `deepmusic.training.TrainingConfig`."""
 
 SPLITS = combined(
-    click.option(
-        "--tracks",
-        "table",
-        metavar="CSV",
-        help="Table with the columns path, artist and, optionally, genre and album.  "
+    option(
+        "--tracks CSV",
+        "Table with the columns path, artist and, optionally, genre and album.  "
         "[default: DIR/tracks.csv, else the files' tags]",
+        name="table",
     ),
-    click.option(
-        "--test",
-        metavar="SHARE",
+    option(
+        "--test SHARE",
+        "Share of the tracks held out for the test; 0 trains on all.",
         type=Number(0, 0.5),
         default=0.2,
-        help="Share of the tracks held out for the test; 0 trains on all.",
     ),
-    click.option(
-        "--splits",
-        metavar="FILE",
-        help="Hold out the test tracks of this file, written by `data split`.",
-    ),
-    click.option(
-        "--fold", metavar="N", type=at_least(0), default=0, help="Which fold of --splits, from 0."
-    ),
+    option("--splits FILE", "Hold out the test tracks of this file, written by `data split`."),
+    option("--fold N", "Which fold of --splits, from 0.", type=at_least(0), default=0),
 )
 """What a training holds out for its test."""

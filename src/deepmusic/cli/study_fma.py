@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from deepmusic.cli.options import WORKERS_OR_DASK, at_least, format_option
+from deepmusic.cli.options import WORKERS_OR_DASK, at_least, format_option, option
 from deepmusic.cli.output import printable, report_problems
 from deepmusic.cli.progress import display
 
@@ -16,43 +16,30 @@ if TYPE_CHECKING:
 
 
 @click.command("fma-baselines", no_args_is_help=True)
-@click.option(
-    "--data",
-    metavar="FMA_DIR",
+@option(
+    "--data FMA_DIR",
+    "The folder that holds fma_metadata or fma_metadata.zip, or either of them.",
     required=True,
-    help="The folder that holds fma_metadata or fma_metadata.zip, or either of them.",
 )
-@click.option(
-    "--subset",
-    type=click.Choice(["small", "medium", "large"]),
-    default="medium",
-    help="Published scores are of medium.",
-)
-@click.option(
-    "--out",
-    metavar="DIR",
+@option("--subset [small|medium|large]", "Published scores are of medium.", default="medium")
+@option(
+    "--out DIR",
+    "Where finished cells and the tables are kept; made if needed.",
     default="fma-baselines",
-    help="Where finished cells and the tables are kept; made if needed.",
 )
-@click.option(
-    "--models", metavar="NAMES", default="lr,knn,svm,mlp", help="Classifiers, comma-separated."
-)
-@click.option(
-    "--sets",
-    metavar="NAMES",
-    help="Feature sets, comma-separated: a family (mfcc), a combination (mfcc/contrast), all, "
+@option("--models NAMES", "Classifiers, comma-separated.", default="lr,knn,svm,mlp")
+@option(
+    "--sets NAMES",
+    "Feature sets, comma-separated: a family (mfcc), a combination (mfcc/contrast), all, "
     "families of your choice (mfcc+zcr), or Echonest's (echonest_audio).  [default: the 18 of the "
     "notebook]",
 )
-@click.option(
-    "--task",
-    type=click.Choice(["single", "multi", "both"]),
+@option(
+    "--task [single|multi|both]",
+    "The top genre of each track, or all its genres.",
     default="single",
-    help="The top genre of each track, or all its genres.",
 )
-@click.option(
-    "--seed", type=at_least(0), default=0, help="Seed of the perceptron's initial weights."
-)
+@option("--seed N", "Seed of the perceptron's initial weights.", type=at_least(0), default=0)
 @WORKERS_OR_DASK
 @format_option("text", "markdown", "csv")
 @click.pass_context

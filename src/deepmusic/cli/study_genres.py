@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deepmusic.cli.data_options import dataset_options, has_failures, load_with_progress
-from deepmusic.cli.options import POSITIVE, WORKERS_OR_DASK, at_least
+from deepmusic.cli.options import POSITIVE, WORKERS_OR_DASK, at_least, option
 from deepmusic.cli.output import printable, report, report_problems, table_lines
 from deepmusic.cli.progress import display
 from deepmusic.errors import os_reason
@@ -28,69 +28,42 @@ _GROUPS = {
 
 
 @click.command(no_args_is_help=True)
-@click.option(
-    "--data",
-    metavar="DATA",
+@option(
+    "--data DATA",
+    "A folder DIR/GENRE/*, with or without tracks.csv, a CSV, GTZAN or FMA.",
     required=True,
-    help="A folder DIR/GENRE/*, with or without tracks.csv, a CSV, GTZAN or FMA.",
 )
 @dataset_options
-@click.option(
-    "--out",
-    metavar="STUDY",
-    default="study",
-    help="Folder for results and report; created if missing.",
-)
-@click.option(
-    "--models",
-    "names",
-    metavar="NAMES",
+@option("--out STUDY", "Folder for results and report; created if missing.", default="study")
+@option(
+    "--models NAMES",
+    "Comma-separated names; tables, textures, networks, averages and all are groups.",
+    name="names",
     default="all",
-    help="Comma-separated names; tables, textures, networks, averages and all are groups.",
 )
-@click.option(
-    "--folds",
-    metavar="K",
-    type=at_least(2),
-    help="Folds per seed.  [default: 5; an official split is one]",
-)
-@click.option(
-    "--seeds",
-    metavar="N",
+@option("--folds K", "Folds per seed.  [default: 5; an official split is one]", type=at_least(2))
+@option(
+    "--seeds N",
+    "Seeds 0 to N-1; each deals the artists to other folds.",
     type=at_least(1),
     default=5,
-    help="Seeds 0 to N-1; each deals the artists to other folds.",
 )
-@click.option(
-    "--protocol",
-    type=click.Choice(["grouped", "official", "random"]),
+@option(
+    "--protocol [grouped|official|random]",
+    "Whole artists, albums and copies apart; as published (FMA, GTZAN); or at random, which leaks.",
     default="grouped",
-    help="Whole artists, albums and copies apart; as published (FMA, GTZAN); or at random, which "
-    "leaks.",
 )
-@click.option(
-    "--sizes",
-    metavar="SHARES",
+@option(
+    "--sizes SHARES",
+    "Shares of the tracks that quick models are also trained on; 1 for none.",
     default="0.25,0.5,1",
-    help="Shares of the tracks that quick models are also trained on; 1 for none.",
 )
-@click.option(
-    "--features",
-    metavar="TABLE",
-    help="Feature table of the tracks, from 'features extract'.  [default: computed]",
+@option(
+    "--features TABLE", "Feature table of the tracks, from 'features extract'.  [default: computed]"
 )
-@click.option(
-    "--cache",
-    metavar="DIR",
-    help="Where features and spectrograms are kept.  [default: STUDY/cache]",
-)
+@option("--cache DIR", "Where features and spectrograms are kept.  [default: STUDY/cache]")
 @WORKERS_OR_DASK
-@click.option(
-    "--budget",
-    metavar="MINUTES",
-    type=POSITIVE,
-    help="Start no job later than this; run again for the rest.",
-)
+@option("--budget MINUTES", "Start no job later than this; run again for the rest.", type=POSITIVE)
 @click.pass_context
 def genres(
     ctx: click.Context,

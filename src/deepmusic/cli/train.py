@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deepmusic.cli.options import RUN, SPLITS, TRAINING, at_least
+from deepmusic.cli.options import RUN, SPLITS, TRAINING, at_least, option
 from deepmusic.cli.output import accuracy_lines, printable, report_problems
 from deepmusic.cli.progress import Display, display, training_progress
 from deepmusic.errors import CheckpointError
@@ -24,27 +24,23 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option(
-    "--data",
-    metavar="DIR",
+@option(
+    "--data DIR",
+    "A folder with one folder of music per genre, a table of tracks, GTZAN, or FMA.",
     required=True,
-    help="A folder with one folder of music per genre, a table of tracks, GTZAN, or FMA.",
 )
 @RUN
 @SPLITS
-@click.option(
-    "--networks",
-    metavar="N",
+@option(
+    "--networks N",
+    "Full networks, each validated on tracks that it does not learn from; four networks of "
+    "textures alone, which learn from all tracks, are added.",
     type=at_least(1),
     default=1,
-    help="Full networks, each validated on tracks that it does not learn from; four networks of "
-    "textures alone, which learn from all tracks, are added.",
 )
 @TRAINING
-@click.option("--workers", metavar="N", type=at_least(0), help="Processes that load segments.")
-@click.option(
-    "--cache", metavar="DIR", help="Folder for the spectrograms.  [default: RUN/spectrograms]"
-)
+@option("--workers N", "Processes that load segments.", type=at_least(0))
+@option("--cache DIR", "Folder for the spectrograms.  [default: RUN/spectrograms]")
 @click.pass_context
 def classifier(
     ctx: click.Context,
@@ -90,14 +86,13 @@ def classifier(
 
 
 @click.command()
-@click.option(
-    "--data",
-    metavar="DIR",
+@option(
+    "--data DIR",
+    "A folder with one folder of MIDI files per style, or that of the public data sets.",
     required=True,
-    help="A folder with one folder of MIDI files per style, or that of the public data sets.",
 )
 @RUN
-@click.option("--excerpts", metavar="N", type=at_least(1), help="Excerpts of 16 bars in one pass.")
+@option("--excerpts N", "Excerpts of 16 bars in one pass.", type=at_least(1))
 @TRAINING
 @click.pass_context
 def composer(

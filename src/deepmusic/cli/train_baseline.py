@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deepmusic.cli.options import SPLITS, WORKERS
+from deepmusic.cli.options import SPLITS, WORKERS, option
 from deepmusic.cli.output import accuracy_lines, printable, report_problems
 from deepmusic.cli.progress import display
 from deepmusic.parallel import use_one_thread
@@ -21,48 +21,37 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option(
-    "--data",
-    metavar="DATA",
+@option(
+    "--data DATA",
+    "A folder with one folder of music per genre, a table of tracks, GTZAN, or FMA.",
     required=True,
-    help="A folder with one folder of music per genre, a table of tracks, GTZAN, or FMA.",
 )
-@click.option(
-    "--model",
-    metavar="NAME|package.module:Class",
-    default="logistic",
-    help="majority, logistic, knn, svc-linear, svc-rbf, tree, forest, adaboost, boosting, mlp, "
+@option(
+    "--model NAME|package.module:Class",
+    "majority, logistic, knn, svc-linear, svc-rbf, tree, forest, adaboost, boosting, mlp, "
     "naive-bayes, lda, qda, or the class of any classifier with scikit-learn's interface.",
+    default="logistic",
 )
-@click.option(
-    "--param",
-    "params",
-    metavar="NAME=VALUE",
+@option(
+    "--param NAME=VALUE",
+    "A parameter of the estimator, such as C=0.5; it is fixed, not searched. Repeatable.",
+    name="params",
     multiple=True,
-    help="A parameter of the estimator, such as C=0.5; it is fixed, not searched. Repeatable.",
 )
-@click.option(
-    "--features",
-    metavar="TABLE",
-    help="Table of `features extract`, or FMA's features.csv.  [default: computed, and kept in "
+@option(
+    "--features TABLE",
+    "Table of `features extract`, or FMA's features.csv.  [default: computed, and kept in "
     "RUN/features]",
 )
-@click.option(
-    "--recipe",
-    metavar="NAME",
-    help="Recipe of a TABLE in CSV, which does not name it: fma, fma-librosa, fma-corrected.  "
+@option(
+    "--recipe NAME",
+    "Recipe of a TABLE in CSV, which does not name it: fma, fma-librosa, fma-corrected.  "
     "[default: fma]",
 )
-@click.option(
-    "--out", metavar="RUN", help="Folder for all results.  [default: runs/NAME-OF-DIR-MODEL]"
-)
+@option("--out RUN", "Folder for all results.  [default: runs/NAME-OF-DIR-MODEL]")
 @SPLITS
-@click.option(
-    "--seed",
-    metavar="N",
-    type=click.IntRange(min=0, max=2**32 - 1),
-    default=0,
-    help="Of the split and the model.",
+@option(
+    "--seed N", "Of the split and the model.", type=click.IntRange(min=0, max=2**32 - 1), default=0
 )
 @WORKERS
 @click.pass_context
