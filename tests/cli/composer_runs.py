@@ -6,11 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from training_runs import Done
 
 from deepmusic.music import Note, Part, Score, Tempo, write_midi
-
-__all__ = ["BEAT", "TINY", "Row", "refusal", "rows_of", "score_of", "write_pieces", "write_styles"]
 
 BEAT = 480
 TINY = ["--epochs", "2", "--excerpts", "4", "--batch-size", "2", "--device", "cpu"]
@@ -57,16 +54,3 @@ def write_styles(root: Path) -> Path:
     write_pieces(root / "march", 8, seed=0)
     write_pieces(root / "waltz", 8, seed=1)
     return root
-
-
-def refusal(done: Done, *, status: int) -> str:
-    """What was wrong: one sentence on standard error, and nothing on standard output."""
-    assert done.status == status, done
-    assert done.output == ""
-    assert "Traceback" not in done.error
-    *before, last = done.error.splitlines()
-    assert last.startswith("deepmusic: "), done.error
-    assert not any(line.startswith("deepmusic: ") for line in before)
-    assert "unexpected" not in last
-    assert last.endswith(".")
-    return last.removeprefix("deepmusic: ")

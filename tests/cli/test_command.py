@@ -35,28 +35,6 @@ def test_version(run: Run) -> None:
     assert deepmusic.__version__ in done.stdout.decode()
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["no-such-command"],
-        ["classify", "--no-such-option"],
-        ["classify", "--timeline"],
-        ["classify", "--dry-run", "x"],
-        ["classify", "--overwrite-tags", "x"],
-        ["classify", "--timeline", "--format", "csv", "x"],
-        ["classify", "--jobs", "0", "x"],
-        ["classify", "--max-minutes", "0", "x"],
-        ["classify", "--undo-tags", "log", "x"],
-    ],
-)
-def test_wrong_usage_is_status_2(run: Run, arguments: list[str]) -> None:
-    done = run(*arguments)
-    assert done.returncode == 2
-    assert done.stdout == b""
-    assert b"Error: " in done.stderr
-    assert b"Traceback" not in done.stderr
-
-
 def test_a_refusal_is_one_sentence(run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.mp3").write_text("rock")
     (tmp_path / "foreign").write_text("something of mine\n")

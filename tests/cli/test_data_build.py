@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner, Result
+from training_runs import start
 
 from deepmusic.cli.data_build import build as build_command
 from deepmusic.errors import DataError, RequestError
@@ -77,15 +77,7 @@ def test_options_that_contradict_each_other(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    "options", [["--start", "end"], ["--format", "aac"], ["--workers", "0"], ["--seconds", "x"]]
-)
-def test_wrong_usage(options: list[str], music: Path, tmp_path: Path) -> None:
-    result = invoke(music, "-o", tmp_path / "out", *options)
-    assert result.exit_code == 2
-    assert "Traceback" not in result.stderr
-
-
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="sends an interrupt")
 def test_an_interrupt_prints_how_to_continue(tmp_path: Path) -> None:
     write(tmp_path / "in/rock/0.wav", 30.0)
@@ -95,14 +87,7 @@ def test_an_interrupt_prints_how_to_continue(tmp_path: Path) -> None:
         sys.executable, "-m", "deepmusic", "data", "build", tmp_path / "in", "-o", tmp_path / "out",
         "--format", "ogg", "--seconds", "30",
     ]  # fmt: skip
-    running = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # a shell that runs tests in the background ignores it
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+    running = start(command)
     deadline = time.monotonic() + 60
     while not list((tmp_path / "out").rglob("*.ogg")) and time.monotonic() < deadline:
         time.sleep(0.01)

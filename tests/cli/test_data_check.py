@@ -57,11 +57,6 @@ def test_findings_are_listed(call: Call, folder: Path) -> None:
     assert lines[-3:] == ["       2  near_duplicate", "       1  missing", "       1  not_audio"]
 
 
-def test_notes_alone_are_not_a_failure(call: Call, tmp_path: Path) -> None:
-    write(tmp_path / "music" / "short.wav", 1, seconds=1)
-    assert call("data", "check", tmp_path / "music").status == 0
-
-
 def test_a_data_set_with_splits(call: Call, tmp_path: Path) -> None:
     from deepmusic.datasets import Fold, Folds, scan_folder, write_splits
 
@@ -84,21 +79,6 @@ def test_a_data_set_with_splits(call: Call, tmp_path: Path) -> None:
     assert leaks.error.splitlines()[-1] == f"{report}: 4 files."
     rows = json.loads(report.read_text())["files"]
     assert [row["parts"] for row in rows] == [["train"], ["train"], ["validation"], ["validation"]]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["-o", "report.txt"], "ends in .json, .csv or .parquet"),
-        (["--workers", "2", "--dask", "tcp://localhost:1"], "--workers is for this machine"),
-        (["more", "--dataset"], "A data set is one PATH"),
-        (["--workers", "0"], "0 is not in the range"),
-    ],
-)
-def test_wrong_usage(call: Call, folder: Path, arguments: list[str], said: str) -> None:
-    done = call("data", "check", folder, *arguments)
-    assert done.status == 2
-    assert said in done.error
 
 
 def test_an_output_that_cannot_be_written_is_reported_first(call: Call, folder: Path) -> None:

@@ -167,28 +167,6 @@ def test_without_a_network_it_is_one_sentence(data: Call, get: Call, tmp_path: P
         assert result.output == ""
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["download", "one"], "Missing option '--to'"),
-        (["download", "--to", "x"], "Missing argument"),
-        (["download", "three", "--to", "x"], "no data set called 'three'; choose from fma-meta"),
-        (["download", "one", "--to", "x", "--from", "ftp://host/a"], "give an http(s) address"),
-        (["download", "one", "two", "--to", "x", "--from", "a.zip"], "one file for several"),
-        (["download", "one", "two", "--to", "x", "--from", "https://h/a"], "one file for several"),
-        (["get", "fma", "--to", "x"], "Missing option '--track'"),
-        (["get", "fma", "--track", "2"], "Missing option '--to'"),
-        (["get", "gtzan", "--track", "2", "--to", "x"], "'gtzan' is not"),
-        (["get", "fma", "--track", "1000000", "--to", "x"], "not in the range"),
-        (["get", "fma", "--track", "2", "--to", "x", "--from", "ftp://host/a"], "give an http(s)"),
-    ],
-)
-def test_wrong_usage_is_refused(data: Call, arguments: list[str], message: str) -> None:
-    result = data(*arguments)
-    assert result.status == 2
-    assert message in result.error
-
-
 # --- get
 
 

@@ -17,7 +17,7 @@ from miniature_fma import make_miniature
 from miniature_gtzan import read_gtzan, write_gtzan
 
 from deepmusic.cli import deepmusic
-from deepmusic.datasets import make_folds, read_splits, scan_folder
+from deepmusic.datasets import read_splits, scan_folder
 from deepmusic.datasets.gtzan import fault_filtered_split
 from deepmusic.errors import DataError
 
@@ -94,15 +94,6 @@ def test_what_is_printed_and_written(music: Path, tmp_path: Path) -> None:
     assert len(read_splits(tmp_path / "s.json", scan_folder(music))) == 1
 
 
-def test_folds(music: Path, tmp_path: Path) -> None:
-    result = invoke(music, "-o", tmp_path / "f.json", "--no-fingerprint", "--folds", "3")
-    assert result.exit_code == 0
-    heading = result.stdout.splitlines()[0].split()
-    assert heading[:7] == ["genre", "test", "1", "artists", "test", "2", "artists"]
-    dataset = scan_folder(music)
-    assert read_splits(tmp_path / "f.json", dataset) == make_folds(dataset, folds=3)
-
-
 @pytest.mark.parametrize("options", [(), ("--folds", "3")])
 def test_random_splits_are_labelled_and_warned_of(
     options: tuple[str, ...], music: Path, tmp_path: Path
@@ -157,24 +148,6 @@ def test_a_csv_and_a_forced_kind(music: Path, tmp_path: Path) -> None:
     )
     assert "is loaded as a folder of genres" in result.stderr
     assert "official" not in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        (("--folds", "3", "--test", "0.2"), "omit --test"),
-        (("--protocol", "official", "--seed", "1"), "official split is fixed"),
-        (("--protocol", "official", "--folds", "3"), "official split is fixed"),
-        (("--test", "0.9"), "0.9 is not in the range"),
-        (("--folds", "1"), "1 is not in the range"),
-        (("-o", "."), "is a folder"),
-        (("-o", "gone/s.json"), "does not exist; make it first"),
-    ],
-)
-def test_wrong_usage(options: tuple[str, ...], sentence: str, tmp_path: Path) -> None:
-    result = invoke(tmp_path, *options)
-    assert result.exit_code == 2
-    assert sentence in result.stderr
 
 
 def test_impossible_splits_write_nothing(music: Path, tmp_path: Path) -> None:

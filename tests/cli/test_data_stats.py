@@ -97,17 +97,3 @@ def test_a_file_without_duration_is_reported(music: Path) -> None:
     assert result.exit_code == 1
     assert "rock/bad.mp3: " in result.stderr
     assert "Durations of 3 tracks" in result.stdout
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        (("--cache", "x"), "belongs to --decode"),
-        (("--as", "fma", "--decode"), "counted from its tables"),
-        (("--format", "xml"), "'xml' is not one of"),
-    ],
-)
-def test_wrong_usage(options: tuple[str, ...], sentence: str, tmp_path: Path) -> None:
-    result = invoke(tmp_path, *options)
-    assert result.exit_code == 2
-    assert sentence in result.stderr

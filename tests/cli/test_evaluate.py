@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_runs import QUICK, Call, write_folder
+from training_runs import Call, write_folder
 
 
 @pytest.fixture
@@ -60,13 +60,6 @@ def test_the_test_tracks_are_heard_again(trained: Path, moved: Path, call: Call)
     assert found["failed"] == []
 
 
-def test_all_tracks_are_heard_when_asked(trained: Path, moved: Path, call: Call) -> None:
-    done = call("evaluate", trained, "--data", moved, "--all", "--jobs", "2", "--format", "json")
-    assert done.status == 0, done.error
-    found = json.loads(done.output)
-    assert (found["part"], found["tracks"]) == ("all", 16)
-
-
 def test_changed_data_are_not_taken_for_the_test(trained: Path, moved: Path, call: Call) -> None:
     for path in (moved / "chords").iterdir():
         shutil.copy(moved / "clicks" / "1.wav", path)
@@ -107,19 +100,6 @@ def test_other_music_is_heard_whole_and_unknown_genres_are_named(
     assert "knows none of the genres" in none.error
 
 
-def test_a_run_without_a_test_says_so(music: Path, tmp_path: Path, call: Call) -> None:
-    run = tmp_path / "run"
-    call("train", "classifier", "--data", music, "--out", run, *QUICK, "--test", "0")
-    done = call("evaluate", run)
-    assert done.status == 0
-    assert "validation tracks" in done.output
-    assert "No tracks were held out for a test" in done.error
-    assert json.loads(call("evaluate", run, "--format", "json").output)["part"] == "validation"
-    again = call("evaluate", run, "--data", music)
-    assert again.status == 1
-    assert "no tracks were held out for a test" in again.error
-
-
 def test_a_file_of_weights_is_evaluated_on_all_tracks(
     trained: Path, moved: Path, call: Call
 ) -> None:
@@ -147,17 +127,3 @@ def test_damaged_splits(content: str, trained: Path, music: Path, call: Call) ->
     assert done.status == 1
     assert "splits.json" in done.error
     assert "unexpected" not in done.error
-
-
-def test_what_is_missing_is_said(trained: Path, music: Path, tmp_path: Path, call: Call) -> None:
-    for arguments in (
-        [tmp_path / "no"],
-        [tmp_path / "no", "--data", music],
-        [trained, "--data", tmp_path / "no"],
-    ):
-        done = call("evaluate", *arguments)
-        assert done.status == 1
-        assert done.error.count("\n") == 1
-        assert str(tmp_path / "no") in done.error
-    assert call("evaluate").status == 2
-    assert call("evaluate", trained, "--all").status == 2

@@ -141,14 +141,6 @@ def test_json_and_csv_have_one_record_per_column(tmp_path: Path) -> None:
         assert row["maximum"] == ("" if record["maximum"] is None else str(record["maximum"]))
 
 
-def test_the_tolerance_decides(tmp_path: Path) -> None:
-    columns = made()
-    a = written(tmp_path / "a.parquet", (columns * 1.01).astype(np.float32))
-    b = written(tmp_path / "b.parquet", columns)
-    assert invoke(a, b).exit_code == 1
-    assert invoke(a, b, "--tolerance", "0.02").exit_code == 0
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [(None, "no such file"), (b"", "is not a table of"), (b"path,a\nx,1\n", "is not a table of")],
@@ -165,14 +157,6 @@ def test_unreadable_tables_are_reported(
         assert isinstance(result.exception, DataError)
         assert message in str(result.exception)
         assert result.stdout == ""
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [["a"], ["a", "b", "--tolerance", "-1"], ["a", "b", "--tolerance", "nan"]],
-)
-def test_wrong_usage(arguments: list[str]) -> None:
-    assert invoke(*arguments).exit_code == 2
 
 
 def test_names_cannot_disturb_the_terminal(tmp_path: Path) -> None:

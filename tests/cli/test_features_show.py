@@ -141,28 +141,6 @@ def test_long_tracks_are_cut(song: Path) -> None:
     assert later.stderr.startswith("Only 3 s from 0.5 s on is analyzed;")
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("-o", "picture.jpg"),
-        ("-o", "."),
-        ("-o", "{song}"),
-        ("--from", "-1"),
-        ("--from", "nan"),
-        ("--from", "inf"),
-        ("--seconds", "0"),
-        ("--max-minutes", "inf"),
-        ("--recipe", "gtzan"),
-    ],
-)
-def test_wrong_usage(arguments: tuple[str, str], song: Path, folder: Path) -> None:
-    given = [argument.format(song=song) for argument in arguments]
-    result = invoke(song, *given)
-    assert result.exit_code == 2
-    assert result.stdout == ""
-    assert not os.listdir(folder)
-
-
 def test_the_track_itself_is_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "music" / "odd.png"
     write(path)
@@ -225,14 +203,3 @@ def test_a_real_clip(shared_data: Path, folder: Path) -> None:
     assert (record["sample_rate"], record["duration_s"]) == (44100, pytest.approx(30, abs=0.1))
     assert None not in record["values"].values()
     assert os.listdir(folder) == ["88-features.png"]
-
-
-@pytest.mark.usefixtures("no_drawing")
-def test_json_has_null_for_missing_values(tmp_path: Path) -> None:
-    path = tmp_path / "music" / "low.wav"
-    write(path, 0.1, sample_rate=8000)
-    record = json.loads(invoke(path, "--format", "json").stdout)
-    assert record["tempo_bpm"] is None
-    assert record["values"]["chroma_cqt/mean/01"] is None
-    # A at 440 Hz, at an assumed rate of 22,050 Hz: 1,213 Hz, a D sharp
-    assert record["values"]["chroma_stft/max/04"] == 1

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from composer_runs import Row, refusal, rows_of, score_of
-from training_runs import Call
+from composer_runs import Row, rows_of, score_of
+from training_runs import Call, refusal, start
 
 from deepmusic.cli import deepmusic
 from deepmusic.composer import Composer, Request, Tune
@@ -70,9 +70,6 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-# ---------------------------------------------------------------------------------------- files
-
-
 def test_a_tune_is_written_in_all_forms_and_they_agree(written: Path) -> None:
     from matplotlib.image import imread
 
@@ -98,19 +95,8 @@ def test_a_tune_is_written_in_all_forms_and_they_agree(written: Path) -> None:
     assert picture.std() > 0.01  # something is drawn
 
 
-def test_the_same_seed_gives_the_same_notes_and_another_gives_others(
-    written: Path, here: Path, call: Call
-) -> None:
-    for seed in ("7", "8"):
-        assert call("generate", "--style", "folk", "--seed", seed, *PLAIN, "-o", seed).status == 0
-    same = (here / "7.mid").read_bytes() == (written / "tune.mid").read_bytes()
-    assert same
-    assert (here / "8.mid").read_bytes() != (here / "7.mid").read_bytes()
-    assert names(here) == ["7.json", "7.mid", "8.json", "8.mid"]
-
-
 @pytest.mark.slow
-def test_a_tune_is_made_again_to_the_bit_elsewhere(written: Path, tmp_path: Path) -> None:
+def test_a_tune_is_recreated_bit_for_bit_in_another_process(written: Path, tmp_path: Path) -> None:
     """In another process with more threads and other hashes, in another folder."""
     done = subprocess.run(
         [*COMMAND, "--again", written / "tune.json", "-o", "twin"],
@@ -136,7 +122,7 @@ def test_a_tune_is_made_again_to_the_bit_elsewhere(written: Path, tmp_path: Path
         assert first.read_bytes() == second.read_bytes(), form
 
 
-def test_one_of_several_that_only_copies_is_said_and_the_others_are_written(
+def test_one_of_several_that_only_copies_is_reported_and_the_others_are_written(
     here: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compose = Composer.compose
@@ -160,9 +146,6 @@ def test_one_of_several_that_only_copies_is_said_and_the_others_are_written(
     assert refusal(done, status=1) == "All 4 candidates copy."
 
 
-# ---------------------------------------------------------------------------------------- asked
-
-
 Generate = Callable[..., Score]
 
 
@@ -184,8 +167,8 @@ def report(here: Path) -> dict[str, Any]:
     return content
 
 
-@pytest.mark.parametrize("style", ["chorale", "folk", "pop", "classical"])
-def test_length_tempo_metre_and_key_are_those_asked_for(
+@pytest.mark.parametrize("style", ["chorale", "folk"])
+def test_length_tempo_metre_and_key_are_those_requested(
     generate: Generate, here: Path, style: str
 ) -> None:
     metre = ["--metre", "3/4"] if style == "folk" else []
@@ -201,31 +184,6 @@ def test_length_tempo_metre_and_key_are_those_asked_for(
     assert set(last) <= {6, 9, 1}
     assert report(here)["key"] == "F# minor"
 
-
-def test_a_mix_has_the_parts_of_the_wider_style_and_other_notes(
-    generate: Generate, here: Path
-) -> None:
-    mixed = generate("--style", "folk=0.7,chorale=0.3", "--bars", "4")
-    requested = report(here)["request"]["style"]
-    assert requested == {"folk": pytest.approx(0.7), "chorale": pytest.approx(0.3)}
-    folk = generate("--style", "folk", "--bars", "4")
-    assert [part.name for part in mixed.parts][:2] == ["soprano", "alto"]
-    assert rows_of(mixed) != rows_of(folk)
-    other = generate("--style", "folk=0.3,chorale=0.7", "--bars", "4")
-    assert rows_of(mixed) != rows_of(other)
-
-
-@pytest.mark.parametrize("style", ["chorale", "folk"])
-def test_a_pose_of_higher_pitch_is_higher(generate: Generate, style: str) -> None:
-    requested = ["--style", style, "--bars", "4", "--key", "C major"]
-    low, high = (
-        np.mean([n.pitch for n in generate(*requested, "--pose", f"pitch={amount}").notes])
-        for amount in (-2.5, 2.5)
-    )
-    assert low < high
-
-
-# ---------------------------------------------------------------------------------------- given
 
 # four bars in D major, with notes that are struck again
 TWINKLE: list[Row] = [
@@ -248,31 +206,7 @@ def tune(here: Path) -> Path:
     return here / "given.mid"
 
 
-@pytest.mark.parametrize("style", ["folk", "pop"])
-def test_a_primer_stands_at_the_beginning(generate: Generate, tune: Path, style: str) -> None:
-    made = generate("--style", style, "--primer", tune, "--bars", "6")
-    # what sounds to the very end of the primer may be held on
-    kept = sorted((on, min(long, 16 - on), *note) for on, long, *note in rows_of(made) if on < 16)
-    assert kept == rows_of(read_midi(tune))
-    assert any(row[0] >= 16 for row in rows_of(made))
-    assert made.beats == 24
-    assert made.tempos[0].beats_per_minute == pytest.approx(90, abs=0.01)
-    assert [(key.sharps, key.is_minor) for key in made.key_signatures] == [(2, False)]
-
-
-def test_a_melody_is_kept_and_voices_are_written_below_it(generate: Generate, here: Path) -> None:
-    write_midi(score_of(TWINKLE, parts=1), here / "melody.mid")
-    made = generate("--style", "chorale", "--harmonize", "melody.mid")
-    assert rows_of(made, part=0) == TWINKLE
-    assert made.beats == 16
-    for voice in (1, 2, 3):
-        assert len(rows_of(made, part=voice)) > 2, voice
-    again = generate("--style", "chorale", "--harmonize", "melody.mid", seed=2)
-    assert rows_of(again, part=0) == TWINKLE
-    assert rows_of(again) != rows_of(made)
-
-
-def test_only_the_bars_named_are_written_anew(generate: Generate, tune: Path) -> None:
+def test_only_the_named_bars_are_rewritten(generate: Generate, tune: Path) -> None:
     before = rows_of(read_midi(tune))
     made = generate("--style", "folk", "--primer", tune, "--infill", "2:3")
     after = rows_of(made)
@@ -286,42 +220,16 @@ def test_only_the_bars_named_are_written_anew(generate: Generate, tune: Path) ->
     assert inside != [row for row in before if 4 <= row[0] < 12]
 
 
-def test_the_manner_of_a_piece_is_its_own_whatever_the_seed(generate: Generate, here: Path) -> None:
-    write_midi(score_of(TWINKLE + CHORDS), here / "calm.mid")
-    busy = [(step / 4, 0.25, 60 + 5 * step % 24, 0) for step in range(64)]
-    write_midi(score_of(busy + CHORDS), here / "busy.mid")
-    poses, made = [], []
-    for name, seed in (("calm.mid", 1), ("calm.mid", 2), ("busy.mid", 1)):
-        made.append(rows_of(generate("--style", "folk", "--from", name, "--bars", "4", seed=seed)))
-        given = report(here)
-        digest = hashlib.sha256((here / name).read_bytes()).hexdigest()
-        assert given["files"] == {name: digest[: len(given["files"][name])]}
-        poses.append(given["pose"]["folk"])
-    assert poses[0] == poses[1] != poses[2]
-    assert made[0] != made[1]
-    assert made[0] != made[2]
-
-
-# -------------------------------------------------------------------------------------- refused
-
-
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [
         (["--style", "jazz"], 2, "'jazz'; there are chorale, folk, pop, classical"),
-        (["--style", "folk,folk"], 2, "cannot be read as styles"),
         (["--bars", "0"], 2, "4 to 256; got 0"),
         (["--tempo", "nan"], 2, "20 to 300"),
-        (["--primer", "given.mid", "--bars", "4"], 2, "request more bars"),
         (["--primer", "given.mid", "--infill", "4:5"], 2, "has 4 bars"),
-        (["--primer", "given.mid", "--infill", "2", "--bars", "8"], 2, "omit bars"),
-        (["--harmonize", "given.mid", "--metre", "3/4"], 2, "omit metre"),
+        (["--primer", "given.mid", "--infill", "2:x"], 2, "FROM:TO, such as 5:8"),
         (["--style", "classical", "--harmonize", "given.mid"], 2, "has one part"),
-        (["--primer", "."], 1, "is a folder"),
         (["--primer", "text.mid"], 1, "is not a MIDI file"),
-        (["--harmonize", "empty.mid"], 1, "is empty"),
-        (["--from", "cut.mid"], 1, "cut off inside its header"),
-        (["--primer", "silent.mid"], 1, "holds no note"),
         (["--model", "classifier"], 1, "is not a composer"),
         (["--model", "given.mid"], 1, "not a DeepMusic model"),
         (["--model", "lost"], 1, "There is no model 'lost'"),
@@ -335,13 +243,10 @@ def test_the_manner_of_a_piece_is_its_own_whatever_the_seed(generate: Generate, 
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_cannot_be_is_one_sentence_and_leaves_nothing(
+def test_a_bad_request_is_one_sentence_and_writes_nothing(
     options: list[str], status: int, message: str, tune: Path, here: Path, call: Call
 ) -> None:
     (here / "text.mid").write_text("la la la")
-    (here / "empty.mid").touch()
-    (here / "cut.mid").write_bytes(tune.read_bytes()[:10])
-    (here / "silent.mid").write_bytes(tune.read_bytes()[:22])
     (here / "deep.json").write_text("[" * 100_000)
     (here / "tune.json").write_text("{}")
     before = names(here)
@@ -378,7 +283,7 @@ def naming(content: dict[str, Any], path: str) -> str:
         "candidates", "lost-primer", "null-primer",
     ],
 )  # fmt: skip
-def test_a_damaged_record_is_one_sentence_and_leaves_nothing(
+def test_a_damaged_record_is_one_sentence_and_writes_nothing(
     damage: Callable[[Any], str | bytes], written: Path, here: Path, call: Call
 ) -> None:
     broken = damage(json.loads((written / "tune.json").read_text(encoding="utf-8")))
@@ -390,7 +295,7 @@ def test_a_damaged_record_is_one_sentence_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no SoundFont, but text"])
-def test_a_soundfont_that_cannot_be_played_is_said_before_anything_is_written(
+def test_an_unusable_soundfont_is_refused_before_anything_is_written(
     content: bytes | None, here: Path, call: Call
 ) -> None:
     if content is not None:
@@ -412,7 +317,7 @@ def little_room() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("little_room")
-def test_without_room_for_the_sound_no_half_of_it_is_left(here: Path, call: Call) -> None:
+def test_a_full_disk_leaves_no_part_of_the_sound(here: Path, call: Call) -> None:
     done = call("generate", "--style", "folk", *SHORT, "--no-picture", "-o", "out")
     assert "out.wav could not be written: the file would be larger" in refusal(done, status=1)
     assert names(here) == ["out.mid"]
@@ -422,17 +327,8 @@ def test_without_room_for_the_sound_no_half_of_it_is_left(here: Path, call: Call
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="no SIGINT to a child here")
 def test_ctrl_c_leaves_whole_tunes_and_nothing_else(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [*COMMAND, "--style", "folk", "--bars", "12", "--candidates", "1", "--count", "500",
-         "--no-picture", "--seed", "1", "-o", "t"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        # a shell starts what it runs in the background deaf to Ctrl-C, and tests may run so
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )  # fmt: skip
+    options = ["--style", "folk", "--bars", 12, "--candidates", 1, "--count", 500, "--seed", 1]
+    process = start([*COMMAND, *options, "--no-picture", "-o", "t"], cwd=tmp_path)
     assert process.stdout is not None
     assert process.stdout.readline().startswith("t-1.mid: 12 bars")
     process.send_signal(signal.SIGINT)  # while the second tune is written

@@ -15,7 +15,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "classifier"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "studies"))
 from fake_models import FAKES, fit_mean, model
-from miniature_gtzan import read_gtzan, write_gtzan
 from synthetic import write_folder
 
 from deepmusic.cli import deepmusic
@@ -192,37 +191,3 @@ def test_tracks_without_a_row_are_reported_and_left_out(
     report = (out / "report.md").read_text()
     assert "has no row in the feature table" in report
     assert "9 tracks of 2 genres" in report
-
-
-def test_the_official_split_of_gtzan_is_taken(tmp_path: Path) -> None:
-    from deepmusic.datasets.gtzan import fault_filtered_split
-
-    write_gtzan(tmp_path / "gtzan")
-    dataset = read_gtzan(tmp_path / "gtzan")
-    split = fault_filtered_split(dataset)
-    rows = np.random.default_rng(0).normal(size=(len(dataset.tracks), len(COLUMNS)))
-    facts: dict[str, list[object]] = {"path": [track.path for track in dataset.tracks]}
-    features = tmp_path / "f.parquet"
-    write_features(features, FeatureTable(facts, rows.astype(np.float32), "fma", 1))
-    out = tmp_path / "study"
-    command = ["study", "genres", "--data", tmp_path / "gtzan", "--out", out]
-    command += ["--features", features, "--models", "logistic", "--protocol", "official"]
-    done = CliRunner().invoke(deepmusic, [*map(str, command), "--seeds", "2", "--sizes", "1"])
-    results = results_of(out)
-    assert [(r["seed"], r["fold"]) for r in results] == [(0, 0), (1, 0)], done.output
-    tested = [dataset.tracks[index].path for index in split.test]
-    assert all(list(r["probabilities"]) == tested for r in results)
-    assert "The official split" in (out / "report.md").read_text()
-
-
-def test_random_folds_give_a_warning(music: Path, table: Path, tmp_path: Path) -> None:
-    done = study(
-        music, table, tmp_path / "s", "--models", "logistic", "--protocol", "random", "--sizes", "1"
-    )
-    assert "Random folds leak" in done.stderr
-
-
-def test_help_names_every_group_of_models() -> None:
-    done = CliRunner().invoke(deepmusic, ["study", "genres", "--help"])
-    for word in ("tables", "textures", "networks", "averages", "all", "--protocol", "--budget"):
-        assert word in done.stdout

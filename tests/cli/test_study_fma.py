@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))
 from miniature_fma import make_miniature
 
 from deepmusic.cli.study_fma import fma_baselines
-from deepmusic.errors import DataError, RequestError
+from deepmusic.errors import RequestError
 
 
 def invoke(*arguments: str | Path) -> Result:
@@ -80,27 +80,8 @@ def test_a_cell_that_fails_gives_status_1(fma: Path, tmp_path: Path) -> None:
     assert "zcr" in result.stdout
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--subset", "huge"), "huge"),
-        (("--workers", "2", "--dask", "tcp://x:1"), "choose one"),
-    ],
-)
-def test_wrong_usage(fma: Path, tmp_path: Path, options: tuple[str, ...], message: str) -> None:
-    result = invoke("--data", fma, "--out", tmp_path / "out", *options)
-    assert result.exit_code == 2
-    assert message in result.stderr
-    assert not (tmp_path / "out").exists()
-
-
 @pytest.mark.parametrize("options", [("--sets", "mfcx"), ("--models", "forest")])
 def test_unknown_names(fma: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
     result = invoke("--data", fma, "--out", tmp_path / "out", *options)
     assert isinstance(result.exception, RequestError)  # status 2, as the shell shows it
     assert not (tmp_path / "out").exists()
-
-
-def test_no_tables(tmp_path: Path) -> None:
-    result = invoke("--data", tmp_path, "--out", tmp_path / "out")
-    assert isinstance(result.exception, DataError)  # which the shell shows as one sentence

@@ -7,32 +7,19 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from training_runs import QUICK, Call, write_folder
+from training_runs import QUICK, SMALL, Call, refusal, start, write_folder
 
 from deepmusic.classifier.inference import Classifier
 from deepmusic.training import load_weights
 
-TRAIN = [sys.executable, "-m", "deepmusic", "train", "classifier"]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "DEEPMUSIC_DEBUG": "1"}
-
-
-def one_sentence(error: str) -> str:
-    """The complaint, which is the last line and the only one."""
-    lines = error.splitlines()
-    assert "Traceback" not in error
-    assert [line for line in lines if line.startswith("deepmusic: ")] == lines[-1:]
-    assert "unexpected" not in lines[-1]
-    assert lines[-1].endswith(".")
-    return lines[-1]
+TRAIN = [*SMALL, "train", "classifier"]
 
 
 def content(run: Path) -> tuple[dict[str, bytes], object]:
-    """All of a model to the last bit; safetensors orders its header by chance."""
+    """All of a model to the last bit; safetensors orders its header at random."""
     weights, metadata = load_weights(run / "model.safetensors")
     return {name: tensor.numpy().tobytes() for name, tensor in weights.items()}, metadata
 
@@ -44,7 +31,7 @@ def networks_of(run: Path) -> int:
 
 def test_a_run_is_trained_reported_and_usable(music: Path, tmp_path: Path, call: Call) -> None:
     run = tmp_path / "run"
-    done = call("train", "classifier", "--data", music, "--out", run, *QUICK, "--networks", "2")
+    done = call("train", "classifier", "--data", music, "--out", run, *QUICK)
     assert done.status == 0, done.error
     metrics = json.loads((run / "metrics.json").read_text())
     assert f"On {metrics['test']['tracks']} test tracks" in done.output
@@ -79,54 +66,34 @@ def test_without_a_test_the_figures_are_called_optimistic(
     assert done.status == 0, done.error
     assert "No test tracks were held out" in done.output
     assert "optimistic" in done.output
-    metrics = json.loads((tmp_path / "runs" / music.name / "metrics.json").read_text())
-    assert "test" not in metrics
+    run = tmp_path / "runs" / music.name
+    assert "test" not in json.loads((run / "metrics.json").read_text())
+    recorded = call("evaluate", run, "--format", "json")
+    assert json.loads(recorded.output)["part"] == "validation"
+    assert "No tracks were held out for a test" in recorded.error
+    again = call("evaluate", run, "--data", music)
+    assert "no tracks were held out for a test" in refusal(again, status=1)
 
 
-def test_a_run_in_the_way_is_refused_before_any_work(
-    trained: Path, music: Path, call: Call
+def test_a_finished_run_is_neither_overwritten_nor_changed_by_a_resume(
+    trained: Path, music: Path, tmp_path: Path, call: Call
 ) -> None:
-    before = sorted((path, path.stat().st_mtime_ns) for path in trained.rglob("*"))
-    done = call("train", "classifier", "--data", music, "--out", trained, *QUICK)
-    assert done.status == 1
-    assert done.error.count("\n") == 1
-    assert "already holds a run" in one_sentence(done.error)
-    assert sorted((path, path.stat().st_mtime_ns) for path in trained.rglob("*")) == before
-
-
-def test_there_must_be_a_run_to_resume(music: Path, tmp_path: Path, call: Call) -> None:
-    done = call("train", "classifier", "--data", music, "--out", tmp_path / "no", "--resume")
-    assert done.status == 1
-    assert "There is no run at" in one_sentence(done.error)
-    assert not (tmp_path / "no").exists()
-
-
-def test_a_finished_run_resumed_is_the_same(trained: Path, music: Path, call: Call) -> None:
-    before = content(trained)
-    done = call("train", "classifier", "--data", music, "--out", trained, *QUICK, "--resume")
+    before, splits = content(trained), (trained / "splits.json").read_bytes()
+    command = ["train", "classifier", "--data", music, "--out", trained, *QUICK]
+    done = call(*command)
+    assert done.error.count("\n") == 1  # refused before any work
+    assert "already holds a run" in refusal(done, status=1)
+    done = call(*command, "--resume")
     assert done.status == 0, done.error
-    assert content(trained) == before
-    splits = (trained / "splits.json").read_bytes()
     for changed in (["--seed", "7"], ["--test", "0.5"]):
-        arguments = ["train", "classifier", "--data", music, "--out", trained, *QUICK, "--resume"]
-        other = call(*arguments, *changed)
-        assert other.status == 1
-        assert "another seed, share for the test" in one_sentence(other.error)
+        done = call(*command, "--resume", *changed)
+        assert "another seed, share for the test" in refusal(done, status=1)
     assert content(trained) == before
     # or the test would be on tracks that were learned from
     assert (trained / "splits.json").read_bytes() == splits
-
-
-def test_wrong_usage(music: Path, call: Call) -> None:
-    for wrong in (
-        [],
-        ["--data", str(music), "--test", "0.9"],
-        ["--data", str(music), "--networks", "0"],
-        ["--data", str(music), "--device", "abacus"],
-    ):
-        done = call("train", "classifier", *wrong)
-        assert done.status == 2, wrong
-        assert "Error" in done.error
+    missing = call(*command[:5], tmp_path / "no", "--resume")
+    assert "There is no run at" in refusal(missing, status=1)
+    assert not (tmp_path / "no").exists()
 
 
 def bad_folder(kind: str, root: Path) -> Path:
@@ -150,7 +117,7 @@ def bad_folder(kind: str, root: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "message"),
     [
         ("missing", "does not exist"),
         ("empty", "holds no audio files"),
@@ -160,73 +127,42 @@ def bad_folder(kind: str, root: Path) -> Path:
         ("nothing but text", "two genres"),
     ],
 )
-def test_data_that_cannot_be_learned_from(kind: str, said: str, tmp_path: Path, call: Call) -> None:
+def test_data_that_cannot_be_learned_from(
+    kind: str, message: str, tmp_path: Path, call: Call
+) -> None:
     folder = bad_folder(kind, tmp_path / "music")
     done = call("train", "classifier", "--data", folder, "--out", tmp_path / "run", *QUICK)
-    assert done.status == 1
-    assert said in one_sentence(done.error)
-    assert done.output == ""
+    assert message in refusal(done, status=1)
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
 def test_a_missing_or_foreign_table(music: Path, tmp_path: Path, call: Call) -> None:
-    foreign = tmp_path / "foreign.csv"
-    foreign.write_text("a,b\n1,2\n")
-    for table in (tmp_path / "no.csv", foreign):
-        done = call(
-            "train", "classifier", "--data", music, "--out", tmp_path / "r", "--tracks", table
-        )
-        assert done.status == 1
-        assert table.name in one_sentence(done.error)
-
-
-ODD = ["not/text.mp3", "not/empty.mp3", "not/jpeg.mp3", "not/id3_only.mp3", "mp3/plain.mp3"]
-
-
-def odd_rows(shared_data: Path) -> dict[str, str]:
-    with open(shared_data / "odd" / "manifest.csv", encoding="utf-8", newline="") as table:
-        return {
-            row["file"]: row["expectation"]
-            for row in csv.DictReader(table)
-            if row["kind"] == "audio"
-        }
-
-
-def test_odd_files_are_skipped_and_the_rest_is_trained(
-    shared_data: Path, tmp_path: Path, call: Call
-) -> None:
-    music = write_folder(tmp_path / "music", artists=4)
-    for name in ODD:
-        shutil.copy(shared_data / "odd" / "audio" / name, music / "clicks")
-    done = call("train", "classifier", "--data", music, "--out", tmp_path / "run", *QUICK)
-    assert done.status == 1
-    assert "4 files were not used." in done.error
-    for name in ODD:
-        assert (f"clicks/{Path(name).name}" in done.error) == ("plain" not in name), name
-    assert Classifier.load(tmp_path / "run").card["tracks"] == 17
+    (tmp_path / "foreign.csv").write_text("a,b\n1,2\n")
+    for table in ("no.csv", "foreign.csv"):
+        command = ["train", "classifier", "--data", music, "--out", tmp_path / "r"]
+        done = call(*command, "--tracks", tmp_path / table)
+        assert table in refusal(done, status=1)
 
 
 @pytest.mark.slow
-def test_all_odd_files_in_a_training_folder(shared_data: Path, tmp_path: Path) -> None:
+def test_odd_files_are_skipped_and_the_rest_is_trained(
+    shared_data: Path, tmp_path: Path, call: Call
+) -> None:
+    """Each file in the folder of a genre is used, or named once with its reason."""
     music = write_folder(tmp_path / "music", artists=4)
     (music / "odd").mkdir()
     expected = {}
-    for name, expectation in odd_rows(shared_data).items():
-        file = shared_data / "odd" / name
-        if file.is_file():
-            copy = music / "odd" / name.replace("/", "_")
-            copy.symlink_to(file)
-            expected[copy.name] = expectation
-    done = subprocess.run(
-        [*TRAIN, "--data", music, "--out", tmp_path / "run", *QUICK],
-        capture_output=True,
-        text=True,
-        timeout=500,
-        env=ENVIRONMENT,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
+    with open(shared_data / "odd" / "manifest.csv", encoding="utf-8", newline="") as table:
+        for row in csv.DictReader(table):
+            file = shared_data / "odd" / row["file"]
+            if row["kind"] == "audio" and file.is_file():
+                copy = music / "odd" / row["file"].replace("/", "_")
+                copy.symlink_to(file)
+                expected[copy.name] = row["expectation"]
+    done = call("train", "classifier", "--data", music, "--out", tmp_path / "run", *QUICK)
+    assert done.status == 1
+    assert "files were not used." in done.error
+    assert "Traceback" not in done.error
     splits = json.loads((tmp_path / "run" / "splits.json").read_text())
     used = {Path(entry["path"]).name for entry in splits["tracks"] if entry["genre"] == "odd"}
     for name, expectation in expected.items():
@@ -235,7 +171,7 @@ def test_all_odd_files_in_a_training_folder(shared_data: Path, tmp_path: Path) -
             continue
         reasons = [
             line
-            for line in done.stderr.splitlines()
+            for line in done.error.splitlines()
             if f"odd/{name}" in line and "without a row in" not in line
         ]
         assert len(reasons) == (0 if name in used else 1), name
@@ -245,40 +181,30 @@ def test_all_odd_files_in_a_training_folder(shared_data: Path, tmp_path: Path) -
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
-def test_kill_9_and_resume_give_the_very_model_of_a_whole_run(music: Path, tmp_path: Path) -> None:
-    options = ["--data", music, "--networks", "2", "--epochs", "3", "--test", "0.25"]
+def test_kill_9_and_resume_give_the_same_model_as_a_whole_run(
+    music: Path, tmp_path: Path, call: Call
+) -> None:
+    options = ["--data", music, "--networks", "2", "--epochs", "2", "--test", "0.25"]
 
-    def start(name: str, *more: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [*TRAIN, *options, "--out", tmp_path / name, *more],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=ENVIRONMENT,
-        )
-
-    def kill_at(process: subprocess.Popen[str], *words: str) -> None:
+    def kill_at(words: list[str], *more: str) -> None:
+        process = start([*TRAIN, *options, "--out", tmp_path / "killed", *more])
         assert process.stderr is not None
-        waiting = list(words)
         for line in process.stderr:
-            if line.startswith(waiting[0]):
-                waiting.pop(0)
-            if not waiting:
+            if line.startswith(words[0]):
+                words.pop(0)
+            if not words:
                 break
-        assert not waiting, waiting
+        assert not words
         process.kill()
         process.communicate(timeout=60)
         assert process.returncode == -signal.SIGKILL
 
-    whole = start("whole")
-    _, error = whole.communicate(timeout=300)
-    assert whole.returncode == 0, error
-    kill_at(start("killed"), "Network 1", "epoch 2")
-    kill_at(start("killed", "--resume"), "Network 2", "epoch 1")
+    kill_at(["Network 1", "epoch 1"])
+    kill_at(["Network 2", "epoch 1"], "--resume")
     assert not (tmp_path / "killed" / "model.safetensors").exists()
-    last = start("killed", "--resume")
-    _, error = last.communicate(timeout=300)
-    assert last.returncode == 0, error
+    for name, resume in (("whole", []), ("killed", ["--resume"])):
+        done = call("train", "classifier", *options, "--out", tmp_path / name, *resume)
+        assert done.status == 0, done.error
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
     for name in ("splits.json", "metrics.json"):
         killed, expected = tmp_path / "killed" / name, tmp_path / "whole" / name
@@ -288,58 +214,36 @@ def test_kill_9_and_resume_give_the_very_model_of_a_whole_run(music: Path, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="no SIGINT to a child here")
-def test_ctrl_c_says_how_to_go_on(music: Path, tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [*TRAIN, "--data", music, "--out", tmp_path / "run", "--epochs", "500"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=ENVIRONMENT,
-    )
+def test_ctrl_c_says_how_to_continue(music: Path, tmp_path: Path) -> None:
+    process = start([*TRAIN, "--data", music, "--out", tmp_path / "run", "--epochs", "500"])
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("epoch 1/"):
             break
     process.send_signal(signal.SIGINT)
     output, error = process.communicate(timeout=120)
-    assert process.returncode == 130, error
-    assert error.splitlines()[-1].startswith("Stopped in epoch ")
-    assert "--resume" in error.splitlines()[-1]
+    assert (process.returncode, output) == (130, ""), error
+    last = error.splitlines()[-1]
+    assert last.startswith("Stopped in epoch ")
+    assert "--resume" in last
     assert "Traceback" not in error
-    assert output == ""
 
 
 @pytest.mark.slow
 def test_two_processes_train_one_run(music: Path, tmp_path: Path) -> None:
-    def torchrun(folder: Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [
-                *[sys.executable, "-m", "torch.distributed.run", "--standalone"],
-                *["--nproc-per-node", "2", "-m", "deepmusic", "train", "classifier"],
-                *["--data", folder, "--out", tmp_path / "run", "--device", "cpu", *QUICK],
-            ],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            env=ENVIRONMENT,
-            check=False,
-        )
-
     folder = Path(shutil.copytree(music, tmp_path / "music"))
     (folder / "clicks" / "text.mp3").write_text("la la la")
-    done = torchrun(folder)
-    assert done.returncode == 1  # for the text
-    assert "text.mp3" in done.stderr
-    assert "1 file was not used." in done.stderr
-    assert done.stdout.count("The run is in") == 1
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    options = ["--data", folder, "--out", tmp_path / "run", "--device", "cpu", *QUICK]
+    process = start([SMALL[0], *launch, *TRAIN[1:], *options])
+    output, error = process.communicate(timeout=300)
+    assert process.returncode == 1  # for the text
+    assert "text.mp3" in error
+    assert "1 file was not used." in error
+    assert output.count("The run is in") == 1
     networks = networks_of(tmp_path / "run")
-    assert done.stderr.count(f"Network 1 of {networks}\n") == 1
-    assert "over 2 processes" in done.stderr
-    assert done.stderr.count("epoch 1/2") == networks
+    assert error.count(f"Network 1 of {networks}\n") == 1
+    assert "over 2 processes" in error
+    assert error.count("epoch 1/2") == networks
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["test"]["tracks"] >= 2
-
-    shutil.rmtree(tmp_path / "run")
-    bad = torchrun(tmp_path / "nowhere")
-    assert bad.returncode != 0
-    assert "does not exist" in bad.stderr

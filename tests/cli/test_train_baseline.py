@@ -59,27 +59,21 @@ def command(music: Path, features: Path, tmp_path: Path) -> list[object]:
 
 
 def test_a_run_has_all_its_files(call: Call, command: list[object], tmp_path: Path) -> None:
-    done = call(*command, "--model", "svc-linear")
+    done = call(*command)
     assert done.status == 0
     run = tmp_path / "run"
-    names = {path.name for path in run.iterdir()}
-    assert names == {
-        "config.json",
-        "confusion.png",
-        "metrics.json",
-        "model.json",
-        "model.skops",
-        "splits.json",
-    }
+    names = sorted(path.name for path in run.iterdir())
+    assert names[:2] == ["config.json", "confusion.png"]
+    assert names[2:] == ["metrics.json", "model.json", "model.skops", "splits.json"]
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["test"]["accuracy"] == 1.0
     assert metrics["test"]["tracks"] == 4
     assert metrics["validation"]["tracks"] == 12
     assert "On 4 test tracks" in done.output
     assert "accuracy 100.0%" in done.output
-    assert "svc-linear: C 0.0" in done.output
+    assert "logistic: C " in done.output
     assert f"deepmusic classify song.mp3 --model {run}" in done.output
-    assert json.loads((run / "config.json").read_text())["model"] == "svc-linear"
+    assert json.loads((run / "config.json").read_text())["model"] == "logistic"
     assert (run / "confusion.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -93,7 +87,8 @@ def test_its_own_features_are_kept_and_those_of_a_table_give_the_same(
     assert given["calibration"] == pytest.approx(computed["calibration"], rel=1e-3)
 
 
-def test_a_song_is_classified_features_included(
+@pytest.mark.slow
+def test_songs_are_classified_from_their_sound(
     call: Call, trained_run: Path, music: Path, tmp_path: Path
 ) -> None:
     files = [music / "chords/0.wav", music / "clicks/1.wav"]
@@ -106,22 +101,11 @@ def test_a_song_is_classified_features_included(
         assert sum(entry["probability"] for entry in verdict["top"]) == pytest.approx(1, abs=1e-3)
     by_csv = call("classify", *files, "--model", trained_run, "--format", "csv")
     assert by_csv.output.splitlines()[1].startswith(f"{files[0]},chords,")
-    kept = tmp_path / "kept.db"
-    both = call(
-        "classify",
-        music,
-        "--model",
-        trained_run,
-        "--jobs",
-        "2",
-        "--results",
-        kept,
-        "--format",
-        "json",
-    )
+    options = ["--model", trained_run, "--jobs", "2", "--results", tmp_path / "kept.db"]
+    both = call("classify", music / "chords", *options, "--format", "json")
     assert both.status == 0
     by_path = {verdict["path"]: verdict for verdict in json.loads(both.output)}
-    assert len(by_path) == 16
+    assert len(by_path) == 8
     assert by_path[str(files[0])] == verdicts[0]
 
 
@@ -158,11 +142,7 @@ def test_what_a_table_model_cannot_do_is_refused(
     call: Call, trained_run: Path, music: Path, tmp_path: Path
 ) -> None:
     song = music / "chords/0.wav"
-    for option in (
-        ["--timeline"],
-        ["--timeline-picture", tmp_path / "a.png"],
-        ["--explain", tmp_path / "a.png"],
-    ):
+    for option in (["--timeline"], ["--explain", tmp_path / "a.png"]):
         done = call("classify", song, "--model", trained_run, *option)
         assert done.status == 2
         assert f"{option[0]} needs a model" in done.error
@@ -208,9 +188,9 @@ def test_a_run_is_loaded_in_python(trained_run: Path, music: Path) -> None:
 
 def test_a_run_is_evaluated(call: Call, trained_run: Path, music: Path) -> None:
     recorded = call("evaluate", trained_run, "--format", "json")
-    heard = call("evaluate", trained_run, "--data", music, "--format", "json")
-    assert recorded.status == heard.status == 0
-    first, second = json.loads(recorded.output), json.loads(heard.output)
+    measured = call("evaluate", trained_run, "--data", music, "--format", "json")
+    assert recorded.status == measured.status == 0
+    first, second = json.loads(recorded.output), json.loads(measured.output)
     for name in ("tracks", "accuracy", "confusion", "part"):
         assert first[name] == second[name]
     assert first["calibration_error"] == pytest.approx(second["calibration_error"], abs=1e-5)

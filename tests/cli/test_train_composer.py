@@ -6,16 +6,16 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
 from click.testing import CliRunner
-from composer_runs import TINY, Row, refusal, score_of, write_pieces, write_styles
-from training_runs import Call
+from composer_runs import TINY, Row, score_of, write_pieces, write_styles
+from training_runs import Call, refusal, start
 
 from deepmusic.cli import deepmusic
 from deepmusic.composer import Composer
@@ -28,9 +28,14 @@ PLAIN = ["--bars", "4", "--candidates", "1", "--seed", "1", "--no-wav", "--no-pi
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    """As in the processes that are started here: sums over more may round otherwise."""
+def quick() -> Iterator[None]:
+    """One thread, as in the processes that are started here, and a critic of few excerpts."""
     torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        critic = "deepmusic.composer.critic_training"
+        for name, value in {"_PER_PIECE": 2, "_MIN_PER_STYLE": 12, "_EPOCHS": 3}.items():
+            patch.setattr(f"{critic}.{name}", value, raising=False)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +44,7 @@ def midis(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Trained(NamedTuple):
-    """Where one is, the finished run in it, and what was said."""
+    """The current folder, the finished run in it, and what was printed."""
 
     here: Path
     run: Path
@@ -58,36 +63,25 @@ def finished(midis: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return Trained(here, here / "runs" / midis.name, done.stdout, done.stderr)
 
 
-@pytest.fixture
-def trained(finished: Trained) -> Path:
-    """A finished run, to be read only."""
-    return finished.run
-
-
 def content(run: Path) -> tuple[dict[str, bytes], object]:
-    """All of a model to the last bit; safetensors orders its header by chance."""
+    """All of a model to the last bit; safetensors orders its header at random."""
     weights, metadata = load_weights(run / "model.safetensors")
     return {name: tensor.numpy().tobytes() for name, tensor in weights.items()}, metadata
 
 
-def piece_on(side: str, folder: Path) -> Path:
-    """A file of one piece that falls on a side of the split."""
+def piece_on(side: str, folder: Path) -> None:
+    """Write a file of one piece that falls on a side of the split."""
     folder.mkdir(parents=True)
     for pitch in range(40, 90):
         rows: list[Row] = [(beat, 1, pitch + beat % 3, 0) for beat in range(16)]
         write_midi(score_of(rows, parts=1), folder / "only.mid")
         dataset = load_midi_folder(folder.parent, steps_per_beat=4)
         if any(piece.style == folder.name for piece in getattr(dataset, side)):
-            return folder / "only.mid"
+            return
     raise AssertionError("not one of fifty")
 
 
-# --------------------------------------------------------------------------------------- trained
-
-
-def test_the_run_is_where_it_should_be_and_all_that_is_said_is_true(
-    finished: Trained, midis: Path
-) -> None:
+def test_the_run_is_complete_and_its_figures_are_printed(finished: Trained, midis: Path) -> None:
     for name in ("config.json", "history.jsonl", "loss.png", "accuracy.png", "metrics.json"):
         assert (finished.run / name).stat().st_size, name
     assert [record["epoch"] for record in read_history(finished.run)] == [1, 2]
@@ -106,7 +100,7 @@ def test_the_run_is_where_it_should_be_and_all_that_is_said_is_true(
             assert f"{style} {nats:.2f}" in line
 
 
-def test_the_command_that_is_told_works(
+def test_the_printed_command_generates_a_tune_of_this_model(
     finished: Trained, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = finished.output.splitlines()[-1].partition("use it: deepmusic ")[2].split()
@@ -114,34 +108,20 @@ def test_the_command_that_is_told_works(
     monkeypatch.chdir(finished.here)
     done = call(*command, *PLAIN, "-o", tmp_path / "tune")
     assert done.status == 0, done.error
-    score = read_midi(tmp_path / "tune.mid")
-    assert score.beats == 16
-    assert len(score.parts) <= 2
+    assert read_midi(tmp_path / "tune.mid").beats == 16
     report = json.loads((tmp_path / "tune.json").read_text(encoding="utf-8"))
     assert report["model"] == Composer.load(finished.run).digest
-
-
-def test_the_model_knows_its_own_styles_and_only_these(
-    trained: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert Composer.load(trained).styles == ("march", "waltz")
-    done = call("generate", "--model", trained, "--style", "folk", *PLAIN)
+    done = call("generate", "--model", finished.run, "--style", "folk", *PLAIN)
     assert "there are march, waltz" in refusal(done, status=2)
-    done = call("generate", "--model", trained, "--style", "waltz", *PLAIN, "-o", "waltz")
-    assert done.status == 0, done.error
-    # the shipped composer does not take the tune for its own
-    done = call("generate", "--again", "waltz.json", "-o", "other", *PLAIN[-2:])
+    # the shipped composer refuses to recreate it
+    done = call("generate", "--again", tmp_path / "tune.json", "-o", "other", *PLAIN[-2:])
     assert "another model" in refusal(done, status=1)
-    assert not list(tmp_path.glob("other*"))
-
-
-# --------------------------------------------------------------------------------------- resumed
+    assert not list(finished.here.glob("other*"))
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="no signals to a child here")
-def test_stopped_or_killed_and_resumed_it_is_the_very_model_of_a_whole_run(
+def test_stopped_or_killed_and_resumed_it_is_the_same_model_as_a_whole_run(
     midis: Path, tmp_path: Path, call: Call
 ) -> None:
     run = tmp_path / "run"
@@ -149,15 +129,7 @@ def test_stopped_or_killed_and_resumed_it_is_the_very_model_of_a_whole_run(
     long = ["--data", midis, *TINY[2:], "--epochs", "4"]
 
     def stop(number: int, *more: str) -> tuple[int, str, str]:
-        process = subprocess.Popen(
-            [*TRAIN, *long, "--out", run, *more],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            # a shell starts what it runs in the background deaf to Ctrl-C, and tests may run so
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )
+        process = start([*TRAIN, *long, "--out", run, *more])
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("epoch "):
@@ -172,108 +144,88 @@ def test_stopped_or_killed_and_resumed_it_is_the_very_model_of_a_whole_run(
     assert last.startswith("Stopped in epoch ")
     assert last.endswith("to continue, run the same command with --resume.")
     assert "Traceback" not in error
-    assert not (run / "model.safetensors").exists()
     before = len(read_history(run))
     status, _, _ = stop(signal.SIGKILL, "--resume")
     assert status == -signal.SIGKILL
     assert not (run / "model.safetensors").exists()
     assert before <= len(read_history(run)) < 4
-    done = call("train", "composer", *long, "--out", run, "--resume")
-    assert done.status == 0, done.error
-    assert not list(run.rglob(".*.tmp"))
-
     whole = tmp_path / "whole"
-    assert call("train", "composer", *long, "--out", whole).status == 0
+    for command in ([run, "--resume"], [whole]):
+        done = call("train", "composer", *long, "--out", *command)
+        assert done.status == 0, done.error
+    assert not list(run.rglob(".*.tmp"))
     assert content(run) == content(whole)
     assert (run / "metrics.json").read_bytes() == (whole / "metrics.json").read_bytes()
     assert len(read_history(run)) == 4
 
 
-def test_what_is_there_is_neither_overwritten_nor_taken_for_another(
-    trained: Path, midis: Path, tmp_path: Path, call: Call
+def test_a_run_is_neither_overwritten_nor_resumed_with_other_data_or_settings(
+    finished: Trained, midis: Path, tmp_path: Path, call: Call
 ) -> None:
-    before = sorted((path, path.stat().st_mtime_ns) for path in trained.rglob("*"))
-    run = ["train", "composer", "--data", midis, "--out", trained]
+    files = {path: path.stat().st_mtime_ns for path in finished.run.rglob("*")}
+    run = ["train", "composer", "--data", midis, "--out", finished.run]
     assert "already holds a run" in refusal(call(*run, *TINY), status=1)
     other = [*TINY[:3], "6", *TINY[4:]]
     assert "was trained with another" in refusal(call(*run, *other, "--resume"), status=1)
     more = Path(shutil.copytree(midis, tmp_path / "more"))
     write_pieces(more / "polka", 8, seed=5)
-    changed = ["train", "composer", "--data", more, "--out", trained]
+    changed = ["train", "composer", "--data", more, "--out", finished.run]
     assert "was trained with another" in refusal(call(*changed, *TINY, "--resume"), status=1)
-    assert sorted((path, path.stat().st_mtime_ns) for path in trained.rglob("*")) == before
+    assert files == {path: path.stat().st_mtime_ns for path in finished.run.rglob("*")}
 
 
 def test_there_must_be_a_run_to_resume_and_room_for_a_new_one(
     midis: Path, tmp_path: Path, call: Call
 ) -> None:
-    run = ["train", "composer", "--data", midis, *TINY]
-    done = call(*run, "--out", tmp_path / "no", "--resume")
-    assert "There is no run at" in refusal(done, status=1)
     (tmp_path / "folder").mkdir()
-    done = call(*run, "--out", tmp_path / "folder", "--resume")
-    assert "holds no checkpoint to resume from" in refusal(done, status=1)
     (tmp_path / "file").write_text("mine")
-    done = call(*run, "--out", tmp_path / "file")
-    assert "could not be made" in refusal(done, status=1)
+    for out, options, message in (
+        ("no", ["--resume"], "There is no run at"),
+        ("folder", ["--resume"], "holds no checkpoint to resume from"),
+        ("file", [], "could not be made"),
+    ):
+        done = call("train", "composer", "--data", midis, *TINY, "--out", tmp_path / out, *options)
+        assert message in refusal(done, status=1)
     assert (tmp_path / "file").read_text() == "mine"
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
 
 
-# ---------------------------------------------------------------------------------------- damaged
-
-
-def test_files_that_cannot_be_used_are_named_once_and_the_rest_is_trained(
+def test_files_and_styles_that_cannot_be_used_are_named_once_and_the_rest_is_trained(
     midis: Path, tmp_path: Path, call: Call
 ) -> None:
     music = Path(shutil.copytree(midis, tmp_path / "music"))
     whole = (music / "waltz" / "0.mid").read_bytes()
+    piece_on("test", music / "polka")
     (music / "waltz" / "text.mid").write_text("la la la")
     (music / "waltz" / "empty.mid").touch()
     (music / "waltz" / "header.mid").write_bytes(whole[:22])
     (music / "waltz" / "notes.txt").write_text("no music, and not meant as such")
     (music / "lost.mid").write_bytes(whole)
+    (music / "drums").mkdir()
     drums = Score(480, (Note(0, 480, 36),), (Part("kit", is_drum=True),))
-    write_midi(drums, music / "waltz" / "drums.mid")
-    message = {
+    write_midi(drums, music / "drums" / "beat.mid")
+    messages = {
         "waltz/text.mid": "is not a MIDI file",
         "waltz/empty.mid": "is empty",
         "waltz/header.mid": "holds no note",
-        "waltz/drums.mid": "no note with a pitch",
+        "drums/beat.mid": "no note with a pitch",
         "lost.mid": "is not in a",
+        "polka/only.mid": "",
     }
     run = tmp_path / "run"
     done = call("train", "composer", "--data", music, "--out", run, *TINY)
     assert done.status == 1
     assert f"The run is in {run}" in done.output
     lines = done.error.splitlines()
-    assert lines[-1] == "5 files were not used."
-    for name, reason in message.items():
+    assert lines[-1] == "6 files were not used."
+    for name, reason in messages.items():
         (line,) = (line for line in lines if line.startswith(f"{name}: "))
         assert reason in line
         assert line.count(f"{name}: ") == 1
     assert "notes.txt" not in done.error
-    pieces = Composer.load(run).training["pieces"]
-    assert sum(pieces.values()) == 16
-    made = call("generate", "--model", run, *PLAIN, "-o", tmp_path / "tune")
-    assert made.status == 0, made.error
-
-
-def test_styles_without_a_piece_to_learn_from_are_named_and_the_rest_is_trained(
-    midis: Path, tmp_path: Path, call: Call
-) -> None:
-    music = Path(shutil.copytree(midis, tmp_path / "music"))
-    piece_on("test", music / "polka")
-    drums = Score(480, (Note(0, 480, 36),), (Part("kit", is_drum=True),))
-    (music / "drums").mkdir()
-    write_midi(drums, music / "drums" / "beat.mid")
-    run = tmp_path / "run"
-    done = call("train", "composer", "--data", music, "--out", run, *TINY)
-    assert done.status == 1
-    assert Composer.load(run).styles == ("march", "waltz"), done.error
-    for name in ("polka/only.mid", "drums/beat.mid"):
-        assert done.error.count(f"{name}: ") == 1, name
-    assert done.error.splitlines()[-1] == "2 files were not used."
+    composer = Composer.load(run)
+    assert composer.styles == ("march", "waltz")
+    assert sum(composer.training["pieces"].values()) == 16
 
 
 def bad_folder(kind: str, root: Path) -> Path:
@@ -282,7 +234,7 @@ def bad_folder(kind: str, root: Path) -> Path:
     if kind == "file":
         root.write_text("no folder")
         return root
-    if kind == "kept apart":
+    if kind == "held out":
         piece_on("test", root / "polka")
         return root
     (root / "waltz").mkdir(parents=True)
@@ -301,7 +253,7 @@ def bad_folder(kind: str, root: Path) -> Path:
         ("empty", "has no MIDI file"),
         ("text", "text.mid' is not a MIDI file"),
         ("no style", "lost.mid is not in a"),
-        ("kept apart", "fell to validation and test, so add more"),
+        ("held out", "fell to validation and test, so add more"),
     ],
 )
 def test_data_that_cannot_be_learned_from(

@@ -1,7 +1,13 @@
-"""A small folder of music to train on, and ``deepmusic`` called in this process."""
+"""A small folder of music to train on, and ``deepmusic`` called in this process or another.
+
+``python training_runs.py ARGS`` is ``deepmusic ARGS`` with small networks.
+"""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +22,7 @@ from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.cli import main
 
 QUICK = ["--networks", "1", "--epochs", "2", "--test", "0.25"]
+SMALL = [sys.executable, __file__]
 
 
 def small_networks(patch: pytest.MonkeyPatch) -> None:
@@ -26,6 +33,20 @@ def small_networks(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr("deepmusic.classifier.training.ClassifierConfig", small)
     patch.setattr("deepmusic.training.loop.draw_history", lambda *_, **__: [])
+
+
+def start(command: list[object], **options: object) -> subprocess.Popen[str]:
+    """Start a process with pipes, one thread, and Ctrl-C as in a terminal."""
+    return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
+        [*map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "DEEPMUSIC_DEBUG": "1"},
+        # a shell starts what it runs in the background deaf to Ctrl-C, and tests may run so
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        **options,
+    )
 
 
 @dataclass(frozen=True)
@@ -52,3 +73,21 @@ def call_main(
     status = exit_.value.code
     assert isinstance(status, int)
     return Done(status, output, error)
+
+
+def refusal(done: Done, *, status: int) -> str:
+    """What was wrong: one sentence on standard error, and nothing on standard output."""
+    assert done.status == status, done
+    assert done.output == ""
+    assert "Traceback" not in done.error
+    *before, last = done.error.splitlines()
+    assert last.startswith("deepmusic: "), done.error
+    assert not any(line.startswith("deepmusic: ") for line in before)
+    assert "unexpected" not in last
+    assert last.endswith(".")
+    return last.removeprefix("deepmusic: ")
+
+
+if __name__ == "__main__":
+    small_networks(pytest.MonkeyPatch())
+    main()
