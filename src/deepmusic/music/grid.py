@@ -37,32 +37,22 @@ class Frames(NamedTuple):
     """The sets of sounding notes; step ``t`` has rows ``offsets[t]`` to ``offsets[t + 1]``.
 
     Within a step rows ascend by pitch, then part, without duplicates.
-
-    Args:
-        offsets: ``(steps + 1,)`` int64, first row of each step; the last is the number of rows.
-        pitch: ``(rows,)`` uint8, MIDI pitch.
-        part: ``(rows,)`` int16, index of the part.
-        is_onset: ``(rows,)`` bool, whether the note begins in this step.
     """
 
-    offsets: NDArray[np.int64]
-    pitch: NDArray[np.uint8]
-    part: NDArray[np.int16]
-    is_onset: NDArray[np.bool_]
+    offsets: NDArray[
+        np.int64
+    ]  # (steps + 1,) first row of each step; the last is the number of rows
+    pitch: NDArray[np.uint8]  # (rows,) MIDI pitch
+    part: NDArray[np.int16]  # (rows,) index of the part
+    is_onset: NDArray[np.bool_]  # (rows,) whether the note begins in this step
 
 
 class Bars(NamedTuple):
-    """The bars of a grid.
+    """The bars of a grid, as columns ``(bars,)``."""
 
-    Args:
-        start: ``(bars,)`` int64, the first step of each; the first is 0.
-        length: ``(bars,)`` int64, in steps; the last may reach beyond the grid.
-        is_compound: ``(bars,)`` bool, whether eighths are grouped in threes, as in 6/8.
-    """
-
-    start: NDArray[np.int64]
-    length: NDArray[np.int64]
-    is_compound: NDArray[np.bool_]
+    start: NDArray[np.int64]  # the first step of each; the first is 0
+    length: NDArray[np.int64]  # in steps; the last may reach beyond the grid
+    is_compound: NDArray[np.bool_]  # whether eighths are grouped in threes, as in 6/8
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,13 +203,7 @@ class Grid:
         parts: tuple[Part, ...] = (Part(),),
         time_signatures: tuple[TimeSignature, ...] = (),
     ) -> Grid:
-        """The grid whose steps hold these sets.
-
-        Args:
-            frames: the sets; rows of a step may be in any order.
-            steps_per_beat: steps per quarter note.
-            parts: the instruments.
-            time_signatures: with times in steps.
+        """The grid whose steps hold these sets; rows of a step may be in any order.
 
         Raises:
             ShapeError: the columns do not fit one another.
@@ -260,14 +244,9 @@ class Grid:
         )
 
     def roll(self, *, lowest: int = 21, pitches: int = 88) -> NDArray[np.bool_]:
-        """Which pitches sound in each step, in any part: a piano roll.
+        """Which pitches sound in each step, in any part: a piano roll ``(steps, pitches)``.
 
-        Args:
-            lowest: pitch of column 0; 21 with 88 pitches is a piano, 0 with 128 all of MIDI.
-            pitches: number of columns.
-
-        Returns:
-            ``(steps, pitches)`` bool.
+        ``lowest`` is the pitch of column 0: 21 with 88 pitches is a piano, 0 with 128 all of MIDI.
 
         Raises:
             ValueError: a note lies outside.
@@ -287,10 +266,7 @@ class Grid:
     def from_roll(cls, roll: ArrayLike, *, steps_per_beat: int, lowest: int = 21) -> Grid:
         """The grid of a piano roll, in one part; adjacent cells are one sustained note.
 
-        Args:
-            roll: ``(steps, pitches)``; what is not zero sounds.
-            steps_per_beat: steps per quarter note.
-            lowest: pitch of column 0.
+        What is not zero in ``(steps, pitches)`` sounds; ``lowest`` is the pitch of column 0.
 
         Raises:
             ShapeError: the roll is not a matrix.

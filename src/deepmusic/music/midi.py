@@ -142,21 +142,17 @@ def midi_bytes(score: Score) -> bytes:
             code="too_long",
         )
     out = ScoreTick(score.ticks_per_beat)
-    for tempo in score.tempos:
-        out.tempos.append(TempoTick(tempo.time, mspq=tempo.us_per_beat))
-    for signature in score.time_signatures:
-        out.time_signatures.append(
-            TimeSignatureTick(signature.time, signature.numerator, signature.denominator)
-        )
-    for key in score.key_signatures:
-        out.key_signatures.append(KeySignatureTick(key.time, key.sharps, int(key.is_minor)))
+    for t in score.tempos:
+        out.tempos.append(TempoTick(t.time, mspq=t.us_per_beat))
+    for s in score.time_signatures:
+        out.time_signatures.append(TimeSignatureTick(s.time, s.numerator, s.denominator))
+    for k in score.key_signatures:
+        out.key_signatures.append(KeySignatureTick(k.time, k.sharps, int(k.is_minor)))
     if score.end > max(note.end for note in score.notes):
         out.markers.append(TextMetaTick(score.end, _END))
     tracks = [TrackTick(part.name, part.program, part.is_drum) for part in score.parts]
-    for note in score.notes:
-        tracks[note.part].notes.append(
-            NoteTick(note.onset, note.duration, note.pitch, note.velocity)
-        )
+    for n in score.notes:
+        tracks[n.part].notes.append(NoteTick(n.onset, n.duration, n.pitch, n.velocity))
     for track in tracks:
         out.tracks.append(track)
     return out.dumps_midi()
@@ -360,7 +356,7 @@ def _valid(
     for numbers in rows:
         try:
             valid.append(make(*numbers))
-        except ValueError:
+        except (ValueError, KeyError):
             invalid += 1
     if invalid:
         warnings.append(f"{_count(invalid, f'impossible {kind}')} left out.")
@@ -368,9 +364,7 @@ def _valid(
 
 
 def _key_signature(time: int, sharps: int, tonality: int) -> KeySignature:
-    if tonality not in (0, 1):
-        raise ValueError(f"a key is major (0) or minor (1); got {tonality}")
-    return KeySignature(time, sharps, tonality == 1)
+    return KeySignature(time, sharps, {0: False, 1: True}[tonality])
 
 
 def _count(count: int, noun: str) -> str:

@@ -65,14 +65,7 @@ def score_to_grid(score: Score, steps_per_beat: int) -> Grid:
 
     Every onset and end goes to the nearest step, and every note lasts at least one. Notes of one
     pitch and part on one step are merged, and a note ends where its pitch begins again in its part;
-    ``quantisation_loss`` measures what that costs.
-
-    Args:
-        score: the music.
-        steps_per_beat: steps per quarter note.
-
-    Returns:
-        The grid, with parts, velocities, tempos and signatures.
+    ``quantisation_loss`` measures what that costs. A beat is a quarter note.
 
     Raises:
         ScoreError: ``too_long``: more than 2³¹ steps.
@@ -107,24 +100,14 @@ def score_to_grid(score: Score, steps_per_beat: int) -> Grid:
 
 @dataclass(frozen=True)
 class QuantisationLoss:
-    """How a grid changes the notes of a score.
+    """How a grid changes the notes of a score."""
 
-    Args:
-        notes: number of notes of the score.
-        merged: notes lost because another of the same pitch and part falls on the same step.
-        cut: notes ended early because their pitch begins again in their part.
-        onset_error_beats: ``(notes,)`` shift of onsets in quarter notes; later is positive.
-        onset_error_s: ``(notes,)`` the same in seconds, at the score's tempo.
-        duration_error: ``(n,)`` relative change of duration, longer is positive; of the notes that
-            are kept, without drums.
-    """
-
-    notes: int
-    merged: int
-    cut: int
-    onset_error_beats: NDArray[np.float64]
-    onset_error_s: NDArray[np.float64]
-    duration_error: NDArray[np.float64]
+    notes: int  # of the score
+    merged: int  # lost because another of the same pitch and part falls on the same step
+    cut: int  # ended early because their pitch begins again in their part
+    onset_error_beats: NDArray[np.float64]  # (notes,) shift in quarter notes; later is positive
+    onset_error_s: NDArray[np.float64]  # (notes,) the same in seconds, at the score's tempo
+    duration_error: NDArray[np.float64]  # (n,) relative change of the notes kept, without drums
 
 
 def quantisation_loss(score: Score, steps_per_beat: int) -> QuantisationLoss:
@@ -149,10 +132,8 @@ def aligned(score: Score, steps_per_beat: int = 4) -> Score:
     """Move a score by up to half a step, so that its onsets lie close to the steps of a grid.
 
     The shift is the circular mean of the onsets within a step. Where onsets are spread evenly over
-    a step, as in free playing, it means nothing but does no harm.
-
-    Returns:
-        The score, moved as a whole; what would begin before 0 begins at 0.
+    a step, as in free playing, it means nothing but does no harm. What would begin before 0 begins
+    at 0.
 
     Raises:
         ValueError: ``steps_per_beat`` is below 1.
@@ -183,17 +164,11 @@ def aligned(score: Score, steps_per_beat: int = 4) -> Score:
 
 
 def with_estimated_bars(grid: Grid, lengths: tuple[int, ...] = (16, 12)) -> Grid:
-    """The grid with rests before it, so that its bars begin where they seem to.
+    """The grid, later by less than a bar, with one time signature that fits the music.
 
     Bars tend to begin with many long notes, above all in the bass; the length and phase are chosen
-    at which such onsets recur most regularly.
-
-    Args:
-        grid: music without a time signature.
-        lengths: steps that a bar may have, the usual one first, whole beats each.
-
-    Returns:
-        The grid, later by less than a bar, with one time signature.
+    at which such onsets recur most regularly. ``lengths`` are the steps that a bar may have, the
+    usual one first, whole beats each.
     """
     weight = np.zeros(grid.steps)
     lowest = np.full(grid.steps, 128)

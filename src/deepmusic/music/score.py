@@ -53,21 +53,13 @@ class _Limited:
 
 @dataclass(frozen=True, slots=True)
 class Note(_Limited):
-    """One note.
+    """One note."""
 
-    Args:
-        onset: tick, from 0.
-        duration: ticks, at least 1.
-        pitch: MIDI pitch, 0 to 127; 60 is middle C.
-        velocity: 1 to 127.
-        part: index of its part in the score.
-    """
-
-    onset: int
-    duration: int
-    pitch: int
-    velocity: int = 80
-    part: int = 0
+    onset: int  # tick, from 0
+    duration: int  # ticks, at least 1
+    pitch: int  # MIDI pitch, 0 to 127; 60 is middle C
+    velocity: int = 80  # 1 to 127
+    part: int = 0  # index of its part in the score
 
     def __post_init__(self) -> None:
         _Limited.__post_init__(self)
@@ -82,17 +74,11 @@ class Note(_Limited):
 
 @dataclass(frozen=True, slots=True)
 class Part(_Limited):
-    """An instrument's notes: a MIDI track.
+    """An instrument's notes: a MIDI track."""
 
-    Args:
-        name: printable characters; may be empty.
-        program: General MIDI instrument, 0 to 127.
-        is_drum: whether pitches stand for percussion instruments (channel 10).
-    """
-
-    name: str = ""
-    program: int = 0
-    is_drum: bool = False
+    name: str = ""  # printable characters
+    program: int = 0  # General MIDI instrument, 0 to 127
+    is_drum: bool = False  # whether pitches stand for percussion instruments (channel 10)
 
     def __post_init__(self) -> None:
         _Limited.__post_init__(self)
@@ -102,15 +88,10 @@ class Part(_Limited):
 
 @dataclass(frozen=True, slots=True)
 class Tempo(_Limited):
-    """The tempo from a time on.
+    """The tempo from a time on."""
 
-    Args:
-        time: ticks in a score, steps in a grid; also in the signatures below.
-        us_per_beat: microseconds per quarter note, 1 to 16,777,215, as MIDI stores it.
-    """
-
-    time: int
-    us_per_beat: int
+    time: int  # ticks in a score, steps in a grid; also in the signatures below
+    us_per_beat: int  # microseconds per quarter note, 1 to 16,777,215, as MIDI stores it
 
     @property
     def beats_per_minute(self) -> float:

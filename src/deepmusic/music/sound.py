@@ -93,12 +93,10 @@ def write_wav(
     sample_rate: int = 44100,
     soundfont: str | os.PathLike[str] | None = None,
 ) -> None:
-    """Write the sound of a score as a 16-bit stereo WAV file, atomically; arguments as `render`.
+    """Write the sound of a score as a 16-bit stereo WAV file, atomically.
 
-    Raises:
-        ScoreError: the score is ``too_long``.
-        DeepMusicError: the SoundFont is missing or damaged, or the file cannot be written.
-        ValueError: the sample rate is out of range.
+    Arguments and errors are those of `render`; besides, a DeepMusicError says that the file cannot
+    be written.
     """
     sound = render(score, sample_rate=sample_rate, soundfont=soundfont)
     # Not through soundfile: its callbacks print that a disk is full instead of raising it.

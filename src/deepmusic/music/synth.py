@@ -114,8 +114,13 @@ def synthesize(score: Score, sample_rate: int, samples: int) -> Samples:
     starts = np.rint(score.seconds_at(notes.onset) * sample_rate).astype(int)
     ends = np.rint(score.seconds_at(notes.onset + notes.duration) * sample_rate).astype(int)
     lengths = np.maximum(ends - starts, int(_SHORTEST_S * sample_rate))
-    # low notes lean to the left, as on a keyboard; the power is the same at any angle
-    pan = _pans(score)[notes.part] + 0.25 * (notes.pitch - 64) / 64
+    # parts from left to right, drums centred; low notes lean to the left, as on a keyboard; the
+    # power is the same at any angle
+    pans = np.zeros(len(score.parts))
+    pitched = [index for index, part in enumerate(score.parts) if not part.is_drum]
+    if len(pitched) > 1:
+        pans[pitched] = np.linspace(-0.5, 0.5, len(pitched))
+    pan = pans[notes.part] + 0.25 * (notes.pitch - 64) / 64
     angle = np.pi / 4 * (1 + np.clip(pan, -0.85, 0.85))
     gain = _HEADROOM * (notes.velocity / 127) ** _VELOCITY_EXPONENT
     gains = (gain * [np.cos(angle), np.sin(angle)]).astype(np.float32)
@@ -138,15 +143,6 @@ def synthesize(score: Score, sample_rate: int, samples: int) -> Samples:
             _add(mix, tone, int(starts[index]), int(lengths[index]), gains[:, index])
     _add_room(mix, sample_rate)
     return mix
-
-
-def _pans(score: Score) -> NDArray[np.float64]:
-    """The position of each part, -0.5 (left) to 0.5: in order from the left, drums centred."""
-    pans = np.zeros(len(score.parts))
-    pitched = [index for index, part in enumerate(score.parts) if not part.is_drum]
-    if len(pitched) > 1:
-        pans[pitched] = np.linspace(-0.5, 0.5, len(pitched))
-    return pans
 
 
 def _add(mix: Samples, tone: _Tone, start: int, note_length: int, gains: Samples) -> None:
