@@ -7,6 +7,7 @@ twice, and intact files cost nothing extra. The length that a header claims is n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -292,31 +293,28 @@ def load(
 ) -> Audio:
     """Read a sound file, or a part of it, into memory as mono float32.
 
-    An hour takes 318 MB at the default rate: for long files prefer `open_audio`.
+    An hour takes 318 MB at the default rate: for long files prefer `open_audio`, whose arguments
+    and errors are the same.
 
     Args:
         source: a path, or a binary file object that can seek.
         sample_rate: samples per second of the result.
-        offset_s: seconds to skip at the start.
+        offset_s: seconds to skip at the start; a file without more is ``too_short``.
         seconds: seconds to read at most; None reads to the end.
         max_seconds: as in `open_audio`.
-
-    Raises:
-        AudioError: as in `open_audio`; ``too_short`` if nothing is left after ``offset_s``.
-        ValueError: a number is out of range.
     """
     if offset_s < 0 or (seconds is not None and seconds <= 0):
         raise ValueError(f"offset_s >= 0 and seconds > 0 must hold; got {offset_s}, {seconds}")
     first = round(offset_s * sample_rate)
-    last = None if seconds is None else first + round(seconds * sample_rate)
+    last = math.inf if seconds is None else first + round(seconds * sample_rate)
     kept: list[NDArray[np.float32]] = []
     position = 0
     with open_audio(source, sample_rate=sample_rate, max_seconds=max_seconds) as stream:
         for block in stream:
-            end = len(block) if last is None else last - position
+            end = int(min(last - position, len(block)))
             kept.append(block[max(0, first - position) : end])
             position += len(block)
-            if last is not None and position >= last:
+            if position >= last:
                 break
         samples = np.concatenate(kept)
         if not len(samples):

@@ -23,28 +23,15 @@ _BANDS = 8  # neighbouring filters multiplied together: most of the full matrix 
 
 @dataclass(frozen=True)
 class LogMelConfig:
-    """Settings of a log-mel spectrogram.
+    """Settings of a log-mel spectrogram; a ValueError refuses those out of range."""
 
-    Args:
-        sample_rate: samples per second.
-        n_fft: samples of a window, even.
-        hop_length: samples from one frame to the next, at most ``n_fft``.
-        n_mels: number of mel filters.
-        f_min, f_max: lower end of the first and upper end of the last filter in Hz; None means half
-            the sample rate.
-        floor_db: no value is lower than this (dB of power, 0 dB is a power of 1).
-
-    Raises:
-        ValueError: a field is out of range.
-    """
-
-    sample_rate: int = 22050
-    n_fft: int = 2048
-    hop_length: int = 512
-    n_mels: int = 128
-    f_min: float = 0.0
-    f_max: float | None = None
-    floor_db: float = -100.0
+    sample_rate: int = 22050  # samples per second
+    n_fft: int = 2048  # samples of a window, even
+    hop_length: int = 512  # samples from one frame to the next, at most n_fft
+    n_mels: int = 128  # filters
+    f_min: float = 0.0  # lower end of the first filter in Hz
+    f_max: float | None = None  # upper end of the last one; None is half the sample rate
+    floor_db: float = -100.0  # no value is lower (dB of power, 0 dB is a power of 1)
 
     def __post_init__(self) -> None:
         if min(self.sample_rate, self.hop_length, self.n_mels) < 1:
@@ -74,26 +61,18 @@ class LogMelConfig:
         return 1 + samples // self.hop_length
 
 
-def _hz_to_mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Slaney's scale: linear below 1 kHz (mel 15), logarithmic above."""
-    return np.where(hz < 1000, hz * 3 / 200, 15 + np.log(np.maximum(hz, 1) / 1000) / _LOG_STEP)
-
-
-def _mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp(_LOG_STEP * (mel - 15)))
-
-
-_LOG_STEP = np.log(6.4) / 27
-
-
 def mel_filters(config: LogMelConfig) -> NDArray[np.float32]:
     """Triangular filters of equal area, ``(n_mels, n_fft // 2 + 1)``.
 
-    Slaney, Auditory Toolbox, 1998; equal to ``librosa.filters.mel``.
+    Slaney, Auditory Toolbox, 1998; equal to ``librosa.filters.mel``. His mel scale is linear below
+    1 kHz (mel 15) and logarithmic above.
     """
     bins = np.linspace(0, config.sample_rate / 2, config.n_fft // 2 + 1)
-    ends = _hz_to_mel(np.array([config.f_min, config.top_hz]))
-    edges = _mel_to_hz(np.linspace(ends[0], ends[1], config.n_mels + 2))
+    log_step = np.log(6.4) / 27
+    hz = np.array([config.f_min, config.top_hz])
+    ends = np.where(hz < 1000, hz * 3 / 200, 15 + np.log(np.maximum(hz, 1) / 1000) / log_step)
+    mel = np.linspace(ends[0], ends[1], config.n_mels + 2)
+    edges = np.where(mel < 15, mel * 200 / 3, 1000 * np.exp(log_step * (mel - 15)))
     slopes = edges[:, None] - bins  # (mels + 2, bins)
     widths = np.diff(edges)[:, None]
     rising = -slopes[:-2] / widths[:-1]
@@ -113,10 +92,7 @@ def _window(size: int) -> NDArray[np.float64]:
 def mel_power(
     power: NDArray[np.float32], config: LogMelConfig, out: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Apply the mel filters to power spectra ``(frames, n_fft // 2 + 1)``.
-
-    The result is written to ``out``, ``(frames, n_mels)``.
-    """
+    """Apply the filters to power spectra ``(frames, bins)`` into ``out``, ``(frames, n_mels)``."""
     for band, bins, weights in _banded(config):
         np.matmul(power[:, bins], weights, out=out[:, band])
     return out

@@ -23,12 +23,8 @@ def segment_starts(frames: int, *, length: int, hop: int) -> list[int]:
     _check(length, hop)
     if frames < 1:
         raise ValueError(f"a track has at least 1 frame; got {frames}")
-    if frames <= length:
-        return [0]
-    starts = list(range(0, frames - length + 1, hop))
-    if starts[-1] != frames - length:
-        starts.append(frames - length)
-    return starts
+    last = max(frames - length, 0)
+    return [*range(0, last, hop), last]
 
 
 def wrap(log_mel: NDArray[np.float32], length: int) -> NDArray[np.float32]:
