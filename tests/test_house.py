@@ -15,14 +15,14 @@ PACKAGE = ROOT / "src" / "deepmusic"
 # the comment names an aim. Raise one only with a reason in docs/decisions.md.
 BUDGETS = {
     "": 900,
-    "audio": 2_410,  # aim 1,800
+    "audio": 2_030,  # aim 1,800
     "capsules": 2_300,
     "classifier": 3_000,  # aim 2,600
     "cli": 3_690,  # aim 3,100
     "composer": 4_150,  # aim 3,900
     "datasets": 5_750,  # aim 4,300
     "features": 2_500,
-    "music": 2_370,  # aim 1,900
+    "music": 2_280,  # aim 1,900
     "pretrained": 150,
     "studies": 5900,  # aim 4,700
     "training": 1_180,  # aim 1,100

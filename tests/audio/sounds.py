@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -46,11 +47,16 @@ def write_with_ffmpeg(
     codec: str,
     *,
     picture: str | None = None,
+    tags: Mapping[str, str] = {},
 ) -> None:
     """Encode mono sound, with a second of black picture beside it when a video codec is named."""
-    with av.open(str(path), "w") as container:
+    options = {"write_id3v2": "1"} if path.suffix == ".aiff" else {}
+    with av.open(str(path), "w", options=options) as container:
+        container.metadata.update(tags)
         stream = container.add_stream(codec, rate=sample_rate, layout="mono")
         stream.bit_rate = 96_000
+        if path.suffix == ".opus":
+            stream.metadata.update(tags)
         if picture:
             video = container.add_stream(picture, rate=10)
             video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"

@@ -114,7 +114,10 @@ def test_mono_is_the_mean_of_the_channels(channels: int, rng: np.random.Generato
 def test_planar_and_packed_frames_of_ffmpeg_keep_their_channels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deepmusic.audio.decode.SndfileReader", _refuse)
+    def refuse(file: object) -> object:
+        raise AudioError("not today", code="not_audio")
+
+    monkeypatch.setattr("deepmusic.audio.decode.SndfileReader", refuse)
     chord = np.stack([tone(2, RATE, hz=440), tone(2, RATE, hz=700)], axis=1)
     for kind in ("WAV", "FLAC", "OGG"):  # packed floats or integers, planar floats
         path = tmp_path / f"song.{kind.lower()}"
@@ -123,10 +126,6 @@ def test_planar_and_packed_frames_of_ffmpeg_keep_their_channels(
         assert audio.channels == 2
         error = audio.samples[: len(chord)] - chord.mean(axis=1)
         assert np.sqrt(np.mean(error**2)) < (0.03 if kind == "OGG" else 1e-4)
-
-
-def _refuse(file: object) -> object:
-    raise AudioError("not today", code="not_audio")
 
 
 def test_load_reads_a_part(rng: np.random.Generator) -> None:
@@ -147,15 +146,11 @@ def test_max_seconds_is_respected_and_reported() -> None:
     data = wav_bytes(tone(5, RATE))
     cut = load(io.BytesIO(data), max_seconds=2.5)
     assert cut.duration_s == 2.5
-    assert cut.warning is not None
-    assert cut.warning.startswith("2.5 s of sound was decoded")
+    assert str(cut.warning).startswith("2.5 s of sound was decoded")
     assert load(io.BytesIO(data), max_seconds=5.0).warning is None
-
-
-@pytest.mark.parametrize("options", [{"sample_rate": 0}, {"max_seconds": 0}, {"seconds": -1}])
-def test_options_out_of_range(options: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="got"):
-        load(io.BytesIO(wav_bytes(tone(1, RATE))), **options)  # type: ignore[arg-type]
+    for options in ({"sample_rate": 0}, {"max_seconds": 0}, {"seconds": -1}):
+        with pytest.raises(ValueError, match="got"):
+            load(io.BytesIO(data), **options)  # type: ignore[arg-type]
 
 
 def test_file_objects_are_read_from_their_start_and_left_open(tmp_path: Path) -> None:
@@ -209,105 +204,66 @@ def test_file_without_permission(tmp_path: Path) -> None:
 
 
 NAMES = [
-    "-leading-dash.mp3",
-    "new\nline.mp3",
-    "tab\tand\x1b[31mred.mp3",
-    "trailing space.mp3 ",
-    " .mp3",
-    "cafe\u0301.mp3",
-    "caf\xe9.mp3",
-    "音楽 🎵.mp3",
-    "שיר.mp3",
-    ".hidden.mp3",
-    "12:30 [take] *?{1}.mp3",
-    'quote\'s "and" $(echo) `x`;&|.mp3',
-    "back\\slash.mp3",
-    "%s%n.mp3",
-    "[bold]markup[/bold].mp3",
-    "latin1_\udce9.mp3",
-    "x" * 196 + ".mp3",
-]
+    "-leading-dash.mp3", "new\nline.mp3", "tab\tand\x1b[31mred.mp3", "trailing space.mp3 ", " .mp3",
+    "cafe\u0301.mp3", "caf\xe9.mp3", "音楽 🎵.mp3", "שיר.mp3", ".hidden.mp3",
+    "12:30 [take] *?{1}.mp3", 'quote\'s "and" $(echo) `x`;&|.mp3', "back\\slash.mp3", "%s%n.mp3",
+    "[bold]markup[/bold].mp3", "latin1_\udce9.mp3", "x" * 196 + ".mp3",
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NAMES, ids=ascii)
-def test_odd_names(name: str, tmp_path: Path) -> None:
-    for codec in ("aac", "mp3"):
-        good = tmp_path / ("good.mp3" if codec == "mp3" else "good.m4a")
-        if codec == "mp3":
-            soundfile.write(good, tone(1, RATE), RATE)
-        else:
-            write_with_ffmpeg(good, tone(1, RATE), RATE, codec)
+def test_odd_names(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "good.mp3", tone(0.2, RATE), RATE)
+    write_with_ffmpeg(tmp_path / "good.m4a", tone(0.2, RATE), RATE, "aac")
+    goods = [path.read_bytes() for path in tmp_path.iterdir()]
+    (tmp_path / "names").mkdir()
+    for name in NAMES:
+        path = tmp_path / "names" / name
         try:
-            good.replace(tmp_path / name)
+            path.touch()
         except OSError:
-            pytest.skip("this file system has no such names")
-        assert load(tmp_path / name).duration_s == pytest.approx(1, abs=0.1)
-    (tmp_path / name).write_bytes(b"no music")
-    with pytest.raises(AudioError) as caught:
-        load(tmp_path / name)
-    assert str(caught.value).isprintable()
+            continue  # this file system has no such names
+        for good in goods:
+            path.write_bytes(good)
+            assert load(path).duration_s == pytest.approx(0.2, abs=0.1)
+        path.write_bytes(b"no music")
+        with pytest.raises(AudioError) as caught:
+            load(path)
+        assert str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("list.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:1,\n{path}\n#EXT-X-ENDLIST\n"),
-        ("list.mp3", "ffconcat version 1.0\nfile 'song.wav'\n"),
-        ("list.mpd", "<MPD><Period><BaseURL>{path}</BaseURL></Period></MPD>"),
-        ("list.sdp", "v=0\nm=audio 5004 RTP/AVP 0\nc=IN IP4 127.0.0.1\n"),
-    ],
-)
-def test_lists_of_other_files_are_refused(name: str, text: str, tmp_path: Path) -> None:
+def test_lists_of_other_files_are_refused(tmp_path: Path) -> None:
     song = tmp_path / "song.wav"
     song.write_bytes(wav_bytes(tone(1, RATE)))
-    (tmp_path / name).write_text(text.replace("{path}", str(song)))
-    assert code_of(tmp_path / name) == "not_audio"
+    for name, text in {
+        "list.m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:1,\n{song}\n#EXT-X-ENDLIST\n",
+        "list.mp3": "ffconcat version 1.0\nfile 'song.wav'\n",
+        "list.mpd": f"<MPD><Period><BaseURL>{song}</BaseURL></Period></MPD>",
+        "list.sdp": "v=0\nm=audio 5004 RTP/AVP 0\nc=IN IP4 127.0.0.1\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+        assert code_of(tmp_path / name) == "not_audio"
 
 
-def mp3_bytes(seconds: float, hz: float) -> bytes:
+def encoded(seconds: float, hz: float, sample_rate: int, kind: str) -> bytes:
     file = io.BytesIO()
-    soundfile.write(file, tone(seconds, RATE, hz=hz), RATE, format="MP3")
+    soundfile.write(file, tone(seconds, sample_rate, hz=hz), sample_rate, format=kind)
     return file.getvalue()
 
 
-def test_joined_mp3_is_decoded_beyond_what_its_first_header_counts(tmp_path: Path) -> None:
-    path = tmp_path / "joined.mp3"
-    path.write_bytes(mp3_bytes(4, 440) + mp3_bytes(4, 880))
-    with open_audio(path) as stream:
+@pytest.mark.parametrize(("kind", "second_rate"), [("MP3", RATE), ("MP3", 2 * RATE), ("OGG", RATE)])
+def test_joined_files_are_decoded_in_full(kind: str, second_rate: int) -> None:
+    """Two mp3 files, also of different rates; two links of an Ogg file."""
+    joined = encoded(4, 440, RATE, kind) + encoded(4, 880, second_rate, kind)
+    with open_audio(io.BytesIO(joined)) as stream:
         samples = np.concatenate(list(stream))
         assert stream.decoder == "ffmpeg"
         assert stream.warning is None
     assert len(samples) / RATE == pytest.approx(8, abs=0.3)
-    assert loudest_hz(samples[: 4 * RATE], RATE) == pytest.approx(440, abs=1)
-    assert loudest_hz(samples[-3 * RATE :], RATE) == pytest.approx(880, abs=1)
-    # nothing is given twice: the first tone lasts as long as it was
-    low = [
-        loudest_hz(samples[i : i + RATE // 10], RATE) < 660
-        for i in range(0, len(samples) - RATE // 10, RATE // 10)
-    ]
-    assert sum(low) / 10 == pytest.approx(4, abs=0.2)
-
-
-def test_chained_ogg_of_one_rate_is_decoded_in_full(tmp_path: Path) -> None:
-    links = b""
-    for hz in (440, 880):
-        file = io.BytesIO()
-        soundfile.write(file, tone(3, RATE, hz=hz), RATE, format="OGG", subtype="VORBIS")
-        # links are told apart by their serial numbers; libsndfile draws them at random
-        links += file.getvalue()
-    (tmp_path / "chained.ogg").write_bytes(links)
-    audio = load(tmp_path / "chained.ogg")
-    assert audio.duration_s == pytest.approx(6, abs=0.1)
-    assert loudest_hz(audio.samples[-2 * RATE :], RATE) == pytest.approx(880, abs=1)
-
-
-def test_change_of_rate_keeps_pitch_and_length(tmp_path: Path) -> None:
-    second = io.BytesIO()
-    soundfile.write(second, tone(4, 44100, hz=880), 44100, format="MP3")
-    (tmp_path / "changes.mp3").write_bytes(mp3_bytes(4, 440) + second.getvalue())
-    samples = load(tmp_path / "changes.mp3").samples
-    assert len(samples) / RATE == pytest.approx(8, abs=0.3)
-    assert loudest_hz(samples[-3 * RATE :], RATE) == pytest.approx(880, abs=1)
+    # nothing is decoded twice: each tone lasts as long as it was
+    tenths = samples[: len(samples) // (RATE // 10) * (RATE // 10)].reshape(-1, RATE // 10)
+    is_low = [loudest_hz(tenth, RATE) < 660 for tenth in tenths]
+    assert sum(is_low) / 10 == pytest.approx(4, abs=0.2)
+    assert not any(is_low[42:])
 
 
 def test_a_file_cut_in_half_has_a_warning(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -330,7 +286,7 @@ def test_tags_and_pictures_after_the_sound_cost_no_second_decoding(tmp_path: Pat
     note = b"LIST" + (8000).to_bytes(4, "little") + b"INFO" + bytes(7996)
     size = len(data) + len(note) - 8
     (tmp_path / "song.wav").write_bytes(b"RIFF" + size.to_bytes(4, "little") + data[8:] + note)
-    (tmp_path / "song.mp3").write_bytes(mp3_bytes(3, 440) + b"TAG" + bytes(125))
+    (tmp_path / "song.mp3").write_bytes(encoded(3, 440, RATE, "MP3") + b"TAG" + bytes(125))
     for name in ("song.wav", "song.mp3"):
         with open_audio(tmp_path / name) as stream:
             list(stream)
@@ -375,14 +331,11 @@ def test_blocks_are_short_and_the_file_is_closed(tmp_path: Path) -> None:
         assert stream.duration_s == 10
     assert sum(sizes) == pytest.approx(10 * RATE, abs=1)
     assert max(sizes) <= 3 * RATE
-    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
-    for _ in range(3):
-        with open_audio(path) as stream:
-            next(stream)
-        with pytest.raises(StopIteration):
-            next(stream)
-    if before:
-        assert len(os.listdir("/proc/self/fd")) == before
+    with open_audio(path) as stream:
+        next(stream)
+    with pytest.raises(StopIteration):
+        next(stream)
+    assert stream._file.closed
 
 
 @pytest.mark.slow
@@ -425,19 +378,13 @@ def test_a_long_file_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> No
     path = tmp_path / "long.flac"
     noise = (0.1 * np.random.default_rng(1).standard_normal((60 * RATE, 2))).astype("f4")
     with soundfile.SoundFile(path, "w", RATE, 2) as file:
-        for _ in range(40):
+        for _ in range(20):
             file.write(noise)
-
-    def peak_mb(seconds: float) -> float:
-        done = subprocess.run(
-            [sys.executable, "-c", MEMORY, str(path), str(seconds)],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=120,
-        )
-        decoded, memory = map(float, done.stdout.split())
+    peaks = []
+    for seconds in (30, 1200):
+        command = [sys.executable, "-c", MEMORY, str(path), str(seconds)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+        decoded, peak_mb = map(float, done.stdout.split())
         assert decoded == seconds
-        return memory
-
-    assert peak_mb(2400) < peak_mb(30) + 20
+        peaks.append(peak_mb)
+    assert peaks[1] < peaks[0] + 20

@@ -1,4 +1,4 @@
-"""Silencing C code and nothing else."""
+"""The notes of C code are dropped, and nothing else."""
 
 from __future__ import annotations
 

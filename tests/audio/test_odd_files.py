@@ -16,7 +16,7 @@ import pytest
 
 from peak_memory import PEAK_MB
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "odd"
+ODD = Path(__file__).resolve().parents[3] / "shared" / "data" / "odd"
 
 DECODE_ALL = (
     PEAK_MB
@@ -92,21 +92,17 @@ DECODED = {
 }
 
 
-def manifest() -> list[dict[str, str]]:
-    if not (SHARED / "manifest.csv").exists():
-        return []
-    with open(SHARED / "manifest.csv", encoding="utf-8", newline="") as table:
-        return list(csv.DictReader(table))
-
-
-ROWS = {row["file"]: row for row in manifest()}
+ROWS: dict[str, dict[str, str]] = {}
+if (ODD / "manifest.csv").exists():
+    with open(ODD / "manifest.csv", encoding="utf-8", newline="") as table:
+        ROWS = {row["file"]: row for row in csv.DictReader(table)}
 
 
 @pytest.fixture(scope="session")
 def decoded(shared_data: Path) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-c", DECODE_ALL],
-        input=json.dumps([str(SHARED / name) for name in ROWS]),
+        input=json.dumps([str(ODD / name) for name in ROWS]),
         capture_output=True,
         text=True,
         timeout=300,
@@ -127,7 +123,7 @@ def test_no_chatter_and_bounded_memory(decoded: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", ROWS)
 def test_odd_file(name: str, decoded: dict[str, Any]) -> None:
     row = ROWS[name]
-    result = decoded["results"][str(SHARED / name)]
+    result = decoded["results"][str(ODD / name)]
     expectation = row["expectation"] if row["kind"] == "audio" else "reason"
     if name in CODES:
         assert result.get("code") == CODES[name]
@@ -135,7 +131,7 @@ def test_odd_file(name: str, decoded: dict[str, Any]) -> None:
         assert expectation in ("reason", "either"), result["message"]
         assert name not in DECODED
         message = result["message"]
-        assert message.startswith(repr(str(SHARED / name)))
+        assert message.startswith(repr(str(ODD / name)))
         assert message.endswith(".")
         assert "regular file (possibly" not in message
         return
