@@ -134,16 +134,6 @@ def test_clips_table_checksums_and_problems(music: Path, tmp_path: Path) -> None
     }
 
 
-@pytest.mark.parametrize("form", ["flac", "wav", "ogg", "mp3"])
-def test_every_format_resampled_to_mono(form: str, music: Path, tmp_path: Path) -> None:
-    build(music, tmp_path / "out", format=form, sample_rate=16_000, mono=True)
-    for row in rows(tmp_path / "out"):
-        assert row["path"].endswith(f".{form}")
-        info = soundfile.info(tmp_path / "out" / row["path"])
-        assert (info.samplerate, info.channels) == (16_000, 1)
-        assert info.frames == pytest.approx(16_000 * float(row["duration_s"]), abs=2)
-
-
 def test_mp3_frames_are_copied(tmp_path: Path) -> None:
     root = tmp_path / "in"
     write_track(root / "rock/a.mp3", 6.0, 1, rate=44_100)
@@ -388,12 +378,12 @@ def test_only_what_changed_is_built_again(
 KILLED = """
 import os, random, signal, sys, time
 from pathlib import Path
-from deepmusic.datasets import BuildConfig, build_dataset, scan_folder
+from deepmusic.datasets import BuildConfig, build_dataset, clips, loudness, scan_folder
 
 music, output, reference = map(Path, sys.argv[1:])
 config = BuildConfig(seconds=0.3, clips=2, loudness=-23.0)
 rng, longest_s, kills = random.Random(1), 0.2, 0
-while kills < 12:
+while kills < 10:
     child = os.fork()
     if child == 0:
         list(build_dataset(scan_folder(music), output, config, archive=True))
@@ -465,14 +455,6 @@ def test_output_folders_that_cannot_be_used(music: Path, tmp_path: Path) -> None
         build(music, tmp_path / "out")
 
 
-def test_no_usable_track(tmp_path: Path) -> None:
-    (tmp_path / "in/rock").mkdir(parents=True)
-    (tmp_path / "in/rock/a.wav").write_bytes(b"not audio")
-    with pytest.raises(DataError, match="No track could be used"):
-        build(tmp_path / "in", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_full_disk_is_one_sentence_and_the_build_continues(
     music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -512,3 +494,8 @@ def test_a_track_that_fails_costs_only_itself(
     assert built["rock/two.flac"].code == "memory"
     assert built["jazz/three.wav"].clips
     assert crashed_track("x").code == "worker_died"
+    shutil.rmtree(music / "jazz")
+    for output in ("out", "new"):
+        with pytest.raises(DataError, match="No track could be used"):
+            build(music, tmp_path / output)
+        assert not (tmp_path / output).exists()

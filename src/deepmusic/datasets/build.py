@@ -145,10 +145,7 @@ def build_dataset(
     config, output = config or BuildConfig(), Path(output)
     check_output(dataset.root, output, config, archive=archive)
     names = clip_names(dataset.tracks, config.extension, config.clips)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{output} cannot be used: {os_reason(error)}.") from error
+    _make_folder(output)
     with write_atomically(output / "build.json") as file:
         file.write(json.dumps(_settings(config), indent=2) + "\n")
     sources = {track.path: track for track in dataset.tracks}
@@ -277,14 +274,17 @@ def _keep(
         store.put(table_text(track.path), {"clips": clips, "warning": track.warning})
     for row, content in zip(clips, track.contents, strict=True):
         target = output / row["path"]
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            message = f"The folder {target.parent} cannot be created: {os_reason(error)}."
-            raise DeepMusicError(message) from error
+        _make_folder(target.parent)
         with write_atomically(target, "wb") as file:
             file.write(content)
     return replace(track, clips=clips, contents=())
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DeepMusicError(f"{path} cannot be created: {os_reason(error)}.") from error
 
 
 def _remove(path: Path) -> None:
