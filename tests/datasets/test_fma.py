@@ -215,7 +215,7 @@ def test_a_file_cut_between_rows_is_found_by_its_checksum(copied: Path) -> None:
 def test_what_is_missing_is_named(copied: Path, tmp_path: Path) -> None:
     fma = read_fma(copied)
     (copied / "fma_metadata" / "echonest.csv").unlink()
-    with pytest.raises(DataError, match=r"echonest\.csv is missing in .*; unpack all"):
+    with pytest.raises(DataError, match=r"echonest\.csv in .*: no such file.*; unpack all"):
         fma.echonest  # noqa: B018
     assert len(fma.genres) == 163  # the others are there
     (copied / "fma_metadata" / "echonest.csv").mkdir()
@@ -249,7 +249,7 @@ def test_damaged_archives_are_refused(made: Miniature, tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("fma_metadata/tracks.csv", b"x")
-    with pytest.raises(DataError, match=r"genres\.csv is missing in"):
+    with pytest.raises(DataError, match=r"genres\.csv in .* cannot be read: no such file"):
         read_fma(path).genres  # noqa: B018
 
 

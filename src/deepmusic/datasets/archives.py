@@ -212,9 +212,7 @@ class ZipReader:
     def save(self, name: str, target: str | os.PathLike[str]) -> bool:
         """Write a member to a file that appears when it is complete and its CRC-32 right.
 
-        Args:
-            name: of the member.
-            target: the file; its folder is made. An existing one is checked and not overwritten.
+        Its folder is made. An existing file is checked and not overwritten.
 
         Returns:
             Whether it was written; False where it already existed.

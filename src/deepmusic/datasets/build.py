@@ -73,13 +73,9 @@ def check_output(
     *,
     archive: bool = False,
 ) -> None:
-    """Raise DataError for an output that overlaps its input, or holds something else.
+    """Raise DataError for an output that overlaps the tracks in ``root``, or holds something else.
 
-    Args:
-        root: the folder of tracks.
-        output: the folder of the data set, new or begun with the same settings.
-        config: how clips are made.
-        archive: whether an archive will be written, too; another one is not overwritten.
+    It may have been begun with the same settings. Another archive is not overwritten.
     """
     output, zip_path = Path(output), archive_path(output)
     inner, outer = Path(os.path.realpath(output)), Path(os.path.realpath(root))
@@ -175,21 +171,15 @@ def clip_names(tracks: Sequence[Track], extension: str, clips: int) -> dict[str,
     Folders between genre and track are kept. Tracks whose names differ only in case, Unicode form
     or the original extension all get a digest of their path, such as `track~1b4f0e98.flac`.
 
-    Args:
-        tracks: in any order.
-        extension: with its dot.
-        clips: how many there may be per track.
-
     Returns:
         The names of each track's clips, by the path of the track.
     """
     stems: dict[str, str] = {}
     for track in tracks:
-        *folders, name = track.path.split("/")
-        if folders and folders[0].casefold() == track.genre.casefold():
-            del folders[0]
-        parts = [track.genre, *folders, os.path.splitext(name)[0]]
-        stems[track.path] = "/".join(map(plain_name, parts))
+        parts = os.path.splitext(track.path)[0].split("/")
+        if len(parts) > 1 and parts[0].casefold() == track.genre.casefold():
+            del parts[0]
+        stems[track.path] = "/".join(map(plain_name, [track.genre, *parts]))
     # what a file system may take for the same: also a file and a folder of one name
     keys = {
         path: unicodedata.normalize("NFC", f"{stem}{extension}".casefold())

@@ -122,13 +122,7 @@ class Clip(NamedTuple):
 
 
 def build_track(root: Path, config: BuildConfig, path: str) -> BuiltTrack:
-    """Decode a track once, and cut and encode its clips; raises nothing.
-
-    Args:
-        root: the folder of tracks.
-        config: how clips are made.
-        path: of the track, below the folder.
-    """
+    """Decode a track, its path below ``root``, cut and encode its clips; raises nothing."""
     from deepmusic.audio.tags import read_metadata
 
     source, warning = root / path, None
@@ -234,7 +228,7 @@ class _Writer:
 def cut_clips(
     source: Source, spans: Spans, *, sample_rate: int | None = None, mono: bool = False
 ) -> tuple[list[Clip], str | None]:
-    """Decode a track once, to its end, and cut clips from it.
+    """Decode a track once, to its end, and cut clips from it; raises as `open_audio`.
 
     Args:
         source: the track.
@@ -244,9 +238,6 @@ def cut_clips(
 
     Returns:
         The clips, and a sentence about lost sound or None.
-
-    Raises:
-        AudioError: as in `open_audio`.
     """
     with SpooledTemporaryFile(max_size=_MAX_MEMORY_BYTES) as decoded:
         writer = _Writer(decoded, sample_rate or 0, int(mono))
@@ -271,13 +262,7 @@ def copy_clips(path: str | os.PathLike[str], spans: Spans) -> list[Clip]:
 
     Clips start and end at a frame (26 ms at 44.1 kHz). A first frame may refer to bytes of the
     frame before it, which is missing: decoders then give silence for some hundredths of a second.
-
-    Args:
-        path: an mp3, or another container with mp3 inside.
-        spans: where to cut, given the duration by the number of frames.
-
-    Returns:
-        The clips: `content` is the mp3, `samples` what it decodes to.
+    The duration is that of the frames; the `samples` of a clip are what its mp3 decodes to.
 
     Raises:
         AudioError: `not_mp3`, or as in `open_audio`.
@@ -352,12 +337,8 @@ def encode(samples: NDArray[np.float32], sample_rate: int, form: str) -> bytes:
     """The content of a sound file; samples beyond full scale are clipped.
 
     FLAC and WAV have 16 bits; Ogg Vorbis and mp3 have libsndfile's default quality. The same
-    samples give the same bytes, except in Ogg files, which have a random serial number.
-
-    Args:
-        samples: `(n, channels)`, full scale at 1.
-        sample_rate: in Hz.
-        form: `"flac"`, `"wav"`, `"ogg"` or `"mp3"`.
+    samples `(n, channels)` give the same bytes, except in Ogg files, which have a random serial
+    number.
 
     Raises:
         AudioError: `not_in_format`, such as 96 kHz or five channels in an mp3.

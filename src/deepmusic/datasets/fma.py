@@ -98,32 +98,28 @@ def read_fma(
     audio: str | os.PathLike[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
 ) -> Fma:
-    """FMA from its tables, each of which is read on first use.
-
-    The first reading of a table caches it as Parquet, which is much faster to read.
+    """FMA from its tables, each of which is read on first use, and cached as Parquet.
 
     Args:
         root: the folder that holds ``fma_metadata`` or ``fma_metadata.zip``, or either of them.
             The archive need not be unpacked.
         audio: folder of the audio (``000/000002.mp3``), or one that holds ``fma_small`` and the
             like; by default the folder that holds ``fma_metadata``.
-        cache: folder for the Parquet files; by default ``.deepmusic`` beside the tables. If it
-            cannot be written, tables are read from CSV each time, and ``notes`` says so.
+        cache: folder for the Parquet files; by default ``.deepmusic`` beside the tables.
 
     Raises:
         DataError: there are no tables.
 
     Example:
         >>> fma = read_fma("data")  # doctest: +SKIP
-        >>> medium = fma.tracks[fma.tracks["set", "subset"] <= "medium"]  # doctest: +SKIP
-        >>> len(medium)  # doctest: +SKIP
+        >>> len(fma.tracks[fma.tracks["set", "subset"] <= "medium"])  # doctest: +SKIP
         25000
     """
     tables = find_fma(root)
     if tables is None:
+        fault = "holds no tables of FMA" if os.path.exists(root) else "does not exist"
         raise DataError(
-            f"{root} {'holds no tables of FMA' if os.path.exists(root) else 'does not exist'}; "
-            "name the folder that holds fma_metadata or fma_metadata.zip."
+            f"{root} {fault}; name the folder that holds fma_metadata or fma_metadata.zip."
         )
     return Fma(tables, audio=audio, cache=cache)
 
@@ -184,11 +180,6 @@ class Fma(FmaTables):
             workers: files read at a time; by default as many as there are cores, at most 8.
             on_progress: called in this thread with the files done and the number of files.
 
-        Returns:
-            The data set. ``problems`` has tracks without a top genre (``no_genre``), bad clips
-            (``no_sound``, ``short``), and files that are ``missing``, ``empty`` or unreadable
-            (``permission``, ``unreadable``, ``not_a_file``).
-
         Raises:
             DataError: there is no such folder, or it holds no track of the subset.
         """
@@ -206,12 +197,9 @@ class Fma(FmaTables):
             return digest if isinstance(digest, Problem) else replace(track, content_hash=digest)
 
         candidates, problems = self._candidates(subset)
-        tracks = []
-        for result in map_threads(hashed, candidates, workers=workers, on_progress=on_progress):
-            if isinstance(result, Track):
-                tracks.append(result)
-            else:
-                problems.append(result)
+        results = [*map_threads(hashed, candidates, workers=workers, on_progress=on_progress)]
+        tracks = [result for result in results if isinstance(result, Track)]
+        problems += [result for result in results if isinstance(result, Problem)]
         if not tracks:
             raise DataError(
                 f"{folder} holds no usable track of FMA's {subset} subset; first: "

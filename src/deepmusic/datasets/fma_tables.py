@@ -8,6 +8,7 @@ as Parquet together with what identifies its CSV, and is read again when that ch
 from __future__ import annotations
 
 import ast
+import errno
 import hashlib
 import lzma
 import os
@@ -91,13 +92,11 @@ class FmaTables:
         self._frames: dict[str, pd.DataFrame] = {}
 
     def table(self, name: str) -> pd.DataFrame:
-        """A table by name.
+        """A table by name, also one of those that the site gave.
 
-        Args:
-            name: ``"tracks"``, ``"genres"``, ``"features"`` or ``"echonest"``, which are attributes
-                as well; or one of those that the site gave, before tracks were left out and genres
-                corrected: ``"raw_tracks"`` (109,727), ``"raw_albums"`` (15,234), ``"raw_artists"``
-                (16,916), ``"raw_genres"`` (164) or ``"raw_echonest"`` (14,511).
+        Those are ``"raw_tracks"`` (109,727 rows, before tracks were left out and genres corrected),
+        ``"raw_albums"`` (15,234), ``"raw_artists"`` (16,916), ``"raw_genres"`` (164) and
+        ``"raw_echonest"`` (14,511).
 
         Raises:
             DataError: its file is missing, damaged or another table.
@@ -142,14 +141,11 @@ class FmaTables:
                     frame = _parse(file, name)
                     self._write_parquet(cached, frame, version)
                 return frame
-        except FileNotFoundError as error:
-            raise DataError(
-                f"{name}.csv is missing in {self.root}; unpack all of fma_metadata.zip."
-            ) from error
         except (OSError, *_DAMAGE) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise DataError(
-                    f"{name}.csv in {self.root} cannot be read: {os_reason(error)}."
+                    f"{name}.csv in {self.root} cannot be read: {os_reason(error)}; unpack all of "
+                    "fma_metadata.zip."
                 ) from error
             reason = " ".join(str(error).split())[:160].rstrip(".") or type(error).__name__
             raise DataError(
@@ -175,7 +171,7 @@ class FmaTables:
                     with archive.open(entry) as packed:
                         yield packed, version | {"size": entry.file_size, "crc": entry.CRC}
                     return
-        raise FileNotFoundError
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
     def _write_parquet(self, path: Path, frame: pd.DataFrame, version: dict[str, Any]) -> None:
         try:

@@ -29,14 +29,11 @@ class Genre:
 class GenreTree:
     """Genres by number, and their relations.
 
-    Methods that return several genres return them in ascending order of their numbers, unless
-    stated otherwise. A genre that is not in the tree raises `DataError`.
-
-    Args:
-        genres: in any order.
+    Several genres come in ascending order of their numbers, unless stated otherwise.
 
     Raises:
-        DataError: a number occurs twice, a parent is missing, or genres form a cycle.
+        DataError: a number occurs twice, a parent is missing, or genres form a cycle; or a method
+            is asked for a genre that is not in the tree.
 
     Example:
         >>> tree = GenreTree([Genre(12, "Rock", None), Genre(25, "Punk", 12)])
@@ -104,9 +101,8 @@ class GenreTree:
         try:
             return self._genres[genre]
         except (KeyError, TypeError):
-            raise DataError(
-                f"There is no genre {genre!r} in the tree; genres are given by number."
-            ) from None
+            message = f"There is no genre {genre!r} in the tree; genres are given by number."
+            raise DataError(message) from None
 
     @property
     def ids(self) -> tuple[int, ...]:
