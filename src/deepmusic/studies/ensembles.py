@@ -8,7 +8,6 @@ twice; fitted on its own, such a model trains its parts.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,11 +16,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import gmean
 
-from deepmusic.errors import CheckpointError, DataError, RequestError, ShapeError
-from deepmusic.files import write_atomically
+from deepmusic.errors import DataError, RequestError, ShapeError
 from deepmusic.studies.models import FittedModel, Kind, StudyModel, model_named
-from deepmusic.version import __version__
 
 if TYPE_CHECKING:
     from deepmusic.datasets import Fold
@@ -53,7 +51,6 @@ _SUMMARIES = {
     "average-networks": "The networks without capsules, pooled.",
     "average-capsules": "The capsule networks of all routing methods, pooled.",
 }
-_KIND = "ensemble"
 _MIN_PROBABILITY = 1e-6  # so that no part alone can rule a genre out
 
 
@@ -75,9 +72,8 @@ def combine(name: str, probabilities: Mapping[str, NDArray[np.floating]]) -> NDA
             f"the parts of {name} must all have one shape (tracks, genres); got "
             f"{', '.join(str(part.shape) for part in parts)}"
         )
-    logs = np.mean([np.log(part.clip(_MIN_PROBABILITY)) for part in parts], axis=0)
-    shares = np.exp(logs - logs.max(axis=1, keepdims=True))
-    pooled: NDArray[np.float64] = shares / shares.sum(axis=1, keepdims=True)
+    means = gmean([part.clip(_MIN_PROBABILITY) for part in parts], axis=0)
+    pooled: NDArray[np.float64] = means / means.sum(axis=1, keepdims=True)
     return pooled
 
 
@@ -101,13 +97,10 @@ class FittedEnsemble:
         )
 
     def save(self, folder: Path) -> None:
-        """Write ``model.json``, and each part in a folder of its name."""
+        """Write each part into a folder of its name."""
         for name, part in self.parts.items():
             (folder / name).mkdir(parents=True, exist_ok=True)
             part.save(folder / name)
-        about = {"kind": _KIND, "name": self.name, "parts": [*self.parts], "version": __version__}
-        with write_atomically(folder / "model.json") as file:
-            json.dump(about, file, indent=1)
 
 
 def fit_ensemble(name: str, data: StudyData, fold: Fold, seed: int, work: Path) -> FittedEnsemble:
@@ -119,33 +112,21 @@ def fit_ensemble(name: str, data: StudyData, fold: Fold, seed: int, work: Path) 
     return FittedEnsemble(name, parts)
 
 
-def load_ensemble(folder: Path) -> FittedEnsemble:
+def load_ensemble(name: str, folder: Path) -> FittedEnsemble:
     """Read what ``FittedEnsemble.save`` wrote.
 
     Raises:
-        CheckpointError: the folder holds something else, or parts are missing or damaged.
+        CheckpointError: parts are missing or damaged.
     """
-    path = folder / "model.json"
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-        name = about["name"]
-        if about["kind"] != _KIND or about["parts"] != list(PARTS[name]):
-            raise ValueError("another model")
-    except FileNotFoundError as error:
-        raise CheckpointError(f"There is no model at {path}.") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{path} is damaged, or not a hybrid or average of this version of DeepMusic."
-        ) from error
-    return FittedEnsemble(
-        name, {part: model_named(part).load(folder / part) for part in PARTS[name]}
-    )
+    parts = {part: model_named(part).load(folder / part) for part in PARTS[name]}
+    return FittedEnsemble(name, parts)
 
 
 def study_models() -> tuple[StudyModel, ...]:
     """Entries of ``deepmusic.studies.models.MODELS``."""
-    kinds: dict[str, Kind] = {n: "hybrid" if n.startswith("hybrid") else "average" for n in PARTS}
-    return tuple(
-        StudyModel(name, kind, _SUMMARIES[name], partial(fit_ensemble, name), load_ensemble)
-        for name, kind in kinds.items()
-    )
+    models = []
+    for name in PARTS:
+        kind: Kind = "hybrid" if name.startswith("hybrid") else "average"
+        fit, load = partial(fit_ensemble, name), partial(load_ensemble, name)
+        models.append(StudyModel(name, kind, _SUMMARIES[name], fit, load))
+    return tuple(models)

@@ -1,8 +1,8 @@
 """Running the jobs of a study; each result is stored at once, so that a kill loses little.
 
-Results are kept in ``results.db``, a ``Store``, under the key of the job,
-which covers the data, the fold, the model and the version of DeepMusic: a second run does what is
-missing, and results of other data or versions are ignored.
+Results are kept in ``results.db``, a ``Store``, under the key of the job, which covers the data,
+the fold, the model and the version of DeepMusic: a second run does what is missing, and results of
+other data or versions are ignored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from deepmusic.errors import DeepMusicError
 from deepmusic.parallel import map_files
 from deepmusic.store import Store
-from deepmusic.studies.models import MODELS, TABLE_KINDS
+from deepmusic.studies.models import MODELS
 from deepmusic.studies.plan import Models, StudyJob, StudyPlan
 from deepmusic.version import __version__
 
@@ -44,19 +44,12 @@ _DECIMALS = 6  # of a probability
 
 @dataclass(frozen=True)
 class JobResult:
-    """The result of a job, or the reason why there is none.
+    """The result of a job, or the reason why there is none."""
 
-    Args:
-        path: key of the job; ``deepmusic.parallel.map_files`` needs it by this name.
-        record: what is stored; None where there is none.
-        error: one sentence on why.
-        is_skipped: whether the time budget was used up before it began.
-    """
-
-    path: str
-    record: JobRecord | None = None
-    error: str = ""
-    is_skipped: bool = False
+    path: str  # key of the job; deepmusic.parallel.map_files needs it by this name
+    record: JobRecord | None = None  # what is stored
+    error: str = ""  # one sentence on why there is no record
+    is_skipped: bool = False  # whether the time budget was used up before the job began
 
 
 def open_results(study: Path) -> Store:
@@ -166,10 +159,6 @@ def _crashed(key: str) -> JobResult:
 def _run(
     data: StudyData, plan: StudyPlan, job: StudyJob, study: Path, models: Models
 ) -> dict[str, Any]:
-    if job.kind not in TABLE_KINDS:
-        import torch
-
-        torch.set_num_threads(1)  # there are as many workers as cores
     fold = plan.folds[job.fold_key]
     work = work_folder(study, job)
     is_resumed = work.is_dir() and any(work.iterdir())

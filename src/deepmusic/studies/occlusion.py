@@ -25,18 +25,10 @@ if TYPE_CHECKING:
     from deepmusic.classifier.model import Views
     from deepmusic.studies.data import StudyData
 
-SHARE = 0.1
-"""Share of the cells that is hidden."""
-SHIFTS = 4
-"""Random shifts of the pattern that the marked cells are compared with."""
-MAX_TRACKS = 240
-"""More are not explained, since the mean would hardly change."""
 MAX_SECONDS = 60.0
 """Of a track, no more than this is explained."""
+_SHARE = 0.1  # of the cells that is hidden
 _SMOOTHING = (1.5, 4.0)  # standard deviations in bands and frames, as in the picture
-
-Score = Callable[[NDArray[np.float32]], float]
-"""Takes a spectrogram ``(n_mels, frames)`` and gives the probability of the genre."""
 
 
 class TrackOcclusion(NamedTuple):
@@ -67,7 +59,7 @@ class Occlusion(NamedTuple):
     share: float  # of the tracks in which the marked cells lowered it more
 
 
-def marked_cells(evidence: NDArray[np.floating], share: float = SHARE) -> NDArray[np.bool_]:
+def marked_cells(evidence: NDArray[np.floating], share: float = _SHARE) -> NDArray[np.bool_]:
     """The cells ``(bands, frames)`` with the most evidence, smoothed over 3 bands and 0.2 s."""
     from scipy.ndimage import gaussian_filter
 
@@ -97,18 +89,18 @@ def hide(spectrogram: NDArray[np.floating], mask: NDArray[np.bool_]) -> NDArray[
 
 
 def occlude(
-    score: Score,
+    score: Callable[[NDArray[np.float32]], float],
     spectrogram: NDArray[np.floating],
     evidence: NDArray[np.floating],
     *,
-    share: float = SHARE,
-    shifts: int = SHIFTS,
+    share: float = _SHARE,
+    shifts: int = 4,
     seed: int = 0,
 ) -> tuple[float, float, float]:
     """Hide the marked cells, and as many elsewhere.
 
     Args:
-        score: gives the probability of the explained genre.
+        score: gives the probability of the explained genre for a spectrogram.
         spectrogram: ``(n_mels, frames)`` in dB.
         evidence: ``(bands, frames)``, what each cell adds for the genre; ``bands`` divides
             ``n_mels``.
@@ -132,7 +124,7 @@ def occlude_tracks(
     data: StudyData,
     classifiers: Sequence[tuple[Classifier, Sequence[int]]],
     *,
-    max_tracks: int = MAX_TRACKS,
+    max_tracks: int = 240,
     on_progress: Callable[[int, int], object] | None = None,
 ) -> tuple[list[TrackOcclusion], list[str]]:
     """Explain test tracks, and check each explanation by occlusion.
@@ -140,7 +132,8 @@ def occlude_tracks(
     Args:
         data: with spectrograms.
         classifiers: of each fold, with the indices of tracks that it was not trained on.
-        max_tracks: at most, spread evenly over the folds' tracks.
+        max_tracks: at most, spread evenly over the folds' tracks; the mean of more would hardly
+            change.
         on_progress: called with the tracks done and the tracks there are.
 
     Returns:
@@ -168,10 +161,8 @@ def _occlude_track(
     from deepmusic.audio import wrap
     from deepmusic.classifier.explanation import explain
 
-    if data.spectrograms is None:
-        raise DataError("The study has no spectrograms.")
-    track = data.dataset.tracks[index]
-    config = classifier.config
+    assert data.spectrograms is not None
+    track, config = data.dataset.tracks[index], classifier.config
     explanation = explain(classifier, data.dataset.file(track), max_seconds=MAX_SECONDS)
     if explanation.evidence is None:
         raise DataError("The model has no capsules that see time and frequency.")
@@ -179,21 +170,18 @@ def _occlude_track(
     evidence = wrap(explanation.evidence, config.segment_frames)
     spectrogram = np.asarray(data.spectrograms(index)[:, : evidence.shape[1]], np.float32)
     winner = config.genres.index(explanation.genre)
-
-    def score(log_mel: NDArray[np.float32]) -> float:
-        return float(classifier.predict_spectrogram(log_mel)[winner])
-
-    evidence = evidence[:, : spectrogram.shape[1]]
-    probability, marked, random = occlude(score, spectrogram, evidence, seed=index)
-    return TrackOcclusion(
-        track.path, explanation.genre, track.genre, probability, marked, random, fold
+    figures = occlude(
+        lambda log_mel: float(classifier.predict_spectrogram(log_mel)[winner]),
+        spectrogram,
+        evidence[:, : spectrogram.shape[1]],
+        seed=index,
     )
+    return TrackOcclusion(track.path, explanation.genre, track.genre, *figures, fold)
 
 
 def summarize(tracks: Sequence[TrackOcclusion], groups: Mapping[str, int]) -> Occlusion:
     """The figures over at least one track; tracks of one group (by path) are resampled together."""
-    marked = np.array([track.marked for track in tracks])
-    random = np.array([track.random for track in tracks])
+    marked, random = np.array([(track.marked, track.random) for track in tracks]).T
     return Occlusion(
         len(tracks),
         float(marked.mean()),

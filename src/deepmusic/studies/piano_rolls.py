@@ -22,23 +22,18 @@ def unigram(train: Rolls, test: Rolls) -> float:
     return _nats(np.concatenate(test), rate)
 
 
-def copy_previous(train: Rolls, test: Rolls) -> float:
+def copy_previous(train: Rolls, test: Rolls, *, axis: int | None = None) -> float:
     """A pitch sounds at one rate if it sounded in the step before, at another if not."""
     before, now = _pairs(train)
-    rates = np.array(
-        [(now[before == was].sum() + 1) / ((before == was).sum() + 2) for was in (0, 1)]
-    )
+    on = ((before & now).sum(axis) + 1) / (before.sum(axis) + 2)
+    off = ((~before & now).sum(axis) + 1) / ((~before).sum(axis) + 2)
     before, now = _pairs(test)
-    return _nats(now, rates[before.astype(int)])
+    return _nats(now, np.where(before, on, off))
 
 
 def markov(train: Rolls, test: Rolls) -> float:
     """As ``copy_previous``, with two rates for each pitch."""
-    before, now = _pairs(train)
-    on = ((before & now).sum(axis=0) + 1) / (before.sum(axis=0) + 2)
-    off = ((~before & now).sum(axis=0) + 1) / ((~before).sum(axis=0) + 2)
-    before, now = _pairs(test)
-    return _nats(now, np.where(before, on, off))
+    return copy_previous(train, test, axis=0)
 
 
 def uniform(train: Rolls, test: Rolls) -> float:
