@@ -151,5 +151,6 @@ FAKES = {
         model("deadly", fit_deadly),
         model("cnn", fit_network, "segments"),
         model("capsules", fit_network, "segments"),
+        model("average-features", fit_mean, "average"),
     )
 }

@@ -44,7 +44,7 @@ def run(
 ) -> tuple[dict[str, JobRecord], list[JobResult]]:
     study.mkdir(exist_ok=True)
     with open_results(study) as store:
-        done = list(run_jobs(data, plan, study, store, models=FAKES, **options))  # type: ignore[arg-type]
+        done = list(run_jobs(data, plan, study, store, **options))  # type: ignore[arg-type]
         return study_results(store), done
 
 
@@ -134,7 +134,7 @@ data = fake_models.made_data()
 plan = plan_study(data, StudyConfig(("logistic",), protocol="random", folds=8), models)
 study = Path({str(tmp_path)!r})
 with open_results(study) as store:
-    for _ in run_jobs(data, plan, study, store, models=models):
+    for _ in run_jobs(data, plan, study, store):
         print("done", flush=True)
 """
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
@@ -263,17 +263,16 @@ def test_ensembles_are_pooled_where_all_parts_are_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(PARTS, "average-features", ("logistic", "svc-rbf"))
-    models = {**FAKES, "average-features": replace(FAKES["logistic"], kind="average")}
     plan = plan_of("logistic", "svc-rbf", ensembles=("average-features",), protocol="random")
     run(plan, tmp_path)
     gone = plan.jobs[0]
     with open_results(tmp_path) as store:
         store.delete(gone.key)
-        pool_ensembles(plan, store, models)
-        pool_ensembles(plan, store, models)  # nothing is left to do
+        pool_ensembles(plan, store)
+        pool_ensembles(plan, store)  # nothing is left to do
         results = study_results(store)
     assert sum(record["model"] == "average-features" for record in results.values()) == 2
-    for job, parts in plan.ensemble_jobs(models):
+    for job, parts in plan.ensemble_jobs():
         if job.fold == gone.fold:
             assert job.key not in results
             continue

@@ -41,7 +41,6 @@ from deepmusic.studies.report_files import mean_curves, read_histories, write_re
 from deepmusic.studies.report_pages import format_seconds, leak_table, model_table, write_pages
 
 MODELS = ("majority", "logistic", "svc-rbf", "cnn", "capsules")
-ALL = {**FAKES, "average-features": replace(FAKES["logistic"], kind="average")}
 
 
 class Studied(NamedTuple):
@@ -56,7 +55,7 @@ class Studied(NamedTuple):
         return study_results(self.store)
 
     def report(self) -> Report:
-        return make_report(self.data, self.plan, self.results, ALL, failures=self.failures)
+        return make_report(self.data, self.plan, self.results, failures=self.failures)
 
     def write(self) -> Report:
         return write_report(
@@ -64,7 +63,6 @@ class Studied(NamedTuple):
             self.plan,
             self.store,
             self.folder,
-            ALL,
             failures=self.failures,
             about=("Synthetic music.",),
         )
@@ -83,7 +81,7 @@ def studied(study: Path, *models: str, data: StudyData | None = None, **options:
     settings: dict[str, Any] = {"folds": 3, "seeds": 1, "sizes": (0.5, 1.0)} | options
     plan = plan_study(data, StudyConfig(models, **settings), FAKES, official=official)
     store = open_results(study)
-    done = run_jobs(data, plan, study, store, models=FAKES)
+    done = run_jobs(data, plan, study, store)
     failures = {result.path: result.error for result in done if result.error}
     return Studied(data, plan, store, failures, study)
 
@@ -94,7 +92,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studied]:
         patch.setitem(PARTS, "average-features", ("logistic", "svc-rbf"))
         folder = tmp_path_factory.mktemp("reports") / "study"
         found = studied(folder, *MODELS, "few", ensembles=("average-features",), seeds=2)
-        pool_ensembles(found.plan, found.store, ALL)
+        pool_ensembles(found.plan, found.store)
         yield found
         found.store.close()
 

@@ -48,8 +48,8 @@ def test_any_other_model_in_a_study(examples: list[dict[str, Any]], tmp_path: Pa
     models = {model.name: model}
     plan = plan_study(DATA, StudyConfig((model.name,), folds=2, seeds=1), models)
     with open_results(tmp_path) as store:
-        assert [r.error for r in run_jobs(DATA, plan, tmp_path, store, models=models)] == [""] * 2
-        report = write_report(DATA, plan, store, tmp_path, models)
+        assert [r.error for r in run_jobs(DATA, plan, tmp_path, store)] == [""] * 2
+        report = write_report(DATA, plan, store, tmp_path)
     assert report.rows[0].accuracy > 0.6
     fold = plan.folds[plan.jobs[0].fold_key]
     fitted = model.fit(DATA, fold, 0, tmp_path)

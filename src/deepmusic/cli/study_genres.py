@@ -135,7 +135,7 @@ def genres(
         except KeyboardInterrupt:
             is_interrupted = True
             click.echo("Interrupted; the report is written from what is done.", err=True)
-        pool_ensembles(plan, store, MODELS)
+        pool_ensembles(plan, store)
         about, explains = (loaded.about,), not is_interrupted
         _write(studied, plan, study, store, failures=failures, about=about, explains=explains)
     if is_interrupted:
@@ -186,7 +186,6 @@ def _run(
 ) -> None:
     """Do the jobs that are left, and collect a sentence by key of each job that fails."""
     from deepmusic.studies.jobs import run_jobs
-    from deepmusic.studies.models import MODELS
 
     left = sum(key not in store for key in plan.by_key)
     if left < len(plan.by_key):
@@ -194,7 +193,7 @@ def _run(
         click.echo(f"{done} jobs are already done, {left} are left.", err=True)
     skipped = 0
     with display(left, unit="jobs") as screen:
-        for result in run_jobs(data, plan, study, store, models=MODELS, **options):
+        for result in run_jobs(data, plan, study, store, **options):
             job = plan.by_key[result.path]
             skipped += result.is_skipped
             if result.error and result.error not in failures.values():
@@ -208,14 +207,11 @@ def _run(
 
 def _write(data: StudyData, plan: StudyPlan, study: Path, store: Store, **options: Any) -> None:
     """Write the report, and print its tables."""
-    from deepmusic.studies.models import MODELS
     from deepmusic.studies.report_files import write_report
     from deepmusic.studies.report_pages import leak_table, model_table
 
     with display() as screen:
-        written = write_report(
-            data, plan, store, study, MODELS, on_progress=screen.advance, **options
-        )
+        written = write_report(data, plan, store, study, on_progress=screen.advance, **options)
     for table in (model_table(written), leak_table(written)):
         if table.rows:
             for line in table_lines((table.head, *table.rows)):

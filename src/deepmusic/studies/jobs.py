@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 from deepmusic.errors import DeepMusicError
 from deepmusic.parallel import map_files
 from deepmusic.store import Store
-from deepmusic.studies.models import MODELS
-from deepmusic.studies.plan import Models, StudyJob, StudyPlan
+from deepmusic.studies.plan import StudyJob, StudyPlan
 from deepmusic.version import __version__
 
 if TYPE_CHECKING:
@@ -73,7 +72,6 @@ def run_jobs(
     study: Path,
     store: Store,
     *,
-    models: Models = MODELS,
     workers: int = 1,
     dask: str | None = None,
     seconds: float | None = None,
@@ -85,7 +83,6 @@ def run_jobs(
         plan: the jobs.
         study: folder of the study; gets ``work/``.
         store: gets each record before it is yielded.
-        models: by name; they are pickled for workers.
         workers: processes on this machine.
         dask: address of a Dask scheduler whose workers see the same folders; they are used instead.
         seconds: no job begins later than this.
@@ -106,7 +103,6 @@ def run_jobs(
             run_job,
             inputs=inputs,
             study=study.absolute(),
-            models=models,
             deadline=None if seconds is None else time.time() + seconds,
         )
         for result in map_files(function, missing, _crashed, workers=workers, dask=dask):
@@ -120,7 +116,6 @@ def run_job(
     *,
     inputs: tuple[StudyData, StudyPlan] | Path,
     study: Path,
-    models: Models = MODELS,
     deadline: float | None = None,
 ) -> JobResult:
     """Train one model on one fold and predict its test tracks; errors become a sentence.
@@ -129,14 +124,13 @@ def run_job(
         key: of the job.
         inputs: data and plan, or the file that ``run_jobs`` wrote them to.
         study: folder of the study.
-        models: by name.
         deadline: time as of ``time.time`` after which the job does not begin.
     """
     if deadline is not None and time.time() > deadline:
         return JobResult(key, is_skipped=True)
     try:
         data, plan = _read_inputs(inputs) if isinstance(inputs, Path) else inputs
-        return JobResult(key, _run(data, plan, plan.by_key[key], study, models))
+        return JobResult(key, _run(data, plan, plan.by_key[key], study))
     except DeepMusicError as error:
         return JobResult(key, error=str(error))
     except MemoryError:
@@ -156,16 +150,14 @@ def _crashed(key: str) -> JobResult:
     return JobResult(key, error="It crashed its worker process twice; is there enough memory?")
 
 
-def _run(
-    data: StudyData, plan: StudyPlan, job: StudyJob, study: Path, models: Models
-) -> dict[str, Any]:
+def _run(data: StudyData, plan: StudyPlan, job: StudyJob, study: Path) -> dict[str, Any]:
     fold = plan.folds[job.fold_key]
     work = work_folder(study, job)
     is_resumed = work.is_dir() and any(work.iterdir())
     work.mkdir(parents=True, exist_ok=True)
     _reset_peak_memory()
     began = time.perf_counter()
-    fitted = models[job.model].fit(data, fold, job.seed, work)
+    fitted = plan.models[job.model].fit(data, fold, job.seed, work)
     trained = time.perf_counter()
     predicted = np.asarray(fitted.predict_proba(data, fold.test), np.float64)
     done = time.perf_counter()
@@ -194,12 +186,12 @@ def _run(
     }
 
 
-def pool_ensembles(plan: StudyPlan, store: Store, models: Models = MODELS) -> None:
+def pool_ensembles(plan: StudyPlan, store: Store) -> None:
     """Pool hybrids and averages whose parts are all done, and store them as results.
 
     Seconds and parameters are the sums over the parts.
     """
-    jobs = plan.ensemble_jobs(models)
+    jobs = plan.ensemble_jobs()
     if not jobs:
         return
     from deepmusic.studies.ensembles import combine

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
@@ -88,12 +88,13 @@ class StudyJob:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """All jobs of a study, quick ones first; folds by key; notes on what could not be planned."""
+    """All jobs of a study."""
 
     config: StudyConfig
-    jobs: tuple[StudyJob, ...]
-    folds: Mapping[str, Fold]
-    notes: tuple[str, ...] = ()
+    models: Models
+    folds: Mapping[str, Fold]  # by key
+    jobs: tuple[StudyJob, ...] = ()  # quick ones first
+    notes: tuple[str, ...] = ()  # what could not be planned
 
     @cached_property
     def by_key(self) -> dict[str, StudyJob]:
@@ -109,14 +110,14 @@ class StudyPlan:
         """Whether a job is of the protocol itself, on all tracks."""
         return job.protocol == self.config.protocol and job.size == 1
 
-    def jobs_by_model(self, models: Models) -> dict[str, list[StudyJob]]:
+    def jobs_by_model(self) -> dict[str, list[StudyJob]]:
         """The jobs of the protocol itself, on all tracks, and those of hybrids and averages."""
         jobs: dict[str, list[StudyJob]] = {}
-        for job in [*self.main_jobs(), *(job for job, _ in self.ensemble_jobs(models))]:
+        for job in [*self.main_jobs(), *(job for job, _ in self.ensemble_jobs())]:
             jobs.setdefault(job.model, []).append(job)
         return jobs
 
-    def ensemble_jobs(self, models: Models) -> list[tuple[StudyJob, list[StudyJob]]]:
+    def ensemble_jobs(self) -> list[tuple[StudyJob, list[StudyJob]]]:
         """The jobs of hybrids and averages, each with the jobs of its parts."""
         if not self.config.ensembles:
             return []
@@ -128,8 +129,8 @@ class StudyPlan:
         for name in self.config.ensembles:
             for first in [job for job in main if job.model == PARTS[name][0]]:
                 parts = [by_fold[part, first.seed, first.fold] for part in PARTS[name]]
-                key = _key(name, *(part.key for part in parts))
-                jobs.append((replace(first, model=name, kind=models[name].kind, key=key), parts))
+                key, kind = _key(name, *(part.key for part in parts)), self.models[name].kind
+                jobs.append((replace(first, model=name, kind=kind, key=key), parts))
         return jobs
 
 
@@ -169,23 +170,30 @@ def plan_study(
             key = _key(fold_key, name, seed, inputs, __version__)
             jobs.append(StudyJob(name, kind, protocol, size, seed, number, fold_key, key))
 
+    published = None
+    if config.protocol == "official":
+        if official is None:
+            raise DataError(f"{dataset.root} has no official split; only FMA and GTZAN have one.")
+        published = official(dataset)
+    deal = partial(make_folds, dataset, folds=config.folds)
     quick = [name for name in QUICK_MODELS if name in config.models]
     groups = group_tracks(dataset.tracks)
     for seed in range(config.seeds):
-        for number, fold in enumerate(_folds(dataset, config, seed, official)):
+        drawn = [published] if published else deal(seed=seed, protocol=config.protocol)
+        for number, fold in enumerate(drawn):
             add(config.models, fold, config.protocol, 1.0, seed, number)
             for size in sorted({size for size in config.sizes if size < 1}):
                 part = smaller_fold(fold, groups, dataset.labels, size, seed=seed)
                 add(quick, part, config.protocol, size, seed, number)
         if config.protocol == "grouped" and quick:
             try:
-                leaking = make_folds(dataset, folds=config.folds, seed=seed, protocol="random")
+                leaking = deal(seed=seed, protocol="random")
             except DataError as error:
                 notes[f"Leakage through random folds could not be measured: {error}"] = None
                 continue
             for number, fold in enumerate(leaking):
                 add(quick, fold, "random", 1.0, seed, number)
-    plan = StudyPlan(config, (), folds, tuple(notes))
+    plan = StudyPlan(config, models, folds, notes=tuple(notes))
     order = config.models.index
     jobs.sort(
         key=lambda j: (_KINDS.index(j.kind), not plan.is_main(j), j.seed, order(j.model), j.fold)
@@ -210,37 +218,22 @@ def smaller_fold(
         for index in indices:
             members.setdefault(groups[index], []).append(index)
         genres = max(labels) + 1
-        counts = {
-            group: np.bincount([labels[i] for i in members[group]], minlength=genres)
-            for group in sorted(members, key=order.__getitem__)
-        }
+        in_order = [members[group] for group in sorted(members, key=order.__getitem__)]
+        counts = [np.bincount([labels[i] for i in some], minlength=genres) for some in in_order]
         total, passed, met = np.zeros(genres), np.zeros(genres), np.zeros(genres, bool)
-        for count in counts.values():
+        for count in counts:
             total[count.argmax()] += count.max()
         kept: list[int] = []
-        for group, count in counts.items():
-            genre = int(count.argmax())  # a group of several genres counts for its largest
-            is_first = bool((count.astype(bool) & ~met).any())
+        for some, count in zip(in_order, counts, strict=True):
+            genre = count.argmax()  # a group of several genres counts for its largest
+            is_first = ((count > 0) & ~met).any()
             if is_first or passed[genre] + count[genre] / 2 <= size * total[genre]:
-                kept += members[group]
+                kept += some
             passed[genre] += count[genre]
             met |= count > 0
         return tuple(sorted(kept))
 
     return Fold(part(fold.train), part(fold.validation), fold.test)
-
-
-def _folds(
-    dataset: FolderDataset,
-    config: StudyConfig,
-    seed: int,
-    official: Callable[[FolderDataset], Fold] | None,
-) -> Iterable[Fold]:
-    if config.protocol == "official":
-        if official is None:
-            raise DataError(f"{dataset.root} has no official split; only FMA and GTZAN have one.")
-        return [official(dataset)]
-    return make_folds(dataset, folds=config.folds, seed=seed, protocol=config.protocol)
 
 
 def _key(*parts: object) -> str:

@@ -19,7 +19,7 @@ from deepmusic.studies.comparison import (
 )
 from deepmusic.studies.jobs import EXPLAINED_MODEL, JobRecord, records_of
 from deepmusic.studies.models import StudyModel
-from deepmusic.studies.plan import QUICK_MODELS, Models, StudyConfig, StudyJob, StudyPlan
+from deepmusic.studies.plan import QUICK_MODELS, StudyConfig, StudyJob, StudyPlan
 
 if TYPE_CHECKING:
     from deepmusic.datasets.folder import Problem
@@ -118,7 +118,6 @@ def make_report(
     data: StudyData,
     plan: StudyPlan,
     results: Results,
-    models: Models,
     *,
     failures: Mapping[str, str] | None = None,
     about: Sequence[str] = (),
@@ -130,17 +129,16 @@ def make_report(
     Args:
         data: of the study.
         plan: of the study.
-        models: by name.
         results: of the jobs that are done.
         failures: one sentence by key of a job that failed.
         about: sentences on the data, to come first.
         occlusion: whether what the capsules mark matters.
         missing: further sentences on what is not in the report.
     """
-    jobs = plan.jobs_by_model(models)
+    jobs = plan.jobs_by_model()
     records = {name: ours for name, wanted in jobs.items() if (ours := records_of(results, wanted))}
     rows = [
-        ModelRow(name, models[name], score(ours), len(ours), len(jobs[name]))
+        ModelRow(name, plan.models[name], score(ours), len(ours), len(jobs[name]))
         for name, ours in records.items()
     ]
     rows.sort(key=lambda row: (not row.is_complete, -row.accuracy))

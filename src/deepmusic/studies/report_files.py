@@ -17,7 +17,7 @@ from deepmusic.store import Store
 from deepmusic.studies.data import StudyData
 from deepmusic.studies.jobs import EXPLAINED_MODEL, study_results, work_folder
 from deepmusic.studies.models import TABLE_KINDS
-from deepmusic.studies.plan import Models, StudyJob, StudyPlan
+from deepmusic.studies.plan import StudyJob, StudyPlan
 from deepmusic.studies.report import Report, Results, groups_by_path, make_report
 from deepmusic.studies.report_pages import write_pages
 from deepmusic.studies.report_pictures import (
@@ -44,7 +44,6 @@ def write_report(
     plan: StudyPlan,
     store: Store,
     study: Path,
-    models: Models,
     *,
     failures: Mapping[str, str] | None = None,
     about: Sequence[str] = (),
@@ -56,7 +55,6 @@ def write_report(
     Args:
         data: of the study.
         plan: of the study.
-        models: by name.
         store: the results; also keeps the occlusion of tracks.
         study: the folder of the study.
         failures: one sentence by key of a job that failed.
@@ -85,9 +83,14 @@ def write_report(
 
         occlusion = summarize(tracks, groups_by_path(data))
         pictures += _examples(data, tracks, classifiers, study, missing)
-    texts = {"about": about, "missing": missing}
     report = make_report(
-        data, plan, results, models, failures=failures, occlusion=occlusion, **texts
+        data,
+        plan,
+        results,
+        failures=failures,
+        about=about,
+        occlusion=occlusion,
+        missing=missing,
     )
     pictures = [*report_pictures(report), *pictures]
     for picture in pictures:
