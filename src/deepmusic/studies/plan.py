@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, get_args
@@ -152,53 +152,59 @@ def plan_study(
     Raises:
         DataError: the data cannot be divided so; the sentence says why.
     """
-    dataset = data.dataset
-    digest = dataset_digest(dataset)
+    digest = dataset_digest(data.dataset)
     columns = "" if data.columns is None else hashlib.sha256(data.columns.tobytes()).hexdigest()
+    quick = [name for name in QUICK_MODELS if name in config.models]
     folds: dict[str, Fold] = {}
     jobs: list[StudyJob] = []
     notes: dict[str, None] = {}
-
-    def add(
-        names: Iterable[str], fold: Fold, protocol: str, size: float, seed: int, number: int
-    ) -> None:
+    for fold, protocol, size, seed, number in _all_folds(data.dataset, config, official, notes):
         fold_key = _key(digest, fold.train, fold.validation, fold.test)
         folds[fold_key] = fold
-        for name in names:
+        is_main = protocol == config.protocol and size == 1
+        for name in config.models if is_main else quick:
             kind = models[name].kind
             inputs = columns if kind in ("features", "hybrid") else ""
             key = _key(fold_key, name, seed, inputs, __version__)
             jobs.append(StudyJob(name, kind, protocol, size, seed, number, fold_key, key))
-
-    published = None
-    if config.protocol == "official":
-        if official is None:
-            raise DataError(f"{dataset.root} has no official split; only FMA and GTZAN have one.")
-        published = official(dataset)
-    deal = partial(make_folds, dataset, folds=config.folds)
-    quick = [name for name in QUICK_MODELS if name in config.models]
-    groups = group_tracks(dataset.tracks)
-    for seed in range(config.seeds):
-        drawn = [published] if published else deal(seed=seed, protocol=config.protocol)
-        for number, fold in enumerate(drawn):
-            add(config.models, fold, config.protocol, 1.0, seed, number)
-            for size in sorted({size for size in config.sizes if size < 1}):
-                part = smaller_fold(fold, groups, dataset.labels, size, seed=seed)
-                add(quick, part, config.protocol, size, seed, number)
-        if config.protocol == "grouped" and quick:
-            try:
-                leaking = deal(seed=seed, protocol="random")
-            except DataError as error:
-                notes[f"Leakage through random folds could not be measured: {error}"] = None
-                continue
-            for number, fold in enumerate(leaking):
-                add(quick, fold, "random", 1.0, seed, number)
     plan = StudyPlan(config, models, folds, notes=tuple(notes))
     order = config.models.index
     jobs.sort(
         key=lambda j: (_KINDS.index(j.kind), not plan.is_main(j), j.seed, order(j.model), j.fold)
     )
     return replace(plan, jobs=tuple(jobs))
+
+
+def _all_folds(
+    dataset: FolderDataset,
+    config: StudyConfig,
+    official: Callable[[FolderDataset], Fold] | None,
+    notes: dict[str, None],
+) -> Iterator[tuple[Fold, str, float, int, int]]:
+    """Each fold with its protocol, share of the training tracks, seed and number."""
+    published = None
+    if config.protocol == "official":
+        if official is None:
+            raise DataError(f"{dataset.root} has no official split; only FMA and GTZAN have one.")
+        published = official(dataset)
+    deal = partial(make_folds, dataset, folds=config.folds)
+    groups = group_tracks(dataset.tracks)
+    for seed in range(config.seeds):
+        drawn = [published] if published else deal(seed=seed, protocol=config.protocol)
+        for number, fold in enumerate(drawn):
+            yield fold, config.protocol, 1.0, seed, number
+            for size in sorted({size for size in config.sizes if size < 1}):
+                part = smaller_fold(fold, groups, dataset.labels, size, seed=seed)
+                yield part, config.protocol, size, seed, number
+        if config.protocol != "grouped":
+            continue
+        try:
+            leaking = deal(seed=seed, protocol="random")
+        except DataError as error:
+            notes[f"Leakage through random folds could not be measured: {error}"] = None
+        else:
+            for number, fold in enumerate(leaking):
+                yield fold, "random", 1.0, seed, number
 
 
 def smaller_fold(
