@@ -65,6 +65,11 @@ class StudyConfig:
         if bad := [size for size in self.sizes if not 0 < size <= 1]:
             raise RequestError(f"Sizes are shares of the tracks, above 0 to 1; got {bad[0]:g}.")
 
+    @property
+    def quick_models(self) -> tuple[str, ...]:
+        """Those that are also trained on random folds, and on parts of the tracks."""
+        return tuple(name for name in QUICK_MODELS if name in self.models)
+
 
 @dataclass(frozen=True)
 class StudyJob:
@@ -154,7 +159,6 @@ def plan_study(
     """
     digest = dataset_digest(data.dataset)
     columns = "" if data.columns is None else hashlib.sha256(data.columns.tobytes()).hexdigest()
-    quick = [name for name in QUICK_MODELS if name in config.models]
     folds: dict[str, Fold] = {}
     jobs: list[StudyJob] = []
     notes: dict[str, None] = {}
@@ -162,7 +166,7 @@ def plan_study(
         fold_key = _key(digest, fold.train, fold.validation, fold.test)
         folds[fold_key] = fold
         is_main = protocol == config.protocol and size == 1
-        for name in config.models if is_main else quick:
+        for name in config.models if is_main else config.quick_models:
             kind = models[name].kind
             inputs = columns if kind in ("features", "hybrid") else ""
             key = _key(fold_key, name, seed, inputs, __version__)
@@ -193,10 +197,10 @@ def _all_folds(
         drawn = [published] if published else deal(seed=seed, protocol=config.protocol)
         for number, fold in enumerate(drawn):
             yield fold, config.protocol, 1.0, seed, number
-            for size in sorted({size for size in config.sizes if size < 1}):
+            for size in sorted(set(config.sizes) - {1}) if config.quick_models else ():
                 part = smaller_fold(fold, groups, dataset.labels, size, seed=seed)
                 yield part, config.protocol, size, seed, number
-        if config.protocol != "grouped":
+        if config.protocol != "grouped" or not config.quick_models:
             continue
         try:
             leaking = deal(seed=seed, protocol="random")
