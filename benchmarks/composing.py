@@ -26,10 +26,10 @@ import numpy as np
 import torch
 
 from deepmusic.composer import Composer, Request
-from deepmusic.composer.encoding import ATTRIBUTES, StyledPiece
+from deepmusic.composer.encoding import ATTRIBUTES
 from deepmusic.composer.likelihood import likelihood, poses_before
 from deepmusic.composer.sampling import write_music
-from deepmusic.composer.training import encoded_sides
+from deepmusic.composer.training import encoded_sides, sample_pieces
 from deepmusic.datasets import SymbolicDataset, load_styles
 from deepmusic.files import write_atomically
 from deepmusic.music import Grid, Key, estimate_key, midi_bytes, render, score_to_grid
@@ -56,9 +56,12 @@ def grids_of(composer: Composer, style: str, seeds: Sequence[int], **options: An
     return grids
 
 
+def rounded(values: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in values.items()}
+
+
 def classified(composer: Composer, grids: dict[str, list[Grid]]) -> dict[str, float]:
     """Percentage of the tunes of each style that the critic classifies as that style."""
-    assert composer.critic is not None
     shares = {}
     for style, mine in grids.items():
         verdicts = [composer.critic.probabilities(grid) for grid in mine]
@@ -99,7 +102,6 @@ def measure_recognition(composer: Composer, data: SymbolicDataset, tunes: int) -
     }
     copies = {}
     for style, mine in plain.items():
-        assert composer.copy_index is not None
         figures = [composer.copy_index.overlap(grid) for grid in mine]
         people = [r for r in composer.references[style] if r.excerpt_steps == BARS * 16]
         copies[style] = {
@@ -133,7 +135,6 @@ def measure_recognition(composer: Composer, data: SymbolicDataset, tunes: int) -
 
 def measure_confidence(composer: Composer, data: SymbolicDataset, tunes: int) -> dict[str, Any]:
     """The critic's mean probability of the correct style."""
-    assert composer.critic is not None
     rows: dict[str, dict[str, float]] = {"tunes": {}, "people": {}}
     for style in composer.styles:
         chances = []
@@ -240,7 +241,6 @@ def measure_controls(composer: Composer, data: SymbolicDataset, tunes: int) -> d
     result["nats_per_step_by_temperature"] = surprise
     mixing = {}
     for share in (0.9, 0.5, 0.1):
-        assert composer.critic is not None
         chances = []
         for seed in range(tunes // 2):
             request = Request(
@@ -281,13 +281,7 @@ def measure_controls(composer: Composer, data: SymbolicDataset, tunes: int) -> d
 def measure_likelihood(composer: Composer, data: SymbolicDataset, tunes: int) -> dict[str, Any]:
     """Test nats per step with the causal pose, that of another piece, and none."""
     sides, _ = encoded_sides(data, composer.config)
-    pieces: list[StyledPiece] = []
-    for number in range(len(composer.styles)):
-        steps = 0
-        for piece in sides["test"]:
-            if piece.style == number and steps < 16_000:
-                pieces.append(piece)
-                steps += len(piece.piece)
+    pieces = sample_pieces(sides["test"], 16_000)
     network = composer.network
     true = [poses_before(network, piece, hop=16) for piece, _ in pieces]
     shuffled = list(true)
@@ -304,7 +298,7 @@ def measure_likelihood(composer: Composer, data: SymbolicDataset, tunes: int) ->
         ("shuffled", shuffled),
     ):
         scored = likelihood(network, pieces, poses=poses)
-        rows[name] = {style: round(scored.of(n), 4) for n, style in enumerate(composer.styles)}
+        rows[name] = rounded(scored.by_style(composer.styles))
     # the global stochastic pose: one for the piece, drawn from the prior; a bound of its likelihood
     draws = []
     random = np.random.default_rng(0)
@@ -316,18 +310,16 @@ def measure_likelihood(composer: Composer, data: SymbolicDataset, tunes: int) ->
         scored = likelihood(network, pieces, poses=poses)
         draws.append(-scored.nats)
     bound = -(np.logaddexp.reduce(draws, axis=0) - np.log(POSE_DRAWS))
-    rows[f"drawn for the piece, bound of {POSE_DRAWS}"] = {
-        style: round(scored._replace(nats=bound).of(n), 4)
-        for n, style in enumerate(composer.styles)
-    }
+    rows[f"drawn for the piece, bound of {POSE_DRAWS}"] = rounded(
+        scored._replace(nats=bound).by_style(composer.styles)
+    )
     result: dict[str, Any] = {"pieces": len(pieces), "nats_per_step": rows}
     if COMPARED.exists():
         other = Composer.load(COMPARED).network
-        scored = likelihood(other, pieces)
         result["compared"] = {
-            "a decoder conditioned on the style's name alone": {
-                style: round(scored.of(n), 4) for n, style in enumerate(composer.styles)
-            }
+            "a decoder conditioned on the style's name alone": rounded(
+                likelihood(other, pieces).by_style(composer.styles)
+            )
         }
     return result
 

@@ -19,7 +19,7 @@ BUDGETS = {
     "capsules": 2_300,
     "classifier": 3_000,  # aim 2,600
     "cli": 3_690,  # aim 3,100
-    "composer": 4_150,  # aim 3,900
+    "composer": 3_980,  # aim 3,900
     "datasets": 5_750,  # aim 4,300
     "features": 2_500,
     "music": 2_280,  # aim 1,900

@@ -157,9 +157,7 @@ def test_the_composer_is_what_its_card_says(composer: Composer) -> None:
 
 @composes
 def test_each_style_has_all_that_it_needs(composer: Composer) -> None:
-    assert composer.critic is not None
     assert set(composer.critic.styles) == set(composer.styles)
-    assert composer.copy_index is not None
     parts = {style: len(profile.parts) for style, profile in composer.profiles.items()}
     assert parts == {"chorale": 4, "folk": 2, "pop": 3, "classical": 1}
     for style, profile in composer.profiles.items():

@@ -358,7 +358,6 @@ def test_impossible_configurations_are_refused(options: dict[str, object], messa
 
 
 def test_a_configuration_with_other_fields_is_refused() -> None:
-    with pytest.raises(DeepMusicError, match="'colour'"):
-        ComposerConfig.from_dict({"styles": ["a"], "colour": 3})
-    with pytest.raises(DeepMusicError, match="lacks its styles"):
-        ComposerConfig.from_dict({"parts": 1})
+    for values, name in (({"styles": ["a"], "colour": 3}, "'colour'"), ({"parts": 1}, "'styles'")):
+        with pytest.raises(DeepMusicError, match=name):
+            ComposerConfig.from_dict(values)

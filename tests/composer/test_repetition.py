@@ -72,11 +72,11 @@ def test_a_growing_piece_has_the_repeats_of_the_whole(count: int, alphabet: int,
     whole = find_repeats(codes)
     finder = RepeatFinder()
     for step, code in enumerate(codes.tolist()):
-        assert finder.next() == (whole.source[step], whole.match_level[step])
+        assert finder.next == (whole.source[step], whole.match_level[step])
         finder.append(code)
     # what would come after the last step: that of the piece with any step more
     longer = find_repeats(np.append(codes, 0))
-    assert finder.next() == (longer.source[-1], longer.match_level[-1])
+    assert finder.next == (longer.source[-1], longer.match_level[-1])
 
 
 @settings(deadline=None, max_examples=40)

@@ -139,40 +139,18 @@ def test_arrays_round_trip(critic: StyleCritic, piece: Grid, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "damaged"),
+    ("arrays", "styles"),
     [
-        ("version", None),
-        ("version", np.array([99])),
-        ("mean", None),
-        ("mean", np.zeros(3, np.float32)),
-        ("scale", 0.0),
-        ("hidden_weight", np.nan),
-        ("hidden_bias", np.zeros(0, np.float32)),
-        ("weight", np.inf),
-        ("bias", np.zeros(7, np.float32)),
-        ("bias", np.array(["a", "b", "c"])),
-        ("temperature", -1.0),
-        ("temperature", np.ones((1, 1), np.float32)),
+        ({"version": np.array([99])}, ["hymn", "jig"]),
+        ({"mean": np.zeros(3, np.float32)}, ["hymn", "jig"]),
+        ({}, ["hymn"]),
     ],
 )
-def test_damaged_arrays_are_refused(
-    critic: StyleCritic, name: str, damaged: float | np.ndarray | None
+def test_a_critic_of_another_version_or_other_styles_is_refused(
+    critic: StyleCritic, arrays: dict[str, np.ndarray], styles: list[str]
 ) -> None:
-    arrays = critic.to_arrays()
-    if damaged is None:
-        del arrays[name]
-    elif isinstance(damaged, float):
-        arrays[name] = np.full_like(arrays[name], damaged)
-    else:
-        arrays[name] = damaged
-    with pytest.raises(CheckpointError):
-        StyleCritic.from_arrays(arrays, critic.styles)
-
-
-@pytest.mark.parametrize("styles", [[], ["hymn"], ["hymn", "hymn"], ["hymn", "jig", "march"]])
-def test_styles_that_do_not_fit_are_refused(critic: StyleCritic, styles: list[str]) -> None:
-    with pytest.raises(CheckpointError):
-        StyleCritic.from_arrays(critic.to_arrays(), styles)
+    with pytest.raises(CheckpointError, match="not one of version 1"):
+        StyleCritic.from_arrays(critic.to_arrays() | arrays, styles)
 
 
 def test_one_style_is_certain() -> None:

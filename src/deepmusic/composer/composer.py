@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ class Composer:
     Args:
         network: in evaluation mode.
         profiles: of each style, by name.
-        critic: classifies styles; a model of another kind, trained separately.
+        critic: classifies styles; trained separately.
         copy_index: of the training music.
         references: for each style how much people's pieces share with the training music, by
             length.
@@ -71,8 +71,8 @@ class Composer:
 
     network: ComposerNetwork
     profiles: Mapping[str, StyleProfile]
-    critic: StyleCritic | None
-    copy_index: CopyIndex | None
+    critic: StyleCritic
+    copy_index: CopyIndex
     references: Mapping[str, tuple[HumanReference, ...]]
     training: Mapping[str, Any]
     digest: str = ""
@@ -87,15 +87,8 @@ class Composer:
         """The names of the styles."""
         return self.config.styles
 
-    def compose(
-        self, request: Request, *, on_bar: Callable[[int, int], None] | None = None
-    ) -> Tune:
+    def compose(self, request: Request) -> Tune:
         """Write a piece.
-
-        Args:
-            request: what to write.
-            on_bar: called with the number of bars written, and of all bars; more than once for
-                each bar where all candidates copied too much.
 
         Raises:
             RequestError: it asks for what is impossible here; the message says what is possible.
@@ -105,17 +98,9 @@ class Composer:
         request = self.resolved(request)
         plan = self.plan(request)
         with torch_in_one_thread():
-            grid, log_prob, copying, tried = self._best(request, plan, on_bar)
-        finished = transposed(grid, plan.shift)
-        bar = plan.time_signature.bar_steps(self.config.steps_per_beat)
-        finished = replace(
-            finished,
-            velocity=_velocities(finished, bar),
-            tempos=(Tempo(0, round(60e6 / plan.tempo)),),
-            key_signatures=(plan.key.signature,),
-        )
-        score = grid_to_score(finished)
-        probabilities = self.critic.probabilities(grid) if self.critic else {}
+            grid, log_prob, copying, tried = self._best(request, plan)
+        score = grid_to_score(_finished(grid, plan))
+        probabilities = self.critic.probabilities(grid)
         files = [path for path in (request.given, request.pose_from) if path is not None]
         report = {
             "deepmusic": __version__,
@@ -157,10 +142,10 @@ class Composer:
                 raise RequestError(f"There is no style {style!r}; there are {listed}.")
         return plan_request(request, self.config, self.profiles, self.poses_for(request))
 
-    def _best(
-        self, request: Request, plan: Plan, on_bar: Callable[[int, int], None] | None
-    ) -> tuple[Grid, float, CopyReport | None, int]:
+    def _best(self, request: Request, plan: Plan) -> tuple[Grid, float, CopyReport | None, int]:
         """The best candidate that does not copy, its log probability, and how many were tried."""
+        # given notes may be from the training music, and are not the composer's copy
+        may_copy = request.allow_copies or request.given is not None
         tried, has_copied = 0, False
         for attempt in range(_ROUNDS):
             candidates = write_music(
@@ -168,7 +153,6 @@ class Composer:
                 plan,
                 candidates=request.candidates,
                 random=np.random.default_rng([request.seed, attempt]),
-                on_bar=on_bar,
             )
             tried += len(candidates)
             audible = [candidate for candidate in candidates if len(candidate[0].onset)]
@@ -176,9 +160,7 @@ class Composer:
             for index in np.argsort(-np.array(merits), kind="stable").tolist():
                 grid, log_prob = audible[index]
                 copying = self._copying(grid, request)
-                # given notes may be from the training music, and are not the composer's copy
-                is_free = request.allow_copies or request.given is not None
-                if is_free or copying is None or not copying.is_beyond:
+                if copying is None or not copying.is_beyond or may_copy:
                     return grid, log_prob, copying, tried
                 has_copied = True
         why, what = "are silent", "another seed or a higher temperature"
@@ -197,14 +179,14 @@ class Composer:
             return log_prob
         audible = len(np.unique(grid.part)) / len(plan.parts)
         merit = _SILENT_PART_WEIGHT * float(np.log(audible))
-        probabilities = {} if self.critic is None else self.critic.probabilities(grid)
+        probabilities = self.critic.probabilities(grid)
         for name, weight in request.styles.items():
-            merit += weight * float(np.log(max(probabilities.get(name, 0.0), 1e-9)))
+            merit += weight * float(np.log(max(probabilities[name], 1e-9)))
         return merit
 
     def _copying(self, grid: Grid, request: Request) -> CopyReport | None:
-        references = self.references.get(request.main_style, ())
-        if self.copy_index is None or not references:
+        references = self.references[request.main_style]
+        if not references:
             return None
         fitting = [r for r in references if (r.excerpt_steps or 0) <= grid.steps]
         reference = fitting[-1] if fitting else references[0]
@@ -267,11 +249,10 @@ class Composer:
             f"network.{name}": tensor.half() for name, tensor in self.network.state_dict().items()
         }
         for prefix, holder in (("critic", self.critic), ("copy_index", self.copy_index)):
-            if holder is not None:
-                arrays |= {
-                    f"{prefix}.{name}": torch.from_numpy(np.ascontiguousarray(array))
-                    for name, array in holder.to_arrays().items()
-                }
+            arrays |= {
+                f"{prefix}.{name}": torch.from_numpy(np.ascontiguousarray(array))
+                for name, array in holder.to_arrays().items()
+            }
         metadata = {
             "kind": _KIND,
             "config": self.config.to_dict(),
@@ -280,7 +261,7 @@ class Composer:
                 name: [asdict(reference) for reference in references]
                 for name, references in self.references.items()
             },
-            "critic": None if self.critic is None else list(self.critic.styles),
+            "critic": list(self.critic.styles),
             "training": dict(self.training),
         }
         save_weights(path, arrays, metadata)
@@ -300,12 +281,11 @@ class Composer:
         try:
             network = ComposerNetwork(ComposerConfig.from_dict(metadata["config"]))
             fill_model(network, parts["network"], source=file)
-            styles = metadata["critic"]
             return cls(
                 network.eval(),
                 {name: StyleProfile.from_dict(p) for name, p in metadata["profiles"].items()},
-                None if styles is None else StyleCritic.from_arrays(parts["critic"], styles),
-                CopyIndex.from_arrays(parts["copy_index"]) if parts["copy_index"] else None,
+                StyleCritic.from_arrays(parts["critic"], metadata["critic"]),
+                CopyIndex.from_arrays(parts["copy_index"]),
                 {
                     name: tuple(HumanReference.from_dict(entry) for entry in entries)
                     for name, entries in metadata["references"].items()
@@ -318,12 +298,16 @@ class Composer:
             raise CheckpointError(f"{file} is not a composer that fits: {reason}.") from error
 
 
-def _velocities(grid: Grid, bar: int) -> NDArray[np.uint8]:
-    """Velocities: greater on the bar and the beat, and in the first part."""
-    position = grid.onset % bar
+def _finished(grid: Grid, plan: Plan) -> Grid:
+    """A piece in its key and tempo, louder on the bar and the beat and in the first part."""
+    position = grid.onset % plan.time_signature.bar_steps(grid.steps_per_beat)
     strength = np.where(position == 0, 92, np.where(position % grid.steps_per_beat == 0, 84, 76))
-    velocities: NDArray[np.uint8] = (strength - 12 * (grid.part > 0)).astype(np.uint8)
-    return velocities
+    return replace(
+        transposed(grid, plan.shift),
+        velocity=(strength - 12 * (grid.part > 0)).astype(np.uint8),
+        tempos=(Tempo(0, round(60e6 / plan.tempo)),),
+        key_signatures=(plan.key.signature,),
+    )
 
 
 def _digest(path: str | os.PathLike[str]) -> str:

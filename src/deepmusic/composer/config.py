@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from deepmusic.errors import DeepMusicError
@@ -15,12 +15,12 @@ class ComposerConfig:
 
     Args:
         styles: their names, one capsule each.
-        parts: voices that are told apart; further parts are merged into the last.
+        parts: number of voices; further ones are merged into the last.
         lowest: lowest MIDI pitch.
         pitches: number of pitches of each part.
         steps_per_beat: steps per quarter note of the grids.
         has_onsets: whether a repeated note is distinguished from a sustained one.
-        has_bars: whether the decoder knows the position in the bar and in the piece.
+        has_bars: whether the decoder reads the position in the bar and in the piece.
         frame_dim: size of the representation of a step's notes.
         hidden: size of the decoder's memory.
         head: width of the network that writes the notes of a step.
@@ -103,9 +103,7 @@ class ComposerConfig:
         Raises:
             DeepMusicError: a field is unknown, missing or out of range.
         """
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown:
-            raise DeepMusicError(f"A composer's configuration has no {unknown[0]!r}.")
-        if "styles" not in values:
-            raise DeepMusicError("A composer's configuration lacks its styles.")
-        return cls(**values)
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise DeepMusicError(f"This is not a composer's configuration: {error}.") from error

@@ -157,18 +157,17 @@ def _entropy(shares: NDArray[np.float64]) -> float:
 def _features(sounds: NDArray[np.bool_]) -> NDArray[np.float64]:
     """The features ``(f,)`` of an excerpt in which something sounds."""
     excerpt = _analyse(sounds)
-    return np.concatenate(
-        [
-            _texture(excerpt),
-            _rhythm(excerpt),
-            _tonality(excerpt),
-            _harmony(excerpt),
-            _line(excerpt.top, excerpt),
-            _line(excerpt.bass, excerpt),
-            _voice_leading(excerpt),
-            _self_similarity(excerpt),
-        ]
-    )
+    features: NDArray[np.float64] = np.r_[
+        _texture(excerpt),
+        _rhythm(excerpt),
+        _tonality(excerpt),
+        _harmony(excerpt),
+        _line(excerpt.top, excerpt),
+        _line(excerpt.bass, excerpt),
+        _voice_leading(excerpt),
+        _self_similarity(excerpt),
+    ]
+    return features
 
 
 def _texture(excerpt: _Analysis) -> NDArray[np.float64]:
@@ -181,24 +180,21 @@ def _texture(excerpt: _Analysis) -> NDArray[np.float64]:
     length = excerpt.length[chord[1:][is_same]]
     edges = np.array([2, 3, 5, 8, 13, 20])  # lower bounds of classes, in semitones
     per_beat = np.bincount(excerpt.onset // BEAT, minlength=excerpt.beats)
-    return np.concatenate(
-        [
-            _shares(polyphony, 9),
-            _shares(onsets[onsets > 0] - 1, 6),
-            _shares(np.searchsorted(edges, spacing, side="right"), len(edges) + 1, length),
-            [
-                np.log1p(len(excerpt.onset) / excerpt.beats),
-                np.log1p(np.count_nonzero(onsets) / excerpt.beats),
-                np.log1p(len(excerpt.length) / excerpt.beats),
-                _std(per_beat),
-                np.log1p(np.ptp(excerpt.pitch)),
-                _std(excerpt.pitch),
-                _mean(excerpt.top - excerpt.bass),
-                _std(excerpt.top - excerpt.bass),
-                _std(polyphony),
-            ],
-        ]
-    )
+    features: NDArray[np.float64] = np.r_[
+        _shares(polyphony, 9),
+        _shares(onsets[onsets > 0] - 1, 6),
+        _shares(np.searchsorted(edges, spacing, side="right"), len(edges) + 1, length),
+        np.log1p(len(excerpt.onset) / excerpt.beats),
+        np.log1p(np.count_nonzero(onsets) / excerpt.beats),
+        np.log1p(len(excerpt.length) / excerpt.beats),
+        _std(per_beat),
+        np.log1p(np.ptp(excerpt.pitch)),
+        _std(excerpt.pitch),
+        _mean(excerpt.top - excerpt.bass),
+        _std(excerpt.top - excerpt.bass),
+        _std(polyphony),
+    ]
+    return features
 
 
 def _rhythm(excerpt: _Analysis) -> NDArray[np.float64]:
@@ -207,25 +203,22 @@ def _rhythm(excerpt: _Analysis) -> NDArray[np.float64]:
     onsets_per_beat = np.bincount(onset_times // BEAT, minlength=excerpt.beats)
     gaps = np.diff(onset_times)
     on_beat = excerpt.onset % BEAT == 0
-    return np.concatenate(
-        [
-            _lengths(excerpt.duration),
-            _shares(_BEAT_POSITIONS[excerpt.onset % BEAT], 7),
-            _shares(_BEAT_POSITIONS[onset_times % BEAT], 7),
-            _shares(_BEAT_POSITIONS[(excerpt.onset + excerpt.duration) % BEAT], 7),
-            _lengths(gaps),
-            [
-                _mean(gaps[1:] == gaps[:-1]),
-                _mean(excerpt.duration[on_beat]) / BEAT,
-                _mean(excerpt.duration[~on_beat]) / BEAT,
-                # syncopation as defined by Longuet-Higgins and Lee (1984)
-                _mean(~on_beat & (excerpt.onset % BEAT + excerpt.duration > BEAT)),
-                _mean(onsets_per_beat == 0),
-                _entropy(_lengths(excerpt.duration)),
-                _entropy(_lengths(gaps)),
-            ],
-        ]
-    )
+    features: NDArray[np.float64] = np.r_[
+        _lengths(excerpt.duration),
+        _shares(_BEAT_POSITIONS[excerpt.onset % BEAT], 7),
+        _shares(_BEAT_POSITIONS[onset_times % BEAT], 7),
+        _shares(_BEAT_POSITIONS[(excerpt.onset + excerpt.duration) % BEAT], 7),
+        _lengths(gaps),
+        _mean(gaps[1:] == gaps[:-1]),
+        _mean(excerpt.duration[on_beat]) / BEAT,
+        _mean(excerpt.duration[~on_beat]) / BEAT,
+        # syncopation as defined by Longuet-Higgins and Lee (1984)
+        _mean(~on_beat & (excerpt.onset % BEAT + excerpt.duration > BEAT)),
+        _mean(onsets_per_beat == 0),
+        _entropy(_lengths(excerpt.duration)),
+        _entropy(_lengths(gaps)),
+    ]
+    return features
 
 
 def _lengths(length: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -252,22 +245,19 @@ def _tonality(excerpt: _Analysis) -> NDArray[np.float64]:
     outside[(int(in_scale.argmax()) + _DIATONIC) % 12] = False
     is_outside = outside[excerpt.pitch % 12]
     on_beat = excerpt.onset % BEAT == 0
-    return np.concatenate(
-        [
-            shares,
-            _shares((excerpt.bass - tonic) % 12, 12, excerpt.length),
-            _shares((excerpt.top - tonic) % 12, 12, excerpt.length),
-            [
-                fit[0, tonic],
-                fit[1, tonic],
-                _entropy(shares),
-                _mean(is_outside),
-                _mean(is_outside[on_beat]),
-                _mean(excerpt.duration[is_outside]) / BEAT,
-                float(in_scale.max()) / max(float(time.sum()), 1.0),
-            ],
-        ]
-    )
+    features: NDArray[np.float64] = np.r_[
+        shares,
+        _shares((excerpt.bass - tonic) % 12, 12, excerpt.length),
+        _shares((excerpt.top - tonic) % 12, 12, excerpt.length),
+        fit[0, tonic],
+        fit[1, tonic],
+        _entropy(shares),
+        _mean(is_outside),
+        _mean(is_outside[on_beat]),
+        _mean(excerpt.duration[is_outside]) / BEAT,
+        float(in_scale.max()) / max(float(time.sum()), 1.0),
+    ]
+    return features
 
 
 def _harmony(excerpt: _Analysis) -> NDArray[np.float64]:
@@ -285,22 +275,19 @@ def _harmony(excerpt: _Analysis) -> NDArray[np.float64]:
     kind = _CHORD_TYPES[number]
     semitone = np.any(classes & np.roll(classes, 1, axis=1), axis=1)
     on_beat = excerpt.start % BEAT == 0
-    return np.concatenate(
-        [
-            pairs / max(float(pairs.sum()), 1.0),
-            from_bass[1:] / time,
-            _shares(classes.sum(axis=1) - 1, 7, excerpt.length),
-            _shares(kind, len(_CHORDS) + 1, excerpt.length),
-            _shares(kind[on_beat], len(_CHORDS) + 1),
-            [
-                float(excerpt.length @ semitone) / time,
-                _mean(semitone[on_beat]),
-                _mean(semitone[~on_beat]),
-                len(np.unique(number)) / max(len(number), 1),
-                np.log1p(len(np.unique(number))),
-            ],
-        ]
-    )
+    features: NDArray[np.float64] = np.r_[
+        pairs / max(float(pairs.sum()), 1.0),
+        from_bass[1:] / time,
+        _shares(classes.sum(axis=1) - 1, 7, excerpt.length),
+        _shares(kind, len(_CHORDS) + 1, excerpt.length),
+        _shares(kind[on_beat], len(_CHORDS) + 1),
+        float(excerpt.length @ semitone) / time,
+        _mean(semitone[on_beat]),
+        _mean(semitone[~on_beat]),
+        len(np.unique(number)) / max(len(number), 1),
+        np.log1p(len(np.unique(number))),
+    ]
+    return features
 
 
 def _line(line: NDArray[np.int64], excerpt: _Analysis) -> NDArray[np.float64]:
@@ -312,25 +299,22 @@ def _line(line: NDArray[np.int64], excerpt: _Analysis) -> NDArray[np.float64]:
     reverses = (step[1:] * step[:-1] < 0)[leaps[:-1]]
     by_size = _shares(np.clip(step, -_MAX_LEAP, _MAX_LEAP) + _MAX_LEAP, 2 * _MAX_LEAP + 1)
     couples = 32 * np.clip(step[1:], -12, 12) + np.clip(step[:-1], -12, 12)
-    return np.concatenate(
-        [
-            np.delete(by_size, _MAX_LEAP),  # the line has been reduced to its changes
-            _lengths(np.diff(start)),
-            [
-                np.log1p(len(pitch) / excerpt.beats),
-                _std(pitch),
-                np.log1p(np.ptp(pitch)),
-                _mean(np.abs(step)),
-                _mean(step > 0),
-                _mean(step[1:] * step[:-1] < 0),
-                _mean(pitch[2:] == pitch[:-2]),
-                _mean(reverses),
-                len(np.unique(couples)) / max(len(couples), 1),
-                _entropy(_shares(pitch, 128)),
-                _mean(start % BEAT == 0),
-            ],
-        ]
-    )
+    features: NDArray[np.float64] = np.r_[
+        np.delete(by_size, _MAX_LEAP),  # the line has been reduced to its changes
+        _lengths(np.diff(start)),
+        np.log1p(len(pitch) / excerpt.beats),
+        _std(pitch),
+        np.log1p(np.ptp(pitch)),
+        _mean(np.abs(step)),
+        _mean(step > 0),
+        _mean(step[1:] * step[:-1] < 0),
+        _mean(pitch[2:] == pitch[:-2]),
+        _mean(reverses),
+        len(np.unique(couples)) / max(len(couples), 1),
+        _entropy(_shares(pitch, 128)),
+        _mean(start % BEAT == 0),
+    ]
+    return features
 
 
 def _voice_leading(excerpt: _Analysis) -> NDArray[np.float64]:

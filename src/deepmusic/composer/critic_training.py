@@ -137,26 +137,18 @@ def _temperature(
         random: divides the pieces into folds.
     """
     fold = np.full(len(labels), -1)  # the only piece of a style is never held out
-    styles = int(labels.max()) + 1
-    for style in range(styles):
+    for style in np.unique(labels):
         pieces = np.flatnonzero(labels == style)
         if len(pieces) > 1:
             fold[random.permutation(pieces)] = np.arange(len(pieces)) % _FOLDS
-    logits, truth = [], []
-    for number in range(int(fold.max()) + 1):
-        held_out = fold[examples.piece] == number
-        model = _fit(examples, ~held_out, seed)
-        predicted = model.predict_proba(examples.features[held_out])
-        rows = np.full((len(predicted), styles + 1), np.log(1e-15))
-        rows[:, model.classes_] = np.log(np.maximum(predicted, 1e-15))
-        logits.append(rows)
-        truth.append(examples.label[held_out])
-    if not logits:
+    held_out = [fold[examples.piece] == number for number in range(int(fold.max()) + 1)]
+    if not held_out:
         return _DEFAULT_TEMPERATURE
-    return _best_temperature(np.concatenate(logits), np.concatenate(truth))
-
-
-def _best_temperature(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> float:
+    predicted = np.concatenate(
+        [_fit(examples, ~rows, seed).predict_proba(examples.features[rows]) for rows in held_out]
+    )
+    logits = np.log(np.maximum(predicted, 1e-15))
+    truth = np.concatenate([examples.label[rows] for rows in held_out])
     # label smoothing as in Platt (1999): few correct examples say little
     smoothing = 1 / (len(truth) + 2)
     correct = np.arange(len(truth)), truth
@@ -167,13 +159,17 @@ def _best_temperature(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> 
     return float(_TEMPERATURES[int(np.argmin(losses))])
 
 
-def _random_flags(count: int, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    return rng.random(count) < share
+def _random_notes(
+    notes: Notes, rng: np.random.Generator, low: float, high: float
+) -> NDArray[np.bool_]:
+    """Which notes to spoil: a share of them between two limits."""
+    share = rng.uniform(low, high)
+    return rng.random(len(notes.pitch)) < share
 
 
 def _off_pitch(notes: Notes, rng: np.random.Generator) -> Notes:
     """Move some pitches by up to three semitones."""
-    off = _random_flags(len(notes.pitch), rng.uniform(0.15, 1), rng)
+    off = _random_notes(notes, rng, 0.15, 1)
     by = rng.integers(1, 4, len(off)) * rng.choice([-1, 1], len(off))
     return notes._replace(pitch=notes.pitch + off * by)
 
@@ -181,7 +177,7 @@ def _off_pitch(notes: Notes, rng: np.random.Generator) -> Notes:
 def _off_time(notes: Notes, rng: np.random.Generator) -> Notes:
     """Move some notes by the shortest duration of the excerpt."""
     unit = int(np.gcd.reduce(np.concatenate([notes.onset, notes.end])))
-    off = _random_flags(len(notes.pitch), rng.uniform(0.2, 1), rng)
+    off = _random_notes(notes, rng, 0.2, 1)
     by = off * rng.integers(1, 3, len(off)) * rng.choice([-1, 1], len(off)) * min(unit, BEAT)
     by = np.maximum(by, -notes.onset)
     return notes._replace(onset=notes.onset + by, end=notes.end + by)
@@ -229,14 +225,14 @@ def _separated(notes: Notes, rng: np.random.Generator) -> Notes:
 
 def _thinned(notes: Notes, rng: np.random.Generator) -> Notes:
     """Leave some notes out; at least one remains."""
-    kept = ~_random_flags(len(notes.pitch), rng.uniform(0.3, 0.7), rng)
+    kept = ~_random_notes(notes, rng, 0.3, 0.7)
     kept[rng.integers(len(kept))] = True
     return Notes(*(column[kept] for column in notes))
 
 
 def _cluttered(notes: Notes, rng: np.random.Generator) -> Notes:
     """Double some notes at other pitches of the excerpt, or an octave from those."""
-    twice = np.flatnonzero(_random_flags(len(notes.pitch), rng.uniform(0.2, 0.7), rng))
+    twice = np.flatnonzero(_random_notes(notes, rng, 0.2, 0.7))
     more = rng.choice(notes.pitch, len(twice)) + 12 * rng.integers(-1, 2, len(twice))
     return Notes(
         np.append(notes.onset, notes.onset[twice]),

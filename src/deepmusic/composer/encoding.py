@@ -40,8 +40,7 @@ class Excerpt(NamedTuple):
     """Consecutive steps as arrays; t steps, e elements, y symbols, p parts.
 
     Args:
-        before: ``(t, 2 * e)`` bool: whether each element sounded in the step before, and whether
-            it began then.
+        before: ``(t, 2 * e)`` bool: whether each element sounded and began in the step before.
         target: ``(t, y)`` bool: the set of each step.
         repeated: ``(t, y)`` bool: the set that followed the longest match, of each part.
         match_level: ``(t, p)`` uint8: how long that match is, as in ``Repeats``.
@@ -122,29 +121,22 @@ class Encoded:
         sounding, onsets = self.frames(start - 1, stop)
         before = np.stack([sounding[:-1], onsets[:-1]], axis=2).reshape(len(steps), -1)
         empty = np.zeros((len(steps), config.symbols), np.bool_)
-        repeated, match_level = empty, np.zeros((len(steps), config.parts), np.uint8)
-        if config.repeats:
-            repeated = empty.copy()
-            for part, repeats in enumerate(self.repeats):
-                source = repeats.source[steps]
-                columns = np.arange(config.symbols) // config.states // config.pitches == part
-                matched = np.flatnonzero(source >= 0)
-                rows = self._sets_at(source[matched])
-                repeated[np.ix_(matched, np.flatnonzero(columns))] = rows[:, columns]
-                match_level[:, part] = repeats.match_level[steps]
+        repeated, match_level = empty.copy(), np.zeros((len(steps), config.parts), np.uint8)
+        width = config.pitches * config.states
+        for part, repeats in enumerate(self.repeats):
+            columns = slice(part * width, (part + 1) * width)
+            repeated[:, columns] = self._sets_at(repeats.source[steps])[:, columns]
+            match_level[:, part] = repeats.match_level[steps]
         bar_ago = self._sets_at(steps - self.bar_steps[steps]) if config.has_bars else empty
         target = symbol_sets(config, sounding[1:], onsets[1:])
         return Excerpt(before, target, repeated, match_level, bar_ago, self.positions[steps])
 
     def _sets_at(self, steps: NDArray[np.integer]) -> NDArray[np.bool_]:
         """The sets of single steps; those before the beginning are empty."""
-        if steps.max(initial=-1) < 0:
-            return np.zeros((len(steps), self.config.symbols), np.bool_)
-        first = max(int(steps.min()), 0)
-        sets = symbol_sets(self.config, *self.frames(first, int(steps.max()) + 1))
-        result: NDArray[np.bool_] = sets[np.maximum(steps - first, 0)]
-        result[steps < 0] = False
-        return result
+        is_inside = steps >= 0
+        first = int(steps[is_inside].min(initial=len(self)))
+        sets = symbol_sets(self.config, *self.frames(first, int(steps.max(initial=first)) + 1))
+        return sets[np.where(is_inside, steps - first, 0)] & is_inside[:, None]
 
     def passage(self, start: int) -> NDArray[np.bool_]:
         """What the capsules read, ``(passage_steps, 2 * e)``, as frames are in ``before``."""
@@ -302,23 +294,23 @@ def find_repeats(codes: NDArray[np.int64]) -> Repeats:
 
 
 class RepeatFinder:
-    """Finds the repeats of music that grows step by step, as ``find_repeats`` does."""
+    """Finds the repeats of music that grows step by step, as ``find_repeats`` does.
+
+    Attributes:
+        next: source and match level, as in ``Repeats``, of the step to come.
+    """
 
     def __init__(self) -> None:
+        self.next = (-1, 0)
         self._prefix = [0]
         self._last_step: list[dict[int, int]] = [{} for _ in LENGTHS]  # by hash of a window
         self._powers = [pow(ODD, length, _MODULUS) for length in LENGTHS]
-        self._next = (-1, 0)
-
-    def next(self) -> tuple[int, int]:
-        """Source and match level, as in ``Repeats``, of the step to come."""
-        return self._next
 
     def append(self, code: int) -> None:
         """Add the code of the next step."""
         self._prefix.append((self._prefix[-1] * ODD + code % _MODULUS) % _MODULUS)
         step = len(self._prefix) - 1
-        self._next = (-1, 0)
+        self.next = (-1, 0)
         for level, (length, power, last_step) in enumerate(
             zip(LENGTHS, self._powers, self._last_step, strict=True), start=1
         ):
@@ -326,7 +318,7 @@ class RepeatFinder:
                 break
             window = (self._prefix[-1] - self._prefix[-1 - length] * power) % _MODULUS
             if window in last_step:
-                self._next = (last_step[window], level)
+                self.next = (last_step[window], level)
             last_step[window] = step
 
 

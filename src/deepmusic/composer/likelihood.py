@@ -23,19 +23,22 @@ class Likelihood(NamedTuple):
     Args:
         nats: ``(pieces,)``, minus the log probability of each.
         steps: ``(pieces,)``.
-        symbols: ``(pieces,)``, symbols written, including the end symbols of all steps.
         styles: ``(pieces,)``.
     """
 
     nats: NDArray[np.float64]
     steps: NDArray[np.int64]
-    symbols: NDArray[np.int64]
     styles: NDArray[np.int64]
 
     def of(self, style: int | None) -> float:
         """Nats per step over all steps of a style, or of all."""
         chosen = slice(None) if style is None else self.styles == style
         return float(self.nats[chosen].sum() / max(self.steps[chosen].sum(), 1))
+
+    def by_style(self, names: Sequence[str]) -> dict[str, float]:
+        """Nats per step of each style that has pieces."""
+        present = set(self.styles.tolist())
+        return {name: self.of(style) for style, name in enumerate(names) if style in present}
 
 
 @torch.no_grad()
@@ -55,7 +58,7 @@ def likelihood(
     config = model.config
     device = next(model.parameters()).device
     steps = np.array([len(piece) for piece, _ in pieces], np.int64)
-    nats, symbols = np.zeros(len(pieces)), np.zeros(len(pieces), np.int64)
+    nats = np.zeros(len(pieces))
     order = [index for index in np.argsort(steps, kind="stable").tolist() if steps[index]]
     for first in range(0, len(order), _BATCH):
         chosen = order[first : first + _BATCH]
@@ -74,8 +77,7 @@ def likelihood(
         totals = torch.zeros(len(chosen), dtype=torch.float64, device=device)
         piece_of = batch.is_step.nonzero()[:, 0]
         nats[chosen] = -totals.index_add(0, piece_of, log_probs.double()).cpu().numpy()
-        symbols[chosen] = batch.target.sum(dim=(1, 2)).cpu().numpy() + steps[chosen]
-    return Likelihood(nats, steps, symbols, np.array([style for _, style in pieces], np.int64))
+    return Likelihood(nats, steps, np.array([style for _, style in pieces], np.int64))
 
 
 def _per_step(pose: Tensor, steps: int) -> Tensor:

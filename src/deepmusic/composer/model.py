@@ -27,16 +27,10 @@ Memory = tuple[Tensor, Tensor]
 
 
 class Batch(NamedTuple):
-    """Excerpts of several pieces as tensors, padded to the longest; as in ``Excerpt``.
+    """Excerpts of several pieces as tensors, padded to the longest.
 
-    Args:
-        before: ``(b, t, 2 * e)`` float.
-        target: ``(b, t, y)`` bool.
-        repeated: ``(b, t, y)`` bool.
-        match_level: ``(b, t, parts)`` int64.
-        bar_ago: ``(b, t, y)`` bool.
-        positions: ``(b, t, 5)`` int64.
-        is_step: ``(b, t)`` bool, False for padding.
+    As in ``Excerpt``, with an axis b before the others; ``before`` is float, integers are int64,
+    and ``is_step``, ``(b, t)`` bool, is False for padding.
     """
 
     before: Tensor

@@ -16,8 +16,6 @@ Axes: n steps, c context, y symbols (pitches by states), p positions in a sequen
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -35,12 +33,7 @@ def set_sequences(sets: Tensor) -> Tensor:
     Returns:
         ``(n, p)`` int64: the symbols of each set in ascending order, padded with the end symbol
         ``y``; p is one more than the size of the largest set.
-
-    Raises:
-        ShapeError: not ``(n, y)``.
     """
-    if sets.ndim != 2:
-        raise ShapeError(f"sets have shape (steps, symbols); got {tuple(sets.shape)}")
     is_in = sets != 0
     end = sets.shape[1]
     counts = is_in.sum(dim=1)
@@ -50,19 +43,6 @@ def set_sequences(sets: Tensor) -> Tensor:
     first = counts.cumsum(0) - counts
     sequences[step, torch.arange(len(step), device=sets.device) - first[step]] = symbol
     return sequences
-
-
-class SampledSets(NamedTuple):
-    """Sets that were sampled.
-
-    Args:
-        sets: ``(n, y)`` bool.
-        log_probs: ``(n,)``, log probability of each set as ``NoteSetHead.forward`` has it,
-            regardless of temperature and constraints.
-    """
-
-    sets: Tensor
-    log_probs: Tensor
 
 
 class NoteSetHead(nn.Module):
@@ -129,11 +109,7 @@ class NoteSetHead(nn.Module):
         Raises:
             ShapeError: shapes do not fit.
         """
-        self._check(context, allowed, suggested)
-        if sets.shape != (len(context), self.symbols):
-            raise ShapeError(
-                f"sets must have shape ({len(context)}, {self.symbols}); got {tuple(sets.shape)}"
-            )
+        self._check(context, sets, allowed, suggested)
         symbols = set_sequences(sets)  # (n, p)
         before = torch.cat([symbols.new_full((len(symbols), 1), -1), symbols[:, :-1]], dim=1)
         is_open = before != self.symbols  # what follows the end is padding
@@ -160,7 +136,7 @@ class NoteSetHead(nn.Module):
         required: Tensor | None = None,
         is_filled: Tensor | None = None,
         suggested: Tensor | None = None,
-    ) -> SampledSets:
+    ) -> tuple[Tensor, Tensor]:
         """Sample a set for each context.
 
         Temperature and top-p act on which pitches get an onset (the last state), not on how many:
@@ -177,15 +153,22 @@ class NoteSetHead(nn.Module):
             is_filled: ``(n,)`` bool, sets that must not be empty if any symbol is possible.
             suggested: as in ``forward``.
 
+        Returns:
+            The sets, ``(n, y)`` bool, and the log probability ``(n,)`` of each as ``forward`` has
+            it, regardless of temperature and constraints.
+
         Raises:
             ShapeError: shapes do not fit.
             ValueError: temperature or top_p out of range.
         """
         if temperature <= 0 or not 0 < top_p <= 1:
             raise ValueError("temperature is above 0 and top_p in (0, 1]")
-        self._check(context, allowed, suggested)
+        self._check(context, None, allowed, suggested)
         count, end = len(context), self.symbols
-        closed = self._closed(wanted, required)
+        # the symbols (n, y + 1) that are never sampled; the end is always open
+        closed = None if wanted is None else F.pad(~wanted, (0, 1))
+        if closed is not None and required is not None:
+            closed[:, :end] &= ~required
         sets = torch.zeros(count, end, dtype=torch.bool, device=context.device)
         log_probs = context.new_zeros(count)
         start, bias = self.start(context), self._step_logits(context, allowed, suggested)
@@ -195,8 +178,8 @@ class NoteSetHead(nn.Module):
         while len(active):
             read = torch.cat([summed, last], dim=1)
             logits = self._masked(self._logits(start[active], read) + bias[active], before)
-            requested = self._as_requested(logits, before, active, closed, is_filled, required)
-            probabilities = requested.softmax(dim=1)
+            constraints = (None if t is None else t[active] for t in (closed, is_filled, required))
+            probabilities = self._constrained(logits, before, *constraints).softmax(dim=1)
             if temperature != 1 or top_p != 1:
                 onsets = slice(self.states - 1, end, self.states)
                 probabilities[:, onsets] = _sharpened(probabilities[:, onsets], temperature, top_p)
@@ -207,46 +190,33 @@ class NoteSetHead(nn.Module):
             sets[active, before] = True
             added, last = self.embed(before).chunk(2, dim=1)
             summed = summed[continues] + added
-        return SampledSets(sets, log_probs)
+        return sets, log_probs
 
-    @staticmethod
-    def _closed(wanted: Tensor | None, required: Tensor | None) -> Tensor | None:
-        """The symbols ``(n, y + 1)`` that are never sampled; the end is always open."""
-        possible = wanted if wanted is None or required is None else wanted | required
-        return None if possible is None else F.pad(~possible, (0, 1))
-
-    def _as_requested(
+    def _constrained(
         self,
         logits: Tensor,
         before: Tensor,
-        active: Tensor,
         closed: Tensor | None,
         is_filled: Tensor | None,
         required: Tensor | None,
     ) -> Tensor:
-        """Logits without the symbols that a request rules out now."""
+        """Logits ``(r, y+1)`` without the symbols that constraints rule out after ``before``."""
         if closed is not None:
-            logits = logits.masked_fill(closed[active], -torch.inf)
+            logits = logits.masked_fill(closed, -torch.inf)
         if is_filled is not None:
-            logits = self._filled(logits, is_filled[active] & (before < 0))
+            # no end to an empty set where another symbol is possible
+            is_closed = torch.zeros_like(logits, dtype=torch.bool)
+            is_closed[:, -1] = is_filled & (before < 0) & logits[:, :-1].isfinite().any(dim=1)
+            logits = logits.masked_fill(is_closed, -torch.inf)
         if required is not None:
-            logits = self._up_to_required(logits, required[active], before)
+            # nothing that would skip the next required symbol, or take its pitch
+            order = torch.arange(self.symbols + 1, device=logits.device)
+            due = required & (order[:-1] > before.unsqueeze(1))
+            next_due = torch.where(due.any(dim=1), due.int().argmax(dim=1), self.symbols)
+            pitch_due = next_due.div(self.states, rounding_mode="floor") * self.states
+            is_closed = (order >= pitch_due.unsqueeze(1)) & (order != next_due.unsqueeze(1))
+            logits = logits.masked_fill(is_closed, -torch.inf)
         return logits
-
-    def _filled(self, logits: Tensor, is_filled: Tensor) -> Tensor:
-        """Logits without the end where a set must not be empty and another symbol is possible."""
-        is_closed = is_filled & logits[:, :-1].isfinite().any(dim=1)
-        end = logits[:, -1].masked_fill(is_closed, -torch.inf)
-        return torch.cat([logits[:, :-1], end.unsqueeze(1)], dim=1)
-
-    def _up_to_required(self, logits: Tensor, required: Tensor, before: Tensor) -> Tensor:
-        """Logits without what would skip the next required symbol, or take its pitch."""
-        order = torch.arange(self.symbols + 1, device=logits.device)
-        due = required & (order[:-1] > before.unsqueeze(1))
-        next_due = torch.where(due.any(dim=1), due.int().argmax(dim=1), self.symbols)
-        pitch_due = next_due.div(self.states, rounding_mode="floor") * self.states
-        is_closed = (order >= pitch_due.unsqueeze(1)) & (order != next_due.unsqueeze(1))
-        return logits.masked_fill(is_closed, -torch.inf)
 
     def _logits(self, start: Tensor, begun: Tensor) -> Tensor:
         """From contexts and the sum of the symbols so far, ``(r, ...)``, to ``(r, y+1)``."""
@@ -275,10 +245,17 @@ class NoteSetHead(nn.Module):
         symbols = torch.arange(self.symbols + 1, device=logits.device)
         return logits.masked_fill(symbols < first.unsqueeze(1), -torch.inf)
 
-    def _check(self, context: Tensor, allowed: Tensor | None, suggested: Tensor | None) -> None:
+    def _check(
+        self,
+        context: Tensor,
+        sets: Tensor | None,
+        allowed: Tensor | None,
+        suggested: Tensor | None,
+    ) -> None:
         count = len(context)
         expected: dict[str, tuple[Tensor | None, tuple[int, ...]]] = {
             "context": (context, (count, self.context_dim)),
+            "sets": (sets, (count, self.symbols)),
             "allowed": (allowed, (count, self.symbols)),
             "suggested": (suggested, (count, self.suggestions, self.symbols)),
         }

@@ -35,9 +35,8 @@ class Request:
         harmonize: a MIDI file whose melody, its first part, is kept and the rest written.
         infill: first and last bar, from 1, of the primer to rewrite.
         pose_from: a MIDI file from which the pose is taken.
-        pose: moves the pose: by a dimension (from 0), or by one of the
-            ``ATTRIBUTES``, in standard deviations of the
-            training music.
+        pose: moves the pose: by a dimension (from 0), or by one of the ``ATTRIBUTES``, in standard
+            deviations of the training music.
         has_end: whether the piece ends, rather than breaking off.
         allow_copies: keep a piece that copies more than people do.
 
@@ -66,7 +65,7 @@ class Request:
         for name in ("bars", "seed", "candidates"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-                raise RequestError(f"{_capitalised(name)} must be a whole number; got {value!r}.")
+                raise RequestError(f"{name.capitalize()} must be a whole number; got {value!r}.")
         if self.style is not None:
             object.__setattr__(self, "style", _normalised(self.style))
         object.__setattr__(self, "pose", {str(k): float(v) for k, v in self.pose.items()})
@@ -75,18 +74,22 @@ class Request:
         for name in ("primer", "harmonize", "pose_from"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, os.fspath(getattr(self, name)))
-        _check_range("number of bars", self.bars, *BARS)
-        _check_range("tempo", self.tempo, 20, 300)
-        _check_range("temperature", self.temperature, 0.1, 3)
-        _check_range("number of candidates", self.candidates, 1, 64)
-        _check_range("seed", self.seed, 0, 2**63 - 1)
+        for what, value, low, high in (
+            ("number of bars", self.bars, *BARS),
+            ("tempo", self.tempo, 20, 300),
+            ("temperature", self.temperature, 0.1, 3),
+            ("number of candidates", self.candidates, 1, 64),
+            ("seed", self.seed, 0, 2**63 - 1),
+        ):
+            if value is not None and not low <= value <= high:
+                raise RequestError(f"The {what} is {low:g} to {high:g}; got {value:g}.")
         if not 0 < self.top_p <= 1:
             raise RequestError(f"top-p is above 0 and at most 1; got {self.top_p:g}.")
         if self.key is not None:
             try:
                 object.__setattr__(self, "key", Key.named(self.key).name)
             except ValueError as error:
-                raise RequestError(f"{_capitalised(str(error))}.") from error
+                raise RequestError(f"{error}.") from error
         if self.metre is not None:
             read_metre(self.metre)
         self._check_files()
@@ -127,9 +130,7 @@ class Request:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types; ``from_dict`` is the inverse."""
-        values = asdict(self)
-        values["infill"] = None if self.infill is None else list(self.infill)
-        return values
+        return asdict(self) | {"infill": None if self.infill is None else list(self.infill)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Request:
@@ -139,8 +140,7 @@ class Request:
             RequestError: a field is unknown or out of range.
         """
         try:
-            infill = values.get("infill")
-            return cls(**{**values, "infill": None if infill is None else tuple(infill)})
+            return cls(**values)
         except (TypeError, ValueError, AttributeError) as error:
             raise RequestError(f"This is not a request to a composer: {error}.") from error
 
@@ -194,12 +194,3 @@ def _normalised(style: Mapping[str, float]) -> dict[str, float]:
     if math.isclose(total, 1, abs_tol=1e-9):
         total = 1.0  # so that reading a request again changes nothing
     return {name: weight / total for name, weight in weights.items()}
-
-
-def _check_range(name: str, value: float | None, low: float, high: float) -> None:
-    if value is not None and not low <= value <= high:
-        raise RequestError(f"The {name} is {low:g} to {high:g}; got {value:g}.")
-
-
-def _capitalised(text: str) -> str:
-    return text[:1].upper() + text[1:]

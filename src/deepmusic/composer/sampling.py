@@ -6,8 +6,6 @@ written whatever their probability, and all others are sampled as they follow fr
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -27,7 +25,6 @@ def write_music(
     *,
     candidates: int,
     random: np.random.Generator,
-    on_bar: Callable[[int, int], None] | None = None,
 ) -> list[tuple[Grid, float]]:
     """Write several pieces to one plan, in one batch.
 
@@ -36,14 +33,12 @@ def write_music(
         plan: what to write.
         candidates: number of pieces.
         random: the random generator; equal states give equal results.
-        on_bar: called with the number of bars written, and of all bars.
 
     Returns:
         Grids in C major or A minor, and the log probability of each in nats, given the pose.
     """
     config = network.config
     device = next(network.parameters()).device
-    bar = plan.time_signature.bar_steps(config.steps_per_beat)
     draft = _Draft(config, plan, candidates)
     constraints = _Constraints(config, plan)
     condition = Condition(
@@ -58,7 +53,7 @@ def write_music(
         contexts, memory = decoder.contexts(batch, condition, memory)
         before = batch.before[:, 0]
         wanted, required, is_filled = constraints.at(step, draft, decoder.sustained(before))
-        sampled = decoder.head.sample(
+        sets, log_probs = decoder.head.sample(
             contexts[:, 0],
             random,
             temperature=plan.temperature,
@@ -69,10 +64,8 @@ def write_music(
             is_filled=is_filled,
             suggested=decoder.suggested(batch, batch.is_step),
         )
-        log_prob += sampled.log_probs.double()
-        draft.write(step, sampled.sets.cpu().numpy())
-        if on_bar and (step + 1) % bar == 0:
-            on_bar((step + 1) // bar, plan.bars)
+        log_prob += log_probs.double()
+        draft.write(step, sets.cpu().numpy())
     return [(draft.grid(number), float(log_prob[number])) for number in range(candidates)]
 
 
@@ -110,7 +103,7 @@ class _Draft:
         if config.repeats:
             for piece, finders in enumerate(self.finders):
                 for part, finder in enumerate(finders):
-                    source, match_level[piece, part] = finder.next()
+                    source, match_level[piece, part] = finder.next
                     if source >= 0:
                         in_part = self.part == part
                         repeated[piece, in_part] = self.symbols[piece, source, in_part]
@@ -175,8 +168,17 @@ class _Constraints:
 
     def __init__(self, config: ComposerConfig, plan: Plan) -> None:
         self.config, self.plan = config, plan
-        self.in_range = torch.from_numpy(_symbols_in_range(config, plan))
-        self.closing = torch.from_numpy(_closing_symbols(config, plan))
+        element = np.arange(config.symbols) // config.states
+        pitch, part = element % config.pitches + config.lowest, element // config.pitches
+        low, high = plan.range[part].T
+        self.in_range = torch.from_numpy((pitch >= low) & (pitch <= high))
+        # symbols of the tonic triad, in the outer parts of the tonic alone
+        tonic, triad = (9, (9, 0, 4)) if plan.key.is_minor else (0, (0, 4, 7))
+        (parts,) = np.nonzero(plan.range[:, 0] <= plan.range[:, 1])
+        outer = parts[:1] if len(parts) == 2 else parts[[0, -1]] if len(parts) > 2 else parts[:0]
+        is_tonic = pitch % 12 == tonic
+        closing = np.isin(pitch % 12, triad) & (~np.isin(part, outer) | is_tonic)
+        self.closing = torch.from_numpy(closing)
         if plan.fixed is not None:
             self.fixed = encode(config, plan.fixed).frames(0, plan.fixed.steps)
 
@@ -219,24 +221,3 @@ class _Constraints:
         begins = sounds & (onsets[step] | ~sounded)
         must = symbol_sets(self.config, np.broadcast_to(sounds, begins.shape), begins)
         return must, np.repeat(~is_fixed, self.config.states)
-
-
-def _symbols_in_range(config: ComposerConfig, plan: Plan) -> NDArray[np.bool_]:
-    """Symbols ``(y,)`` within the range of their part."""
-    element = np.arange(config.symbols) // config.states
-    pitch = element % config.pitches + config.lowest
-    low, high = plan.range[element // config.pitches].T
-    result: NDArray[np.bool_] = (pitch >= low) & (pitch <= high)
-    return result
-
-
-def _closing_symbols(config: ComposerConfig, plan: Plan) -> NDArray[np.bool_]:
-    """Symbols ``(y,)`` of the tonic triad, in the outer parts of the tonic alone."""
-    element = np.arange(config.symbols) // config.states
-    pitch_class = (element % config.pitches + config.lowest) % 12
-    tonic, triad = (9, (9, 0, 4)) if plan.key.is_minor else (0, (0, 4, 7))
-    result: NDArray[np.bool_] = np.isin(pitch_class, triad)
-    (parts,) = np.nonzero(plan.range[:, 0] <= plan.range[:, 1])
-    outer = parts[:1] if len(parts) == 2 else parts[[0, -1]] if len(parts) > 2 else parts[:0]
-    result &= ~np.isin(element // config.pitches, outer) | (pitch_class == tonic)
-    return result

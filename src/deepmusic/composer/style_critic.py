@@ -92,39 +92,17 @@ class StyleCritic:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], styles: Sequence[str]) -> StyleCritic:
-        """The critic of ``to_arrays``.
-
-        Args:
-            arrays: as they were; others are ignored.
-            styles: the critic's, in their order.
+        """The critic of ``to_arrays`` and its styles, in their order.
 
         Raises:
-            CheckpointError: an array is missing or damaged, or the styles do not fit.
+            CheckpointError: the arrays are of another version, features or number of styles.
         """
-        version = arrays.get("version")
-        if version is None or np.shape(version) != (1,) or version[0] != _VERSION:
-            raise CheckpointError(f"The style critic is not of version {_VERSION}; train it again.")
-        names = tuple(styles)
-        if not names or len(set(names)) != len(names):
-            raise CheckpointError(f"The style critic is damaged: its styles are {names}.")
-        hidden, classes = np.size(arrays.get("hidden_bias", ())), len(names) + 1
-        shapes = {
-            "mean": (N_FEATURES,),
-            "scale": (N_FEATURES,),
-            "hidden_weight": (N_FEATURES, hidden),
-            "hidden_bias": (hidden,),
-            "weight": (hidden, classes),
-            "bias": (classes,),
-            "temperature": (1,),
-        }
-        for name, shape in shapes.items():
-            array = np.asarray(arrays.get(name))
-            is_valid = array.shape == shape and array.dtype == np.float32
-            if not is_valid or not np.isfinite(array).all():
-                raise CheckpointError(f"The style critic is damaged: array {name} is not valid.")
-        if not (np.all(arrays["scale"] > 0) and np.all(arrays["temperature"] > 0)):
-            raise CheckpointError("The style critic is damaged: a scale is not above 0.")
-        return cls(names, **{name: arrays[name] for name in shapes})
+        others = {name: array for name, array in arrays.items() if name != "version"}
+        critic = cls(tuple(styles), **others)
+        is_ours = arrays["version"].tolist() == [_VERSION] and critic.mean.shape == (N_FEATURES,)
+        if not is_ours or critic.bias.shape != (len(styles) + 1,):
+            raise CheckpointError(f"The style critic is not one of version {_VERSION}.")
+        return critic
 
 
 def notes_of(grid: Grid) -> Notes:
@@ -140,9 +118,7 @@ def notes_of(grid: Grid) -> Notes:
 
 def extent(notes: Notes) -> tuple[int, int]:
     """Where the music begins and ends, without rests, in whole beats."""
-    first = int(notes.onset.min()) // BEAT * BEAT
-    last = -(-int(notes.end.max()) // BEAT) * BEAT
-    return first, last
+    return int(notes.onset.min()) // BEAT * BEAT, -(-int(notes.end.max()) // BEAT) * BEAT
 
 
 def covering_starts(notes: Notes) -> NDArray[np.int64]:
@@ -155,10 +131,8 @@ def covering_starts(notes: Notes) -> NDArray[np.int64]:
     first, last = extent(notes)
     starts = first + np.unique((notes.onset - first) // EXCERPT) * EXCERPT
     starts = np.unique(np.minimum(starts, max(first, last - EXCERPT)))
-    if len(starts) > _MAX_EXCERPTS:
-        chosen = np.linspace(0, len(starts) - 1, _MAX_EXCERPTS).round().astype(np.int64)
-        starts = starts[chosen]
-    return starts
+    count = min(len(starts), _MAX_EXCERPTS)
+    return starts[np.linspace(0, len(starts) - 1, count).round().astype(np.int64)]
 
 
 def cut(notes: Notes, start: int, length: int) -> Notes:

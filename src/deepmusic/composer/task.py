@@ -196,14 +196,11 @@ class ComposerTask:
     def validate(self, model: nn.Module) -> Mapping[str, float]:
         """Nats per step of whole pieces, without a pose; with several styles also of each."""
         assert isinstance(model, ComposerNetwork)
-        scored = likelihood(model, self._validation)
-        by_style = {
-            f"nats_per_step_{name}": scored.of(style)
-            for style, name in enumerate(self.config.styles)
-            if len(self.config.styles) > 1 and (scored.styles == style).any()
-        }
-        mean = float(np.mean(list(by_style.values()))) if by_style else scored.of(None)
-        return {"nats_per_step": mean, **by_style}
+        by_style = likelihood(model, self._validation).by_style(self.config.styles)
+        measures = {"nats_per_step": float(np.mean(list(by_style.values())))}
+        if len(self.config.styles) > 1:
+            measures |= {f"nats_per_step_{name}": nats for name, nats in by_style.items()}
+        return measures
 
 
 @torch.no_grad()
@@ -215,13 +212,12 @@ def fit_poses(model: ComposerNetwork, pieces: Sequence[StyledPiece]) -> None:
         pieces: the training pieces; all their passages count.
     """
     model.eval()
-    rows: dict[int, list[tuple[Tensor, Tensor]]] = {}
-    for piece, style in pieces:
-        poses = model.encode(piece).poses[:, style].double().cpu()
-        measured = [measure_attributes(model.config, frames) for frames in piece.passages()]
-        rows.setdefault(style, []).append((poses, torch.from_numpy(np.array(measured))))
-    for style, tables in rows.items():
-        poses, attributes = (torch.cat(table) for table in zip(*tables, strict=True))
+    for style in {style for _, style in pieces}:
+        chosen = [piece for piece, of in pieces if of == style]
+        poses = torch.cat([model.encode(piece).poses[:, style] for piece in chosen]).double().cpu()
+        passages = (frames for piece in chosen for frames in piece.passages())
+        measured = np.array([measure_attributes(model.config, frames) for frames in passages])
+        attributes = torch.from_numpy(measured)
         mean = poses.mean(dim=0)
         deviation = poses - mean
         count = max(len(poses) - 1, 1)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from deepmusic.composer.planning import StyleProfile
 from deepmusic.composer.task import ComposerTask, fit_poses
 from deepmusic.datasets import Piece, Problem, SymbolicDataset
 from deepmusic.errors import DataError, ScoreError
-from deepmusic.files import write_atomically
+from deepmusic.files import write_json
 from deepmusic.parallel import is_main_process
 from deepmusic.training import Progress, TrainingConfig, fit
 
@@ -86,7 +85,7 @@ def train_composer(
     Args:
         dataset: pieces with styles; its grids have ``config.steps_per_beat``.
         run: folder for the run; made if missing.
-        config: of the composer, its styles those of the data set; None takes the defaults.
+        config: of the composer; None takes the defaults and the styles of the data set.
         training: settings of the loop.
         excerpts: per epoch, drawn anew in each.
         resume: continue an interrupted run.
@@ -103,7 +102,7 @@ def train_composer(
     task = ComposerTask(
         config,
         sides["train"],
-        _sample(validation, len(config.styles)),
+        sample_pieces(validation, 12_000),  # enough to compare epochs
         seed=training.seed,
         steps=64 * dataset.steps_per_beat,
         excerpts=excerpts,
@@ -119,9 +118,7 @@ def train_composer(
     metrics = composer.training["metrics"]
     if is_main_process():
         composer.save(run / "model.safetensors")
-        with write_atomically(run / "metrics.json") as file:
-            json.dump(metrics, file, indent=1)
-            file.write("\n")
+        write_json(run / "metrics.json", metrics)
     return TrainedComposer(run, composer, metrics, (*dataset.problems, *problems))
 
 
@@ -129,19 +126,16 @@ def _composer(
     model: ComposerNetwork, dataset: SymbolicDataset, sides: _Sides, training: TrainingConfig
 ) -> Composer:
     """A trained network with everything else that a composer needs."""
-    config = model.config
+    names = model.config.styles
     grids = [piece.grid for piece, _ in sides["train"]]
-    styles = [config.styles[style] for _, style in sides["train"]]
+    styles = [names[style] for _, style in sides["train"]]
     copy_index = CopyIndex.build(grids)
     return Composer(
         model,
-        {
-            name: profile_style(sides["train"], style, dataset.train)
-            for style, name in enumerate(config.styles)
-        },
+        {name: profile_style(sides["train"], n, dataset.train) for n, name in enumerate(names)},
         train_critic(grids, styles, seed=training.seed),
         copy_index,
-        _references(copy_index, sides, config),
+        _references(copy_index, sides, model.config),
         training={
             "data": _dataset_digest(dataset),
             "pieces": {side: len(pieces) for side, pieces in sides.items()},
@@ -165,19 +159,14 @@ def _prepared(
     missing = [style for style in chosen.styles if style not in trained]
     if config is not None and missing:
         raise DataError(f"{dataset.name} holds no training piece of {missing[0]!r}.")
-    if config is None:
-        reported = {problem.path for problem in problems}
-        problems += [
-            Problem(
-                p.name, "no_training", f"{p.name}: no piece of its style is for training; add more."
-            )
-            for p in (*dataset.validation, *dataset.test)
-            if p.style not in trained and p.name not in reported
-        ]
-        if missing:
-            styles = tuple(style for style in chosen.styles if style in trained)
-            chosen = replace(chosen, styles=styles)
-            sides, _ = encoded_sides(dataset, chosen)
+    reported = {problem.path for problem in problems}
+    for piece in (*dataset.validation, *dataset.test):
+        if config is None and piece.style not in trained and piece.name not in reported:
+            why = f"{piece.name}: no piece of its style is for training; add more."
+            problems.append(Problem(piece.name, "no_training", why))
+    if missing:
+        chosen = replace(chosen, styles=tuple(name for name in chosen.styles if name in trained))
+        sides, _ = encoded_sides(dataset, chosen)
     return chosen, sides, problems
 
 
@@ -193,7 +182,7 @@ def _default_config(dataset: SymbolicDataset) -> ComposerConfig:
 
 
 def _references(
-    copy_index: CopyIndex, sides: Mapping[str, Sequence[StyledPiece]], config: ComposerConfig
+    copy_index: CopyIndex, sides: _Sides, config: ComposerConfig
 ) -> dict[str, tuple[HumanReference, ...]]:
     """How much validation and test pieces of each style share with the training music."""
     references = {}
@@ -286,27 +275,22 @@ def profile_style(pieces: Sequence[StyledPiece], style: int, raw: Sequence[Piece
     )
 
 
-def _sample(
-    pieces: Sequence[StyledPiece], styles: int, max_steps: int = 12_000
-) -> list[StyledPiece]:
-    """Pieces of each style up to this many steps: enough to compare epochs."""
-    chosen = []
-    for style in range(styles):
-        steps = 0
-        for styled_piece in pieces:
-            if styled_piece.style == style and steps < max_steps:
-                chosen.append(styled_piece)
-                steps += len(styled_piece.piece)
+def sample_pieces(pieces: Sequence[StyledPiece], max_steps: int) -> list[StyledPiece]:
+    """Pieces of each style up to this many steps, style by style."""
+    chosen, steps = [], Counter[int]()
+    for styled_piece in sorted(pieces, key=lambda piece: piece.style):
+        if steps[styled_piece.style] < max_steps:
+            chosen.append(styled_piece)
+            steps[styled_piece.style] += len(styled_piece.piece)
     return chosen
 
 
-def _metrics(model: ComposerNetwork, sides: Mapping[str, Sequence[StyledPiece]]) -> dict[str, Any]:
+def _metrics(model: ComposerNetwork, sides: _Sides) -> dict[str, Any]:
     """Nats per step of validation and test pieces by style, and the accuracy of the capsules."""
-    model.eval()
     config = model.config
     metrics: dict[str, Any] = {}
     for side in ("validation", "test"):
-        pieces = _sample(sides[side], len(config.styles), 50_000)
+        pieces = sample_pieces(sides[side], 50_000)
         if not pieces:
             continue
         scored = {"without_pose": likelihood(model, pieces)}
@@ -317,11 +301,8 @@ def _metrics(model: ComposerNetwork, sides: Mapping[str, Sequence[StyledPiece]])
             scored["causal_pose"] = likelihood(model, pieces, poses=poses)
             metrics[side]["style_accuracy"] = style_accuracy(model, pieces)
         for name, result in scored.items():
-            metrics[side][name] = {
-                style: round(result.of(index), 4)
-                for index, style in enumerate(config.styles)
-                if (result.styles == index).any()
-            }
+            by_style = result.by_style(config.styles)
+            metrics[side][name] = {style: round(nats, 4) for style, nats in by_style.items()}
     return metrics
 
 
