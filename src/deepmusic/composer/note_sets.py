@@ -143,32 +143,26 @@ class NoteSetHead(nn.Module):
         favouring the end, the likeliest symbol of most steps, would make music fall silent.
 
         Args:
-            context: ``(n, c)``.
+            context, allowed, suggested: as in ``forward``.
             random: draws the symbols.
             temperature: above 0; below 1 favours likely pitches.
             top_p: sample from the fewest pitches with this total probability, in (0, 1].
-            allowed: as in ``forward``.
             wanted: ``(n, y)`` bool, the symbols to sample from; None samples from all.
             required: ``(n, y)`` bool, symbols that must be in the set, wanted or not.
             is_filled: ``(n,)`` bool, sets that must not be empty if any symbol is possible.
-            suggested: as in ``forward``.
 
         Returns:
-            The sets, ``(n, y)`` bool, and the log probability ``(n,)`` of each as ``forward`` has
-            it, regardless of temperature and constraints.
+            The sets, ``(n, y)`` bool, and their log probabilities, ``(n,)``, as of ``forward``.
 
         Raises:
             ShapeError: shapes do not fit.
             ValueError: temperature or top_p out of range.
         """
-        if temperature <= 0 or not 0 < top_p <= 1:
-            raise ValueError("temperature is above 0 and top_p in (0, 1]")
         self._check(context, None, allowed, suggested)
         count, end = len(context), self.symbols
-        # the symbols (n, y + 1) that are never sampled; the end is always open
-        closed = None if wanted is None else F.pad(~wanted, (0, 1))
-        if closed is not None and required is not None:
-            closed[:, :end] &= ~required
+        if wanted is not None and required is not None:
+            wanted = wanted | required
+        closed = None if wanted is None else F.pad(~wanted, (0, 1))  # the end is always open
         sets = torch.zeros(count, end, dtype=torch.bool, device=context.device)
         log_probs = context.new_zeros(count)
         start, bias = self.start(context), self._step_logits(context, allowed, suggested)
@@ -180,9 +174,8 @@ class NoteSetHead(nn.Module):
             logits = self._masked(self._logits(start[active], read) + bias[active], before)
             constraints = (None if t is None else t[active] for t in (closed, is_filled, required))
             probabilities = self._constrained(logits, before, *constraints).softmax(dim=1)
-            if temperature != 1 or top_p != 1:
-                onsets = slice(self.states - 1, end, self.states)
-                probabilities[:, onsets] = _sharpened(probabilities[:, onsets], temperature, top_p)
+            onsets = slice(self.states - 1, end, self.states)
+            probabilities[:, onsets] = _sharpened(probabilities[:, onsets], temperature, top_p)
             drawn = _draw(probabilities, random)
             log_probs[active] += logits.log_softmax(dim=1).gather(1, drawn[:, None])[:, 0]
             continues = drawn != end
@@ -278,6 +271,10 @@ def _draw(probabilities: Tensor, random: np.random.Generator) -> Tensor:
 
 def _sharpened(probabilities: Tensor, temperature: float, top_p: float) -> Tensor:
     """Probabilities ``(n, k)`` with the same sum, redistributed by temperature and top-p."""
+    if temperature <= 0 or not 0 < top_p <= 1:
+        raise ValueError("temperature is above 0 and top_p in (0, 1]")
+    if temperature == top_p == 1:
+        return probabilities
     total = probabilities.sum(dim=1, keepdim=True)
     shares = (probabilities.log() / temperature).softmax(dim=1)
     if top_p < 1:
