@@ -188,7 +188,7 @@ def test_draws_hold_what_is_required_and_else_only_what_is_wanted(
     required = required.flatten(1)
     allowed = torch.from_numpy(generator.random((40, made.symbols)) > 0.2) | required
     context = torch.randn(40, 5, dtype=torch.float64)
-    options = {"allowed": allowed, "wanted": wanted, "required": required}
+    options = {"allowed": allowed, "wanted": wanted | required, "required": required}
     sets, log_probs = made.sample(
         context, generator, top_p=top_p, temperature=temperature, **options
     )

@@ -143,13 +143,15 @@ class NoteSetHead(nn.Module):
         favouring the end, the likeliest symbol of most steps, would make music fall silent.
 
         Args:
-            context, allowed, suggested: as in ``forward``.
+            context: ``(n, c)``.
             random: draws the symbols.
             temperature: above 0; below 1 favours likely pitches.
             top_p: sample from the fewest pitches with this total probability, in (0, 1].
+            allowed: as in ``forward``.
             wanted: ``(n, y)`` bool, the symbols to sample from; None samples from all.
-            required: ``(n, y)`` bool, symbols that must be in the set, wanted or not.
+            required: ``(n, y)`` bool, wanted symbols that must be in the set.
             is_filled: ``(n,)`` bool, sets that must not be empty if any symbol is possible.
+            suggested: as in ``forward``.
 
         Returns:
             The sets, ``(n, y)`` bool, and their log probabilities, ``(n,)``, as of ``forward``.
@@ -160,8 +162,6 @@ class NoteSetHead(nn.Module):
         """
         self._check(context, None, allowed, suggested)
         count, end = len(context), self.symbols
-        if wanted is not None and required is not None:
-            wanted = wanted | required
         closed = None if wanted is None else F.pad(~wanted, (0, 1))  # the end is always open
         sets = torch.zeros(count, end, dtype=torch.bool, device=context.device)
         log_probs = context.new_zeros(count)

@@ -205,7 +205,7 @@ class _Constraints:
         must, free = self._fixed_at(step, self.plan.is_fixed[step], draft.sounding[:, step])
         required = torch.from_numpy(must).to(device)
         return (
-            wanted & torch.from_numpy(free).to(device),
+            wanted & torch.from_numpy(free).to(device) | required,
             required,
             is_filled & ~required.any(dim=1),
         )
