@@ -67,9 +67,7 @@ def predict_by_network(
     import torch
 
     from deepmusic.classifier.config import ClassifierConfig
-    from deepmusic.classifier.inference import Classifier
-    from deepmusic.classifier.spectrograms import SpectrogramStore
-    from deepmusic.classifier.splits import calibration_folds
+    from deepmusic.classifier.data import SpectrogramStore, calibration_folds
     from deepmusic.classifier.training import DEFAULT_TRAINING, train_ensemble
 
     torch.set_num_threads(1)
@@ -78,19 +76,18 @@ def predict_by_network(
     if problems := store.fill(dataset):
         raise ValueError(problems[0].message)
     known = [*fold.train, *fold.validation]
-    ensemble, calibration, _ = train_ensemble(
+    classifier, _ = train_ensemble(
         dataset,
         calibration_folds(dataset, known, networks=config.networks, seed=seed),
-        store,
+        store.load,
         config,
         work,
         training=replace(DEFAULT_TRAINING, seed=seed, device="cpu"),
         resume=True,
     )
-    classifier = Classifier(ensemble, calibration, device="cpu")
     rows = [classifier.predict_spectrogram(store.load(dataset.tracks[i])) for i in fold.test]
-    parameters = sum(p.numel() for p in ensemble.parameters())
-    return np.stack(rows), parameters, calibration.threshold
+    parameters = sum(p.numel() for p in classifier.ensemble.parameters())
+    return np.stack(rows), parameters, classifier.calibration.threshold
 
 
 def run_job(name: str, dataset: FolderDataset, fold: Fold, seed: int, work: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.classifier.calibration import calibration_error, coverage_curve
+from deepmusic.classifier.evaluation import calibration_error, coverage_curve
 from deepmusic.files import write_atomically
 from deepmusic.studies.comparison import paired_difference, score
 

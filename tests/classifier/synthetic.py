@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from deepmusic.audio import log_mel
-from deepmusic.classifier.calibration import Calibration
 from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.classifier.inference import Classifier
 from deepmusic.classifier.model import Ensemble, Views, views
+from deepmusic.classifier.verdict import Calibration
 
 RATE = 22050
 GENRES = ("chords", "clicks")

@@ -1,4 +1,4 @@
-"""The record of a classifier's sizes: refused when wrong, and the same after JSON."""
+"""The sizes of a classifier: refused when wrong, and the same after JSON."""
 
 from __future__ import annotations
 
@@ -9,41 +9,28 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from deepmusic.audio import LogMelConfig
+from deepmusic.capsules import ROUTING
 from deepmusic.classifier.config import ROUTINGS, ClassifierConfig
 from deepmusic.errors import CheckpointError
 
 TWO = ("a", "b")
 
-
-@settings(deadline=None)
-@given(
-    genres=st.lists(st.text(max_size=8), min_size=2, max_size=20, unique=True),
-    segment=st.integers(96, 400),
-    hop=st.integers(1, 96),
+configs = st.builds(
+    ClassifierConfig,
+    genres=st.lists(st.text(max_size=8), min_size=2, max_size=20, unique=True).map(tuple),
+    segment_frames=st.integers(96, 400),
+    hop_frames=st.integers(1, 96),
     bands=st.sampled_from([16, 32, 64, 128]),
     routing=st.sampled_from(ROUTINGS),
     dropout=st.floats(0, 0.99),
-    sample_rate=st.sampled_from([16000, 22050, 44100]),
+    log_mel=st.builds(LogMelConfig, sample_rate=st.sampled_from([16000, 22050, 44100])),
+    channels=st.just((1, 2, 3)),
 )
-def test_json_and_back(
-    genres: list[str],
-    segment: int,
-    hop: int,
-    bands: int,
-    routing: str,
-    dropout: float,
-    sample_rate: int,
-) -> None:
-    config = ClassifierConfig(
-        genres=tuple(genres),
-        segment_frames=segment,
-        hop_frames=hop,
-        bands=bands,
-        routing=routing,
-        dropout=dropout,
-        log_mel=LogMelConfig(sample_rate=sample_rate),
-        channels=(1, 2, 3),
-    )
+
+
+@settings(deadline=None)
+@given(configs)
+def test_a_config_returns_from_json(config: ClassifierConfig) -> None:
     assert ClassifierConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
@@ -59,7 +46,6 @@ def test_networks_of_the_ensemble() -> None:
     ("changes", "named"),
     [
         ({"genres": ("a",)}, "genres"),
-        ({"genres": ()}, "genres"),
         ({"genres": ("a", "b", "a")}, "genres"),
         ({"bands": 48}, "bands"),
         ({"segment_frames": 95, "hop_frames": 40}, "segments"),
@@ -67,20 +53,15 @@ def test_networks_of_the_ensemble() -> None:
         ({"hop_frames": 259}, "hop"),
         ({"position_types": 0, "texture_capsules": 0}, "capsules"),
         ({"position_types": -1}, "capsules"),
-        ({"texture_capsules": -1}, "capsules"),
         ({"networks": 0}, "networks"),
         ({"texture_networks": -1}, "texture networks"),
         ({"texture_networks": 1, "texture_capsules": 0}, "texture networks"),
         ({"frame_step": 0}, "sizes"),
-        ({"pose_dim": 0}, "sizes"),
-        ({"genre_dim": 0}, "sizes"),
         ({"iterations": 0}, "iterations"),
         ({"channels": (4, 0, 4)}, "channels"),
         ({"routing": "telepathy"}, "dynamic, .*, none; got 'telepathy'"),
-        ({"routing": "em"}, "got 'em'"),
         ({"dropout": 1.0}, "^dropout"),
         ({"texture_dropout": -0.1}, "texture_dropout"),
-        ({"capsule_dropout": 1.5}, "capsule_dropout"),
     ],
 )
 def test_wrong_settings_are_refused(changes: dict[str, Any], named: str) -> None:
@@ -103,13 +84,10 @@ def test_wrong_settings_are_refused(changes: dict[str, Any], named: str) -> None
 )
 def test_unknown_settings_are_refused(changes: dict[str, Any]) -> None:
     record = ClassifierConfig(genres=TWO).to_dict() | changes
-    with pytest.raises(CheckpointError, match="configuration") as caught:
+    with pytest.raises(CheckpointError, match=r"configuration.*\.$"):
         ClassifierConfig.from_dict(record)
-    assert str(caught.value).endswith(".")
 
 
-def test_routings_support_two_families() -> None:
-    from deepmusic.capsules import ROUTING
-
-    fit = {name for name, method in ROUTING.items() if "bias" in method.options}
-    assert set(ROUTINGS) == {*fit, "none"}
+def test_the_routing_methods_are_those_with_a_bias() -> None:
+    with_bias = {name for name, method in ROUTING.items() if "bias" in method.options}
+    assert set(ROUTINGS) == {*with_bias, "none"}

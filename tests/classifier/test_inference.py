@@ -19,10 +19,9 @@ from synthetic import RATE, chords, clicks, tiny_classifier, tiny_config
 
 from deepmusic.audio import log_mel, wrap
 from deepmusic.classifier import inference
-from deepmusic.classifier.calibration import Calibration
 from deepmusic.classifier.inference import Classifier
 from deepmusic.classifier.model import Ensemble
-from deepmusic.classifier.verdict import Verdict
+from deepmusic.classifier.verdict import Calibration, Verdict
 from deepmusic.errors import AudioError, CheckpointError, DeepMusicError
 from deepmusic.training import save_weights
 

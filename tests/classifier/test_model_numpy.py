@@ -12,14 +12,9 @@ from numpy.typing import NDArray
 from synthetic import chords, clicks, tiny_config, tiny_ensemble
 
 from deepmusic.audio import log_mel
-from deepmusic.classifier import texture as in_torch
 from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.classifier.model import Ensemble
-from deepmusic.classifier.model_numpy import (
-    TEXTURE_SIZE,
-    NumpyEnsemble,
-    texture,
-)
+from deepmusic.classifier.model_numpy import NumpyEnsemble
 from deepmusic.errors import ShapeError
 
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -59,7 +54,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 
 def segments(frames: int) -> NDArray[np.float32]:
-    """Sound, noise, silence, a constant, a single click, and what no recording holds."""
+    """Sound, noise, silence, a constant, a single click, and levels no recording has."""
     rng = np.random.default_rng(0)
     shape = (128, frames)
     click = np.full(shape, -100.0)
@@ -103,7 +98,7 @@ def test_equals_the_ensemble_in_torch(changes: dict[str, Any]) -> None:
     np.testing.assert_allclose(log_scores, expected[0], atol=1e-4, rtol=1e-6)
     np.testing.assert_allclose(lengths, expected[1], atol=1e-4)
     assert log_scores.dtype == lengths.dtype == np.float32
-    # the test would say little if every segment sounded the same
+    # the test would prove little if every segment had the same scores
     assert np.ptp(log_scores[:3], axis=0).max() > 1e-3
 
 
@@ -132,16 +127,3 @@ def test_wrong_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError) as theirs:
         ensemble(torch.from_numpy(batch))
     assert str(ours.value) == str(theirs.value)
-
-
-@pytest.mark.parametrize("n_mels", [32, 64, 128])
-@pytest.mark.parametrize("frames", [65, 96, 257])
-def test_textures_equal_those_in_torch(n_mels: int, frames: int) -> None:
-    batch = segments(257)[:, :n_mels, :frames]
-    ours = texture(np.ascontiguousarray(batch))
-    theirs = in_torch.texture(torch.from_numpy(batch)).numpy()
-    assert ours.shape == (len(batch), TEXTURE_SIZE)
-    assert sum(in_torch.TEXTURE_FAMILIES.values()) == TEXTURE_SIZE
-    assert np.isfinite(ours).all()
-    # cepstra reach some 900 dB, of which float32 keeps seven digits
-    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=2e-3)

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from synthetic import RATE, chords, spectrograms, tiny_config, write_folder
+from synthetic import RATE, tiny_config, write_folder
 
 from deepmusic.audio import log_mel, wrap
 from deepmusic.classifier import training as module
-from deepmusic.classifier.calibration import Calibration, fit_calibration
 from deepmusic.classifier.config import ClassifierConfig
+from deepmusic.classifier.data import SpectrogramStore, calibration_folds
+from deepmusic.classifier.evaluation import fit_calibration
 from deepmusic.classifier.inference import Classifier
-from deepmusic.classifier.spectrograms import SpectrogramStore
-from deepmusic.classifier.splits import calibration_folds
-from deepmusic.classifier.task import ClassifierTask
+from deepmusic.classifier.task import ClassifierTask, segment_textures
 from deepmusic.classifier.training import Trained, train_classifier, train_ensemble
+from deepmusic.classifier.verdict import Calibration
 from deepmusic.datasets import dataset_digest, make_folds, make_split, scan_folder, write_splits
 from deepmusic.errors import CheckpointError, DataError, DeepMusicError
 from deepmusic.training import Progress, TrainingConfig, load_weights, read_history
@@ -154,26 +154,32 @@ def test_networks_get_the_tracks_of_their_fold(
 
     class Recorded(ClassifierTask):
         def __init__(self, config: Any, train: Any, validation: Any, **options: Any) -> None:
-            one, other = ({s[:, :20].tobytes() for s in side[0]} for side in (train, validation))
+            one, other = ({t.tobytes() for t in side[0]} for side in (train, validation))
             tasks.append((one, other, options["seed"]))
             super().__init__(config, train, validation, **options)
 
     monkeypatch.setattr(module, "ClassifierTask", Recorded)
     training = replace(ONE_EPOCH, seed=3)
     run = train_classifier(music, tmp_path / "run", networks=2, training=training).run
-    marks = {}
+    config = small(genres=("chords", "clicks"), networks=1)
+    inputs: dict[str, tuple[bytes, bytes]] = {}  # of a full network and of a texture network
     for path in parts(run):
         sound = log_mel(soundfile.read(music / path, dtype="float32")[0])
-        marks[path] = wrap(sound, 128).astype(np.float16)[:, :20].tobytes()
+        spectrogram = wrap(sound, 128).astype(np.float16)
+        inputs[path] = spectrogram.tobytes(), segment_textures(spectrogram, config).tobytes()
 
-    def marks_of(fold: int, name: str) -> set[bytes]:
-        return {marks[path] for path in in_part(run, fold, name)}
+    def inputs_of(fold: int, part: str, kind: int) -> set[bytes]:
+        return {inputs[path][kind] for path in in_part(run, fold, part)}
 
     assert [seed for *_, seed in tasks] == [300 + number for number in range(8)]
-    everything = set(marks.values()) - marks_of(0, "test")
+    everything = {texture for _, texture in inputs.values()} - inputs_of(0, "test", 1)
     assert tasks[2][:2] == (everything, everything)  # the texture network
-    for fold, task in [(0, tasks[0]), (1, tasks[1]), *enumerate(tasks[3:])]:
-        assert task[:2] == (marks_of(fold, "train"), marks_of(fold, "validation"))
+    for kind, fold, task in [
+        (0, 0, tasks[0]),
+        (0, 1, tasks[1]),
+        *((1, *e) for e in enumerate(tasks[3:])),
+    ]:
+        assert task[:2] == tuple(inputs_of(fold, part, kind) for part in ("train", "validation"))
 
 
 def test_figures(trained: tuple[Trained, list[Any]], music: Path) -> None:
@@ -211,35 +217,32 @@ def test_problems_and_progress(trained: tuple[Trained, list[Any]]) -> None:
     assert sum(step.record is not None for *_, step in steps) == 8 * QUICK.epochs
 
 
-def trained_ensemble(
-    music: Path, tmp_path: Path, name: str, seed: int
-) -> tuple[dict[str, torch.Tensor], Calibration]:
-    dataset = scan_folder(music)
-    tracks = tuple(t for t in dataset.tracks if t.path[-5:] not in {"e.mp3", "t.wav"})
-    dataset = replace(dataset, tracks=tracks)
-    config = small(genres=dataset.genres, networks=2)
-    store = SpectrogramStore(tmp_path / "store", config)
-    assert store.fill(dataset) == []
-    torch.rand(seed + 3)  # earlier draws make no difference
-    known = make_split(dataset, seed=1).train
-    folds = calibration_folds(dataset, known, networks=2, seed=seed)
-    ensemble, calibration, _ = train_ensemble(
-        dataset, folds, store, config, tmp_path / name, training=replace(ONE_EPOCH, seed=seed)
-    )
-    return ensemble.state_dict(), calibration
-
-
 @pytest.mark.slow
-def test_weights_follow_from_the_seed(music: Path, tmp_path: Path) -> None:
-    one, first = trained_ensemble(music, tmp_path, "one", 0)
-    other, second = trained_ensemble(music, tmp_path, "other", 0)
-    third, _ = trained_ensemble(music, tmp_path, "third", 1)
-    assert first == second
+def test_weights_follow_from_the_seed(
+    trained: tuple[Trained, list[Any]], music: Path, tmp_path: Path
+) -> None:
+    dataset = scan_folder(music)
+    bad = {problem.path for problem in trained[0].problems}
+    dataset = replace(dataset, tracks=tuple(t for t in dataset.tracks if t.path not in bad))
+    config = small(genres=dataset.genres, networks=2)
+    store = SpectrogramStore(trained[0].run / "spectrograms", config)
+
+    def weights(name: str, seed: int) -> dict[str, torch.Tensor]:
+        torch.rand(seed + 3)  # earlier draws make no difference
+        folds = calibration_folds(dataset, make_split(dataset, seed=1).train, networks=2, seed=seed)
+        training = replace(ONE_EPOCH, seed=seed)
+        classifier, figures = train_ensemble(
+            dataset, folds, store.load, config, tmp_path / name, training=training
+        )
+        assert figures["unsure"]["threshold"] == classifier.calibration.threshold
+        return classifier.ensemble.state_dict()
+
+    one, same, other = weights("one", 0), weights("same", 0), weights("other", 1)
     for name in one:
-        assert torch.equal(one[name], other[name]), name
-    assert any(not torch.equal(one[name], third[name]) for name in one)
-    twins = [name for name in one if name.startswith("networks.0.")]
-    assert any(not torch.equal(one[n], one[n.replace(".0.", ".1.", 1)]) for n in twins)
+        assert torch.equal(one[name], same[name]), name
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+    first = [name for name in one if name.startswith("networks.0.")]
+    assert any(not torch.equal(one[n], one[n.replace(".0.", ".1.", 1)]) for n in first)
 
 
 def test_calibration_uses_networks_that_did_not_learn_the_track(
@@ -263,9 +266,8 @@ def test_calibration_uses_networks_that_did_not_learn_the_track(
         own, _ = load_weights(run / "calibration" / str(fold) / "best" / "weights.safetensors")
         for path in in_part(run, fold, "validation"):
             label = dataset.genres.index(tracks[path].genre)
-            task = ClassifierTask(
-                config, spectrograms(2), ([store.load(tracks[path])], [label]), seed=0
-            )
+            rows = segment_textures(store.load(tracks[path]), config)
+            task = ClassifierTask(config, ([rows], [label]), ([rows], [label]), seed=0)
             task.model.load_state_dict(own)
             expected = task.validation_scores(task.model.eval())[0]
             np.testing.assert_allclose(scores[row], expected, atol=1e-4)
@@ -352,18 +354,6 @@ def test_a_run_is_not_overwritten(trained: tuple[Trained, list[Any]], music: Pat
     with pytest.raises(CheckpointError, match=r"resume.*\.$"):
         train_classifier(music, run, networks=2, training=QUICK)
     assert (run / "model.safetensors").read_bytes() == before
-
-
-def test_copies_count_as_one_artist(tmp_path: Path) -> None:
-    root = write_folder(tmp_path / "music", artists=6, seconds=1.0, each=1)
-    (root / "tracks.csv").unlink()
-    soundfile.write(root / "chords" / "copied.wav", chords(0, 1.0), RATE, subtype="PCM_16")
-    dataset = scan_folder(root)
-    paths = [track.path for track in dataset.tracks]
-    copies = {paths.index("chords/0.wav"), paths.index("chords/copied.wav")}
-    for seed in range(3):
-        for fold in calibration_folds(dataset, range(len(paths)), networks=2, seed=seed):
-            assert copies <= set(fold.train) or copies <= set(fold.validation)
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "classifier"))
 from synthetic import write_folder
 
 from deepmusic.classifier.config import ClassifierConfig
-from deepmusic.classifier.spectrograms import SpectrogramStore, whole_spectrogram
+from deepmusic.classifier.data import SpectrogramStore, whole_spectrogram
 from deepmusic.datasets import FolderDataset, scan_folder
 from deepmusic.datasets.folder import Track
 from deepmusic.datasets.load import LoadedDataset

@@ -13,7 +13,7 @@ import pytest
 import torch
 from made_study import made_fold, made_study
 
-from deepmusic.classifier.texture import texture
+from deepmusic.classifier.model import texture
 from deepmusic.datasets import Fold, FolderDataset, Track
 from deepmusic.errors import CheckpointError, DataError, RequestError
 from deepmusic.studies.baselines import TABLE_MODELS

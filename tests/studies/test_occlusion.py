@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[1] / "classifier"))
 from synthetic import tiny_classifier, tiny_config, tiny_ensemble, write_folder
 
+from deepmusic.classifier.data import SpectrogramStore
 from deepmusic.classifier.model import CapsuleClassifier, views
-from deepmusic.classifier.spectrograms import SpectrogramStore
 from deepmusic.datasets import scan_folder
 from deepmusic.studies.data import StudyData
 from deepmusic.studies.occlusion import (

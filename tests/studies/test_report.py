@@ -19,7 +19,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_models import FAKES, made_data
 
-from deepmusic.classifier.calibration import calibration_error
+from deepmusic.classifier.evaluation import calibration_error
 from deepmusic.datasets import Fold
 from deepmusic.store import Store
 from deepmusic.studies.comparison import Difference, predictions

@@ -16,8 +16,8 @@ import torch
 from made_study import made_fold, made_study, small_config
 
 from deepmusic.audio import segment_starts
-from deepmusic.classifier.calibration import Calibration, probabilities
 from deepmusic.classifier.model import views
+from deepmusic.classifier.verdict import Calibration
 from deepmusic.errors import CheckpointError, DataError, DeepMusicError
 from deepmusic.studies.data import StudyData
 from deepmusic.studies.segment_models import fit_classifier, load_classifier, study_models
@@ -134,7 +134,7 @@ def test_a_track_is_the_mean_of_its_segments() -> None:
         segment = torch.from_numpy(whole[None, :, start : start + 128])
         with torch.no_grad():
             parts.append(model.network(views(segment, CONFIG)).log_scores[0].numpy())
-    expected = probabilities(np.mean(parts, axis=0), model.calibration)
+    expected = model.calibration.probabilities(np.mean(parts, axis=0))
     np.testing.assert_allclose(model.predict_proba(DATA, [5])[0], expected, atol=1e-5)
     assert model.predict_proba(DATA, []).shape == (0, 2)
 

@@ -1,10 +1,10 @@
-from .calibration import (
-    Calibration as Calibration,
-    calibration_error as calibration_error,
-    fit_calibration as fit_calibration,
-)
 from .config import ClassifierConfig as ClassifierConfig
-from .evaluation import draw_confusion as draw_confusion, measure as measure
+from .evaluation import (
+    calibration_error as calibration_error,
+    draw_confusion as draw_confusion,
+    fit_calibration as fit_calibration,
+    measure as measure,
+)
 from .explanation import (
     Explanation as Explanation,
     draw_explanation as draw_explanation,
@@ -16,6 +16,7 @@ from .model import CapsuleClassifier as CapsuleClassifier, Ensemble as Ensemble
 from .timeline import draw_timeline as draw_timeline, text_timeline as text_timeline
 from .training import Trained as Trained, train_classifier as train_classifier
 from .verdict import (
+    Calibration as Calibration,
     GenreProbability as GenreProbability,
     SegmentVerdict as SegmentVerdict,
     Verdict as Verdict,

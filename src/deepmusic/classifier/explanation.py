@@ -21,6 +21,7 @@ capsules are linear in the statistics, so this split is exact; their votes for a
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
@@ -29,13 +30,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
 from deepmusic.audio import LogMelConfig, mel_filters, segment_batches, wrap
+from deepmusic.classifier.config import ClassifierConfig
+from deepmusic.classifier.data import whole_spectrogram
 from deepmusic.classifier.inference import Classifier
-from deepmusic.classifier.model import CapsuleClassifier, Views, views
-from deepmusic.classifier.spectrograms import whole_spectrogram
-from deepmusic.classifier.texture import TEXTURE_FAMILIES
+from deepmusic.classifier.model import TEXTURE_FAMILIES, CapsuleClassifier, Views, views
 from deepmusic.errors import AudioError, DeepMusicError
 from deepmusic.plotting import (
     legend_label,
@@ -118,11 +118,7 @@ def explain(
         DeepMusicError: the model does not know the genre, or has no capsules.
     """
     config = classifier.config
-    if config.routing == "none":
-        raise DeepMusicError("This model is a plain CNN: it has no capsules to explain it.")
-    if genre not in (None, *config.genres):
-        known = ", ".join(config.genres)
-        raise DeepMusicError(f"The model does not know the genre {genre!r}; it knows {known}.")
+    _check(config, genre)
     log_mel = whole_spectrogram(source, config.log_mel, max_seconds=max_seconds)
     if config.is_silent(float(log_mel.max())):
         raise AudioError("The explained part is silent.", code="silent")
@@ -130,63 +126,54 @@ def explain(
     if genre is None:
         genre = config.genres[int(np.argmax(classifier.predict_spectrogram(whole)))]
     target = config.genres.index(genre)
-
+    networks = [n for n in classifier.ensemble.networks if isinstance(n, CapsuleClassifier)]
     frames, step = whole.shape[1], config.frame_step
     coverage = np.zeros(frames, np.float32)
     evidence = np.zeros((config.bands, frames), np.float32)
     votes = np.zeros((len(config.genres), frames), np.float32)
-    count, parts = 0, dict[str, float]()
+    count, parts = 0, defaultdict[str, float](float)
     for starts, segments in segment_batches(
         whole, length=config.segment_frames, hop=config.hop_frames, batch_size=_BATCH_SIZE
     ):
         inputs = views(torch.from_numpy(segments).to(classifier.device), config)
-        contributions = _ensemble_contributions(classifier, inputs, target)
-        count += len(starts)
-        for name, values in contributions.parts.items():
-            parts[name] = parts.get(name, 0.0) + float(values.sum())
-        for row, start in enumerate(starts):
-            # an image may lack the last frames of its segment, too few for a column
-            span = slice(start, start + step * inputs.image.shape[2])
-            coverage[span] += 1
-            evidence[:, span] += np.repeat(contributions.evidence[row] / step, step, axis=1)
-            votes[:, span] += np.repeat(contributions.votes[row], step, axis=1)
-    coverage = coverage.clip(min=1)
+        for network in networks:
+            one = _contributions(network, inputs, target)
+            count += len(starts)
+            for name, value in one.parts.items():
+                parts[name] += value
+            for row, start in enumerate(starts):
+                # an image may lack the last frames of its segment, too few for a column
+                span = slice(start, start + step * inputs.image.shape[2])
+                coverage[span] += 1
+                evidence[:, span] += np.repeat(one.evidence[row] / step, step, axis=1)
+                votes[:, span] += np.repeat(one.votes[row], step, axis=1)
     length = log_mel.shape[1]  # a track shorter than a segment was repeated
-    image = log_mel.reshape(config.bands, -1, length).mean(axis=1)
-    parts = {name: value / count for name, value in parts.items()}
-    if not config.position_types:
-        return Explanation(genre, config.genres, image, None, None, parts, config.log_mel)
-    evidence, votes = ((values / coverage)[:, :length] for values in (evidence, votes))
-    return Explanation(genre, config.genres, image, evidence, votes, parts, config.log_mel)
+    evidence, votes = ((v / coverage.clip(min=1))[:, :length] for v in (evidence, votes))
+    return Explanation(
+        genre,
+        config.genres,
+        log_mel.reshape(config.bands, -1, length).mean(axis=1),
+        evidence if config.position_types else None,
+        votes if config.position_types else None,
+        {name: value / count for name, value in parts.items()},
+        config.log_mel,
+    )
+
+
+def _check(config: ClassifierConfig, genre: str | None) -> None:
+    if config.routing == "none":
+        raise DeepMusicError("This model is a plain CNN: it has no capsules to explain it.")
+    if genre not in (None, *config.genres):
+        genres = ", ".join(config.genres)
+        raise DeepMusicError(f"The model does not know the genre {genre!r}; it knows {genres}.")
 
 
 class _Contributions(NamedTuple):
-    """For each segment's image: evidence ``(b, f, t)``, votes ``(b, o, t)``, parts ``(b,)``."""
+    """Per segment evidence ``(b, f, t)`` and votes ``(b, o, t)``; parts summed over segments."""
 
     evidence: NDArray[np.float32]
     votes: NDArray[np.float32]
-    parts: dict[str, NDArray[np.float32]]
-
-
-def _ensemble_contributions(classifier: Classifier, inputs: Views, target: int) -> _Contributions:
-    """The means over the networks."""
-    all_networks = [
-        _contributions(network, inputs, target)
-        for network in classifier.ensemble.networks
-        if isinstance(network, CapsuleClassifier)
-    ]
-    names = dict.fromkeys(name for one in all_networks for name in one.parts)
-    parts = {
-        # zero for a network without this part
-        name: np.sum([c.parts[name] for c in all_networks if name in c.parts], axis=0)
-        / len(all_networks)
-        for name in names
-    }
-    return _Contributions(
-        np.mean([one.evidence for one in all_networks], axis=0),
-        np.mean([one.votes for one in all_networks], axis=0),
-        parts,
-    )
+    parts: dict[str, float]
 
 
 def _contributions(network: CapsuleClassifier, inputs: Views, target: int) -> _Contributions:
@@ -212,12 +199,12 @@ def _contributions(network: CapsuleClassifier, inputs: Views, target: int) -> _C
     position_votes, texture_votes = votes.split(
         [votes.shape[1] - config.texture_capsules, config.texture_capsules], dim=1
     )
-    parts: dict[str, Tensor] = {}
+    parts = {}
     length = inputs.image.shape[2]
     over_time = votes.new_zeros(len(votes), votes.shape[2], length)
     evidence = torch.zeros_like(inputs.image)
     if config.position_types:
-        parts["positions"] = position_votes[:, :, target].sum(dim=1)
+        parts["positions"] = float(position_votes[:, :, target].sum())
         by_position = position_votes.unflatten(1, (-1, config.position_types)).sum(dim=2)
         spread = by_position.transpose(1, 2).repeat_interleave(_POSITION_COLUMNS, dim=2)
         spread = spread[..., :length]
@@ -228,13 +215,9 @@ def _contributions(network: CapsuleClassifier, inputs: Views, target: int) -> _C
         shares = to_texture * network.texture_std * deviation  # (b, statistics)
         families = torch.split(shares, list(TEXTURE_FAMILIES.values()), dim=1)
         for name, family in zip(TEXTURE_FAMILIES, families, strict=True):
-            parts[name] = family.sum(dim=1)
-        parts["offset"] = texture_votes[:, :, target].sum(dim=1) - shares.sum(dim=1)
-    return _Contributions(
-        evidence.cpu().numpy(),
-        over_time.cpu().numpy(),
-        {name: values.cpu().numpy() for name, values in parts.items()},
-    )
+            parts[name] = float(family.sum())
+        parts["offset"] = float(texture_votes[:, :, target].sum() - shares.sum())
+    return _Contributions(evidence.cpu().numpy(), over_time.cpu().numpy(), parts)
 
 
 def draw_explanation(

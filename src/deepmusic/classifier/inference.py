@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.audio import LogMelStream, SegmentStream, segment_batches
-from deepmusic.classifier.calibration import Calibration, probabilities
 from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.classifier.model_numpy import ROUTING, NumpyEnsemble
-from deepmusic.classifier.verdict import GenreProbability, SegmentVerdict, Verdict
+from deepmusic.classifier.verdict import Calibration, GenreProbability, SegmentVerdict, Verdict
 from deepmusic.errors import AudioError, CheckpointError, DeepMusicError
 from deepmusic.training.weights import load_model
 
@@ -145,7 +144,7 @@ class Classifier:
         return Verdict.from_probabilities(
             path,
             self.genres,
-            probabilities(log_scores.mean(axis=0), self.calibration).tolist(),
+            self.calibration.probabilities(log_scores.mean(axis=0)).tolist(),
             threshold=self.calibration.threshold,
             duration_s=duration_s,
             segments=self._segment_verdicts(
@@ -170,7 +169,7 @@ class Classifier:
             )
             for start_s, row, row_lengths in zip(
                 (np.array(starts) / self.config.log_mel.frames_per_second).tolist(),
-                probabilities(log_scores, self.calibration).tolist(),
+                self.calibration.probabilities(log_scores).tolist(),
                 lengths.tolist(),
                 strict=True,
             )
@@ -205,7 +204,7 @@ class Classifier:
                 batch_size=_BATCH_SIZE,
             )
         ]
-        return probabilities(np.concatenate(scores).mean(axis=0), self.calibration)
+        return self.calibration.probabilities(np.concatenate(scores).mean(axis=0))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights, configuration, calibration and card to one safetensors file.
@@ -238,11 +237,17 @@ class Classifier:
             calibration = Calibration(**metadata["calibration"])
             if device == "cpu" and config.routing in ROUTING:
                 ensemble = NumpyEnsemble(config, weights)
+                # a trial: arrays of another size fail, or give other genres
+                scores, _ = ensemble(np.zeros((1, config.log_mel.n_mels, 96), np.float32))
+                if scores.shape != (1, len(config.genres)):
+                    raise ValueError(f"{scores.shape[1]} genres")
             else:
                 ensemble = _torch_ensemble(config, weights, source=file)
-        except (KeyError, TypeError) as error:
-            message = error.args[0]
-            raise CheckpointError(f"{file} is of another model: {message}.") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{file} is of another model: its weights or its calibration do not fit its "
+                "configuration; train again, or name another."
+            ) from error
         return cls(ensemble, calibration, card=metadata.get("card", {}), device=device)
 
 

@@ -241,7 +241,7 @@ def _length(pose: Floats) -> Floats:
 
 
 def texture(log_mel: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The statistics of `deepmusic.classifier.texture.texture`, up to rounding.
+    """The statistics of `deepmusic.classifier.model.texture`, up to rounding.
 
     Args:
         log_mel: ``(b, mels, frames)`` in dB; mels a multiple of 32, more than 64 frames.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -17,14 +18,17 @@ from torch import Tensor, nn
 from deepmusic.audio import segment_batches
 from deepmusic.capsules import coupling_entropy, dead_share, margin_loss, reconstruction_loss
 from deepmusic.classifier.config import ClassifierConfig
-from deepmusic.classifier.model import CapsuleClassifier, ImageNetwork, NetworkOutput, Views, views
-from deepmusic.classifier.texture import texture
+from deepmusic.classifier.model import (
+    CapsuleClassifier,
+    ImageNetwork,
+    NetworkOutput,
+    Views,
+    texture,
+    views,
+)
 
 _BATCH_SIZE = 64  # segments, in validation
 _TEXTURE_HOP_S = 1.0  # between segments of which the texture is computed
-
-Textures = Sequence[NDArray[np.float32]]
-"""For each track ``(n, s)``, the textures of its segments."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +49,24 @@ class Augmentation:
 
 
 class SegmentDataset:
-    """Training items: one segment per track and epoch, at a random position."""
+    """Training items: per track and epoch one input of the network, drawn at random.
+
+    Args:
+        tracks: what ``draw`` takes, one per track.
+        labels: index of each track's genre.
+        seed: of the draws.
+        draw: makes an item from a track and a random generator.
+    """
 
     def __init__(
         self,
-        spectrograms: Sequence[NDArray[np.float16]],
+        tracks: Sequence[NDArray[np.floating]],
         labels: Sequence[int],
         *,
-        frames: int,
         seed: int,
-        gain_db: float,
+        draw: Callable[[NDArray[np.floating], np.random.Generator], NDArray[np.float32]],
     ) -> None:
-        self._spectrograms, self._labels = spectrograms, labels
-        self._frames, self._seed, self._gain_db = frames, seed, gain_db
+        self._tracks, self._labels, self._seed, self._draw = tracks, labels, seed, draw
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -65,30 +74,7 @@ class SegmentDataset:
     def __getitem__(self, key: tuple[int, int], /) -> tuple[Tensor, int]:
         epoch, index = key
         random = np.random.default_rng([self._seed, epoch, index])
-        whole = self._spectrograms[index]
-        start = int(random.integers(whole.shape[1] - self._frames + 1))
-        segment = whole[:, start : start + self._frames].astype(np.float32)
-        segment += np.float32(random.uniform(-self._gain_db, self._gain_db))
-        return torch.from_numpy(segment), int(self._labels[index])
-
-
-class TextureDataset:
-    """Training items of a texture network: the texture of a random segment per track and epoch.
-
-    Textures do not depend on loudness, so there is no gain.
-    """
-
-    def __init__(self, textures: Textures, labels: Sequence[int], *, seed: int) -> None:
-        self._textures, self._labels, self._seed = textures, labels, seed
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    def __getitem__(self, key: tuple[int, int], /) -> tuple[Tensor, int]:
-        epoch, index = key
-        random = np.random.default_rng([self._seed, epoch, index])
-        rows = self._textures[index]
-        return torch.from_numpy(rows[int(random.integers(len(rows)))]), int(self._labels[index])
+        return torch.from_numpy(self._draw(self._tracks[index], random)), int(self._labels[index])
 
 
 class ClassifierTask:
@@ -96,12 +82,11 @@ class ClassifierTask:
 
     Args:
         config: of the network.
-        train, validation: spectrograms ``(n_mels, frames)`` and labels.
+        train, validation: tracks and labels. A track is its spectrogram ``(n_mels, frames)``, for a
+            texture network its `segment_textures` instead.
         seed: of the weights and segments.
         augmentation: how segments are varied.
         metadata: saved with the weights, in addition to the configuration.
-        textures: for a texture network, `segment_textures` of each track of both sides;
-            None computes them.
         network: makes the network from its configuration.
     """
 
@@ -111,47 +96,32 @@ class ClassifierTask:
     def __init__(
         self,
         config: ClassifierConfig,
-        train: tuple[Sequence[NDArray[np.float16]], Sequence[int]],
-        validation: tuple[Sequence[NDArray[np.float16]], Sequence[int]],
+        train: tuple[Sequence[NDArray[np.floating]], Sequence[int]],
+        validation: tuple[Sequence[NDArray[np.floating]], Sequence[int]],
         *,
         seed: int,
-        augmentation: Augmentation | None = None,
+        augmentation: Augmentation = Augmentation(),
         metadata: Mapping[str, Any] | None = None,
-        textures: tuple[Textures, Textures] | None = None,
         network: Callable[[ClassifierConfig], ImageNetwork] = CapsuleClassifier,
     ) -> None:
         self.config = config
-        self.augmentation = augmentation or Augmentation()
+        self.augmentation = augmentation
         self.metadata = {**(metadata or {}), "classifier": config.to_dict()}
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.model: nn.Module = network(config)
-        self.dataset: SegmentDataset | TextureDataset
+        draw, rows = _draw_texture, 1
         if config.position_types:
-            self.dataset = SegmentDataset(
-                *train,
-                frames=config.segment_frames,
-                seed=seed,
-                gain_db=self.augmentation.gain_db,
+            draw = partial(
+                _draw_segment, frames=config.segment_frames, gain_db=augmentation.gain_db
             )
-            self._fit_scales([views(self._cut(whole), config) for whole in train[0]])
-        else:
-            learned, validated = textures or (
-                [segment_textures(whole, config) for whole in side[0]]
-                for side in (train, validation)
-            )
-            self.dataset = TextureDataset(learned, train[1], seed=seed)
-            self._fit_scales([self._inputs(torch.from_numpy(rows)) for rows in learned])
-        # computed once: every epoch validates on the same segments, which do not overlap
-        if config.position_types:
-            self._validation = [
-                views(segments, config) for segments in map(self._cut, validation[0])
-            ]
-        else:
-            apart = math.ceil(config.segment_frames / _texture_hop(config))
-            self._validation = [
-                self._inputs(torch.from_numpy(rows[::apart].copy())) for rows in validated
-            ]
+        else:  # validation takes textures of segments that do not overlap
+            rows = math.ceil(config.segment_frames / _texture_hop(config))
+        self.dataset = SegmentDataset(*train, seed=seed, draw=draw)
+        scaled = [self._track_inputs(track) for track in train[0]]
+        self._network().fit_scales(Views(*map(torch.cat, zip(*scaled, strict=True))))
+        # computed once: every epoch validates on the same segments
+        self._validation = [self._track_inputs(track, every=rows) for track in validation[0]]
         self._labels = torch.tensor(list(validation[1]))
 
     @staticmethod
@@ -225,16 +195,28 @@ class ClassifierTask:
             return views(segments, self.config)
         return Views(segments.new_zeros(len(segments), self.config.bands, 0), segments)
 
-    def _fit_scales(self, parts: Sequence[Views]) -> None:
-        self._network().fit_scales(
-            Views(torch.cat([p.image for p in parts]), torch.cat([p.texture for p in parts]))
-        )
-
-    def _cut(self, whole: NDArray[np.float16]) -> Tensor:
-        """Segments ``(n, mels, frames)`` without overlap, which would double the time."""
+    def _track_inputs(self, track: NDArray[np.floating], *, every: int = 1) -> Views:
+        """The inputs of a track's segments: of spectrograms without overlap, to save time."""
+        if not self.config.position_types:
+            return self._inputs(torch.from_numpy(track[::every].astype(np.float32)))
         length = self.config.segment_frames
-        batches = segment_batches(whole, length=length, hop=length)
-        return torch.from_numpy(np.concatenate([segments for _, segments in batches]))
+        batches = segment_batches(track, length=length, hop=length)
+        return self._inputs(torch.from_numpy(np.concatenate([cut for _, cut in batches])))
+
+
+def _draw_segment(
+    track: NDArray[np.floating], random: np.random.Generator, *, frames: int, gain_db: float
+) -> NDArray[np.float32]:
+    """A segment ``(n_mels, frames)`` at a random position, louder or quieter."""
+    start = int(random.integers(track.shape[1] - frames + 1))
+    segment = track[:, start : start + frames].astype(np.float32)
+    segment += np.float32(random.uniform(-gain_db, gain_db))
+    return segment
+
+
+def _draw_texture(track: NDArray[np.floating], random: np.random.Generator) -> NDArray[np.float32]:
+    """The texture ``(s,)`` of a random segment, on which loudness has no influence."""
+    return np.asarray(track[int(random.integers(len(track)))], np.float32)
 
 
 def segment_textures(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from deepmusic.classifier.verdict import SegmentVerdict
 from deepmusic.plotting import (
@@ -48,17 +50,17 @@ def passages(segments: Sequence[SegmentVerdict]) -> list[Passage]:
     Returns:
         Passages in order, from the start of the first segment to the end of the last.
     """
-    merged: list[tuple[float, float, str, list[float]]] = []
-    for index, segment in enumerate(segments):
-        following = segments[index + 1].start_s if index + 1 < len(segments) else segment.end_s
-        end_s = min(following, segment.end_s) if following > segment.start_s else segment.end_s
-        best = max(segment.probabilities, key=lambda entry: entry.probability)
-        if merged and merged[-1][2] == best.genre:
-            start_s, _, _, probabilities = merged.pop()
-        else:
-            start_s, probabilities = segment.start_s, []
-        merged.append((start_s, end_s, best.genre, [*probabilities, best.probability]))
-    return [Passage(start, end, genre, sum(p) / len(p)) for start, end, genre, p in merged]
+    following = [*(segment.start_s for segment in segments[1:]), math.inf]
+    rows = [
+        (s.start_s, min(s.end_s, end_s), max(s.probabilities, key=lambda entry: entry.probability))
+        for s, end_s in zip(segments, following, strict=False)
+    ]
+    merged = []
+    for genre, group in groupby(rows, key=lambda row: row[2].genre):
+        starts, ends, entries = zip(*group, strict=True)
+        mean = sum(entry.probability for entry in entries) / len(entries)
+        merged.append(Passage(starts[0], ends[-1], genre, mean))
+    return merged
 
 
 def text_timeline(segments: Sequence[SegmentVerdict]) -> list[str]:

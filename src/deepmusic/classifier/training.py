@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,21 +11,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
-from deepmusic.classifier.calibration import Calibration, fit_calibration, probabilities
 from deepmusic.classifier.config import ClassifierConfig
-from deepmusic.classifier.evaluation import draw_confusion, measure
+from deepmusic.classifier.data import (
+    SpectrogramStore,
+    calibration_folds,
+    hold_out,
+    without,
+    write_run_splits,
+)
+from deepmusic.classifier.evaluation import draw_confusion, fit_calibration, measure
 from deepmusic.classifier.inference import Classifier
 from deepmusic.classifier.model import Ensemble
-from deepmusic.classifier.spectrograms import SpectrogramStore, without
-from deepmusic.classifier.splits import calibration_folds, hold_out, write_run_splits
-from deepmusic.classifier.task import Augmentation, ClassifierTask, segment_textures
+from deepmusic.classifier.task import ClassifierTask, segment_textures
 from deepmusic.datasets import (
     Fold,
     FolderDataset,
     Folds,
     Problem,
+    Track,
     dataset_digest,
     group_tracks,
     load_dataset,
@@ -84,29 +88,26 @@ def train_classifier(
 ) -> Trained:
     """Train a genre classifier on ``DATA/GENRE/*``.
 
-    The run folder receives ``config.json``, ``splits.json`` (one fold per calibration fold, with
-    the same test part), ``networks/N/`` and ``calibration/N/`` (one training each),
-    ``model.safetensors``, ``metrics.json`` and plots.
+    The run folder receives ``config.json``, ``splits.json`` (one fold per calibration fold),
+    ``networks/N/`` and ``calibration/N/``, ``model.safetensors``, ``metrics.json`` and plots.
 
     Args:
         data: genre folders, or another data set that `deepmusic.datasets.load_dataset` knows.
         run: folder for the run; made if missing.
         table: CSV of artists; None takes ``tracks.csv`` in ``data`` or the files' tags.
-        test: share of tracks held out, 0 for none; or a file of splits and the number of the fold
-            whose test part is held out.
+        test: share of tracks held out, or a file of splits and the number of a fold.
         networks: full networks to train and average.
         training: settings of each network's training.
         cache: folder for the spectrograms; None takes one inside the run.
         resume: continue a run that was interrupted.
         on_progress: called after every step.
-        on_spectrogram: called after every spectrogram with the number done and that of all.
+        on_spectrogram: called with the numbers of spectrograms made and of all.
 
     Raises:
         DataError: the data cannot be divided, or hold fewer than two genres that can be decoded.
         CheckpointError: the run exists and ``resume`` is off, or it is of other data.
     """
-    run = Path(run)
-    _make_folder(run, resume=resume)
+    run = _new_folder(run, resume=resume)
     dataset = load_dataset(data, table=table).dataset
     divide = hold_out(test, dataset, training.seed)
     config = ClassifierConfig(genres=_two_or_more(dataset), networks=networks)
@@ -117,26 +118,21 @@ def train_classifier(
     folds = calibration_folds(dataset, tracks, networks=networks, seed=training.seed)
     split = replace(split, folds=tuple(replace(fold, test=held_out) for fold in folds))
     write_run_splits(run, split, dataset, resume=resume)
-    settings: dict[str, Any] = {"training": training, "resume": resume, "on_progress": on_progress}
-    ensemble, calibration, metrics = train_ensemble(dataset, folds, store, config, run, **settings)
-    card = _card(dataset, len(tracks), training, config) | {"validation": metrics["validation"]}
-    classifier = Classifier(ensemble.eval(), calibration, card=card)
+    options: dict[str, Any] = {"training": training, "resume": resume, "on_progress": on_progress}
+    classifier, validation = train_ensemble(dataset, folds, store.load, config, run, **options)
+    classifier.card = {
+        "data": dataset_digest(dataset),
+        "tracks": len(dataset.tracks),
+        "artists": len(set(group_tracks(dataset.tracks))),
+        "trained_on": len(tracks),
+        "training": {**training.to_dict(), "reconstruction": config.reconstruction},
+        "validation": validation,
+    }
+    metrics = {"validation": validation, "calibration": classifier.calibration.to_dict()}
     if held_out:
         metrics["test"] = _test_figures(classifier, dataset, held_out, store)
     _write_results(run, classifier, metrics)
     return Trained(run, classifier, metrics, dataset.problems, dataset.notes)
-
-
-def _card(
-    dataset: FolderDataset, trained_on: int, training: TrainingConfig, config: ClassifierConfig
-) -> dict[str, Any]:
-    return {
-        "data": dataset_digest(dataset),
-        "tracks": len(dataset.tracks),
-        "artists": len(set(group_tracks(dataset.tracks))),
-        "trained_on": trained_on,
-        "training": {**training.to_dict(), "reconstruction": config.reconstruction},
-    }
 
 
 def _write_results(run: Path, classifier: Classifier, metrics: dict[str, Any]) -> None:
@@ -147,51 +143,56 @@ def _write_results(run: Path, classifier: Classifier, metrics: dict[str, Any]) -
             draw_confusion(metrics["test"], run / "confusion.png")
 
 
+def _test_figures(
+    classifier: Classifier, dataset: FolderDataset, tracks: Sequence[int], store: SpectrogramStore
+) -> dict[str, Any]:
+    rows = [classifier.predict_spectrogram(store.load(dataset.tracks[i])) for i in tracks]
+    labels = np.array(dataset.labels)[list(tracks)]
+    threshold = classifier.calibration.threshold
+    return measure(np.stack(rows), labels, classifier.genres, threshold=threshold)
+
+
 def train_ensemble(
     dataset: FolderDataset,
     folds: Folds,
-    store: SpectrogramStore,
+    load: Callable[[Track], NDArray[np.floating]],
     config: ClassifierConfig,
     run: Path,
     *,
     training: TrainingConfig = DEFAULT_TRAINING,
-    augmentation: Augmentation | None = None,
     resume: bool = False,
     on_progress: OnProgress | None = None,
-) -> tuple[Ensemble, Calibration, dict[str, Any]]:
+) -> tuple[Classifier, dict[str, Any]]:
     """Train all networks on some tracks of a data set, and calibrate them.
 
     Args:
         dataset: all tracks.
         folds: as `calibration_folds` gives them.
-        store: holds the spectrograms.
+        load: gives the spectrogram ``(n_mels, frames)`` of a track.
         config: of each network; there are at most as many full networks as folds.
         run: folder of the run.
         training: settings of each network; network n has the seed ``100 * seed + n``.
-        augmentation: how segments are varied; None takes the defaults.
         resume: continue a run that was interrupted.
         on_progress: called after every step.
 
     Returns:
-        The ensemble without decoders; calibration and figures on tracks new to the scoring network.
+        The classifier without decoders, and the figures of `measure` on tracks new to the networks.
     """
     config = replace(config, networks=min(config.networks, len(folds)))
     if is_main_process():
         run.mkdir(parents=True, exist_ok=True)
         write_json(run / "config.json", config.to_dict())
-    data = _TrainingData(dataset, folds, store, config)
+    make_task = _task_maker(dataset, folds, load, config)
     ensemble = Ensemble(replace(config, reconstruction=0.0))  # decoders serve the training alone
-    scores: list[NDArray[np.float32]] = []
-    labels: list[int] = []
-    histories = []
-    trainings = _trainings(config, folds, data.tracks)
+    scores, labels, histories = [], [], []
+    trainings = _trainings(config, folds)
     for number, one in enumerate(trainings):
-        seed = 100 * training.seed + number
-        task = data.task(one, number, seed=seed, augmentation=augmentation)
-        folder = run / one.folder
+        patience = training.patience if one.is_validated else None
+        settings = replace(training, seed=100 * training.seed + number, patience=patience)
+        task, folder = make_task(one, number, settings.seed), run / one.folder
         history = fit(
             task,
-            replace(training, seed=seed, patience=training.patience if one.is_validated else None),
+            settings,
             folder,
             resume=resume and checkpoint_path(folder).exists(),
             on_progress=on_progress and partial(on_progress, number + 1, len(trainings)),
@@ -200,71 +201,47 @@ def train_ensemble(
             histories.append(history)
         if one.calibrates:
             scores.append(task.validation_scores(task.model).numpy())
-            labels.extend(data.labels[i] for i in one.fold.validation)
+            labels += [dataset.labels[i] for i in one.fold.validation]
         if one.in_ensemble:
-            _copy_weights(task.model, ensemble.networks[number])
+            weights, network = task.model.state_dict(), ensemble.networks[number]
+            network.load_state_dict({name: weights[name] for name in network.state_dict()})
     if is_main_process():
         draw_history(_mean_history(histories), run)
-    calibration, metrics = _calibrate(np.concatenate(scores), np.array(labels), config.genres)
-    return ensemble, calibration, metrics
+    log_scores, truth = np.concatenate(scores), np.array(labels)
+    calibration = fit_calibration(log_scores, truth)
+    predicted = calibration.probabilities(log_scores)
+    figures = measure(predicted, truth, config.genres, threshold=calibration.threshold)
+    return Classifier(ensemble, calibration, device=training.device), figures
 
 
-def _copy_weights(trained: nn.Module, network: nn.Module) -> None:
-    weights = trained.state_dict()
-    network.load_state_dict({name: weights[name] for name in network.state_dict()})
+def _task_maker(
+    dataset: FolderDataset,
+    folds: Folds,
+    load: Callable[[Track], NDArray[np.floating]],
+    config: ClassifierConfig,
+) -> Callable[[_Training, int, int], ClassifierTask]:
+    """A function that makes the task of a training from its number and seed."""
+    tracks = {i: dataset.tracks[i] for i in _all_tracks(folds)}
+    digest = dataset_digest(replace(dataset, tracks=tuple(tracks.values())))
+    spectrograms = {i: load(track) for i, track in tracks.items()}
+    textures: Mapping[int, NDArray[np.floating]] = {}
+    if config.texture_networks:  # once for all texture networks
+        textures = {i: segment_textures(s, config) for i, s in spectrograms.items()}
 
-
-def _calibrate(
-    log_scores: NDArray[np.float32], labels: NDArray[np.integer], genres: Sequence[str]
-) -> tuple[Calibration, dict[str, Any]]:
-    calibration = fit_calibration(log_scores, labels)
-    predicted = probabilities(log_scores, calibration)
-    figures = measure(predicted, labels, genres, threshold=calibration.threshold)
-    return calibration, {"validation": figures, "calibration": calibration.to_dict()}
-
-
-class _TrainingData:
-    """Spectrograms, labels and textures of the tracks in some folds, by index of the track."""
-
-    def __init__(
-        self,
-        dataset: FolderDataset,
-        folds: Folds,
-        store: SpectrogramStore,
-        config: ClassifierConfig,
-    ) -> None:
-        self.tracks = sorted((*folds[0].train, *folds[0].validation))
-        self.labels = dataset.labels
-        tracks = tuple(dataset.tracks[i] for i in self.tracks)
-        self._digest = dataset_digest(replace(dataset, tracks=tracks))
-        self._spectrograms = {i: store.load(dataset.tracks[i]) for i in self.tracks}
-        self._textures: dict[int, NDArray[np.float32]] = {}
-        if config.texture_networks:  # once for all texture networks
-            self._textures = {i: segment_textures(s, config) for i, s in self._spectrograms.items()}
-
-    def task(
-        self, one: _Training, number: int, *, seed: int, augmentation: Augmentation | None
-    ) -> ClassifierTask:
-        sides = (one.fold.train, one.fold.validation)
+    def make(one: _Training, number: int, seed: int) -> ClassifierTask:
+        inputs = spectrograms if one.config.position_types else textures
         train, validation = (
-            ([self._spectrograms[i] for i in side], [self.labels[i] for i in side])
-            for side in sides
+            ([inputs[i] for i in part], [dataset.labels[i] for i in part])
+            for part in (one.fold.train, one.fold.validation)
         )
-        textures = None
-        if self._textures and not one.config.position_types:
-            textures = (
-                [self._textures[i] for i in sides[0]],
-                [self._textures[i] for i in sides[1]],
-            )
-        return ClassifierTask(
-            one.config,
-            train,
-            validation,
-            seed=seed,
-            augmentation=augmentation,
-            metadata={"data": self._digest, "network": number},
-            textures=textures,
-        )
+        metadata = {"data": digest, "network": number}
+        return ClassifierTask(one.config, train, validation, seed=seed, metadata=metadata)
+
+    return make
+
+
+def _all_tracks(folds: Folds) -> list[int]:
+    return sorted((*folds[0].train, *folds[0].validation))
 
 
 class _Training(NamedTuple):
@@ -278,7 +255,7 @@ class _Training(NamedTuple):
     calibrates: bool  # its scores of validation tracks are used for calibration
 
 
-def _trainings(config: ClassifierConfig, folds: Folds, tracks: Sequence[int]) -> list[_Training]:
+def _trainings(config: ClassifierConfig, folds: Folds) -> list[_Training]:
     """All trainings: first the networks of the ensemble in order, then those for calibration.
 
     A texture network learns from all tracks for a fixed time. Copies, one per fold, score tracks
@@ -286,7 +263,8 @@ def _trainings(config: ClassifierConfig, folds: Folds, tracks: Sequence[int]) ->
     """
     configs = config.network_configs
     full, texture_only = configs[: config.networks], configs[config.networks :]
-    everything = Fold(tuple(tracks), tuple(tracks), ())
+    tracks = tuple(_all_tracks(folds))
+    everything = Fold(tracks, tracks, ())
     trainings = [
         _Training(c, fold, f"networks/{n}", True, True, not texture_only)
         for n, (c, fold) in enumerate(zip(full, folds, strict=False))
@@ -301,15 +279,6 @@ def _trainings(config: ClassifierConfig, folds: Folds, tracks: Sequence[int]) ->
             for n, fold in enumerate(folds)
         ]
     return trainings
-
-
-def _test_figures(
-    classifier: Classifier, dataset: FolderDataset, tracks: Sequence[int], store: SpectrogramStore
-) -> dict[str, Any]:
-    rows = [classifier.predict_spectrogram(store.load(dataset.tracks[i])) for i in tracks]
-    labels = np.array(dataset.labels)[list(tracks)]
-    threshold = classifier.calibration.threshold
-    return measure(np.stack(rows), labels, classifier.genres, threshold=threshold)
 
 
 def _mean_history(histories: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -336,8 +305,9 @@ def _two_or_more(dataset: FolderDataset) -> tuple[str, ...]:
     return dataset.genres
 
 
-def _make_folder(run: Path, *, resume: bool) -> None:
+def _new_folder(run: str | os.PathLike[str], *, resume: bool) -> Path:
     """Make the run's folder, and refuse an existing run, before any work is done."""
+    run = Path(run)
     if (run / "config.json").exists() and not resume and is_main_process():
         raise CheckpointError(
             f"{run} already holds a run: resume it, or choose another folder for a new one."
@@ -346,3 +316,4 @@ def _make_folder(run: Path, *, resume: bool) -> None:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{run} could not be made: {os_reason(error)}.") from error
+    return run

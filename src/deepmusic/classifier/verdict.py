@@ -1,10 +1,41 @@
-"""The genre of one track: what the classifier returns, and its form in JSON."""
+"""From scores to the verdict on a track: calibrated probabilities, and the record in JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How scores become a verdict.
+
+    Args:
+        inverse_temperature: factor of log scores before the softmax (Guo et al., On calibration of
+            modern neural networks, 2017).
+        threshold: below this probability of its most probable genre a track is *unsure*.
+        tracks: number of tracks on which both were fitted.
+    """
+
+    inverse_temperature: float = 1.0
+    threshold: float = 0.0
+    tracks: int = 0
+
+    def probabilities(self, log_scores: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Calibrated probabilities ``(..., genres)`` of log scores of the same shape."""
+        scaled = np.asarray(log_scores, np.float64) * self.inverse_temperature
+        scaled -= scaled.max(axis=-1, keepdims=True)
+        shares = np.exp(scaled)
+        result: NDArray[np.float64] = shares / shares.sum(axis=-1, keepdims=True)
+        return result
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers as JSON types."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -34,14 +65,13 @@ class SegmentVerdict:
         """The segment as JSON types."""
         best = max(self.probabilities, key=lambda entry: entry.probability)
         genres = [entry.genre for entry in self.probabilities]
+        lengths = zip(genres, self.lengths, strict=True)
         return {
             "start_s": round(self.start_s, 3),
             "end_s": round(self.end_s, 3),
             "genre": best.genre,
             "probabilities": {e.genre: round(e.probability, 4) for e in self.probabilities},
-            "lengths": {
-                genre: round(length, 4) for genre, length in zip(genres, self.lengths, strict=True)
-            },
+            "lengths": {genre: round(length, 4) for genre, length in lengths},
         }
 
     @classmethod

@@ -28,7 +28,7 @@ from deepmusic.parallel import map_files
 from deepmusic.store import Store
 
 if TYPE_CHECKING:
-    from deepmusic.classifier.spectrograms import SpectrogramStore
+    from deepmusic.classifier.data import SpectrogramStore
 
 Output = Literal["columns", "spectrograms", "fingerprints"]
 
@@ -165,7 +165,7 @@ def _log_mel(
     blocks: Iterable[NDArray[np.float32]], sample_rate: int, config: LogMelConfig
 ) -> NDArray[np.float32]:
     """The log-mel spectrogram ``(n_mels, frames)`` in dB of blocks at a track's own rate."""
-    from deepmusic.classifier.spectrograms import MAX_SECONDS
+    from deepmusic.classifier.data import MAX_SECONDS
 
     def resampled() -> Iterator[NDArray[np.float32]]:
         resampler = soxr.ResampleStream(  # as open_audio resamples

@@ -16,7 +16,7 @@ from scipy import stats
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix, f1_score, recall_score
 
-from deepmusic.classifier.calibration import calibration_error
+from deepmusic.classifier.evaluation import calibration_error
 
 if TYPE_CHECKING:
     from deepmusic.studies.jobs import JobRecord

@@ -22,7 +22,7 @@ from deepmusic.datasets.load import LoadedDataset, load_dataset
 from deepmusic.errors import DataError, os_reason
 
 if TYPE_CHECKING:
-    from deepmusic.classifier.spectrograms import SpectrogramStore
+    from deepmusic.classifier.data import SpectrogramStore
     from deepmusic.studies.analysis import Output
 
 Need = Literal["columns", "spectrograms"]
@@ -120,7 +120,7 @@ def load_study_data(
         problems += lacking
         dataset = replace(dataset, notes=(*dataset.notes, *notes))
     if problems:
-        from deepmusic.classifier.spectrograms import without
+        from deepmusic.classifier.data import without
 
         first = {problem.path: problem for problem in reversed(problems)}
         dataset = without(dataset, [*first.values()])
@@ -158,7 +158,7 @@ def _analyze(
     spectrograms = None
     if "spectrograms" in outputs:
         from deepmusic.classifier.config import ClassifierConfig
-        from deepmusic.classifier.spectrograms import SpectrogramStore
+        from deepmusic.classifier.data import SpectrogramStore
 
         config = ClassifierConfig(genres=dataset.genres)
         spectrograms = SpectrogramStore(cache / "spectrograms", config)

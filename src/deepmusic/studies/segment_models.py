@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,7 @@ from deepmusic.version import __version__
 
 if TYPE_CHECKING:
     from deepmusic.classifier import Classifier
-    from deepmusic.classifier.spectrograms import SpectrogramStore
-    from deepmusic.datasets import Fold, Track
+    from deepmusic.datasets import Fold
     from deepmusic.studies.data import StudyData
 
 _NETWORKS = {
@@ -115,24 +114,25 @@ def fit_classifier(data: StudyData, fold: Fold, seed: int, work: Path) -> Fitted
         CheckpointError: the folder holds a run of other data or settings.
     """
     from deepmusic.classifier.config import ClassifierConfig
-    from deepmusic.classifier.inference import Classifier
-    from deepmusic.classifier.splits import calibration_folds
+    from deepmusic.classifier.data import calibration_folds
     from deepmusic.classifier.training import DEFAULT_TRAINING, train_ensemble
+    from deepmusic.studies.segment_training import spectrograms_of
     from deepmusic.training.runtime import torch_in_one_thread
 
     config = ClassifierConfig(genres=data.genres)
+    index = {track.path: number for number, track in enumerate(data.dataset.tracks)}
     tracks = [*fold.train, *fold.validation]
     with torch_in_one_thread():
-        ensemble, calibration, _ = train_ensemble(
+        classifier, _ = train_ensemble(
             data.dataset,
             calibration_folds(data.dataset, tracks, networks=config.networks, seed=seed),
-            cast("SpectrogramStore", _Spectrograms(data)),  # only its `load` is called
+            lambda track: spectrograms_of(data, [index[track.path]])[0],
             config,
             work,
             training=replace(DEFAULT_TRAINING, seed=seed, device="cpu"),
             resume=True,
         )
-    return FittedClassifier(Classifier(ensemble, calibration, device="cpu"))
+    return FittedClassifier(classifier)
 
 
 def load_classifier(folder: Path) -> FittedClassifier:
@@ -140,16 +140,3 @@ def load_classifier(folder: Path) -> FittedClassifier:
     from deepmusic.classifier.inference import Classifier
 
     return FittedClassifier(Classifier.load(folder / _WEIGHTS, device="cpu"))
-
-
-class _Spectrograms:
-    """The study's spectrograms by track, as the training of the classifier loads them."""
-
-    def __init__(self, data: StudyData) -> None:
-        self._data = data
-        self._index = {track.path: index for index, track in enumerate(data.dataset.tracks)}
-
-    def load(self, track: Track) -> NDArray[np.float16]:
-        from deepmusic.studies.segment_training import spectrograms_of
-
-        return spectrograms_of(self._data, [self._index[track.path]])[0]

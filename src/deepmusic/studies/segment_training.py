@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deepmusic.audio import segment_batches
-from deepmusic.classifier.calibration import Calibration, fit_calibration, probabilities
 from deepmusic.classifier.config import ClassifierConfig
+from deepmusic.classifier.evaluation import fit_calibration
 from deepmusic.classifier.model import ImageNetwork, NetworkOutput, views
 from deepmusic.classifier.task import Augmentation, ClassifierTask, track_scores
+from deepmusic.classifier.verdict import Calibration
 from deepmusic.datasets import Fold, dataset_digest
 from deepmusic.errors import CheckpointError, DataError
 from deepmusic.files import write_atomically
@@ -92,7 +93,7 @@ class FittedNetwork:
     def predict_proba(self, data: StudyData, indices: Sequence[int]) -> NDArray[np.float64]:
         """Probabilities ``(len(indices), genres)`` of tracks; rows sum to 1."""
         spectrograms = spectrograms_of(data, indices, genres=self.network.config.genres)
-        return probabilities(predict_scores(self.network, spectrograms), self.calibration)
+        return self.calibration.probabilities(predict_scores(self.network, spectrograms))
 
     def save(self, folder: Path) -> None:
         """Write ``model.json`` and ``weights.safetensors``."""

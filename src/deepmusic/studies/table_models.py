@@ -28,8 +28,7 @@ from sklearn.model_selection import (
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from deepmusic.classifier.calibration import fit_calibration, probabilities
-from deepmusic.classifier.evaluation import measure
+from deepmusic.classifier.evaluation import fit_calibration, measure
 from deepmusic.datasets.groups import group_tracks
 from deepmusic.errors import DataError, DeepMusicError, ShapeError
 from deepmusic.studies.tabular_io import (
@@ -213,7 +212,7 @@ class TableModel:
         if self.is_calibrated:
             logs = with_doubt(shares)
             chosen["calibration"] = calibration = fit_calibration(logs, targets)
-            shares, threshold = probabilities(logs, calibration), calibration.threshold
+            shares, threshold = calibration.probabilities(logs), calibration.threshold
         whole = np.zeros((len(table), len(genres)))
         whole[:, classes] = shares
         chosen["validation"] = measure(whole, labels, genres, threshold=threshold)
@@ -304,7 +303,7 @@ def _neg_log_loss(estimator: Any, columns: NDArray[np.floating], targets: Labels
     than settings differ. The temperature makes up for settings that are too sure of themselves.
     """
     logs = with_doubt(estimator.predict_proba(columns))
-    shares = probabilities(logs, fit_calibration(logs, targets))
+    shares = fit_calibration(logs, targets).probabilities(logs)
     return float(np.log(shares[np.arange(len(targets)), targets] + 1e-12).mean())
 
 

@@ -21,7 +21,7 @@ import sklearn
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
-from deepmusic.classifier.calibration import Calibration, probabilities
+from deepmusic.classifier.verdict import Calibration
 from deepmusic.errors import CheckpointError, DataError, ShapeError, os_reason
 from deepmusic.features.recipe import COLUMNS, RECIPES, Recipe
 from deepmusic.files import write_atomically, write_json
@@ -84,7 +84,7 @@ class FittedTable:
         table = as_table(columns, len(self.columns))
         predicted = np.asarray(self.estimator.predict_proba(table), np.float64)
         if self.calibration.tracks:
-            predicted = probabilities(with_doubt(predicted), self.calibration)
+            predicted = self.calibration.probabilities(with_doubt(predicted))
         if not np.isfinite(predicted).all():
             raise DataError(f"{self.name} gives no probabilities for some tracks.")
         shares = np.zeros((len(predicted), len(self.genres)))

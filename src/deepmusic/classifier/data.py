@@ -1,26 +1,38 @@
-"""Log-mel spectrograms of the tracks of a data set, computed once and kept on disk."""
+"""The data of a training: spectrograms on disk, the held-out part, and calibration folds."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.audio import LogMelConfig, LogMelStream, wrap
 from deepmusic.classifier.config import ClassifierConfig
-from deepmusic.errors import AudioError, DataError, os_reason
+from deepmusic.datasets import (
+    Fold,
+    FolderDataset,
+    Folds,
+    Problem,
+    Track,
+    make_folds,
+    make_split,
+    read_splits,
+    write_splits,
+)
+from deepmusic.datasets.folder import map_threads
+from deepmusic.errors import AudioError, CheckpointError, DataError, os_reason
 from deepmusic.files import write_atomically
+from deepmusic.parallel import is_main_process
 
-if TYPE_CHECKING:
-    from deepmusic.datasets import FolderDataset, Problem, Track
-
+_FOLDS = 5
 MAX_SECONDS = 600.0
 """More of a track is not kept for training: it adds little and fills the disk."""
 
@@ -100,23 +112,20 @@ class SpectrogramStore:
         Raises:
             DeepMusicError: the disk is full or cannot be written.
         """
-        from deepmusic.datasets import Problem
-        from deepmusic.datasets.folder import map_threads
 
         def make(track: Track) -> Problem | None:
+            if self.path(track.content_hash).exists():
+                return None
+            source = dataset.file(track)
             try:
-                self._make(dataset.file(track), track.content_hash)
+                log_mel = whole_spectrogram(source, self.config.log_mel, max_seconds=MAX_SECONDS)
+                self.keep(track.content_hash, log_mel, source)
             except AudioError as error:
                 return Problem(track.path, error.code, str(error))
             return None
 
         problems = map_threads(make, dataset.tracks, workers=workers, on_progress=on_progress)
         return [problem for problem in problems if problem is not None]
-
-    def _make(self, source: Path, content_hash: str) -> None:
-        if not self.path(content_hash).exists():
-            log_mel = whole_spectrogram(source, self.config.log_mel, max_seconds=MAX_SECONDS)
-            self.keep(content_hash, log_mel, source)
 
     def keep(
         self, content_hash: str, log_mel: NDArray[np.float32], source: str | os.PathLike[str]
@@ -135,8 +144,69 @@ class SpectrogramStore:
 
 def without(dataset: FolderDataset, problems: Sequence[Problem]) -> FolderDataset:
     """The data set without the tracks that have problems, and without genres left empty."""
-    from deepmusic.datasets import FolderDataset
-
     bad = {problem.path for problem in problems}
     tracks = [track for track in dataset.tracks if track.path not in bad]
     return FolderDataset.of(dataset.root, tracks, (*dataset.problems, *problems), dataset.notes)
+
+
+def calibration_folds(
+    dataset: FolderDataset, tracks: Sequence[int], *, networks: int, seed: int
+) -> Folds:
+    """Divide tracks by artist into folds without a test part, each validated on other tracks.
+
+    Args:
+        dataset: all tracks.
+        tracks: indices of those to divide; other tracks are in no part.
+        networks: at least as many folds, and at least five, are made; fewer if a genre has too few
+            artists.
+        seed: of the division.
+
+    Raises:
+        DataError: the tracks cannot be divided by artist.
+    """
+    subset = replace(dataset, tracks=tuple(dataset.tracks[i] for i in tracks))
+
+    def indices(part: Iterable[int]) -> tuple[int, ...]:
+        return tuple(sorted(tracks[i] for i in part))
+
+    for count in range(max(networks, _FOLDS), 1, -1):
+        with suppress(DataError):
+            folds = make_folds(subset, folds=count, seed=seed)
+            parts = [Fold(indices((*f.train, *f.validation)), indices(f.test), ()) for f in folds]
+            return Folds(tuple(parts), seed)
+    split = make_split(subset, test=0, validation=1 / _FOLDS, seed=seed)
+    return Folds((Fold(indices(split.train), indices(split.validation), ()),), seed)
+
+
+def hold_out(
+    test: float | tuple[str | os.PathLike[str], int], dataset: FolderDataset, seed: int
+) -> Callable[[FolderDataset], Folds]:
+    """A function that divides the data set, from which tracks may be missing then, in one fold."""
+    if not isinstance(test, tuple):
+        share = test
+        return lambda remaining: Folds((make_split(remaining, test=share, seed=seed),), seed)
+    path, number = test
+    folds = read_splits(path, dataset)
+    if not 0 <= number < len(folds):
+        raise DataError(f"{path} has folds 0 to {len(folds) - 1}; got {number}.")
+    names = ("train", "validation", "test")
+    part_of = {dataset.tracks[i].path: part for part in names for i in getattr(folds[number], part)}
+
+    def divide(remaining: FolderDataset) -> Folds:
+        parts = [part_of.get(track.path) for track in remaining.tracks]
+        sides = (tuple(i for i, part in enumerate(parts) if part == name) for name in names)
+        return Folds((Fold(*sides),), folds.seed, folds.protocol)
+
+    return divide
+
+
+def write_run_splits(run: Path, splits: Folds, dataset: FolderDataset, *, resume: bool) -> None:
+    """Write ``splits.json``; of a run that is resumed it must be the same."""
+    path = run / "splits.json"
+    if resume and path.exists() and read_splits(path, dataset).folds != splits.folds:
+        raise CheckpointError(
+            f"{run} was divided with another seed, share for the test, number of networks or file "
+            "of splits; resume with the same, or start a new run."
+        )
+    if is_main_process():
+        write_splits(path, splits, dataset)
