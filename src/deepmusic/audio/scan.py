@@ -135,7 +135,7 @@ def scan_files(
             else:
                 yield scan
         function = partial(scan_file, algorithm=algorithm, max_seconds=max_seconds)
-        for scan in map_files(function, pending, _crashed, workers=workers, dask=dask):
+        for scan in map_files(function, pending, crashed, workers=workers, dask=dask):
             if store is not None and not scan.code:
                 codes = base64.b64encode(scan.fingerprint.astype("<u4").tobytes()).decode()
                 store.put(scan.sha256, {**asdict(scan), "fingerprint": codes})
@@ -159,7 +159,8 @@ def _cached(store: Store, path: str, algorithm: str | None) -> AudioScan | None:
     return AudioScan(**record | changes)
 
 
-def _crashed(path: str) -> AudioScan:
+def crashed(path: str) -> AudioScan:
+    """The scan of a file that crashed its worker process twice."""
     return AudioScan(path, code="worker_died", error=f"{path!r} crashed its worker process twice.")
 
 

@@ -217,11 +217,7 @@ def map_threads(
     workers: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Iterator[_Result]:
-    """Call a function on items in threads, which is enough for hashing and for FFmpeg.
-
-    Yields:
-        The results, in the order of the items.
-    """
+    """Yield a function's results, in order, from threads: enough for hashing and for FFmpeg."""
     with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
         try:
             for done, result in enumerate(pool.map(function, items), start=1):
@@ -238,8 +234,8 @@ def file_hash(
     """The hash of a regular file, or why it cannot be used.
 
     Args:
-        file: the file.
-        path: its path below the data set's folder, for messages.
+        file: the file, with ``path`` below the data set's folder.
+        path: for messages.
         algorithm: as in `hashlib`.
         cached: its hash if it is known; then its content is not read.
     """

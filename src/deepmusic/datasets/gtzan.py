@@ -12,11 +12,9 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
-from types import MappingProxyType
 
 from deepmusic.datasets.folder import (
     FolderDataset,
@@ -27,7 +25,7 @@ from deepmusic.datasets.folder import (
     map_threads,
     scan_tracks,
 )
-from deepmusic.datasets.splits import Fold
+from deepmusic.datasets.splits import PARTS, Fold
 from deepmusic.errors import AudioError, DataError
 
 GTZAN_GENRES = (
@@ -35,8 +33,6 @@ GTZAN_GENRES = (
 )  # fmt: skip
 
 _CLIPS_PER_GENRE = 100
-_LISTS = {"train": "train", "validation": "valid", "test": "test"}
-"""Our names of the parts to those in the names of the published lists."""
 
 
 def _clip_name(path: str) -> str | None:
@@ -109,18 +105,18 @@ def scan_gtzan(
     return FolderDataset.of(root, tracks, problems, notes)
 
 
-@cache
-def fault_filtered_clips() -> Mapping[str, tuple[str, ...]]:
+def fault_filtered_clips() -> dict[str, list[str]]:
     """The clips of each part of the fault-filtered split (Kereliuk, Sturm, Larsen 2015).
 
     ``"train"``, ``"validation"`` and ``"test"`` have 443, 197 and 290 names such as
     ``"blues.00029"``; no clip is in two parts, and 70 of the 1,000 are in none.
     """
-    folder, parts = files("deepmusic.datasets") / "gtzan_splits", {}
-    for part, name in _LISTS.items():
-        lines = (folder / f"{name}_filtered.txt").read_text(encoding="ascii").split()
-        parts[part] = tuple(PurePosixPath(line).stem for line in lines)
-    return MappingProxyType(parts)
+    folder = files("deepmusic.datasets") / "gtzan_splits"
+    published = zip(PARTS, ("train", "valid", "test"), strict=True)
+    lists = {part: (folder / f"{name}_filtered.txt").read_text("ascii") for part, name in published}
+    return {
+        part: [PurePosixPath(line).stem for line in lines.split()] for part, lines in lists.items()
+    }
 
 
 def fault_filtered_split(dataset: FolderDataset) -> Fold:

@@ -120,10 +120,8 @@ def _hits(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Indices of codes of two recordings that agree in the bits of a mask, and in their context.
 
-    Args:
-        codes: of all recordings, one after the other; 0 means no information.
-        owner: the recording of each code.
-        mask: bits of the key.
+    The codes of all recordings are one after the other, 0 meaning no information, with the
+    recording of each as its owner.
     """
     indices = np.flatnonzero(codes)
     keys = codes[indices] & mask
@@ -239,9 +237,6 @@ def with_duplicates(
         workers: processes on this machine; with 1 everything runs in this process.
         cache: a store of scans, so that a second run decodes only new files; None keeps nothing.
         on_progress: called in this thread with the files done and the number of files.
-
-    Raises:
-        DataError: the cache is something else, or cannot be written.
     """
     from deepmusic.audio.scan import scan_files
 

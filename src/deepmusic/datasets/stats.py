@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from deepmusic.audio.scan import AudioScan, scan_file, scan_files
+from deepmusic.audio.scan import AudioScan, crashed, scan_file, scan_files
 from deepmusic.datasets.folder import FolderDataset, Track
 from deepmusic.datasets.genre_tree import GenreTree
 from deepmusic.datasets.groups import artist_members
@@ -249,7 +249,7 @@ def measure_durations(
     if decode:
         results = scan_files(path_of, cache=cache, workers=workers)
     else:
-        results = map_files(_scan_header, path_of, _crashed, workers=workers)
+        results = map_files(_scan_header, path_of, crashed, workers=workers)
     scans = {}
     for done, scan in enumerate(results, start=1):
         scans[path_of[scan.path]] = replace(scan, path=path_of[scan.path])
@@ -273,8 +273,3 @@ def _scan_header(path: str) -> AudioScan:
     except (av.FFmpegError, AudioError, OSError, ValueError):
         pass  # libsndfile may read it; otherwise decoding says why not
     return scan_file(path)
-
-
-def _crashed(path: str) -> AudioScan:
-    error = f"{path!r} crashed its worker process twice."
-    return AudioScan(path, code="worker_died", error=error)

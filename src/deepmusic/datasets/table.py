@@ -31,9 +31,6 @@ def read_table(path: Path) -> list[Row]:
 
     The order of columns, further columns, capitals in their names, a byte order mark, and
     semicolons or tabs in place of commas make no difference.
-
-    Raises:
-        DataError: the table cannot be read, or has no column ``path``.
     """
     try:
         if not path.is_file():
@@ -88,15 +85,10 @@ def find_fma(path: str | os.PathLike[str]) -> Path | None:
 def match_rows(
     rows: Sequence[Row], paths: Sequence[str], root: Path
 ) -> tuple[dict[str, Row], list[tuple[str, str, str]]]:
-    """Find the file of each row.
+    """Find the file of each row, by its path.
 
     A row names its file by its path below the root, by its absolute path, or by its name alone if
     only one file has that name.
-
-    Args:
-        rows: of the table.
-        paths: the files below the root, with forward slashes.
-        root: the folder of the data set.
 
     Returns:
         The row of each file; and path, code and message for each row without a file of its own.
