@@ -82,19 +82,19 @@ class TagChange:
     reason: str | None = None  # one sentence; None where the status says it all
 
 
-class LoggedChange(NamedTuple):
-    """One change of a file's genres, and whether the file had any tags before."""
+class LogEntry(NamedTuple):
+    """What was done to the genres of a file, for `undo`."""
 
     before: Genres
-    after: Genres
-    had_tags: bool
+    written: list[Genres]  # by us since, oldest first
+    had_tags: bool  # before
 
 
 class TagLog:
     """The changes made to tags that were not undone, in a SQLite store made by the first change.
 
     Raises:
-        DataError: the file is something else, or cannot be read.
+        DataError: the file is something else, or cannot be read or written.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -108,25 +108,32 @@ class TagLog:
         with self._open() as store:
             return sorted(record["path"] for _, record in store.items())
 
-    def changes(self, path: str | os.PathLike[str]) -> list[LoggedChange]:
-        """The changes of a file, oldest first."""
+    def get(self, path: str | os.PathLike[str]) -> LogEntry | None:
+        """The entry of a file."""
         if not self.path.exists():
-            return []
+            return None
         with self._open() as store:
-            record = store.get(_key(path)) or {"changes": []}
-        return [LoggedChange(tuple(b), tuple(a), had_tags) for b, a, had_tags in record["changes"]]
+            record = store.get(_key(path))
+        if record is None:
+            return None
+        written = [tuple(genres) for genres in record["written"]]
+        return LogEntry(tuple(record["before"]), written, record["had_tags"])
 
-    def set(self, path: str | os.PathLike[str], changes: list[LoggedChange]) -> None:
-        """Replace the changes of a file; they are on disk when this returns.
-
-        Raises:
-            DataError: the log cannot be written.
-        """
+    def add(
+        self, path: str | os.PathLike[str], before: Genres, after: Genres, *, had_tags: bool
+    ) -> None:
+        """Log a change; it is on disk when this returns."""
+        entry = self.get(path)
+        if entry is None or before not in entry.written:
+            entry = LogEntry(before, [], had_tags)
+        entry.written.append(after)
         with self._open() as store:
-            if changes:
-                store.put(_key(path), {"path": os.path.realpath(path), "changes": changes})
-            else:
-                store.delete(_key(path))
+            store.put(_key(path), {"path": os.path.realpath(path), **entry._asdict()})
+
+    def remove(self, path: str | os.PathLike[str]) -> None:
+        """Remove the entry of a file."""
+        with self._open() as store:
+            store.delete(_key(path))
 
     def _open(self) -> Store:
         return Store(self.path, "tag changes")
@@ -166,8 +173,8 @@ def write_genre(
 
     def decide(tagged: Any) -> TagChange | Genres:
         before, after = _genres(tagged), (genre,)
-        logged = log.changes(path) if log else []
-        is_ours = bool(logged) and before == logged[-1].after
+        entry = log.get(path) if log else None
+        is_ours = entry is not None and before in entry.written
         if before == after:
             return TagChange(str(path), before, before, "same")
         # A genre may stand where mutagen does not look, such as in a WAV's INFO chunk.
@@ -194,28 +201,21 @@ def undo(log: TagLog, *, dry_run: bool = False) -> list[TagChange]:
 
 
 def _undo_file(path: str, log: TagLog, dry_run: bool) -> TagChange:
-    result = TagChange(path, (), (), "same")
-    changes = log.changes(path)
-    while changes:
-        logged = changes.pop()
+    entry = log.get(path) or LogEntry((), [], had_tags=True)
 
-        def decide(tagged: Any, logged: LoggedChange = logged) -> TagChange | Genres:
-            now = _genres(tagged)
-            if now == logged.before:  # killed between the log and the change, or the undo
-                return TagChange(path, now, now, "same")
-            if now != logged.after:
-                reason = f"its genre was changed since, to {', '.join(now) or 'none'!r}"
-                return TagChange(path, now, now, "kept", reason)
-            return logged.before
+    def decide(tagged: Any) -> TagChange | Genres:
+        now = _genres(tagged)
+        if now == entry.before:  # killed between the log and the change, or the undo
+            return TagChange(path, now, now, "same")
+        if now not in entry.written:
+            reason = f"its genre was changed since, to {', '.join(now) or 'none'!r}"
+            return TagChange(path, now, now, "kept", reason)
+        return entry.before
 
-        step = _edit(Path(path), decide, "restored", dry_run=dry_run, bare=not logged.had_tags)
-        if step.status != "same":
-            first = result.before if result.status == "restored" else step.before
-            result = TagChange(path, first, step.after, step.status, step.reason)
-        if dry_run or step.status in ("kept", "failed"):
-            break
-        log.set(path, changes)
-    return result
+    change = _edit(Path(path), decide, "restored", dry_run=dry_run, bare=not entry.had_tags)
+    if not dry_run and change.status in ("same", "restored"):
+        log.remove(path)
+    return change
 
 
 def _edit(
@@ -259,8 +259,7 @@ def _edit(
                 if _sound_digest(copy, path.suffix) != _sound_digest(file, path.suffix):
                     raise DeepMusicError("its sound would not survive the tag")
                 if log is not None:
-                    change = LoggedChange(before, after, had_tags=tagged.tags is not None)
-                    log.set(path, [*log.changes(path), change])
+                    log.add(path, before, after, had_tags=tagged.tags is not None)
                 copy.seek(0)
                 with write_atomically(path, "wb") as out:
                     shutil.copyfileobj(copy, out)
