@@ -1,4 +1,4 @@
-"""From scores to grids: aligning a score with a grid, what the grid loses, where bars begin.
+"""From scores to grids: alignment, quantisation and its loss, and estimates of bars and key.
 
 Sequencers often hold music that is in time but offset from the beats of the file by a constant, as
 where a recording was transcribed along its own beats: ``aligned`` takes that offset out.
@@ -14,7 +14,11 @@ from numpy.typing import NDArray
 
 from deepmusic.errors import ScoreError
 from deepmusic.music.grid import Grid, same_pitch_pairs
-from deepmusic.music.score import LAST_TICK, Change, Score, TimeSignature, shifted
+from deepmusic.music.score import LAST_TICK, Change, Key, Score, TimeSignature, shifted
+
+# key profiles of Temperley (1999), What's Key for Key?, from the tonic
+_MAJOR = (5.0, 2.0, 3.5, 2.0, 4.5, 4.0, 2.0, 4.5, 2.0, 3.5, 1.5, 4.0)
+_MINOR = (5.0, 2.0, 3.5, 4.5, 2.0, 4.0, 2.0, 4.5, 3.5, 2.0, 1.5, 4.0)
 
 
 class _SnappedNotes(NamedTuple):
@@ -197,3 +201,24 @@ def with_estimated_bars(grid: Grid, lengths: tuple[int, ...] = (16, 12)) -> Grid
         time_signatures=(TimeSignature(0, length // grid.steps_per_beat, 4),),
         key_signatures=shifted(grid.key_signatures, delay),
     )
+
+
+def estimate_key(grid: Grid) -> Key:
+    """Estimate the key by correlating the duration of each pitch class with Temperley's profiles.
+
+    Drums are ignored. Music without notes is in C major.
+    """
+    kept = ~grid.is_drum
+    durations = np.bincount(grid.pitch[kept] % 12, weights=grid.duration[kept], minlength=12)
+    if not durations.any() or np.ptp(durations) == 0:
+        return Key(0, False)
+    # pieces tend to end on the tonic in the bass
+    last = kept & (grid.onset + grid.duration >= (grid.onset + grid.duration)[kept].max())
+    bass = int(grid.pitch[last].min()) % 12
+    scores = {
+        Key(tonic, is_minor): float(np.corrcoef(np.roll(profile, tonic), durations)[0, 1])
+        + 0.1 * (tonic == bass)
+        for is_minor, profile in ((False, _MAJOR), (True, _MINOR))
+        for tonic in range(12)
+    }
+    return max(scores, key=lambda key: scores[key])

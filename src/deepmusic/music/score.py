@@ -6,6 +6,7 @@ is a quarter note, whatever the time signature.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -137,6 +138,47 @@ class KeySignature(_Limited):
     time: int
     sharps: int
     is_minor: bool = False
+
+
+_TONICS = ("C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
+
+# a lower-case m is minor, right after the tonic too; a capital one is major
+_KEY_NAME = re.compile(
+    r"([a-g])((?-i:[#♯b♭]?))((?-i:m)|\s+(?:m|min|minor|maj|major))?", re.IGNORECASE
+)
+
+
+class Key(NamedTuple):
+    """A key; the tonic is a pitch class, 0 is C, 11 is B."""
+
+    tonic: int
+    is_minor: bool
+
+    @property
+    def name(self) -> str:
+        """Such as ``"D minor"``."""
+        return f"{_TONICS[self.tonic]} {'minor' if self.is_minor else 'major'}"
+
+    @property
+    def signature(self) -> KeySignature:
+        """As a signature that holds from the start."""
+        relative = (self.tonic + 3) % 12 if self.is_minor else self.tonic
+        sharps = (7 * relative) % 12
+        return KeySignature(0, sharps if sharps <= 6 else sharps - 12, self.is_minor)
+
+    @classmethod
+    def named(cls, text: str) -> Key:
+        """Parse a name such as ``"F# minor"``, ``"Bb"`` (major) or ``"am"``.
+
+        Raises:
+            ValueError: it is not the name of a key.
+        """
+        match = _KEY_NAME.fullmatch(text.strip().replace("-", " ").strip())
+        if match is None:
+            raise ValueError(f"{text!r} is not a key; keys are named like C, F# minor or Bb major")
+        letter, sign, mode = match[1].upper(), match[2], (match[3] or "").strip()
+        tonic = _TONICS.index(letter) + {"#": 1, "♯": 1, "b": -1, "♭": -1}.get(sign, 0)
+        return cls(tonic % 12, mode == "m" or mode.lower().startswith("min"))
 
 
 class Bar(NamedTuple):
