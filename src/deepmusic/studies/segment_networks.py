@@ -42,12 +42,7 @@ _ALEXNET_GRID = 3, 6  # frequency and time that AlexNet's features are pooled to
 
 
 class LogitNetwork(ImageNetwork):
-    """A network that gives logits; its scores are their log softmax.
-
-    Args:
-        config: input and genres.
-        body: from scaled images ``(b, f, t)`` to logits ``(b, o)``.
-    """
+    """A network whose body takes scaled images ``(b, f, t)`` to logits ``(b, o)``."""
 
     def __init__(self, config: ClassifierConfig, body: nn.Module) -> None:
         super().__init__(config)
@@ -111,8 +106,8 @@ def alexnet(config: ClassifierConfig, scale: float) -> ImageNetwork:
     hidden = _scaled(512, scale)
     layers: list[nn.Module] = [_Image()]
     before = 1
-    for size, stride, width, is_pooled in zip(
-        (5, 5, 3, 3, 3), (2, 1, 1, 1, 1), widths, (True, True, False, False, True), strict=True
+    for width, size, stride, is_pooled in zip(
+        widths, (5, 5, 3, 3, 3), (2, 1, 1, 1, 1), (True, True, False, False, True), strict=True
     ):
         layers += _convolution(before, width, size, stride, nn.ReLU())
         layers += [nn.MaxPool2d(3, stride=2)] if is_pooled else []
@@ -148,11 +143,8 @@ def convolutional_recurrent_network(config: ClassifierConfig, scale: float) -> I
     layers: list[nn.Module] = [_Image()]
     before = 1
     for channels, size, stride, pool in (
-        (64, 5, 2, (2, 2)),
-        (128, 3, 1, (2, 2)),
-        (128, 3, 1, (4, 1)),
-        (128, 3, 1, (2, 1)),
-    ):
+        (64, 5, 2, (2, 2)), (128, 3, 1, (2, 2)), (128, 3, 1, (4, 1)), (128, 3, 1, (2, 1)),
+    ):  # fmt: skip
         width = _scaled(channels, scale)
         layers += _convolution(before, width, size, stride, nn.ELU(inplace=True))
         layers += [nn.MaxPool2d(pool, ceil_mode=True), nn.Dropout(0.1)]
@@ -174,7 +166,7 @@ class CapsuleNetwork(ImageNetwork):
     frozen, and not counted.
 
     Args:
-        config: input and genres, the stem, ``position_types``, ``pose_dim`` and ``genre_dim``.
+        config: input, genres, stem and capsules.
         scale: of the number of primary capsules at each position.
         routing: a name in ``deepmusic.capsules.ROUTING``.
     """
@@ -186,11 +178,9 @@ class CapsuleNetwork(ImageNetwork):
         self.routing = routing
         types = _scaled(config.position_types, scale)
         self.stem = nn.Sequential(_Image(), *convolutional_stem(config.channels, config.dropout))
+        kernel = stem_rows(config.bands), 1
         self.primary = PrimaryCapsules(
-            config.channels[-1],
-            types,
-            config.pose_dim,
-            kernel_size=(stem_rows(config.bands), 1),
+            config.channels[-1], types, config.pose_dim, kernel_size=kernel
         )
         self.genres = CapsuleLayer(
             types, config.pose_dim, len(config.genres), config.genre_dim, routing=routing
@@ -254,9 +244,7 @@ NETWORKS: dict[str, Callable[[ClassifierConfig, float], ImageNetwork]] = {
     "lstm": partial(recurrent_network, cell=nn.LSTM),
     "gru": partial(recurrent_network, cell=nn.GRU),
     "crnn": convolutional_recurrent_network,
-    **{
-        name: partial(CapsuleNetwork, routing=routing) for name, routing in CAPSULE_ROUTINGS.items()
-    },
+    **{name: partial(CapsuleNetwork, routing=r) for name, r in CAPSULE_ROUTINGS.items()},
 }
 """Name -> function of a configuration and a scale of widths that creates an untrained network."""
 
@@ -264,12 +252,9 @@ _YARDSTICK = "capsules-dynamic"
 
 
 def build_network(name: str, config: ClassifierConfig, scale: float | None = None) -> ImageNetwork:
-    """Create an untrained network, its weights drawn from torch's global generator.
+    """Create one of ``NETWORKS``, its weights drawn from torch's global generator.
 
-    Args:
-        name: one of ``NETWORKS``.
-        config: genres, segments, stem and capsules.
-        scale: of its widths; None takes that of ``width_scale``.
+    A ``scale`` of None takes that of ``width_scale``.
 
     Raises:
         RequestError: there is no such network.

@@ -1,7 +1,7 @@
-"""Training of the study's networks on log-mel segments: the same task for all.
+"""Training of the study's networks on log-mel segments, and of the shipped classifier.
 
-Segments, augmentation, validation and early stopping are those of the capsule classifier
-(``deepmusic.classifier.task.ClassifierTask``); only the network differs.
+Segments, augmentation, validation and early stopping of the networks are those of the capsule
+classifier (``deepmusic.classifier.task.ClassifierTask``); only the network differs.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deepmusic.audio import segment_batches
+from deepmusic.classifier import training as classifier_training
 from deepmusic.classifier.config import ClassifierConfig
+from deepmusic.classifier.data import calibration_folds
 from deepmusic.classifier.evaluation import fit_calibration
+from deepmusic.classifier.inference import Classifier
 from deepmusic.classifier.model import ImageNetwork, NetworkOutput, views
 from deepmusic.classifier.task import Augmentation, ClassifierTask, track_scores
 from deepmusic.classifier.verdict import Calibration
 from deepmusic.datasets import Fold, dataset_digest
 from deepmusic.errors import CheckpointError, DataError
-from deepmusic.files import write_atomically
+from deepmusic.files import write_json
 from deepmusic.studies.segment_networks import (
     CapsuleNetwork,
     build_network,
@@ -57,6 +60,7 @@ SEGMENT_AUGMENTATION = Augmentation(mixup=0.0)
 """Augmentation for every network of the study."""
 
 _KIND = "segment network"
+_WEIGHTS = "weights.safetensors"
 
 
 class SegmentTask(ClassifierTask):
@@ -71,19 +75,12 @@ class SegmentTask(ClassifierTask):
 
 @dataclass(frozen=True)
 class FittedNetwork:
-    """A trained network.
+    """A trained network."""
 
-    Args:
-        name: of the network, in ``NETWORKS``.
-        network: with its weights, in evaluation mode.
-        scale: of its widths.
-        calibration: from scores to probabilities, fitted on the validation tracks.
-    """
-
-    name: str
-    network: ImageNetwork
-    scale: float
-    calibration: Calibration
+    name: str  # in NETWORKS
+    network: ImageNetwork  # with its weights, in evaluation mode
+    scale: float  # of its widths
+    calibration: Calibration  # from scores to probabilities, fitted on the validation tracks
 
     @property
     def parameters(self) -> int:
@@ -105,9 +102,8 @@ class FittedNetwork:
             "calibration": self.calibration.to_dict(),
             "version": __version__,
         }
-        save_weights(folder / "weights.safetensors", self.network.state_dict(), about)
-        with write_atomically(folder / "model.json") as file:
-            json.dump(about, file, indent=1, ensure_ascii=False)
+        save_weights(folder / _WEIGHTS, self.network.state_dict(), about)
+        write_json(folder / "model.json", about)
 
 
 def fit_network(
@@ -122,14 +118,12 @@ def fit_network(
 ) -> FittedNetwork:
     """Train a network on the training tracks of a fold; its validation tracks stop and calibrate.
 
-    The folder becomes a run of ``deepmusic.training.fit``, which a second call resumes.
-
     Args:
         name: one of ``NETWORKS``.
         data: with spectrograms.
         fold: its test tracks are not used.
         seed: of weights, segments, augmentation and order.
-        work: folder to work and resume in.
+        work: becomes a run of ``deepmusic.training.fit``, which a second call resumes.
         config: of the input; None takes the segments and the stem of the classifier.
         training: settings, apart from the seed.
 
@@ -177,7 +171,7 @@ def load_network(folder: Path) -> FittedNetwork:
     Raises:
         CheckpointError: something is missing, damaged, or of another model.
     """
-    weights, about = load_weights(folder / "weights.safetensors")
+    weights, about = load_weights(folder / _WEIGHTS)
     try:
         if about["kind"] != _KIND:
             raise ValueError("another kind of model")
@@ -188,8 +182,66 @@ def load_network(folder: Path) -> FittedNetwork:
         raise CheckpointError(
             f"{folder} does not hold a network of the study of this version of DeepMusic: {error}."
         ) from error
-    fill_model(network, weights, source=folder / "weights.safetensors")
+    fill_model(network, weights, source=folder / _WEIGHTS)
     return FittedNetwork(name, network.eval(), scale, calibration)
+
+
+@dataclass(frozen=True)
+class FittedClassifier:
+    """The shipped design, trained on one fold; its classifier is on the CPU."""
+
+    classifier: Classifier
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers its networks have learned."""
+        return sum(parameter.numel() for parameter in self.classifier.ensemble.parameters())
+
+    def predict_proba(self, data: StudyData, indices: Sequence[int]) -> NDArray[np.float64]:
+        """Probabilities ``(len(indices), genres)`` of tracks; rows sum to 1."""
+        genres = self.classifier.genres
+        spectrograms = spectrograms_of(data, indices, genres=genres)
+        with torch_in_one_thread():
+            rows = [self.classifier.predict_spectrogram(log_mel) for log_mel in spectrograms]
+        return np.array(rows).reshape(-1, len(genres))
+
+    def save(self, folder: Path) -> None:
+        """Write ``model.json`` and a file of weights that ``deepmusic classify`` takes too."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.classifier.save(folder / _WEIGHTS)
+        about = {"kind": "capsule ensemble", "name": "capsules", "version": __version__}
+        write_json(folder / "model.json", about)
+
+
+def fit_classifier(data: StudyData, fold: Fold, seed: int, work: Path) -> FittedClassifier:
+    """Train the shipped design, as ``deepmusic train classifier`` does.
+
+    Its networks divide the training and the validation tracks among themselves: each is validated
+    on tracks that it is not trained on.
+
+    Raises:
+        DataError: there are no spectrograms, or the tracks cannot be divided by artist.
+        CheckpointError: the folder holds a run of other data or settings.
+    """
+    config = ClassifierConfig(genres=data.genres)
+    tracks = [*fold.train, *fold.validation]
+    index = {track.path: number for number, track in enumerate(data.dataset.tracks)}
+    with torch_in_one_thread():
+        classifier, _ = classifier_training.train_ensemble(
+            data.dataset,
+            calibration_folds(data.dataset, tracks, networks=config.networks, seed=seed),
+            lambda track: spectrograms_of(data, [index[track.path]])[0],
+            config,
+            work,
+            training=replace(classifier_training.DEFAULT_TRAINING, seed=seed, device="cpu"),
+            resume=True,
+        )
+    return FittedClassifier(classifier)
+
+
+def load_classifier(folder: Path) -> FittedClassifier:
+    """Read what ``FittedClassifier.save`` wrote."""
+    return FittedClassifier(Classifier.load(folder / _WEIGHTS, device="cpu"))
 
 
 @torch.no_grad()
