@@ -55,7 +55,7 @@ class Studied(NamedTuple):
         return study_results(self.store)
 
     def report(self) -> Report:
-        return make_report(self.data, self.plan, self.results, failures=self.failures)
+        return make_report(self.data, self.plan, self.results, self.failures)
 
     def write(self) -> Report:
         return write_report(

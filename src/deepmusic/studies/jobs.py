@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from deepmusic.errors import DeepMusicError
 from deepmusic.parallel import map_files
 from deepmusic.store import Store
+from deepmusic.studies.ensembles import combine
 from deepmusic.studies.plan import StudyJob, StudyPlan
 from deepmusic.version import __version__
 
@@ -79,7 +80,7 @@ def run_jobs(
     """Do the jobs that have no result yet, and yield the results, in any order, once stored.
 
     Args:
-        data: tracks, columns, spectrograms.
+        data: as the plan was made for.
         plan: the jobs.
         study: folder of the study; gets ``work/``.
         store: gets each record before it is yielded.
@@ -93,44 +94,33 @@ def run_jobs(
     missing = [key for key in dict.fromkeys(job.key for job in plan.jobs) if key not in store]
     if not missing:
         return
-    with ExitStack() as stack:
+    study = study.absolute()
+    deadline = None if seconds is None else time.time() + seconds
+    with tempfile.TemporaryDirectory(dir=study) as folder:
         inputs: Any = (data, plan)
         if workers > 1 or dask is not None:  # written once, instead of pickled for every job
-            folder = stack.enter_context(tempfile.TemporaryDirectory(dir=study.absolute()))
             inputs = Path(folder) / "inputs.joblib"
             joblib.dump((data, plan), inputs)
-        function = partial(
-            run_job,
-            inputs=inputs,
-            study=study.absolute(),
-            deadline=None if seconds is None else time.time() + seconds,
-        )
+        function = partial(_run_job, inputs=inputs, study=study, deadline=deadline)
         for result in map_files(function, missing, _crashed, workers=workers, dask=dask):
             if result.record is not None:
                 store.put(result.path, result.record)
             yield result
 
 
-def run_job(
+def _run_job(
     key: str,
     *,
-    inputs: tuple[StudyData, StudyPlan] | Path,
+    inputs: tuple[StudyData, StudyPlan] | Path,  # or the file that they were written to
     study: Path,
-    deadline: float | None = None,
+    deadline: float | None,  # as of time.time
 ) -> JobResult:
-    """Train one model on one fold and predict its test tracks; errors become a sentence.
-
-    Args:
-        key: of the job.
-        inputs: data and plan, or the file that ``run_jobs`` wrote them to.
-        study: folder of the study.
-        deadline: time as of ``time.time`` after which the job does not begin.
-    """
+    """Do the job of this key; errors become a sentence."""
     if deadline is not None and time.time() > deadline:
         return JobResult(key, is_skipped=True)
     try:
         data, plan = _read_inputs(inputs) if isinstance(inputs, Path) else inputs
-        return JobResult(key, _run(data, plan, plan.by_key[key], study))
+        return JobResult(key, _train_and_test(data, plan, plan.by_key[key], study))
     except DeepMusicError as error:
         return JobResult(key, error=str(error))
     except MemoryError:
@@ -150,7 +140,8 @@ def _crashed(key: str) -> JobResult:
     return JobResult(key, error="It crashed its worker process twice; is there enough memory?")
 
 
-def _run(data: StudyData, plan: StudyPlan, job: StudyJob, study: Path) -> dict[str, Any]:
+def _train_and_test(data: StudyData, plan: StudyPlan, job: StudyJob, study: Path) -> dict[str, Any]:
+    """Train the model of a job on its fold and predict its test tracks; the record to store."""
     fold = plan.folds[job.fold_key]
     work = work_folder(study, job)
     is_resumed = work.is_dir() and any(work.iterdir())
@@ -191,12 +182,7 @@ def pool_ensembles(plan: StudyPlan, store: Store) -> None:
 
     Seconds and parameters are the sums over the parts.
     """
-    jobs = plan.ensemble_jobs()
-    if not jobs:
-        return
-    from deepmusic.studies.ensembles import combine
-
-    for job, parts in jobs:
+    for job, parts in plan.ensemble_jobs():
         records = [record for part in parts if (record := store.get(part.key)) is not None]
         if job.key in store or len(records) < len(parts):
             continue
@@ -244,19 +230,16 @@ def _check(predicted: NDArray[np.float64], shape: tuple[int, int]) -> None:
 
 def _remove_checkpoints(work: Path, *, keeps_weights: bool) -> None:
     """Delete all but training histories and, if asked, the model with its networks' weights."""
-    kept = {work / "config.json"}  # says which networks of an ensemble are validated
-    for path in sorted(work.rglob("*"), reverse=True):  # the content of a folder before the folder
+    content = sorted(work.rglob("*"), reverse=True)  # of a folder before the folder
+    for path in (*content, work, *work.parents[:2]):
         is_weights = work / "model" in path.parents or path.parent.name == "best"
+        # config.json says which networks of an ensemble are validated
+        is_kept = path.name == "history.jsonl" or path == work / "config.json"
         with suppress(OSError):
-            if path.is_dir() and not path.is_symlink():
+            if path.is_dir():
                 path.rmdir()  # fails where something is left in it
-            elif not (
-                path.name == "history.jsonl" or path in kept or (keeps_weights and is_weights)
-            ):
+            elif not is_kept and not (keeps_weights and is_weights):
                 path.unlink()
-    for folder in (work, *work.parents[:2]):  # if nothing is left
-        with suppress(OSError):
-            folder.rmdir()
 
 
 def _reset_peak_memory() -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 MAX_SECONDS = 60.0
 """Of a track, no more than this is explained."""
 _SHARE = 0.1  # of the cells that is hidden
+_SHIFTS = 4
 _SMOOTHING = (1.5, 4.0)  # standard deviations in bands and frames, as in the picture
 
 
@@ -94,10 +95,9 @@ def occlude(
     evidence: NDArray[np.floating],
     *,
     share: float = _SHARE,
-    shifts: int = 4,
     seed: int = 0,
 ) -> tuple[float, float, float]:
-    """Hide the marked cells, and as many elsewhere.
+    """Hide a share of the cells: the marked ones, and four times the same pattern elsewhere.
 
     Args:
         score: gives the probability of the explained genre for a spectrogram.
@@ -105,7 +105,6 @@ def occlude(
         evidence: ``(bands, frames)``, what each cell adds for the genre; ``bands`` divides
             ``n_mels``.
         share: of the cells to hide, in (0, 1).
-        shifts: how many shifted patterns are tried.
         seed: of the shifts.
 
     Returns:
@@ -116,7 +115,7 @@ def occlude(
     mask = marked_cells(evidence, share)
     whole = score(np.asarray(spectrogram, np.float32))
     marked = whole - score(hide(spectrogram, mask))
-    others = [whole - score(hide(spectrogram, shifted(mask, rng))) for _ in range(shifts)]
+    others = [whole - score(hide(spectrogram, shifted(mask, rng))) for _ in range(_SHIFTS)]
     return whole, marked, float(np.mean(others))
 
 
@@ -132,8 +131,7 @@ def occlude_tracks(
     Args:
         data: with spectrograms.
         classifiers: of each fold, with the indices of tracks that it was not trained on.
-        max_tracks: at most, spread evenly over the folds' tracks; the mean of more would hardly
-            change.
+        max_tracks: at most, spread evenly over the folds; the mean of more would hardly change.
         on_progress: called with the tracks done and the tracks there are.
 
     Returns:
@@ -217,13 +215,8 @@ class Reconstruction(NamedTuple):
 def reconstruct(run: Path, log_mel: NDArray[np.floating], genre: str) -> Reconstruction | None:
     """The reconstruction from a genre's capsule, in the segment in which the capsule is longest.
 
-    Args:
-        run: folder in which an ensemble was trained; its first network is used.
-        log_mel: ``(n_mels, frames)`` in dB, one segment or more.
-        genre: whose capsule.
-
-    Returns:
-        None where the network is gone, or has no decoder.
+    It is that of the first network of an ensemble that was trained in the folder ``run``, for a
+    spectrogram ``(n_mels, frames)`` in dB; None where that network is gone or has no decoder.
 
     Raises:
         CheckpointError: the weights are damaged.
@@ -282,12 +275,7 @@ def _segments(log_mel: NDArray[np.floating], config: ClassifierConfig) -> tuple[
     from deepmusic.audio import segment_batches
     from deepmusic.classifier.model import views
 
-    starts, segments = next(
-        segment_batches(
-            log_mel,
-            length=config.segment_frames,
-            hop=config.hop_frames,
-            batch_size=log_mel.shape[1],
-        )
-    )
+    length, hop, frames = config.segment_frames, config.hop_frames, log_mel.shape[1]
+    batches = segment_batches(log_mel, length=length, hop=hop, batch_size=frames)
+    starts, segments = next(batches)
     return starts, views(torch.from_numpy(segments), config)

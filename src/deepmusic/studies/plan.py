@@ -15,6 +15,7 @@ from deepmusic.datasets.folder import FolderDataset, dataset_digest
 from deepmusic.datasets.groups import group_tracks
 from deepmusic.datasets.splits import Fold, Protocol, make_folds
 from deepmusic.errors import DataError, RequestError
+from deepmusic.studies.ensembles import PARTS
 from deepmusic.studies.models import Kind, StudyModel
 from deepmusic.version import __version__
 
@@ -124,10 +125,6 @@ class StudyPlan:
 
     def ensemble_jobs(self) -> list[tuple[StudyJob, list[StudyJob]]]:
         """The jobs of hybrids and averages, each with the jobs of its parts."""
-        if not self.config.ensembles:
-            return []
-        from deepmusic.studies.ensembles import PARTS
-
         main = self.main_jobs()
         by_fold = {(job.model, job.seed, job.fold): job for job in main}
         jobs = []

@@ -118,23 +118,12 @@ def make_report(
     data: StudyData,
     plan: StudyPlan,
     results: Results,
-    *,
-    failures: Mapping[str, str] | None = None,
+    failures: Mapping[str, str],  # one sentence by key of a job that failed
     about: Sequence[str] = (),
     occlusion: Occlusion | None = None,
     missing: Sequence[str] = (),
 ) -> Report:
-    """Compute the figures of a study.
-
-    Args:
-        data: of the study.
-        plan: of the study.
-        results: of the jobs that are done.
-        failures: one sentence by key of a job that failed.
-        about: sentences on the data, to come first.
-        occlusion: whether what the capsules mark matters.
-        missing: further sentences on what is not in the report.
-    """
+    """Compute the figures of a study from the results of the jobs that are done."""
     jobs = plan.jobs_by_model()
     records = {name: ours for name, wanted in jobs.items() if (ours := records_of(results, wanted))}
     rows = [
@@ -162,7 +151,7 @@ def make_report(
         leaks=tuple(_leaks(plan, results, groups)),
         sizes=tuple(_sizes(plan, results)),
         occlusion=occlusion,
-        missing=(*_missing(plan, jobs, results, failures or {}), *plan.notes, *missing),
+        missing=(*_missing(plan, jobs, results, failures), *plan.notes, *missing),
         is_resumed=any(record.get("is_resumed") for record in results.values()),
     )
 

@@ -53,8 +53,8 @@ def write_report(
     """Write ``report.html``, ``report.md``, ``table.csv`` and ``pictures/`` from what is done.
 
     Args:
-        data: of the study.
-        plan: of the study.
+        data: as the plan was made for.
+        plan: the jobs.
         store: the results; also keeps the occlusion of tracks.
         study: the folder of the study.
         failures: one sentence by key of a job that failed.
@@ -83,15 +83,7 @@ def write_report(
 
         occlusion = summarize(tracks, groups_by_path(data))
         pictures += _examples(data, tracks, classifiers, study, missing)
-    report = make_report(
-        data,
-        plan,
-        results,
-        failures=failures,
-        about=about,
-        occlusion=occlusion,
-        missing=missing,
-    )
+    report = make_report(data, plan, results, failures or {}, about, occlusion, missing)
     pictures = [*report_pictures(report), *pictures]
     for picture in pictures:
         if picture.figure is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,22 +65,19 @@ def report_pictures(report: Report) -> Iterator[Picture]:
 
 def draw_accuracy(rows: Sequence[ModelRow]) -> Figure:
     """Accuracy of each model: mean over seeds, standard deviation, and single folds."""
-    figure = new_figure(8, 0.9 + 0.27 * len(rows))
-    axes = figure.add_subplot()
+    figure, axes = _axes(8, 0.9 + 0.27 * len(rows), "x", xlabel="accuracy (% of tracks)")
     kinds: dict[str, Any] = {}
     for y, row in enumerate(rows):
         kind = "capsules" if row.name.startswith("capsules") else row.model.kind
-        style: dict[str, Any] = {"color": _KIND_COLORS[kind]}
+        color = _KIND_COLORS[kind]
         folds = [100 * accuracy for accuracy in row.score.folds.values()]
-        axes.scatter(folds, [y] * len(folds), s=12, alpha=0.3, linewidths=0, **style)
+        axes.scatter(folds, [y] * len(folds), s=12, alpha=0.3, linewidths=0, color=color)
         deviation = 100 * np.nan_to_num(row.seed_spread)
         kinds[kind] = axes.errorbar(
-            100 * row.accuracy, y, xerr=deviation, fmt="o", capsize=3, markersize=6, **style
+            100 * row.accuracy, y, xerr=deviation, fmt="o", capsize=3, markersize=6, color=color
         )
     axes.set_yticks(range(len(rows)), [plain_text(row.name) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)  # the best at the top
-    axes.set_xlabel("accuracy (% of tracks)")
-    axes.grid(axis="x", alpha=0.3)
     if len(kinds) > 1:
         names = ["networks" if kind == "segments" else kind for kind in kinds]
         _legend(axes, list(kinds.values()), names)
@@ -89,28 +86,22 @@ def draw_accuracy(rows: Sequence[ModelRow]) -> Figure:
 
 def draw_recall(report: Report) -> Figure:
     """Recall of each genre by the highlighted models, among those of all models."""
-    figure = new_figure(8, 0.9 + 0.5 * len(report.genres))
-    axes = figure.add_subplot()
+    height = 0.9 + 0.5 * len(report.genres)
+    figure, axes = _axes(8, height, "x", xlabel="recall (% of the genre's tracks)", xlim=(-2, 102))
     y = np.arange(len(report.genres))
     highlights = report.highlights
     names = {row.name for row in highlights}
     for row in report.rows:
         if row.name not in names:
             axes.scatter(100 * row.score.recall, y, s=60, marker="|", color="#c4c8ce")
+    offsets = np.arange(len(highlights)) / 8
     for offset, color, row in zip(
-        np.linspace(-0.25, 0.25, len(highlights)) if len(highlights) > 1 else [0.0],
-        genre_colors(len(highlights)),
-        highlights,
-        strict=True,
+        offsets - offsets.mean(), genre_colors(len(highlights)), highlights, strict=True
     ):
-        axes.scatter(
-            100 * row.score.recall, y + offset, s=30, color=color, label=legend_label(row.name)
-        )
+        label = legend_label(row.name)
+        axes.scatter(100 * row.score.recall, y + offset, s=30, color=color, label=label)
     axes.set_yticks(y, [plain_text(genre, 24) for genre in report.genres])
     axes.set_ylim(len(y) - 0.5, -0.5)
-    axes.set_xlim(-2, 102)
-    axes.set_xlabel("recall (% of the genre's tracks)")
-    axes.grid(axis="x", alpha=0.3)
     _legend(axes)
     return figure
 
@@ -127,41 +118,29 @@ def draw_model_confusion(row: ModelRow, genres: Sequence[str]) -> Figure:
 
 def draw_reliability(rows: Sequence[ModelRow]) -> Figure:
     """Accuracy by confidence of some models."""
-    figure = new_figure(7.5, 4.8)
-    axes = figure.add_subplot()
+    limits: dict[str, Any] = {"xlim": (0, 100), "ylim": (0, 100)}
+    figure, axes = _axes(7.5, 4.8, xlabel="confidence (%)", ylabel="accuracy (%)", **limits)
     axes.plot([0, 100], [0, 100], color="black", linewidth=0.8)
     for color, row in zip(genre_colors(len(rows)), rows, strict=True):
         confidence, accuracy = 100 * row.score.reliability
         label = f"{legend_label(row.name)}, {100 * row.score.calibration:.1f}"
         axes.plot(confidence, accuracy, marker="o", markersize=4, color=color, label=label)
-    axes.set(xlim=(0, 100), ylim=(0, 100), xlabel="confidence (%)", ylabel="accuracy (%)")
-    axes.grid(alpha=0.3)
     _legend(axes)
     return figure
 
 
 def draw_sizes(sizes: Sequence[SizeRow]) -> Figure:
     """Accuracy over the number of training tracks, one line per model."""
-    figure = new_figure(7, 4)
-    axes = figure.add_subplot()
+    figure, axes = _axes(7, 4, xlabel="training tracks", ylabel="accuracy (% of tracks)")
     names = dict.fromkeys(size.name for size in sizes)
     for color, name in zip(genre_colors(len(names)), names, strict=True):
         tracks, accuracy, deviation = np.array([size[1:] for size in sizes if size.name == name]).T
-        axes.errorbar(
-            tracks,
-            100 * accuracy,
-            yerr=100 * np.nan_to_num(deviation),
-            marker="o",
-            capsize=3,
-            color=color,
-            label=legend_label(name),
-        )
+        bars = {"yerr": 100 * np.nan_to_num(deviation), "marker": "o", "capsize": 3}
+        axes.errorbar(tracks, 100 * accuracy, color=color, label=legend_label(name), **bars)
     ticks = sorted({size.tracks for size in sizes})
     axes.set_xscale("log")
     axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
     axes.minorticks_off()
-    axes.set(xlabel="training tracks", ylabel="accuracy (% of tracks)")
-    axes.grid(alpha=0.3)
     _legend(axes)
     return figure
 
@@ -241,9 +220,10 @@ def draw_map(
 
 def draw_occlusion(tracks: Sequence[TrackOcclusion]) -> Figure:
     """The effect of hiding the marked cells of each track against hiding others."""
-    figure = new_figure(7.5, 4.8)
-    axes = figure.add_subplot()
     points = 100 * np.array([(track.random, track.marked) for track in tracks])
+    ends = min(0.0, points.min()) - 2, max(0.0, points.max()) + 2
+    figure, axes = _axes(7.5, 4.8, xlim=ends, ylim=ends)
+    axes.set(xlabel="points lost: the same pattern elsewhere", ylabel="points lost: marked cells")
     is_right = np.array([track.genre == track.truth for track in tracks])
     for ours, color, label in (
         (is_right, "#e07b00", "classified correctly"),
@@ -251,15 +231,7 @@ def draw_occlusion(tracks: Sequence[TrackOcclusion]) -> Figure:
     ):
         x, y = points[ours].T
         axes.scatter(x, y, s=16, color=color, alpha=0.7, linewidths=0, label=label)
-    ends = min(0.0, points.min()) - 2, max(0.0, points.max()) + 2
     axes.plot(ends, ends, color="black", linewidth=0.8)
-    axes.set(
-        xlim=ends,
-        ylim=ends,
-        xlabel="points lost: the same pattern elsewhere",
-        ylabel="points lost: marked cells",
-    )
-    axes.grid(alpha=0.3)
     _legend(axes)
     return figure
 
@@ -270,21 +242,26 @@ def draw_reconstruction(reconstruction: Reconstruction, title: str) -> Figure:
     figure.suptitle(plain_text(title), fontsize="medium")
     limit = float(np.abs(reconstruction.original).max())
     extent = (reconstruction.start_s, reconstruction.end_s, 0.0, len(reconstruction.original))
+    colors: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
     panels = figure.subplots(1, 2, sharey=True)
     for axes, name in zip(panels, ("original", "rebuilt"), strict=True):
-        image = axes.imshow(
-            getattr(reconstruction, name),
-            origin="lower",
-            aspect="auto",
-            cmap="RdBu_r",
-            vmin=-limit,
-            vmax=limit,
-            extent=extent,
-        )
+        values = getattr(reconstruction, name)
+        image = axes.imshow(values, origin="lower", aspect="auto", extent=extent, **colors)
         axes.set(title=name, xlabel="time (s)")
     panels[0].set_ylabel("mel band")
     figure.colorbar(image, ax=panels, label="standard deviations")
     return figure
+
+
+def _axes(
+    width: float, height: float, grid: Literal["both", "x"] = "both", **settings: Any
+) -> tuple[Figure, Axes]:
+    """A figure of this size in inches with one plot, and its settings as of ``Axes.set``."""
+    figure = new_figure(width, height)
+    axes = figure.add_subplot()
+    axes.grid(axis=grid, alpha=0.3)
+    axes.set(**settings)
+    return figure, axes
 
 
 def _legend(axes: Axes, *entries: Any) -> None:
