@@ -168,7 +168,7 @@ def test_pitches_are_spelled_by_the_key(sharps: int, is_minor: bool, names: str)
     naturals = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
     spelled = []
     for pitch in range(60, 72):
-        step, alter, octave = _spelled(pitch, KeySignature(0, sharps, is_minor))
+        step, octave, alter = _spelled(pitch, KeySignature(0, sharps, is_minor))
         assert 12 * (octave + 1) + naturals[step] + alter == pitch
         spelled.append(step + signs[alter])
     assert spelled == names.split()

@@ -30,20 +30,12 @@ _TAG_BYTES = 4096  # unread bytes after the last frame that are expected: ID3v1,
 _OGG_PAGE_BYTES = 1 << 16  # a page is shorter than that
 _STREAMED_BYTES = 0x7FFF0000  # sizes from here on stand for "not known yet" in piped files
 _UNKNOWN_S = 200 * 3600  # a longer claim is a placeholder or a damaged header, not a promise
+# libsndfile's names of codings, in lower case, to FFmpeg's shorter ones
 _CODECS = {
-    "mpeg_layer_i": "mp1",
-    "mpeg_layer_ii": "mp2",
-    "mpeg_layer_iii": "mp3",
-    "ulaw": "pcm_mulaw",
-    "alaw": "pcm_alaw",
-    "float": "pcm_f32",
-    "double": "pcm_f64",
-    "pcm_16": "pcm_s16",
-    "pcm_24": "pcm_s24",
-    "pcm_32": "pcm_s32",
-    "pcm_s8": "pcm_s8",
-}
-"""libsndfile's names of codings, in lower case, to FFmpeg's shorter ones."""
+    "mpeg_layer_i": "mp1", "mpeg_layer_ii": "mp2", "mpeg_layer_iii": "mp3",
+    "ulaw": "pcm_mulaw", "alaw": "pcm_alaw", "float": "pcm_f32", "double": "pcm_f64",
+    "pcm_16": "pcm_s16", "pcm_24": "pcm_s24", "pcm_32": "pcm_s32", "pcm_s8": "pcm_s8",
+}  # fmt: skip
 
 
 # libmpg123, inside libsndfile, prints notes about damaged mp3 files to C's stderr. Redirecting file

@@ -42,11 +42,9 @@ _FRAMES_PER_SECOND = 20
 _SILENT = 10 ** (SILENCE_DB / 10)
 # The largest value of a coding, a little less than 1; elsewhere that of 16 bits.
 _FULL_SCALE = {
-    "pcm_u8": 127 / 128,
-    "pcm_s8": 127 / 128,
-    "pcm_mulaw": 32124 / 32768,
-    "pcm_alaw": 32256 / 32768,
-}
+    "pcm_u8": 127 / 128, "pcm_s8": 127 / 128,
+    "pcm_mulaw": 32124 / 32768, "pcm_alaw": 32256 / 32768,
+}  # fmt: skip
 _FULL_SCALE_16 = 32767 / 32768
 _LARGEST = 2.0**32  # as in decode.py; squares stay finite
 

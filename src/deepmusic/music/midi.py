@@ -186,9 +186,8 @@ def _content(source: MidiSource) -> tuple[str, bytes]:
             name = repr(path) if isinstance(path, str) else "The file object"
             data = source.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ScoreError(
-            f"{name} cannot be read: {os_reason(error)}.", code="unreadable"
-        ) from error
+        message = f"{name} cannot be read: {os_reason(error)}."
+        raise ScoreError(message, code="unreadable") from error
     if not isinstance(data, bytes):
         raise TypeError(
             f"MIDI is read from a path, bytes or a binary file object; got {type(source).__name__}"
@@ -220,9 +219,8 @@ def _split_chunks(name: str, data: bytes) -> tuple[_MidiFile, list[str]]:
     if kind > 2:
         raise ScoreError(f"{name} claims MIDI format {kind}, which does not exist.", code="damaged")
     if division & 0x8000:
-        raise ScoreError(
-            f"{name} counts time in video frames (SMPTE), so it has no beats.", code="no_beats"
-        )
+        reason = "counts time in video frames (SMPTE), so it has no beats"
+        raise ScoreError(f"{name} {reason}.", code="no_beats")
     if division == 0:
         raise ScoreError(f"{name} has 0 ticks per beat, so no durations.", code="zero_ticks")
     tracks: list[bytes] = []

@@ -139,40 +139,39 @@ def _notated(score: Score, index: int, bars: Sequence[int], *, is_first: bool) -
             for start, stop, value in _rests(bars, chords, in_empty_bars=order == 0):
                 rest = notation.Rest(voice=voice, staff=staff, symbolic_duration=value)
                 out.add(rest, start, stop)
-            for chord in chords:
-                for pitch in chord[2]:
-                    options = {"voice": voice, "staff": staff}
-                    _add_note(out, chord, _note_maker(score, part, pitch, chord[0]), bars, options)
+            for start, stop, pitches in chords:
+                pieces = list(_pieces(bars, start, stop))
+                keys = [k for k in score.key_signatures if _step(score, k.time) <= start]
+                for pitch in pitches:
+                    if part.is_drum:
+                        spelled = _DRUM_STEPS.get(pitch, _OTHER_DRUM)
+                        make = partial(notation.UnpitchedNote, *spelled)
+                    else:
+                        spelling = _spelled(pitch, keys[-1] if keys else KeySignature(0, 0))
+                        make = partial(notation.Note, *spelling)
+                    _add_tied(out, pieces, partial(make, voice=voice, staff=staff))
             voice += 1
     return out
 
 
-def _note_maker(score: Score, part: Part, pitch: int, step: int) -> Callable[..., Any]:
-    """A constructor of partitura for the pitch as it is spelled at a step."""
-    import partitura.score as notation
-
-    if part.is_drum:
-        return partial(notation.UnpitchedNote, *_DRUM_STEPS.get(pitch, _OTHER_DRUM))
-    keys = [k for k in score.key_signatures if _step(score, k.time) <= step]
-    name, alter, octave = _spelled(pitch, keys[-1] if keys else KeySignature(0, 0))
-    return partial(notation.Note, name, octave, alter)
-
-
-def _add_note(
-    out: Any, chord: _Chord, make: Callable[..., Any], bars: Sequence[int], options: dict[str, int]
-) -> None:
-    """Add a note, in as many tied pieces as bars and note values require."""
-    previous: Any = None
-    first = bisect_right(bars, chord[0]) - 1
+def _pieces(bars: Sequence[int], start: int, stop: int) -> Iterator[_Value]:
+    """The pieces of a note that bars and note values require."""
+    first = bisect_right(bars, start) - 1
     for bar, bar_stop in pairwise(bars[first:]):
-        for start, stop, value in _values(bar, max(bar, chord[0]), min(bar_stop, chord[1])):
-            note = make(**options, symbolic_duration=value)
-            out.add(note, start, stop)
-            if previous is not None:
-                previous.tie_next, note.tie_prev = note, previous
-            previous = note
-        if bar_stop >= chord[1]:
+        yield from _values(bar, max(bar, start), min(bar_stop, stop))
+        if bar_stop >= stop:
             return
+
+
+def _add_tied(out: Any, pieces: Iterable[_Value], make: Callable[..., Any]) -> None:
+    """Add a note as tied pieces."""
+    previous: Any = None
+    for start, stop, value in pieces:
+        note = make(symbolic_duration=value)
+        out.add(note, start, stop)
+        if previous is not None:
+            previous.tie_next, note.tie_prev = note, previous
+        previous = note
 
 
 def _rests(
@@ -259,13 +258,13 @@ def _voices(chords: Iterable[_Chord]) -> list[list[_Chord]]:
 
 
 def _spelled(pitch: int, key: KeySignature) -> tuple[str, int, int]:
-    """Step, alteration and octave of a pitch: in C major Eb and F#, not D# and Gb."""
+    """Step, octave and alteration of a pitch: in C major Eb and F#, not D# and Gb."""
     # the twelve neighbours on the line of fifths that music in the key uses most
     lowest = key.sharps - (2 if key.is_minor else 3)
     fifths = lowest + (pitch * 7 - lowest) % 12
     alter = (fifths + 1) // 7
     step = _STEPS[fifths + 1 - 7 * alter]
-    return step, alter, (pitch - alter - _NATURALS[step]) // 12 - 1
+    return step, (pitch - alter - _NATURALS[step]) // 12 - 1, alter
 
 
 def _with_instruments(content: bytes, parts: Sequence[Part]) -> bytes:
