@@ -39,6 +39,7 @@ def print_path(path: str) -> Row:
     return Row(path)
 
 
+@pytest.mark.slow
 def test_workers_leave_standard_output_to_the_results(capfd: pytest.CaptureFixture[str]) -> None:
     assert sorted(row.path for row in map_files(print_path, "ab", Row, workers=2)) == ["a", "b"]
     assert capfd.readouterr().out == ""

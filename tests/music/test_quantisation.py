@@ -6,7 +6,6 @@ import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
@@ -176,16 +175,3 @@ def test_the_page_is_what_the_benchmark_makes_of_the_measurements() -> None:
     measured = json.loads(benchmark.MEASURED.read_text(encoding="utf-8"))
     again = "run benchmarks/quantisation.py --pages"
     assert page == benchmark.with_tables(page, benchmark.tables(measured)), again
-
-
-def test_the_example_on_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = (ROOT / "docs" / "symbolic.md").read_text(encoding="utf-8")
-    example = page.split("```python\n")[1].split("```")[0]
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    exec(example, names)
-    grid = names["grid"]
-    message = [grid.onset.tolist(), grid.duration.tolist(), grid.pitch.tolist()]
-    assert f"# {str(message)[1:-1]}" in example
-    assert grid.roll().shape == (8, 88)
-    assert quantisation_loss(names["score"], 4).onset_error_s[-1] == pytest.approx(-0.0125)
