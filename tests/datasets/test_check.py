@@ -226,6 +226,7 @@ json.dump([file.to_dict() for file in check_files(find_audio(sys.argv[1:])).file
 """
 
 
+@pytest.mark.slow
 def test_every_odd_file_has_a_row(shared_data: Path) -> None:
     odd = shared_data / "odd"
     with (odd / "manifest.csv").open(encoding="utf-8", newline="") as file:

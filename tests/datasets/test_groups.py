@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from deepmusic.datasets import Track, artist_members, group_tracks
 from deepmusic.datasets.groups import shared_attributes
@@ -151,6 +151,7 @@ TRACKS = st.lists(
 ).map(lambda rows: [track(f"a/{n}", *row) for n, row in enumerate(rows)])
 
 
+@settings(max_examples=50)
 @given(TRACKS)
 def test_groups_are_the_connected_components(tracks: list[Track]) -> None:
     """Against a slow search over all pairs."""

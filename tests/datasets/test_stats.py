@@ -42,7 +42,7 @@ TRACKS = st.lists(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(tracks=TRACKS, data=st.data())
 def test_counts_agree_with_a_slow_count(tracks: list[Track], data: st.DataObject) -> None:
     seconds = {
@@ -190,7 +190,7 @@ def test_plots_without_data_are_left_out(tmp_path: Path) -> None:
     assert [path.name for path in drawn] == ["genres.png"]
 
 
-@pytest.mark.parametrize("lengths", [[30.0], [30.0] * 50, [0.5, 3000.0], [100.0, 500.0, 130.0]])
+@pytest.mark.parametrize("lengths", [[30.0] * 50, [0.5, 3000.0]])
 def test_plots_of_odd_names_and_durations(
     lengths: list[float], tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
@@ -207,6 +207,7 @@ def test_plots_of_odd_names_and_durations(
     assert not recwarn.list
 
 
+@pytest.mark.slow
 def test_plots_of_many_genres_are_not_endless(tmp_path: Path) -> None:
     tracks = [Track(f"a/{n}", f"genre {n}", f"Name{n % 50}", None, str(n)) for n in range(100)]
     drawn = plot_statistics(dataset_statistics(dataset_of(*tracks)), tmp_path)
