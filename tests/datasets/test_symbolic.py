@@ -309,7 +309,7 @@ def test_real_styles_keep_copies_together(tmp_path: Path, shared_data: Path) -> 
     for name in ("chorales", "piano-midi"):
         file_of(tmp_path, name).symlink_to(root / SYMBOLIC[name][0])
     dataset = load_styles(tmp_path)
-    sides = sides_of(dataset)
+    sides, side_of_piece = sides_of(dataset), side_of(dataset)
     counts = {
         style: tuple(sum(piece.style == style for piece in side) for side in sides.values())
         for style in STYLES
@@ -317,18 +317,17 @@ def test_real_styles_keep_copies_together(tmp_path: Path, shared_data: Path) -> 
     assert counts == {
         "chorale": (229, 76, 77), "folk": (42, 7, 3), "pop": (31, 0, 3), "classical": (87, 12, 25),
     }  # fmt: skip
-    assert len(pieces_of(dataset)) == sum(map(len, sides.values()))
+    assert len(side_of_piece) == sum(map(len, sides.values()))
     assert {problem.code for problem in dataset.problems} == {"off_grid"}
     metres = set()
     copies: dict[bytes, str] = {}
-    for side, pieces in sides.items():
-        for piece in pieces:
-            grid = piece.grid
-            if piece.style == "folk":
-                assert set(grid.part.tolist()) <= {0, 1}
-                metres |= {(s.numerator, s.denominator) for s in grid.time_signatures}
-            if piece.style in ("folk", "pop"):
-                columns = (grid.onset - grid.onset[0], grid.duration, grid.pitch)
-                content = b"".join(column.astype(np.int64).tobytes() for column in columns)
-                assert copies.setdefault(content, side) == side, piece.name
+    for name, piece in pieces_of(dataset).items():
+        grid = piece.grid
+        if piece.style == "folk":
+            metres |= {(s.numerator, s.denominator) for s in grid.time_signatures}
+        if piece.style in ("folk", "pop"):
+            columns = (grid.onset - grid.onset[0], grid.duration, grid.pitch)
+            content = b"".join(column.astype(np.int64).tobytes() for column in columns)
+            side = side_of_piece[name]
+            assert copies.setdefault(content, side) == side, name
     assert {(4, 4), (6, 8), (3, 4)} <= metres
