@@ -289,33 +289,22 @@ def write_metadata(folder: Path, rows: Sequence[Row], genres: Genres) -> None:
         values = ([track, *echonest_fields(track, columns, draw)] for track in some)
         write_csv(folder / name, header(columns, ["", "", ""]), values)
     # of the columns of the raw tables only some
-    write_csv(
-        folder / "raw_tracks.csv",
-        [["track_id", "album_id", "artist_id", "track_date", "track_genres", "track_title"]],
-        [
-            [row.id, f"{row.album_id}.0", row.artist_id, "11/26/2008 01:48:12 AM",
-             repr([{"genre_id": str(genre)} for genre in row.genres]) if row.genres else "",
-             row.title]
-            for row in rows
-        ],
-    )  # fmt: skip
-    albums = {row.album_id: ["2008", row.album, BIO] for row in rows}
-    artists = {row.artist_id: ["40.0583238", row.artist, BIO] for row in rows}
-    for kind, things, first in (("album", albums, "date"), ("artist", artists, "latitude")):
-        title = f"{kind}_title" if kind == "album" else f"{kind}_name"
-        write_csv(
-            folder / f"raw_{kind}s.csv",
-            [[f"{kind}_id", f"{kind}_{first}", title, f"{kind}_information"]],
-            ([number, *values] for number, values in things.items()),
-        )
-    write_csv(
-        folder / "raw_genres.csv",
-        [["genre_id", "genre_parent_id", "genre_title"]],
-        [
-            [genre, f"{parent}.0" if parent else "", title]
-            for genre, (_, parent, title, _) in [*genres.items(), (806, (0, 21, "hiphop", 21))]
-        ],
-    )
+    albums = {row.album_id: [row.album_id, row.album, BIO] for row in rows}
+    artists = {row.artist_id: [row.artist_id, row.artist, BIO] for row in rows}
+    raw: dict[str, tuple[str, Iterable[Sequence[object]]]] = {
+        "tracks": (
+            "track_id,artist_id,track_genres,track_title",
+            [[r.id, r.artist_id, repr(list(r.genres)) if r.genres else "", r.title] for r in rows],
+        ),
+        "albums": ("album_id,album_title,album_information", albums.values()),
+        "artists": ("artist_id,artist_name,artist_information", artists.values()),
+        "genres": (
+            "genre_id,genre_parent_id,genre_title",
+            [[n, f"{parent}.0" if parent else "", t] for n, (_, parent, t, _) in genres.items()],
+        ),
+    }
+    for name, (columns, values) in raw.items():
+        write_csv(folder / f"raw_{name}.csv", [columns.split(",")], values)
     write_checksums(folder)
 
 

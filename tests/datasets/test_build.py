@@ -288,7 +288,7 @@ _WORDS = st.text(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 @given(
     st.lists(st.tuples(st.lists(_WORDS, max_size=2).map(tuple), _WORDS, _WORDS), max_size=12),
     st.sampled_from([1, 2, 11]),

@@ -12,7 +12,6 @@ from scipy.signal import sosfilt, sosfreqz
 
 from deepmusic.datasets.loudness import integrated_loudness, k_weighting, true_peak
 
-RATES = (44_100, 48_000)
 # The coefficients as BS.1770-4 prints them, for 48 kHz: tables 1 and 2.
 # fmt: off
 STANDARD = np.array([
@@ -98,7 +97,6 @@ def test_ffmpeg_agrees(sample_rate: int, rng: np.random.Generator) -> None:
     assert integrated_loudness(sound, sample_rate) == pytest.approx(expected, abs=0.06)
 
 
-@pytest.mark.parametrize("sample_rate", RATES)
 @pytest.mark.parametrize(
     ("parts", "lufs"),
     [
@@ -109,19 +107,17 @@ def test_ffmpeg_agrees(sample_rate: int, rng: np.random.Generator) -> None:
         ([(-26, 20), (-20, 20.1), (-26, 20)], -23.0),  # case 5: nothing is gated
     ],
 )
-def test_the_signals_of_ebu_tech_3341(
-    parts: list[tuple[float, float]], lufs: float, sample_rate: int
-) -> None:
-    measured = integrated_loudness(stereo(*parts, sample_rate=sample_rate), sample_rate)
+def test_the_signals_of_ebu_tech_3341(parts: list[tuple[float, float]], lufs: float) -> None:
+    measured = integrated_loudness(stereo(*parts, sample_rate=44_100), 44_100)
     assert measured == pytest.approx(lufs, abs=0.1)
 
 
 def test_surround_channels_are_weighted() -> None:
     # case 6: left and right -28, centre -24, surrounds -30 dBFS give -23 LUFS
-    sound = np.stack([sine(level, 20, 48_000) for level in (-28, -28, -24, -30, -30)], axis=1)
+    sound = np.stack([sine(level, 5, 48_000) for level in (-28, -28, -24, -30, -30)], axis=1)
     measured = integrated_loudness(sound, 48_000)
     assert measured == pytest.approx(-23.0, abs=0.1)
-    with_effects = np.insert(sound, 3, sine(0, 20, 48_000), axis=1)  # low-frequency effects
+    with_effects = np.insert(sound, 3, sine(0, 5, 48_000), axis=1)  # low-frequency effects
     assert integrated_loudness(with_effects, 48_000) == measured
 
 
@@ -155,7 +151,7 @@ def test_rates_too_low_for_the_filter_are_resampled() -> None:
     ("divisor", "degrees", "level"),
     [(4, 0, 0.5), (4, 45, 0.5), (6, 60, 0.5), (8, 67.5, 0.5), (4, 45, 1.41)],  # cases 15 to 19
 )
-@pytest.mark.parametrize("sample_rate", RATES)
+@pytest.mark.parametrize("sample_rate", [44_100, 48_000])
 def test_the_true_peaks_of_ebu_tech_3341(
     divisor: int, degrees: float, level: float, sample_rate: int
 ) -> None:
