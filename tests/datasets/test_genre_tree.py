@@ -35,7 +35,6 @@ def trees() -> st.SearchStrategy[list[Genre]]:
 def test_relations_agree_with_each_other(genres: list[Genre]) -> None:
     tree = GenreTree(genres)
     assert tree.ids == tuple(sorted(genre.id for genre in genres))
-    assert len(tree) == len(genres)
     for genre in genres:
         number = genre.id
         above = []
@@ -51,7 +50,7 @@ def test_relations_agree_with_each_other(genres: list[Genre]) -> None:
 def test_the_real_tree() -> None:
     frame = pd.read_csv(Path(__file__).with_name("fma_genres.csv"), index_col=0)
     tree = GenreTree.from_frame(frame)
-    assert len(tree) == 163
+    assert len(tree.ids) == 163
     assert Counter(len(tree.path(genre)) for genre in tree.ids) == {
         1: 16,
         2: 106,

@@ -1,8 +1,8 @@
-"""Zip and tar archives from strangers: unpacked whole, or single members of a zip on the web.
+"""Untrusted zip and tar archives: unpacked whole, or single members of a zip on the web.
 
 Only names and bytes are taken from an archive, no permissions, owners or links. It is unpacked into
-a hidden folder beside the final one, which gets its name when all of it is there; what a killed
-call left is removed by the next one.
+a hidden folder beside the final one, which gets its name when it is complete; what a killed call
+left is removed by the next one.
 """
 
 from __future__ import annotations

@@ -48,7 +48,6 @@ class BadClip:
     """A clip that is known to hold less sound than it should; full-length tracks do not."""
 
     track: int  # its number
-    subset: str  # the smallest that it is in
     code: str  # "no_sound", "short", or "near_silent": the music is, the file has no fault
     message: str  # one sentence
 
@@ -58,23 +57,20 @@ class BadClip:
         return self.code != "near_silent"
 
 
-_FAULTS: tuple[tuple[str, str, str, tuple[int, ...]], ...] = (
-    ("small", "no_sound", "holds no sound", (99134, 108925, 133297)),
-    ("medium", "no_sound", "holds no sound", (
-        1486, 5574, 65753, 80391, 98558, 98559, 98560, 98571, 105247, 126981, 127336, 143992,
+_FAULTS: list[tuple[str, str, tuple[int, ...]]] = [
+    ("no_sound", "holds no sound", (
+        1486, 5574, 65753, 80391, 98558, 98559, 98560, 98571, 99134, 105247, 108925, 126981, 127336,
+        133297, 143992,
     )),
-    ("small", "short", "holds 1.6 s instead of 30", (98565,)),
-    ("small", "short", "holds 0.5 s instead of 30", (98567,)),
-    ("small", "short", "holds 1.5 s instead of 30", (98569,)),
-    ("medium", "short", "holds 6.2 s instead of 30", (98566,)),
-    ("medium", "short", "holds 6.6 s instead of 30", (98568,)),
-    ("medium", "short", "holds 27.4 s instead of 30", (108924,)),
-    ("small", "near_silent", "is almost silent", (107535, 110736, 119979)),
-    ("medium", "near_silent", "is almost silent", (130169,)),
-)  # fmt: skip
+    ("near_silent", "is almost silent", (107535, 110736, 119979, 130169)),
+]  # fmt: skip
+_SHORT_S = {98565: 1.6, 98566: 6.2, 98567: 0.5, 98568: 6.6, 98569: 1.5, 108924: 27.4}
+_FAULTS += [
+    ("short", f"holds {seconds} s instead of 30", (track,)) for track, seconds in _SHORT_S.items()
+]
 BAD_CLIPS = {
-    track: BadClip(track, subset, code, f"The clip of track {track} {fault}.")
-    for subset, code, fault, tracks in _FAULTS
+    track: BadClip(track, code, f"The clip of track {track} {fault}.")
+    for code, fault, tracks in _FAULTS
     for track in tracks
 }
 """The clips with known faults, by number of the track."""

@@ -91,9 +91,6 @@ class GenreTree:
                 )
         return tree
 
-    def __len__(self) -> int:
-        return len(self._genres)
-
     def __iter__(self) -> Iterator[Genre]:
         return iter(self._genres.values())
 
