@@ -24,12 +24,8 @@ class FakeClassifier:
     digest = "fake-1"
     has_segments = True
 
-    def __init__(self) -> None:
-        self.heard: list[str] = []
-
     def classify(self, source: str, *, max_seconds: float = 1e9) -> Verdict:
         content = Path(source).read_text(encoding="utf-8")
-        self.heard.append(source)
         time.sleep(float(os.environ.get("FAKE_SLEEP_S", "0")))
         word = content.split()[0] if content.split() else "nothing"
         if word == "memory":

@@ -47,7 +47,7 @@ def test_json_holds_all_figures(trained: Path, call: Call) -> None:
     assert {key: found[key] for key in metrics(trained)["test"]} == metrics(trained)["test"]
 
 
-def test_the_test_tracks_are_heard_again(trained: Path, moved: Path, call: Call) -> None:
+def test_the_test_tracks_are_classified_again(trained: Path, moved: Path, call: Call) -> None:
     # neither a new file nor one that cannot be read is one of the test tracks
     shutil.copy(moved / "chords" / "0.wav", moved / "chords" / "new.wav")
     (moved / "chords" / "broken.wav").write_bytes(b"")
@@ -71,7 +71,7 @@ def test_changed_data_are_not_taken_for_the_test(trained: Path, moved: Path, cal
     assert call("evaluate", trained, "--data", moved, "--all").status == 0
 
 
-def test_other_music_is_heard_whole_and_unknown_genres_are_named(
+def test_all_of_other_music_is_classified_and_unknown_genres_are_named(
     trained: Path, tmp_path: Path, call: Call
 ) -> None:
     other = write_folder(tmp_path / "other", artists=1, each=3)

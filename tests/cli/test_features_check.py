@@ -100,11 +100,13 @@ def test_tracks_of_one_table_only_and_unexpected_differences(tmp_path: Path) -> 
     other = columns.copy()
     other[:, 0] *= 1.2
     a = written(tmp_path / "a.parquet", columns[:-1], names=[f"{i}.mp3" for i in "abcde"])
-    b = written(tmp_path / "b.parquet", other, names=["x", *(f"{i}.mp3" for i in "bcdef")])
+    b = written(
+        tmp_path / "b.parquet", other, names=["x\x1b[31m\n", *(f"{i}.mp3" for i in "bcdef")]
+    )
     result = invoke(a, b)
     assert result.exit_code == 1
     assert "4 tracks in both, matched by path, 1 only in A (such as 'a.mp3')," in result.stdout
-    assert "2 only in B (such as 'x')." in result.stdout
+    assert "2 only in B (such as 'x\\x1b[31m\\n')." in result.stdout
     assert "Unexpected:" in result.stdout
 
 
@@ -157,11 +159,3 @@ def test_unreadable_tables_are_reported(
         assert isinstance(result.exception, DataError)
         assert message in str(result.exception)
         assert result.stdout == ""
-
-
-def test_names_cannot_disturb_the_terminal(tmp_path: Path) -> None:
-    a = written(tmp_path / "a.parquet", made(2), names=["a", "b\x1b[31m\n"])
-    b = written(tmp_path / "b.parquet", made(1), names=["a"])
-    summary = invoke(a, b).stdout.splitlines()[0]
-    assert "\x1b" not in summary
-    assert "only in A (such as" in summary

@@ -16,15 +16,15 @@ from deepmusic.cli.output import CSV_COLUMNS, Format, printable, writer
 TOP = (GenreProbability("rock", 0.625), GenreProbability("pop", 0.375))
 
 
-def heard(path: str, genre: str | None = "rock") -> Verdict:
+def verdict(path: str, genre: str | None = "rock") -> Verdict:
     return Verdict(path=path, genre=genre, confidence=0.625, top=TOP, duration_s=29.98765)
 
 
 def written(form: Format, *verdicts: Verdict, top: int | None = None, **options: bool) -> str:
     parts: list[str] = []
     with writer(form, parts.append, top=top, **options) as write:
-        for verdict in verdicts:
-            write(verdict)
+        for entry in verdicts:
+            write(entry)
     return "".join(parts)
 
 
@@ -34,34 +34,28 @@ names = st.binary(min_size=1, max_size=40).filter(lambda b: b"\0" not in b).map(
 
 @given(names)
 def test_json_gives_the_bytes_of_a_name_back(name: str) -> None:
-    text = written("json", heard(name))
+    text = written("json", verdict(name))
     assert text.isascii()
     assert os.fsencode(json.loads(text)[0]["path"]) == os.fsencode(name)
 
 
 @given(st.lists(names, max_size=3))
-def test_csv_has_one_row_a_verdict_and_can_be_encoded(paths: list[str]) -> None:
-    text = written("csv", *map(heard, paths))
+def test_csv_has_one_row_per_verdict_and_can_be_encoded(paths: list[str]) -> None:
+    text = written("csv", *map(verdict, paths))
     assert text.endswith("\r\n")
     rows = list(csv.DictReader(io.StringIO(text.encode("utf-8").decode("utf-8"), newline="")))
     assert len(rows) == len(paths)
     for row, path in zip(rows, paths, strict=True):
         assert tuple(row) == CSV_COLUMNS
-        if path.isprintable():
+        if not any("\ud800" <= letter <= "\udfff" for letter in path):
             assert row["path"] == path
         assert row["genre"] == "rock"
         assert row["unsure"] == "false"
 
 
-@given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1))
-def test_csv_gives_all_text_back(path: str) -> None:
-    rows = list(csv.reader(io.StringIO(written("csv", heard(path)), newline="")))
-    assert rows[1][0] == path
-
-
 @given(names)
 def test_text_is_one_harmless_line(name: str) -> None:
-    line = written("text", heard(name))
+    line = written("text", verdict(name))
     assert line.endswith("\n")
     shown = line[:-1].replace("\u200c", "").replace("\u200d", "")
     assert shown.isprintable()
@@ -69,7 +63,7 @@ def test_text_is_one_harmless_line(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "shown"),
+    ("name", "expected"),
     [
         ("plain name.mp3", "plain name.mp3"),
         ("音楽 🎵.mp3", "音楽 🎵.mp3"),
@@ -79,44 +73,38 @@ def test_text_is_one_harmless_line(name: str) -> None:
         (os.fsdecode(b"latin1_\xe9.mp3"), r"latin1_\xe9.mp3"),
     ],
 )
-def test_printable(name: str, shown: str) -> None:
-    assert printable(name) == shown
+def test_printable(name: str, expected: str) -> None:
+    assert printable(name) == expected
 
 
-def test_text_aligns_and_is_honest() -> None:
+def test_text_is_aligned() -> None:
     failed = Verdict(path="bad.mp3", error="'bad.mp3' is empty.", code="empty")
-    lines = written("text", heard("a.mp3"), heard("b.mp3", None), failed).splitlines()
+    lines = written("text", verdict("a.mp3"), verdict("b.mp3", None), failed).splitlines()
     assert lines == [
         "rock         62%  a.mp3",
         "unsure       62%  b.mp3  (rock 62%, pop 38%)",
     ]
-    assert written("text", heard("a"), top=1) == "rock         62%  a  (rock 62%)\n"
+    assert written("text", verdict("a"), top=1) == "rock         62%  a  (rock 62%)\n"
 
 
-def test_json_of_nothing_and_of_a_failure() -> None:
+def test_json_is_complete_whatever_happens() -> None:
     assert json.loads(written("json")) == []
     failed = Verdict(path="bad.mp3", error="it is empty", code="empty")
-    (entry,) = json.loads(written("json", failed))
-    assert entry["genre"] is None
-    assert entry["error"] == "it is empty"
-    assert entry["top"] == []
-    assert entry["duration_s"] is None
-
-
-def test_json_is_whole_after_an_exception() -> None:
     parts: list[str] = []
 
     def interrupted() -> None:
         with writer("json", parts.append, top=1) as write:
-            write(heard("a"))
-            write(heard("b"))
+            write(verdict("a"))
+            write(failed)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         interrupted()
-    assert [entry["path"] for entry in json.loads("".join(parts))] == ["a", "b"]
+    first, second = json.loads("".join(parts))
+    assert (first["path"], first["genre"]) == ("a", "rock")
+    assert (second["genre"], second["error"], second["top"]) == (None, "it is empty", [])
 
 
 def test_csv_on_a_terminal_is_escaped() -> None:
-    assert "\x1b" in written("csv", heard("\x1b[31m"))
-    assert "\x1b" not in written("csv", heard("\x1b[31m"), on_terminal=True)
+    assert "\x1b" in written("csv", verdict("\x1b[31m"))
+    assert "\x1b" not in written("csv", verdict("\x1b[31m"), on_terminal=True)

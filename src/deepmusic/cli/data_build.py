@@ -8,7 +8,7 @@ import click
 
 from deepmusic.cli.options import WORKERS, option
 from deepmusic.cli.output import printable, report, report_problems
-from deepmusic.cli.progress import display
+from deepmusic.cli.progress import display, resumable
 
 
 def _start(ctx: click.Context, param: click.Parameter, value: str) -> float | str:
@@ -68,7 +68,7 @@ def build(
 
     config = BuildConfig(**options)
     check_output(folder, output, config, archive=archive)
-    try:
+    with resumable():
         with display() as screen:
             dataset = scan_folder(folder, table=table, on_progress=screen.advance)
         report_problems(dataset.problems, dataset.notes)
@@ -81,9 +81,6 @@ def build(
                 if track.error or track.warning:
                     screen.report(printable(track.error or f"{track.path}: {track.warning}"))
                 screen.advance()
-    except KeyboardInterrupt:
-        click.echo("Stopped; run the same command again to continue.", err=True)
-        ctx.exit(130)
     used = len(dataset.tracks) + len(dataset.problems) - failed - dropped
     summary = f"{output}: {clips} clips of {used} tracks"
     if dropped:

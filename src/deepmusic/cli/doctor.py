@@ -142,8 +142,7 @@ def _package(distribution: str) -> str:
 def _format(label: str, is_essential: bool, library: str, container: str, codec: str) -> Check:
     """Encode a short tone, and decode it as the classifier does."""
     try:
-        encode = {"av": _encoded_by_av, "soundfile": _encoded_by_soundfile}[library]
-        sound = encode(container, codec)
+        sound = _encode(library, container, codec)
     except Exception as error:
         return Check("format", label, "note", f"not tested: no encoder here ({_reason(error)})")
     try:
@@ -160,38 +159,29 @@ def _format(label: str, is_essential: bool, library: str, container: str, codec:
     return Check("format", label, "ok", f"read by {stream.decoder}")
 
 
-def _encoded_by_soundfile(container: str, codec: str) -> BinaryIO:
-    import soundfile
-
-    file = io.BytesIO()
-    soundfile.write(file, _tone(), _SAMPLE_RATE, format=container, subtype=codec)
-    file.seek(0)
-    return file
-
-
-def _encoded_by_av(container: str, codec: str) -> BinaryIO:
-    import av
-
-    file = io.BytesIO()
-    with av.open(file, "w", format=container) as output:
-        stream = output.add_stream(codec, rate=_SAMPLE_RATE)
-        if not isinstance(stream, av.AudioStream):
-            raise ValueError(f"{codec} is not an audio codec")
-        stream.layout = "mono"
-        stream.bit_rate = 64_000  # wmav2 requires one
-        frame = av.AudioFrame.from_ndarray(_tone()[None, :], format="fltp", layout="mono")
-        frame.sample_rate = _SAMPLE_RATE
-        output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
-    file.seek(0)
-    return file
-
-
-def _tone() -> Any:
+def _encode(library: str, container: str, codec: str) -> BinaryIO:
+    """A short tone as a file."""
     import numpy as np
 
     time = np.arange(int(_SECONDS * _SAMPLE_RATE)) / _SAMPLE_RATE
-    return (0.3 * np.sin(2 * np.pi * 440 * time)).astype(np.float32)
+    tone = (0.3 * np.sin(2 * np.pi * 440 * time)).astype(np.float32)
+    file = io.BytesIO()
+    if library == "soundfile":
+        import soundfile
+
+        soundfile.write(file, tone, _SAMPLE_RATE, format=container, subtype=codec)
+    else:
+        import av
+
+        with av.open(file, "w", format=container) as output:
+            stream: Any = output.add_stream(codec, rate=_SAMPLE_RATE, layout="mono")
+            stream.bit_rate = 64_000  # wmav2 requires one
+            frame = av.AudioFrame.from_ndarray(tone[None, :], format="fltp", layout="mono")
+            frame.sample_rate = _SAMPLE_RATE
+            output.mux(stream.encode(frame))
+            output.mux(stream.encode(None))
+    file.seek(0)
+    return file
 
 
 def _device() -> str:

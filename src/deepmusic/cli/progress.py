@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from deepmusic.parallel import is_main_process
+
 if TYPE_CHECKING:
     from deepmusic.training import Progress
 
@@ -117,6 +119,18 @@ class _Bar(Display):
         self.bar.update(
             self._task, completed=self._done, total=self._total, status=self._status(note)
         )
+
+
+@contextmanager
+def resumable(advice: str = "run the same command again") -> Iterator[None]:
+    """After Ctrl-C, say how to continue, and exit with status 130."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if is_main_process():
+            where = str(stop).partition(";")[0] or "Interrupted"
+            click.echo(f"{where}; to continue, {advice}.", err=True)
+        raise click.exceptions.Exit(130) from stop
 
 
 @contextmanager

@@ -92,9 +92,9 @@ def fma_baselines(
         )
     report_problems((), fma.notes)
     texts = {"text": plain_text(table), "markdown": markdown(table), "csv": csv_table(table)}
-    for name, form_ in (("table.md", "markdown"), ("table.csv", "csv")):
+    for name, text in {"table.md": texts["markdown"], "table.csv": texts["csv"]}.items():
         with write_atomically(Path(out) / name) as file:
-            file.write(texts[form_])
+            file.write(text)
     click.echo(texts[form], nl=False)
     failed = sum(bool(cell.error) for cell in table.cells)
     if failed:

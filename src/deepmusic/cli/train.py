@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ import click
 
 from deepmusic.cli.options import RUN, SPLITS, TRAINING, at_least, option
 from deepmusic.cli.output import accuracy_lines, printable, report_problems
-from deepmusic.cli.progress import Display, display, training_progress
+from deepmusic.cli.progress import Display, display, resumable, training_progress
 from deepmusic.errors import CheckpointError
 from deepmusic.parallel import is_main_process
 
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from deepmusic.classifier.training import Trained
     from deepmusic.composer import TrainedComposer
     from deepmusic.training import Progress
+
+_RESUME = "run the same command with --resume"
 
 
 @click.command()
@@ -67,7 +68,7 @@ def classifier(
 
     from deepmusic.classifier.training import DEFAULT_TRAINING, train_classifier
 
-    with _stopped_by_interrupt(ctx), display(unit="tracks") as screen:
+    with resumable(_RESUME), display(unit="tracks") as screen:
         callbacks = _classifier_progress(screen) if is_main_process() else {}
         trained = train_classifier(
             data,
@@ -122,7 +123,7 @@ def composer(
         sides = ("train", "validation", "test")
         counts = ", ".join(f"{len(getattr(dataset, side))} {side}" for side in sides)
         click.echo(f"{counts} pieces.", err=True)
-    with _stopped_by_interrupt(ctx), display() as screen:
+    with resumable(_RESUME), display() as screen:
         trained = train_composer(
             dataset,
             run,
@@ -146,18 +147,6 @@ def _run_folder(data: str, out: str | None, *, resume: bool) -> Path:
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
-
-
-@contextmanager
-def _stopped_by_interrupt(ctx: click.Context) -> Iterator[None]:
-    """Say how to continue after Ctrl-C."""
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        if is_main_process():
-            where = str(stop).partition(";")[0] or "Stopped"
-            click.echo(f"{where}; to continue, run the same command with --resume.", err=True)
-        ctx.exit(130)
 
 
 def _classifier_progress(screen: Display) -> dict[str, Callable[..., None]]:

@@ -12,7 +12,7 @@ import click
 
 from deepmusic.cli.options import SPLITS, WORKERS, option
 from deepmusic.cli.output import accuracy_lines, printable, report_problems
-from deepmusic.cli.progress import display
+from deepmusic.cli.progress import display, resumable
 from deepmusic.parallel import use_one_thread
 
 if TYPE_CHECKING:
@@ -81,18 +81,14 @@ def baseline(
     from deepmusic.studies.train_baseline import BaselineConfig, train_baseline
 
     config = BaselineConfig(model=model, parameters=read_parameters(params), **options)
-    try:
-        with display() as screen:
-            trained = train_baseline(
-                data,
-                Path("runs") / _run_name(data, model) if out is None else out,
-                config,
-                workers=workers,
-                on_progress=lambda stage, done, total: screen.advance(done, total, stage),
-            )
-    except KeyboardInterrupt:
-        click.echo("Interrupted; run the same command again to continue.", err=True)
-        ctx.exit(130)
+    with resumable(), display() as screen:
+        trained = train_baseline(
+            data,
+            Path("runs") / _run_name(data, model) if out is None else out,
+            config,
+            workers=workers,
+            on_progress=lambda stage, done, total: screen.advance(done, total, stage),
+        )
     _report(trained)
     ctx.exit(1 if trained.problems else 0)
 
