@@ -15,14 +15,14 @@ PACKAGE = ROOT / "src" / "deepmusic"
 # the comment names an aim. Raise one only with a reason in docs/decisions.md.
 BUDGETS = {
     "": 900,
-    "audio": 2_030,  # aim 1,800
+    "audio": 2_010,  # aim 1,800
     "capsules": 2_300,
     "classifier": 2_880,  # aim 2,600
     "cli": 3_680,  # aim 3,100
     "composer": 3_980,  # aim 3,900
     "datasets": 5_290,  # aim 4,300
     "features": 2_500,
-    "music": 2_280,  # aim 1,900
+    "music": 2_270,  # aim 1,900
     "pretrained": 150,
     "studies": 5_620,  # aim 4,700
     "training": 1_180,  # aim 1,100

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import stat
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -25,7 +24,7 @@ from deepmusic.files import open_regular
 from deepmusic.parallel import map_files
 from deepmusic.store import Store
 
-VERSION = 2
+VERSION = 3
 """Of the measures and of the fingerprint; scans of another version are not reused."""
 
 MAX_SECONDS = 6 * 3600.0
@@ -59,7 +58,6 @@ class AudioScan:
     sha256: str = ""
     checksum: str = ""  # another one where it was requested, in hexadecimal
     size: int = -1  # bytes; -1 where the file cannot be read
-    mtime_ns: int = -1
     duration_s: float = 0.0
     header_s: float | None = None  # what the header promises; None where it is only a guess
     sample_rate: int = 0  # of the file, at its start
@@ -93,8 +91,7 @@ def scan_file(
     scan = AudioScan(name)
     try:
         with suppress(OSError, ValueError):  # opening says why
-            status = os.stat(name)
-            scan = replace(scan, size=status.st_size, mtime_ns=status.st_mtime_ns)
+            scan = replace(scan, size=os.stat(name).st_size)
         scan = replace(scan, **_measure(name, max_seconds), sha256=_digest(name, "sha256"))
         return replace(scan, checksum=_digest(name, algorithm)) if algorithm else scan
     except Exception as error:  # a bug that one file triggers must not stop the others
@@ -143,8 +140,7 @@ def scan_files(
 def _cached(store: Store, path: str, algorithm: str | None) -> AudioScan | None:
     """The scan of a file's content, if there is one with the checksum."""
     try:
-        status = os.stat(path)
-        record = store.get(store.file_digest(path)) if stat.S_ISREG(status.st_mode) else None
+        record = store.get(store.file_digest(path)) if os.path.isfile(path) else None
     except (OSError, ValueError):
         return None
     if record is None:
@@ -152,8 +148,7 @@ def _cached(store: Store, path: str, algorithm: str | None) -> AudioScan | None:
     if algorithm and len(record["checksum"]) != 2 * hashlib.new(algorithm).digest_size:
         return None
     codes = np.frombuffer(base64.b64decode(record["fingerprint"]), "<u4").astype(np.uint32)
-    changes = {"path": path, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
-    changes |= {"faults": tuple(record["faults"]), "fingerprint": codes}
+    changes = {"path": path, "faults": tuple(record["faults"]), "fingerprint": codes}
     return AudioScan(**record | changes)
 
 

@@ -20,21 +20,13 @@ from numpy.typing import ArrayLike, NDArray
 LAST_TICK = 2**31 - 2
 """The longest score: symusic counts ticks in 32 bits and ends a track one tick later."""
 
+# the lowest and highest values of all integer fields
 _LIMITS = {
-    "time": (0, LAST_TICK),
-    "onset": (0, LAST_TICK),
-    "duration": (1, LAST_TICK),
-    "end": (0, LAST_TICK),
-    "pitch": (0, 127),
-    "velocity": (1, 127),
-    "part": (0, 32_767),
-    "program": (0, 127),
-    "us_per_beat": (1, 2**24 - 1),
-    "numerator": (1, 255),
-    "denominator": (1, 128),
-    "sharps": (-7, 7),
-    "ticks_per_beat": (1, 32_767),
-}
+    "time": (0, LAST_TICK), "onset": (0, LAST_TICK), "duration": (1, LAST_TICK),
+    "end": (0, LAST_TICK), "pitch": (0, 127), "velocity": (1, 127), "part": (0, 32_767),
+    "program": (0, 127), "us_per_beat": (1, 2**24 - 1), "numerator": (1, 255),
+    "denominator": (1, 128), "sharps": (-7, 7), "ticks_per_beat": (1, 32_767),
+}  # fmt: skip
 
 
 class _Limited:
