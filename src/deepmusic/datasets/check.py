@@ -76,9 +76,10 @@ class CheckedFile:
 
     def to_dict(self) -> dict[str, Any]:
         """The row of a report; codes, messages and parts are lists."""
-        row: dict[str, Any] = {name: getattr(self.scan, name, None) for name in COLUMNS}
-        row |= {name: getattr(self.track, name, None) for name in ("genre", "artist", "album")}
-        row |= {name: round(row[name], 6) for name in COLUMNS if name in _ROUNDED}
+        row: dict[str, Any] = {
+            name: getattr(self.scan, name, getattr(self.track, name, None)) for name in COLUMNS
+        }
+        row |= {name: round(row[name], 6) for name in _ROUNDED}
         row |= {"path": self.path, "status": self.status, "sound_group": self.sound_group}
         row["codes"] = [finding.code for finding in self.findings]
         row["messages"] = [finding.message for finding in self.findings]

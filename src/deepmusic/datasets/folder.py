@@ -162,12 +162,8 @@ def scan_table(
     """Find the tracks that a table lists, wherever they are.
 
     The folder of the data set is the table's if all files lie below it, else the folder that all
-    of them have in common.
-
-    Args:
-        table: a CSV as for `scan_folder`; its paths are absolute, or relative to its folder.
-        workers: as for `scan_folder`.
-        on_progress: as for `scan_folder`.
+    of them have in common. The table is as for `scan_folder`, and so are the other arguments; its
+    paths are absolute, or relative to its folder.
 
     Raises:
         DataError: the table is missing or damaged, or none of its tracks can be used.

@@ -56,13 +56,8 @@ def scan_gtzan(
 
     The beginning of each clip is decoded: clips that cannot be read (in the Kaggle copy
     ``jazz.00054``) are problems, and so are files that are not clips of the set, and the second
-    file of a clip. The notes say what is missing.
-
-    Args:
-        root: the folder of the genre folders.
-        table: a CSV of artists, which the set does not name, as for `scan_folder`.
-        workers: files read at a time; by default as many as there are cores, at most 8.
-        on_progress: called in this thread with the files done and the number of files.
+    file of a clip. The notes say what is missing. Arguments are as for `scan_folder`: `root` is the
+    folder of the genre folders, and `table` may name artists, which the set does not.
 
     Raises:
         DataError: no clip can be read.

@@ -158,12 +158,8 @@ def fma_statistics(
     """The statistics of FMA, or of a part of it, from its tables alone.
 
     Genres are the main ones (`genre_top`), artists and albums are identified by number, durations
-    are those of the whole tracks, and the test tracks are the official ones.
-
-    Args:
-        tracks: rows of `tracks.csv`, with its columns of two levels.
-        tree: the genres of `genres.csv`.
-        name: what to call it.
+    are those of the whole tracks, and the test tracks are the official ones. ``tracks`` has rows
+    and columns of `tracks.csv`, as of `Fma.subset`.
     """
     columns = {
         "genre": tracks["track", "genre_top"].astype(object),
