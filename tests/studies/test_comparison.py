@@ -79,9 +79,6 @@ def test_only_folds_that_both_have_are_compared() -> None:
     found = paired_difference({(0, 0): 0.5, (0, 1): 1.0}, {(0, 0): 0.25}, overlap=0.25)
     assert found.mean == 0.25
     assert np.isnan(found[1:]).all()
-
-
-def test_a_model_equal_to_the_reference_does_not_differ() -> None:
     folds = {(0, fold): 0.5 for fold in range(5)}
     assert paired_difference(folds, folds, overlap=0.25) == (0.0, 0.0, 0.0, 1.0)
 
@@ -109,26 +106,17 @@ def test_tracks_of_one_artist_count_as_one() -> None:
     assert blind.high - blind.low < 0.5 * (copied.high - copied.low)
 
 
-def test_groups_of_unlike_size_keep_the_mean_of_tracks() -> None:
-    found = bootstrap_difference([1, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 1])
-    assert found.mean == pytest.approx(0.75)
-    assert found.low == 0
-    assert found.high == 1
-
-
-def test_equal_models_do_not_differ_and_clear_ones_do() -> None:
-    same = bootstrap_difference([1, 0, 1, 0], [1, 0, 1, 0], range(4))
-    assert same == (0, 0, 0, 1)
+def test_small_cases_of_the_bootstrap() -> None:
+    unlike = bootstrap_difference([1, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 1])  # the mean of tracks
+    assert (unlike.mean, unlike.low, unlike.high) == pytest.approx((0.75, 0, 1))
+    assert bootstrap_difference([1, 0, 1, 0], [1, 0, 1, 0], range(4)) == (0, 0, 0, 1)
     clear = bootstrap_difference(np.ones(50), np.zeros(50), range(50))
     assert clear.low == 1
     assert 0 < clear.p < 0.01
-
-
-def test_what_is_unknown_is_nan() -> None:
-    assert math.isnan(bootstrap_difference([], [], []).mean)
     one = bootstrap_difference([1.0, 0.0], [0.0, 0.0], [7, 7])
     assert one.mean == 0.5
     assert math.isnan(one.p)
+    assert math.isnan(bootstrap_difference([], [], []).mean)
 
 
 def test_a_true_null_is_rejected_at_the_nominal_rate() -> None:

@@ -27,96 +27,46 @@ from deepmusic.features import COLUMNS, RECIPES, FeatureTable, extract_file, wri
 from deepmusic.studies.analysis import analyze_track
 from deepmusic.studies.data import StudyData, load_study_data
 
+ROWS = np.random.default_rng(0).normal(size=(4, len(COLUMNS))).astype(np.float32)
+
 
 @pytest.fixture(scope="module")
 def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_folder(tmp_path_factory.mktemp("study data") / "music", artists=2, each=1)
 
 
-def rows_for(count: int, seed: int = 0) -> NDArray[np.float32]:
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(count, len(COLUMNS))).astype(np.float32)
+@pytest.fixture(scope="module")
+def paths(music: Path) -> list[str]:
+    return [track.path for track in scan_folder(music).tracks]
 
 
-def write_table(path: Path, names: list[str], rows: NDArray[np.float32], **facts: Any) -> Path:
-    write_features(path, FeatureTable({"path": [*names], **facts}, rows, "fma", 1))
-    return path
+def load(
+    data: Path | LoadedDataset,
+    folder: Path,
+    names: list[str],
+    rows: NDArray[np.float32],
+    recipe: str = "fma",
+    **facts: Any,
+) -> StudyData:
+    """The data with columns from a table of these rows."""
+    table = folder / "t.parquet"
+    write_features(table, FeatureTable({"path": [*names], **facts}, rows, recipe, 1))
+    return load_study_data(data, cache=folder / "cache", needs=("columns",), features=table)
 
 
-def load(music: Path, table: Path, **options: Any) -> StudyData:
-    cache = table.parent / "cache"
-    return load_study_data(music, cache=cache, needs=("columns",), features=table, **options)
-
-
-@pytest.mark.parametrize("form", ["as given", "absolute", "inside"])
+@pytest.mark.parametrize("form", ["./music/{}", "{root}/{}", "{}"])
 def test_rows_are_found_by_path_whatever_their_order(
-    music: Path, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+    music: Path, paths: list[str], tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(music.parent)
-    dataset = scan_folder("music")
-    names = {
-        "as given": [f"./music/{t.path}" for t in dataset.tracks],
-        "absolute": [str(music.absolute() / t.path) for t in dataset.tracks],
-        "inside": [t.path for t in dataset.tracks],
-    }[form]
-    rows = rows_for(len(names))
-    table = write_table(tmp_path / "t.parquet", names[::-1], rows[::-1])
-    data = load(Path("music"), table)
-    assert [t.path for t in data.dataset.tracks] == [t.path for t in dataset.tracks]
-    np.testing.assert_array_equal(data.columns, rows)
-    assert data.dataset.notes == dataset.notes
+    names = [form.format(path, root=music.absolute()) for path in paths]
+    data = load(Path("music"), tmp_path, names[::-1], ROWS[::-1])
+    assert [track.path for track in data.dataset.tracks] == paths
+    np.testing.assert_array_equal(data.columns, ROWS)
+    assert data.dataset.notes == scan_folder("music").notes
     assert data.spectrograms is None
     assert data.labels.tolist() == [0, 0, 1, 1]
     assert data.genres == ("chords", "clicks")
-
-
-def test_a_table_of_partly_other_tracks_is_reported(music: Path, tmp_path: Path) -> None:
-    paths = [t.path for t in scan_folder(music).tracks]
-    table = write_table(tmp_path / "t.parquet", [*paths[1:], "polka/9.wav"], rows_for(len(paths)))
-    data = load(music, table)
-    assert [t.path for t in data.dataset.tracks] == paths[1:]
-    assert data.columns is not None
-    assert len(data.columns) == len(paths) - 1
-    (problem,) = data.dataset.problems
-    assert problem.code == "no_row"
-    assert repr(paths[0]) in problem.message
-    assert any("1 rows" in n and "'polka/9.wav'" in n for n in data.dataset.notes)
-
-
-def test_a_table_of_other_music_is_refused(music: Path, tmp_path: Path) -> None:
-    table = write_table(tmp_path / "t.parquet", ["polka/9.wav"], rows_for(1))
-    with pytest.raises(DataError, match=r"None of the 4 tracks .*'polka/9.wav'"):
-        load(music, table)
-
-
-def test_infinite_and_missing_values_are_reported(music: Path, tmp_path: Path) -> None:
-    paths = [t.path for t in scan_folder(music).tracks]
-    rows = rows_for(len(paths))
-    rows[0, 3] = np.inf
-    rows[0, 4] = -np.inf
-    rows[1, 5] = np.nan
-    data = load(music, write_table(tmp_path / "t.parquet", paths, rows))
-    assert data.columns is not None
-    assert not np.isinf(data.columns).any()
-    assert np.argwhere(np.isnan(data.columns)).tolist() == [[0, 3], [0, 4], [1, 5]]
-    notes = [note for note in data.dataset.notes if "feature" in note]
-    assert len(notes) == 2
-    assert "1 tracks have infinite" in notes[0]
-    assert "2 tracks lack" in notes[1]
-
-
-def test_a_row_without_any_value_leaves_the_track_out(music: Path, tmp_path: Path) -> None:
-    paths = [t.path for t in scan_folder(music).tracks]
-    rows = rows_for(len(paths))
-    rows[2] = np.nan
-    errors = ["", "", f"{paths[2]!r} is silent.", ""]
-    table = write_table(tmp_path / "t.parquet", paths, rows, error=errors)
-    data = load(music, table)
-    assert [p.message for p in data.dataset.problems] == [f"{paths[2]!r} is silent."]
-    assert len(data.dataset.tracks) == 3
-    rows[3] = np.nan  # the last of its genre
-    with pytest.raises(DataError, match="only 'chords'"):
-        load(music, write_table(tmp_path / "u.parquet", paths, rows, error=errors))
 
 
 def test_numbers_of_fma_find_their_tracks(tmp_path: Path) -> None:
@@ -124,21 +74,53 @@ def test_numbers_of_fma_find_their_tracks(tmp_path: Path) -> None:
         Track(f"{n // 1000:03}/{n:06}.mp3", "rock" if n % 2 else "jazz", f"a {n}", None, f"h{n}")
         for n in (2, 5, 141, 155320)
     )
-    dataset = FolderDataset(tmp_path, tracks, ("jazz", "rock"))
-    rows = rows_for(4)
-    table = write_table(tmp_path / "t.parquet", ["155320", "2", "5", "141"], rows)
-    data = load_study_data(
-        LoadedDataset(dataset, "fma", ""), cache=tmp_path, needs=("columns",), features=table
-    )
-    np.testing.assert_array_equal(data.columns, rows[[1, 2, 3, 0]])
+    loaded = LoadedDataset(FolderDataset(tmp_path, tracks, ("jazz", "rock")), "fma", "")
+    data = load(loaded, tmp_path, ["155320", "2", "5", "141"], ROWS)
+    np.testing.assert_array_equal(data.columns, ROWS[[1, 2, 3, 0]])
 
 
-def test_another_recipe_is_reported(music: Path, tmp_path: Path) -> None:
-    paths = [t.path for t in scan_folder(music).tracks]
-    facts: dict[str, list[object]] = {"path": [*paths]}
-    write_features(tmp_path / "t.parquet", FeatureTable(facts, rows_for(4), "fma-corrected", 1))
-    notes = load(music, tmp_path / "t.parquet").dataset.notes
-    assert any("recipe 'fma-corrected'" in note for note in notes)
+def test_a_table_of_other_tracks_or_another_recipe_is_reported(
+    music: Path, paths: list[str], tmp_path: Path
+) -> None:
+    names = [*paths[1:], "polka/9.wav"]
+    data = load(music, tmp_path, names, ROWS, recipe="fma-corrected")
+    assert [track.path for track in data.dataset.tracks] == paths[1:]
+    np.testing.assert_array_equal(data.columns, ROWS[:3])
+    (problem,) = data.dataset.problems
+    assert problem.code == "no_row"
+    assert repr(paths[0]) in problem.message
+    assert any("1 rows" in n and "'polka/9.wav'" in n for n in data.dataset.notes)
+    assert any("recipe 'fma-corrected'" in note for note in data.dataset.notes)
+    with pytest.raises(DataError, match=r"None of the 4 tracks .*'polka/9.wav'"):
+        load(music, tmp_path, ["polka/9.wav"], ROWS[:1])
+
+
+def test_infinite_and_missing_values_are_reported(
+    music: Path, paths: list[str], tmp_path: Path
+) -> None:
+    rows = ROWS.copy()
+    rows[0, 3:5] = np.inf, -np.inf
+    rows[1, 5] = np.nan
+    data = load(music, tmp_path, paths, rows)
+    assert data.columns is not None
+    assert not np.isinf(data.columns).any()
+    assert np.argwhere(np.isnan(data.columns)).tolist() == [[0, 3], [0, 4], [1, 5]]
+    notes = [note for note in data.dataset.notes if "feature" in note]
+    assert [note[:16] for note in notes] == ["1 tracks have in", "2 tracks lack so"]
+
+
+def test_a_row_without_any_value_leaves_the_track_out(
+    music: Path, paths: list[str], tmp_path: Path
+) -> None:
+    rows = ROWS.copy()
+    rows[2] = np.nan
+    errors = ["", "", f"{paths[2]!r} is silent.", ""]
+    data = load(music, tmp_path, paths, rows, error=errors)
+    assert [problem.message for problem in data.dataset.problems] == [errors[2]]
+    assert len(data.dataset.tracks) == 3
+    rows[3] = np.nan  # the last of its genre
+    with pytest.raises(DataError, match="only 'chords'"):
+        load(music, tmp_path, paths, rows, error=errors)
 
 
 def test_one_genre_is_refused_before_any_work(music: Path, tmp_path: Path) -> None:

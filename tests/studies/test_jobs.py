@@ -106,6 +106,7 @@ def test_failures_are_sentences_and_the_others_go_on(tmp_path: Path) -> None:
     assert {record["model"] for record in results.values()} == {"logistic"}
 
 
+@pytest.mark.slow
 def test_workers_give_the_same(tmp_path: Path) -> None:
     plan = plan_of("logistic", protocol="random", folds=2)
     one, _ = run(plan, tmp_path / "one")

@@ -60,7 +60,7 @@ def test_simple_models_reach_the_published_figure() -> None:
 
 
 @pytest.mark.parametrize("head", ["sets", "keys"])
-def test_a_step_is_foretold_from_those_before_it_alone(head: str) -> None:
+def test_a_step_depends_on_those_before_it_alone(head: str) -> None:
     torch.manual_seed(0)
     model = RecurrentComposer(keys=6, hidden=12, head=head).eval()
     roll = torch.from_numpy(rolls(1)[0].astype(np.float32))[None]
@@ -85,6 +85,7 @@ def test_padding_changes_nothing() -> None:
     assert nats_per_step(model, pieces) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_pattern_is_learned_and_excerpts_follow_from_their_key(tmp_path: Path) -> None:
     cycle = (
         np.eye(6, dtype=bool)[np.arange(24) % 6] | np.eye(6, dtype=bool)[(np.arange(24) + 2) % 6]
@@ -96,11 +97,6 @@ def test_a_pattern_is_learned_and_excerpts_follow_from_their_key(tmp_path: Path)
     assert one.shape == (16, 6)
     assert int(one.sum()) == 32  # moved in pitch, no note is lost
     plain = PianoRollTask(pieces, pieces[:2], seed=0)
-    config = TrainingConfig(epochs=60, batch_size=6, learning_rate=0.02, device="cpu")
+    config = TrainingConfig(epochs=30, batch_size=3, learning_rate=0.03, device="cpu")
     fit(plain, config, tmp_path / "run")
     assert nats_per_step(plain.model.eval(), pieces) < 0.5  # 4.2 for even chances
-
-
-def test_an_unknown_head_is_refused() -> None:
-    with pytest.raises(ValueError, match="'sets' or 'keys'"):
-        RecurrentComposer(head="chords")
