@@ -5,11 +5,11 @@ The published scores are those of FMA's notebook (github.com/mdeff/fma, ``baseli
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
 import pandas as pd
 
 Task = Literal["single", "multi"]
@@ -52,10 +52,8 @@ PUBLISHED: Mapping[tuple[str, str], float] = {
 }
 """Feature set and model -> test accuracy on medium, of the notebook; the paper rounds to whole
 percents. Four of the notebook's combinations have no score here."""
-PUBLISHED_SUBSET_ACCURACY = (0.105, 0.136)
-"""The lowest and the highest subset accuracy of the notebook's nine multi-label cells."""
-PUBLISHED_COUNTS = (19922, 2505, 2573)
-"""Training, validation and test tracks of medium as published."""
+_PUBLISHED_SUBSET = (10.5, 13.6)  # subset accuracy in percent of its nine multi-label cells
+_PUBLISHED_COUNTS = (19922, 2505, 2573)  # training, validation and test tracks of medium
 
 
 @dataclass(frozen=True)
@@ -87,6 +85,12 @@ class Cell:
             return None
         return self.accuracy - self.published
 
+    @property
+    def standard_error(self) -> float:
+        """Of the accuracy; 0 without one."""
+        accuracy = self.accuracy or 0.0
+        return math.sqrt(accuracy * (1 - accuracy) / max(self.test, 1))
+
 
 @dataclass(frozen=True)
 class Reproduction:
@@ -99,10 +103,6 @@ class Reproduction:
     majority_accuracy: float = float("nan")  # share of test tracks that have it
 
 
-_TITLES: dict[Task, str] = {
-    "single": "Test accuracy in percent, one top genre per track",
-    "multi": "Test subset accuracy in percent, all genres of a track",
-}
 _SCORES = {
     "macro_average_precision": "macro AP",
     "micro_average_precision": "micro AP",
@@ -128,52 +128,42 @@ def csv_table(table: Reproduction) -> str:
 
 def markdown(table: Reproduction) -> str:
     """The tables with remarks, in Markdown; ends in a line end."""
-    return "\n".join(_lines(table, _markdown))
+
+    def write(frame: pd.DataFrame) -> str:
+        rows = [f"| {' | '.join(row)} |" for row in (frame.columns, *frame.to_numpy())]
+        return "\n".join([rows[0], "|---" * len(frame.columns) + "|", *rows[1:]])
+
+    return _text(table, write)
 
 
 def plain_text(table: Reproduction) -> str:
     """The tables with remarks, for a terminal; ends in a line end."""
-    return "\n".join(_lines(table, _aligned))
+
+    def write(frame: pd.DataFrame) -> str:
+        rows = [frame.columns, *frame.to_numpy()]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+    return _text(table, write)
 
 
-def _markdown(frame: pd.DataFrame) -> str:
-    rows = [f"| {' | '.join(row)} |" for row in (frame.columns, *frame.to_numpy())]
-    return "\n".join([rows[0], "|---" * len(frame.columns) + "|", *rows[1:]])
+def _text(table: Reproduction, write: Callable[[pd.DataFrame], str]) -> str:
+    from jinja2 import Environment, PackageLoader
 
-
-def _aligned(frame: pd.DataFrame) -> str:
-    # only an index is aligned to the left
-    return str(frame.set_index("features").rename_axis(None, columns="features").to_string())
-
-
-def _lines(table: Reproduction, write: Callable[[pd.DataFrame], str]) -> Iterator[str]:
-    training, validation, test = table.counts
-    yield (
-        f"FMA {table.subset}, official split: {training:,} training, {validation:,} validation "
-        f"and {test:,} test tracks."
+    environment = Environment(
+        loader=PackageLoader("deepmusic.studies"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    if table.subset == "medium" and table.counts != PUBLISHED_COUNTS:
-        published = " / ".join(f"{count:,}" for count in PUBLISHED_COUNTS)
-        yield (
-            f"The published medium subset has {published}: these are other tracks, so differences "
-            "from the published scores mean nothing."
-        )
-    for task, title in _TITLES.items():
-        cells = [cell for cell in table.cells if cell.task == task]
-        if not cells:
-            continue
-        has_published = any(cell.published is not None for cell in cells)
-        yield from ("", f"{title}{' (published, difference)' * has_published}:", "")
-        yield write(_accuracies(cells))
-        if task == "multi":
-            yield from ("", write(_scores(cells)))
-        yield ""
-        yield from _single_remarks(table, cells) if task == "single" else _multi_remarks(table)
-        for note in dict.fromkeys(cell.note for cell in cells if cell.note):
-            noted = [f"{cell.features} {cell.model}" for cell in cells if cell.note == note]
-            yield f"- {', '.join(noted)}: {note}."
-        yield from (f"- {cell.error}" for cell in cells if cell.error)
-    yield ""
+    return environment.get_template("fma_table.j2").render(
+        table=table,
+        accuracies=_accuracies,
+        scores=_scores,
+        write=write,
+        published_counts=_PUBLISHED_COUNTS,
+        published_range=_PUBLISHED_SUBSET,
+    )
 
 
 def _accuracies(cells: Sequence[Cell]) -> pd.DataFrame:
@@ -199,30 +189,3 @@ def _scores(cells: Sequence[Cell]) -> pd.DataFrame:
         }
         for cell in cells
     )
-
-
-def _single_remarks(table: Reproduction, cells: Sequence[Cell]) -> Iterator[str]:
-    if table.majority_genre:
-        yield (
-            f"- Always predicting {table.majority_genre!r} scores "
-            f"{100 * table.majority_accuracy:.1f} %."
-        )
-    errors = [
-        np.sqrt(cell.accuracy * (1 - cell.accuracy) / max(cell.test, 1))
-        for cell in cells
-        if cell.accuracy is not None
-    ]
-    if errors:
-        yield f"- The standard error of an accuracy is up to {100 * max(errors):.1f} points."
-
-
-def _multi_remarks(table: Reproduction) -> Iterator[str]:
-    low, high = PUBLISHED_SUBSET_ACCURACY
-    if table.subset == "medium":
-        yield f"- Published for these sets and models: {100 * low:.1f} to {100 * high:.1f} %."
-    scores = next((cell.scores for cell in table.cells if "labels" in cell.scores), None)
-    if scores:
-        yield (
-            f"- Of {scores['labels']:.0f} genres, {scores['labels_left_out']:.0f} have no test "
-            "track and are left out of the macro averages."
-        )

@@ -2,8 +2,7 @@
 
 Models of feature columns and of textures live in ``deepmusic.studies.baselines``, networks on
 log-mel segments in ``deepmusic.studies.segment_models``, hybrids and averages in
-``deepmusic.studies.ensembles``. Each module is imported only when one of its models is looked
-up, so that a study of tables needs no PyTorch::
+``deepmusic.studies.ensembles``. PyTorch is imported only when a network is fitted or loaded::
 
     model = model_named("logistic")
     fitted = model.fit(data, fold, 0, Path("work"))
@@ -16,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -60,54 +58,43 @@ class FittedModel(Protocol):
 class StudyModel:
     """A model of the registry.
 
-    Args:
-        name: its name in tables and on the command line.
-        kind: what it learns from.
-        summary: one sentence on what it is, with its paper.
-        fit: takes the data, a fold, a seed and a folder to work and resume in. It must not use the
-            test tracks: models of columns learn from the training and the validation tracks,
-            networks stop early by the validation tracks.
-        load: reads what ``FittedModel.save`` wrote.
+    ``fit`` takes the data, a fold, a seed and a folder to work and resume in. It must not use the
+    test tracks: models of columns learn from the training and the validation tracks, networks stop
+    early by the validation tracks.
     """
 
-    name: str
-    kind: Kind
-    summary: str
+    name: str  # in tables and on the command line
+    kind: Kind  # what it learns from
+    summary: str  # one sentence on what it is, with its paper
     fit: Callable[[StudyData, Fold, int, Path], FittedModel]
-    load: Callable[[Path], FittedModel]
+    load: Callable[[Path], FittedModel]  # what FittedModel.save wrote
 
 
-# names are known without an import, so that a study of tables needs no PyTorch
-_NAMES = {
-    "deepmusic.studies.baselines": "majority logistic knn svc-linear svc-rbf tree forest adaboost "
-    "boosting mlp naive-bayes lda qda textures-logistic textures-svc",
-    "deepmusic.studies.segment_models": "cnn alexnet lstm gru crnn capsules-dynamic capsules-em "
-    "capsules-self capsules-variational capsules-inverted-attention capsules-self-attention "
-    "capsules-uniform capsules",
-    "deepmusic.studies.ensembles": "hybrid-capsules-logistic hybrid-capsules-svc "
-    "hybrid-capsules-svcs average-features average-networks average-capsules",
-}
-
-
-class _Models(Mapping[str, StudyModel]):
-    def __getitem__(self, name: str) -> StudyModel:
-        for module, names in _NAMES.items():
-            if name in names.split():
-                return _of_module(module)[name]
-        raise KeyError(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return chain(*map(str.split, _NAMES.values()))
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
+_MODULES = (
+    "deepmusic.studies.baselines",
+    "deepmusic.studies.segment_models",
+    "deepmusic.studies.ensembles",
+)
 
 
 @lru_cache
-def _of_module(module: str) -> dict[str, StudyModel]:
-    """The models of a module by name; its function ``study_models`` lists them."""
-    listed: tuple[StudyModel, ...] = import_module(module).study_models()
-    return {model.name: model for model in listed}
+def _entries() -> dict[str, StudyModel]:
+    """The models of all modules by name; the function ``study_models`` of each lists them."""
+    listed = [import_module(module).study_models() for module in _MODULES]
+    return {model.name: model for models in listed for model in models}
+
+
+class _Models(Mapping[str, StudyModel]):
+    """The entries; their modules import this one, and are imported when one is looked up."""
+
+    def __getitem__(self, name: str) -> StudyModel:
+        return _entries()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_entries())
+
+    def __len__(self) -> int:
+        return len(_entries())
 
 
 MODELS: Mapping[str, StudyModel] = _Models()
