@@ -68,14 +68,13 @@ def test_counts_agree_with_a_slow_count(tracks: list[Track], data: st.DataObject
         lengths = [seconds[t.path] for t in of_genre if t.path in seconds]
         assert (genre.durations is None) == (not lengths)
         if genre.durations is not None:
-            assert genre.durations.tracks == len(lengths)
-            assert genre.durations.total_s == pytest.approx(sum(lengths))
-            assert genre.durations.median_s == pytest.approx(statistics.median(lengths))
-            assert genre.durations.shortest_s == min(lengths)
-            assert genre.durations.longest_s == max(lengths)
-        names = [t.artist.lower() for t in of_genre if t.artist not in (None, "VA")]
-        assert genre.artists == len(set(names))
-        assert genre.largest_artist == max(Counter(names).values(), default=0)
+            times = (sum(lengths), statistics.median(lengths), min(lengths), max(lengths))
+            d = genre.durations
+            assert d.tracks == len(lengths)
+            assert (d.total_s, d.median_s, d.shortest_s, d.longest_s) == pytest.approx(times)
+        names = Counter(t.artist.lower() for t in of_genre if t.artist not in (None, "VA"))
+        assert genre.artists == len(names)
+        assert genre.largest_artist == max(names.values(), default=0)
     assert found.duration_source == ("header" if seconds else "")
 
 
