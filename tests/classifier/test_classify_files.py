@@ -54,7 +54,7 @@ def test_a_crash_costs_only_the_file_that_causes_it(tmp_path: Path) -> None:
             "rock", "worker_died", "pop", "folk", *["jazz"] * 5,
         ]  # fmt: skip
         assert str(verdicts[1].error).startswith(repr(paths[1]))
-        stored = [store.get(store.key(path), path) is not None for path in paths]
+        stored = [store.verdict(store.key(path), path) is not None for path in paths]
         assert stored == [True, False, *[True] * 7]
 
 
@@ -139,6 +139,4 @@ def test_networks_in_numpy_classify_in_processes(tmp_path: Path, sound_file: Pat
 def test_a_classifier_in_torch_stays_in_its_process(sound_file: Path) -> None:
     classifier = tiny_classifier()
     assert not classifier.is_picklable
-    with pytest.raises(TypeError, match="pickled"):
-        classifier.__getstate__()
     assert len(list(classify_files([str(sound_file)], classifier, jobs=2))) == 1

@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from deepmusic.audio import NotAudio
 from deepmusic.classifier.verdict import Verdict
@@ -29,15 +29,11 @@ class TrackClassifier(Protocol):
     Without a true attribute ``is_picklable`` it runs in this process, one file after another.
     """
 
-    @property
-    def digest(self) -> str:
-        """A hash of everything that determines a verdict."""
-
     def classify(self, source: str, *, max_seconds: float) -> Verdict:
         """The verdict on one file; any exception becomes its error."""
 
 
-class VerdictStore:
+class VerdictStore(Store):
     """Verdicts of one model, by the content of the file: a moved file keeps its verdict.
 
     Args:
@@ -58,47 +54,33 @@ class VerdictStore:
         max_seconds: float = MAX_SECONDS,
         segments: bool = False,
     ) -> None:
-        self._store = Store(path, "verdicts")
+        super().__init__(path, "verdicts")
         self._prefix = f"{model} {max_seconds:g}"
         self._segments = segments
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._store.close()
-
     def key(self, path: str) -> str | None:
         """The key of a file's present content; None if it cannot be read."""
-        try:
-            # opening a pipe would block
-            digest = self._store.file_digest(path) if os.path.isfile(path) else None
-        except OSError:
-            return None
-        return digest and f"{self._prefix} {digest}"
+        with suppress(OSError):
+            if os.path.isfile(path):  # opening a pipe would block
+                return f"{self._prefix} {self.file_digest(path)}"
+        return None
 
-    def get(self, key: str | None, path: str) -> Verdict | None:
+    def verdict(self, key: str | None, path: str) -> Verdict | None:
         """The verdict under a key, for a file with this path."""
-        record = self._store.get(key) if key else None
+        record = self.get(key) if key else None
         if record is None or (self._segments and "segments" not in record):
             return None
-        if not self._segments:
-            record["segments"] = ()
-        return Verdict.from_dict({**record, "path": path})
+        verdict = Verdict.from_dict({**record, "path": path})
+        return verdict if self._segments else replace(verdict, segments=())
 
-    def put(self, key: str | None, verdict: Verdict) -> None:
+    def keep(self, key: str | None, verdict: Verdict) -> None:
         """Keep a verdict; failures are not kept, so they are tried again.
 
         Raises:
             DataError: it cannot be written.
         """
         if key and verdict.error is None:
-            self._store.put(key, verdict.to_dict(segments=self._segments))
+            self.put(key, verdict.to_dict(segments=self._segments))
 
 
 def classify_files(
@@ -135,8 +117,7 @@ def classify_files(
         for path in [entry for entry in waiting if isinstance(entry, str)]:
             if store is not None:
                 keys[path] = store.key(path)
-                stored = store.get(keys[path], path)
-                if stored is not None:
+                if stored := store.verdict(keys[path], path):
                     finished[path] = stored
                     continue
             yield path
@@ -156,7 +137,7 @@ def classify_files(
     workers = jobs if getattr(classifier, "is_picklable", False) else 1
     for verdict in map_files(function, pending(), _crashed, workers=workers):
         if store is not None:
-            store.put(keys[verdict.path], verdict)
+            store.keep(keys[verdict.path], verdict)
         finished[verdict.path] = verdict
         yield from in_order()
     yield from in_order()

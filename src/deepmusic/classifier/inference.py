@@ -84,8 +84,6 @@ class Classifier:
         return self._numpy is not None
 
     def __getstate__(self) -> dict[str, Any]:
-        if not self.is_picklable:
-            raise TypeError("a classifier in PyTorch cannot be pickled; save and load it")
         return self.__dict__ | {"_torch": None}
 
     @property

@@ -128,17 +128,7 @@ class Verdict:
         segments: tuple[SegmentVerdict, ...] = (),
         warning: str | None = None,
     ) -> Self:
-        """The verdict on a track with these probabilities.
-
-        Args:
-            path: the track, as the caller named it.
-            genres: names.
-            probabilities: one per genre.
-            threshold: below this probability the verdict is *unsure*.
-            duration_s: seconds of sound that were analysed.
-            segments: the genres over time.
-            warning: what was lost or doubtful.
-        """
+        """The verdict on a track with one probability per genre, *unsure* below the threshold."""
         entries = map(GenreProbability, genres, map(float, probabilities))
         top = tuple(sorted(entries, key=lambda entry: -entry.probability))
         confidence = top[0].probability

@@ -44,7 +44,7 @@ class Tagger:
         )
         self._counts[change.status] += 1
         if change.status == "written" and store is not None:
-            store.put(store.key(verdict.path), verdict)
+            store.keep(store.key(verdict.path), verdict)
         return _line(change)
 
     def summary(self) -> str:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from deepmusic.errors import CheckpointError, DeepMusicError, os_reason
 from deepmusic.files import write_json
 from deepmusic.training.config import Task, TrainingConfig
-from deepmusic.training.progress import best_epoch, write_history
+from deepmusic.training.progress import write_history
 from deepmusic.training.weights import fill_model, load_weights, save_weights
 from deepmusic.version import __version__
 
@@ -78,10 +78,10 @@ class TrainState:
 
     @property
     def best_epoch(self) -> int:
-        """The epoch, from 1, with the best validation so far."""
-        return best_epoch(
-            self.history, monitor=self.monitor, higher_is_better=self.higher_is_better
-        )
+        """The first epoch, from 1, with the best validation; 0 before the first."""
+        sign = 1.0 if self.higher_is_better else -1.0
+        measures = [sign * record["validation"][self.monitor] for record in self.history]
+        return measures.index(max(measures)) + 1 if measures else 0
 
     @property
     def out_of_patience(self) -> bool:

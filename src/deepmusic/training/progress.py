@@ -63,15 +63,6 @@ def read_history(run: Path) -> list[dict[str, Any]]:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
-def best_epoch(
-    history: Sequence[Mapping[str, Any]], *, monitor: str, higher_is_better: bool
-) -> int:
-    """The first epoch, counted from 1, with the best validation; 0 for an empty history."""
-    sign = 1.0 if higher_is_better else -1.0
-    measures = [sign * record["validation"][monitor] for record in history]
-    return measures.index(max(measures)) + 1 if measures else 0
-
-
 def draw_history(
     history: Sequence[Mapping[str, Any]], folder: Path, *, best_epoch: int = 0
 ) -> list[Path]:
