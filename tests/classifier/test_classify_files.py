@@ -13,7 +13,7 @@ from crashing import Crashing
 from synthetic import tiny_classifier
 
 from deepmusic.audio import NotAudio
-from deepmusic.classifier import Classifier, Verdict, VerdictStore, classify_files
+from deepmusic.classifier import Classifier, VerdictStore, classify_files
 from deepmusic.errors import DataError
 
 
@@ -88,13 +88,6 @@ def test_stored_verdicts_are_found_by_content(tmp_path: Path) -> None:
     Path(paths[1]).write_text("rock indeed")
     paths[0] = str(tmp_path / "moved.mp3")
     assert classified() == [1, 2]
-
-
-def test_verdicts_survive_the_way_through_json(tmp_path: Path) -> None:
-    (path,) = write(tmp_path, "rock")
-    (verdict,) = classify_files([path], Crashing(), segments=True)
-    stored = Verdict.from_dict(verdict.to_dict(segments=True))
-    assert stored.to_dict(segments=True) == verdict.to_dict(segments=True)
 
 
 def test_a_store_of_something_else_is_refused(tmp_path: Path) -> None:

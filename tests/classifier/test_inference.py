@@ -1,4 +1,4 @@
-"""From a file to a verdict: the same however it arrives, and a sentence where there is none."""
+"""From a file to a verdict: streamed, from any source, in any thread; models that are refused."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def wav(sound: np.ndarray, sample_rate: int = RATE) -> io.BytesIO:
 
 
 def numbers(verdict: Verdict) -> list[float]:
-    """All that a verdict says in numbers, genres in the order of their names."""
+    """All numbers of a verdict, genres in the order of their names."""
     top = sorted(verdict.top, key=lambda entry: entry.genre)
     return [
         *(entry.probability for entry in top),
@@ -94,8 +94,7 @@ def test_a_track_is_the_mean_of_its_segments() -> None:
     assert len({tuple(row) for row in rows.tolist()}) > 1
 
 
-def test_json() -> None:
-    classifier = tiny_classifier()
+def test_the_verdict_in_json(classifier: Classifier) -> None:
     verdict = classifier.classify(wav(chords(2)), name="a song")
     assert list(verdict.to_dict()) == [
         "path", "genre", "confidence", "top", "duration_s", "error", "code", "warning",
@@ -107,29 +106,26 @@ def test_json() -> None:
     ]
     assert len(record["segments"]) == len(verdict.segments)
     assert list(record["segments"][0]) == ["start_s", "end_s", "genre", "probabilities", "lengths"]
-    assert record["segments"][0]["genre"] in classifier.genres
-    assert record["error"] is None
+    stored = Verdict.from_dict(verdict.to_dict(segments=True))
+    assert stored.to_dict(segments=True) == verdict.to_dict(segments=True)
     assert Verdict("x", error="Bad.").to_dict()["top"] == []
 
 
-def test_unsure_names_no_genre() -> None:
+def test_a_track_below_the_threshold_is_unsure() -> None:
     classifier = tiny_classifier()
     sure = classifier.classify(wav(chords(2)))
-    assert sure.genre is not None
-    assert not sure.is_unsure
     assert sure.confidence is not None
-    for threshold, says in ((sure.confidence, True), (np.nextafter(sure.confidence, 2), False)):
+    for threshold in (sure.confidence, np.nextafter(sure.confidence, 2)):
         classifier.calibration = Calibration(inverse_temperature=2.0, threshold=threshold)
         verdict = classifier.classify(wav(chords(2)))
-        assert verdict.is_unsure != says
-        assert verdict.genre == (sure.genre if says else None)
-        assert verdict.top == sure.top
-        assert verdict.confidence == sure.confidence
+        assert verdict.is_unsure == (threshold > sure.confidence)
+        assert verdict.genre == (None if verdict.is_unsure else sure.top[0].genre)
+        assert (verdict.top, verdict.confidence) == (sure.top, sure.confidence)
     assert not Verdict("x", error="Bad.").is_unsure
 
 
-@pytest.mark.parametrize("sample_rate", [8000, 11025, 44100, 48000, 192000])
-def test_any_rate(classifier: Classifier, sample_rate: int) -> None:
+@pytest.mark.parametrize("sample_rate", [8000, 11025, 48000, 192000])
+def test_any_sample_rate(classifier: Classifier, sample_rate: int) -> None:
     verdict = classifier.classify(wav(chords(1, 4.0, sample_rate), sample_rate))
     assert verdict.duration_s == pytest.approx(4.0, abs=0.01)
     assert np.isfinite(numbers(verdict)).all()
@@ -138,8 +134,8 @@ def test_any_rate(classifier: Classifier, sample_rate: int) -> None:
         assert verdict.top[0].probability == pytest.approx(theirs.top[0].probability, abs=0.05)
 
 
-@pytest.mark.parametrize("seconds", [0.03, 0.1, 0.5, 2.9, 3.1])
-def test_short_sounds(classifier: Classifier, seconds: float) -> None:
+@pytest.mark.parametrize("seconds", [0.03, 0.5, 2.9, 3.1])
+def test_short_tracks(classifier: Classifier, seconds: float) -> None:
     verdict = classifier.classify(wav(chords(1, seconds)))
     assert verdict.duration_s == pytest.approx(seconds, abs=1e-3)
     assert verdict.segments[-1].end_s == pytest.approx(seconds, abs=0.03)
@@ -193,11 +189,11 @@ def test_threads_get_the_same_verdicts(classifier: Classifier) -> None:
 
 
 @pytest.mark.slow
-def test_an_hour_takes_no_more_memory_than_minutes(tmp_path: Path) -> None:
+def test_a_long_track_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> None:
     code = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
-from synthetic import RATE, chords, tiny_classifier
+from synthetic import tiny_classifier
 import torch
 torch.set_num_threads(1)
 classifier = tiny_classifier()
@@ -212,25 +208,23 @@ print(json.dumps([before, peak_mb(), verdict.duration_s, len(verdict.segments)])
     if not Path("/proc/self/status").exists():
         pytest.skip("memory is read from /proc, which this system lacks")
     minute = np.tile(chords(1, 6.0), 10)
-    soundfile.write(tmp_path / "minutes.flac", np.tile(minute, 2), RATE)
-    with soundfile.SoundFile(tmp_path / "hour.flac", "w", RATE, 1) as file:
-        for _ in range(60):
-            file.write(minute)
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(Path(__file__).parent),
-         str(tmp_path / "minutes.flac"), str(tmp_path / "hour.flac")],
-        capture_output=True, text=True,
-    )  # fmt: skip
+    paths = []
+    for minutes in (2, 20):
+        paths.append(str(tmp_path / f"{minutes}.flac"))
+        soundfile.write(paths[-1], np.tile(minute, minutes), RATE)
+    command = [sys.executable, "-c", code, str(Path(__file__).parent), *paths]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     before, after, duration_s, segments = json.loads(done.stdout)
-    assert duration_s == pytest.approx(3600, abs=0.1)
-    assert segments > 2000
-    # an hour of samples alone would be 318 MB
-    assert after - before < 60
+    assert duration_s == pytest.approx(1200, abs=0.1)
+    assert segments > 700
+    assert after - before < 50  # the samples alone would be 106 MB
     assert after < 800
 
 
-def test_saved_and_loaded(classifier: Classifier, sound_file: Path, tmp_path: Path) -> None:
+def test_a_classifier_returns_from_its_file(
+    classifier: Classifier, sound_file: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "run" / "model.safetensors"
     classifier.save(path)
     for source in (path, str(path), path.parent):
@@ -239,17 +233,12 @@ def test_saved_and_loaded(classifier: Classifier, sound_file: Path, tmp_path: Pa
         assert again.config == classifier.config
         assert again.calibration == classifier.calibration
         assert again.card == classifier.card
-        # in NumPy now, in PyTorch before
-        ours, theirs = again.classify(sound_file), classifier.classify(sound_file)
-        assert numbers(ours) == pytest.approx(numbers(theirs), abs=1e-4)
-        assert [e.genre for e in ours.top] == [e.genre for e in theirs.top]
-        segments = log_mel(chords(3))[None, :, :128]
-        for mine, other in zip(
-            again.predict_segments(segments), classifier.predict_segments(segments), strict=True
-        ):
-            np.testing.assert_allclose(mine, other, atol=1e-4)
-        state = classifier.ensemble.state_dict()
-        assert all(torch.equal(t, state[n]) for n, t in again.ensemble.state_dict().items())
+    # in NumPy now, in PyTorch before
+    ours, theirs = again.classify(sound_file), classifier.classify(sound_file)
+    assert numbers(ours) == pytest.approx(numbers(theirs), abs=1e-4)
+    assert [e.genre for e in ours.top] == [e.genre for e in theirs.top]
+    state = classifier.ensemble.state_dict()
+    assert all(torch.equal(t, state[n]) for n, t in again.ensemble.state_dict().items())
     assert [p.name for p in path.parent.iterdir()] == ["model.safetensors"]
 
 
@@ -292,53 +281,48 @@ def test_routing_that_numpy_lacks_runs_in_torch(
     assert loaded.digest == classifier.digest
 
 
-def test_the_digest_depends_on_everything_that_matters() -> None:
-    classifier = tiny_classifier()
-    seen = {classifier.digest}
-    assert tiny_classifier().digest in seen
-    classifier.calibration = Calibration(inverse_temperature=2.0, threshold=0.5)
-    assert classifier.digest not in seen
-    classifier = tiny_classifier()
-    next(classifier.ensemble.parameters()).data.view(-1)[0] += 1e-6
-    assert classifier.digest not in seen
-    classifier = tiny_classifier()
-    next(classifier.ensemble.buffers()).view(-1)[0] += 1e-3
-    assert classifier.digest not in seen
-    assert tiny_classifier(genres=("a", "b")).digest not in seen
+def test_the_digest_depends_on_everything_that_determines_a_verdict() -> None:
+    classifiers = [tiny_classifier() for _ in range(4)]
+    assert len({classifier.digest for classifier in classifiers}) == 1
+    classifiers[1].calibration = Calibration(inverse_temperature=2.0, threshold=0.5)
+    next(classifiers[2].ensemble.parameters()).data.view(-1)[0] += 1e-6
+    next(classifiers[3].ensemble.buffers()).view(-1)[0] += 1e-3
+    classifiers.append(tiny_classifier(genres=("a", "b")))
+    assert len({classifier.digest for classifier in classifiers}) == 5
 
 
-def refusal(path: Path) -> str:
-    with pytest.raises(CheckpointError) as caught:
-        Classifier.load(path, device="cpu")
-    message = str(caught.value)
-    assert message.endswith(".")
-    assert "\n" not in message
-    return message
-
-
-def test_foreign_models_are_refused(classifier: Classifier, tmp_path: Path) -> None:
-    path = tmp_path / "model.safetensors"
-    weights = classifier.ensemble.state_dict()
-    metadata: dict[str, Any] = {
-        "kind": "genre classifier",
-        "config": classifier.config.to_dict(),
-        "calibration": classifier.calibration.to_dict(),
-    }
-    save_weights(path, weights, metadata)
-    assert Classifier.load(path, device="cpu").card == {}
-    for changes, expected in (
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
         ({"kind": "composer"}, "not a genre classifier"),
         ({"kind": None}, "not a genre classifier"),
         ({"calibration": {"warmth": 1}}, "another model"),
         ({"calibration": None}, "another model"),
         ({"config": {}}, "configuration"),
-        ({"config": classifier.config.to_dict() | {"genres": ["one"]}}, "configuration"),
-        ({"config": classifier.config.to_dict() | {"networks": 1}}, "another model"),
-        ({"config": classifier.config.to_dict() | {"networks": 3}}, "another model"),
-        ({"config": classifier.config.to_dict() | {"texture_networks": 1}}, "another model"),
-    ):
-        save_weights(path, weights, metadata | changes)
-        assert expected in refusal(path), changes
+        ({"genres": ["one"]}, "configuration"),
+        ({"networks": 1}, "another model"),
+        ({"networks": 3}, "another model"),
+        ({"texture_networks": 1}, "another model"),
+        # arrays of another size
+        ({"genres": ["a", "b", "c"]}, "another model"),
+        ({"bands": 64}, "another model"),
+    ],
+    ids=str,
+)
+def test_files_of_another_model_are_refused_in_one_sentence(
+    classifier: Classifier, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    config = classifier.config.to_dict()
+    calibration = classifier.calibration.to_dict()
+    metadata = {"kind": "genre classifier", "config": config, "calibration": calibration}
+    if changes.keys() <= config.keys():
+        metadata["config"] = config | changes
+    else:
+        metadata |= changes
+    path = tmp_path / "model.safetensors"
+    save_weights(path, classifier.ensemble.state_dict(), metadata)
+    with pytest.raises(CheckpointError, match=message + r"[^\n]*\.$"):
+        Classifier.load(path, device="cpu")
 
 
 def test_a_missing_device_is_named() -> None:
