@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soxr
@@ -52,7 +52,7 @@ class Audio:
     warning: str | None = None
 
 
-class AudioStream:
+class AudioStream(Iterator[NDArray[np.float32]], AbstractContextManager["AudioStream"]):
     """Mono blocks of about a second; made by `open_audio`.
 
     Iterate once, inside a ``with`` block or to the end: both close the file. Different streams may
@@ -73,7 +73,6 @@ class AudioStream:
     def __init__(
         self,
         source: Source,
-        *,
         sample_rate: int | None,
         max_seconds: float,
         block_s: float,
@@ -102,14 +101,8 @@ class AudioStream:
             self.close()
             raise
 
-    def __iter__(self) -> Iterator[NDArray[np.float32]]:
-        return self
-
     def __next__(self) -> NDArray[np.float32]:
         return next(self._blocks)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -234,14 +227,16 @@ class AudioStream:
         """Why neither decoder could open the file."""
         if first is not None and first.code == "bad_rate":
             return first
-        code, reason = second.code, "is not a sound file that libsndfile or FFmpeg can read"
-        if code == "no_sound_track":
-            reason = "has no sound track"
-        elif code == "unknown_codec":
-            reason = "is in a coding that neither libsndfile nor FFmpeg supports"
-        elif first is None:
-            code, reason = "no_sound", "has the header of a sound file and no sound after it"
-        return self._error(code, reason)
+        code = second.code
+        if code == "not_audio" and first is None:
+            code = "no_sound"
+        reasons = {
+            "not_audio": "is not a sound file that libsndfile or FFmpeg can read",
+            "no_sound_track": "has no sound track",
+            "unknown_codec": "is in a coding that neither libsndfile nor FFmpeg supports",
+            "no_sound": "has the header of a sound file and no sound after it",
+        }
+        return self._error(code, reasons[code])
 
 
 def open_audio(
@@ -278,9 +273,7 @@ def open_audio(
         raise ValueError(f"sample_rate is {RATES_HZ[0]} to {RATES_HZ[1]} Hz; got {sample_rate}")
     if not (max_seconds > 0 and block_s > 0):
         raise ValueError(f"max_seconds and block_s are above 0; got {max_seconds} and {block_s}")
-    return AudioStream(
-        source, sample_rate=sample_rate, max_seconds=max_seconds, block_s=block_s, on_block=on_block
-    )
+    return AudioStream(source, sample_rate, max_seconds, block_s, on_block)
 
 
 def load(
@@ -333,17 +326,12 @@ def _is_rate(sample_rate: int) -> bool:
 
 
 def _to_mono(block: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean of the channels of ``(n, channels)``."""
-    # summed one channel at a time: NumPy's mean over a short last axis is ten times slower
+    """Mean of the channels of ``(n, channels)``, as a product: ten times faster than ``mean``."""
     channels = block.shape[1]
     if channels == 1:
         return np.ascontiguousarray(block[:, 0])
     with np.errstate(over="ignore", invalid="ignore"):
-        mono = block[:, 0] + block[:, 1]
-        for channel in range(2, channels):
-            mono += block[:, channel]
-        mono *= np.float32(1 / channels)
-    return mono
+        return block @ np.full(channels, 1 / channels, np.float32)
 
 
 def _in_words(seconds: float) -> str:
