@@ -222,8 +222,8 @@ def map_files(
 ) -> Iterator[_FileR]:
     """Call a function on each file and yield the results as they complete.
 
-    A worker that crashes costs only time: the files it was working on are tried again, each in a
-    process of its own.
+    A worker that crashes costs only time: the files it was working on are tried again, each in
+    a separate process.
 
     Args:
         function: takes a path and returns a result that names it as its ``path``; must pickle.

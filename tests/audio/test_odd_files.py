@@ -113,7 +113,7 @@ def decoded(shared_data: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_no_chatter_and_bounded_memory(decoded: dict[str, Any]) -> None:
+def test_no_output_and_bounded_memory(decoded: dict[str, Any]) -> None:
     assert decoded["stderr"] == ""
     assert decoded["memory_mb"] < 300  # among them a bomb of 3.8 GB and claims of terabytes
     assert len(decoded["results"]) == len(ROWS) > 200

@@ -1,4 +1,4 @@
-"""Finding sound files in whatever folders people have."""
+"""Finding sound files in odd folders."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_sound_files_of_a_folder_are_found_in_order(tmp_path: Path) -> None:
     assert names(tmp_path / "c" / "cover.jpg") == ["cover.jpg"]  # named files are not judged
 
 
-def test_what_cannot_be_a_track_has_a_reason(tmp_path: Path) -> None:
+def test_paths_that_cannot_be_tracks_have_reasons(tmp_path: Path) -> None:
     (tmp_path / "song.mp3").mkdir()
     (tmp_path / "song.mp3" / ".gitkeep").touch()
     (tmp_path / "loop_a.mp3").symlink_to("loop_b.mp3")
@@ -55,6 +55,6 @@ def test_folders_that_link_to_their_parents_are_entered_once(tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_locked_folder_is_named(tmp_path: Path) -> None:
+def test_a_locked_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0)
     assert names(tmp_path) == ["[permission]"]

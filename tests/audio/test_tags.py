@@ -163,7 +163,7 @@ def test_an_id3_tag_keeps_its_version(mp3: Path) -> None:
     assert str(mutagen.id3.ID3(mp3, translate=False)["TYER"]) == "1999"
 
 
-def test_a_kill_between_log_and_change_does_no_harm(mp3: Path, tmp_path: Path) -> None:
+def test_undo_after_a_kill_between_log_and_change(mp3: Path, tmp_path: Path) -> None:
     log = TagLog(tmp_path / "tags.db")
     log.add(mp3, (), ("rock",), had_tags=False)
     content = mp3.read_bytes()
@@ -227,7 +227,7 @@ def test_real_tags_are_read(shared_data: Path) -> None:
     assert tags.genre is None
 
 
-def test_the_artist_of_the_album_stands_in(tmp_path: Path) -> None:
+def test_the_album_artist_replaces_a_missing_artist(tmp_path: Path) -> None:
     assert read_tags(sound(tmp_path / "a.flac", album_artist="B", genre=" ")) == Tags(artist="B")
 
 

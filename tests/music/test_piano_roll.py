@@ -18,7 +18,7 @@ BAR = 4 * 480
 
 
 def line(count: int, *, parts: tuple[Part, ...] = (Part(),)) -> Score:
-    """A bar of four notes, again and again, each part in its turn."""
+    """Bars of four notes, the parts taking turns."""
     notes = (
         Note(bar * BAR + beat * 480, 480, 60 + 2 * beat, 127, bar % len(parts))
         for bar in range(count)

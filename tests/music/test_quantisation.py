@@ -72,7 +72,7 @@ def test_ties_changes_and_short_notes() -> None:
     assert score_to_grid(score, 4).tempos == (Tempo(0, 500_000), Tempo(2, 300_000))
 
 
-def test_what_is_counted() -> None:
+def test_merged_and_cut_notes_are_counted() -> None:
     score = Score(
         480,
         (
@@ -95,7 +95,7 @@ def test_what_is_counted() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(grids(), st.integers(-59, 59))
-def test_a_constant_shift_is_taken_out(grid: Grid, shift: int) -> None:
+def test_a_constant_shift_is_removed(grid: Grid, shift: int) -> None:
     if grid.steps_per_beat != 4 or not len(grid.onset):
         return
     straight = grid_to_score(grid)
@@ -109,7 +109,7 @@ def test_a_constant_shift_is_taken_out(grid: Grid, shift: int) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(grids(), st.booleans())
-def test_what_is_straight_stays(grid: Grid, is_coarse: bool) -> None:
+def test_a_score_on_the_grid_is_not_moved(grid: Grid, is_coarse: bool) -> None:
     score = grid_to_score(grid)
     assert aligned(score, grid.steps_per_beat) == score
 

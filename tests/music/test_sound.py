@@ -37,7 +37,7 @@ def rms(samples: NDArray[np.float32]) -> float:
 
 
 def cents_from(frequency: float, samples: NDArray[np.float32]) -> float:
-    """How far the partial beside a frequency is from it: the middle of its power."""
+    """How far the nearest partial, the centroid of its power, is from a frequency."""
     size = 2**19
     power = np.abs(np.fft.rfft(samples * np.hanning(len(samples)), size)) ** 2
     frequencies = np.fft.rfftfreq(size, 1 / RATE)
@@ -124,7 +124,7 @@ def test_parts_are_panned_in_a_room() -> None:
     assert abs(np.corrcoef(after.T)[0, 1]) < 0.9  # the room answers otherwise on either side
 
 
-def test_drums_are_drums() -> None:
+def test_drums_differ_in_spectrum_and_decay() -> None:
     kick, snare, hat = (
         render(one_note(pitch, is_drum=True), sample_rate=RATE)[: RATE // 2, 0]
         for pitch in (36, 38, 42)

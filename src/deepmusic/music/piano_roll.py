@@ -55,7 +55,7 @@ def draw_piano_roll(score: Score, path: str | os.PathLike[str], *, title: str = 
     """Draw a score as a PNG picture.
 
     Notes are coloured by part, softer ones fainter. Bars are numbered below each row, with the
-    time above it. Drums have lanes of their own under the pitches. Up to 256 bars are drawn.
+    time above it. Drums have their own lanes under the pitches. Up to 256 bars are drawn.
 
     Args:
         score: with or without notes.

@@ -151,8 +151,8 @@ def checked_soundfont(path: str | os.PathLike[str]) -> str:
 def _play_soundfont(score: Score, sample_rate: int, samples: int, font: str) -> Samples:
     """Play a score with a SoundFont, ``(2, samples)``.
 
-    This runs in a process of its own: symusic 0.5.9 checks no more than the outline of a
-    SoundFont, and a damaged one crashes the process that plays it, or keeps it busy for ever.
+    This runs in a separate process: symusic 0.5.9 checks no more than the outline of a
+    SoundFont, and a damaged one crashes the process that plays it, or hangs it.
     """
     call = f"from {__name__} import _play; _play({font!r}, {sample_rate})"
     try:
