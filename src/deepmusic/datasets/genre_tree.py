@@ -70,9 +70,8 @@ class GenreTree:
         Raises:
             DataError: it lacks a column, holds something other than numbers, or is not a tree.
         """
-        columns = ["#tracks", "parent", "top_level"]
         try:
-            numbers = genres[columns].astype(float)
+            numbers = genres[["#tracks", "parent"]].astype(float)
             if (numbers % 1 != 0).any(axis=None):  # also of NaN
                 raise ValueError("a number is missing or not a whole one")
             titles = genres["title"].astype(str)
@@ -80,16 +79,9 @@ class GenreTree:
             raise DataError(
                 f"The table of genres is damaged ({error}); unpack fma_metadata.zip again."
             ) from error
-        counts, parents, roots = numbers.astype(int).to_numpy().T.tolist()
-        ids = genres.index.tolist()
-        tree = cls(map(Genre, ids, titles, [parent or None for parent in parents], counts))
-        for genre, root in zip(ids, roots, strict=True):
-            if tree.path(genre)[0] != root:
-                raise DataError(
-                    f"The table of genres contradicts itself: the genre {genre} is listed under "
-                    f"{root}, but its parents lead to {tree.path(genre)[0]}."
-                )
-        return tree
+        counts, parents = numbers.astype(int).to_numpy().T.tolist()
+        parents = [parent or None for parent in parents]
+        return cls(map(Genre, genres.index.tolist(), titles, parents, counts))
 
     def __iter__(self) -> Iterator[Genre]:
         return iter(self._genres.values())
