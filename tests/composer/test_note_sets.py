@@ -1,4 +1,4 @@
-"""The sets of notes: their probabilities are exact, and what is drawn follows them."""
+"""Sets of notes: their probabilities are exact, and samples follow them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def random(seed: int = 0) -> np.random.Generator:
 
 
 def every_set(pitches: int, states: int = 1) -> torch.Tensor:
-    """All sets that hold one symbol of a key at most, ``(sets, keys * states)``."""
+    """All sets with at most one symbol per pitch, ``(sets, pitches * states)``."""
     rows = []
     for choice in itertools.product(range(-1, states), repeat=pitches):
         row = [False] * (pitches * states)
@@ -36,14 +36,14 @@ def head(pitches: int = 6, states: int = 1, suggestions: int = 0, seed: int = 0)
         5, pitches=pitches, states=states, hidden=16, embedding=8, suggestions=suggestions
     ).double()
     for parameter in made.parameters():
-        torch.nn.init.normal_(parameter, std=0.6)  # far from even chances
+        torch.nn.init.normal_(parameter, std=0.6)  # far from uniform
     with torch.no_grad():
-        made.embed.weight[made.symbols] = 0  # the beginning, of which nothing is summed
+        made.embed.weight[made.symbols] = 0  # the start, which adds nothing
     return made
 
 
 def context_for(made: NoteSetHead, count: int, *, masked: bool = True) -> dict[str, torch.Tensor]:
-    """One context for all rows, and what goes with it."""
+    """One context for all rows, with allowed and suggested symbols."""
     options = {"context": torch.randn(1, 5, dtype=torch.float64).expand(count, -1)}
     if masked:
         options["allowed"] = (torch.rand(1, made.symbols) > 0.4).expand(count, -1)
@@ -116,7 +116,7 @@ def test_probability_is_the_product_of_the_masked_conditionals(
         assert log_prob == pytest.approx(expected, abs=1e-9)
 
 
-def test_spelling_and_back() -> None:
+def test_sets_are_written_as_ascending_symbols() -> None:
     rolls = every_set(5)
     symbols = set_sequences(rolls)
     assert symbols.shape == (32, 6)
@@ -137,7 +137,7 @@ def test_gradients_reach_every_parameter() -> None:
         assert parameter.grad.abs().sum() > 0, name
 
 
-def test_suggestions_are_trusted_as_the_context_says() -> None:
+def test_suggestions_raise_probabilities_as_far_as_they_are_trusted() -> None:
     made = head(3, suggestions=1)
     context = torch.randn(1, 5, dtype=torch.float64)
     with torch.no_grad():
@@ -150,23 +150,6 @@ def test_suggestions_are_trusted_as_the_context_says() -> None:
         assert made(context, roll, suggested=suggestion).exp().item() == pytest.approx(1, abs=1e-4)
 
 
-@pytest.mark.parametrize("states", [1, 2])
-def test_what_is_drawn_follows_the_probabilities(states: int) -> None:
-    made = head(3, states, suggestions=1)
-    rolls = every_set(3, states)
-    count = 8_000
-    options = context_for(made, count)
-    options["allowed"] = torch.ones_like(options["allowed"])
-    options["allowed"][:, 1] = False
-    draws, _ = made.sample(random=random(), **options)
-    positions = {tuple(roll.tolist()): n for n, roll in enumerate(rolls)}
-    drawn = np.bincount([positions[tuple(d)] for d in draws.tolist()], minlength=len(rolls)) / count
-    chances = made(sets=rolls, **{n: t[: len(rolls)] for n, t in options.items()}).exp()
-    # six deviations of a share of so many draws
-    bound = 6 * (chances * (1 - chances) / count).sqrt() + 1e-9
-    assert (np.abs(drawn - chances.detach().numpy()) <= bound.detach().numpy()).all()
-
-
 @settings(deadline=None, max_examples=30)
 @given(
     states=st.integers(1, 2),
@@ -174,7 +157,7 @@ def test_what_is_drawn_follows_the_probabilities(states: int) -> None:
     top_p=st.sampled_from([0.5, 1.0]),
     temperature=st.sampled_from([0.7, 1.0]),
 )
-def test_draws_hold_what_is_required_and_else_only_what_is_wanted(
+def test_samples_hold_required_symbols_and_otherwise_only_wanted_ones(
     states: int, seed: int, top_p: float, temperature: float
 ) -> None:
     made = head(6, states, seed=seed)
@@ -183,7 +166,7 @@ def test_draws_hold_what_is_required_and_else_only_what_is_wanted(
     required = torch.from_numpy(generator.random((40, 6)) > 0.7)
     state = torch.from_numpy(generator.integers(0, states, (40, 6)))
     required = required.unsqueeze(2) & (torch.arange(states) == state.unsqueeze(2))
-    # a key that must be in the set in one way may be in no other
+    # a pitch required in one state may not be in another
     wanted = (wanted.unflatten(1, (6, states)) & ~required.any(dim=2, keepdim=True)).flatten(1)
     required = required.flatten(1)
     allowed = torch.from_numpy(generator.random((40, made.symbols)) > 0.2) | required
@@ -195,11 +178,11 @@ def test_draws_hold_what_is_required_and_else_only_what_is_wanted(
     assert (sets & required == required).all()
     assert not (sets & ~required & ~(allowed & wanted)).any()
     assert sets.unflatten(1, (6, states)).sum(dim=2).max() <= 1
-    # whatever had to be, and however it was drawn: the probability is that of the set
+    # whatever the constraints, the probability is that of the set
     torch.testing.assert_close(log_probs, made(context, sets, allowed=allowed))
 
 
-def test_the_same_chance_draws_the_same() -> None:
+def test_equal_random_states_give_equal_samples() -> None:
     made = head()
     context = torch.randn(50, 5, dtype=torch.float64)
     first, again, other = (made.sample(context, random(seed))[0] for seed in (1, 1, 2))
@@ -207,12 +190,12 @@ def test_the_same_chance_draws_the_same() -> None:
     assert not torch.equal(first, other)
     generator = random(1)
     assert torch.equal(made.sample(context, generator)[0], first)
-    assert not torch.equal(made.sample(context, generator)[0], first)  # it goes on
+    assert not torch.equal(made.sample(context, generator)[0], first)  # it continues
     assert made.sample(context[:0], generator)[0].shape == (0, 6)
 
 
 def sharpened(following: list[float], states: int, temperature: float, top_p: float) -> list[float]:
-    """Chances of the next symbol, those that strike a key favouring the likely among them."""
+    """Probabilities of the next symbol, those of onsets redistributed."""
     onsets = range(states - 1, len(following) - 1, states)
     total = sum(following[y] for y in onsets)
     result = list(following)
@@ -232,9 +215,9 @@ def sharpened(following: list[float], states: int, temperature: float, top_p: fl
 
 @pytest.mark.parametrize("states", [1, 2])
 @pytest.mark.parametrize(
-    ("temperature", "top_p"), [(0.5, 1), (2, 1), (1, 0.6), (0.7, 0.8), (1, 0.01)]
+    ("temperature", "top_p"), [(1, 1), (0.5, 1), (2, 1), (1, 0.6), (0.7, 0.8), (1, 0.01)]
 )
-def test_heat_and_top_p_change_which_keys_are_struck_and_nothing_else(
+def test_samples_follow_the_probabilities_temperature_and_top_p(
     states: int, temperature: float, top_p: float
 ) -> None:
     made = head(3, states)
@@ -261,12 +244,12 @@ def test_heat_and_top_p_change_which_keys_are_struck_and_nothing_else(
     positions = {tuple(roll.tolist()): n for n, roll in enumerate(rolls)}
     drawn = np.bincount([positions[tuple(d)] for d in draws.tolist()], minlength=len(rolls)) / count
     wanted = np.array(expected)
-    # six deviations of a share of so many draws
+    # six standard deviations of a share of ``count`` samples
     assert (np.abs(drawn - wanted) <= 6 * np.sqrt(wanted * (1 - wanted) / count) + 1e-9).all()
 
 
 @pytest.mark.parametrize("states", [1, 2])
-def test_a_set_that_must_not_be_empty_holds_something_where_it_can(states: int) -> None:
+def test_a_set_that_must_not_be_empty_has_a_symbol_where_one_is_possible(states: int) -> None:
     made = head(3, states)
     with torch.no_grad():
         made.read.bias[-1] += 5  # the end is likely
@@ -285,20 +268,16 @@ def test_a_set_that_must_not_be_empty_holds_something_where_it_can(states: int) 
 def test_bad_input_is_refused() -> None:
     made = head()
     good = torch.zeros(2, 5).double()
-    with pytest.raises(ShapeError, match=r"\(2, 5\)"):
-        made(torch.zeros(2, 4), torch.zeros(2, 6))
-    with pytest.raises(ShapeError, match=r"\(2, 6\)"):
-        made(torch.zeros(2, 5), torch.zeros(2, 7))
-    with pytest.raises(ShapeError, match="allowed"):
-        made.sample(good, random(), allowed=torch.ones(2, 5, dtype=torch.bool))
-    with pytest.raises(ShapeError, match="suggested"):
-        made(good, torch.zeros(2, 6), suggested=torch.zeros(2, 1, 6))
-    with pytest.raises(ShapeError, match=r"suggested must hold 2 sets"):
-        head(suggestions=2)(good, torch.zeros(2, 6))
-    with pytest.raises(ShapeError, match="at least 1"):
-        NoteSetHead(0)
-    with pytest.raises(ShapeError, match="at least 1"):
-        NoteSetHead(5, states=0)
+    for call, message in (
+        (lambda: made(torch.zeros(2, 4), torch.zeros(2, 6)), r"context must .* \(2, 5\)"),
+        (lambda: made(torch.zeros(2, 5), torch.zeros(2, 7)), r"sets must .* \(2, 6\)"),
+        (lambda: made.sample(good, random(), allowed=torch.ones(2, 5)), "allowed"),
+        (lambda: made(good, torch.zeros(2, 6), suggested=torch.zeros(2, 1, 6)), "suggested"),
+        (lambda: head(suggestions=2)(good, torch.zeros(2, 6)), "suggested must hold 2 sets"),
+        (lambda: NoteSetHead(0), "at least 1"),
+    ):
+        with pytest.raises(ShapeError, match=message):
+            call()
     for bad in ({"temperature": 0.0}, {"top_p": 0.0}, {"top_p": 1.1}):
         with pytest.raises(ValueError, match="above 0"):
             made.sample(good, random(), **bad)

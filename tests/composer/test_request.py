@@ -1,4 +1,4 @@
-"""Requests: what can be asked, and one sentence on what cannot."""
+"""Requests: what they accept, and one sentence about what they refuse."""
 
 from __future__ import annotations
 
@@ -16,81 +16,56 @@ from deepmusic.music import TimeSignature
 FOLK = {"style": {"folk": 1}}
 
 
-def refused(**options: Any) -> str:
-    with pytest.raises(RequestError) as caught:
-        Request(**{**FOLK, **options})
-    message = str(caught.value)
-    assert message.endswith(".")
-    assert "\n" not in message
-    assert message[0].isupper() or message[0] in "'\"0123456789" or message.startswith("top-p")
-    return message
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"style": {}}, "Name one style"),
         ({"style": {"folk": 0}}, "weights above 0"),
-        ({"style": {"folk": 1, "pop": -1}}, "weights above 0"),
-        ({"style": {"folk": float("inf")}}, "weights above 0"),
         ({"style": {"folk": float("nan")}}, "weights above 0"),
         ({"bars": 3}, "The number of bars is 4 to 256; got 3"),
         ({"bars": 257}, "4 to 256"),
-        ({"bars": 0}, "4 to 256"),
         ({"tempo": 19.9}, "The tempo is 20 to 300"),
-        ({"tempo": 301}, "20 to 300"),
         ({"tempo": float("nan")}, "20 to 300"),
         ({"temperature": 0.05}, "The temperature is 0.1 to 3"),
-        ({"temperature": 3.1}, "0.1 to 3"),
-        ({"temperature": float("nan")}, "0.1 to 3"),
         ({"candidates": 0}, "The number of candidates is 1 to 64"),
-        ({"candidates": 65}, "1 to 64"),
         ({"seed": -1}, "The seed is 0 to"),
         ({"seed": 2**63}, "The seed is 0 to"),
-        ({"top_p": 0}, "above 0 and at most 1"),
         ({"top_p": 1.01}, "above 0 and at most 1"),
         ({"top_p": float("nan")}, "above 0 and at most 1"),
         ({"key": "H major"}, "'H major' is not a key"),
-        ({"key": ""}, "is not a key"),
-        ({"key": "D dorian"}, "is not a key"),
-        ({"metre": "4"}, "not a time signature"),
         ({"metre": "4/3"}, "not a time signature"),
-        ({"metre": "0/4"}, "not a time signature"),
-        ({"metre": "waltz"}, "not a time signature"),
         ({"metre": "4/4/4"}, "not a time signature"),
         ({"primer": "a.mid", "harmonize": "b.mid"}, "exclude each other"),
-        ({"infill": (1, 2)}, "name the piece as the primer"),
         ({"infill": (1, 2), "harmonize": "b.mid"}, "name the piece as the primer"),
         ({"primer": "a.mid", "infill": (0, 2)}, "FROM:TO"),
         ({"primer": "a.mid", "infill": (3, 2)}, "got 3:2"),
         ({"primer": "a.mid", "infill": (1, 2), "bars": 8}, "omit bars"),
         ({"primer": "a.mid", "key": "C major"}, "omit key"),
         ({"primer": "a.mid", "metre": "3/4"}, "omit metre"),
-        ({"harmonize": "a.mid", "key": "C major"}, "omit key"),
         ({"harmonize": "a.mid", "metre": "3/4"}, "omit metre"),
     ],
 )
 def test_what_is_impossible_is_refused_in_one_sentence(
     options: dict[str, Any], message: str
 ) -> None:
-    assert message in refused(**options)
+    with pytest.raises(RequestError) as caught:
+        Request(**{**FOLK, **options})
+    assert message in str(caught.value)
+    assert str(caught.value).endswith(".")
+    assert "\n" not in str(caught.value)
 
 
-def test_weights_are_scaled_and_keys_spelled_out() -> None:
-    requested = Request(style={"folk": 3, "pop": 1}, key="f#m", pose={"0": 1, "density": 2})
+def test_weights_keys_and_paths_are_normalised() -> None:
+    requested = Request(
+        style={"folk": 3, "pop": 1}, key="f#m", pose={"0": 1}, pose_from=Path("a") / "b.mid"
+    )
     assert requested.style == {"folk": 0.75, "pop": 0.25}
     assert requested.key == "F# minor"
-    assert requested.pose == {"0": 1.0, "density": 2.0}
-    assert Request(**FOLK, key="Gb").key == "F# major"
-    assert Request(**FOLK).given is None
-
-
-def test_paths_are_kept_as_text() -> None:
-    requested = Request(**FOLK, primer=Path("a") / "b.mid", pose_from=Path("c.mid"))
-    assert requested.primer == str(Path("a") / "b.mid")
-    assert requested.pose_from == "c.mid"
-    assert requested.given == requested.primer
-    assert Request(**FOLK, harmonize=Path("m.mid")).given == "m.mid"
+    assert requested.pose == {"0": 1.0}
+    assert requested.pose_from == str(Path("a") / "b.mid")
+    assert requested.given is None
+    for name in ("primer", "harmonize"):
+        assert Request(**FOLK, **{name: Path("m.mid")}).given == "m.mid"
 
 
 REQUESTS = st.fixed_dictionaries(
@@ -133,22 +108,17 @@ def test_a_request_comes_back_from_its_json(values: dict[str, Any], files: dict[
         {"colour": "red"},
         {"bars": "sixteen"},
         {"bars": 2},
-        {"infill": 3},
-        {"infill": [1]},
         {"primer": "a.mid", "infill": [1]},
         {"primer": "a.mid", "infill": ["x", "y"]},
         {"style": "folk"},
-        {"style": {"folk": "much"}},
         {"pose": {"density": "high"}},
-        {"pose": [1]},
         {"key": 7},
-        {"metre": 3},
         {"seed": "7"},
         {"primer": 5},
     ],
     ids=str,
 )
-def test_what_is_no_request_is_refused(changed: dict[str, Any]) -> None:
+def test_an_invalid_dictionary_is_refused(changed: dict[str, Any]) -> None:
     values = {**Request(**FOLK).to_dict(), **changed}
     with pytest.raises(RequestError) as caught:
         Request.from_dict(values)
@@ -173,16 +143,13 @@ def test_numbers_are_read(text: str, expected: dict[str, float]) -> None:
     assert list(read_numbers(text, what="styles", default=1.0)) == list(expected)
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", ",", "folk,", "folk=", "folk=x", "=1", "folk=1,folk=2", "folk=1=2", "a=nan", "a=inf"],
-)
-def test_what_are_no_numbers_is_refused(text: str) -> None:
+@pytest.mark.parametrize("text", ["", "folk,", "folk=x", "=1", "folk=1,folk=2", "a=1=2", "a=nan"])
+def test_text_that_is_not_pairs_is_refused(text: str) -> None:
     with pytest.raises(RequestError, match="cannot be read as styles: give NAME=NUMBER"):
         read_numbers(text, what="styles", default=1.0)
 
 
-def test_a_number_must_be_given_where_nothing_is_meant_without() -> None:
+def test_a_name_without_a_number_needs_a_default() -> None:
     with pytest.raises(RequestError, match="moves of the pose"):
         read_numbers("density", what="moves of the pose")
 

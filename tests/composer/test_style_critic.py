@@ -1,4 +1,4 @@
-"""The critic of style: what it tells apart, what makes no difference to it, and what it refuses."""
+"""The critic of style: what it distinguishes, what makes no difference, and what it refuses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from deepmusic.datasets.symbolic import load_symbolic
 from deepmusic.errors import CheckpointError, DataError
 from deepmusic.music import Grid, Part, Tempo, TimeSignature
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "symbolic"
 SCALE = np.array([0, 2, 4, 5, 7, 9, 11])
 
 
@@ -50,14 +49,10 @@ def jig(seed: int, beats: int = 48) -> Grid:
 MAKERS: dict[str, Callable[[int], Grid]] = {"hymn": hymn, "jig": jig}
 
 
-def trained() -> StyleCritic:
-    styles = [style for style in MAKERS for _ in range(6)]
-    return train_critic([MAKERS[style](number) for number, style in enumerate(styles)], styles)
-
-
 @pytest.fixture(scope="module")
 def critic() -> StyleCritic:
-    return trained()
+    styles = [style for style in MAKERS for _ in range(6)]
+    return train_critic([MAKERS[style](number) for number, style in enumerate(styles)], styles)
 
 
 @pytest.fixture(params=list(MAKERS))
@@ -65,32 +60,16 @@ def piece(request: pytest.FixtureRequest) -> Grid:
     return MAKERS[request.param](1000)
 
 
-def merged(grid: Grid) -> Grid:
-    """All in one part."""
-    return Grid.from_roll(
-        grid.roll(lowest=0, pitches=128), steps_per_beat=grid.steps_per_beat, lowest=0
-    )
-
-
-def test_tells_held_out_pieces_apart(critic: StyleCritic) -> None:
+def test_held_out_pieces_are_classified(critic: StyleCritic) -> None:
     for style, make in MAKERS.items():
         for seed in range(100, 110):
             assert critic.probabilities(make(seed))[style] > 0.7
 
 
-def test_hears_spoiled_music(critic: StyleCritic, piece: Grid) -> None:
-    random = np.random.default_rng(0)
-    notes = len(piece.onset)
-    pitch = random.permutation(np.arange(notes) % 40 + 40)
-    spoiled = Grid(
-        4,
-        piece.steps,
-        onset=piece.onset,
-        duration=piece.duration,
-        pitch=pitch,
-        part=np.arange(notes),
-        parts=(Part(),) * notes,
-    )
+def test_spoiled_music_is_detected(critic: StyleCritic, piece: Grid) -> None:
+    pitch = np.random.default_rng(0).permutation(np.arange(len(piece.onset)) % 40 + 40)
+    part, parts = np.arange(len(pitch)), (Part(),) * len(pitch)
+    spoiled = replace(piece, pitch=pitch, part=part, parts=parts)
     assert critic.spoiled(piece) < 0.4
     assert critic.spoiled(spoiled) > 0.6
     assert max(critic.probabilities(spoiled).values()) < max(critic.probabilities(piece).values())
@@ -105,21 +84,18 @@ def test_transposition_changes_nothing(critic: StyleCritic, piece: Grid, semiton
 
 def test_parts_change_nothing(critic: StyleCritic) -> None:
     piece = hymn(1000)
-    assert len(piece.parts) == 4
-    assert critic.probabilities(merged(piece)) == critic.probabilities(piece)
-    doubled = Grid(
-        4,
-        piece.steps,
-        onset=np.tile(piece.onset, 2),
-        duration=np.tile(piece.duration, 2),
-        pitch=np.tile(piece.pitch, 2),
-        part=np.concatenate([piece.part, piece.part + 4]),
-        parts=piece.parts * 2,
-    )
-    assert critic.probabilities(doubled) == critic.probabilities(piece)
+    roll = piece.roll(lowest=0, pitches=128)
+    merged = Grid.from_roll(roll, steps_per_beat=4, lowest=0)
+    columns = [np.tile(getattr(piece, name), 2) for name in ("onset", "duration", "pitch")]
+    part = np.concatenate([piece.part, piece.part + 4])
+    doubled = Grid(4, piece.steps, *columns, part, parts=piece.parts * 2)
+    for other in (merged, doubled):
+        assert critic.probabilities(other) == critic.probabilities(piece)
 
 
-def test_what_is_not_heard_changes_nothing(critic: StyleCritic, piece: Grid) -> None:
+def test_velocity_instruments_tempo_and_metre_change_nothing(
+    critic: StyleCritic, piece: Grid
+) -> None:
     other = replace(
         piece,
         velocity=17,
@@ -135,7 +111,6 @@ def test_arrays_round_trip(critic: StyleCritic, piece: Grid, tmp_path: Path) -> 
     with np.load(tmp_path / "critic.npz") as arrays:
         again = StyleCritic.from_arrays(dict(arrays), list(critic.styles))
     assert again.probabilities(piece) == critic.probabilities(piece)
-    assert sum(array.nbytes for array in critic.to_arrays().values()) < 300_000
 
 
 @pytest.mark.parametrize(
@@ -158,8 +133,6 @@ def test_one_style_is_certain() -> None:
     assert critic.probabilities(hymn(1)) == {"hymn": 1.0}
     assert critic.probabilities(jig(1)) == {"hymn": 1.0}
     assert 0 <= critic.spoiled(jig(1)) <= 1
-    again = StyleCritic.from_arrays(critic.to_arrays(), critic.styles)
-    assert again.spoiled(jig(1)) == critic.spoiled(jig(1))
 
 
 @pytest.mark.parametrize("steps", [0, 64])
@@ -198,9 +171,8 @@ def test_needs_pieces_with_notes() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not DATA.is_dir(), reason="the symbolic data are not here")
-def test_tells_chorales_from_piano_pieces() -> None:
-    sets = [load_symbolic(name, DATA) for name in ("chorales", "piano-midi")]
+def test_chorales_are_distinguished_from_piano_pieces(shared_data: Path) -> None:
+    sets = [load_symbolic(name, shared_data / "symbolic") for name in ("chorales", "piano-midi")]
     train = [piece for loaded in sets for piece in loaded.train[:6]]
     critic = train_critic([piece.grid for piece in train], [piece.style for piece in train])
     test = [piece for loaded in sets for piece in loaded.test[:20]]

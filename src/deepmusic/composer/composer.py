@@ -132,9 +132,7 @@ class Composer:
     def plan(self, request: Request) -> Plan:
         """What ``compose`` would write, with everything decided that the request leaves open.
 
-        Raises:
-            RequestError: it asks for what is impossible here.
-            ScoreError: a file that it names cannot be used.
+        It raises what ``compose`` raises before it writes.
         """
         for style in request.styles:
             if style not in self.profiles:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 
 from deepmusic.composer.critic_features import BEAT, Notes, feature_table
 from deepmusic.composer.style_critic import (
@@ -16,7 +17,6 @@ from deepmusic.composer.style_critic import (
     StyleCritic,
     cut,
     extent,
-    log_softmax,
     notes_of,
 )
 from deepmusic.errors import DataError
@@ -130,11 +130,7 @@ def _temperature(
 ) -> float:
     """The temperature that calibrates probabilities for pieces not trained on.
 
-    Args:
-        examples: of all pieces.
-        labels: ``(pieces,)``, the style of each piece.
-        seed: of the perceptrons.
-        random: divides the pieces into folds.
+    ``labels`` ``(pieces,)`` are the styles of the pieces, which are divided into folds at random.
     """
     fold = np.full(len(labels), -1)  # the only piece of a style is never held out
     for style in np.unique(labels):
@@ -154,22 +150,15 @@ def _temperature(
     correct = np.arange(len(truth)), truth
     losses = []
     for temperature in _TEMPERATURES:
-        rows = log_softmax(logits / temperature)
+        rows = log_softmax(logits / temperature, axis=1)
         losses.append(-np.mean((1 - smoothing) * rows[correct] + smoothing * rows.mean(axis=1)))
     return float(_TEMPERATURES[int(np.argmin(losses))])
 
 
-def _random_notes(
-    notes: Notes, rng: np.random.Generator, low: float, high: float
-) -> NDArray[np.bool_]:
-    """Which notes to spoil: a share of them between two limits."""
-    share = rng.uniform(low, high)
-    return rng.random(len(notes.pitch)) < share
-
-
 def _off_pitch(notes: Notes, rng: np.random.Generator) -> Notes:
     """Move some pitches by up to three semitones."""
-    off = _random_notes(notes, rng, 0.15, 1)
+    share = rng.uniform(0.15, 1)
+    off = rng.random(len(notes.pitch)) < share
     by = rng.integers(1, 4, len(off)) * rng.choice([-1, 1], len(off))
     return notes._replace(pitch=notes.pitch + off * by)
 
@@ -177,7 +166,8 @@ def _off_pitch(notes: Notes, rng: np.random.Generator) -> Notes:
 def _off_time(notes: Notes, rng: np.random.Generator) -> Notes:
     """Move some notes by the shortest duration of the excerpt."""
     unit = int(np.gcd.reduce(np.concatenate([notes.onset, notes.end])))
-    off = _random_notes(notes, rng, 0.2, 1)
+    share = rng.uniform(0.2, 1)
+    off = rng.random(len(notes.pitch)) < share
     by = off * rng.integers(1, 3, len(off)) * rng.choice([-1, 1], len(off)) * min(unit, BEAT)
     by = np.maximum(by, -notes.onset)
     return notes._replace(onset=notes.onset + by, end=notes.end + by)
@@ -225,14 +215,16 @@ def _separated(notes: Notes, rng: np.random.Generator) -> Notes:
 
 def _thinned(notes: Notes, rng: np.random.Generator) -> Notes:
     """Leave some notes out; at least one remains."""
-    kept = ~_random_notes(notes, rng, 0.3, 0.7)
+    share = rng.uniform(0.3, 0.7)
+    kept = rng.random(len(notes.pitch)) >= share
     kept[rng.integers(len(kept))] = True
     return Notes(*(column[kept] for column in notes))
 
 
 def _cluttered(notes: Notes, rng: np.random.Generator) -> Notes:
     """Double some notes at other pitches of the excerpt, or an octave from those."""
-    twice = np.flatnonzero(_random_notes(notes, rng, 0.2, 0.7))
+    share = rng.uniform(0.2, 0.7)
+    twice = np.flatnonzero(rng.random(len(notes.pitch)) < share)
     more = rng.choice(notes.pitch, len(twice)) + 12 * rng.integers(-1, 2, len(twice))
     return Notes(
         np.append(notes.onset, notes.onset[twice]),

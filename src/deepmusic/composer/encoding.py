@@ -176,18 +176,19 @@ def normalised(grid: Grid, *, lowest: int = 21, pitches: int = 88) -> tuple[Grid
     """
     key = estimate_key(grid)
     shift = ((9 if key.is_minor else 0) - key.tonic + 6) % 12 - 6
-    low, high = int(grid.pitch.min(initial=127)), int(grid.pitch.max(initial=0))
-    if len(grid.pitch):
-        while low + shift < lowest:
-            shift += 12
-        while high + shift >= lowest + pitches:
-            shift -= 12
-        if low + shift < lowest:
-            raise ScoreError(
-                f"Its notes span {high - low} semitones and do not fit into the {pitches} pitches "
-                "in C major or A minor.",
-                code="out_of_range",
-            )
+    if not len(grid.pitch):
+        return transposed(grid, shift), key, shift
+    low, high = int(grid.pitch.min()), int(grid.pitch.max())
+    while low + shift < lowest:
+        shift += 12
+    while high + shift >= lowest + pitches:
+        shift -= 12
+    if low + shift < lowest:
+        raise ScoreError(
+            f"Its notes span {high - low} semitones and do not fit into the {pitches} pitches in "
+            "C major or A minor.",
+            code="out_of_range",
+        )
     return transposed(grid, shift), key, shift
 
 
@@ -235,12 +236,9 @@ def encode(
 
 
 def bar_positions(bars: Bars, steps: int, *, has_end: bool) -> NDArray[np.uint8]:
-    """Positions of steps in the bar and in the piece, ``(steps, 5)``; see POSITION_SIZES.
+    """Positions of steps in the bar and in the piece, ``(steps, 5)``; see ``POSITION_SIZES``.
 
-    Args:
-        bars: of the music.
-        steps: of the music.
-        has_end: whether the number of bars left is known.
+    Without ``has_end`` the number of bars left is unknown.
     """
     step = np.arange(steps)
     bar = np.searchsorted(bars.start, step, side="right") - 1
@@ -323,15 +321,9 @@ class RepeatFinder:
 
 
 def frame_codes(grid: Grid, part: NDArray[np.int64], parts: int) -> NDArray[np.int64]:
-    """A code for what each part does in each step, equal where it is equal.
+    """A code ``(parts, steps)`` for what each part does in each step, 0 where it is silent.
 
-    Args:
-        grid: the music.
-        part: ``(n,)``, the part of each note.
-        parts: number of parts.
-
-    Returns:
-        ``(parts, steps)``; 0 where the part is silent.
+    ``part`` ``(n,)`` is the part of each note.
     """
     codes = np.zeros((parts, grid.steps), np.uint64)
     note = np.repeat(np.arange(len(grid.onset)), grid.duration)

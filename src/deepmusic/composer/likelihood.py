@@ -82,8 +82,7 @@ def likelihood(
 
 def _per_step(pose: Tensor, steps: int) -> Tensor:
     """A pose for each step, ``(steps, s, d)``; the last is repeated."""
-    if pose.ndim == 2:
-        return pose.expand(steps, -1, -1)
+    pose = pose.unsqueeze(0) if pose.ndim == 2 else pose
     return torch.cat([pose[:steps], pose[-1:].expand(max(steps - len(pose), 0), -1, -1)])
 
 

@@ -60,12 +60,6 @@ class ChordSteps(NamedTuple):
     is_pause: NDArray[np.bool_]
 
     @property
-    def sounds(self) -> NDArray[np.bool_]:
-        """``(n,)``, whether a pitch sounds; the bass always sets bit 0."""
-        sounds: NDArray[np.bool_] = self.low != 0
-        return sounds
-
-    @property
     def is_change(self) -> NDArray[np.bool_]:
         """``(n,)``, whether a chord, or silence, begins in this step; true for the first."""
         change = np.ones(len(self.low), bool)
@@ -117,12 +111,11 @@ class CopyIndex:
 
     A Bloom filter holds a hash of every window of given lengths, except windows with one chord or
     none. Consecutive windows of a piece that are all in the filter form a chain, and every shared
-    passage of at least a window lies within one. The converse does not hold: the windows of a
-    chain may come from several pieces, and a few unknown windows are taken for known. So the
-    figures are upper bounds. Short windows detect short passages but chain unrelated ones, long
-    windows do neither; so there are several lengths, and a passage is bounded by the chains of the
-    longest windows that it can hold. Passages below the shortest length are not detected: the
-    bound of their length is that of the shortest window less one step.
+    passage of at least a window lies within one. The windows of a chain may come from several
+    pieces, and a few unknown windows are taken for known, so the figures are upper bounds. Short
+    windows detect short passages but chain unrelated ones; so there are several lengths, and a
+    passage is bounded by the chains of the longest windows that it can hold. The bound is at least
+    the shortest length less one step.
 
     Args:
         windows: lengths in steps, ascending.
@@ -269,7 +262,7 @@ def _trimmed(
     steps: ChordSteps, start: NDArray[np.int64], stop: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Starts, stops and numbers of chords of spans, without the silence at their ends."""
-    sounds, count = steps.sounds, len(steps.low)
+    sounds, count = steps.low != 0, len(steps.low)  # the bass sets bit 0
     chords_begun = _cumulative(steps.is_change & sounds)
     following = np.where(sounds, np.arange(count), count)
     following = np.append(np.minimum.accumulate(following[::-1])[::-1], count)

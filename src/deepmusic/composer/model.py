@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from deepmusic.capsules import CapsuleLayer, PrimaryCapsules
 from deepmusic.composer.config import ComposerConfig
@@ -44,25 +45,13 @@ class Batch(NamedTuple):
     @classmethod
     def of(cls, excerpts: Sequence[Excerpt]) -> Batch:
         """Excerpts as tensors, padded to the longest."""
+        dtypes = {"before": torch.float32, "match_level": torch.long, "positions": torch.long}
+        tensors = {}
+        for name in Excerpt._fields:
+            arrays = [torch.from_numpy(getattr(excerpt, name)) for excerpt in excerpts]
+            tensors[name] = pad_sequence(arrays, batch_first=True).to(dtypes.get(name, torch.bool))
         lengths = torch.tensor([len(excerpt.before) for excerpt in excerpts])
-        longest = int(lengths.max())
-
-        def padded(name: str, dtype: torch.dtype) -> Tensor:
-            arrays = [getattr(excerpt, name) for excerpt in excerpts]
-            result = torch.zeros(len(arrays), longest, arrays[0].shape[1], dtype=dtype)
-            for row, array in zip(result, arrays, strict=True):
-                row[: len(array)] = torch.from_numpy(array)
-            return result
-
-        return cls(
-            before=padded("before", torch.float32),
-            target=padded("target", torch.bool),
-            repeated=padded("repeated", torch.bool),
-            match_level=padded("match_level", torch.long),
-            bar_ago=padded("bar_ago", torch.bool),
-            positions=padded("positions", torch.long),
-            is_step=torch.arange(longest) < lengths.unsqueeze(1),
-        )
+        return cls(**tensors, is_step=torch.arange(int(lengths.max())) < lengths.unsqueeze(1))
 
 
 class EncoderOutput(NamedTuple):

@@ -109,7 +109,7 @@ class NoteSetHead(nn.Module):
         Raises:
             ShapeError: shapes do not fit.
         """
-        self._check(context, sets, allowed, suggested)
+        self._check(context, sets=sets, allowed=allowed, suggested=suggested)
         symbols = set_sequences(sets)  # (n, p)
         before = torch.cat([symbols.new_full((len(symbols), 1), -1), symbols[:, :-1]], dim=1)
         is_open = before != self.symbols  # what follows the end is padding
@@ -160,7 +160,7 @@ class NoteSetHead(nn.Module):
             ShapeError: shapes do not fit.
             ValueError: temperature or top_p out of range.
         """
-        self._check(context, None, allowed, suggested)
+        self._check(context, allowed=allowed, suggested=suggested)
         count, end = len(context), self.symbols
         closed = None if wanted is None else F.pad(~wanted, (0, 1))  # the end is always open
         sets = torch.zeros(count, end, dtype=torch.bool, device=context.device)
@@ -238,24 +238,20 @@ class NoteSetHead(nn.Module):
         symbols = torch.arange(self.symbols + 1, device=logits.device)
         return logits.masked_fill(symbols < first.unsqueeze(1), -torch.inf)
 
-    def _check(
-        self,
-        context: Tensor,
-        sets: Tensor | None,
-        allowed: Tensor | None,
-        suggested: Tensor | None,
-    ) -> None:
+    def _check(self, context: Tensor, **others: Tensor | None) -> None:
         count = len(context)
-        expected: dict[str, tuple[Tensor | None, tuple[int, ...]]] = {
-            "context": (context, (count, self.context_dim)),
-            "sets": (sets, (count, self.symbols)),
-            "allowed": (allowed, (count, self.symbols)),
-            "suggested": (suggested, (count, self.suggestions, self.symbols)),
+        shapes = {
+            "context": (count, self.context_dim),
+            "sets": (count, self.symbols),
+            "allowed": (count, self.symbols),
+            "suggested": (count, self.suggestions, self.symbols),
         }
-        for name, (tensor, shape) in expected.items():
-            if tensor is not None and tensor.shape != shape:
-                raise ShapeError(f"{name} must have shape {shape}; got {tuple(tensor.shape)}")
-        if (suggested is None) != (self.suggestions == 0):
+        for name, tensor in {"context": context, **others}.items():
+            if tensor is not None and tensor.shape != shapes[name]:
+                raise ShapeError(
+                    f"{name} must have shape {shapes[name]}; got {tuple(tensor.shape)}"
+                )
+        if (others["suggested"] is None) != (self.suggestions == 0):
             raise ShapeError(f"suggested must hold {self.suggestions} sets for each step")
 
 

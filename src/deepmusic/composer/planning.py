@@ -113,11 +113,7 @@ def plan_request(
 ) -> Plan:
     """Decide what a request leaves open, at random from its seed where need be.
 
-    Args:
-        request: with styles that have profiles.
-        config: of the composer.
-        profiles: of the styles.
-        poses: ``(s, d)``.
+    The styles of the request have profiles, and the poses have shape ``(s, d)``.
 
     Raises:
         RequestError: it asks for what is impossible; the message says what is possible.

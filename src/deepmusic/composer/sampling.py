@@ -26,13 +26,7 @@ def write_music(
     candidates: int,
     random: np.random.Generator,
 ) -> list[tuple[Grid, float]]:
-    """Write several pieces to one plan, in one batch.
-
-    Args:
-        network: in evaluation mode.
-        plan: what to write.
-        candidates: number of pieces.
-        random: the random generator; equal states give equal results.
+    """Write several pieces to one plan, in one batch; equal states of ``random`` give equal ones.
 
     Returns:
         Grids in C major or A minor, and the log probability of each in nats, given the pose.
@@ -187,10 +181,7 @@ class _Constraints:
     ) -> tuple[Tensor, Tensor | None, Tensor]:
         """Wanted and required symbols ``(n, y)``, and which sets must not be empty, ``(n,)``.
 
-        Args:
-            step: to come.
-            draft: what is written so far.
-            sustained: ``(n, y)``, what can continue.
+        ``sustained``, ``(n, y)``, is what can continue in this step, the next of the draft.
         """
         device = sustained.device
         # a fixed note out of range may continue

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 
 from deepmusic.composer.critic_features import BEAT, N_FEATURES, Notes, feature_table
 from deepmusic.errors import CheckpointError
@@ -82,7 +83,7 @@ class StyleCritic:
         rows = np.clip((table - self.mean) / self.scale, -CLIP, CLIP)
         hidden = np.maximum(rows @ self.hidden_weight + self.hidden_bias, 0)
         logits = np.asarray((hidden @ self.weight + self.bias) / self.temperature, np.float64)
-        classes: NDArray[np.float64] = np.exp(log_softmax(log_softmax(logits).mean(axis=0)))
+        classes: NDArray[np.float64] = np.exp(log_softmax(log_softmax(logits, axis=1).mean(axis=0)))
         return classes
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
@@ -143,10 +144,3 @@ def cut(notes: Notes, start: int, length: int) -> Notes:
         np.minimum(notes.end[inside] - start, length),
         notes.pitch[inside],
     )
-
-
-def log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Log probabilities of the last axis."""
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    rows: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return rows

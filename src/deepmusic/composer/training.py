@@ -43,7 +43,7 @@ DEFAULT_TRAINING = TrainingConfig(
 EXCERPTS = 1600
 """Excerpts per epoch, of 64 beats (16 bars of four) each."""
 
-_REFERENCE_BARS = (8, 16, 32, 64)  # of four beats
+_REFERENCE_BEATS = (32, 64, 128, 256)
 _MIN_REFERENCE = 5  # pieces; with fewer the 95th percentile means nothing
 _MAX_STEPS = 8192  # longer pieces are cut: seventeen minutes at 120 beats per minute
 
@@ -149,7 +149,13 @@ def _prepared(
     dataset: SymbolicDataset, config: ComposerConfig | None
 ) -> tuple[ComposerConfig, _Sides, list[Problem]]:
     """The configuration, the pieces of each side, and the pieces that cannot be used."""
-    chosen = config or _default_config(dataset)
+    most_parts = max((len(piece.grid.parts) for piece in dataset.train), default=1)
+    chosen = config or ComposerConfig(
+        styles=tuple(dict.fromkeys(piece.style for piece in dataset.train)) or ("none",),
+        parts=min(most_parts, 4),
+        steps_per_beat=dataset.steps_per_beat,
+        passage_steps=32 * dataset.steps_per_beat,
+    )
     sides, problems = encoded_sides(dataset, chosen)
     if not sides["train"]:
         others = len(dataset.validation) + len(dataset.test)
@@ -170,17 +176,6 @@ def _prepared(
     return chosen, sides, problems
 
 
-def _default_config(dataset: SymbolicDataset) -> ComposerConfig:
-    """The styles of a data set, and its parts up to four."""
-    most = max((len(piece.grid.parts) for piece in dataset.train), default=1)
-    return ComposerConfig(
-        styles=tuple(dict.fromkeys(piece.style for piece in dataset.train)) or ("none",),
-        parts=min(most, 4),
-        steps_per_beat=dataset.steps_per_beat,
-        passage_steps=32 * dataset.steps_per_beat,
-    )
-
-
 def _references(
     copy_index: CopyIndex, sides: _Sides, config: ComposerConfig
 ) -> dict[str, tuple[HumanReference, ...]]:
@@ -188,7 +183,7 @@ def _references(
     references = {}
     for style, name in enumerate(config.styles):
         grids = [p.grid for p, s in (*sides["validation"], *sides["test"]) if s == style]
-        lengths = [bars * 4 * config.steps_per_beat for bars in _REFERENCE_BARS]
+        lengths = [beats * config.steps_per_beat for beats in _REFERENCE_BEATS]
         references[name] = tuple(
             human_reference(copy_index, grids, style=name, excerpt_steps=length)
             for length in lengths
