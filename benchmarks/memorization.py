@@ -149,7 +149,7 @@ def measure(name: str, style: Style) -> dict[str, Any]:
     exact, query_ms = timed_overlaps(corpus, style)
     flat = [overlap for overlaps in exact.values() for overlap in overlaps]
     return {
-        "steps": sum(map(len, style.train)),
+        "steps": sum(grid.steps for grid in style.train),
         "pieces": len(style.train),
         "exact": {
             "build_s": rounded(build_s),

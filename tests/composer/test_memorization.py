@@ -149,9 +149,9 @@ def test_a_planted_excerpt_is_found(seed: int, length: int, start: int, semitone
     piece = joined(before, copied, random_piece(seed + 4, chords=5))
     bound = CopyIndex.build([*others, source]).overlap(piece)
     # it may go on by part of a chord
-    assert len(copied) <= bound.steps <= max(len(copied) + 4, 15)
+    assert copied.steps <= bound.steps <= max(copied.steps + 4, 15)
     if bound.steps > 15:
-        assert len(before) - 4 <= bound.at <= len(before)
+        assert before.steps - 4 <= bound.at <= before.steps
 
 
 def test_silence_one_held_chord_and_other_bass_motion_are_not_shared() -> None:
@@ -221,7 +221,7 @@ def test_a_report_compares_with_people() -> None:
     excerpts = [
         index.overlap(excerpt(piece, start, start + 30))
         for piece in test
-        for start in range(0, len(piece) - 29, 30)
+        for start in range(0, piece.steps - 29, 30)
     ]
     assert reference.pieces == len(excerpts)
     assert reference.steps.most == max(overlap.steps for overlap in excerpts)
