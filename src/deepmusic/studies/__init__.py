@@ -1,4 +1,9 @@
-"""The study: models to be compared with, on the same folds, and the tables that compare them."""
+"""The study: models compared on the same folds, in one direction.
+
+``data`` (tracks, columns, spectrograms) -> ``plan`` (folds, jobs) -> ``jobs`` (train, test, store)
+-> ``comparison`` (scores, differences) -> ``report`` (all figures) -> ``report_pictures`` and
+``report_pages``, which ``report_files`` writes.
+"""
 
 import lazy_loader
 

@@ -82,8 +82,8 @@ def analyze_tracks(
         outputs: what is wanted.
         spectrograms: gets the spectrograms; None where they are not wanted.
         store: keeps columns and fingerprints.
-        workers: processes on this machine.
-        dask: address of a Dask scheduler whose workers see the same files; they are used instead.
+        workers: as in ``deepmusic.parallel.map_files``.
+        dask: likewise.
         on_progress: called in this thread with the tracks done and the tracks there are.
 
     Raises:

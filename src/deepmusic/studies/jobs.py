@@ -84,8 +84,8 @@ def run_jobs(
         plan: the jobs.
         study: folder of the study; gets ``work/``.
         store: gets each record before it is yielded.
-        workers: processes on this machine.
-        dask: address of a Dask scheduler whose workers see the same folders; they are used instead.
+        workers: as in ``deepmusic.parallel.map_files``.
+        dask: likewise; all machines see the same folders.
         seconds: no job begins later than this.
 
     Raises:
