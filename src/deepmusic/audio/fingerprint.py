@@ -10,7 +10,6 @@ since its bits would be random. Two recordings are the same where their codes di
 from __future__ import annotations
 
 from itertools import count
-from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -27,7 +26,6 @@ _F_MIN, _F_MAX = 250.0, 1350.0  # Hz
 _BANDS = 33
 _LAG = 3  # codes between the two frames that are compared
 _BATCH = 64  # spectra at a time: they stay in the processor's cache
-_CHUNK_S = 4  # of sound at a time
 # Bands below this share of the loudest one count as silent: there are only the leakage of the
 # window and what lossy coders discard.
 _FLOOR = np.float32(1e-5)
@@ -81,17 +79,11 @@ class FingerprintStream:
         bins = np.arange(self._first_bin, min(int(edges[-1]), length // 2) + 1)[:, None]
         shares = np.minimum(edges[1:], bins + 1) - np.maximum(edges[:-1], bins)
         self._bands = np.repeat(np.maximum(shares, 0).astype(np.float32), 2, axis=0)
-        # Buffers live as long as the stream: fresh memory for each block costs more than the sums.
         self._row = np.zeros(0, np.float32)  # samples that do not make one of the lower rate yet
         self._carry = np.float32(0)  # the first half of the filter on the previous row
-        seconds = _BATCH / CODES_PER_SECOND + _CHUNK_S + 2
-        self._low = np.zeros(round(rate * seconds), np.float32)
-        self._views = sliding_window_view(self._low, length)
-        self._low_start, self._low_end = 0, 0  # positions in the recording
+        self._low = np.zeros(0, np.float32)  # samples of the lower rate from the next frame on
+        self._start = 0  # position in the recording of the first of them
         self._frames = 0  # spectra so far
-        self._windowed = np.zeros((_BATCH, length), np.float32)
-        self._spectra: NDArray[Any] = np.zeros((_BATCH, length // 2 + 1), np.complex64)
-        self._power = np.zeros((_BATCH, len(self._bands)), np.float32)
         self._past = np.zeros((0, _BANDS - 1), np.float32)  # differences of the latest frames
         self._codes = [np.zeros(0, np.uint32)]
 
@@ -99,67 +91,49 @@ class FingerprintStream:
         """Take the next samples, mono, ``(n,)``; a `ShapeError` refuses others."""
         if samples.ndim != 1:
             raise ShapeError(f"samples are mono, (n,); got an array of shape {samples.shape}")
-        step = self._step
-        chunk = int(_CHUNK_S * self._rate) * step
-        for start in range(0, len(samples), chunk):
-            rest = samples[start : start + chunk]
-            missing = -len(self._row) % step
-            row, rest = np.concatenate([self._row, rest[:missing]]), rest[missing:]
-            if 0 < len(row) < step:
-                self._row = row
-                continue
-            whole = len(rest) - len(rest) % step
-            self._lower(row)
-            self._lower(rest[:whole])
-            self._row = rest[whole:].copy()
-            self._transform(_BATCH)
+        samples = np.concatenate([self._row, samples])
+        whole = len(samples) - len(samples) % self._step
+        self._row = samples[whole:].copy()
+        if not whole:
+            return
+        # each row ends one sample of the lower rate and begins the next
+        rows = samples[:whole].reshape(-1, self._step)
+        begins, ends = self._filter
+        begun = rows @ begins
+        low = rows @ ends
+        low[0] += self._carry
+        low[1:] += begun[:-1]
+        self._carry = begun[-1]
+        self._low = np.concatenate([self._low, low])
+        while self._transform():
+            pass
 
     def finish(self) -> NDArray[np.uint32]:
         """The fingerprint, ``(codes,)`` uint32; add nothing after it."""
         self.add(np.zeros(self._step, np.float32))
-        self._transform(1)
         return np.concatenate(self._codes)
 
-    def _lower(self, samples: NDArray[np.float32]) -> None:
-        """Filter whole rows: each ends one sample of the lower rate and begins the next."""
-        if not len(samples):
-            return
-        rows = samples.reshape(-1, self._step)
-        begins, ends = self._filter
-        held = self._low_end - self._low_start
-        low = self._low[held : held + len(rows)]
-        np.matmul(rows, ends, out=low)
-        begun = rows @ begins
-        low[0] += self._carry
-        low[1:] += begun[:-1]
-        self._carry = begun[-1]
-        self._low_end += len(rows)
-
-    def _transform(self, least: int) -> None:
-        """Turn the buffered samples into codes, if they suffice for ``least`` spectra."""
-        while True:
-            seconds = (self._low_end - len(self._window)) / self._rate
-            ready = int(np.floor(seconds * CODES_PER_SECOND)) + 1 - self._frames
-            ready = min(_BATCH, ready)
-            if ready < least or ready < 1:
-                return
-            frames = np.arange(self._frames, self._frames + ready + 1)
-            starts = (frames * self._rate / CODES_PER_SECOND).astype(np.int64)
-            starts -= self._low_start
-            windowed = self._windowed[:ready]
-            np.multiply(self._views[starts[:-1]], self._window, out=windowed)
-            # SciPy's is faster, but takes longer to import than it saves in a hundred files
-            spectra = np.fft.rfft(windowed, out=self._spectra[:ready]).view(np.float32)
-            spectra = spectra[:, 2 * self._first_bin : 2 * self._first_bin + len(self._bands)]
-            power = np.square(spectra, out=self._power[:ready])
-            differences = np.concatenate([self._past, _differences(power @ self._bands)])
-            self._codes.append(_coded(differences))
-            self._past = differences[-_LAG:]
-            self._frames += ready
-            held = self._low_end - self._low_start
-            used = min(int(starts[-1]), held)
-            self._low[: held - used] = self._low[used:held].copy()
-            self._low_start += used
+    def _transform(self) -> bool:
+        """Turn samples into codes, up to ``_BATCH``; whether there were enough for one."""
+        length = len(self._window)
+        seconds = (self._start + len(self._low) - length) / self._rate
+        ready = min(_BATCH, int(np.floor(seconds * CODES_PER_SECOND)) + 1 - self._frames)
+        if ready < 1:
+            return False
+        frames = np.arange(self._frames, self._frames + ready + 1)
+        starts = (frames * self._rate / CODES_PER_SECOND).astype(np.int64) - self._start
+        windows = sliding_window_view(self._low, length)[starts[:-1]] * self._window
+        # SciPy's is faster, but takes longer to import than it saves in a hundred files
+        spectra = np.fft.rfft(windows).view(np.float32)
+        power = np.square(spectra[:, 2 * self._first_bin :][:, : len(self._bands)])
+        differences = np.concatenate([self._past, _differences(power @ self._bands)])
+        self._codes.append(_coded(differences))
+        self._past = differences[-_LAG:]
+        self._frames += ready
+        used = min(int(starts[-1]), len(self._low))
+        self._low = self._low[used:]
+        self._start += used
+        return True
 
 
 def _differences(energy: NDArray[np.float32]) -> NDArray[np.float32]:
