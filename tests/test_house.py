@@ -15,7 +15,7 @@ PACKAGE = ROOT / "src" / "deepmusic"
 # the comment names an aim. Raise one only with a reason in docs/decisions.md.
 BUDGETS = {
     "": 900,
-    "audio": 2_010,  # aim 1,800
+    "audio": 1_980,  # aim 1,800
     "capsules": 2_300,
     "classifier": 2_840,  # aim 2,600
     "cli": 3_680,  # aim 3,100
