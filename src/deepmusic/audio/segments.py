@@ -63,8 +63,8 @@ def segment_batches(
 class SegmentStream:
     """Segments of a spectrogram that arrives in blocks, in bounded memory.
 
-    They equal those of `segment_starts` and `wrap` on the whole spectrogram: ``length`` frames each,
-    one every ``hop`` frames.
+    They equal those of `segment_starts` and `wrap` on the whole spectrogram: ``length`` frames
+    each, one every ``hop`` frames.
     """
 
     def __init__(self, length: int, hop: int) -> None:
