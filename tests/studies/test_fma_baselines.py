@@ -12,6 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
+from sklearn.preprocessing import LabelEncoder, MultiLabelBinarizer, StandardScaler
+from sklearn.svm import SVC
+from sklearn.utils import shuffle
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))
 from miniature_fma import ROOTS, make_miniature, write_checksums
@@ -66,17 +74,8 @@ def whole(fma: Fma, tmp_path_factory: pytest.TempPathFactory) -> tuple[Reproduct
 
 def notebook_accuracies(fma: Fma, families: Sequence[str]) -> dict[str, float]:
     """As FMA's notebook computes them: frames, label encoder, shuffling, classifiers of 2017."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.multiclass import OneVsRestClassifier
-    from sklearn.neighbors import KNeighborsClassifier
-    from sklearn.neural_network import MLPClassifier
-    from sklearn.preprocessing import LabelEncoder, StandardScaler
-    from sklearn.svm import SVC
-    from sklearn.utils import shuffle
-
     tracks = fma.tracks[fma.tracks["set", "subset"] <= "medium"]
-    train = tracks.index[tracks["set", "split"] == "training"]
-    test = tracks.index[tracks["set", "split"] == "test"]
+    train, test = (tracks.index[tracks["set", "split"] == part] for part in ("training", "test"))
     encoder = LabelEncoder().fit(tracks["track", "genre_top"].astype(str))
     y_train, y_test = (
         encoder.transform(tracks.loc[part, ("track", "genre_top")].astype(str))
@@ -103,22 +102,16 @@ def test_accuracies_are_those_of_the_notebook(fma: Fma, whole: tuple[Reproductio
         "mfcc/contrast": ["mfcc", "spectral_contrast"],
         "all": list(fma.features.columns.levels[0]),
     }
-    mine = {c.path: c.accuracy for c in whole[0].cells if c.task == "single"}
+    ours = {c.path: c.accuracy for c in whole[0].cells if c.task == "single"}
     for name, chosen in families.items():
         wanted = notebook_accuracies(fma, chosen)
-        result = {model: mine[f"single:{name}:{model}"] for model in MODELS}
-        assert result == pytest.approx(wanted)
+        assert {model: ours[f"single:{name}:{model}"] for model in MODELS} == pytest.approx(wanted)
     assert max(wanted.values()) > 0.5  # there is something to learn, so that this says something
 
 
 def test_subset_accuracy_is_that_of_the_notebook(
     fma: Fma, whole: tuple[Reproduction, Path]
 ) -> None:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import average_precision_score
-    from sklearn.multiclass import OneVsRestClassifier
-    from sklearn.preprocessing import MultiLabelBinarizer, StandardScaler
-
     tracks = fma.subset("medium")
     train = tracks.index[tracks["set", "split"] == "training"]
     test = tracks.index[tracks["set", "split"] == "test"]
@@ -212,17 +205,11 @@ def test_finished_cells_are_not_computed_again(
 
 
 def test_results_of_other_tables_are_not_taken(fma: Fma, tmp_path: Path) -> None:
-    reproduce(fma, tmp_path / "out", sets=["zcr"], models=["lr"])
-    other = make_separable(tmp_path / "other", 48)
     kept: list[bool] = []
-    reproduce(
-        other,
-        tmp_path / "out",
-        sets=["zcr"],
-        models=["lr"],
-        on_cell=lambda cell, done, total, was_kept: kept.append(was_kept),
-    )
-    assert kept == [False]
+    for data in (fma, make_separable(tmp_path / "other", 48)):
+        reproduce(data, tmp_path / "out", sets=["zcr"], models=["lr"],
+                  on_cell=lambda cell, done, total, was_kept: kept.append(was_kept))  # fmt: skip
+    assert kept == [False, False]
     with pytest.raises(DataError, match="made with other settings"):
         reproduce(fma, tmp_path / "out", sets=["zcr"], models=["lr"], seed=1)
 

@@ -239,8 +239,6 @@ def with_doubt(shares: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def _selected(columns: NDArray[np.floating], names: Sequence[str]) -> NDArray[np.floating]:
-    if tuple(names) == COLUMN_NAMES:
-        return columns
     index = {name: number for number, name in enumerate(COLUMN_NAMES)}
     if missing := [name for name in names if name not in index]:
         raise ShapeError(f"there is no feature column {missing[0]!r}")
