@@ -37,12 +37,12 @@ class MusicStatistics:
         pitch_range: from the lowest to the highest note, semitones.
         mean_pitch: MIDI pitch, each note counted once.
         note_length: mean, beats.
-        syncopation: share of notes struck between beats that sound on past the next beat, 0 to 1:
+        syncopation: share of notes, 0 to 1, that begin between beats and last past the next beat:
             what Longuet-Higgins and Lee (1984) call a syncopation, with beats as the only level of
             the metre. NaN also where a step is a beat.
         note_density: notes a beat.
         groove_consistency: 1 less the mean share of steps in which neighbouring bars differ in
-            whether a note is struck, 0 to 1; of whole bars, NaN with fewer than two. Where few
+            whether a note begins, 0 to 1; of whole bars, NaN with fewer than two. Where few
             steps have onsets it is near 1 whatever the music.
         empty_beat_rate: share of beats in which nothing sounds, 0 to 1.
     """
@@ -160,9 +160,9 @@ def _groove_consistency(grid: Grid, steps_per_bar: int | None) -> float:
     if steps_per_bar is None or grid.steps < 2 * steps_per_bar:
         return math.nan
     bars = grid.steps // steps_per_bar
-    struck = np.bincount(grid.onset, minlength=grid.steps)[: bars * steps_per_bar] > 0
-    struck = struck.reshape(bars, steps_per_bar)
-    return 1 - float(np.mean(struck[1:] != struck[:-1]))
+    onsets = np.bincount(grid.onset, minlength=grid.steps)[: bars * steps_per_bar] > 0
+    onsets = onsets.reshape(bars, steps_per_bar)
+    return 1 - float(np.mean(onsets[1:] != onsets[:-1]))
 
 
 def _empty_beat_rate(grid: Grid) -> float:

@@ -145,7 +145,7 @@ def random_pitches(notes: Notes, rng: np.random.Generator) -> Notes:
 def held_chord(notes: Notes, rng: np.random.Generator) -> Notes:
     """What sounds at one onset, in every bar.
 
-    Every second bar a note moves: a chord struck again is one held chord to the critic.
+    Every second bar a note moves: a repeated chord is one sustained chord to the critic.
     """
     at = int(rng.choice(notes.onset))
     end = notes.onset + notes.duration

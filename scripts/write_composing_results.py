@@ -72,8 +72,8 @@ def recognition(result: dict[str, Any]) -> str:
         "\n## Copying\n\nLongest passage shared with the training music in any transposition, in "
         "sixteenths, and chords in the shared passage with the most; upper bounds from the same "
         "index for tunes (first candidates, none refused) and for equally long excerpts of pieces "
-        "by people that were not trained on.\n\n"
-        + table(["style", "", "tunes, median", "95 %", "people, median", "95 %"], rows)
+        "by people, outside the training data.\n\n"
+        + table(["style", "", "tunes, median", "95 %", "human pieces, median", "95 %"], rows)
     )
     measures = list(next(iter(result["distance"].values()))["tunes"])
     styles = list(result["distance"])
@@ -112,9 +112,10 @@ def confidence(result: dict[str, Any]) -> str:
 
 def steering(result: dict[str, Any]) -> str:
     text = (
-        "## The effect of poses\n\nEach row moves the mean pose of the style from two deviations "
-        f"below to two above; {result['of']['tunes']} tunes of 8 bars either way. Difference of "
-        "means, and in brackets in pooled deviations (above 1 it is audible in most tunes). "
+        "## The effect of poses\n\nEach row moves the mean pose of the style from two standard "
+        f"deviations below to two above; {result['of']['tunes']} tunes of 8 bars either way. "
+        "Difference of means, and in brackets in pooled standard deviations (above 1 it is "
+        "audible in most tunes). "
         "Of single dimensions, numbered from 0, only effects of 1 or more are listed; all are in "
         "`docs/measured/composing.json`.\n"
     )

@@ -40,13 +40,13 @@ def network(kind: str = "onsets", dtype: torch.dtype = torch.float64) -> Compose
     made = ComposerNetwork(config(**KINDS[kind]))
     with torch.no_grad():
         for name, parameter in made.named_parameters():
-            if "embed" not in name:  # its last row is nothing, and stays so
+            if "embed" not in name:  # its last row stays zero
                 parameter.add_(0.3 * torch.randn_like(parameter))
     return made.eval().to(dtype)
 
 
 def music(made: ComposerConfig, steps: int, seed: int = 0) -> Grid:
-    """Notes by chance, that come back after two beats; a bar is three beats."""
+    """Random notes that return after two beats; a bar is three beats."""
     random = np.random.default_rng(seed)
     free = np.zeros(made.elements, int)
     pattern = random.random((8, made.elements)) < 0.4
@@ -94,11 +94,11 @@ def test_all_next_steps_together_have_probability_one(kind: str) -> None:
     made = model.config
     past = music(made, 20)
     sounds = set(np.flatnonzero(encode(made, past).frames(19, 20)[0][0]))
-    assert sounds  # so that something can be held
+    assert sounds  # so that something can be sustained
     total, count = 0.0, 0
-    first = scores(model, past)  # the past is always scored as it is alone
-    # of each element: silent, struck, or held where it sounded
-    choices = [("", "struck", "held") if n in sounds and made.has_onsets else ("", "struck")
+    first = scores(model, past)  # the past is scored as it is alone
+    # of each element: silent, begun, or sustained where it sounded
+    choices = [("", "begun", "sustained") if n in sounds and made.has_onsets else ("", "begun")
                for n in range(made.elements)]  # fmt: skip
     for choice in itertools.product(*choices):
         columns = {
@@ -110,7 +110,7 @@ def test_all_next_steps_together_have_probability_one(kind: str) -> None:
             part, key = divmod(element, made.pitches)
             mine = (columns["part"] == part) & (columns["pitch"] == made.lowest + key)
             goes_on = mine & (columns["onset"] + columns["duration"] == 20)
-            if does == "held" or (does and not made.has_onsets and goes_on.any()):
+            if does == "sustained" or (does and not made.has_onsets and goes_on.any()):
                 columns["duration"][goes_on] += 1
             elif does:
                 new.append((20, 1, made.lowest + key, part))
@@ -192,7 +192,7 @@ def test_memory_carried_over_steps_is_that_of_the_whole() -> None:
 
 
 @pytest.mark.parametrize("name", ["positions", "styles", "poses", "is_minor", "match_level"])
-def test_what_the_decoder_is_told_matters(name: str) -> None:
+def test_every_input_of_the_decoder_matters(name: str) -> None:
     model = network()
     piece = encode(model.config, music(model.config, 20))
     batch, given = double(Batch.of([piece.excerpt(0, 20)])), condition(model.config)
@@ -221,7 +221,7 @@ def passages(made: ComposerConfig, steps: int, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(frames).double()[None]
 
 
-def test_beats_of_silence_are_not_heard() -> None:
+def test_silent_beats_are_left_out() -> None:
     encoder = network().encoder
     assert encoder is not None
     audible = passages(network().config, 24)
@@ -239,7 +239,7 @@ def test_beats_of_silence_are_not_heard() -> None:
 
 
 @pytest.mark.parametrize("beat", [1, 3, 4])
-def test_each_beat_is_heard_whatever_its_steps(beat: int) -> None:
+def test_every_step_reaches_the_capsules(beat: int) -> None:
     torch.manual_seed(0)
     made = config(steps_per_beat=beat, passage_steps=4 * beat)
     encoder = ComposerNetwork(made).eval().encoder

@@ -1,4 +1,4 @@
-"""Writing music: by the very chances that scoring has, and within what is asked for."""
+"""Writing music: with the probabilities of scoring, and within constraints."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KINDS = {
 FOUR, THREE, SIX = TimeSignature(0, 4, 4), TimeSignature(0, 3, 4), TimeSignature(0, 6, 8)
 
 
-PLAYERS = (Part("upper", 40), Part("lower", 42))
+PARTS = (Part("upper", 40), Part("lower", 42))
 
 
 @cache
@@ -43,7 +43,7 @@ def network(kind: str = "onsets") -> ComposerNetwork:
     with torch.no_grad():
         for parameter in made.decoder.head.read.parameters():
             parameter.mul_(3)
-        made.decoder.head.read.bias[-1] += 2.0  # sets of a few notes, not of half the keys
+        made.decoder.head.read.bias[-1] += 2.0  # sets of a few notes, not of half the pitches
         made.decoder.head.trust.bias[0] = 3.0
     return made.eval()
 
@@ -57,7 +57,7 @@ def plan(kind: str = "onsets", **options: object) -> Plan:
         "styles": np.array([0.0, 1.0], np.float32),
         "poses": random.standard_normal((2, config.pose_dim)).astype(np.float32),
         "key": Key(9, True),
-        "parts": PLAYERS[: config.parts],
+        "parts": PARTS[: config.parts],
         "range": np.tile(np.array([58, 69]), (config.parts, 1)),
     }
     return Plan(**{**usual, **options})
@@ -79,9 +79,7 @@ def nats(what: Plan, grid: Grid, kind: str = "onsets") -> float:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("metre", [FOUR, THREE, SIX], ids=["4/4", "3/4", "6/8"])
-def test_the_likelihood_of_what_is_written_is_that_of_the_music(
-    kind: str, metre: TimeSignature
-) -> None:
+def test_log_probabilities_are_those_of_scoring(kind: str, metre: TimeSignature) -> None:
     what = plan(kind, time_signature=metre, bars=4)
     for grid, log_prob in write(what, kind, count=3):
         assert len(grid.onset) > 10
@@ -89,27 +87,26 @@ def test_the_likelihood_of_what_is_written_is_that_of_the_music(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_however_it_was_drawn_the_likelihood_is_that_of_the_music(kind: str) -> None:
+def test_constraints_do_not_change_log_probabilities(kind: str) -> None:
     parts = network(kind).config.parts
-    narrow = np.tile(np.array([60, 66]), (parts, 1))
     given = Grid(
         4, 36, [0, 2, 10, 17, 30], [2, 8, 3, 9, 6], [60, 69, 62, 63, 59], [0] * 5,
         parts=(Part(),) * parts,
     )  # fmt: skip
     fixed = np.zeros((36, parts), bool)
     fixed[:20, 0] = True
+    narrow = np.tile(np.array([60, 66]), (parts, 1))
     what = plan(kind, temperature=0.6, top_p=0.8, range=narrow, fixed=given, is_fixed=fixed)
     for grid, log_prob in write(what, kind):
         assert log_prob == pytest.approx(-nats(what, grid, kind), abs=1e-3)
 
 
-def test_the_same_seed_writes_the_same_and_another_something_else() -> None:
+def test_equal_seeds_write_equal_music() -> None:
     first, again, other = (write(plan(), seed=seed) for seed in (3, 3, 4))
     for one, same, different in zip(first, again, other, strict=True):
-        assert one[0] == same[0]
-        assert one[1] == same[1]
+        assert one == same
         assert one[0] != different[0]
-    assert first[0][0] != first[1][0]  # of several candidates no two are alike
+    assert first[0][0] != first[1][0]  # candidates differ
 
 
 @pytest.mark.parametrize("count", [1, 5])
@@ -119,7 +116,7 @@ def test_pieces_have_the_form_of_the_plan(count: int) -> None:
     for grid, _ in written:
         assert (grid.steps, grid.steps_per_beat) == (5 * 12, 4)
         assert grid.time_signatures == (THREE,)
-        assert grid.parts == PLAYERS
+        assert grid.parts == PARTS
 
 
 def test_other_conditions_give_other_music() -> None:
@@ -153,7 +150,7 @@ def test_notes_keep_to_the_range_of_their_part(kind: str) -> None:
 
 @st.composite
 def fixed_notes(draw: st.DrawFn) -> tuple[Grid, np.ndarray]:
-    """Notes of both parts, some out of range, and any pattern of what stands."""
+    """Notes of both parts, some out of range, and any pattern of what is fixed."""
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     rows = []
     for part in range(2):
@@ -185,7 +182,7 @@ def fixed_notes(draw: st.DrawFn) -> tuple[Grid, np.ndarray]:
 @property_of(
     fixed=fixed_notes(), seed=st.integers(0, 100), kind=st.sampled_from(["onsets", "no onsets"])
 )
-def test_given_notes_stand_and_nothing_is_added_to_them(
+def test_fixed_notes_are_kept_and_nothing_is_added_to_them(
     fixed: tuple[Grid, np.ndarray], seed: int, kind: str
 ) -> None:
     config = network(kind).config
@@ -194,23 +191,23 @@ def test_given_notes_stand_and_nothing_is_added_to_them(
     what = plan(kind, range=limits, fixed=fixed[0], is_fixed=fixed[1])
     is_fixed = np.repeat(fixed[1], config.pitches, axis=1)
     for grid, _ in write(what, kind, seed=seed):
-        got, got_struck = encode(config, grid).frames(0, 36)
+        got, got_onsets = encode(config, grid).frames(0, 36)
         np.testing.assert_array_equal(got & is_fixed, sounds & is_fixed)
-        # struck as given; and where a note goes on whose beginning was not given, once
+        # onsets as fixed, and one where a note continues whose beginning was not fixed
         was = np.concatenate([np.zeros((1, got.shape[1]), bool), got[:-1]])
         if config.has_onsets:
             expected = sounds & (onsets | ~was) & is_fixed
-            np.testing.assert_array_equal(got_struck & is_fixed, expected)
+            np.testing.assert_array_equal(got_onsets & is_fixed, expected)
         # what is free keeps to the range, but for given notes that go on
         element = np.arange(config.elements)
         low, high = limits[element // config.pitches].T
         pitch = config.lowest + element % config.pitches
         outside = ((pitch < low) | (pitch > high)) & ~is_fixed & got
-        assert not (outside & got_struck).any()
+        assert not (outside & got_onsets).any()
         assert not (outside & ~was).any()
 
 
-def test_a_note_held_over_the_border_may_go_on_or_end() -> None:
+def test_a_note_over_the_end_of_the_fixed_steps_may_continue_or_end() -> None:
     given = Grid(4, 36, [0, 10], [6, 20], [59, 62], parts=(Part(), Part()))
     is_fixed = np.zeros((36, 2), bool)
     is_fixed[:12] = True
@@ -225,7 +222,7 @@ def test_a_note_held_over_the_border_may_go_on_or_end() -> None:
     assert len(lengths) > 1
 
 
-def test_all_given_is_all_that_is_written() -> None:
+def test_a_wholly_fixed_piece_is_written_as_it_is() -> None:
     given = Grid(4, 36, [0, 4, 4], [4, 4, 30], [60, 60, 66], [0, 0, 1], parts=(Part(), Part()))
     what = plan(fixed=given, is_fixed=np.ones((36, 2), bool))
     for grid, log_prob in write(what):
