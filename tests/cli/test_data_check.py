@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +11,6 @@ import soundfile
 from training_runs import Call
 
 from deepmusic.audio.scan import MAX_SECONDS, VERSION
-from deepmusic.store import Store
 
 RATE = 16000
 MAX_WAIT_S = 60.0
@@ -85,30 +80,3 @@ def test_an_output_that_cannot_be_written_is_reported_first(call: Call, folder: 
     done = call("data", "check", folder, "-o", folder / "no" / "r.json")
     assert done.status == 1
     assert "cannot be used: unable to open database file" in done.error
-
-
-def test_killed_and_run_again(tmp_path: Path) -> None:
-    root, report = tmp_path / "music", tmp_path / "r.csv"
-    for number in range(16):
-        write(root / f"{number:02}.wav", number, seconds=40)
-    command = [sys.executable, "-m", "deepmusic", "data", "check", str(root), "-o", str(report)]
-
-    def finished() -> int:
-        if not (tmp_path / "r.csv.db").exists():
-            return 0
-        with Store(tmp_path / "r.csv.db", "audio scans", SETTINGS) as store:
-            return len(store)
-
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    stop = time.monotonic() + MAX_WAIT_S
-    while finished() < 3 and child.poll() is None and time.monotonic() < stop:
-        time.sleep(0.005)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    assert not report.exists()
-    assert finished() >= 3
-    done = subprocess.run(command, capture_output=True, text=True, timeout=MAX_WAIT_S)
-    assert done.returncode == 0, done.stderr
-    assert finished() == 16
-    assert report.read_text().count("\n") == 17
-    assert "16 files" in done.stdout

@@ -280,7 +280,8 @@ def test_without_a_test_the_inner_folds_are_reported(
 ) -> None:
     done = call(*command, "--test", "0")
     assert done.status == 0
-    assert "No test tracks were held out. On 16 tracks of inner folds" in done.output
+    assert "No test tracks were held out;" in done.output
+    assert "On 16 tracks of inner folds" in done.output
     assert not (tmp_path / "run/confusion.png").exists()
     assert call("evaluate", tmp_path / "run").status == 0
 

@@ -47,9 +47,9 @@ _OUTPUT = combined(
     ),
 )
 _TAGS = combined(
-    option("--write-tags", "Write the genre to each file without one."),
+    option("--write-tags", "Write the genre to files that have none."),
     option("--overwrite-tags", "Replace existing genres, too."),
-    option("--dry-run", "Say which tags would change; change nothing."),
+    option("--dry-run", "List the tags that would change, and change nothing."),
     option(
         "--tag-log FILE",
         "Log of changed tags, from which they can be undone.",

@@ -23,7 +23,7 @@ def _start(ctx: click.Context, param: click.Parameter, value: str) -> float | st
 @click.argument("folder", metavar="DIR")
 @option("-o, --output OUT", "Folder: new, or to continue.", required=True)
 @option("--table CSV", "path, genre, artist, album.  [default: tracks.csv]")
-@option("--seconds N", "Length of a clip.", default=30.0)
+@option("--seconds N", "Seconds per clip.", default=30.0)
 @option(
     "--start S",
     "middle, random (seeded by the track's content), or seconds.",
@@ -31,9 +31,11 @@ def _start(ctx: click.Context, param: click.Parameter, value: str) -> float | st
     default="middle",
 )
 @option("--clips K", "Clips per track, evenly spread.", default=1)
-@option("--min-seconds N", "Drop tracks that give less.", default=0.0)
+@option("--min-seconds N", "Drop tracks with fewer seconds of clips.", default=0.0)
 @option(
-    "--format [flac|wav|ogg|mp3|copy]", "copy: the frames of an mp3 as they are.", default="flac"
+    "--format [flac|wav|ogg|mp3|copy]",
+    "Format of the clips; copy keeps the frames of an mp3.",
+    default="flac",
 )
 @option("--mono", "Average all channels.")
 @option("--sample-rate HZ", "Resample.  [default: the track's]", type=int)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deepmusic.cli.data_options import dataset_options, has_failures, load_with_progress
-from deepmusic.cli.options import WORKERS, Number, at_least, option
+from deepmusic.cli.options import PROTOCOL, WORKERS, Number, at_least, option
 from deepmusic.cli.output import report, report_problems, table_lines
 from deepmusic.cli.progress import display
 
@@ -39,11 +39,7 @@ _LARGE_GROUP = 0.1  # a share of the tracks that leaves few ways to divide the o
 )
 @option("--folds K", "Make K folds for cross-validation instead of one split.", type=at_least(2))
 @option("--seed N", "Seed of the random draw.", type=at_least(0))
-@option(
-    "--protocol [grouped|official|random]",
-    "By whole artists, albums and copies; as published (FMA, GTZAN); or at random, which leaks.",
-    default="grouped",
-)
+@PROTOCOL
 @option(
     "--fingerprint/--no-fingerprint",
     "Whether to find near-duplicates by acoustic fingerprints, which decodes every track.",

@@ -13,7 +13,14 @@ import click
 
 from deepmusic.cli.classify import load_classifier
 from deepmusic.cli.options import DEVICE, JOBS, format_option, option
-from deepmusic.cli.output import accuracy_lines, named_line, printable, report, table_lines
+from deepmusic.cli.output import (
+    TEST_TRACKS,
+    accuracy_lines,
+    named_line,
+    printable,
+    report,
+    table_lines,
+)
 from deepmusic.cli.progress import display
 from deepmusic.errors import DataError, os_reason
 
@@ -32,7 +39,7 @@ if TYPE_CHECKING:
     "that RUN recorded on its test tracks are shown.",
 )
 @option("--tracks CSV", "Table for DIR, as in training.")
-@option("--all", "Take all tracks of DIR, also those learned from.", name="every")
+@option("--all", "Use all tracks of DIR, training tracks too.", name="every")
 @format_option("text", "json")
 @JOBS
 @DEVICE
@@ -109,8 +116,8 @@ def _recorded(run: Path) -> _Result:
     if test is None:
         part = "validation"
         note = (
-            "No tracks were held out for a test. The validation tracks also chose the weights and "
-            "the threshold, so these figures are optimistic; name other music by --data."
+            "No tracks were held out for a test. The validation tracks also selected the weights "
+            "and the threshold, so these figures are optimistic; name other music by --data."
         )
     return _Result(part, f"{run}, {tracks} {part} tracks at the end of training", figures, note)
 
@@ -153,16 +160,9 @@ def _measured(
         classifier.genres,
         threshold=classifier.calibration.threshold,
     )
-    about = f"{run} on {data}, {len(labels)} {_PARTS[protocol] if protocol else 'tracks'}"
+    about = f"{run} on {data}, {len(labels)} {TEST_TRACKS[protocol] if protocol else 'tracks'}"
     part = "test" if protocol else "all"
     return _Result(part, about, figures, note, unknown, tuple(failed))
-
-
-_PARTS: dict[Protocol, str] = {
-    "grouped": "test tracks, by artists it has not learned from",
-    "official": "test tracks of the official split",
-    "random": "test tracks drawn at random, whose artists may be among the training tracks",
-}
 
 
 def _test_part(run: Path, dataset: FolderDataset) -> tuple[Protocol | None, FolderDataset]:

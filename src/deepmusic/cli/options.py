@@ -104,6 +104,17 @@ WORKERS_OR_DASK = combined(
 )
 DEVICE = option("--device NAME", "cpu, cuda, mps or auto.", default="auto")
 
+PROTOCOL = option(
+    "--protocol [grouped|official|random]",
+    "By whole artists, albums and copies; as published (FMA, GTZAN); or at random, which leaks.",
+    default="grouped",
+)
+MUSIC = option(
+    "--data DATA",
+    "A folder with one folder of music per genre, a table of tracks, GTZAN, or FMA.",
+    required=True,
+)
+
 RUN = combined(
     option("--out RUN", "Folder for all results.  [default: runs/NAME-OF-DIR]"),
     option("--resume", "Continue a run that was stopped or killed."),

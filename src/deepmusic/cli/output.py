@@ -18,8 +18,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from deepmusic.classifier.verdict import Verdict
     from deepmusic.datasets import Problem
+    from deepmusic.datasets.splits import Protocol
 
 Format = Literal["text", "json", "csv"]
 Echo = Callable[[str], None]
@@ -100,6 +103,29 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
         [str(value).lower() if isinstance(value, bool) else value for value in row] for row in rows
     )
     return buffer.getvalue()
+
+
+TEST_TRACKS: dict[Protocol, str] = {
+    "grouped": "test tracks, by artists it was not trained on",
+    "official": "test tracks of the official split",
+    "random": "test tracks drawn at random, whose artists may be among the training tracks",
+}
+"""What the test tracks of a split are."""
+
+
+def print_training(figures: Mapping[str, Any] | None, tracks: str, run: Path) -> None:
+    """Print how accurate a trained classifier is, on which tracks, and how to use it.
+
+    Args:
+        figures: as `deepmusic.classifier.measure` returns them; None where nothing was measured.
+        tracks: what the tracks are.
+        run: the folder of the run.
+    """
+    if figures is not None:
+        click.echo(f"On {figures['tracks']} {tracks}:")
+        click.echo("\n".join(accuracy_lines(figures)))
+    name = printable(str(run))
+    click.echo(f"The run is in {name}; use it: deepmusic classify song.mp3 --model {name}")
 
 
 def accuracy_lines(figures: Mapping[str, Any]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deepmusic.cli.data_options import dataset_options, has_failures, load_with_progress
-from deepmusic.cli.options import POSITIVE, WORKERS_OR_DASK, at_least, option
+from deepmusic.cli.options import MUSIC, POSITIVE, PROTOCOL, WORKERS_OR_DASK, at_least, option
 from deepmusic.cli.output import printable, report, report_problems, table_lines
 from deepmusic.cli.progress import display
 from deepmusic.errors import os_reason
@@ -28,11 +28,7 @@ _GROUPS = {
 
 
 @click.command(no_args_is_help=True)
-@option(
-    "--data DATA",
-    "A folder DIR/GENRE/*, with or without tracks.csv, a CSV, GTZAN or FMA.",
-    required=True,
-)
+@MUSIC
 @dataset_options
 @option("--out STUDY", "Folder for results and report; created if missing.", default="study")
 @option(
@@ -44,15 +40,11 @@ _GROUPS = {
 @option("--folds K", "Folds per seed.  [default: 5; an official split is one]", type=at_least(2))
 @option(
     "--seeds N",
-    "Seeds 0 to N-1; each deals the artists to other folds.",
+    "Seeds 0 to N-1; each assigns the artists to different folds.",
     type=at_least(1),
     default=5,
 )
-@option(
-    "--protocol [grouped|official|random]",
-    "Whole artists, albums and copies apart; as published (FMA, GTZAN); or at random, which leaks.",
-    default="grouped",
-)
+@PROTOCOL
 @option(
     "--sizes SHARES",
     "Shares of the tracks that quick models are also trained on; 1 for none.",

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deepmusic.cli.options import RUN, SPLITS, TRAINING, at_least, option
-from deepmusic.cli.output import accuracy_lines, printable, report_problems
+from deepmusic.cli.options import MUSIC, RUN, SPLITS, TRAINING, at_least, option
+from deepmusic.cli.output import TEST_TRACKS, print_training, printable, report_problems
 from deepmusic.cli.progress import Display, display, resumable, training_progress
 from deepmusic.errors import CheckpointError
 from deepmusic.parallel import is_main_process
@@ -25,11 +25,7 @@ _RESUME = "run the same command with --resume"
 
 
 @click.command()
-@option(
-    "--data DIR",
-    "A folder with one folder of music per genre, a table of tracks, GTZAN, or FMA.",
-    required=True,
-)
+@MUSIC
 @RUN
 @SPLITS
 @option(
@@ -172,18 +168,12 @@ def _classifier_progress(screen: Display) -> dict[str, Callable[..., None]]:
 
 def _report(trained: Trained) -> None:
     report_problems(trained.problems, trained.notes)
-    figures = trained.metrics.get("test")
+    figures, tracks = trained.metrics.get("test"), TEST_TRACKS["grouped"]
     if figures is None:
+        click.echo("No test tracks were held out; these figures are optimistic.")
         figures = trained.metrics["validation"]
-        click.echo(
-            f"No test tracks were held out. On {figures['tracks']} validation tracks, which also "
-            "chose the weights and the threshold, so these figures are optimistic:"
-        )
-    else:
-        click.echo(f"On {figures['tracks']} test tracks by artists it has not learned from:")
-    click.echo("\n".join(accuracy_lines(figures)))
-    run = printable(str(trained.run))
-    click.echo(f"The run is in {run}; use it: deepmusic classify song.mp3 --model {run}")
+        tracks = "validation tracks, which also selected the weights and the threshold"
+    print_training(figures, tracks, trained.run)
 
 
 def _report_composer(trained: TrainedComposer) -> None:

@@ -10,22 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deepmusic.cli.options import SPLITS, WORKERS, option
-from deepmusic.cli.output import accuracy_lines, printable, report_problems
+from deepmusic.cli.options import MUSIC, SPLITS, WORKERS, option
+from deepmusic.cli.output import TEST_TRACKS, print_training, printable, report_problems
 from deepmusic.cli.progress import display, resumable
 from deepmusic.parallel import use_one_thread
 
 if TYPE_CHECKING:
-    from deepmusic.datasets.splits import Protocol
     from deepmusic.studies.train_baseline import TrainedBaseline
 
 
 @click.command()
-@option(
-    "--data DATA",
-    "A folder with one folder of music per genre, a table of tracks, GTZAN, or FMA.",
-    required=True,
-)
+@MUSIC
 @option(
     "--model NAME|package.module:Class",
     "majority, logistic, knn, svc-linear, svc-rbf, tree, forest, adaboost, boosting, mlp, "
@@ -100,13 +95,6 @@ def _run_name(data: str, model: str) -> str:
     return f"{name}-{kind}"
 
 
-_TEST_TRACKS: dict[Protocol, str] = {
-    "grouped": ", by artists it was not trained on",
-    "official": " of the official split",
-    "random": " drawn at random: their artists may be on both sides",
-}
-
-
 def _report(trained: TrainedBaseline) -> None:
     """Print the result to standard output, problems with the data to standard error."""
     report_problems(trained.problems, trained.notes)
@@ -114,17 +102,10 @@ def _report(trained: TrainedBaseline) -> None:
     if fitted.settings:
         chosen = ", ".join(f"{name.rpartition('__')[2]} {v}" for name, v in fitted.settings.items())
         click.echo(printable(f"{fitted.name}: {chosen}, searched within the training tracks."))
-    figures = metrics.get("test") or metrics.get("validation")
+    figures, tracks = metrics.get("test"), TEST_TRACKS[trained.protocol]
     if figures is None:
-        click.echo("No test tracks were held out: the accuracy is not known.")
-    elif "test" in metrics:
-        click.echo(f"On {figures['tracks']} test tracks{_TEST_TRACKS[trained.protocol]}:")
-    else:
-        click.echo(
-            f"No test tracks were held out. On {figures['tracks']} tracks of inner folds, which "
-            "also chose hyper-parameters and threshold, so these figures are optimistic:"
-        )
-    if figures is not None:
-        click.echo("\n".join(accuracy_lines(figures)))
-    run = printable(str(trained.run))
-    click.echo(f"The run is in {run}; use it: deepmusic classify song.mp3 --model {run}")
+        figures = metrics.get("validation")
+        tracks = "tracks of inner folds, which also selected hyper-parameters and threshold"
+        caution = "the accuracy is not known" if figures is None else "these figures are optimistic"
+        click.echo(f"No test tracks were held out; {caution}.")
+    print_training(figures, tracks, trained.run)
