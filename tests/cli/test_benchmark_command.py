@@ -72,6 +72,7 @@ def table(output: str) -> tuple[str, dict[str, float]]:
     return heading, {name.strip(): float(value) for name, value in rows}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short")
 def test_models_stand_beside_published_ones_in_order_of_likelihood(
     tmp_path: Path, call: Call

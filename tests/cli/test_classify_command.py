@@ -138,6 +138,7 @@ def test_a_pipe_does_not_hang(run: Run, tmp_path: Path) -> None:
     assert b"pipe" in done.stderr
 
 
+@pytest.mark.slow
 def test_killed_and_run_again(run: Run, tmp_path: Path) -> None:
     for index in range(8):
         (tmp_path / f"{index}.mp3").write_text(f"rock {index}")

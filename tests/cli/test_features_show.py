@@ -192,6 +192,7 @@ def test_odd_names(tmp_path: Path, folder: Path) -> None:
     assert invoke(long).exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_real_clip(shared_data: Path, folder: Path) -> None:
     result = invoke(shared_data / "emotify" / "pop" / "88.mp3", "--format", "json")
     record = json.loads(result.stdout)

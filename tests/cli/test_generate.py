@@ -122,6 +122,7 @@ def test_a_tune_is_recreated_bit_for_bit_in_another_process(written: Path, tmp_p
         assert first.read_bytes() == second.read_bytes(), form
 
 
+@pytest.mark.slow
 def test_one_of_several_that_only_copies_is_reported_and_the_others_are_written(
     here: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,6 +64,7 @@ def results_of(out: Path) -> list[Any]:
         return list(study_results(store).values())
 
 
+@pytest.mark.slow
 def test_the_report_is_written_and_no_job_repeated(
     music: Path, table: Path, tmp_path: Path
 ) -> None:
@@ -103,6 +104,7 @@ def test_a_model_that_fails_costs_only_itself(music: Path, table: Path, tmp_path
     assert "logistic |" in report
 
 
+@pytest.mark.slow
 def test_an_average_brings_its_parts(music: Path, table: Path, tmp_path: Path) -> None:
     out = tmp_path / "study"
     done = study(music, table, out, "--models", "average-features", "--sizes", "1")

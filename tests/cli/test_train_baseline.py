@@ -183,6 +183,7 @@ def test_a_run_is_evaluated(call: Call, trained_run: Path, music: Path) -> None:
     assert first["calibration_error"] == pytest.approx(second["calibration_error"], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_your_own_class_is_trained_and_used_when_it_is_trusted(
     call: Call,
     command: list[object],
@@ -202,6 +203,7 @@ def test_your_own_class_is_trained_and_used_when_it_is_trusted(
     assert json.loads(done.output)[0]["top"][0]["genre"] == "chords"
 
 
+@pytest.mark.slow
 def test_a_file_of_splits_decides_what_is_held_out(
     call: Call, command: list[object], music: Path, tmp_path: Path
 ) -> None:
@@ -217,6 +219,7 @@ def test_a_file_of_splits_decides_what_is_held_out(
     assert "has folds 0 to 3; got 9" in refusal(done, status=1)
 
 
+@pytest.mark.slow
 def test_a_table_that_lacks_tracks_and_has_others(
     call: Call, command: list[object], features: Path, tmp_path: Path
 ) -> None:
