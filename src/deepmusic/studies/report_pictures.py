@@ -76,11 +76,13 @@ def draw_accuracy(rows: Sequence[ModelRow]) -> Figure:
         kinds[kind] = axes.errorbar(
             100 * row.accuracy, y, xerr=deviation, fmt="o", capsize=3, markersize=6, color=color
         )
-    axes.set_yticks(range(len(rows)), [plain_text(row.name) for row in rows])
+    cut = ["" if row.is_complete else f" ({row.jobs} of {row.wanted} jobs)" for row in rows]
+    names = [plain_text(row.name + suffix) for row, suffix in zip(rows, cut, strict=True)]
+    axes.set_yticks(range(len(rows)), names)
     axes.set_ylim(len(rows) - 0.4, -0.6)  # the best at the top
     if len(kinds) > 1:
-        names = ["networks" if kind == "segments" else kind for kind in kinds]
-        _legend(axes, list(kinds.values()), names)
+        labels = ["networks" if kind == "segments" else kind for kind in kinds]
+        _legend(axes, list(kinds.values()), labels)
     return figure
 
 
@@ -109,7 +111,7 @@ def draw_recall(report: Report) -> Figure:
 def draw_model_confusion(row: ModelRow, genres: Sequence[str]) -> Figure:
     """The confusion matrix of a model, in per cent of each genre's tracks."""
     size = 2.2 + 0.55 * len(genres)
-    figure = new_figure(size + 0.8, size)
+    figure = new_figure(size, size - 0.4)
     counts = row.score.confusion
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     draw_confusion(figure.add_subplot(), shares.round(), genres)
