@@ -46,6 +46,7 @@ def test_verdicts_come_in_order_with_errors_in_place(tmp_path: Path, jobs: int) 
     assert (str(os.getpid()) in processes) == (jobs == 1)
 
 
+@pytest.mark.slow
 def test_a_crash_costs_only_the_file_that_causes_it(tmp_path: Path) -> None:
     paths = write(tmp_path, "rock", "die", "pop", "folk", *["jazz"] * 5)
     with VerdictStore(tmp_path / "store.db", model="crashing") as store:

@@ -264,6 +264,7 @@ def test_weights_follow_from_the_seed(
     assert any(not torch.equal(one[n], one[n.replace(".0.", ".1.", 1)]) for n in first)
 
 
+@pytest.mark.slow
 def test_without_texture_networks_full_ones_calibrate(
     music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -341,6 +342,7 @@ def test_the_shipped_size_trains(tmp_path: Path) -> None:
     assert np.isfinite(record["validation"]["loss"])
 
 
+@pytest.mark.slow
 def test_a_file_of_splits_decides_the_test(music: Path, tmp_path: Path) -> None:
     dataset = scan_folder(music)
     # its indices are those of all tracks, of which some cannot be decoded

@@ -7,6 +7,8 @@ import os
 import pickle
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,15 +52,14 @@ def state(step: int = 3, *, size: int = 5) -> TrainState:
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.ones(1, size)).sum().backward()
     optimizer.step()
+    task: Any = SimpleNamespace(model=model, monitor="loss", higher_is_better=False)
     return TrainState(
-        model=model,
+        task=task,
         wrapped=model,
         average=None,
         optimizer=optimizer,
         config=TrainingConfig(),
         metadata={"classes": ["a"]},
-        monitor="loss",
-        higher_is_better=False,
         step=step,
         totals={"count": 8.0, "loss": 0.1 + 0.2},
         seconds=1.5,
@@ -100,7 +101,7 @@ def test_a_whole_checkpoint_returns(tmp_path: Path) -> None:
     saved = state()
     saved.save(tmp_path)
     parts, values = load_checkpoint(tmp_path)
-    for name, tensor in saved.model.state_dict().items():
+    for name, tensor in saved.task.model.state_dict().items():
         assert torch.equal(parts["weights"][name], tensor)
     assert parts["average"] == {}
     assert {"0.exp_avg", "1.step"} <= parts["optimizer"].keys()

@@ -200,6 +200,7 @@ def test_bf16_trains_and_leaves_a_plain_float32_model(tmp_path: Path) -> None:
     fit(TinyTask(), config(epochs=1), tmp_path / "next")
 
 
+@pytest.mark.slow
 def test_a_compiled_model_learns_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # with a back-end that needs no C++ compiler
     compile_ = torch.nn.Module.compile

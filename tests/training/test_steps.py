@@ -6,6 +6,7 @@ import copy
 import math
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -103,14 +104,8 @@ def test_norms_and_biases_are_not_decayed() -> None:
 def train_state(model: nn.Module, **fields: Any) -> TrainState:
     optimizer = torch.optim.AdamW(parameter_groups(model, 0.1))
     settings = {"average": None, "config": TrainingConfig(), "metadata": {}} | fields
-    return TrainState(
-        model=model,
-        wrapped=model,
-        optimizer=optimizer,
-        monitor="loss",
-        higher_is_better=False,
-        **settings,
-    )
+    task: Any = SimpleNamespace(model=model, monitor="loss", higher_is_better=False)
+    return TrainState(task=task, wrapped=model, optimizer=optimizer, **settings)
 
 
 def test_the_moving_average_equals_a_loop() -> None:

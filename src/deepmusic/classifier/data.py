@@ -104,7 +104,7 @@ class SpectrogramStore:
         Args:
             dataset: the tracks.
             workers: threads.
-            on_progress: called with the number of tracks done and that of all tracks.
+            on_progress: called with the numbers of tracks done and of all tracks.
 
         Returns:
             A problem for each track that is silent or cannot be decoded.

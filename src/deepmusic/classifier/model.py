@@ -175,21 +175,23 @@ class CapsuleClassifier(ImageNetwork):
             rebuild: ``(b,)``, the genre capsule from which to reconstruct each segment's coarse
                 image, in training the true genre; None reconstructs nothing.
         """
-        feature_map = self._feature_map(inputs.image)
-        statistics = None
+        feature_map = statistics = None
+        if self.stem is not None:
+            # channels-last is a quarter faster on CPUs
+            image = self.scale(inputs.image).unsqueeze(1)
+            feature_map = self.stem(image.contiguous(memory_format=torch.channels_last))
         if self.config.texture_capsules:
             scaled = (inputs.texture - self.texture_mean) / self.texture_std
             # only broken sound lies beyond eight deviations, and it must not dominate
             statistics = self.texture_dropout(scaled.clamp(-8, 8))
         if self.linear is not None:
-            pooled = [] if feature_map is None else [feature_map.mean(dim=3).flatten(1)]
-            given = [] if statistics is None else [statistics]
-            logits = self.linear(torch.cat([*pooled, *given], dim=1))
+            pooled = None if feature_map is None else feature_map.mean(dim=3).flatten(1)
+            given = [part for part in (pooled, statistics) if part is not None]
+            logits = self.linear(torch.cat(given, dim=1))
             return NetworkOutput(F.log_softmax(logits, dim=1), logits.softmax(dim=1))
-        positions = None
+        positions = textures = None
         if feature_map is not None and self.positions is not None:
             positions = self.positions(feature_map)
-        textures = None
         if self.reader is not None and statistics is not None:
             # without the rectifier, the length of a pose would be the same for a statistic above
             # its mean as for one equally far below it
@@ -204,6 +206,9 @@ class CapsuleClassifier(ImageNetwork):
         children = [capsule_length(c).flatten(1) for c in (positions, textures) if c is not None]
         # votes along the direction of the parent's pose: the child's share in its length
         direction = F.normalize(record.poses, dim=-1).unsqueeze(1)  # (b, 1, o, h)
+        rebuilt = None
+        if rebuild is not None and self.decoder is not None:
+            rebuilt = self.decoder(record.poses, rebuild)
         return NetworkOutput(
             log_scores=(share / share.sum(dim=1, keepdim=True)).log(),
             lengths=record.activations,
@@ -211,11 +216,7 @@ class CapsuleClassifier(ImageNetwork):
             coupling=record.coupling,
             children=torch.cat(children, dim=1),
             votes=(record.coupling.unsqueeze(-1) * votes * direction).sum(dim=-1),
-            rebuilt=(
-                None
-                if rebuild is None or self.decoder is None
-                else self.decoder(record.poses, rebuild)
-            ),
+            rebuilt=rebuilt,
         )
 
     @torch.no_grad()
@@ -226,15 +227,6 @@ class CapsuleClassifier(ImageNetwork):
         if self.config.texture_capsules:
             self.texture_mean.copy_(inputs.texture.mean(dim=0))
             self.texture_std.copy_(inputs.texture.std(dim=0).clamp_min(1e-3))
-
-    def _feature_map(self, image: Tensor) -> Tensor | None:
-        """The stem's feature map ``(b, channels, rows, p)``."""
-        if self.stem is None:
-            return None
-        # channels-last is a quarter faster on CPUs
-        scaled = self.scale(image).unsqueeze(1).contiguous(memory_format=torch.channels_last)
-        feature_map: Tensor = self.stem(scaled)
-        return feature_map
 
 
 class GenreCapsules(nn.Module):

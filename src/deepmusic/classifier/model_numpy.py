@@ -58,15 +58,11 @@ class NumpyEnsemble:
         count = len({name.split(".")[1] for name in weights})
         if count != len(config.network_configs):
             raise KeyError(f"it has {count} networks, not {len(config.network_configs)}")
-        self._networks = []
-        for index, network in enumerate(config.network_configs):
-            prefix = f"networks.{index}."
-            own = {
-                name.removeprefix(prefix): array
-                for name, array in self.weights.items()
-                if name.startswith(prefix)
-            }
-            self._networks.append(_Network(network, own))
+        own: list[dict[str, NDArray[Any]]] = [{} for _ in config.network_configs]
+        for full_name, array in self.weights.items():
+            _, index, name = full_name.split(".", 2)
+            own[int(index)][name] = array
+        self._networks = list(map(_Network, config.network_configs, own))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # the other process derives the rest from the weights again
@@ -142,12 +138,10 @@ class _Network:
         self, feature_map: Floats | None, statistics: Floats | None
     ) -> tuple[Floats, Floats]:
         """Log scores and their exponentials, of a plain CNN."""
-        inputs = []
+        inputs = [] if statistics is None else [statistics]
         if feature_map is not None:
             pooled = feature_map.mean(axis=3)  # (channels, b, rows)
-            inputs.append(pooled.transpose(1, 0, 2).reshape(pooled.shape[1], -1))
-        if statistics is not None:
-            inputs.append(statistics)
+            inputs.insert(0, pooled.transpose(1, 0, 2).reshape(pooled.shape[1], -1))
         weights = self._weights
         logits = np.concatenate(inputs, axis=1) @ weights["linear.weight"].T
         logits += weights["linear.bias"]

@@ -109,7 +109,7 @@ class ClassifierTask:
         self.metadata = {**(metadata or {}), "classifier": config.to_dict()}
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.model: nn.Module = network(config)
+            self.model = network(config)
         draw, rows = _draw_texture, 1
         if config.position_types:
             draw = partial(
@@ -119,7 +119,7 @@ class ClassifierTask:
             rows = math.ceil(config.segment_frames / _texture_hop(config))
         self.dataset = SegmentDataset(*train, seed=seed, draw=draw)
         scaled = [self._track_inputs(track) for track in train[0]]
-        self._network().fit_scales(Views(*map(torch.cat, zip(*scaled, strict=True))))
+        self.model.fit_scales(Views(*map(torch.cat, zip(*scaled, strict=True))))
         # computed once: every epoch validates on the same segments
         self._validation = [self._track_inputs(track, every=rows) for track in validation[0]]
         self._labels = torch.tensor(list(validation[1]))
@@ -135,7 +135,7 @@ class ClassifierTask:
     ) -> tuple[Tensor, Mapping[str, Tensor | float]]:
         """Margin loss (cross-entropy for the plain CNN) and the masked reconstruction."""
         segments, labels = batch
-        network = self._network()
+        network = self.model
         inputs = self._inputs(segments)
         unmasked = inputs.image
         targets = F.one_hot(labels, len(self.config.genres)).to(segments.dtype)
@@ -183,11 +183,7 @@ class ClassifierTask:
             for i, j in pairwise([*range(0, len(image), _BATCH_SIZE), len(image)])
         ]
         by_track = torch.split(torch.cat(scores), counts)
-        return torch.stack([track_scores(part) for part in by_track])
-
-    def _network(self) -> ImageNetwork:
-        assert isinstance(self.model, ImageNetwork)
-        return self.model
+        return torch.stack([part.mean(dim=0) for part in by_track])
 
     def _inputs(self, segments: Tensor) -> Views:
         """The network's inputs for a batch of the data set."""
@@ -232,11 +228,6 @@ def segment_textures(
 def _texture_hop(config: ClassifierConfig) -> int:
     hop = round(_TEXTURE_HOP_S * config.log_mel.frames_per_second)
     return min(max(hop, 1), config.segment_frames)
-
-
-def track_scores(log_scores: Tensor) -> Tensor:
-    """Scores ``(genres,)`` of a track from the log scores ``(segments, genres)``."""
-    return log_scores.mean(dim=0)
 
 
 def _mixed(inputs: Views, targets: Tensor, alpha: float) -> tuple[Views, Tensor]:

@@ -283,16 +283,16 @@ def _trainings(config: ClassifierConfig, folds: Folds) -> list[_Training]:
 
 def _mean_history(histories: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """The mean of several histories, epoch by epoch, up to the shortest."""
-    mean = []
-    for records in zip(*histories, strict=False):
-        entry: dict[str, Any] = {"epoch": records[0]["epoch"]}
-        for side in ("train", "validation"):
-            names = set.intersection(*(set(record[side]) for record in records))
-            entry[side] = {
-                n: float(np.mean([record[side][n] for record in records])) for n in names
-            }
-        mean.append(entry)
-    return mean
+
+    def mean(records: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        names = set.intersection(*map(set, records))
+        return {name: float(np.mean([record[name] for record in records])) for name in names}
+
+    return [
+        {"epoch": records[0]["epoch"]}
+        | {side: mean([record[side] for record in records]) for side in ("train", "validation")}
+        for records in zip(*histories, strict=False)
+    ]
 
 
 def _two_or_more(dataset: FolderDataset) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from deepmusic.classifier.data import calibration_folds
 from deepmusic.classifier.evaluation import fit_calibration
 from deepmusic.classifier.inference import Classifier
 from deepmusic.classifier.model import ImageNetwork, NetworkOutput, views
-from deepmusic.classifier.task import Augmentation, ClassifierTask, track_scores
+from deepmusic.classifier.task import Augmentation, ClassifierTask
 from deepmusic.classifier.verdict import Calibration
 from deepmusic.datasets import Fold, dataset_digest
 from deepmusic.errors import CheckpointError, DataError
@@ -160,7 +160,6 @@ def fit_network(
         resume = checkpoint_path(work).exists()
         fit(task, replace(training, seed=seed), work, resume=resume)
     network = task.model
-    assert isinstance(network, ImageNetwork)
     scores = predict_scores(network.eval(), validation[0])
     return FittedNetwork(name, network, scale, fit_calibration(scores, np.array(validation[1])))
 
@@ -258,7 +257,7 @@ def predict_scores(
                 network(views(torch.from_numpy(segments), config)).log_scores
                 for _, segments in batches
             ]
-            scores.append(track_scores(torch.cat(parts)).numpy())
+            scores.append(torch.cat(parts).mean(dim=0).numpy())
     return np.array(scores, np.float32).reshape(-1, len(config.genres))
 
 

@@ -45,27 +45,24 @@ class TrainState:
     seed and the number of the step.
 
     Args:
-        model: the network itself.
-        wrapped: the same, as Accelerate runs it.
+        task: with the network itself.
+        wrapped: the network as Accelerate runs it.
         average: a copy with the moving average of the weights, or None.
         optimizer: AdamW.
         config: settings of the training.
         metadata: of the task.
-        monitor, higher_is_better: the validation measure that decides which epoch was best.
         step: steps made.
         seconds: time spent in the current epoch.
         totals: sums over the items of the current epoch, by measure, and their ``"count"``.
         history: one record per finished epoch.
     """
 
-    model: nn.Module
+    task: Task
     wrapped: nn.Module
     average: nn.Module | None
     optimizer: torch.optim.Optimizer
     config: TrainingConfig
     metadata: Mapping[str, Any]
-    monitor: str
-    higher_is_better: bool
     step: int = 0
     seconds: float = 0.0
     totals: dict[str, float] = field(default_factory=dict)
@@ -74,13 +71,13 @@ class TrainState:
     @property
     def validated(self) -> nn.Module:
         """The network whose weights are validated and kept."""
-        return self.model if self.average is None else self.average
+        return self.task.model if self.average is None else self.average
 
     @property
     def best_epoch(self) -> int:
         """The first epoch, from 1, with the best validation; 0 before the first."""
-        sign = 1.0 if self.higher_is_better else -1.0
-        measures = [sign * record["validation"][self.monitor] for record in self.history]
+        sign = 1.0 if self.task.higher_is_better else -1.0
+        measures = [sign * record["validation"][self.task.monitor] for record in self.history]
         return measures.index(max(measures)) + 1 if measures else 0
 
     @property
@@ -104,7 +101,7 @@ class TrainState:
         if self.average is None or self.config.ema_decay is None:
             return
         keep = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
-        current = self.model.state_dict()
+        current = self.task.model.state_dict()
         for name, mean in self.average.state_dict().items():
             if mean.is_floating_point():
                 mean.lerp_(current[name], 1 - keep)
@@ -118,7 +115,7 @@ class TrainState:
             CheckpointError: it cannot be written, such as on a full disk; the old one is intact.
         """
         parts = {
-            "weights": self.model.state_dict(),
+            "weights": self.task.model.state_dict(),
             "average": {} if self.average is None else self.average.state_dict(),
             "optimizer": optimizer_tensors(self.optimizer),
         }
@@ -220,14 +217,12 @@ def start_run(
     if resume:
         load_optimizer_tensors(optimizer, tensors["optimizer"], source=path)
     state = TrainState(
-        model=task.model,
+        task=task,
         wrapped=wrapped,
         average=average,
         optimizer=optimizer,
         config=config,
         metadata=metadata,
-        monitor=task.monitor,
-        higher_is_better=task.higher_is_better,
         **{name: values[name] for name in ("step", "seconds", "totals", "history") if resume},
     )
     accelerator.wait_for_everyone()
@@ -244,13 +239,12 @@ def start_run(
 
 
 def _prepare_folder(run: Path) -> None:
-    for folder in (run, checkpoint_path(run).parent, best_path(run).parent):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DeepMusicError(f"{folder} could not be made: {os_reason(error)}.") from error
-        for leftover in folder.glob(".*.tmp"):  # of a run that was killed while it wrote
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        for leftover in run.rglob(".*.tmp"):  # of a run that was killed while it wrote
             leftover.unlink(missing_ok=True)
+    except OSError as error:
+        raise DeepMusicError(f"{run} could not be made: {os_reason(error)}.") from error
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

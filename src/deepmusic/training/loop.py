@@ -191,7 +191,7 @@ class _Loop:
         """Validate in the main process, and give the others its measures."""
         state, task = self.state, self.task
         if self.accelerator.num_processes > 1:  # running statistics differ between processes
-            broadcast(dict(state.model.state_dict()))
+            broadcast(dict(task.model.state_dict()))
             broadcast(dict(state.validated.state_dict()))
         measures: list[Any] = [None]
         if self.accelerator.is_main_process:
@@ -210,15 +210,15 @@ class _Loop:
 
     def finish(self) -> None:
         """Put the best weights into the model, and plot the history."""
-        state, accelerator = self.state, self.accelerator
+        state, model, accelerator = self.state, self.task.model, self.accelerator
         if accelerator.is_main_process:
             path = best_path(self.run)
-            fill_model(state.model, load_weights(path)[0], source=path)
+            fill_model(model, load_weights(path)[0], source=path)
             draw_history(state.history, self.run, best_epoch=state.best_epoch)
         if accelerator.num_processes > 1:
-            broadcast(dict(state.model.state_dict()))
+            broadcast(dict(model.state_dict()))
         accelerator.unwrap_model(state.wrapped, keep_fp32_wrapper=False).eval()
-        state.model._compiled_call_impl = None  # so that it can be copied and pickled again
+        model._compiled_call_impl = None  # so that it can be copied and pickled again
         accelerator.wait_for_everyone()
 
 

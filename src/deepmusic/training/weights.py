@@ -138,12 +138,7 @@ def fill_model(
 
 
 def _digest(entries: Iterable[tuple[str, str, tuple[int, ...], Any]], text: str) -> str:
-    """SHA-256 of names, types, shapes, values and metadata, which reveals a flipped bit.
-
-    Args:
-        entries: name, type as PyTorch calls it, shape, and the bytes of each tensor.
-        text: the metadata as JSON.
-    """
+    """SHA-256 of names, types (as PyTorch calls them), shapes, bytes and metadata (as JSON)."""
     result = hashlib.sha256(text.encode())
     for name, kind, shape, content in sorted(entries, key=lambda entry: entry[0]):
         result.update(f"{name} {kind} {shape}".encode())
