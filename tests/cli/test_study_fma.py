@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))
 from miniature_fma import make_miniature
 
-from deepmusic.cli.study_fma import fma_baselines
+from deepmusic.cli.study import fma_baselines
 from deepmusic.errors import RequestError
 
 

@@ -63,7 +63,7 @@ _COMMANDS: dict[str, str | click.Group] = {
     "train": LazyGroup(
         help="Train a model of your own.",
         modules={
-            "baseline": "deepmusic.cli.train_baseline",
+            "baseline": "deepmusic.cli.train",
             "classifier": "deepmusic.cli.train",
             "composer": "deepmusic.cli.train",
         },
@@ -84,16 +84,16 @@ _COMMANDS: dict[str, str | click.Group] = {
     "features": LazyGroup(
         help="The 518 features of FMA: extract, show, check.",
         modules={
-            "extract": "deepmusic.cli.features_extract",
-            "show": "deepmusic.cli.features_show",
-            "check": "deepmusic.cli.features_check",
+            "extract": "deepmusic.cli.features",
+            "show": "deepmusic.cli.features",
+            "check": "deepmusic.cli.features",
         },
     ),
     "study": LazyGroup(
         help="Studies: all models on your own data, and FMA's table of baselines.",
         modules={
-            "genres": "deepmusic.cli.study_genres",
-            "fma-baselines": "deepmusic.cli.study_fma:fma_baselines",
+            "genres": "deepmusic.cli.study",
+            "fma-baselines": "deepmusic.cli.study:fma_baselines",
         },
     ),
     "benchmark": "deepmusic.cli.benchmark",
