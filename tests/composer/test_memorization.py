@@ -238,6 +238,7 @@ def test_a_report_compares_with_people() -> None:
     assert report["reference"]["steps"]["p95"] == reference.steps.p95
 
 
+@pytest.mark.slow
 def test_chorales_share_what_an_independent_search_found(shared_data: Path) -> None:
     chorales = load_symbolic("chorales", shared_data / "symbolic")
     train = [piece.grid for piece in chorales.train]

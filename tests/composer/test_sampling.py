@@ -178,7 +178,7 @@ def fixed_notes(draw: st.DrawFn) -> tuple[Grid, np.ndarray]:
     return given, is_fixed
 
 
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=6)
 @property_of(
     fixed=fixed_notes(), seed=st.integers(0, 100), kind=st.sampled_from(["onsets", "no onsets"])
 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from deepmusic.composer import critic_training
 from deepmusic.composer.critic_training import train_critic
 from deepmusic.composer.style_critic import StyleCritic
 from deepmusic.datasets.symbolic import load_symbolic
@@ -47,6 +48,14 @@ def jig(seed: int, beats: int = 48) -> Grid:
 
 
 MAKERS: dict[str, Callable[[int], Grid]] = {"hymn": hymn, "jig": jig}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_excerpts() -> Iterator[None]:
+    """Critics of these tests are trained on a tenth of the excerpts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(critic_training, "_MAX_PER_STYLE", 100)
+        yield
 
 
 @pytest.fixture(scope="module")
