@@ -140,9 +140,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     real = decode.AudioStream
 
     class Counted(real):  # type: ignore[misc, valid-type]
-        def __init__(self, source: Any, **options: Any) -> None:
+        def __init__(self, source: Any, *settings: Any) -> None:
             opened.append(os.path.basename(source))
-            super().__init__(source, **options)
+            super().__init__(source, *settings)
 
     monkeypatch.setattr(decode, "AudioStream", Counted)
     return opened

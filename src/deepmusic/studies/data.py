@@ -124,12 +124,11 @@ def load_study_data(
 
         first = {problem.path: problem for problem in reversed(problems)}
         dataset = without(dataset, [*first.values()])
+        _check_genres(dataset)
     columns = None
     if "columns" in needs:
         columns = np.array([rows[track.path] for track in dataset.tracks], np.float32)
-        columns = columns.reshape(len(dataset.tracks), -1)
         dataset = _with_finite(dataset, columns)
-    _check_genres(dataset)
     spectrograms = None if store is None else _Spectrograms(store, dataset.tracks)
     return StudyData(dataset, columns, spectrograms)
 
