@@ -22,7 +22,7 @@ BUDGETS = {
     "composer": 3_900,  # aim 3,900
     "datasets": 5_270,  # aim 4,300
     "features": 2_500,
-    "music": 2_270,  # aim 1,900
+    "music": 2_260,  # aim 1,900
     "pretrained": 150,
     "studies": 5_510,  # aim 4,700
     "training": 1_160,  # aim 1,100

@@ -97,15 +97,22 @@ class _Tone(NamedTuple):
     is_loop: bool = False
     is_wide: bool = False
 
-    def note(self, offset: int, note_length: int, length: int) -> Samples:
-        """``length`` samples from an offset, with attack and release."""
-        if self.is_loop:
-            shaped = np.resize(np.roll(self.samples, -(offset % len(self.samples))), length)
-        else:
-            shaped = self.samples[:length].copy()
-        shaped[: len(self.attack)] *= self.attack[:length]
-        shaped[note_length:] *= self.release[: max(length - note_length, 0)]
-        return shaped
+    def add_to(self, mix: Samples, start: int, note_length: int, gains: Samples) -> None:
+        """Add a note to ``(2, samples)``, with the gains of left and right."""
+        length = min(note_length + len(self.release), mix.shape[1] - start)
+        if not self.is_loop:
+            length = min(length, len(self.samples))
+        sound = self.samples[:length]
+        for side, gain in enumerate(gains):
+            if self.is_loop and (side == 0 or self.is_wide):
+                # copies of one loop that start together would sound like one instrument
+                offset = start * 7919 + side * (len(self.samples) // 2)
+                rolled = np.roll(self.samples, -(offset % len(self.samples)))
+                sound = np.resize(rolled, length)
+            shaped = gain * sound
+            shaped[: len(self.attack)] *= self.attack[:length]
+            shaped[note_length:] *= self.release[: max(length - note_length, 0)]
+            mix[side, start : start + length] += shaped
 
 
 def synthesize(score: Score, sample_rate: int, samples: int) -> Samples:
@@ -140,23 +147,9 @@ def synthesize(score: Score, sample_rate: int, samples: int) -> Samples:
         else:
             tone = _drum_tone(pitch, sample_rate)
         for index in indices:
-            _add(mix, tone, int(starts[index]), int(lengths[index]), gains[:, index])
+            tone.add_to(mix, int(starts[index]), int(lengths[index]), gains[:, index])
     _add_room(mix, sample_rate)
     return mix
-
-
-def _add(mix: Samples, tone: _Tone, start: int, note_length: int, gains: Samples) -> None:
-    """Add one note to ``(2, samples)``."""
-    length = min(note_length + len(tone.release), mix.shape[1] - start)
-    if not tone.is_loop:
-        length = min(length, len(tone.samples))
-    # copies of one loop that start together would sound like one instrument
-    offset = start * 7919
-    left = right = tone.note(offset, note_length, length)
-    if tone.is_wide:
-        right = tone.note(offset + len(tone.samples) // 2, note_length, length)
-    mix[0, start : start + length] += gains[0] * left
-    mix[1, start : start + length] += gains[1] * right
 
 
 def ramp(samples: int) -> Samples:
