@@ -24,7 +24,7 @@ BUDGETS = {
     "features": 2_500,
     "music": 2_260,  # aim 1,900
     "pretrained": 150,
-    "studies": 5_510,  # aim 4,700
+    "studies": 5_470,  # aim 4,700
     "training": 1_160,  # aim 1,100
 }
 SOURCE_LINES = 35_800  # aim 29,000

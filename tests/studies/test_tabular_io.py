@@ -16,9 +16,11 @@ from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.linear_model import RidgeClassifier
 from sklearn.tree import DecisionTreeClassifier
 
+from deepmusic.datasets import FolderDataset
 from deepmusic.errors import CheckpointError, DataError, ShapeError
 from deepmusic.features.recipe import RECIPES
 from deepmusic.studies.baselines import TABLE_MODELS
+from deepmusic.studies.data import StudyData
 from deepmusic.studies.sklearn_class import table_model
 from deepmusic.studies.table_models import TableModel
 from deepmusic.studies.tabular_io import COLUMN_NAMES, FittedTable
@@ -134,17 +136,23 @@ def test_damaged_and_missing_files_are_refused(saved: Path, tmp_path: Path) -> N
         FittedTable.load(saved)
 
 
-def test_columns_are_found_by_name_among_the_518() -> None:
-    model = learned()
-    rows = np.zeros((2, 518), np.float32)
+def test_columns_are_those_of_their_names_among_the_518(tmp_path: Path) -> None:
+    model, rows = learned(), np.zeros((2, 518), np.float32)
     columns, _ = data(2)
     for index, name in enumerate(NAMES):
         rows[:, COLUMN_NAMES.index(name)] = columns[:2, index]
+    dataset = FolderDataset(tmp_path, (), GENRES)
     np.testing.assert_allclose(
-        model.of_features(rows), model.probabilities(columns[:2].astype(np.float32))
+        model.predict_proba(StudyData(dataset, rows), [0, 1]),
+        model.probabilities(columns[:2].astype(np.float32)),
     )
     with pytest.raises(ShapeError, match="no feature column 'a'"):
-        replace(model, columns=("a", "b", "c")).of_features(rows)
+        replace(model, columns=("a", "b")).predict_proba(StudyData(dataset, rows), [0])
+
+
+def test_a_model_without_a_recipe_classifies_no_file() -> None:
+    with pytest.raises(CheckpointError, match="does not name the recipe of its features"):
+        replace(learned(), recipe=None).classify("a.wav")
 
 
 def test_calibration_changes_confidence_and_not_the_decision() -> None:

@@ -28,7 +28,7 @@ from deepmusic.parallel import use_one_thread
 if TYPE_CHECKING:
     from deepmusic.classifier.inference import Classifier
     from deepmusic.classifier.verdict import Verdict
-    from deepmusic.studies.table_classifier import TableClassifier
+    from deepmusic.studies.tabular_io import FittedTable
 
 _NAME_BYTES = 200  # of a picture; file systems take 255, extension and number included
 
@@ -204,7 +204,7 @@ def classify(
 
 def load_classifier(
     model: str, *, device: str, trusted: Collection[str] = ()
-) -> Classifier | TableClassifier:
+) -> Classifier | FittedTable:
     """Load a shipped model, a run of ``train classifier`` or a run of ``train baseline``.
 
     Args:
@@ -227,9 +227,9 @@ def load_classifier(
             )
         if trusted and os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())  # where 'train baseline' found the class
-        from deepmusic.studies.table_classifier import TableClassifier
+        from deepmusic.studies.tabular_io import FittedTable
 
-        return TableClassifier.load(model, trusted=trusted)
+        return FittedTable.load(model, trusted=trusted)
     if trusted:
         raise DeepMusicError(f"{model} is not a run of 'train baseline'; omit --trust.")
     gc.disable()  # imports make no garbage: collecting would be a sixth of the start

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from deepmusic.classifier.inference import Classifier
     from deepmusic.datasets import FolderDataset
     from deepmusic.datasets.splits import Protocol
-    from deepmusic.studies.table_classifier import TableClassifier
+    from deepmusic.studies.tabular_io import FittedTable
 
 
 @click.command()
@@ -204,7 +204,7 @@ def _test_part(run: Path, dataset: FolderDataset) -> tuple[Protocol | None, Fold
 
 
 def _with_known_genres(
-    dataset: FolderDataset, classifier: Classifier | TableClassifier
+    dataset: FolderDataset, classifier: Classifier | FittedTable
 ) -> tuple[FolderDataset, tuple[str, ...], str]:
     """The tracks of genres that the model knows, the other genres, and a note on these."""
     counts = Counter(t.genre for t in dataset.tracks if t.genre not in classifier.genres)

@@ -40,7 +40,7 @@ def load(name: str | os.PathLike[str] = "classifier", *, device: str = "auto") -
     if (path / "model.skops").exists():
         raise CheckpointError(
             f"{path} is a run of 'train baseline'; 'deepmusic classify' takes it, and in Python "
-            "deepmusic.studies.table_classifier.TableClassifier.load."
+            "deepmusic.studies.tabular_io.FittedTable.load."
         )
     from deepmusic.classifier.inference import Classifier
 

@@ -25,6 +25,5 @@ from .multilabel import (
 )
 from .plan import StudyConfig as StudyConfig, plan_study as plan_study
 from .report_files import write_report as write_report
-from .table_classifier import TableClassifier as TableClassifier
 from .table_models import TableModel as TableModel
 from .tabular_io import FittedTable as FittedTable

@@ -8,21 +8,23 @@ written or read.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import sklearn
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
-from deepmusic.classifier.verdict import Calibration
-from deepmusic.errors import CheckpointError, DataError, ShapeError, os_reason
+from deepmusic.classifier.verdict import Calibration, Verdict
+from deepmusic.errors import AudioError, CheckpointError, DataError, ShapeError, os_reason
 from deepmusic.features.recipe import COLUMNS, RECIPES, Recipe
 from deepmusic.files import write_atomically, write_json
 from deepmusic.version import __version__
@@ -53,12 +55,20 @@ _FORMAT = 2
 # fields that are JSON as they are
 _PLAIN = ("name", "genres", "classes", "parameters", "settings", "searched", "validation", "notes",
           "training", "columns")  # fmt: skip
+_LOUDNESS = COLUMN_NAMES.index("rmse/max/01")
+_SILENT = 1e-5  # full scale is 1; a 16-bit step is 3e-5
 _DOUBT = 0.01  # shared by all genres: a tree or a neighbour is certain after one example
 
 
 @dataclass(frozen=True, eq=False)
 class FittedTable:
-    """A trained classifier of feature columns."""
+    """A trained classifier of columns, which classifies files in the way of ``Classifier``, too.
+
+    There is no verdict over time, and nothing to explain. It can be pickled for processes.
+    """
+
+    is_picklable: ClassVar[bool] = True
+    has_segments: ClassVar[bool] = False
 
     estimator: Pipeline  # imputation, scaling, classifier
     genres: tuple[str, ...]
@@ -73,6 +83,7 @@ class FittedTable:
     recipe: Recipe | None = None  # of the features, if known
     notes: tuple[str, ...] = ()  # sentences on what had to be left out
     training: Mapping[str, Any] = field(default_factory=dict)  # facts on the training data
+    digest: str = ""  # a hash of everything that decides a verdict, of a model that was read
 
     def probabilities(self, columns: NDArray[np.floating]) -> NDArray[np.float64]:
         """Probabilities ``(tracks, genres)`` of columns ``(tracks, columns)``; rows sum to 1.
@@ -105,9 +116,46 @@ class FittedTable:
             )
         return self.probabilities(track_columns(data, indices, self.columns))
 
-    def of_features(self, columns: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Probabilities ``(tracks, genres)`` of rows of all 518 columns."""
-        return self.probabilities(_selected(columns, self.columns))
+    def classify(
+        self,
+        source: str | PathLike[str],
+        *,
+        name: str | None = None,
+        max_seconds: float = 6 * 3600.0,
+    ) -> Verdict:
+        """Classify a track.
+
+        Args:
+            source: a path.
+            name: of the track in the verdict; None takes the path.
+            max_seconds: no more than this is decoded.
+
+        Raises:
+            AudioError: features cannot be computed, or the track is silent (code ``silent``).
+            CheckpointError: the model does not name the recipe of its features.
+        """
+        from deepmusic.features import extract_file
+
+        if self.recipe is None:
+            raise CheckpointError(
+                f"{self.name} does not name the recipe of its features, so that none can be "
+                "computed; train it by 'train baseline'."
+            )
+        path = os.fspath(source)
+        row = extract_file(source, self.recipe, max_seconds=max_seconds)
+        if not row.is_done:
+            raise AudioError(row.error, code=row.code)
+        if row.columns[_LOUDNESS] < _SILENT:
+            raise AudioError(f"{path!r} is silent: there is nothing to classify.", code="silent")
+        missing = f"{row.error} Medians of the training tracks replace these." if row.error else ""
+        return Verdict.from_probabilities(
+            path if name is None else name,
+            self.genres,
+            self.probabilities(_selected(row.columns[None], self.columns))[0].tolist(),
+            threshold=self.calibration.threshold,
+            duration_s=row.duration_s,
+            warning=" ".join(filter(None, [row.warning, missing])) or None,
+        )
 
     def save(self, folder: str | PathLike[str]) -> None:
         """Write ``model.json`` and ``model.skops``.
@@ -145,7 +193,7 @@ class FittedTable:
         """Read what ``save`` wrote.
 
         Args:
-            folder: with both files.
+            folder: with both files, or one of them.
             trusted: full names of further types, such as ``mypackage.models.MyClassifier``. Their
                 code runs, so name types only of files that you trust.
 
@@ -153,9 +201,9 @@ class FittedTable:
             CheckpointError: the files are missing, damaged, of another recipe, of another version
                 of scikit-learn or a newer one of DeepMusic, or hold a type that is not trusted.
         """
-        folder = Path(folder)
+        folder = Path(folder).parent if Path(folder).is_file() else Path(folder)
         about = _read_about(folder / _JSON)
-        estimator = _load_pipeline(folder / _SKOPS, trusted)
+        content, estimator = _load_pipeline(folder / _SKOPS, trusted)
         try:
             fields: dict[str, Any] = {
                 name: tuple(value) if isinstance(value := about[name], list) else value
@@ -163,6 +211,8 @@ class FittedTable:
             }
             fields["calibration"] = Calibration(**about["calibration"])
             fields["recipe"] = about["recipe"] and RECIPES[about["recipe"]["name"]]
+            description = (folder / _JSON).read_bytes()
+            fields["digest"] = hashlib.sha256(description + content).hexdigest()
             fitted = cls(estimator, **fields)
             # predicting one empty row checks that both files belong together
             fitted.probabilities(np.full((1, len(fitted.columns)), np.nan))
@@ -280,8 +330,8 @@ def _read_about(path: Path) -> dict[str, Any]:
     return about
 
 
-def _load_pipeline(path: Path, trusted: Collection[str]) -> Pipeline:
-    """The pipeline in a file, once every type in it is known to be trusted."""
+def _load_pipeline(path: Path, trusted: Collection[str]) -> tuple[bytes, Pipeline]:
+    """The bytes of a file and its pipeline, once every type in it is known to be trusted."""
     import skops.io
 
     try:
@@ -306,7 +356,7 @@ def _load_pipeline(path: Path, trusted: Collection[str]) -> Pipeline:
         raise _damaged(path) from error
     if not isinstance(pipeline, Pipeline):
         raise _damaged(path)
-    return pipeline
+    return content, pipeline
 
 
 def _damaged(path: Path) -> CheckpointError:
