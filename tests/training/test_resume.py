@@ -94,13 +94,10 @@ def test_a_run_stopped_anywhere_continues_to_the_same_weights(
     assert equal(weights, load_weights(whole / "best" / "weights.safetensors")[0])
 
 
-def test_data_workers_change_nothing(tmp_path: Path, whole: Path) -> None:
+def test_the_seed_changes_the_weights_and_data_workers_do_not(tmp_path: Path, whole: Path) -> None:
     train(tmp_path / "run", workers=2)
     assert_same_run(tmp_path / "run", whole)
-
-
-def test_another_seed_changes_the_weights(tmp_path: Path, whole: Path) -> None:
-    weights, _ = train(tmp_path / "run", seed=1)
+    weights, _ = train(tmp_path / "other", seed=1)
     assert not equal(weights, load_weights(whole / "best" / "weights.safetensors")[0])
 
 
@@ -194,30 +191,18 @@ def test_best_weights_lost_to_a_kill_come_from_the_checkpoint(tmp_path: Path) ->
     assert not list(run.rglob(".*.tmp"))
 
 
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [({"learning_rate": 0.1}, "learning_rate"), ({"ema_decay": None}, "ema_decay")],
-)
-def test_other_settings_are_refused(whole: Path, options: dict[str, Any], named: str) -> None:
-    with pytest.raises(CheckpointError, match=f"trained with another {named}"):
-        train(whole, resume=True, **options)
+def test_other_settings_data_and_models_are_refused(tmp_path: Path, whole: Path) -> None:
+    def refused(message: str, *, task: TinyTask | None = None, **options: Any) -> None:
+        with pytest.raises(CheckpointError, match=message):
+            fit(task or TinyTask(), TrainingConfig(**{**OPTIONS, **options}), whole, resume=True)
 
-
-def test_other_data_and_another_model_are_refused(whole: Path) -> None:
-    config = TrainingConfig(**OPTIONS)
+    refused("trained with another learning_rate", learning_rate=0.1)
+    refused("trained with another ema_decay", ema_decay=None)
     task = TinyTask()
     task.metadata = {**task.metadata, "fingerprint": "4567"}
-    with pytest.raises(CheckpointError, match='another fingerprint \\("0123", now "4567"\\)'):
-        fit(task, config, whole, resume=True)
-    with pytest.raises(CheckpointError, match="another training_items"):
-        fit(TinyTask(21), config, whole, resume=True)
-    with pytest.raises(CheckpointError, match=r"another model: it also has 1\.bias and 4 more"):
-        fit(TinyTask(norm=False), config, whole, resume=True)
-
-
-def test_a_run_is_not_overwritten_and_a_missing_one_not_resumed(
-    tmp_path: Path, whole: Path
-) -> None:
+    refused('another fingerprint \\("0123", now "4567"\\)', task=task)
+    refused("another training_items", task=TinyTask(21))
+    refused(r"another model: it also has 1\.bias and 4 more", task=TinyTask(norm=False))
     with pytest.raises(CheckpointError, match="already holds a run"):
         train(whole)
     with pytest.raises(CheckpointError, match="no checkpoint to resume from"):
