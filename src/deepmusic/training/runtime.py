@@ -12,10 +12,11 @@ import numpy as np
 import torch
 
 from deepmusic.errors import DeepMusicError
-from deepmusic.training.config import TrainingConfig
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+    from deepmusic.training.config import TrainingConfig
 
 
 def start_accelerator(config: TrainingConfig) -> Accelerator:
