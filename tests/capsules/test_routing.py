@@ -18,8 +18,8 @@ from deepmusic.capsules import (
     self_routing,
     variational_routing,
 )
+from deepmusic.capsules.convolution import window_competition
 from deepmusic.capsules.routing import as_routing
-from deepmusic.capsules.routing.competition import window_competition
 from deepmusic.capsules.routing.method import Sizes
 from deepmusic.errors import ShapeError
 

@@ -1,5 +1,4 @@
 from .convolution import ConvCapsules as ConvCapsules
-from .diagnostics import coupling_entropy as coupling_entropy, dead_share as dead_share
 from .initialisation import (
     fan_in_ as fan_in_,
     init_stack_to_length as init_stack_to_length,
@@ -12,6 +11,8 @@ from .layers import (
     PrimaryCapsules as PrimaryCapsules,
 )
 from .losses import (
+    coupling_entropy as coupling_entropy,
+    dead_share as dead_share,
     margin_loss as margin_loss,
     reconstruction_loss as reconstruction_loss,
     spread_loss as spread_loss,

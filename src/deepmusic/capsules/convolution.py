@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepmusic.capsules.layers import CapsuleLayer
-from deepmusic.capsules.routing.competition import window_competition
-from deepmusic.capsules.routing.votes import RoutingRecord
+from deepmusic.capsules.routing.votes import Compete, RoutingRecord
 from deepmusic.errors import ShapeError
 
 
@@ -135,3 +134,36 @@ class ConvCapsules(nn.Module):
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
+
+
+def window_competition(child_of: Tensor, children: int, *, leaky: bool = False) -> Compete:
+    """Competition of all positions and parents whose window holds a child.
+
+    Args:
+        child_of: ``(w, i)`` integer: which child stands in slot i of window w, ``children`` where
+            there is none (padding); such a slot gets no coupling.
+        children: how many there are.
+        leaky: each child has one extra zero logit.
+
+    Returns:
+        A function of logits ``(b*w, i, o)``; the couplings of a child add up to one over all
+        windows and parents together.
+    """
+    windows, slots = child_of.shape
+    flat = child_of.reshape(-1)
+
+    def compete(logits: Tensor) -> Tensor:
+        wide = logits.reshape(-1, windows * slots, logits.shape[-1])  # (b, w*i, o)
+        index = flat.expand(len(wide), -1)
+        empty = wide.new_zeros(len(wide), children + 1)
+        # the largest logit of a child cancels out of its shares: no gradient of its own
+        best = wide.detach().amax(dim=2)
+        peak = empty.scatter_reduce(1, index, best, "amax", include_self=leaky)
+        weight = (wide - peak.gather(1, index).unsqueeze(2)).exp()
+        total = (-peak).exp() if leaky else empty
+        total = total.scatter_add(1, index, weight.sum(dim=2))
+        coupling = weight / total.gather(1, index).unsqueeze(2)
+        coupling = coupling.masked_fill((index == children).unsqueeze(2), 0)
+        return coupling.reshape(logits.shape)
+
+    return compete

@@ -17,7 +17,6 @@ from deepmusic.capsules.squash import capsule_length
 from deepmusic.errors import ShapeError
 
 _LOG_STEP = 0.25
-_LOG_SCALES = [_LOG_STEP * step for step in range(-48, 49)]  # e^-12 to e^12
 
 
 def fan_in_(weight: Tensor, *, averages: bool = False) -> Tensor:
@@ -75,7 +74,8 @@ def init_to_length(
     # Length need not grow all the way: strong weights send each child to one parent and leave
     # the others none. So walk up to the first scale that is long enough, then bisect below it.
     longest = 0.0
-    for log_scale in _LOG_SCALES:
+    for step in range(-48, 49):  # e^-12 to e^12
+        log_scale = _LOG_STEP * step
         reached = length_at(log_scale)
         longest = max(longest, reached)
         if reached >= target:

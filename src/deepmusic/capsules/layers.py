@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from deepmusic.capsules.initialisation import fan_in_
 from deepmusic.capsules.routing import ROUTING, RoutingLike, as_routing
-from deepmusic.capsules.routing.competition import Compete
 from deepmusic.capsules.routing.method import Sizes
 from deepmusic.capsules.routing.votes import (
+    Compete,
     RoutingRecord,
     Squash,
     check_children,

@@ -10,7 +10,7 @@ from .explanation import (
     draw_explanation as draw_explanation,
     explain as explain,
 )
-from .files import VerdictStore as VerdictStore, classify_files as classify_files
+from .files import classify_files as classify_files
 from .inference import Classifier as Classifier
 from .model import CapsuleClassifier as CapsuleClassifier, Ensemble as Ensemble
 from .timeline import draw_timeline as draw_timeline, text_timeline as text_timeline
@@ -21,3 +21,4 @@ from .verdict import (
     SegmentVerdict as SegmentVerdict,
     Verdict as Verdict,
 )
+from .verdict_store import VerdictStore as VerdictStore

@@ -123,7 +123,7 @@ def classify(
     classifier = load_classifier(model, device=device, trusted=trusted)  # before NumPy is imported
 
     from deepmusic.audio import find_audio
-    from deepmusic.classifier.files import VerdictStore, classify_files
+    from deepmusic.classifier.files import classify_files
     from deepmusic.cli.progress import display
 
     entries = list(dict.fromkeys(find_audio(paths)))
@@ -152,6 +152,8 @@ def classify(
     with ExitStack() as stack:
         store = None
         if results is not None:
+            from deepmusic.classifier import VerdictStore
+
             store = VerdictStore(
                 results, model=classifier.digest, max_seconds=max_seconds, segments=segments
             )

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deepmusic.parallel import is_main_process
-
 if TYPE_CHECKING:
     from deepmusic.training import Progress
 
@@ -127,6 +125,8 @@ def resumable(advice: str = "run the same command again") -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
+        from deepmusic.parallel import is_main_process
+
         if is_main_process():
             where = str(stop).partition(";")[0] or "Interrupted"
             click.echo(f"{where}; to continue, {advice}.", err=True)

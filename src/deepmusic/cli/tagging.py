@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from deepmusic.audio.tags import TagChange, TagLog, undo, write_genre
-from deepmusic.classifier.files import VerdictStore
 from deepmusic.classifier.verdict import Verdict
+from deepmusic.classifier.verdict_store import VerdictStore
 from deepmusic.cli.output import printable, report
 from deepmusic.errors import DataError
 

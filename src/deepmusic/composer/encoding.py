@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from deepmusic import music
 from deepmusic.composer.config import ComposerConfig
 from deepmusic.errors import ScoreError
-from deepmusic.music import Bars, Grid, Key, estimate_key
+from deepmusic.music import Bars, Grid, Key
 
 POSITION_SIZES = (48, 64, 8, 10, 5)
 """Number of values of each column of positions: step in the bar, kind of bar, bar in a group of
@@ -174,7 +175,7 @@ def normalised(grid: Grid, *, lowest: int = 21, pitches: int = 88) -> tuple[Grid
     Raises:
         ScoreError: ``out_of_range``: its range is wider than the pitches.
     """
-    key = estimate_key(grid)
+    key = music.estimate_key(grid)
     shift = ((9 if key.is_minor else 0) - key.tonic + 6) % 12 - 6
     if not len(grid.pitch):
         return transposed(grid, shift), key, shift

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepmusic import music
 from deepmusic.composer.config import ComposerConfig
 from deepmusic.composer.encoding import normalised, transposed
 from deepmusic.composer.request import BARS, Request, read_metre
@@ -19,9 +20,7 @@ from deepmusic.music import (
     Part,
     Score,
     TimeSignature,
-    aligned,
     read_midi,
-    score_to_grid,
 )
 
 _USUAL_BARS = 16
@@ -256,8 +255,8 @@ def read_piece(path: str, config: ComposerConfig, parts: int) -> tuple[Grid, Key
         ScoreError: the file cannot be used.
     """
     raw = read_midi(path)
-    score = aligned(_in_parts(raw, parts, path), config.steps_per_beat)
-    grid = score_to_grid(score, config.steps_per_beat)
+    score = music.aligned(_in_parts(raw, parts, path), config.steps_per_beat)
+    grid = music.score_to_grid(score, config.steps_per_beat)
     last = int((grid.onset + grid.duration).max())
     # later changes would only move bars about
     grid = replace(grid, steps=last, time_signatures=grid.time_signatures[:1], tempos=())

@@ -13,13 +13,14 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from deepmusic.capsules.routing.competition import Compete, share
 from deepmusic.capsules.routing.votes import (
+    Compete,
     RoutingRecord,
     Squash,
     Votes,
     as_votes,
     check_iterations,
+    share,
 )
 from deepmusic.capsules.squash import capsule_length, squash
 

@@ -21,9 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deepmusic.capsules.routing.clusters import NARROWEST, distances, moments, prepare
-from deepmusic.capsules.routing.competition import Compete, share
 from deepmusic.capsules.routing.method import Sizes
-from deepmusic.capsules.routing.votes import RoutingRecord, outside_autocast
+from deepmusic.capsules.routing.votes import Compete, RoutingRecord, outside_autocast, share
 
 _LEAST = 1e-12  # of a parent's mass
 _FLOOR = 5e-4  # of a variance: a parent with one child would have none

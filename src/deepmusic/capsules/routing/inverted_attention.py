@@ -20,14 +20,15 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from deepmusic.capsules.routing.competition import Compete, share
 from deepmusic.capsules.routing.method import Sizes
 from deepmusic.capsules.routing.votes import (
+    Compete,
     RoutingRecord,
     Votes,
     as_votes,
     check_iterations,
     check_shape,
+    share,
 )
 from deepmusic.capsules.squash import at_least_float32
 

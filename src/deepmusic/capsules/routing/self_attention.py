@@ -17,15 +17,16 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from deepmusic.capsules.routing.competition import Compete, share
 from deepmusic.capsules.routing.method import Sizes
 from deepmusic.capsules.routing.votes import (
+    Compete,
     RoutingRecord,
     Squash,
     Votes,
     as_votes,
     check_iterations,
     check_shape,
+    share,
 )
 from deepmusic.capsules.squash import capsule_length, squash_exp
 

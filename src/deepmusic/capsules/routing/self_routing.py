@@ -14,9 +14,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from deepmusic.capsules.routing.competition import Compete, share
 from deepmusic.capsules.routing.method import Sizes
 from deepmusic.capsules.routing.votes import (
+    Compete,
     FoldedVotes,
     RoutingRecord,
     Votes,
@@ -24,6 +24,7 @@ from deepmusic.capsules.routing.votes import (
     check_activations,
     check_iterations,
     check_shape,
+    share,
 )
 from deepmusic.capsules.squash import at_least_float32
 from deepmusic.errors import ShapeError

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from deepmusic.capsules.routing.competition import Compete
 from deepmusic.capsules.routing.dynamic import dynamic_routing
-from deepmusic.capsules.routing.votes import RoutingRecord, Squash, Votes
+from deepmusic.capsules.routing.votes import Compete, RoutingRecord, Squash, Votes
 from deepmusic.capsules.squash import squash
 
 

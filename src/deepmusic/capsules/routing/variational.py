@@ -25,9 +25,8 @@ import torch
 from torch import Tensor
 
 from deepmusic.capsules.routing.clusters import NARROWEST, distances, moments, prepare
-from deepmusic.capsules.routing.competition import Compete, share
 from deepmusic.capsules.routing.method import Sizes
-from deepmusic.capsules.routing.votes import RoutingRecord, outside_autocast
+from deepmusic.capsules.routing.votes import Compete, RoutingRecord, outside_autocast, share
 
 _ALPHA, _KAPPA = 1.0, 1.0
 _LEAST = 1e-12  # of a parent's mass

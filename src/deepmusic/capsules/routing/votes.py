@@ -1,4 +1,4 @@
-"""Votes of children for parents, built or folded, and the record that routing makes of them.
+"""Votes of children for parents, built or folded, their couplings, and the record of a routing.
 
 A method that needs only sums of votes is written once and runs on both forms. Couplings and logits
 are held parents first, ``(o, b, p, i)``, so that elementwise work runs along children in memory.
@@ -26,6 +26,8 @@ from deepmusic.capsules.squash import at_least_float32
 from deepmusic.errors import ShapeError
 
 Squash = Callable[[Tensor], Tensor]
+Compete = Callable[[Tensor], Tensor]
+"""Turns logits ``(b, i, o)`` into couplings of the same shape."""
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
@@ -153,6 +155,33 @@ class FoldedVotes(Votes):
     def built(self) -> Tensor:
         """All votes, ``(b, p*i, o, h)``: for methods that need more than sums."""
         return torch.einsum("bpdi,ohdi->bpioh", self.children, self._weight).flatten(1, 2)
+
+
+def share(
+    logits: Tensor, *, parents: int, leaky: bool = False, compete: Compete | None = None
+) -> Tensor:
+    """Couplings of the logits, over the axis of the parents.
+
+    A child shares itself out among all parents that it could belong to, and this is where the most
+    copied code errs: the softmax runs over parents, for each item and child by itself.
+
+    Args:
+        logits: ``(b, i, o)``, or ``(o, b, p, i)`` as folded routings hold them.
+        parents: which axis is that of the parents: -1 or 0.
+        leaky: an extra zero logit takes its share, for what fits no parent.
+        compete: replaces the softmax, in the order ``(b, i, o)``.
+    """
+    if compete is not None:
+        if parents == -1:
+            return compete(logits)
+        flat = logits.permute(1, 2, 3, 0).flatten(1, 2)  # (b, p*i, o)
+        shared = compete(flat).reshape(*logits.shape[1:], logits.shape[0])
+        return shared.permute(3, 0, 1, 2)
+    if not leaky:
+        return logits.softmax(parents)
+    slot = torch.zeros_like(logits.narrow(parents, 0, 1))
+    extended = torch.cat([logits, slot], parents).softmax(parents)
+    return extended.narrow(parents, 0, logits.shape[parents])
 
 
 def as_votes(votes: Tensor | Votes, bias: Tensor | None = None) -> Votes:
