@@ -41,15 +41,15 @@ demo: $(VENV)/.ready-demo
 	done
 
 test: $(VENV)/.ready-test
-	@$(IN_VENV)python -m pytest -n 2
+	@$(IN_VENV)python -m pytest -n 2 --dist worksteal
 
 # what takes under a minute
 test-fast: $(VENV)/.ready-test
-	@$(IN_VENV)python -m pytest -n 2 -m "not slow and not data"
+	@$(IN_VENV)python -m pytest -n 2 --dist worksteal -m "not slow and not data"
 
 # what needs the recordings and scores in ../shared/data
 test-data: $(VENV)/.ready-test
-	@$(IN_VENV)python -m pytest -n 2 -m data
+	@$(IN_VENV)python -m pytest -n 2 --dist worksteal -m data
 
 lint: $(VENV)/.ready-lint
 	@$(IN_VENV)ruff check .

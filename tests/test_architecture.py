@@ -96,6 +96,7 @@ def test_imports_go_one_way(path: Path) -> None:
             )
 
 
+@pytest.mark.slow
 def test_torch_is_imported_only_where_it_is_needed() -> None:
     names = [module_name(path) for path in MODULES]
     light = [

@@ -21,6 +21,7 @@ EXAMPLE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 def test_examples_run(page: str, tmp_path: Path) -> None:
     examples = EXAMPLE.findall((DOCS / page).read_text(encoding="utf-8"))
     assert examples
+    examples[0] = examples[0].replace("range(600)", "range(250)")  # steps of the network of digits
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", "\n".join(examples)],
         capture_output=True,

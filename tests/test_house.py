@@ -28,7 +28,7 @@ BUDGETS = {
     "training": 1_160,  # aim 1,100
 }
 SOURCE_LINES = 32_300  # aim 29,000
-TEST_LINES = 25_900  # aim 22,000
+TEST_LINES = 26_200  # aim 22,000
 MODULE_LINES = 400
 FUNCTION_LINES = 60
 PARAMETERS = 10
@@ -166,6 +166,7 @@ def identifiers(tree: ast.AST) -> Iterator[str]:
             yield node.attr
 
 
+@pytest.mark.slow
 def test_names_are_those_of_the_field() -> None:
     wrong = []
     for path, tree in TREES.items():

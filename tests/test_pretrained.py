@@ -177,6 +177,7 @@ FOLK_7 = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @composes
 def test_a_tune_is_the_one_of_its_seed() -> None:
     """Other processors may round differently, and so choose another note now and then."""
@@ -188,6 +189,7 @@ def test_a_tune_is_the_one_of_its_seed() -> None:
     assert tune.score.beats == 16
 
 
+@pytest.mark.slow
 @composes
 @pytest.mark.parametrize("style", ["chorale", "folk", "pop", "classical"])
 def test_generate_gives_a_tune_that_is_likely(style: str) -> None:
@@ -204,6 +206,7 @@ def test_generate_gives_a_tune_that_is_likely(style: str) -> None:
     assert tune.report["copying"]["share"] <= 1
 
 
+@pytest.mark.slow
 @composes
 def test_generate_loads_once_and_refuses_what_is_impossible(
     monkeypatch: pytest.MonkeyPatch,

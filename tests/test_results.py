@@ -53,6 +53,7 @@ def write(path: Path, results: list[dict[str, Any]]) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_page_is_what_the_script_makes_of_the_measurements() -> None:
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     again = "run scripts/write_results.py"

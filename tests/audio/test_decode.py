@@ -55,6 +55,7 @@ FFMPEG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*LIBSNDFILE, *FFMPEG])
 def test_formats(name: str, tmp_path: Path) -> None:
     codec = FFMPEG.get(name)

@@ -24,6 +24,7 @@ def differing(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> float:
     return float(np.unpackbits((one ^ other)[coded].view(np.uint8)).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sample_rate", [8000, 16000, 22050, 44100, 48000, 96000])
 def test_the_same_sound_at_any_rate(sample_rate: int) -> None:
     sound = music(12, 1, 48000)
@@ -51,6 +52,7 @@ def test_codes_follow_the_time() -> None:
     assert differing(whole[4 * CODES_PER_SECOND :], later) > 0.35
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(st.sampled_from([1000, 4500, 11025, 44100, 192000]), st.data())
 def test_blocks_make_no_difference(sample_rate: int, data: st.DataObject) -> None:

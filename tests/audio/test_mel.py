@@ -68,6 +68,7 @@ def test_clips_equal_librosa_to_a_thousandth_of_a_decibel(shared_data: Path) -> 
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:n_fft:UserWarning")
 @given(
     seed=st.integers(0, 1000),
@@ -87,6 +88,7 @@ def test_noise_equals_librosa(
         np.testing.assert_allclose(ours, by_librosa(samples, config), rtol=0, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_quiet_cell_beside_a_loud_tone_is_right() -> None:
     """A float32 transform is off by decibels here."""
     samples = tone(1, 22050, hz=400) * np.hanning(22050).astype(np.float32)

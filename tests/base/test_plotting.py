@@ -36,6 +36,7 @@ def test_thinning_keeps_the_mean(columns: int, limit: int) -> None:
         np.testing.assert_allclose(thinned[:, index], part.mean(axis=-1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("title", ["plain", "$x^2", "a\nb\x1b[31m", "_hidden", "音楽", "x" * 500])
 def test_any_name_can_be_drawn(title: str, tmp_path: Path) -> None:
     figure = plotting.new_figure(4, 3)

@@ -28,6 +28,7 @@ keys = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 records = st.dictionaries(keys, st.none() | st.booleans() | st.integers() | keys, max_size=4)
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(puts=st.lists(st.tuples(keys, records), max_size=12))
 def test_it_is_a_dictionary_on_disk(
@@ -51,6 +52,7 @@ def test_it_is_a_dictionary_on_disk(
     assert list(path.parent.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_what_was_put_outlives_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "work.db"
     done = 0

@@ -40,6 +40,7 @@ def options(method):
     return {"routing": method, "kernel_size": (2, 3), "stride": (1, 2), "padding": (1, 0)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_without_competition_each_window_is_a_layer_of_its_own(method):
     layer = ConvCapsules(2, 3, 4, 5, **options(method), competition=False)
@@ -56,6 +57,7 @@ def test_without_competition_each_window_is_a_layer_of_its_own(method):
             torch.testing.assert_close(ours[:, y, x], theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "self_attention"])
 def test_a_childs_couplings_add_up_to_one_over_all_positions_and_parents(method):
     layer = ConvCapsules(2, 3, 4, 5, **options(method))
@@ -150,6 +152,7 @@ def test_any_grid_any_window_any_method(
     torch.testing.assert_close(alone.poses[0], record.poses[0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_network_of_primary_convolutional_and_class_capsules_learns():
     labels = torch.arange(64) % 2
     features = 0.1 * torch.randn(64, 1, 6, 8)

@@ -24,6 +24,7 @@ def seed():
     torch.manual_seed(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("routing", "shape"),
     [("dynamic", (1152, 8, 10, 16)), ("dynamic", (64, 2, 40, 8)), ("uniform", (8, 4, 2, 3))]
@@ -102,6 +103,7 @@ STACKED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STACKED)
 def test_six_layers_keep_a_usable_gradient(name):
     layers = [CapsuleLayer(16, 8, 16, 8, **STACKED[name]) for _ in range(6)]

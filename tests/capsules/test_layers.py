@@ -312,6 +312,7 @@ def test_two_processes_learn_what_one_learns_from_both_halves(tmp_path):
     assert done.stdout.count("agree") == 2  # the lines of two processes may run together
 
 
+@pytest.mark.slow
 def test_the_capsules_import_torch_and_the_errors_alone():
     code = (
         "import sys, torch; before = set(sys.modules); import deepmusic.capsules.layers; "

@@ -121,6 +121,7 @@ def assert_same(ours, theirs, leaves, tolerance=1e-10):
         torch.testing.assert_close(one, other, rtol=1e-7, atol=10 * tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("iterations", [1, 2, 3])
 @pytest.mark.parametrize("method", METHODS)
@@ -131,6 +132,7 @@ def test_a_method_equals_the_loop_of_its_paper(method, iterations, form):
     assert_same(record, expected, case.leaves)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("method", STOPPABLE)
 def test_with_stopped_gradients_too(method, form):
@@ -163,6 +165,7 @@ def test_inverted_attention_goes_on_from_previous_poses(form):
     assert_same(record, expected, (*case.leaves, previous))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("positions", [None, 2])
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("method", METHODS)
@@ -178,6 +181,7 @@ def test_gradients_are_those_of_finite_differences(method, form, positions):
     assert torch.autograd.gradcheck(routed, case.leaves)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("positions", [None, 2])
 @pytest.mark.parametrize("method", ["dynamic", "inverted_attention", "self_attention"])
 def test_gradients_of_gradients_too(method, positions):
@@ -194,6 +198,7 @@ def test_gradients_of_gradients_too(method, positions):
 sizes = st.integers(1, 6)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     method=st.sampled_from(METHODS),

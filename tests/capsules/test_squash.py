@@ -16,6 +16,7 @@ FORMULAS = [lambda n: n * n / (1 + n * n), lambda n: -math.expm1(-n)]
 DTYPES = [torch.float32, torch.bfloat16, torch.float64]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("function", "formula"), list(zip(SQUASHES, FORMULAS, strict=True)))
 @settings(deadline=None)  # the first call warms torch up
 @given(entries=st.lists(st.floats(-50, 50).filter(lambda x: abs(x) > 1e-3), min_size=1, max_size=6))

@@ -26,6 +26,7 @@ def write(folder: Path, *contents: str) -> list[str]:
     return paths
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_verdicts_come_in_order_with_errors_in_place(tmp_path: Path, jobs: int) -> None:
     paths = write(tmp_path, "rock", "refuse", "bug", "memory", "pop", *["rock"] * 20)
@@ -59,6 +60,7 @@ def test_a_crash_costs_only_the_file_that_causes_it(tmp_path: Path) -> None:
         assert stored == [True, False, *[True] * 7]
 
 
+@pytest.mark.slow
 def test_a_file_that_crashes_once_is_tried_again(tmp_path: Path) -> None:
     paths = write(tmp_path, "rock", f"die-once {tmp_path / 'died'}", "pop")
     verdicts = list(classify_files(paths, Crashing(), jobs=2))
@@ -103,6 +105,7 @@ def test_a_store_of_something_else_is_refused(tmp_path: Path) -> None:
         assert store.key(str(tmp_path / "gone")) is None
 
 
+@pytest.mark.slow
 def test_networks_in_numpy_classify_in_processes(tmp_path: Path, sound_file: Path) -> None:
     """Also from a script without a guard, and without importing PyTorch."""
     tiny_classifier().save(tmp_path / "model.safetensors")

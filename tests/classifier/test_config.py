@@ -28,6 +28,7 @@ configs = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(configs)
 def test_a_config_returns_from_json(config: ClassifierConfig) -> None:

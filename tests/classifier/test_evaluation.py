@@ -37,6 +37,7 @@ def random_tracks(tracks: int, genres: int, seed: int) -> tuple[NDArray[Any], ND
     return rng.dirichlet(np.ones(genres), size=tracks), rng.integers(genres, size=tracks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inverse_temperature", [0.2, 1.0, 5.0])
 @pytest.mark.parametrize("genres", [2, 4])
 def test_the_temperature_is_recovered(inverse_temperature: float, genres: int) -> None:
@@ -138,6 +139,7 @@ def test_coverage_falls_as_the_threshold_rises(tracks: int, seed: int) -> None:
             assert record["accuracy"] == pytest.approx(correct.mean())
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(1, 80), st.integers(2, 8), st.integers(0, 1000))
 def test_figures_equal_those_of_scikit_learn(tracks: int, genres: int, seed: int) -> None:
@@ -178,6 +180,7 @@ def test_wrong_shapes_are_named(
         function(np.full(shape, 0.5), np.zeros(labels, int))
 
 
+@pytest.mark.slow
 def test_the_confusion_is_plotted_or_an_error_says_why(tmp_path: Path) -> None:
     predicted = np.eye(8)[np.arange(20) % 8]
     figures = measure(predicted, np.arange(20) % 7, LETTERS, threshold=0.0)

@@ -173,6 +173,7 @@ def test_the_top_genre_is_explained_unless_another_is_named(
         explain(classifier, tmp_path / "missing.wav")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -197,6 +198,7 @@ def test_every_kind_of_model_can_be_plotted(
     assert [entry.name for entry in tmp_path.iterdir()] == ["picture.png"]
 
 
+@pytest.mark.slow
 def test_the_plot_shows_the_evidence(tmp_path: Path) -> None:
     from matplotlib.image import imread
 

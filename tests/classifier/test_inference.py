@@ -43,6 +43,7 @@ def numbers(verdict: Verdict) -> list[float]:
     ]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(samples=st.integers(2000, 45 * RATE))
 def test_streamed_equals_whole(classifier: Classifier, samples: int) -> None:
@@ -178,6 +179,7 @@ def test_max_seconds_limits_what_is_analysed(classifier: Classifier, sound_file:
     assert numbers(verdict) == pytest.approx(numbers(first), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_threads_get_the_same_verdicts(classifier: Classifier) -> None:
     sounds = [make(seed, 3.0 + seed) for seed in range(6) for make in (chords, clicks)]
     alone = [numbers(classifier.classify(wav(sound))) for sound in sounds]
@@ -242,6 +244,7 @@ def test_a_classifier_returns_from_its_file(
     assert [p.name for p in path.parent.iterdir()] == ["model.safetensors"]
 
 
+@pytest.mark.slow
 def test_a_loaded_classifier_runs_without_torch(
     classifier: Classifier, sound_file: Path, tmp_path: Path
 ) -> None:
@@ -281,6 +284,7 @@ def test_routing_that_numpy_lacks_runs_in_torch(
     assert loaded.digest == classifier.digest
 
 
+@pytest.mark.slow
 def test_the_digest_depends_on_everything_that_determines_a_verdict() -> None:
     classifiers = [tiny_classifier() for _ in range(4)]
     assert len({classifier.digest for classifier in classifiers}) == 1

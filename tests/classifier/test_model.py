@@ -32,6 +32,7 @@ def assert_close(one: NetworkOutput, other: NetworkOutput) -> None:
             torch.testing.assert_close(left, right, atol=2e-5, rtol=1e-4, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("routing", ROUTINGS)
 def test_a_segment_does_not_depend_on_its_batch(routing: str) -> None:
     net = network(routing=routing)

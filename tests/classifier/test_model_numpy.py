@@ -87,6 +87,7 @@ def shaken(config: ClassifierConfig) -> Ensemble:
     return ensemble
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", CONFIGS.values(), ids=CONFIGS)
 def test_equals_the_ensemble_in_torch(changes: dict[str, Any]) -> None:
     config = tiny_config(**changes)

@@ -78,6 +78,7 @@ def test_an_item_is_a_segment_with_a_gain() -> None:
     assert -6 <= min(gains) < -4 < 4 < max(gains) <= 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("routing", ["dynamic", "uniform", "none"])
 def test_weights_follow_from_the_seed(routing: str) -> None:
     torch.manual_seed(99)
@@ -92,6 +93,7 @@ def test_weights_follow_from_the_seed(routing: str) -> None:
     assert any(not torch.equal(one[name], third[name]) for name in one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes", [{}, {"position_types": 0}, {"texture_capsules": 0}, {"routing": "none"}], ids=str
 )
@@ -152,6 +154,7 @@ def spied(task: ClassifierTask, batch: Any) -> tuple[Views, torch.Tensor]:
     return inputs[0], loss
 
 
+@pytest.mark.slow
 def test_masks_cover_blocks_of_the_image_only() -> None:
     whole, _ = spied(make_task(augmentation=PLAIN), first_batch(make_task(augmentation=PLAIN)))
     task = make_task(augmentation=Augmentation(gain_db=0.0, mask_share=0.25, mixup=0.0))

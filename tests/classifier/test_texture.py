@@ -50,6 +50,7 @@ def slow_texture(segment: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.concatenate([*timbre, correlation, movement])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", [texture, in_numpy])
 @pytest.mark.parametrize(("n_mels", "frames"), [(32, 65), (64, 257), (128, 96), (128, 128)])
 def test_the_texture_equals_a_slow_loop(function: Any, n_mels: int, frames: int) -> None:

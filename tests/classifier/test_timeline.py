@@ -55,6 +55,7 @@ def test_passages_cover_the_track_in_order(winners: str, hop_s: float) -> None:
         assert there.genre == winner
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("segments", [1, 20, 7200])
 def test_picture(tmp_path: Path, segments: int) -> None:
     path = tmp_path / "timeline.png"

@@ -94,6 +94,7 @@ def artists(music: Path) -> dict[str, str]:
     return {row[0]: row[2].casefold().split(" feat")[0] for row in rows}
 
 
+@pytest.mark.slow
 def test_files_of_a_run(trained: tuple[Trained, list[Any]], music: Path) -> None:
     result, _ = trained
     run = result.run
@@ -125,6 +126,7 @@ def test_files_of_a_run(trained: tuple[Trained, list[Any]], music: Path) -> None
     assert (run / "model.safetensors").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_no_artist_is_on_two_sides(trained: tuple[Trained, list[Any]], music: Path) -> None:
     run, artist = trained[0].run, artists(music)
     assert len(set(artist.values())) == 16
@@ -147,6 +149,7 @@ def test_no_artist_is_on_two_sides(trained: tuple[Trained, list[Any]], music: Pa
     assert sorted([*validated, *test]) == sorted(artist)  # each track is validated once
 
 
+@pytest.mark.slow
 def test_networks_learn_from_their_fold_and_calibrate_on_other_tracks(
     music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,6 +281,7 @@ def test_without_texture_networks_full_ones_calibrate(
     assert result.metrics["calibration"]["tracks"] == validated
 
 
+@pytest.mark.slow
 def test_without_a_test_part_and_with_few_artists(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "music", artists=3, seconds=3.0, each=1)
     soundfile.write(root / "clicks" / "night.wav", np.zeros(3 * RATE), RATE)  # silent: left out

@@ -39,6 +39,7 @@ def stored(store: SpectrogramStore, dataset: FolderDataset, path: str) -> np.nda
     return store.load(next(track for track in dataset.tracks if track.path == path))
 
 
+@pytest.mark.slow
 def test_spectrograms_equal_those_of_librosa(folder: Path, tmp_path: Path) -> None:
     config = tiny_config()
     dataset = scan_folder(folder)
@@ -129,6 +130,7 @@ def test_tracks_with_problems_and_empty_genres_are_left_out(folder: Path) -> Non
     assert rest.labels == (0, 0)
 
 
+@pytest.mark.slow
 def test_copies_count_as_one_artist(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "music", artists=6, seconds=1.0, each=1)
     (root / "tracks.csv").unlink()

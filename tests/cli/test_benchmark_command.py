@@ -100,6 +100,7 @@ def test_models_stand_beside_published_ones_in_order_of_likelihood(
     assert done.error.count("epoch ") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short")
 def test_with_capsules_the_figure_is_that_of_the_capsules(
     tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
@@ -119,6 +120,7 @@ def test_with_capsules_the_figure_is_that_of_the_capsules(
     assert "test_without_pose" in figures
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short")
 def test_chorales_are_scored_by_voice_on_their_validation_pieces(
     tmp_path: Path, call: Call

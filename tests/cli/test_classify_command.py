@@ -99,6 +99,7 @@ def test_timeline(fake: FakeClassifier, library: Path) -> None:
     assert [segment["genre"] for segment in entry["segments"]] == ["rock"] * 3
 
 
+@pytest.mark.slow
 def test_pictures(fake: FakeClassifier, library: Path, tmp_path: Path) -> None:
     one = tmp_path / "one.png"
     assert invoke(library / "a.mp3", "--timeline-picture", one).exit_code == 0
@@ -118,6 +119,7 @@ def test_nothing_there(fake: FakeClassifier, tmp_path: Path) -> None:
     assert [entry["code"] for entry in json.loads(result.stdout)] == ["no_files", "missing"]
 
 
+@pytest.mark.slow
 def test_odd_names_in_a_process_of_its_own(run: Run, tmp_path: Path) -> None:
     names = [b"line\nbreak.mp3", b"\x1b[31mred.mp3", b"latin1_\xe9.mp3", b"[bold]x.mp3"]
     for name in names:
@@ -208,6 +210,7 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @shipped
 def test_jobs_agree_and_no_process_needs_torch(sounds: Path) -> None:
     verdicts = []
@@ -231,6 +234,7 @@ def test_a_missing_model_is_one_sentence(sounds: Path, call: Call) -> None:
     assert done.error.count("\n") == 1
 
 
+@pytest.mark.slow
 @shipped
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_an_interrupt_leaves_no_trace(sounds: Path) -> None:

@@ -15,6 +15,7 @@ import deepmusic
 HEAVY = ("torch", "numpy", "rich", "scipy", "av", "soundfile", "matplotlib")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--help"], ["classify", "--help"], ["doctor", "--help"]])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     code = (
@@ -64,6 +65,7 @@ def test_a_bug_is_one_sentence_unless_asked(debug: bool) -> None:
         assert "DEEPMUSIC_DEBUG=1" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_interruption_leaves_valid_json(run: Run, tmp_path: Path, jobs: str) -> None:
     (tmp_path / "a.mp3").write_text("rock")

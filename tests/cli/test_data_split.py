@@ -60,6 +60,7 @@ def parts_of(file: Path) -> dict[str, list[str]]:
     return {entry["path"]: entry["parts"] for entry in json.loads(file.read_text())["tracks"]}
 
 
+@pytest.mark.slow
 def test_near_duplicates_are_on_one_side(music: Path, tmp_path: Path) -> None:
     file, kept = tmp_path / "s.json", tmp_path / "kept"
     result = invoke(music, "-o", file, "--cache", kept)
@@ -87,6 +88,7 @@ def test_what_is_printed_and_written(music: Path, tmp_path: Path) -> None:
     assert len(read_splits(tmp_path / "s.json", scan_folder(music))) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--folds", "3")])
 def test_random_splits_are_labelled_and_warned_of(
     options: tuple[str, ...], music: Path, tmp_path: Path
@@ -103,6 +105,7 @@ def test_random_splits_are_labelled_and_warned_of(
     assert read_splits(tmp_path / "r.json", scan_folder(music)).protocol == "random"
 
 
+@pytest.mark.slow
 def test_the_official_split_of_gtzan(tmp_path: Path) -> None:
     write_gtzan(tmp_path)
     result = invoke(tmp_path, "-o", tmp_path / "g.json", "--protocol", "official")
@@ -116,6 +119,7 @@ def test_the_official_split_of_gtzan(tmp_path: Path) -> None:
     assert "has an official split: --protocol official" in result.stderr
 
 
+@pytest.mark.slow
 def test_the_official_split_of_fma_and_its_known_faults(tmp_path: Path) -> None:
     mini = make_miniature(tmp_path, bad_clips=(133297,))
     result = invoke(tmp_path, "-o", tmp_path / "f.json", "--protocol", "official")
@@ -142,6 +146,7 @@ def test_impossible_splits_write_nothing(music: Path, tmp_path: Path) -> None:
     assert not file.exists()
 
 
+@pytest.mark.slow
 def test_control_characters_in_names_are_escaped(music: Path, tmp_path: Path) -> None:
     (music / "jazz").rename(music / "ja\x1b[31mzz")
     (music / "ro\nck").mkdir()

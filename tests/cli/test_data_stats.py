@@ -58,6 +58,7 @@ def test_json_and_csv(music: Path) -> None:
     assert rows[0]["largest_artist"] == "2"
 
 
+@pytest.mark.slow
 def test_pictures_and_a_cache(music: Path, tmp_path: Path) -> None:
     cache = tmp_path / "lengths"
     result = invoke(music, "--decode", "--cache", cache, "--pictures", tmp_path / "pictures")
@@ -68,6 +69,7 @@ def test_pictures_and_a_cache(music: Path, tmp_path: Path) -> None:
     assert "genres.png" in result.stderr
 
 
+@pytest.mark.slow
 def test_fma_without_audio(tmp_path: Path) -> None:
     make_miniature(tmp_path, audio=False)
     result = invoke(tmp_path, "--subset", "small", "--pictures", tmp_path / "pictures")

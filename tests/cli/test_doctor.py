@@ -31,6 +31,7 @@ def quick(fake: FakeClassifier, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deepmusic.cli.doctor._PACKAGES", ())
 
 
+@pytest.mark.slow
 def test_everything_essential_works_here(fake: FakeClassifier, call: Call) -> None:
     done = call("doctor", "--format", "json")
     document = json.loads(done.output)
@@ -47,6 +48,7 @@ def test_everything_essential_works_here(fake: FakeClassifier, call: Call) -> No
     assert composer.digest in found["composer"]["detail"]
 
 
+@pytest.mark.slow
 def test_what_is_broken_is_named_with_a_remedy(
     fake: FakeClassifier, monkeypatch: pytest.MonkeyPatch, call: Call
 ) -> None:
@@ -88,6 +90,7 @@ def test_a_composer_that_cannot_be_used_is_essential(
     assert "reinstall deepmusic" in broken["advice"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_soundfont_is_optional(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DEEPMUSIC_SOUNDFONT", raising=False)
@@ -98,6 +101,7 @@ def test_a_soundfont_is_optional(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "built-in synthesizer" in found.detail
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("content", [None, b"no SoundFont, but text", b"RIFF\x08\0\0\0sfbkLIST"])
 def test_a_soundfont_that_cannot_be_played_is_broken(
@@ -113,6 +117,7 @@ def test_a_soundfont_that_cannot_be_played_is_broken(
     assert "DEEPMUSIC_SOUNDFONT" in (found.advice or "")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
     ("files", "is_named"),

@@ -22,6 +22,7 @@ def metrics(run: Path) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.slow
 def test_the_record_of_the_test_is_shown(trained: Path, call: Call) -> None:
     test = metrics(trained)["test"]
     done = call("evaluate", trained)
@@ -42,6 +43,7 @@ def test_the_record_of_the_test_is_shown(trained: Path, call: Call) -> None:
     assert {key: found[key] for key in test} == test
 
 
+@pytest.mark.slow
 def test_the_test_tracks_are_classified_again(trained: Path, moved: Path, call: Call) -> None:
     # neither a new file nor one that cannot be read is one of the test tracks
     shutil.copy(moved / "chords" / "0.wav", moved / "chords" / "new.wav")
@@ -66,6 +68,7 @@ def test_changed_data_are_not_taken_for_the_test(trained: Path, moved: Path, cal
     assert call("evaluate", trained, "--data", moved, "--all").status == 0
 
 
+@pytest.mark.slow
 def test_all_of_other_music_is_classified_and_unknown_genres_are_named(
     trained: Path, tmp_path: Path, call: Call
 ) -> None:

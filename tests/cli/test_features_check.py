@@ -56,6 +56,7 @@ def invoke(*arguments: str | Path) -> Result:
     return CliRunner().invoke(deepmusic, ["features", "check", *map(str, arguments)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tracks", "suffix", "has_nan"), [(1, "csv", False), (3, "parquet", True), (2, "csv", True)]
 )
@@ -74,6 +75,7 @@ def test_a_table_agrees_with_itself(
     assert all(record["agrees"] and not record["maximum"] for record in records)
 
 
+@pytest.mark.slow
 def test_our_table_against_the_published_one(tmp_path: Path) -> None:
     columns = made()
     ours = written(tmp_path / "ours.parquet", columns)
@@ -95,6 +97,7 @@ def test_our_table_against_the_published_one(tmp_path: Path) -> None:
     assert rmse.endswith("expected")
 
 
+@pytest.mark.slow
 def test_tracks_of_one_table_only_and_unexpected_differences(tmp_path: Path) -> None:
     columns = made()
     other = columns.copy()
@@ -110,6 +113,7 @@ def test_tracks_of_one_table_only_and_unexpected_differences(tmp_path: Path) -> 
     assert "Unexpected:" in result.stdout
 
 
+@pytest.mark.slow
 def test_all_shows_every_column(tmp_path: Path) -> None:
     columns = made()
     a = written(tmp_path / "a.parquet", with_rmse(columns, 3))
@@ -121,6 +125,7 @@ def test_all_shows_every_column(tmp_path: Path) -> None:
     assert "100.0%" in mean
 
 
+@pytest.mark.slow
 def test_json_and_csv_have_one_record_per_column(tmp_path: Path) -> None:
     columns = made()
     other = with_rmse(columns, 3)
@@ -143,6 +148,7 @@ def test_json_and_csv_have_one_record_per_column(tmp_path: Path) -> None:
         assert row["maximum"] == ("" if record["maximum"] is None else str(record["maximum"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "message"),
     [(None, "no such file"), (b"", "is not a table of"), (b"path,a\nx,1\n", "is not a table of")],

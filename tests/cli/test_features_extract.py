@@ -37,6 +37,7 @@ def tones(tmp_path: Path) -> Path:
     return tmp_path / "music"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["fma", "fma-corrected"])
 def test_a_table_of_a_folder(call: Call, tones: Path, tmp_path: Path, recipe: str) -> None:
     output = tmp_path / "t.parquet"
@@ -50,6 +51,7 @@ def test_a_table_of_a_folder(call: Call, tones: Path, tmp_path: Path, recipe: st
     np.testing.assert_allclose(table.columns, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_bad_files_have_a_reason_and_the_rest_goes_on(
     call: Call, tones: Path, tmp_path: Path
 ) -> None:

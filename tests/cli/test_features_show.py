@@ -61,6 +61,7 @@ def invoke(*arguments: str | Path) -> Result:
     return CliRunner().invoke(deepmusic, command, catch_exceptions=False)
 
 
+@pytest.mark.slow
 def test_text_and_picture(song: Path, folder: Path) -> None:
     (folder / "my song-features.png").write_bytes(b"old")
     result = invoke(song)

@@ -70,6 +70,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_tune_is_written_in_all_forms_and_they_agree(written: Path) -> None:
     from matplotlib.image import imread
 
@@ -168,6 +169,7 @@ def report(here: Path) -> dict[str, Any]:
     return content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", ["chorale", "folk"])
 def test_length_tempo_metre_and_key_are_those_requested(
     generate: Generate, here: Path, style: str
@@ -207,6 +209,7 @@ def tune(here: Path) -> Path:
     return here / "given.mid"
 
 
+@pytest.mark.slow
 def test_only_the_named_bars_are_rewritten(generate: Generate, tune: Path) -> None:
     before = rows_of(read_midi(tune))
     made = generate("--style", "folk", "--primer", tune, "--infill", "2:3")
@@ -221,6 +224,7 @@ def test_only_the_named_bars_are_rewritten(generate: Generate, tune: Path) -> No
     assert inside != [row for row in before if 4 <= row[0] < 12]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [
@@ -264,6 +268,7 @@ def naming(content: dict[str, Any], path: str) -> str:
     return json.dumps({**content, "files": {path: "0123456789abcdef"}})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [
@@ -317,6 +322,7 @@ def little_room() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("little_room")
 def test_a_full_disk_leaves_no_part_of_the_sound(here: Path, call: Call) -> None:
     done = call("generate", "--style", "folk", *SHORT, "--no-picture", "-o", "out")

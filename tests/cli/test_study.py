@@ -87,6 +87,7 @@ def test_the_report_is_written_and_no_job_repeated(
     assert again.stdout == done.stdout
 
 
+@pytest.mark.slow
 def test_a_model_that_fails_costs_only_itself(music: Path, table: Path, tmp_path: Path) -> None:
     out = tmp_path / "study"
     done = study(music, table, out, "--models", "few,logistic,broken", "--sizes", "1")
@@ -113,6 +114,7 @@ def test_an_average_brings_its_parts(music: Path, table: Path, tmp_path: Path) -
     assert models_of(out) == ["average-features", "logistic", "majority"]
 
 
+@pytest.mark.slow
 def test_an_interrupt_keeps_results_and_writes_the_report(
     music: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +141,7 @@ def test_an_interrupt_keeps_results_and_writes_the_report(
     assert "Traceback" not in done.output
 
 
+@pytest.mark.slow
 def test_a_time_budget_leaves_jobs_for_another_run(
     music: Path, table: Path, tmp_path: Path
 ) -> None:
@@ -169,6 +172,7 @@ def test_wrong_usage_is_refused_before_anything_is_read(
     assert not (tmp_path / "study").exists()
 
 
+@pytest.mark.slow
 def test_indivisible_data_are_one_sentence(music: Path, table: Path, tmp_path: Path) -> None:
     done = study(music, table, tmp_path / "study", "--folds", "9")
     assert re.search(r"has 5 tracks in \d groups", str(done.exception))
@@ -177,6 +181,7 @@ def test_indivisible_data_are_one_sentence(music: Path, table: Path, tmp_path: P
     assert "no official split" in str(official.exception)
 
 
+@pytest.mark.slow
 def test_tracks_without_a_row_are_reported_and_left_out(
     music: Path, table: Path, tmp_path: Path
 ) -> None:

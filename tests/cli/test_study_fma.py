@@ -28,6 +28,7 @@ def fma(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_the_table_and_the_progress(fma: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = ("--data", fma, "--out", out, "--sets", "zcr, mfcc/contrast", "--models", "lr,svm")
@@ -54,6 +55,7 @@ def test_the_table_and_the_progress(fma: Path, tmp_path: Path) -> None:
     assert more.stdout == (out / "table.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_archive_need_not_be_unpacked(fma: Path, tmp_path: Path) -> None:
     result = invoke(
         "--data", fma / "fma_metadata.zip", "--out", tmp_path, "--task", "multi", "--sets", "mfcc",
@@ -63,6 +65,7 @@ def test_the_archive_need_not_be_unpacked(fma: Path, tmp_path: Path) -> None:
     assert "subset accuracy" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_gives_status_1(fma: Path, tmp_path: Path) -> None:
     # of the tracks that Echonest knew, small has no test tracks where there are few
     root = tmp_path / "few"

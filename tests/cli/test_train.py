@@ -29,6 +29,7 @@ def networks_of(run: Path) -> int:
     return len(Classifier.load(run).ensemble.networks) + len(list((run / "calibration").iterdir()))
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_reported_and_usable(music: Path, tmp_path: Path, call: Call) -> None:
     run = tmp_path / "run"
     done = call("train", "classifier", "--data", music, "--out", run, *QUICK)
@@ -58,6 +59,7 @@ def test_a_run_is_trained_reported_and_usable(music: Path, tmp_path: Path, call:
     assert any(word in classified.output for word in ("chords", "clicks", "unsure"))
 
 
+@pytest.mark.slow
 def test_without_a_test_the_figures_are_called_optimistic(
     music: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,6 +77,7 @@ def test_without_a_test_the_figures_are_called_optimistic(
     assert "no tracks were held out for a test" in refusal(again, status=1)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_neither_overwritten_nor_changed_by_a_resume(
     trained: Path, music: Path, tmp_path: Path, call: Call
 ) -> None:
@@ -116,6 +119,7 @@ def bad_folder(kind: str, root: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "message"),
     [

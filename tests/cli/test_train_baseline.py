@@ -63,6 +63,7 @@ def command(music: Path, features: Path, tmp_path: Path) -> list[object]:
     return ["train", "baseline", *data]
 
 
+@pytest.mark.slow
 def test_a_run_is_complete_and_not_overwritten(
     call: Call, command: list[object], trained_run: Path, tmp_path: Path
 ) -> None:
@@ -108,6 +109,7 @@ def test_songs_are_classified_from_their_sound(
     assert by_path[str(files[0])] == verdicts[0]
 
 
+@pytest.mark.slow
 def test_a_run_is_loaded_in_python_and_below_its_threshold_a_track_is_unsure(
     run_folder: Path, music: Path
 ) -> None:
@@ -241,6 +243,7 @@ def test_a_table_that_lacks_tracks_and_has_others(
     assert "On 3 test tracks" in done.output or "On 4 test tracks" in done.output
 
 
+@pytest.mark.slow
 def test_a_table_in_csv_does_not_name_its_recipe(
     call: Call, command: list[object], features: Path, tmp_path: Path
 ) -> None:
@@ -257,6 +260,7 @@ def test_a_table_in_csv_does_not_name_its_recipe(
     assert read(tmp_path / "other/model.json")["recipe"]["name"] == "fma-corrected"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [
@@ -277,6 +281,7 @@ def test_an_impossible_training_is_one_sentence(
     assert not (tmp_path / "run/model.json").exists()
 
 
+@pytest.mark.slow
 def test_without_a_test_the_inner_folds_are_reported(
     call: Call, command: list[object], tmp_path: Path
 ) -> None:
@@ -288,6 +293,7 @@ def test_without_a_test_the_inner_folds_are_reported(
     assert call("evaluate", tmp_path / "run").status == 0
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_resumes(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

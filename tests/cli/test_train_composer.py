@@ -81,6 +81,7 @@ def piece_on(side: str, folder: Path) -> None:
     raise AssertionError("not one of fifty")
 
 
+@pytest.mark.slow
 def test_the_run_is_complete_and_its_figures_are_printed(finished: Trained, midis: Path) -> None:
     for name in ("config.json", "history.jsonl", "loss.png", "accuracy.png", "metrics.json"):
         assert (finished.run / name).stat().st_size, name
@@ -100,6 +101,7 @@ def test_the_run_is_complete_and_its_figures_are_printed(finished: Trained, midi
             assert f"{style} {nats:.2f}" in line
 
 
+@pytest.mark.slow
 def test_the_printed_command_generates_a_tune_of_this_model(
     finished: Trained, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +161,7 @@ def test_stopped_or_killed_and_resumed_it_is_the_same_model_as_a_whole_run(
     assert len(read_history(run)) == 4
 
 
+@pytest.mark.slow
 def test_a_run_is_neither_overwritten_nor_resumed_with_other_data_or_settings(
     finished: Trained, midis: Path, tmp_path: Path, call: Call
 ) -> None:
@@ -174,6 +177,7 @@ def test_a_run_is_neither_overwritten_nor_resumed_with_other_data_or_settings(
     assert files == {path: path.stat().st_mtime_ns for path in finished.run.rglob("*")}
 
 
+@pytest.mark.slow
 def test_there_must_be_a_run_to_resume_and_room_for_a_new_one(
     midis: Path, tmp_path: Path, call: Call
 ) -> None:
@@ -190,6 +194,7 @@ def test_there_must_be_a_run_to_resume_and_room_for_a_new_one(
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
 
 
+@pytest.mark.slow
 def test_files_and_styles_that_cannot_be_used_are_named_once_and_the_rest_is_trained(
     midis: Path, tmp_path: Path, call: Call
 ) -> None:

@@ -88,6 +88,7 @@ def scores(model: ComposerNetwork, grid: Grid) -> torch.Tensor:
         return model(batch, condition(model.config))[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_next_steps_together_have_probability_one(kind: str) -> None:
     model = network(kind)

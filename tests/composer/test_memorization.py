@@ -118,6 +118,7 @@ PIECES = st.lists(st.tuples(CHORDS, st.integers(1, 5)), max_size=12).map(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(PIECES, st.lists(PIECES, max_size=3), st.sampled_from([(2,), (4,), (2, 3), (3, 5, 9)]))
 def test_the_index_is_never_below_a_slow_search(
@@ -140,6 +141,7 @@ def test_transposing_changes_nothing(piece: Grid, other: Grid, up: int, other_up
     assert index.overlap(piece) == moved.overlap(transposed(piece, up))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 1000), st.integers(12, 40), st.integers(0, 20), st.integers(-12, 12))
 def test_a_planted_excerpt_is_found(seed: int, length: int, start: int, semitones: int) -> None:

@@ -127,6 +127,7 @@ def test_sets_are_written_as_ascending_symbols() -> None:
     assert set_sequences(torch.zeros(0, 5)).shape == (0, 1)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(
     states=st.integers(1, 2),

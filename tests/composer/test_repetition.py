@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings, strategies as st
 
 from deepmusic.composer.encoding import (
@@ -49,6 +50,7 @@ SEQUENCES = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(symbols=SEQUENCES)
 def test_repeats_equal_a_slow_search(symbols: list[int]) -> None:

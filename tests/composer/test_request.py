@@ -91,6 +91,7 @@ FILES = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(values=REQUESTS, files=FILES)
 def test_a_request_comes_back_from_its_json(values: dict[str, Any], files: dict[str, Any]) -> None:

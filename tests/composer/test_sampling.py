@@ -77,6 +77,7 @@ def nats(what: Plan, grid: Grid, kind: str = "onsets") -> float:
     return float(scored.nats[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("metre", [FOUR, THREE, SIX], ids=["4/4", "3/4", "6/8"])
 def test_log_probabilities_are_those_of_scoring(kind: str, metre: TimeSignature) -> None:
@@ -86,6 +87,7 @@ def test_log_probabilities_are_those_of_scoring(kind: str, metre: TimeSignature)
         assert log_prob == pytest.approx(-nats(what, grid, kind), abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_constraints_do_not_change_log_probabilities(kind: str) -> None:
     parts = network(kind).config.parts
@@ -101,6 +103,7 @@ def test_constraints_do_not_change_log_probabilities(kind: str) -> None:
         assert log_prob == pytest.approx(-nats(what, grid, kind), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_equal_seeds_write_equal_music() -> None:
     first, again, other = (write(plan(), seed=seed) for seed in (3, 3, 4))
     for one, same, different in zip(first, again, other, strict=True):
@@ -119,6 +122,7 @@ def test_pieces_have_the_form_of_the_plan(count: int) -> None:
         assert grid.parts == PARTS
 
 
+@pytest.mark.slow
 def test_other_conditions_give_other_music() -> None:
     usual = write(plan())[0][0]
     for options in (
@@ -132,6 +136,7 @@ def test_other_conditions_give_other_music() -> None:
         assert write(plan(**options))[0][0] != usual, options
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["onsets", "no onsets"])
 def test_notes_keep_to_the_range_of_their_part(kind: str) -> None:
     limits = np.array([[64, 67], [58, 60]])
@@ -178,6 +183,7 @@ def fixed_notes(draw: st.DrawFn) -> tuple[Grid, np.ndarray]:
     return given, is_fixed
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=6)
 @property_of(
     fixed=fixed_notes(), seed=st.integers(0, 100), kind=st.sampled_from(["onsets", "no onsets"])
@@ -232,6 +238,7 @@ def test_a_wholly_fixed_piece_is_written_as_it_is() -> None:
         assert log_prob == pytest.approx(-nats(what, grid), abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["onsets", "no onsets", "one part"])
 @pytest.mark.parametrize("is_minor", [True, False])
 def test_a_piece_ends_on_the_tonic_triad_and_its_melody_on_the_tonic(

@@ -69,12 +69,14 @@ def piece(request: pytest.FixtureRequest) -> Grid:
     return MAKERS[request.param](1000)
 
 
+@pytest.mark.slow
 def test_held_out_pieces_are_classified(critic: StyleCritic) -> None:
     for style, make in MAKERS.items():
         for seed in range(100, 110):
             assert critic.probabilities(make(seed))[style] > 0.7
 
 
+@pytest.mark.slow
 def test_spoiled_music_is_detected(critic: StyleCritic, piece: Grid) -> None:
     pitch = np.random.default_rng(0).permutation(np.arange(len(piece.onset)) % 40 + 40)
     part, parts = np.arange(len(pitch)), (Part(),) * len(pitch)
@@ -137,6 +139,7 @@ def test_a_critic_of_another_version_or_other_styles_is_refused(
         StyleCritic.from_arrays(critic.to_arrays() | arrays, styles)
 
 
+@pytest.mark.slow
 def test_one_style_is_certain() -> None:
     critic = train_critic([hymn(0)], ["hymn"])
     assert critic.probabilities(hymn(1)) == {"hymn": 1.0}

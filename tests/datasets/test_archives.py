@@ -75,6 +75,7 @@ def refused(archive: Path, code: str, folder: str = "set") -> None:
     assert {path.name for path in archive.parent.iterdir()} == {archive.name, "to"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("write", "how"),
     [
@@ -113,6 +114,7 @@ def test_permissions_are_not_kept(tmp_path: Path) -> None:
 # --- refused
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 @pytest.mark.parametrize(
     "name",
@@ -152,6 +154,7 @@ def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes) -> 
     refused(tmp_path / "a.tar", "unsafe")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_bombs_are_refused(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = WRITERS[kind](tmp_path / "a", {"set/a": bytes(9_000_000), "set/b": bytes(9_000_000)})
@@ -161,6 +164,7 @@ def test_bombs_are_refused(tmp_path: Path, kind: str, monkeypatch: pytest.Monkey
     refused(archive, "too_large")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 @pytest.mark.parametrize("fault", ["garbage", "cut", "flipped", "empty"])
 def test_damaged_archives_are_refused(tmp_path: Path, kind: str, fault: str) -> None:
@@ -274,6 +278,7 @@ def test_members_of_an_archive_on_this_machine(tmp_path: Path, method: int) -> N
     assert (tmp_path / "new" / "a").read_bytes() == FILES[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setup", "code", "message"),
     [

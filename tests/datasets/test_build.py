@@ -288,6 +288,7 @@ _WORDS = st.text(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(
     st.lists(st.tuples(st.lists(_WORDS, max_size=2).map(tuple), _WORDS, _WORDS), max_size=12),

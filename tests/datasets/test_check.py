@@ -114,6 +114,7 @@ def found_in(report: CheckReport, folder: Path) -> dict[str, CheckedFile]:
     return {Path(file.path).relative_to(folder).as_posix(): file for file in report.files}
 
 
+@pytest.mark.slow
 def test_copies_and_their_genres(music_folder: Path) -> None:
     found = found_in(check_files([], dataset=scan_folder(music_folder)), music_folder)
     assert {name: codes(file) for name, file in found.items() if file.findings} == {
@@ -191,6 +192,7 @@ def test_checksums(tmp_path: Path) -> None:
             check_files(paths, checksums=table)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["json", "csv", "parquet"])
 def test_reports_in_every_format_agree(music_folder: Path, tmp_path: Path, ending: str) -> None:
     (music_folder / "rock" / "bad.wav").write_bytes(b"no")

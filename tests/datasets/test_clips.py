@@ -71,6 +71,7 @@ def test_invalid_samples_are_silence(tmp_path: Path, music: NDArray[np.float32])
     np.testing.assert_array_equal(clip.samples[101], music[101])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["flac", "wav", "ogg", "mp3"])
 def test_encoding(form: Any, music: NDArray[np.float32]) -> None:
     content = encode(music, RATE, form)
@@ -99,6 +100,7 @@ def test_what_a_format_cannot_hold(form: Any, sample_rate: int, channels: int) -
     assert refusal.value.code == "not_in_format"
 
 
+@pytest.mark.slow
 def test_copied_frames_are_those_of_the_track(tmp_path: Path, music: NDArray[np.float32]) -> None:
     path = tmp_path / "track.mp3"
     soundfile.write(path, music, RATE, format="MP3")

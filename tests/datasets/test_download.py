@@ -128,6 +128,7 @@ def test_versions_of_a_changed_file_are_not_mixed(
     assert (tmp_path / "a").read_bytes() == changed
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(
     cuts=st.lists(st.integers(0, 3000), max_size=6),
@@ -217,6 +218,7 @@ def test_busy_servers_and_cut_connections_are_tried_again(tmp_path: Path, remote
 # --- failures are one sentence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setup", "code", "message"),
     [

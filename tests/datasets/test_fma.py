@@ -67,6 +67,7 @@ def authors_load(path: Path) -> pd.DataFrame:
     return tracks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "root"),
     [*((name, "") for name in TABLES), ("genres", "fma_metadata"), ("tracks", "fma_metadata.zip")],
@@ -80,6 +81,7 @@ def test_tables_are_as_published(made: Miniature, tmp_path: Path, name: str, roo
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}.parquet"]
 
 
+@pytest.mark.slow
 def test_subsets_are_ordered_and_lists_are_lists(made: Miniature, tmp_path: Path) -> None:
     for _ in ("from CSV", "from Parquet"):
         tracks = read_fma(made.root, cache=tmp_path).tracks
@@ -164,6 +166,7 @@ def without_quotes(content: bytes) -> bytes:
     return content.replace(b'"', b"")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "change", "sentence"),
     [

@@ -115,6 +115,7 @@ def test_albums_are_grouped_but_not_by_title_alone() -> None:
     assert group_tracks(untitled) == [0, 1]
 
 
+@pytest.mark.slow
 def test_a_long_chain_of_collaborations_is_one_group() -> None:
     tracks = [track(f"a/{n}", f"Name{n} & Name{n + 1}") for n in range(20_000)]
     assert set(group_tracks(tracks[::-1])) == {0}
@@ -132,6 +133,7 @@ TRACKS = st.lists(
 ).map(lambda rows: [track(f"a/{n}", *row) for n, row in enumerate(rows)])
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(TRACKS)
 def test_groups_are_the_connected_components(tracks: list[Track]) -> None:

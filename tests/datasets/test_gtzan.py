@@ -86,6 +86,7 @@ def test_other_files_and_second_copies_of_clips_are_problems(tmp_path: Path) -> 
     assert codes == dict.fromkeys(strange, "not_gtzan") | {strange[0]: "same_clip"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extension", ["wav", "au"])
 def test_the_split_has_the_listed_clips_that_exist(extension: str, tmp_path: Path) -> None:
     clips = fault_filtered_clips()

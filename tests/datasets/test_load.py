@@ -65,6 +65,7 @@ def test_gtzan_and_its_official_split(tmp_path: Path) -> None:
     assert len(forced.dataset.tracks) == len(loaded.dataset.tracks) + 1  # nothing is decoded
 
 
+@pytest.mark.slow
 def test_fma_and_its_official_split(tmp_path: Path) -> None:
     mini = make_miniature(tmp_path, zips=True)
     loaded = load_dataset(tmp_path)

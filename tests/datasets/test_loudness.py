@@ -97,6 +97,7 @@ def test_ffmpeg_agrees(sample_rate: int, rng: np.random.Generator) -> None:
     assert integrated_loudness(sound, sample_rate) == pytest.approx(expected, abs=0.06)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("parts", "lufs"),
     [

@@ -38,6 +38,7 @@ def noise(seconds: float, seed: int) -> NDArray[np.float32]:
     return 0.1 * rng.standard_normal(round(seconds * RATE)).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost_s", [0.0, 1 / 16, 0.2, 3.3, 10.0])
 def test_a_softer_noisy_copy_that_starts_later(lost_s: float) -> None:
     sound = music(25, 1)
@@ -60,6 +61,7 @@ def test_the_order_makes_no_difference() -> None:
     assert there[0].shift_s == -back[0].shift_s == 4.0
 
 
+@pytest.mark.slow
 def test_the_share_is_that_of_the_shorter() -> None:
     sound = music(60, 1)
     inside = sound[40 * RATE : 52 * RATE]
@@ -96,6 +98,7 @@ def test_silence_tones_noise_and_drums_are_not_grouped() -> None:
     assert near_duplicates([np.zeros(0, np.uint32)] * 3) == []
 
 
+@pytest.mark.slow
 def test_many_copies_are_one_group() -> None:
     sounds = [music(12, seed) for seed in range(3)]
     copies = [sounds[n % 3] + 0.02 * noise(12, n) for n in range(45)]

@@ -86,6 +86,7 @@ ROWS = st.lists(
 ).map(lambda rows: [*rows, *((genre, f"solo {genre}{n}") for genre in "abc" for n in range(5))])
 
 
+@pytest.mark.slow
 @few_draws
 @settings(max_examples=5, deadline=None)
 @given(rows=ROWS, folds=st.integers(2, 3), seed=st.integers(0, 5), shuffler=st.randoms())
@@ -122,6 +123,7 @@ TRACKS = st.lists(
 )
 
 
+@pytest.mark.slow
 @few_draws
 @settings(max_examples=10, deadline=None)
 @given(tracks=TRACKS, seed=st.integers(0, 3), folds=st.sampled_from([None, 2, 3]))
@@ -196,6 +198,7 @@ def test_random_splits_have_their_shares() -> None:
     assert list(map(len, parts_of(fold))) == [2, 2, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("artists", "folds"), [(3, 3), (4, 2), (4, 4)])
 def test_the_required_number_of_artists_is_enough(artists: int, folds: int) -> None:
     dataset = even(artists, tracks=1)
@@ -203,6 +206,7 @@ def test_the_required_number_of_artists_is_enough(artists: int, folds: int) -> N
         check(fold, dataset)
 
 
+@pytest.mark.slow
 def test_parts_have_their_share_of_every_genre() -> None:
     dataset = even(artists=50, tracks=2, genres="abc")
     for fold in make_folds(dataset):

@@ -42,6 +42,7 @@ TRACKS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(tracks=TRACKS, data=st.data())
 def test_counts_agree_with_a_slow_count(tracks: list[Track], data: st.DataObject) -> None:
@@ -176,6 +177,7 @@ def png_size(path: Path) -> tuple[int, int]:
     return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
 
 
+@pytest.mark.slow
 def test_plots_without_data_are_left_out(tmp_path: Path) -> None:
     make_miniature(tmp_path, audio=False)
     fma = read_fma(tmp_path)
@@ -189,6 +191,7 @@ def test_plots_without_data_are_left_out(tmp_path: Path) -> None:
     assert [path.name for path in drawn] == ["genres.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lengths", [[30.0] * 50, [0.5, 3000.0]])
 def test_plots_of_odd_names_and_durations(
     lengths: list[float], tmp_path: Path, recwarn: pytest.WarningsRecorder

@@ -66,6 +66,7 @@ values = hnp.arrays(
 )
 
 
+@pytest.mark.slow
 @given(values, values)
 @example(np.full(5, 1e-8), np.zeros(5))
 def test_errors_are_relative_to_the_reference_or_its_spread(
@@ -77,6 +78,7 @@ def test_errors_are_relative_to_the_reference_or_its_spread(
     np.testing.assert_allclose(relative_error(a, b), expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(
     hnp.arrays(
@@ -180,6 +182,7 @@ def test_tracks_that_cannot_be_matched(a: list[str], b: list[str], message: str)
     assert str(error.value).endswith(".")
 
 
+@pytest.mark.slow
 def test_what_two_recipes_explain() -> None:
     b = made()
     fma = table(b, "fma")
@@ -211,6 +214,7 @@ def test_the_published_table_is_recognized_by_its_numbers() -> None:
     assert expected_difference(table(columns, "fma"), table(columns, "another")) is None
 
 
+@pytest.mark.slow
 def test_recipes_of_real_sound_differ_as_expected() -> None:
     sounds = [chord(44100, seed=seed) for seed in range(3)]
     tables = [

@@ -90,6 +90,7 @@ def test_an_analysis_has_the_518_columns_and_the_tempo(recipe: str) -> None:
     assert analysis.excerpt.duration_s == 6
 
 
+@pytest.mark.slow
 def test_long_sound_is_thinned_out(monkeypatch: pytest.MonkeyPatch) -> None:
     sound = song(100)
     excerpt = Excerpt(sound, RATE)
@@ -140,6 +141,7 @@ def drawn(analysis: TrackAnalysis, path: Path, **texts: str) -> NDArray[np.float
     return picture
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seconds", "sample_rate", "start_s", "level", "recipe"),
     [
@@ -159,12 +161,14 @@ def test_a_picture_of_any_sound(
     drawn(analysis, tmp_path / "picture.png", title="song", note="a note")
 
 
+@pytest.mark.slow
 def test_titles_are_not_markup(tmp_path: Path) -> None:
     analysis = analyze(Excerpt(song(0.5), RATE))
     title = "a $\\frac{1}$ b\n\x1b[31m\udcff 曲"
     drawn(analysis, tmp_path / "picture.png", title=title, note=100 * title)
 
 
+@pytest.mark.slow
 def test_the_time_axis_is_that_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from matplotlib.figure import Figure
 

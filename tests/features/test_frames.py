@@ -19,6 +19,7 @@ from deepmusic.features import (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sample_rate", [16000, 22050, 44100])
 def test_log_mel_equals_that_of_librosa(sample_rate: int) -> None:
     y = chord(sample_rate)

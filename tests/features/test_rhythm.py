@@ -50,6 +50,7 @@ def assert_equals_librosa(sound: NDArray[np.float32], sample_rate: int) -> None:
     assert tempo(onsets, sample_rate) == librosa.feature.tempo(y=sound, sr=sample_rate)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bpm", "sample_rate"), [(90, 22050), (128, 44100), (150, 8000), (60, 22050)]
 )

@@ -11,6 +11,7 @@ from scipy import stats
 from deepmusic.features import STATISTICS, summary_statistics
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     hnp.arrays(

@@ -50,6 +50,7 @@ def published(path: Path, columns: Columns, end: str = "\n") -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
 def test_tables_are_read_back(tmp_path: Path, suffix: str) -> None:
     table, path = full(), tmp_path / f"features.{suffix}"
@@ -63,6 +64,7 @@ def test_tables_are_read_back(tmp_path: Path, suffix: str) -> None:
     assert (back.recipe, back.version) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
 def test_an_empty_table(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"none.{suffix}"
@@ -70,6 +72,7 @@ def test_an_empty_table(tmp_path: Path, suffix: str) -> None:
     assert len(read_features(path)) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_the_published_table_is_read(tmp_path: Path, end: str) -> None:
     columns = made()
@@ -80,6 +83,7 @@ def test_the_published_table_is_read(tmp_path: Path, end: str) -> None:
     assert (table.recipe, table.version) == ("", 0)
 
 
+@pytest.mark.slow
 def test_columns_are_found_by_name(tmp_path: Path) -> None:
     write_features(tmp_path / "a.parquet", full())
     arrow = pq.read_table(tmp_path / "a.parquet")
@@ -132,6 +136,7 @@ def test_a_file_that_was_cut_off_is_refused(tmp_path: Path) -> None:
             read_features(tmp_path / name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "names", [["0012", "013", "14"], ["true", "false", "NA"], ["2020-01-01", "1e5", "nan"]]
 )
@@ -143,6 +148,7 @@ def test_names_in_csv_stay_text(tmp_path: Path, names: list[str]) -> None:
     write_features(tmp_path / "b.parquet", back)
 
 
+@pytest.mark.slow
 def test_a_name_like_an_url_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("s3:a.parquet", "file:b.csv"):
@@ -150,6 +156,7 @@ def test_a_name_like_an_url_is_a_file(tmp_path: Path, monkeypatch: pytest.Monkey
         assert read_features(name).paths == full().paths
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metadata", [b"[]", b"{", b'{"version": "new"}'])
 def test_damaged_metadata_are_refused(tmp_path: Path, metadata: bytes) -> None:
     path = tmp_path / "a.parquet"

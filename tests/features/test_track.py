@@ -58,22 +58,26 @@ def assert_equals_librosa(sound: Sound, sample_rate: int, recipe: str) -> None:
     assert error[worst] < 1e-3, (COLUMNS[worst], columns[worst], expected[worst])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("sample_rate", [22050, 44100, 48000])
 def test_features_equal_those_of_librosa(recipe: str, sample_rate: int) -> None:
     assert_equals_librosa(music(4, sample_rate), sample_rate, recipe)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sample_rate", [11025, 16000, 32000, 96000, 192000])
 def test_other_sample_rates(sample_rate: int) -> None:
     assert_equals_librosa(music(2, sample_rate, seed=sample_rate), sample_rate, "fma")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("samples", [512, 700, 1023, 1024, 2047, 2048, 2049, 5000, 22050 + 511])
 def test_short_and_odd_lengths(samples: int) -> None:
     assert_equals_librosa(music(2, 22050, seed=samples)[:samples], 22050, "fma")
 
 
+@pytest.mark.slow
 def test_quantized_features_equal_those_of_librosa() -> None:
     # a rounding error that changes one quantized value changes the 41 frames around it as well
     sound = music(6, 44100, seed=3)
@@ -138,6 +142,7 @@ def test_features_that_need_a_higher_sample_rate_are_missing() -> None:
     assert "spectral_contrast" not in frame_features(music(1, 12000), 12000, "fma-corrected")
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(st.data())
 def test_a_long_track_read_twice_in_blocks_gives_the_same(data: st.DataObject) -> None:

@@ -15,6 +15,7 @@ from deepmusic.music import Frames, Grid, Note, Score, TimeSignature, grid_to_sc
 EMPTY = np.zeros(0, int)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(grids())
 def test_a_score_holds_all_of_a_grid(grid: Grid) -> None:
@@ -23,6 +24,7 @@ def test_a_score_holds_all_of_a_grid(grid: Grid) -> None:
     assert score_to_grid(score, grid.steps_per_beat) == grid
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(grids())
 def test_frames_are_the_sounding_notes_and_hold_all_but_velocity(grid: Grid) -> None:
@@ -43,6 +45,7 @@ def test_frames_are_the_sounding_notes_and_hold_all_but_velocity(grid: Grid) -> 
     assert Grid.from_frames(frames, steps_per_beat=grid.steps_per_beat, **options) == plain
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(grids())
 def test_rolls_are_the_frames_without_parts(grid: Grid) -> None:
@@ -86,6 +89,7 @@ SIGNATURES = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(st.integers(0, 90), st.sampled_from([1, 3, 4, 12]), st.lists(SIGNATURES, max_size=4))
 def test_bars_equal_a_slow_walk(

@@ -201,6 +201,7 @@ def test_files_survive_a_round_trip_with_warnings_of_repairs_only(results: dict[
             assert result["again"] is (None if is_too_long else True), name
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(scores())
 def test_writing_and_reading_is_exact(score: Score) -> None:
@@ -353,6 +354,7 @@ print(read)
 """
 
 
+@pytest.mark.slow
 def test_no_damage_crashes_the_process() -> None:
     """Handed to symusic 0.5.9 as they are, some such files end it with a segmentation fault."""
     done = subprocess.run(

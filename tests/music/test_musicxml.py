@@ -103,6 +103,7 @@ def test_bars_are_full_in_every_voice_and_values_fit(tmp_path: Path) -> None:
 ROWS = st.tuples(st.integers(0, 40), st.integers(1, 30), st.integers(30, 90), st.integers(0, 1))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(ROWS, min_size=1, max_size=12),

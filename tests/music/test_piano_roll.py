@@ -38,6 +38,7 @@ def amount(picture: NDArray[np.float32], colour: str) -> int:
     return int((np.abs(picture - to_rgb(colour)).max(axis=-1) < 0.02).sum())
 
 
+@pytest.mark.slow
 def test_rows_show_their_notes(tmp_path: Path) -> None:
     one = amount(drawn(line(16), tmp_path / "a.png"), COLORS[0])
     two = amount(drawn(line(32), tmp_path / "a.png"), COLORS[0])
@@ -80,6 +81,7 @@ def test_a_score_without_notes_is_an_empty_bar(tmp_path: Path) -> None:
     assert (picture < 0.5).any()  # its frame
 
 
+@pytest.mark.slow
 def test_the_title_says_when_not_all_bars_are_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

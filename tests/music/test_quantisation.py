@@ -40,6 +40,7 @@ def test_on_the_grid_nothing_is_lost(grid: Grid) -> None:
         np.testing.assert_allclose(errors, 0, atol=1e-9)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(scores(), st.sampled_from([1, 3, 4, 24]))
 def test_notes_go_to_the_nearest_step(score: Score, steps_per_beat: int) -> None:
@@ -107,6 +108,7 @@ def test_a_constant_shift_is_removed(grid: Grid, shift: int) -> None:
     assert quantisation_loss(again, 4).merged == 0
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(grids(), st.booleans())
 def test_a_score_on_the_grid_is_not_moved(grid: Grid, is_coarse: bool) -> None:

@@ -45,6 +45,7 @@ def test_numbers_out_of_range_are_refused(make: Any, numbers: tuple[Any, ...]) -
         make(*numbers)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(scores(), st.randoms(use_true_random=False))
 def test_equal_music_is_equal(score: Score, random: Any) -> None:
@@ -74,6 +75,7 @@ def test_lengths() -> None:
     np.testing.assert_allclose(score.seconds_at([0, 480, 960, 1440.5]), [0, 0.5, 1, 2 + 0.5 / 480])
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(scores(), st.integers(0, 6000))
 def test_seconds_equal_a_loop_over_tempos(score: Score, tick: int) -> None:

@@ -119,6 +119,7 @@ def test_small_cases_of_the_bootstrap() -> None:
     assert math.isnan(bootstrap_difference([], [], []).mean)
 
 
+@pytest.mark.slow
 def test_a_true_null_is_rejected_at_the_nominal_rate() -> None:
     """Of many pairs of equal models, some one in twenty falls below 0.05."""
     rng = np.random.default_rng(4)

@@ -54,6 +54,7 @@ def load(
     return load_study_data(data, cache=folder / "cache", needs=("columns",), features=table)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["./music/{}", "{root}/{}", "{}"])
 def test_rows_are_found_by_path_whatever_their_order(
     music: Path, paths: list[str], tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
@@ -79,6 +80,7 @@ def test_numbers_of_fma_find_their_tracks(tmp_path: Path) -> None:
     np.testing.assert_array_equal(data.columns, ROWS[[1, 2, 3, 0]])
 
 
+@pytest.mark.slow
 def test_a_table_of_other_tracks_or_another_recipe_is_reported(
     music: Path, paths: list[str], tmp_path: Path
 ) -> None:
@@ -95,6 +97,7 @@ def test_a_table_of_other_tracks_or_another_recipe_is_reported(
         load(music, tmp_path, ["polka/9.wav"], ROWS[:1])
 
 
+@pytest.mark.slow
 def test_infinite_and_missing_values_are_reported(
     music: Path, paths: list[str], tmp_path: Path
 ) -> None:
@@ -109,6 +112,7 @@ def test_infinite_and_missing_values_are_reported(
     assert [note[:16] for note in notes] == ["1 tracks have in", "2 tracks lack so"]
 
 
+@pytest.mark.slow
 def test_a_row_without_any_value_leaves_the_track_out(
     music: Path, paths: list[str], tmp_path: Path
 ) -> None:
@@ -148,6 +152,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return opened
 
 
+@pytest.mark.slow
 def test_each_track_is_decoded_once_for_everything(
     music: Path, tmp_path: Path, decoded: list[str]
 ) -> None:

@@ -96,6 +96,7 @@ def notebook_accuracies(fma: Fma, families: Sequence[str]) -> dict[str, float]:
     }
 
 
+@pytest.mark.slow
 def test_accuracies_are_those_of_the_notebook(fma: Fma, whole: tuple[Reproduction, Path]) -> None:
     families = {
         "zcr": ["zcr"],
@@ -109,6 +110,7 @@ def test_accuracies_are_those_of_the_notebook(fma: Fma, whole: tuple[Reproductio
     assert max(wanted.values()) > 0.5  # there is something to learn, so that this says something
 
 
+@pytest.mark.slow
 def test_subset_accuracy_is_that_of_the_notebook(
     fma: Fma, whole: tuple[Reproduction, Path]
 ) -> None:
@@ -223,6 +225,7 @@ def test_two_workers_find_the_same(
     assert [cell.accuracy for cell in result.cells] == [wanted[cell.path] for cell in result.cells]
 
 
+@pytest.mark.slow
 def test_values_that_are_not_finite_fail_only_their_sets(tmp_path: Path) -> None:
     fma = make_separable(tmp_path)
     train = fma.subset("medium")["set", "split"].loc[lambda split: split == "training"].index

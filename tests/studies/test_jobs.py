@@ -184,6 +184,7 @@ def test_histories_stay_checkpoints_go_and_explained_capsules_stay_whole(tmp_pat
         assert left == wanted
 
 
+@pytest.mark.slow
 def test_quick_models_also_get_leaking_folds_and_parts_of_the_tracks() -> None:
     plan = plan_of("majority", "logistic", "cnn", sizes=(0.25, 0.5, 1.0), seeds=2)
     extras = [job for job in plan.jobs if not plan.is_main(job)]

@@ -73,6 +73,7 @@ def test_an_unknown_name_is_one_sentence() -> None:
     assert "perceptron" not in MODELS
 
 
+@pytest.mark.slow
 def test_models_are_listed_without_pytorch() -> None:
     code = (
         "import sys\n"
@@ -84,6 +85,7 @@ def test_models_are_listed_without_pytorch() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "data", "fold"),
     [
@@ -108,6 +110,7 @@ def test_a_model_of_columns_learns_a_fold_and_is_saved(
     np.testing.assert_allclose(fitted.predict_proba(data, fold.test[2:3])[0], shares[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["logistic", "knn", "svc-linear"])
 def test_nothing_of_the_test_tracks_is_learned(name: str, tmp_path: Path) -> None:
     assert COLUMNS.columns is not None
@@ -147,6 +150,7 @@ def test_textures_are_the_mean_of_a_tracks_segments() -> None:
     assert np.abs(result[1] - result[0]).max() > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "data", "fold"), [("lda", COLUMNS, FOLD), ("textures-svc", SOUNDS, SOUND_FOLD)]
 )

@@ -58,6 +58,7 @@ def of_tree(draw: st.DrawFn, tree: GenreTree) -> tuple[list[int], int]:
     return genres, draw(st.integers(0, 2**32 - 1))
 
 
+@pytest.mark.slow
 @given(ranked())
 def test_scores_equal_those_of_slow_loops(case: tuple[np.ndarray, np.ndarray]) -> None:
     truth, scores = case
@@ -95,6 +96,7 @@ def test_a_sibling_is_half_right() -> None:
     assert nothing == {"recall": 0, "f": 0}
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(of_tree(REAL), st.integers(1, 6))
 def test_hierarchical_scores_equal_those_of_sets(case: tuple[list[int], int], tracks: int) -> None:

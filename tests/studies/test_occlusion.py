@@ -138,6 +138,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> StudyData:
     return StudyData(dataset, None, lambda index: store.load(dataset.tracks[index]))
 
 
+@pytest.mark.slow
 def test_tracks_are_explained_by_the_fold_that_was_not_trained_on_them(data: StudyData) -> None:
     one, two = tiny_classifier(), tiny_classifier(networks=1)
     seen: list[tuple[int, int]] = []
@@ -159,6 +160,7 @@ def test_tracks_are_explained_by_the_fold_that_was_not_trained_on_them(data: Stu
     assert len(few) == 2
 
 
+@pytest.mark.slow
 def test_a_reconstruction_is_of_the_segment_with_the_longest_capsule(
     data: StudyData, tmp_path: Path
 ) -> None:

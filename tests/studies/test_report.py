@@ -102,6 +102,7 @@ def report(study: Studied) -> Report:
     return study.write()
 
 
+@pytest.mark.slow
 def test_the_figures_are_those_of_the_results(study: Studied, report: Report) -> None:
     assert sorted(row.name for row in report.rows) == sorted([*MODELS, "average-features"])
     accuracies = [row.accuracy for row in report.rows]
@@ -129,6 +130,7 @@ def test_the_figures_are_those_of_the_results(study: Studied, report: Report) ->
     assert row.difference[:3] == pytest.approx((0, 0, 0))
 
 
+@pytest.mark.slow
 def test_leakage_is_the_difference_to_random_folds(study: Studied, report: Report) -> None:
     leaks = {leak.name: leak for leak in report.leaks}
     assert set(leaks) == {"logistic", "svc-rbf"}
@@ -141,6 +143,7 @@ def test_leakage_is_the_difference_to_random_folds(study: Studied, report: Repor
     assert all("random folds (leaks)" in row[0] for row in leak_table(report).rows)
 
 
+@pytest.mark.slow
 def test_learning_curves_have_one_point_per_size(report: Report) -> None:
     sizes = [size for size in report.sizes if size.name == "logistic"]
     row = report.row("logistic")
@@ -211,6 +214,7 @@ def test_the_pages_are_complete_and_load_nothing(study: Studied, report: Report)
     assert "With pop and rock counted as one genre" in text
 
 
+@pytest.mark.slow
 def test_strange_names_do_not_break_pages_pictures_and_tables(tmp_path: Path) -> None:
     data = made_data(artists=4, each=2)
     odd = {"jazz": "_<b>|$x^$", "pop": "pop\udcff\n\x1b[31m", "rock": "rök & roll"}
@@ -254,6 +258,7 @@ def test_an_official_split_is_compared_track_by_track(tmp_path: Path) -> None:
         assert words in text
 
 
+@pytest.mark.slow
 def test_random_folds_and_empty_studies_are_reported_as_such(tmp_path: Path) -> None:
     random = studied(tmp_path / "random", "logistic", protocol="random", sizes=(1.0,), folds=2)
     report = random.report()
@@ -285,6 +290,7 @@ def test_curves_are_means_over_validated_networks_still_in_training(
     assert len(read_histories(work_folder(study.folder, job))) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
     [(0.1, 0.3, "marked cells matter"), (-0.3, -0.1, "mislead"), (-0.1, 0.1, "do not differ")],

@@ -54,6 +54,7 @@ def made_model(name: str) -> FittedNetwork:
     return FittedNetwork(name, network.eval(), width_scale(name, CONFIG), Calibration(1.7, 0.4, 5))
 
 
+@pytest.mark.slow
 def test_a_network_learns_from_training_and_validation_tracks(tmp_path: Path) -> None:
     asked = []
 
@@ -106,6 +107,7 @@ def test_a_killed_training_resumes_and_the_same_seed_gives_the_same(
         assert len(calls) == 2, "only the epochs that were left"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_saved_model_predicts_the_same(name: str, tmp_path: Path) -> None:
     model = made_model(name)

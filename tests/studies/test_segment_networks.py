@@ -56,6 +56,7 @@ def test_all_have_equal_numbers_of_parameters_within_a_tenth(genres: int) -> Non
     assert max(sizes.values()) <= 1.1 * min(sizes.values()), sizes
 
 
+@pytest.mark.slow
 def test_the_table_of_the_documentation_is_up_to_date() -> None:
     path = ROOT / "scripts" / "write_study_networks.py"
     spec = importlib.util.spec_from_file_location("write_study_networks", path)
@@ -69,6 +70,7 @@ def test_the_table_of_the_documentation_is_up_to_date() -> None:
         script.with_table("no markers")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("columns", [64, 129])
 def test_a_segment_is_classified_alone_and_scores_are_logarithms_of_shares(
@@ -85,6 +87,7 @@ def test_a_segment_is_classified_alone_and_scores_are_logarithms_of_shares(
         assert torch.allclose(alone, output.log_scores[row], atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_parameter_learns_and_gradients_are_finite_even_in_silence(name: str) -> None:
     network = made_network(name)
@@ -102,6 +105,7 @@ def test_every_parameter_learns_and_gradients_are_finite_even_in_silence(name: s
                 assert parameter.grad.abs().max() > 0, part
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_each_band_is_standardized(name: str) -> None:
     """Scaled bands make no difference to a network with scaled means and deviations."""
@@ -116,6 +120,7 @@ def test_each_band_is_standardized(name: str) -> None:
     assert torch.allclose(a, b, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CAPSULE_ROUTINGS)
 def test_capsules_start_neither_dead_nor_saturated(name: str) -> None:
     network = made_network(name, study_config(4), columns=129)
@@ -139,6 +144,7 @@ def test_silent_training_tracks_leave_capsules_as_they_were() -> None:
     assert network(inputs(image(2))).log_scores.isfinite().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["capsules-dynamic", "capsules-self-attention"])
 def test_genres_without_length_are_equally_likely(name: str) -> None:
     network = made_network(name).eval()

@@ -59,6 +59,7 @@ def accuracy(name: str, parameters: dict[str, object] | None = None) -> float:
     return float(np.mean(fitted.probabilities(columns).argmax(axis=1) == labels))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [

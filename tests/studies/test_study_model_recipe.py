@@ -42,6 +42,7 @@ def test_a_table_model(examples: list[dict[str, Any]]) -> None:
     assert np.mean(fitted.probabilities(DATA.columns).argmax(axis=1) == DATA.labels) > 0.8
 
 
+@pytest.mark.slow
 def test_any_other_model_in_a_study(examples: list[dict[str, Any]], tmp_path: Path) -> None:
     (model,) = examples[1]["study_models"]()
     assert isinstance(model, StudyModel)

@@ -51,6 +51,7 @@ def learned() -> dict[str, FittedTable]:
     return {name: fitted(model, columns, labels, seed=3) for name, model in SMALLER.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLE_MODELS)
 def test_every_model_learns_despite_missing_values_and_scales(
     name: str, learned: dict[str, FittedTable]
@@ -70,6 +71,7 @@ def test_every_model_learns_despite_missing_values_and_scales(
     assert model.notes == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLE_MODELS)
 def test_the_same_seed_gives_the_same_model(name: str) -> None:
     columns, labels = table(8, missing=True)
@@ -83,6 +85,7 @@ def test_the_same_seed_gives_the_same_model(name: str) -> None:
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["logistic", "svc-rbf", "knn"])
 def test_values_are_clipped_at_four_deviations(name: str) -> None:
     columns, labels = table(0)
@@ -97,6 +100,7 @@ def test_values_are_clipped_at_four_deviations(name: str) -> None:
         assert np.abs(shares[1] - shares[0]).max() > 1e-5
 
 
+@pytest.mark.slow
 def test_parameters_are_counted(learned: dict[str, FittedTable]) -> None:
     assert learned["majority"].parameters == 3
     for name in ("logistic", "lda", "svc-linear"):
@@ -147,6 +151,7 @@ def test_the_search_draws_whole_groups_of_many_tracks(monkeypatch: pytest.Monkey
         fitted("logistic", columns, rare, groups=np.arange(120) // 2, seed=seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["logistic", "knn", "boosting", "svc-linear", "qda"])
 def test_three_tracks_in_a_genre_are_enough(name: str) -> None:
     columns, labels = table(11)

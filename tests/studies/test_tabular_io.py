@@ -56,6 +56,7 @@ def saved(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [
@@ -92,6 +93,7 @@ def test_another_class_is_created_only_when_it_is_trusted(tmp_path: Path) -> Non
     np.testing.assert_array_equal(again.probabilities(data()[0]), model.probabilities(data()[0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("edit", "message"),
     [

@@ -48,6 +48,7 @@ class Scripted(TinyTask):
         return {"accuracy": self.values[len(self.states) - 1]}
 
 
+@pytest.mark.slow
 def test_it_learns_and_leaves_a_complete_run(tmp_path: Path) -> None:
     task = TinyTask(200)
     reports: list[Progress] = []
@@ -76,6 +77,7 @@ def test_it_learns_and_leaves_a_complete_run(tmp_path: Path) -> None:
     assert TrainingConfig.from_dict(metadata["training"]) == config(epochs=8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decay", [None, 0.7])
 def test_the_weights_are_those_of_a_loop_written_out(tmp_path: Path, decay: float | None) -> None:
     options = config(ema_decay=decay, epochs=4, clip_norm=0.5, weight_decay=0.3)
@@ -110,6 +112,7 @@ def test_the_weights_are_those_of_a_loop_written_out(tmp_path: Path, decay: floa
         torch.testing.assert_close(task.model.state_dict()[name], tensor, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_patience_stops_and_the_best_weights_stay(tmp_path: Path) -> None:
     task = Scripted(0.5, 0.7, 0.6, 0.7, 0.9)
     history = fit(task, config(epochs=5, patience=2), tmp_path / "run")
@@ -125,6 +128,7 @@ def test_lower_can_be_better(tmp_path: Path) -> None:
     assert load_weights(best_path(tmp_path / "run"))[1]["epoch"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3, 8, 9])
 def test_data_sets_smaller_than_a_batch_or_just_above(tmp_path: Path, count: int) -> None:
     assert len(fit(TinyTask(count, norm=False), config(epochs=2), tmp_path / "run")) == 2
@@ -146,6 +150,7 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
         fit(Scripted(0.5, float("nan")), config(), tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_a_full_disk_in_mid_run_keeps_a_run_to_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +186,7 @@ def test_global_settings_and_random_states_are_left_as_they_were(tmp_path: Path)
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+@pytest.mark.slow
 def test_bf16_trains_and_leaves_a_plain_float32_model(tmp_path: Path) -> None:
     task = TinyTask()
     reports: list[Progress] = []
@@ -231,6 +237,7 @@ def test_a_missing_or_broken_history_is_refused(tmp_path: Path) -> None:
         read_history(tmp_path)
 
 
+@pytest.mark.slow
 def test_plots_show_both_lines(tmp_path: Path) -> None:
     history = [
         {"epoch": n, "train": {"loss": 1 / n, "accuracy": 0.5}, "validation": {"loss": 2 / n}}

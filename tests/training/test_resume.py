@@ -81,6 +81,7 @@ def assert_same_run(run: Path, whole: Path) -> None:
     assert not list(run.rglob(".*.tmp"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("until", [(1, 1), (2, 3), (4, 2)])
 @pytest.mark.parametrize("minutes", [0, 1e9], ids=["each-step", "each-epoch"])
 def test_a_run_stopped_anywhere_continues_to_the_same_weights(
@@ -94,6 +95,7 @@ def test_a_run_stopped_anywhere_continues_to_the_same_weights(
     assert equal(weights, load_weights(whole / "best" / "weights.safetensors")[0])
 
 
+@pytest.mark.slow
 def test_the_seed_changes_the_weights_and_data_workers_do_not(tmp_path: Path, whole: Path) -> None:
     train(tmp_path / "run", workers=2)
     assert_same_run(tmp_path / "run", whole)
@@ -173,12 +175,14 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
         assert ours["train"] == pytest.approx(theirs["train"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_finished_run_can_be_resumed_and_stays(tmp_path: Path, whole: Path) -> None:
     shutil.copytree(whole, tmp_path / "run")
     train(tmp_path / "run", resume=True)
     assert_same_run(tmp_path / "run", whole)
 
 
+@pytest.mark.slow
 def test_best_weights_lost_to_a_kill_come_from_the_checkpoint(tmp_path: Path) -> None:
     run = tmp_path / "run"
     weights, _ = train(run, epochs=1)
