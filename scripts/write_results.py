@@ -236,7 +236,7 @@ def renew_study(table: Path, ours: Path) -> None:
             ]
     rows.sort(key=lambda row: -float(row["accuracy"]))
     with write_atomically(ours) as file:
-        writer = csv.DictWriter(file, [*rows[0]] if "earlier" in rows[0] else [*rows[0], "earlier"])
+        writer = csv.DictWriter(file, list(dict.fromkeys([*rows[0], "earlier"])))
         writer.writeheader()
         writer.writerows(rows)
 
@@ -298,9 +298,8 @@ genre.
 """
     if any(row.get("earlier") for row in models):
         text += (
-            "\n° From an earlier run on the same folds, with its own `capsules` (70.1 %) as "
-            "reference.\nTraining times of the other rows are from a busy machine: up to twice as "
-            "long.\n"
+            "\n° From an earlier run on the same folds, whose own `capsules` are the reference.\n"
+            "Training times of the other rows are from a busy machine.\n"
         )
     if leaking:
         text += "\nWith random folds, where artists are on both sides:\n\n"

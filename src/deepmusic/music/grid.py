@@ -39,9 +39,8 @@ class Frames(NamedTuple):
     Within a step rows ascend by pitch, then part, without duplicates.
     """
 
-    offsets: NDArray[
-        np.int64
-    ]  # (steps + 1,) first row of each step; the last is the number of rows
+    # (steps + 1,) first row of each step; the last is the number of rows
+    offsets: NDArray[np.int64]
     pitch: NDArray[np.uint8]  # (rows,) MIDI pitch
     part: NDArray[np.int16]  # (rows,) index of the part
     is_onset: NDArray[np.bool_]  # (rows,) whether the note begins in this step
