@@ -196,7 +196,7 @@ class CapsuleClassifier(ImageNetwork):
             # without the rectifier, the length of a pose would be the same for a statistic above
             # its mean as for one equally far below it
             read = F.relu(self.reader(statistics))
-            textures = read.reshape(len(read), -1, self.config.pose_dim)
+            textures = read.reshape(read.shape[0], -1, self.config.pose_dim)
             share = self.config.capsule_dropout
             if self.training and share:
                 kept = torch.rand(textures.shape[:2], device=textures.device) >= share
@@ -346,7 +346,7 @@ def _statistics(log_mel: Tensor) -> Tensor:
     correlation = scaled @ scaled.transpose(1, 2) / scaled.shape[2]  # (b, c, c)
     row, column = torch.triu_indices(COEFFICIENTS, COEFFICIENTS, 1, device=level.device)
     power = 10 ** (level / 10)
-    power = power.reshape(len(power), BANDS, -1, power.shape[2]).sum(dim=2)  # (b, bands, t)
+    power = power.reshape(power.shape[0], BANDS, -1, power.shape[2]).sum(dim=2)  # (b, bands, t)
     band_db = 10 * torch.log10(power + 1e-10)
     changes = [
         (band_db[:, :, lag:] - band_db[:, :, :-lag]).abs().mean(dim=2).clamp_min(1e-3).log()
@@ -359,7 +359,8 @@ def _statistics(log_mel: Tensor) -> Tensor:
         (scaled.pow(4).mean(dim=2) + 1e-2).log(),
         cepstrum.amax(dim=2),
         cepstrum.amin(dim=2),
-        cepstrum.median(dim=2).values,
+        # the lower median, which ONNX knows no other way
+        cepstrum.topk((cepstrum.shape[2] + 1) // 2, dim=2, largest=False).values[:, :, -1],
         correlation[:, row, column],
         *changes,
     ]

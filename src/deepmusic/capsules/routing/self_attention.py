@@ -72,7 +72,7 @@ def self_attention_routing(
         total = votes.total()
         # Agreements are of the fourth order in the children and would overflow. The size cancels
         # out, so it needs no gradient.
-        size = total.detach().abs().amax(dim=(1, 2), keepdim=True).clamp(1, 1e30)  # (b, 1, 1)
+        size = total.detach().abs().amax(dim=(1, 2), keepdim=True).clamp(1.0, 1e30)  # (b, 1, 1)
         agreement = votes.agreement(total / size)  # (o, b, p, i)
         scale = size / math.sqrt(total.shape[-1])
         if compete is None:  # the best parent of each child at zero

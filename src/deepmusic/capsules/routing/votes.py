@@ -230,7 +230,8 @@ def check_children(children: Tensor, weight: Tensor) -> None:
 
 def check_bias(bias: Tensor, batch: int, parents: int, out_dim: int) -> None:
     """Refuse a bias that is not floating ``(o, h)`` or ``(b, o, h)``."""
-    fits = bias.shape in {(parents, out_dim), (batch, parents, out_dim)}
+    # no set: sizes that are symbols (torch.export) have no hash
+    fits = bias.shape in ((parents, out_dim), (batch, parents, out_dim))
     if not fits or not bias.is_floating_point():
         raise ShapeError(
             f"bias must be floating with shape (parents, dim) = ({parents}, {out_dim}) or one such "
