@@ -17,12 +17,13 @@ export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 STYLES := chorale folk pop classical
-EXTRAS_demo :=
+EXTRAS_demo := [train]
 EXTRAS_test := [test]
 EXTRAS_lint := [lint]
 EXTRAS_docs := [docs]
 # Without a GPU, the tested CPU build; with one, pip chooses the torch that fits
 CPU_TORCH := torch==2.13.0
+WITH_TORCH := demo test lint
 
 .PHONY: demo test test-fast test-data lint docs clean
 # two pips must not write to one .venv at once
@@ -74,7 +75,8 @@ $(VENV)/.ready-%: pyproject.toml constraints.txt src/deepmusic/version.py
 		echo "Making $(VENV)"; $(PYTHON) -m venv --clear $(VENV); } || { \
 		echo "$(VENV) could not be made here: is the disk full, or the folder read-only?" >&2; exit 1; }
 	@echo "Installing into $(VENV); the first time takes some minutes"
-	@{ { nvidia-smi >/dev/null 2>&1 || $(IN_VENV)pip install --quiet "$(CPU_TORCH)"; } && \
+	@{ { [ -z "$(filter $*,$(WITH_TORCH))" ] || nvidia-smi >/dev/null 2>&1 || \
+		$(IN_VENV)pip install --quiet "$(CPU_TORCH)"; } && \
 		$(IN_VENV)pip install --quiet -c constraints.txt -e ".$(EXTRAS_$*)"; } || { \
 		echo "Installing failed, for the reason above: the first time pip needs the network," \
 			"or a folder of packages named by PIP_FIND_LINKS; then run make $* again." >&2; exit 1; }

@@ -17,6 +17,7 @@ PACKAGE = ROOT / "src" / "deepmusic"
 # a part may import what stands in a line above its own, and itself
 LAYERS = [
     {"errors", "version"},
+    {"extras"},
     {"files", "parallel", "store"},
     {"plotting"},
     {"capsules", "audio", "music"},
@@ -39,6 +40,7 @@ WITHOUT_TORCH = {
     "plotting",
     "store",
     "errors",
+    "extras",
     "version",
 }
 WITH_TORCH = {"deepmusic.audio.log_mel_torch", "deepmusic.features.batches"}
@@ -91,7 +93,7 @@ def test_imports_go_one_way(path: Path) -> None:
         assert part in LEVEL, f"{name} imports {wanted}: import it from the part that defines it"
         assert part == ours or LEVEL[part] < LEVEL[ours], f"{name} must not import {wanted}"
         if ours == "capsules":
-            assert part in {"capsules", "errors"}, (
+            assert part in {"capsules", "errors", "extras"}, (
                 f"{name} must not import {wanted}: it stands alone"
             )
 

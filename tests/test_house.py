@@ -14,13 +14,13 @@ PACKAGE = ROOT / "src" / "deepmusic"
 # Lines of Python per package, "" being the modules beside them: what stands today, less wherever
 # the comment names an aim. Raise one only with a reason in docs/decisions.md.
 BUDGETS = {
-    "": 900,
+    "": 1_010,
     "audio": 1_980,  # aim 1,800
     "capsules": 2_260,
     "classifier": 2_830,  # aim 2,600
-    "cli": 3_640,  # aim 3,100
+    "cli": 3_700,  # aim 3,100
     "composer": 3_900,  # aim 3,900
-    "datasets": 5_270,  # aim 4,300
+    "datasets": 5_290,  # aim 4,300
     "features": 2_500,
     "music": 2_260,  # aim 1,900
     "pretrained": 150,

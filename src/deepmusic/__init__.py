@@ -12,6 +12,6 @@ torch::
     deepmusic.music.write_midi(tune.score, "tune.mid")
 """
 
-import lazy_loader
+from deepmusic.extras import lazy_names
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

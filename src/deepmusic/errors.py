@@ -48,6 +48,10 @@ class RequestError(DeepMusicError):
     """A request is impossible or contradicts itself; the message says how."""
 
 
+class MissingLibraryError(RequestError, ModuleNotFoundError):
+    """Something needs a library that an extra of the package brings, and that is not installed."""
+
+
 class CopyingError(DeepMusicError):
     """Every tune that was composed copies too much of the training music."""
 

@@ -16,8 +16,8 @@ from functools import lru_cache
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from deepmusic.errors import DeepMusicError, RequestError
-from deepmusic.version import pip_install
+from deepmusic.errors import DeepMusicError
+from deepmusic.extras import need
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
@@ -194,12 +194,11 @@ def cluster(address: str) -> Iterator[Pool]:
 
     Raises:
         DeepMusicError: it cannot be reached.
-        RequestError: the ``distributed`` package is not installed.
+        MissingLibraryError: the ``distributed`` package is not installed.
     """
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise RequestError(f"Dask is not installed; run: {pip_install('cluster')}.") from error
+    need("cluster")
+    from distributed import Client
+
     try:
         connect: Any = Client  # untyped
         client = connect(address, timeout=_CONNECT_TIMEOUT_S, set_as_default=False)

@@ -8,4 +8,4 @@ DISTRIBUTION = "deepmusic-capsules"
 
 def pip_install(extra: str = "") -> str:
     """The command that installs this package, with one of its extras."""
-    return f"pip install '{DISTRIBUTION}[{extra}]'" if extra else f"pip install {DISTRIBUTION}"
+    return f'pip install "{DISTRIBUTION}[{extra}]"' if extra else f"pip install {DISTRIBUTION}"

@@ -215,7 +215,7 @@ def test_a_genre_is_one_line(mp3: Path) -> None:
 
 def test_only_writing_needs_mutagen(mp3: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mutagen", None)
-    with pytest.raises(DeepMusicError, match=r"pip install 'deepmusic-capsules\[tags\]'"):
+    with pytest.raises(DeepMusicError, match=r'pip install "deepmusic-capsules\[tags\]"'):
         write_genre(mp3, "rock")
     assert read_tags(mp3) == Tags()
 

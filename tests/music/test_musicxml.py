@@ -187,6 +187,6 @@ def test_a_failed_write_leaves_no_file(tmp_path: Path, monkeypatch: pytest.Monke
             write_musicxml(score, path)
         assert caught.value.code == code
     monkeypatch.setitem(sys.modules, "partitura", None)
-    with pytest.raises(DeepMusicError, match=r"pip install 'deepmusic-capsules\[musicxml\]'$"):
+    with pytest.raises(DeepMusicError, match=r'pip install "deepmusic-capsules\[musicxml\]"$'):
         write_musicxml(TRIO, path)
     assert not list(tmp_path.iterdir())

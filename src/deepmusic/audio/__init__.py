@@ -3,6 +3,6 @@
 What decodes is looked up on first use: its libraries are loaded when there is a file to read.
 """
 
-import lazy_loader
+from deepmusic.extras import lazy_names
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

@@ -21,9 +21,9 @@ import av
 from deepmusic.audio.ffmpeg import open_container
 from deepmusic.audio.sources import open_source
 from deepmusic.errors import AudioError, DeepMusicError, os_reason
+from deepmusic.extras import need
 from deepmusic.files import write_atomically
 from deepmusic.store import Store
-from deepmusic.version import pip_install
 
 Genres = tuple[str, ...]
 Status = Literal["written", "planned", "same", "kept", "restored", "failed"]
@@ -165,9 +165,10 @@ def write_genre(
         log: where the change is logged first; without it there is no undo.
 
     Raises:
-        DeepMusicError: mutagen is not installed, or the genre is empty or of several lines.
+        MissingLibraryError: mutagen is not installed.
+        DeepMusicError: the genre is empty or of several lines.
     """
-    _need_mutagen()
+    need("tags")
     if not genre.strip() or not genre.isprintable():
         raise DeepMusicError(f"A genre is one line of text; got {genre!r}.")
 
@@ -194,9 +195,9 @@ def undo(log: TagLog, *, dry_run: bool = False) -> list[TagChange]:
     reports what would be done.
 
     Raises:
-        DeepMusicError: mutagen is not installed.
+        MissingLibraryError: mutagen is not installed.
     """
-    _need_mutagen()
+    need("tags")
     return [_undo_file(path, log, dry_run) for path in log.files()]
 
 
@@ -286,15 +287,6 @@ def _sound_digest(file: BinaryIO, suffix: str) -> str:
             data = bytes(packet)
             digest.update(len(data).to_bytes(8, "big") + data)
     return digest.hexdigest()
-
-
-def _need_mutagen() -> None:
-    try:
-        import mutagen  # noqa: F401
-    except ImportError as error:
-        raise DeepMusicError(
-            f"Writing tags needs mutagen, which is not installed; run: {pip_install('tags')}"
-        ) from error
 
 
 def _genre_key(tags: Any) -> str:

@@ -7,6 +7,6 @@
 Axes: b batch, p positions, i children, d their pose, o parents, h their pose.
 """
 
-import lazy_loader
+from deepmusic.extras import lazy_names
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from deepmusic.errors import DeepMusicError, RequestError
+from deepmusic.extras import explained
 from deepmusic.version import __version__
 
 _HELP = """Classify music by genre and compose it, with capsule networks.
@@ -126,7 +127,8 @@ def main() -> NoReturn:
             reconfigure(errors="backslashreplace")
     status = 1
     try:
-        result = deepmusic.main(prog_name="deepmusic", standalone_mode=False)
+        with explained():
+            result = deepmusic.main(prog_name="deepmusic", standalone_mode=False)
         status = result if isinstance(result, int) else 0
         sys.stdout.flush()
     except click.ClickException as error:

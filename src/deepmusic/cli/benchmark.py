@@ -7,6 +7,7 @@ import click
 from deepmusic.cli.options import at_least, option
 from deepmusic.cli.output import table_lines
 from deepmusic.cli.progress import display, training_progress
+from deepmusic.extras import need
 
 
 @click.command()
@@ -22,6 +23,7 @@ def benchmark(name: str, data: str, seed: int, capsules: bool) -> None:
     Nats per step (lower is better), next to published figures. On one core jsb takes about five
     minutes, the others up to half an hour.
     """
+    need("train")
     from deepmusic.datasets import load_symbolic
     from deepmusic.studies import likelihood
     from deepmusic.studies.piano_rolls import KEY_MODELS

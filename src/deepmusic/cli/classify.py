@@ -23,6 +23,7 @@ from deepmusic.cli.options import (
 )
 from deepmusic.cli.output import Format, named_line, writer
 from deepmusic.errors import AudioError, DeepMusicError
+from deepmusic.extras import need
 from deepmusic.parallel import use_one_thread
 
 if TYPE_CHECKING:
@@ -217,6 +218,7 @@ def load_classifier(
     Raises:
         CheckpointError: there is no such model, or it is damaged.
         DeepMusicError: the device does not exist.
+        MissingLibraryError: it is a run of ``train baseline``, and scikit-learn is not installed.
     """
     # more threads gain little within a track, and on busy cores they wait for each other
     use_one_thread()
@@ -229,6 +231,7 @@ def load_classifier(
             )
         if trusted and os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())  # where 'train baseline' found the class
+        need("study")
         from deepmusic.studies.tabular_io import FittedTable
 
         return FittedTable.load(model, trusted=trusted)

@@ -9,6 +9,7 @@ import click
 from deepmusic.cli.options import WORKERS, option
 from deepmusic.cli.output import printable, report, report_problems
 from deepmusic.cli.progress import display, resumable
+from deepmusic.extras import need
 
 
 def _start(ctx: click.Context, param: click.Parameter, value: str) -> float | str:
@@ -64,6 +65,7 @@ def build(
     interruption to continue. Exit status: 0 all well, 1 some tracks could not be used (see
     OUT/problems.csv), 2 wrong usage.
     """
+    need("data")
     from deepmusic.datasets.build import archive_path, build_dataset, check_output
     from deepmusic.datasets.clips import BuildConfig
     from deepmusic.datasets.folder import scan_folder

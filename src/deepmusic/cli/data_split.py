@@ -14,6 +14,7 @@ from deepmusic.cli.data_options import dataset_options, has_failures, load_with_
 from deepmusic.cli.options import PROTOCOL, WORKERS, Number, at_least, option
 from deepmusic.cli.output import report, report_problems, table_lines
 from deepmusic.cli.progress import display
+from deepmusic.extras import need
 
 if TYPE_CHECKING:
     from deepmusic.datasets.folder import FolderDataset
@@ -74,6 +75,7 @@ def split(
     genre. The parts are summarized on standard output. Exit status: 0 success, 1 some files could
     not be used or no such split exists, 2 wrong usage.
     """
+    need("data")
     if folds is not None and test is not None:
         raise click.UsageError("--folds tests on each track once; omit --test.")
     if protocol == "official" and any(o is not None for o in (folds, test, validation, seed)):

@@ -15,6 +15,7 @@ from deepmusic.cli.options import WORKERS, format_option, option
 from deepmusic.cli.output import csv_text, printable, report, report_problems, table_lines
 from deepmusic.cli.progress import display
 from deepmusic.errors import DataError
+from deepmusic.extras import need
 
 if TYPE_CHECKING:
     from deepmusic.datasets.load import LoadedDataset
@@ -53,6 +54,7 @@ def stats(
     from its tables, without its audio; its genres are printed as a tree. Exit status: 0 all well, 1
     some files could not be used, 2 wrong usage.
     """
+    need("data")
     from deepmusic.datasets.table import find_fma
 
     if cache is not None and not decode:

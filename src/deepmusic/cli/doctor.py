@@ -7,9 +7,11 @@ import json
 import os
 import platform
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import import_module, metadata
+from importlib.util import find_spec
 from itertools import groupby
 from typing import Any, BinaryIO, Literal
 
@@ -17,6 +19,7 @@ import click
 
 from deepmusic.cli.options import format_option
 from deepmusic.cli.output import printable
+from deepmusic.extras import EXTRAS, LIBRARIES, missing_modules
 from deepmusic.version import DISTRIBUTION, __version__, pip_install
 
 
@@ -32,10 +35,19 @@ class Check:
 
 
 _PACKAGES = (
-    *("numpy", "scipy", "soundfile", "soxr", "av", "torch", "accelerate", "safetensors"),
-    *("scikit-learn", "matplotlib", "symusic", "rich", "click"),
+    *("numpy", "onnxruntime", "soundfile", "soxr", "av", "safetensors", "matplotlib"),
+    *("symusic", "rich", "click"),
 )
-_SLOW_TO_IMPORT = {"accelerate", "scikit-learn", "scipy", "matplotlib"}
+_USES = {
+    "train": "training, export and capsule layers",
+    "features": "the 518 features of FMA",
+    "data": "FMA's tables, building, splitting and counting data sets",
+    "study": "studies, and models of features",
+    "tags": "writing tags; mutagen is GPL",
+    "musicxml": "writing MusicXML",
+    "cluster": "work on several machines",
+}
+"""What each extra is for."""
 
 # Label, whether it is essential, the library that encodes, container, codec.
 _FORMATS = (
@@ -95,7 +107,7 @@ def examine() -> Iterator[Check]:
     for label, is_essential, library, container, codec in _FORMATS:
         yield _format(label, is_essential, library, container, codec)
     yield _checked("device", "device", _device)
-    yield _mutagen()
+    yield from map(_extra, EXTRAS)
     yield _checked("model", "classifier", _classifier)
     yield _checked("model", "composer", _composer)
     advice = "name another SoundFont in the environment variable DEEPMUSIC_SOUNDFONT"
@@ -134,7 +146,7 @@ def _namesake() -> Iterator[Check]:
 
 def _package(distribution: str) -> str:
     version = metadata.version(distribution)
-    if distribution not in _SLOW_TO_IMPORT:
+    if distribution != "matplotlib":  # slow
         import_module(distribution)
     return version
 
@@ -184,9 +196,16 @@ def _encode(library: str, container: str, codec: str) -> BinaryIO:
     return file
 
 
-def _device() -> str:
-    import torch
-
+def _device() -> str | Check:
+    cpu = f"cpu, {os.cpu_count()} cores"
+    if find_spec("torch") is None:
+        return f"{cpu}; a GPU needs PyTorch (none is needed to classify)"
+    try:
+        import torch
+    except Exception as error:  # built for another system or driver
+        detail = f"{cpu}; PyTorch does not work: {_reason(error)}"
+        advice = "pip install --upgrade --force-reinstall torch"
+        return Check("device", "device", "note", detail, advice)
     threads = torch.get_num_threads()
     cpu = f"cpu, {threads} thread{'s' * (threads != 1)} of {os.cpu_count()} cores"
     if torch.cuda.is_available():
@@ -197,14 +216,21 @@ def _device() -> str:
     return f"{cpu}; no GPU (none is needed to classify)"
 
 
-def _mutagen() -> Check:
-    try:
-        import_module("mutagen")
-    except ImportError:
-        advice = f"{pip_install('tags')} (only for --write-tags; mutagen is GPL)"
-        return Check("extra", "mutagen", "note", "not installed: tags cannot be written", advice)
-    detail = f"{metadata.version('mutagen')}, tags can be written"
-    return Check("extra", "mutagen", "ok", detail)
+def _extra(extra: str) -> Check:
+    """Which libraries of an extra are installed; none is imported."""
+    missing = missing_modules(extra)
+    if missing:
+        titles = ", ".join(LIBRARIES[name] for name in missing)
+        detail = f"for {_USES[extra]}; not installed: {titles}"
+        return Check("extra", extra, "note", detail, pip_install(extra))
+    versions = ", ".join(f"{LIBRARIES[name]} {_version(name)}" for name in EXTRAS[extra])
+    return Check("extra", extra, "ok", versions)
+
+
+def _version(module: str) -> str:
+    with suppress(metadata.PackageNotFoundError):
+        return metadata.version("scikit-learn" if module == "sklearn" else module)
+    return "of unknown version"
 
 
 def _classifier() -> str:

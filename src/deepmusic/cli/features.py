@@ -22,6 +22,7 @@ from deepmusic.cli.options import (
 )
 from deepmusic.cli.output import csv_text, printable, report, table_lines
 from deepmusic.cli.progress import display
+from deepmusic.extras import need
 from deepmusic.features.recipe import COLUMNS, FEATURE_SIZES, RECIPES
 from deepmusic.features.statistics import STATISTICS
 
@@ -58,6 +59,7 @@ def extract(
     already has are kept; after an interruption, run the command again to compute the rest. Exit
     status: 0 all well, 1 some files have no values, 2 wrong usage.
     """
+    need("features")
     from deepmusic.audio import find_audio
     from deepmusic.features import extract_library, recipe_named
 
@@ -122,6 +124,7 @@ def show(
     The table goes to standard output. Exit status: 0 all well, 1 FILE cannot be decoded or the
     picture cannot be written, 2 wrong usage.
     """
+    need("features")
     target = _picture_path(file, picture)
     from deepmusic.features.plot import analyze, draw_analysis, read_excerpt
 
@@ -230,6 +233,7 @@ def check(ctx: click.Context, a: str, b: str, *, form: str, tolerance: float, ev
     FMA's number. Exit status: 0 all columns agree, 1 some do not or a table cannot be read, 2 wrong
     usage.
     """
+    need("features")
     from deepmusic.features import read_features
     from deepmusic.features.compare import compare
 

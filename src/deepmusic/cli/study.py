@@ -20,6 +20,7 @@ from deepmusic.cli.options import (
 from deepmusic.cli.output import printable, report, report_problems, table_lines
 from deepmusic.cli.progress import display
 from deepmusic.errors import os_reason
+from deepmusic.extras import need
 
 if TYPE_CHECKING:
     from deepmusic.datasets.splits import Protocol
@@ -92,6 +93,7 @@ def genres(
     pictures. The table of models goes to standard output. Exit status: 0 all well, 1 some tracks or
     models failed, 2 wrong usage, 130 interrupted.
     """
+    need("study")
     if protocol == "official" and folds is not None:
         raise click.UsageError("An official split is as it was published; omit --folds.")
     study = Path(out)
@@ -100,17 +102,19 @@ def genres(
 
     from deepmusic.studies.data import load_study_data
     from deepmusic.studies.jobs import open_results, pool_ensembles
-    from deepmusic.studies.models import MODELS
+    from deepmusic.studies.models import MODELS, TABLE_KINDS
     from deepmusic.studies.plan import StudyConfig, plan_study
 
     trained, ensembles = _chosen_models(names)
     config = StudyConfig(trained, ensembles, protocol, folds or 5, seeds, _shares(sizes))
+    kinds = {MODELS[name].kind for name in config.models}
+    if not kinds <= set(TABLE_KINDS):
+        need("train")
     loaded = load_with_progress(data, options)
     try:
         study.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise click.UsageError(f"--out: {study} cannot be created: {os_reason(error)}.") from error
-    kinds = {MODELS[name].kind for name in config.models}
     needs: list[Need] = ["columns"] if "features" in kinds else []
     needs += ["spectrograms"] if kinds - {"features"} else []
     with display() as screen:
@@ -271,6 +275,7 @@ def fma_baselines(
     in DIR when it is finished; run again after an interruption to compute the rest. DIR gets
     table.md and table.csv. Exit status: 0 success, 1 some pairs failed, 2 wrong usage.
     """
+    need("study")
     from deepmusic.datasets.fma import read_fma
     from deepmusic.files import write_atomically
     from deepmusic.studies.feature_sets import FEATURE_SETS

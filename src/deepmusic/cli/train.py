@@ -17,6 +17,7 @@ from deepmusic.cli.options import MUSIC, RUN, SPLITS, TRAINING, WORKERS, at_leas
 from deepmusic.cli.output import TEST_TRACKS, print_training, printable, report_problems
 from deepmusic.cli.progress import Display, display, resumable, training_progress
 from deepmusic.errors import CheckpointError
+from deepmusic.extras import need
 from deepmusic.parallel import is_main_process, use_one_thread
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def classifier(
     output. Exit status: 0 all well, 1 some files could not be used or nothing could be trained,
     2 wrong usage. Several processes share the work under `torchrun`.
     """
+    need("train")
     run = _run_folder(data, out, resume=resume)
 
     from deepmusic.classifier.training import DEFAULT_TRAINING, train_classifier
@@ -113,6 +115,7 @@ def composer(
     validation and test. Progress goes to standard error, results to standard output. Exit status:
     0 all well, 1 some files could not be used or nothing could be trained, 2 wrong usage.
     """
+    need("train")
     run = _run_folder(data, out, resume=resume)
 
     from deepmusic.composer.training import DEFAULT_TRAINING, EXCERPTS, train_composer
@@ -239,6 +242,7 @@ def baseline(
     result to standard output; after an interruption, run the same command again. Exit status: 0 all
     well, 1 some files could not be used or nothing could be trained, 2 wrong usage.
     """
+    need("study")
     use_one_thread()  # results must not depend on the number of cores
     if ":" in model and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # your own class, beside your data

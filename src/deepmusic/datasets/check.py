@@ -6,6 +6,7 @@ Every file is decoded once, to its end. Findings have a code that programs can t
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from collections import Counter
@@ -23,6 +24,7 @@ from deepmusic.datasets.near_duplicates import SoundMatch, sound_groups, sound_m
 from deepmusic.datasets.splits import read_split_file
 from deepmusic.datasets.table import table_text
 from deepmusic.errors import RequestError
+from deepmusic.extras import need
 from deepmusic.files import write_atomically
 from deepmusic.version import __version__
 
@@ -127,26 +129,36 @@ class CheckReport:
                 file.write(",\n".join(map(json.dumps, rows)))
                 file.write("\n]}\n")
             return
-        import pandas as pd
-
         for row in rows:
             row |= {name: separator.join(row[name]) for name, separator in _SEPARATORS.items()}
             row |= {name: table_text(cell) for name, cell in row.items() if isinstance(cell, str)}
+        if extension == ".csv":
+            with write_atomically(path) as file:
+                table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+                table.writeheader()
+                table.writerows(rows)
+            return
+        import pandas as pd
+
         texts = ("sound_group", "genre", "artist", "album")
         types = {"header_s": float} | dict.fromkeys(texts, "string")
-        table = pd.DataFrame(rows, columns=COLUMNS).astype(types)
+        frame = pd.DataFrame(rows, columns=COLUMNS).astype(types)
         with write_atomically(path, "wb") as binary:
-            if extension == ".csv":
-                table.to_csv(binary, index=False)
-            else:
-                table.to_parquet(binary, index=False, compression="zstd")
+            frame.to_parquet(binary, index=False, compression="zstd")
 
 
 def report_extension(path: str | os.PathLike[str]) -> str:
-    """The extension of a report: .json, .csv or .parquet; RequestError if it is another one."""
+    """The extension of a report: .json, .csv or .parquet.
+
+    Raises:
+        RequestError: it is another one.
+        MissingLibraryError: it is .parquet, and the extra ``data`` is not installed.
+    """
     extension = Path(path).suffix.lower()
     if extension not in (".json", ".csv", ".parquet"):
         raise RequestError(f"A report ends in .json, .csv or .parquet; got {os.fspath(path)!r}.")
+    if extension == ".parquet":
+        need("data")
     return extension
 
 

@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
     from deepmusic.datasets.folder import Track
 
@@ -103,13 +101,19 @@ def group_tracks(tracks: Sequence[Track]) -> list[int]:
 
 def components(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
     """The number of the connected component, by first appearance, of each of `count` indices."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+    parents = list(range(count))
 
-    edges = np.array(pairs, np.int32).reshape(-1, 2).T
-    graph = coo_array((np.ones(len(pairs), np.bool_), edges), shape=(count, count))
-    numbers: list[int] = connected_components(graph, directed=False)[1].tolist()
-    return numbers
+    def root(index: int) -> int:
+        while parents[index] != index:
+            parents[index] = parents[parents[index]]  # halves the way for the next search
+            index = parents[index]
+        return index
+
+    for first, second in pairs:
+        low, high = sorted((root(first), root(second)))
+        parents[high] = low
+    numbers: dict[int, int] = {}
+    return [numbers.setdefault(root(index), len(numbers)) for index in range(count)]
 
 
 def shared_attributes(tracks: Sequence[Track]) -> dict[str, tuple[int, int]]:

@@ -15,10 +15,10 @@ from functools import partial
 from itertools import islice, pairwise
 from typing import Any
 
-from deepmusic.errors import DeepMusicError, ScoreError
+from deepmusic.errors import ScoreError
+from deepmusic.extras import need
 from deepmusic.files import write_atomically
 from deepmusic.music.score import KeySignature, Note, Part, Score
-from deepmusic.version import pip_install
 
 STEPS_PER_BEAT = 48
 """Notation is written on this grid: 64ths, and triplets of them."""
@@ -71,14 +71,12 @@ def write_musicxml(score: Score, path: str | os.PathLike[str]) -> None:
 
     Raises:
         ScoreError: ``no_notes``, ``off_grid`` or ``too_long``.
-        DeepMusicError: partitura is not installed, or the file cannot be written.
+        MissingLibraryError: partitura is not installed.
+        DeepMusicError: the file cannot be written.
     """
-    try:
-        from partitura import save_musicxml
-    except ImportError as error:
-        raise DeepMusicError(
-            f"MusicXML needs partitura; install it with: {pip_install('musicxml')}"
-        ) from error
+    need("musicxml")
+    from partitura import save_musicxml
+
     if not score.notes:
         raise ScoreError("The score holds no note, so no file is made of it.", code="no_notes")
     starts = [bar.start for bar in islice(score.bars(), MAX_BARS + 1)]

@@ -35,7 +35,7 @@ _SEED = 20
 _DB60 = 6.91  # a decay by 60 dB, as a natural logarithm
 _ROOM_S = 1.1  # reverberation time
 _ROOM_LEVEL = 0.16
-_ROOM_BLOCK = 2**20  # samples at a time, which bounds the memory
+_ROOM_BLOCK = 2**18  # samples of one transform, which bounds the memory
 
 
 class Timbre(NamedTuple):
@@ -322,8 +322,6 @@ def _add_room(mix: Samples, sample_rate: int) -> None:
     The impulse responses of left and right are different decaying noise, applied to the sum of
     both channels. They have little treble, so half the sample rate is enough.
     """
-    from scipy.signal import oaconvolve
-
     half_rate = sample_rate // 2
     length = math.ceil(_ROOM_S * sample_rate / 2)
     response = np.stack([_noise(length, (150, 3500), half_rate, seed) for seed in (1, 2)])
@@ -332,8 +330,11 @@ def _add_room(mix: Samples, sample_rate: int) -> None:
     response *= np.float32(_ROOM_LEVEL) / np.sqrt(np.square(response).sum(axis=1, keepdims=True))
     count = mix.shape[1] // 2
     halved = mix[:, : 2 * count].reshape(2, count, 2).sum(axis=(0, 2), dtype=np.float32)
-    for start in range(0, count, _ROOM_BLOCK):
-        wet = oaconvolve(halved[None, start : start + _ROOM_BLOCK], response, axes=1)
+    spectrum = np.fft.rfft(response, _ROOM_BLOCK)
+    step = _ROOM_BLOCK - length + 1  # the rest is for the echo
+    for start in range(0, count, step):
+        dry = np.fft.rfft(halved[start : start + step], _ROOM_BLOCK)
+        wet = np.fft.irfft(dry * spectrum, _ROOM_BLOCK)
         stop = min(start + wet.shape[1] - 1, count)
         now, later = wet[:, : stop - start], wet[:, 1 : stop - start + 1]
         mix[:, 2 * start : 2 * stop : 2] += now

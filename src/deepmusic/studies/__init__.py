@@ -5,6 +5,6 @@
 ``report_pages``, which ``report_files`` writes.
 """
 
-import lazy_loader
+from deepmusic.extras import lazy_names
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__, "study")

@@ -3,6 +3,6 @@
 The public names are looked up on first use: reading weights does without torch.
 """
 
-import lazy_loader
+from deepmusic.extras import lazy_names
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.errors import CheckpointError, DeepMusicError
+from deepmusic.extras import need
 from deepmusic.version import pip_install
 
 if TYPE_CHECKING:
@@ -104,16 +105,12 @@ def export_graph(
         varying: for each input the axes whose length is not fixed, and a name for each length.
 
     Raises:
-        DeepMusicError: what exports (the extra ``train``) is not installed.
+        MissingLibraryError: the extra ``train`` is not installed.
     """
-    try:
-        import onnx
-        import onnxscript  # noqa: F401  (torch.onnx needs it)
-        import torch
-    except ImportError as error:
-        raise DeepMusicError(
-            f"exporting a network needs {error.name}: {pip_install('train')}."
-        ) from error
+    need("train")
+    import onnx
+    import torch
+
     for name in ("torch.onnx", "onnxscript", "onnx_ir"):
         logging.getLogger(name).setLevel(logging.ERROR)
     sizes = [dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for axes in varying]
