@@ -96,7 +96,7 @@ class _ChildAgreement(torch.autograd.Function):
         agreement = children.new_empty(parents, batch, positions, count)
         for part, buffer in _parts(children, parents):
             seen = torch.bmm(poses[part], _seen(weight[part]), out=buffer)  # (o, b, d*i)
-            agreement[part] = _contracted(seen, children)
+            _contract(agreement[part], seen, children)
         return agreement
 
     @staticmethod
@@ -129,7 +129,7 @@ def _gradients(
         if to_coupling is not None or to_children is not None:
             seen = torch.bmm(poses[part], _seen(weight[part]), out=buffer)  # (o, b, d*i)
             if to_coupling is not None:
-                to_coupling[part] = _contracted(seen, children)
+                _contract(to_coupling[part], seen, children)
             if to_children is not None:
                 _add_spread(to_children, coupling[part], seen)
     return to_coupling, to_children, to_weight, to_poses
@@ -170,16 +170,16 @@ def _weighted(coupling: Tensor, children: Tensor, buffer: Tensor | None) -> Tens
     return torch.mul(coupling[:, :, 0, None, :], children[:, 0], out=out).flatten(2)
 
 
-def _contracted(seen: Tensor, children: Tensor) -> Tensor:
-    """Scalar products over d of ``(o, b, d*i)`` with the children, ``(o, b, p, i)``."""
+def _contract(target: Tensor, seen: Tensor, children: Tensor) -> None:
+    """Write scalar products over d of ``(o, b, d*i)`` with the children into ``(o, b, p, i)``."""
     seen = seen.reshape(*seen.shape[:2], *children.shape[2:])
     if children.shape[1] > 1:
-        return torch.einsum("obdi,bpdi->obpi", seen, children)
+        target.copy_(torch.einsum("obdi,bpdi->obpi", seen, children))
+        return
     # a sum along the children's memory, which a reduction over the middle axis would not be
-    product = seen[:, :, 0] * children[:, 0, 0]
-    for k in range(1, children.shape[2]):
-        product.addcmul_(seen[:, :, k], children[:, 0, k])
-    return product.unsqueeze(2)
+    total = target[:, :, 0].zero_()
+    for one, child in zip(seen.unbind(2), children[:, 0].unbind(1), strict=True):
+        total.addcmul_(one, child)
 
 
 def _add_spread(total: Tensor, coupling: Tensor, seen: Tensor) -> None:
