@@ -65,7 +65,6 @@ def dynamic_routing(
     check_iterations(iterations)
     slots = votes.shape[3] + leaky
     coupling: Tensor | None = None  # None: all are 1/slots, and no child need be weighted by itself
-    logits = votes.constant(0)
 
     def parents() -> Tensor:
         summed = votes.total() / slots if coupling is None else votes.weighted(coupling)
@@ -73,10 +72,12 @@ def dynamic_routing(
 
     with torch.no_grad() if stop_gradient else nullcontext():
         if compete is not None:  # then couplings depend on the windows from the start
-            coupling = share(logits, parents=0, compete=compete)
+            coupling = share(votes.constant(0), parents=0, compete=compete)
+        past: Tensor | None = None  # poses of all passes so far, summed
         for _ in range(iterations - 1):
-            logits = logits + votes.agreement(parents())
-            coupling = share(logits, parents=0, leaky=leaky, compete=compete)
+            past = parents() if past is None else past + parents()
+            # agreement is linear in the poses: this is the sum of all agreements so far
+            coupling = share(votes.agreement(past), parents=0, leaky=leaky, compete=compete)
     poses = parents().to(votes.dtype)
     if coupling is None:
         coupling = votes.constant(1 / slots)
