@@ -54,7 +54,7 @@ ALSO_WITHOUT_TORCH = {
     "deepmusic.classifier",
     "deepmusic.classifier.inference",
     "deepmusic.classifier.files",
-    "deepmusic.classifier.model_numpy",
+    "deepmusic.classifier.exported",
     "deepmusic.pretrained",
     "deepmusic.training",
     "deepmusic.training.weights",

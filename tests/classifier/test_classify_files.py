@@ -106,7 +106,7 @@ def test_a_store_of_something_else_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_networks_in_numpy_classify_in_processes(tmp_path: Path, sound_file: Path) -> None:
+def test_exported_networks_classify_in_processes(tmp_path: Path, sound_file: Path) -> None:
     """Also from a script without a guard, and without importing PyTorch."""
     tiny_classifier().save(tmp_path / "model.safetensors")
     script = tmp_path / "script.py"

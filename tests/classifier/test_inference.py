@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hypothesis import given, settings, strategies as st
 from synthetic import RATE, chords, clicks, tiny_classifier, tiny_config
 
 from deepmusic.audio import log_mel, wrap
-from deepmusic.classifier import inference
+from deepmusic.classifier.exported import ensemble_graph
 from deepmusic.classifier.inference import Classifier
 from deepmusic.classifier.model import Ensemble
 from deepmusic.classifier.verdict import Calibration, Verdict
@@ -235,7 +236,7 @@ def test_a_classifier_returns_from_its_file(
         assert again.config == classifier.config
         assert again.calibration == classifier.calibration
         assert again.card == classifier.card
-    # in NumPy now, in PyTorch before
+    # under onnxruntime now, in PyTorch before
     ours, theirs = again.classify(sound_file), classifier.classify(sound_file)
     assert numbers(ours) == pytest.approx(numbers(theirs), abs=1e-4)
     assert [e.genre for e in ours.top] == [e.genre for e in theirs.top]
@@ -269,11 +270,13 @@ assert "torch" in sys.modules
     assert done.stdout.strip() == classifier.digest
 
 
-def test_routing_that_numpy_lacks_runs_in_torch(
-    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    classifier.save(tmp_path / "model.safetensors")
-    monkeypatch.setattr(inference, "ROUTING", frozenset({"none"}))
+def test_a_file_without_a_graph_runs_in_torch(classifier: Classifier, tmp_path: Path) -> None:
+    metadata = {
+        "kind": "genre classifier",
+        "config": classifier.config.to_dict(),
+        "calibration": classifier.calibration.to_dict(),
+    }
+    save_weights(tmp_path / "model.safetensors", classifier.ensemble.state_dict(), metadata)
     loaded = Classifier.load(tmp_path, device="cpu")
     assert not loaded.is_picklable
     segments = log_mel(chords(3))[None, :, :128]
@@ -282,6 +285,29 @@ def test_routing_that_numpy_lacks_runs_in_torch(
     ):
         np.testing.assert_array_equal(ours, theirs)
     assert loaded.digest == classifier.digest
+    loaded.save(tmp_path / "model.safetensors")
+    again = Classifier.load(tmp_path, device="cpu")
+    assert again.is_picklable
+    assert again.digest == classifier.digest
+
+
+@pytest.mark.parametrize("changes", [{"genres": ("a", "b", "c")}, {"pose_dim": 5}])
+def test_a_graph_of_another_model_is_refused(
+    classifier: Classifier, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    other = ensemble_graph(replace(classifier.config, **changes))
+    metadata = {
+        "kind": "genre classifier",
+        "config": classifier.config.to_dict(),
+        "calibration": classifier.calibration.to_dict(),
+    }
+    weights = {"graph": torch.frombuffer(bytearray(other), dtype=torch.uint8)}
+    weights |= classifier.ensemble.state_dict()
+    save_weights(tmp_path / "model.safetensors", weights, metadata)
+    with pytest.raises(
+        CheckpointError, match=r"model.safetensors: the weights do not fit[^\n]*\.$"
+    ):
+        Classifier.load(tmp_path, device="cpu")
 
 
 @pytest.mark.slow

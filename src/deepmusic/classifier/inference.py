@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from deepmusic.audio import LogMelStream, SegmentStream, segment_batches
 from deepmusic.classifier.config import ClassifierConfig
-from deepmusic.classifier.model_numpy import ROUTING, NumpyEnsemble
+from deepmusic.classifier.exported import ExportedEnsemble, ensemble_graph
 from deepmusic.classifier.verdict import Calibration, GenreProbability, SegmentVerdict, Verdict
 from deepmusic.errors import AudioError, CheckpointError, DeepMusicError
 from deepmusic.training.weights import load_model
@@ -30,10 +30,10 @@ _KIND = "genre classifier"
 class Classifier:
     """A trained ensemble and its calibration; several threads may use it.
 
-    On the CPU `load` gives one that runs in NumPy, without importing PyTorch.
+    On the CPU `load` gives one that runs under onnxruntime, without importing PyTorch.
 
     Args:
-        ensemble: the networks, in PyTorch or in NumPy.
+        ensemble: the networks, in PyTorch or exported.
         calibration: turns scores into probabilities and says when to be unsure.
         card: facts on the training, as JSON types; saved with the weights.
         device: for networks in PyTorch; ``"auto"`` takes a GPU if there is one.
@@ -51,17 +51,17 @@ class Classifier:
 
     def __init__(
         self,
-        ensemble: Ensemble | NumpyEnsemble,
+        ensemble: Ensemble | ExportedEnsemble,
         calibration: Calibration,
         *,
         card: Mapping[str, Any] | None = None,
         device: str = "auto",
     ) -> None:
-        self._numpy: NumpyEnsemble | None = None
+        self._exported: ExportedEnsemble | None = None
         self._torch: Ensemble | None = None
-        if isinstance(ensemble, NumpyEnsemble):
+        if isinstance(ensemble, ExportedEnsemble):
             self.device = "cpu"
-            self._numpy = ensemble
+            self._exported = ensemble
         else:
             self.device = find_device(device)
             self._torch = ensemble.to(self.device).eval()
@@ -72,16 +72,16 @@ class Classifier:
 
     @property
     def ensemble(self) -> Ensemble:
-        """The networks in PyTorch; for a classifier in NumPy a copy, made on first use."""
+        """The networks in PyTorch; for exported ones a copy, made on first use."""
         if self._torch is None:
-            assert self._numpy is not None
-            self._torch = _torch_ensemble(self.config, self._numpy.weights).eval()
+            assert self._exported is not None
+            self._torch = _torch_ensemble(self.config, self._exported.weights).eval()
         return self._torch
 
     @property
     def is_picklable(self) -> bool:
-        """Whether other processes can use it, as one in NumPy."""
-        return self._numpy is not None
+        """Whether other processes can use it, as exported networks."""
+        return self._exported is not None
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_torch": None}
@@ -89,8 +89,8 @@ class Classifier:
     @property
     def digest(self) -> str:
         """A hash of everything that determines a verdict."""
-        if self._numpy is not None:
-            weights: Mapping[str, NDArray[Any]] = self._numpy.weights
+        if self._exported is not None:
+            weights: Mapping[str, NDArray[Any]] = self._exported.weights
         else:
             state = self.ensemble.state_dict()
             weights = {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
@@ -178,8 +178,8 @@ class Classifier:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Log scores and lengths, both ``(n, genres)``, of segments ``(n, n_mels, frames)``."""
         segments = np.ascontiguousarray(log_mel, np.float32)
-        if self._numpy is not None:
-            return self._numpy(segments)
+        if self._exported is not None:
+            return self._exported(segments)
         import torch
 
         with torch.inference_mode():
@@ -205,11 +205,13 @@ class Classifier:
         return self.calibration.probabilities(np.concatenate(scores).mean(axis=0))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write weights, configuration, calibration and card to one safetensors file.
+        """Write weights, graph, configuration, calibration and card to one safetensors file.
 
         Raises:
-            DeepMusicError: the file cannot be written.
+            DeepMusicError: the file cannot be written, or onnx is not installed.
         """
+        import torch
+
         from deepmusic.training import save_weights
 
         metadata = {
@@ -218,7 +220,12 @@ class Classifier:
             "calibration": self.calibration.to_dict(),
             "card": self.card,
         }
-        save_weights(path, self.ensemble.state_dict(), metadata)
+        graph = self._exported.graph if self._exported else ensemble_graph(self.config)
+        weights = {
+            **self.ensemble.state_dict(),
+            "graph": torch.frombuffer(bytearray(graph), dtype=torch.uint8),
+        }
+        save_weights(path, weights, metadata)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, device: str = "auto") -> Classifier:
@@ -230,15 +237,12 @@ class Classifier:
         file, weights, metadata = load_model(path, _KIND)
         device = find_device(device)
         config = ClassifierConfig.from_dict(metadata.get("config", {}))
-        ensemble: Ensemble | NumpyEnsemble
+        ensemble: Ensemble | ExportedEnsemble
         try:
             calibration = Calibration(**metadata["calibration"])
-            if device == "cpu" and config.routing in ROUTING:
-                ensemble = NumpyEnsemble(config, weights)
-                # a trial: arrays of another size fail, or give other genres
-                scores, _ = ensemble(np.zeros((1, config.log_mel.n_mels, 96), np.float32))
-                if scores.shape != (1, len(config.genres)):
-                    raise ValueError(f"{scores.shape[1]} genres")
+            graph = weights.pop("graph", None)  # files before 0.4 have none
+            if device == "cpu" and graph is not None:
+                ensemble = _exported_ensemble(config, graph.tobytes(), weights, source=file)
             else:
                 ensemble = _torch_ensemble(config, weights, source=file)
         except (KeyError, TypeError, ValueError) as error:
@@ -259,6 +263,25 @@ def _segments(
         yield from segments.push(log_mel.push(block))
     yield from segments.push(log_mel.flush())
     yield from segments.flush()
+
+
+def _exported_ensemble(
+    config: ClassifierConfig,
+    graph: bytes,
+    weights: Mapping[str, NDArray[Any]],
+    *,
+    source: str | os.PathLike[str],
+) -> ExportedEnsemble:
+    """The ensemble under onnxruntime, after a trial, with weights from the file ``source``."""
+    shape = (1, config.log_mel.n_mels, config.segment_frames)
+    try:
+        ensemble = ExportedEnsemble(config, graph, weights)
+        scores, _ = ensemble(np.zeros(shape, np.float32))
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}; train again, or name another.") from error
+    if scores.shape != (1, len(config.genres)):
+        raise ValueError(f"{scores.shape[1]} genres")
+    return ensemble
 
 
 def _torch_ensemble(

@@ -11,11 +11,13 @@ o genres, h their pose.
 
 from __future__ import annotations
 
-import math
+from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deepmusic.capsules import (
@@ -26,9 +28,17 @@ from deepmusic.capsules import (
     capsule_length,
 )
 from deepmusic.classifier.config import ClassifierConfig
-from deepmusic.classifier.model_numpy import BANDS, COEFFICIENTS, LAGS, RANGE_DB, TEXTURE_SIZE
 from deepmusic.errors import ShapeError
 
+COEFFICIENTS = 20
+"""Cepstral coefficients of the texture."""
+BANDS = 32
+"""Bands of its structure function."""
+LAGS = (1, 2, 4, 8, 16, 32, 64)
+"""Lags of the structure function, in frames: 23 ms to 1.5 s at the default hop."""
+RANGE_DB = 80.0
+"""Cells further below the loudest one count as this far below."""
+TEXTURE_SIZE = 7 * COEFFICIENTS + COEFFICIENTS * (COEFFICIENTS - 1) // 2 + BANDS * len(LAGS)
 SKETCH_FRAMES = 16
 """Columns of the coarse image that is reconstructed."""
 TEXTURE_FAMILIES = {
@@ -338,7 +348,7 @@ def texture(log_mel: Tensor) -> Tensor:
 def _statistics(log_mel: Tensor) -> Tensor:
     level = log_mel - log_mel.amax(dim=(1, 2), keepdim=True)
     level = level.clamp_min(-RANGE_DB)
-    cepstrum = _dct(level.shape[1]).to(level) @ level  # (b, c, t)
+    cepstrum = torch.from_numpy(_dct(int(level.shape[1]))).to(level) @ level  # (b, c, t)
     mean = cepstrum.mean(dim=2)
     centred = cepstrum - mean.unsqueeze(2)
     deviation = (centred.square().mean(dim=2) + 1e-4).sqrt()
@@ -367,10 +377,11 @@ def _statistics(log_mel: Tensor) -> Tensor:
     return torch.cat(statistics, dim=1)
 
 
-def _dct(n_mels: int) -> Tensor:
+@lru_cache(maxsize=4)
+def _dct(n_mels: int) -> NDArray[np.float32]:
     """The first rows of the orthonormal DCT-II, ``(coefficients, n_mels)``."""
-    k = torch.arange(COEFFICIENTS, dtype=torch.float64).unsqueeze(1)
-    n = torch.arange(n_mels, dtype=torch.float64)
-    rows = torch.cos(math.pi / n_mels * (n + 0.5) * k) * math.sqrt(2 / n_mels)
-    rows[0] /= math.sqrt(2)
-    return rows.float()
+    k = np.arange(COEFFICIENTS)[:, None]
+    rows = np.cos(np.pi / n_mels * (np.arange(n_mels) + 0.5) * k) * np.sqrt(2 / n_mels)
+    rows[0] /= np.sqrt(2)
+    result: NDArray[np.float32] = rows.astype(np.float32)
+    return result

@@ -261,9 +261,11 @@ def track_textures(data: StudyData, indices: Sequence[int]) -> NDArray[np.float3
     Raises:
         DataError: the study has no spectrograms.
     """
+    import torch
+
     from deepmusic.audio import segment_batches
     from deepmusic.classifier.config import ClassifierConfig
-    from deepmusic.classifier.model_numpy import TEXTURE_SIZE, texture
+    from deepmusic.classifier.model import TEXTURE_SIZE, texture
 
     if data.spectrograms is None:
         raise DataError("Models of textures need spectrograms, and the study has none.")
@@ -272,7 +274,7 @@ def track_textures(data: StudyData, indices: Sequence[int]) -> NDArray[np.float3
     means = np.zeros((len(indices), TEXTURE_SIZE), np.float32)
     for row, index in zip(means, indices, strict=True):
         batches = segment_batches(data.spectrograms(index), **sizes)
-        row[:] = np.mean([texture(batch)[0] for _, batch in batches], axis=0)
+        row[:] = np.mean([texture(torch.from_numpy(b))[0].numpy() for _, b in batches], axis=0)
     return means
 
 

@@ -7,6 +7,8 @@ serves both libraries, and a graph can be shipped without weights.
 
 from __future__ import annotations
 
+import copy
+import io
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
@@ -21,6 +23,8 @@ from deepmusic.version import pip_install
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+_OPSET = 18
 
 
 class OnnxNetwork:
@@ -93,6 +97,7 @@ def export_graph(
     inputs: Sequence[str],
     outputs: Sequence[str],
     varying: Sequence[Mapping[int, str]],
+    traced: bool = False,
 ) -> bytes:
     """The ONNX graph of a network in evaluation mode, without its weights.
 
@@ -103,6 +108,8 @@ def export_graph(
         inputs: their names.
         outputs: their names.
         varying: for each input the axes whose length is not fixed, and a name for each length.
+        traced: record one run, which takes a tenth of the time; for networks of which no branch
+            and no factor depends on an axis that varies.
 
     Raises:
         MissingLibraryError: the extra ``train`` is not installed.
@@ -113,21 +120,10 @@ def export_graph(
 
     for name in ("torch.onnx", "onnxscript", "onnx_ir"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    sizes = [dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for axes in varying]
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            network,
-            tuple(example),
-            dynamo=True,
-            optimize=False,  # would fold weights into the graph; the session optimizes
-            verbose=False,
-            input_names=list(inputs),
-            output_names=list(outputs),
-            dynamic_shapes=tuple(sizes),
-        )
-    assert program is not None
-    model = program.model_proto
+        export = _trace if traced else _program
+        model = export(network, tuple(example), list(inputs), list(outputs), varying)
     weights = network.state_dict()
     for initializer in model.graph.initializer:
         if initializer.name in weights:
@@ -137,6 +133,72 @@ def export_graph(
     _strip(model)
     graph: bytes = model.SerializeToString()
     return graph
+
+
+def _program(
+    network: nn.Module,
+    example: tuple[Tensor, ...],
+    inputs: list[str],
+    outputs: list[str],
+    varying: Sequence[Mapping[int, str]],
+) -> Any:
+    """The model by torch.export, which follows every length that varies."""
+    import torch
+
+    program = torch.onnx.export(
+        network,
+        example,
+        dynamo=True,
+        optimize=False,  # would fold weights into the graph; the session optimizes
+        verbose=False,
+        input_names=inputs,
+        output_names=outputs,
+        dynamic_shapes=tuple(dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for axes in varying),
+    )
+    assert program is not None
+    return program.model_proto
+
+
+def _trace(
+    network: nn.Module,
+    example: tuple[Tensor, ...],
+    inputs: list[str],
+    outputs: list[str],
+    varying: Sequence[Mapping[int, str]],
+) -> Any:
+    """The model by tracing."""
+    import onnx
+    import torch
+    from torch.onnx import register_custom_op_symbolic  # type: ignore[attr-defined]
+
+    def expm1(graph: Any, x: Any) -> Any:
+        one = graph.op("Constant", value_t=torch.tensor(1.0))
+        return graph.op("Sub", graph.op("Exp", x), one)
+
+    register_custom_op_symbolic("aten::expm1", expm1, _OPSET)  # which tracing does not know
+    network = copy.deepcopy(network)
+    random = torch.Generator().manual_seed(0)
+    for tensor in network.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.uniform_(0.5, 1.5, generator=random)  # equal weights would become one
+    file = io.BytesIO()
+    torch.onnx.export(
+        network,
+        example,
+        file,  # type: ignore[arg-type]
+        dynamo=False,
+        opset_version=_OPSET,
+        # neither would leave the weights as they are
+        training=torch.onnx.TrainingMode.PRESERVE,
+        do_constant_folding=False,
+        input_names=inputs,
+        output_names=outputs,
+        dynamic_axes=dict(zip(inputs, map(dict, varying), strict=True)),
+    )
+    model = onnx.load_from_string(file.getvalue())
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField("shape")  # that of the example
+    return model
 
 
 def _strip(model: Any) -> None:

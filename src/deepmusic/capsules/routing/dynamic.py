@@ -63,7 +63,7 @@ def dynamic_routing(
     """
     votes = as_votes(votes, bias)
     check_iterations(iterations)
-    slots = votes.shape[3] + leaky
+    slots = votes.shape[3] + int(leaky)
     coupling: Tensor | None = None  # None: all are 1/slots, and no child need be weighted by itself
 
     def parents() -> Tensor:
