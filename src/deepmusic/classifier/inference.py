@@ -18,6 +18,7 @@ from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.classifier.exported import ExportedEnsemble, ensemble_graph
 from deepmusic.classifier.verdict import Calibration, GenreProbability, SegmentVerdict, Verdict
 from deepmusic.errors import AudioError, CheckpointError, DeepMusicError
+from deepmusic.extras import need
 from deepmusic.training.weights import load_model
 
 if TYPE_CHECKING:
@@ -240,7 +241,7 @@ class Classifier:
         ensemble: Ensemble | ExportedEnsemble
         try:
             calibration = Calibration(**metadata["calibration"])
-            graph = weights.pop("graph", None)  # files before 0.4 have none
+            graph = weights.pop("graph", None)  # earlier files have none
             if device == "cpu" and graph is not None:
                 ensemble = _exported_ensemble(config, graph.tobytes(), weights, source=file)
             else:
@@ -291,6 +292,7 @@ def _torch_ensemble(
     source: str | os.PathLike[str] = "",
 ) -> Ensemble:
     """The ensemble in PyTorch, on the CPU, with weights from the file ``source``."""
+    need("train")
     from deepmusic.classifier.model import Ensemble
     from deepmusic.training import fill_model
 
