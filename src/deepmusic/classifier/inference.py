@@ -7,6 +7,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -308,10 +309,11 @@ def find_device(name: str) -> str:
         name: ``"auto"`` is a GPU if there is one, else the CPU.
 
     Raises:
-        DeepMusicError: the device does not exist.
+        DeepMusicError: the device does not exist, or PyTorch, which it needs, is not installed.
     """
-    if name == "cpu" or (name == "auto" and not has_gpu_driver()):
+    if name == "cpu" or (name == "auto" and not (has_gpu_driver() and find_spec("torch"))):
         return "cpu"
+    need("train")
     import torch
 
     if name == "auto":

@@ -21,7 +21,6 @@ from deepmusic.classifier.data import (
     write_run_splits,
 )
 from deepmusic.classifier.evaluation import draw_confusion, fit_calibration, measure
-from deepmusic.classifier.exported import ensemble_graph
 from deepmusic.classifier.inference import Classifier
 from deepmusic.classifier.model import Ensemble
 from deepmusic.classifier.task import ClassifierTask, segment_textures
@@ -185,7 +184,6 @@ def train_ensemble(
         write_json(run / "config.json", config.to_dict())
     make_task = _task_maker(dataset, folds, load, config)
     ensemble = Ensemble(replace(config, reconstruction=0.0))  # decoders serve the training alone
-    ensemble_graph(ensemble.config)  # now, so that what is missing does not fail after the training
     scores, labels, histories = [], [], []
     trainings = _trainings(config, folds)
     for number, one in enumerate(trainings):
