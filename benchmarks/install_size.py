@@ -11,6 +11,7 @@ whose plain installation is measured, too.
 from __future__ import annotations
 
 import argparse
+import platform
 import re
 import subprocess
 import sys
@@ -74,7 +75,7 @@ def main() -> None:
     table = "\n".join(
         ["| installed | MB |", "|---|---|", *(f"| {n} | {mb:,.0f} |" for n, mb in rows)]
     )
-    system = f"Python {sys.version.split()[0]}, {sys.platform}, CPU build of {cpu_torch()}"
+    system = f"Python {platform.python_version()} on {platform.system()}, {cpu_torch()} for the CPU"
     figures = f"{START}\n{table}\n\n{largest} {system}.\n{END}"
     page = PAGE.read_text(encoding="utf-8")
     with write_atomically(PAGE) as file:

@@ -135,7 +135,7 @@ for package, (name, extra) in {names!r}.items():
 
 
 @pytest.mark.slow
-def test_files_are_classified_and_checked_without_extras(tmp_path: Path) -> None:
+def test_the_base_classifies_composes_and_checks(tmp_path: Path) -> None:
     clip = [sys.executable, str(ROOT / "scripts" / "make_demo_clip.py"), "clip.flac"]
     subprocess.run(clip, cwd=tmp_path, check=True)
     for command in (
@@ -143,6 +143,9 @@ def test_files_are_classified_and_checked_without_extras(tmp_path: Path) -> None
         "classify clip.flac --timeline-picture time.png",
         "data check . -o report.csv",
         "data list",
+        "generate --style folk --bars 4 --seed 1 --out tune",
+        "doctor",
     ):
         done = deepmusic(*command.split(), cwd=tmp_path)
         assert (done.returncode, "needs" in done.stderr) == (0, False), done.stderr
+    assert {path.suffix for path in tmp_path.glob("tune.*")} == {".mid", ".json", ".wav", ".png"}
