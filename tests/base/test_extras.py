@@ -89,6 +89,8 @@ COMMANDS = {
     "features extract .": ("Numba", "features"),
     "features show song.mp3": ("Numba", "features"),
     "features check a b": ("Numba", "features"),
+    "classify song.mp3 --explain picture.png": ("PyTorch", "train"),
+    "classify song.mp3 --write-tags": ("mutagen", "tags"),
     "classify --model run song.mp3": ("Numba", "study"),
     "data stats .": ("pandas", "data"),
     "data split .": ("pandas", "data"),
@@ -143,9 +145,6 @@ def test_the_base_classifies_composes_and_checks(tmp_path: Path) -> None:
         "classify clip.flac --timeline-picture time.png",
         "data check . -o report.csv",
         "data list",
-        "generate --style folk --bars 4 --seed 1 --out tune",
-        "doctor",
     ):
         done = deepmusic(*command.split(), cwd=tmp_path)
         assert (done.returncode, "needs" in done.stderr) == (0, False), done.stderr
-    assert {path.suffix for path in tmp_path.glob("tune.*")} == {".mid", ".json", ".wav", ".png"}

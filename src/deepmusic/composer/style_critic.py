@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 
 from deepmusic.composer.critic_features import BEAT, N_FEATURES, Notes, feature_table
 from deepmusic.errors import CheckpointError
@@ -82,9 +83,8 @@ class StyleCritic:
         rows = np.clip((table - self.mean) / self.scale, -CLIP, CLIP)
         hidden = np.maximum(rows @ self.hidden_weight + self.hidden_bias, 0)
         logits = np.asarray((hidden @ self.weight + self.bias) / self.temperature, np.float64)
-        mean = logits.mean(axis=0)  # as the geometric mean of the excerpts' probabilities
-        classes: NDArray[np.float64] = np.exp(mean - mean.max())
-        return classes / classes.sum()
+        classes: NDArray[np.float64] = np.exp(log_softmax(log_softmax(logits, axis=1).mean(axis=0)))
+        return classes
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Everything but the styles as arrays, to be saved."""
