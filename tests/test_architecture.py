@@ -54,6 +54,7 @@ ALSO_WITHOUT_TORCH = {
     "deepmusic.classifier",
     "deepmusic.classifier.inference",
     "deepmusic.classifier.files",
+    "deepmusic.classifier.explanation",
     "deepmusic.classifier.exported",
     "deepmusic.pretrained",
     "deepmusic.training",

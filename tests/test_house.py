@@ -14,7 +14,7 @@ PACKAGE = ROOT / "src" / "deepmusic"
 # Lines of Python per package, "" being the modules beside them: what stands today, less wherever
 # the comment names an aim. Raise one only with a reason in docs/decisions.md.
 BUDGETS = {
-    "": 1_010,
+    "": 1_060,
     "audio": 1_980,  # aim 1,800
     "capsules": 2_260,
     "classifier": 2_830,  # aim 2,600

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import warnings
 from collections.abc import Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +22,34 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# as far from one another as colours that are readable on white can be (in OKLab)
+_GENRE_COLORS = {
+    "jazz": "#0061c2",
+    "hiphop": "#ff8600",
+    "folk": "#3d860c",
+    "rock": "#ff0000",
+    "soul": "#aa00c2",
+    "electronic": "#00b6aa",
+    "classical": "#9e5500",
+    "pop": "#ff6d9e",
+    "dance": "#619eff",
+    "blues": "#243155",
+    "reggae": "#00c200",
+    "punk": "#c2006d",
+    "rnb": "#7949ff",
+    "country": "#aaaa3d",
+    "metal": "#6d000c",
+    "funk": "#ce86ff",
+    "ambient": "#006d6d",
+    "indie": "#866192",
+    "disco": "#ff24ff",
+    "world": "#003d00",
+    "techno": "#0000ff",
+    "alternative": "#6d0c6d",
+    "house": "#3d00aa",
+    "experimental": "#b69eaa",
+}
+_ALIASES = {"rb": "rnb", "hip": "hiphop", "rap": "hiphop", "international": "world"}
 _ROUND_STEPS_S = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 
 
@@ -44,12 +74,28 @@ def save_png(figure: Figure, path: str | os.PathLike[str], *, dpi: float = 100) 
         figure.savefig(file, format="png", dpi=dpi)
 
 
-def genre_colors(count: int) -> list[Any]:
-    """One colour per genre, the same in every plot."""
-    from matplotlib import colormaps
+def genre_colors(genres: Sequence[str]) -> list[str]:
+    """One colour per genre, as ``#rrggbb``.
 
-    colors = colormaps["tab10" if count <= 10 else "tab20"]
-    return [colors(index % colors.N) for index in range(count)]
+    A well-known genre has the same colour in every plot, alone or under its longer name ("indie"
+    and "Indie Rock"). Any other takes the next colour that is free; from the 25th name on, colours
+    repeat.
+
+    Example:
+        >>> genre_colors(["Hip-Hop", "polka"])
+        ['#ff8600', '#0061c2']
+    """
+    names = ["".join(filter(str.isalpha, genre.casefold())) for genre in genres]
+    first_words = [re.split(r"[^a-z]+", genre.casefold())[0] for genre in genres]
+    found: dict[int, str] = {}
+    for keys in (names, first_words):
+        for index, key in enumerate(keys):
+            color = _GENRE_COLORS.get(_ALIASES.get(key, key))
+            if index not in found and color is not None and color not in found.values():
+                found[index] = color
+    palette = list(_GENRE_COLORS.values())
+    free = cycle([color for color in palette if color not in found.values()] or palette)
+    return [found[index] if index in found else next(free) for index in range(len(genres))]
 
 
 def plain_text(text: str, max_length: int = 90) -> str:

@@ -89,7 +89,6 @@ COMMANDS = {
     "features extract .": ("Numba", "features"),
     "features show song.mp3": ("Numba", "features"),
     "features check a b": ("Numba", "features"),
-    "classify song.mp3 --explain picture.png": ("PyTorch", "train"),
     "classify song.mp3 --write-tags": ("mutagen", "tags"),
     "classify --model run song.mp3": ("Numba", "study"),
     "data stats .": ("pandas", "data"),
@@ -143,6 +142,7 @@ def test_the_base_classifies_composes_and_checks(tmp_path: Path) -> None:
     for command in (
         "--help",
         "classify clip.flac --timeline-picture time.png",
+        "classify clip.flac --explain why.png",
         "data check . -o report.csv",
         "data list",
     ):

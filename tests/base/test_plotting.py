@@ -36,6 +36,49 @@ def test_thinning_keeps_the_mean(columns: int, limit: int) -> None:
         np.testing.assert_allclose(thinned[:, index], part.mean(axis=-1))
 
 
+GENRES = (
+    "rock", "pop", "electronic", "dance/house", "hip-hop", "jazz", "metal", "punk", "soul", "R&B",
+    "funk", "folk", "country", "blues", "indie/alternative", "ambient", "classical", "polka",
+    "Spoken", "Easy Listening",
+)  # fmt: skip
+
+
+def linear(color: str) -> list[float]:
+    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    return [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+
+
+def test_colours_of_genres_can_be_told_apart_and_read_on_white() -> None:
+    colors = plotting.genre_colors(GENRES)
+    for color in colors:
+        luminance = float(np.dot([0.2126, 0.7152, 0.0722], linear(color)))
+        assert 1.05 / (luminance + 0.05) > 2.3  # contrast of WCAG
+    roots = np.cbrt(np.array([[0.41, 0.54, 0.05], [0.21, 0.68, 0.11], [0.09, 0.28, 0.63]])
+                    @ np.array([linear(color) for color in colors]).T)  # fmt: skip
+    to_oklab = [[0.21, 0.79, 0.0], [1.98, -2.43, 0.45], [0.03, 0.78, -0.81]]
+    oklab = (np.array(to_oklab) @ roots).T
+    distances = np.linalg.norm(oklab[:, None] - oklab, axis=2) + np.eye(len(colors))
+    assert distances.min() > 0.1
+
+
+@given(st.lists(st.sampled_from(GENRES), min_size=1, unique=True))
+def test_a_known_genre_keeps_its_colour_in_any_company(genres: list[str]) -> None:
+    colors = plotting.genre_colors(genres)
+    assert len(set(colors)) == len(genres)
+    for genre, color in zip(genres, colors, strict=True):
+        if genre not in GENRES[-3:]:
+            assert plotting.genre_colors([genre]) == [color]
+
+
+def test_names_of_one_genre_have_its_colour_unless_both_are_there() -> None:
+    (rock,) = plotting.genre_colors(["Rock"])
+    assert plotting.genre_colors(["rock n roll"]) == [rock]
+    both = plotting.genre_colors(["Rock Ballads", "Rock"])
+    assert both[1] == rock != both[0]
+    assert len(plotting.genre_colors([f"genre {n}" for n in range(60)])) == 60
+    assert plotting.genre_colors([]) == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("title", ["plain", "$x^2", "a\nb\x1b[31m", "_hidden", "音楽", "x" * 500])
 def test_any_name_can_be_drawn(title: str, tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def draw_timeline(
     step = -(-len(segments) // _MAX_COLUMNS)
     edges = [segment.start_s for segment in segments[::step]] + [segments[-1].end_s]
     tops = np.cumsum(values, axis=0)
-    colors = genre_colors(len(genres))
+    colors = genre_colors(genres)
     for bottom, top, color in zip(tops - values, tops, colors, strict=True):
         axes.stairs(top, edges, baseline=bottom, fill=True, color=color, linewidth=0)
     axes.set_ylim(0, 1)

@@ -142,8 +142,6 @@ def classify(
     tracks = sum(isinstance(entry, str) for entry in entries)
     timeline_name = _picture_names(timeline_picture, tracks, "--timeline-picture")
     explanation_name = _picture_names(explanation_picture, tracks, "--explain")
-    if explanation_name is not None:
-        need("train")
     tagger = None
     if write_tags:
         need("tags")

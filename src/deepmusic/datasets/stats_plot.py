@@ -159,8 +159,11 @@ def _plot_tree(statistics: DatasetStatistics) -> tuple[Figure, str]:
     rows = -(-len(nodes) // columns)
     figure = new_figure(max(5.2 * columns, 7), 0.9 + 0.175 * max(rows, 8))
     panels = figure.subplots(1, columns, squeeze=False)[0]
-    roots = [node.id for node in nodes if node.parent is None]
-    colors: dict[int | None, Any] = dict(zip(roots, genre_colors(len(roots)), strict=True))
+    roots = [node for node in nodes if node.parent is None]
+    colors: dict[int | None, Any] = {
+        node.id: color
+        for node, color in zip(roots, genre_colors([n.title for n in roots]), strict=True)
+    }
     largest = max(node.tracks for node in nodes)
     for index, node in enumerate(nodes):
         color = colors.setdefault(node.id, colors.get(node.parent))

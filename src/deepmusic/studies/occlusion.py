@@ -1,4 +1,4 @@
-"""Occlusion: whether the cells that capsules mark as evidence for a genre really matter.
+"""Occlusion: whether the cells that an explanation marks as evidence for a genre really matter.
 
 An explanation marks cells of time and frequency. To test it, the tenth of the cells with the most
 evidence is hidden, each mel band filled with its mean over the track, and then the same pattern
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.errors import DataError, DeepMusicError
+from deepmusic.errors import DeepMusicError
 from deepmusic.studies.comparison import Difference, bootstrap_difference
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ MAX_SECONDS = 60.0
 """Of a track, no more than this is explained."""
 _SHARE = 0.1  # of the cells that is hidden
 _SHIFTS = 4
-_SMOOTHING = (1.5, 4.0)  # standard deviations in bands and frames, as in the picture
 
 
 class TrackOcclusion(NamedTuple):
@@ -61,13 +60,10 @@ class Occlusion(NamedTuple):
 
 
 def marked_cells(evidence: NDArray[np.floating], share: float = _SHARE) -> NDArray[np.bool_]:
-    """The cells ``(bands, frames)`` with the most evidence, smoothed over 3 bands and 0.2 s."""
-    from scipy.ndimage import gaussian_filter
-
-    smooth = gaussian_filter(np.asarray(evidence, np.float64), sigma=_SMOOTHING).ravel()
-    count = max(1, round(share * smooth.size))
-    mask = np.zeros(smooth.size, bool)
-    mask[np.argsort(-smooth, kind="stable")[:count]] = True
+    """The cells ``(bands, frames)`` with the most evidence."""
+    flat = np.asarray(evidence, np.float64).ravel()
+    mask = np.zeros(flat.size, bool)
+    mask[np.argsort(-flat, kind="stable")[: max(1, round(share * flat.size))]] = True
     return mask.reshape(evidence.shape)
 
 
@@ -162,10 +158,8 @@ def _occlude_track(
     assert data.spectrograms is not None
     track, config = data.dataset.tracks[index], classifier.config
     explanation = explain(classifier, data.dataset.file(track), max_seconds=MAX_SECONDS)
-    if explanation.evidence is None:
-        raise DataError("The model has no capsules that see time and frequency.")
     # a track shorter than a segment is repeated, and so are its marks
-    evidence = wrap(explanation.evidence, config.segment_frames)
+    evidence = wrap(explanation.evidence.astype(np.float32), config.segment_frames)
     spectrogram = np.asarray(data.spectrograms(index)[:, : evidence.shape[1]], np.float32)
     winner = config.genres.index(explanation.genre)
     figures = occlude(

@@ -98,7 +98,10 @@ def draw_recall(report: Report) -> Figure:
             axes.scatter(100 * row.score.recall, y, s=60, marker="|", color="#c4c8ce")
     offsets = np.arange(len(highlights)) / 8
     for offset, color, row in zip(
-        offsets - offsets.mean(), genre_colors(len(highlights)), highlights, strict=True
+        offsets - offsets.mean(),
+        genre_colors([row.name for row in highlights]),
+        highlights,
+        strict=True,
     ):
         label = legend_label(row.name)
         axes.scatter(100 * row.score.recall, y + offset, s=30, color=color, label=label)
@@ -123,7 +126,7 @@ def draw_reliability(rows: Sequence[ModelRow]) -> Figure:
     limits: dict[str, Any] = {"xlim": (0, 100), "ylim": (0, 100)}
     figure, axes = _axes(7.5, 4.8, xlabel="confidence (%)", ylabel="accuracy (%)", **limits)
     axes.plot([0, 100], [0, 100], color="black", linewidth=0.8)
-    for color, row in zip(genre_colors(len(rows)), rows, strict=True):
+    for color, row in zip(genre_colors([row.name for row in rows]), rows, strict=True):
         confidence, accuracy = 100 * row.score.reliability
         label = f"{legend_label(row.name)}, {100 * row.score.calibration:.1f}"
         axes.plot(confidence, accuracy, marker="o", markersize=4, color=color, label=label)
@@ -135,7 +138,7 @@ def draw_sizes(sizes: Sequence[SizeRow]) -> Figure:
     """Accuracy over the number of training tracks, one line per model."""
     figure, axes = _axes(7, 4, xlabel="training tracks", ylabel="accuracy (% of tracks)")
     names = dict.fromkeys(size.name for size in sizes)
-    for color, name in zip(genre_colors(len(names)), names, strict=True):
+    for color, name in zip(genre_colors(list(names)), names, strict=True):
         tracks, accuracy, deviation = np.array([size[1:] for size in sizes if size.name == name]).T
         bars = {"yerr": 100 * np.nan_to_num(deviation), "marker": "o", "capsize": 3}
         axes.errorbar(tracks, 100 * accuracy, color=color, label=legend_label(name), **bars)
@@ -208,7 +211,7 @@ def draw_map(
     for axes, name, points in zip(
         panels, ("principal components", "t-SNE"), (components[:, :2], embedded), strict=True
     ):
-        for index, color in enumerate(genre_colors(len(genres))):
+        for index, color in enumerate(genre_colors(genres)):
             x, y = points[labels == index].T
             test = is_test[labels == index]
             axes.scatter(x[~test], y[~test], s=14, color=color, alpha=0.35, linewidths=0)
