@@ -73,13 +73,13 @@ def test_shapes(changes: dict[str, Any], routing: str) -> None:
     torch.testing.assert_close(output.log_scores.exp().sum(dim=1), torch.ones(batch))
     assert ((output.lengths >= 0) & (output.lengths <= 1)).all()
     if routing == "none":
-        assert output[2:] == (None,) * 5
+        assert output[2:] == (None,) * 4
         return
     assert output.poses.shape == (batch, genres, config.genre_dim)
     columns = config.segment_frames // config.frame_step
     positions = ((columns + 1) // 2) // 8 if config.position_types else 0
     children = positions * config.position_types + config.texture_capsules
-    assert output.coupling.shape == output.votes.shape == (batch, children, genres)
+    assert output.coupling.shape == (batch, children, genres)
     assert output.children.shape == (batch, children)
     torch.testing.assert_close(output.coupling.sum(dim=2), torch.ones(batch, children))
     if config.reconstruction and config.position_types:
@@ -95,17 +95,6 @@ def test_uniform_routing_couples_equally_and_dynamic_does_not() -> None:
         net = network(routing=routing)
         coupling = net(views(noise(2, net.config), net.config)).coupling
         assert torch.allclose(coupling, torch.full_like(coupling, 0.5), atol=1e-6) == alike
-
-
-def test_votes_add_up_to_the_pose() -> None:
-    net = network()
-    output = net(views(noise(3, net.config), net.config))
-    direction = output.poses / output.poses.norm(dim=2, keepdim=True)
-    # the bias votes as well; without it, lengths before the squash are sums of votes
-    along_bias = (direction * net.genres.bias.detach()).sum(dim=2)
-    before = output.votes.sum(dim=1) + along_bias
-    length = before.clamp_min(0)
-    torch.testing.assert_close(output.lengths, length**2 / (1 + length**2), atol=1e-4, rtol=1e-3)
 
 
 def test_the_reconstruction_uses_the_named_capsule_alone() -> None:

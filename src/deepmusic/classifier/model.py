@@ -41,12 +41,6 @@ RANGE_DB = 80.0
 TEXTURE_SIZE = 7 * COEFFICIENTS + COEFFICIENTS * (COEFFICIENTS - 1) // 2 + BANDS * len(LAGS)
 SKETCH_FRAMES = 16
 """Columns of the coarse image that is reconstructed."""
-TEXTURE_FAMILIES = {
-    "timbre": 7 * COEFFICIENTS,
-    "correlation": COEFFICIENTS * (COEFFICIENTS - 1) // 2,
-    "movement": BANDS * len(LAGS),
-}
-"""Number of statistics in each family, in the order of `texture`."""
 _MIN_LENGTH = 1e-3  # so that one segment of length zero does not decide a track
 
 
@@ -71,8 +65,6 @@ class NetworkOutput(NamedTuple):
         poses: ``(b, o, h)``.
         coupling: ``(b, i, o)``, first the position capsules in order of time, then the textures.
         children: ``(b, i)``, length of each child's pose.
-        votes: ``(b, i, o)``, the share of each child in the length of each genre's pose before the
-            squash.
         rebuilt: ``(b, f, 16)`` coarse image in standard deviations, if asked for.
     """
 
@@ -81,7 +73,6 @@ class NetworkOutput(NamedTuple):
     poses: Tensor | None = None
     coupling: Tensor | None = None
     children: Tensor | None = None
-    votes: Tensor | None = None
     rebuilt: Tensor | None = None
 
 
@@ -211,11 +202,9 @@ class CapsuleClassifier(ImageNetwork):
             if self.training and share:
                 kept = torch.rand(textures.shape[:2], device=textures.device) >= share
                 textures = textures * kept.unsqueeze(-1) / (1 - share)
-        record, votes = self.genres(positions, textures)
+        record = self.genres(positions, textures)
         share = record.activations.clamp_min(_MIN_LENGTH)
         children = [capsule_length(c).flatten(1) for c in (positions, textures) if c is not None]
-        # votes along the direction of the parent's pose: the child's share in its length
-        direction = F.normalize(record.poses, dim=-1).unsqueeze(1)  # (b, 1, o, h)
         rebuilt = None
         if rebuild is not None and self.decoder is not None:
             rebuilt = self.decoder(record.poses, rebuild)
@@ -225,7 +214,6 @@ class CapsuleClassifier(ImageNetwork):
             poses=record.poses,
             coupling=record.coupling,
             children=torch.cat(children, dim=1),
-            votes=(record.coupling.unsqueeze(-1) * votes * direction).sum(dim=-1),
             rebuilt=rebuilt,
         )
 
@@ -259,10 +247,8 @@ class GenreCapsules(nn.Module):
         # different from the start, so that routing can prefer one
         self.bias = nn.Parameter(0.02 * torch.randn(genres, out))
 
-    def forward(
-        self, positions: Tensor | None, textures: Tensor | None
-    ) -> tuple[RoutingRecord, Tensor]:
-        """Route ``(b, p, i, d)`` and ``(b, i, d)`` together; return the record and the votes."""
+    def forward(self, positions: Tensor | None, textures: Tensor | None) -> RoutingRecord:
+        """Route ``(b, p, i, d)`` and ``(b, i, d)`` together."""
         votes = []
         if positions is not None and self.position_weight is not None:
             # the mean over positions: a longer segment does not outvote the textures
@@ -271,8 +257,7 @@ class GenreCapsules(nn.Module):
         if textures is not None and self.texture_weight is not None:
             votes.append(torch.einsum("bid,idoh->bioh", textures, self.texture_weight))
         cast = torch.cat(votes, dim=1)
-        record = self.route(cast, self.iterations, stop_gradient=True, bias=self.bias)
-        return record, cast
+        return self.route(cast, self.iterations, stop_gradient=True, bias=self.bias)
 
 
 class Ensemble(nn.Module):
