@@ -32,7 +32,9 @@ class _Entry(NamedTuple):
     dtype: int
 
 
-def read_checkpoint(index: bytes, data: bytes, *, prefix: str = "") -> dict[str, NDArray[np.float32]]:
+def read_checkpoint(
+    index: bytes, data: bytes, *, prefix: str = ""
+) -> dict[str, NDArray[np.float32]]:
     """The float32 arrays of a checkpoint in one shard.
 
     Args:

@@ -109,13 +109,13 @@ def ear_weights() -> dict[str, NDArray[np.float32]]:
     try:
         weights = load(path.read_bytes())
     except FileNotFoundError as error:
-        raise CheckpointError(f"The pretrained ear is not installed; {_INSTALL}") from error
+        raise CheckpointError(f"The pretrained ear is not installed; {_INSTALL}.") from error
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {os_reason(error)}.") from error
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged; {_INSTALL}") from error
+        raise CheckpointError(f"{path} is damaged; {_INSTALL}.") from error
     if _digest(weights) != _WEIGHTS_SHA256:
-        raise CheckpointError(f"{path} is damaged or of another version; {_INSTALL}")
+        raise CheckpointError(f"{path} is damaged or of another version; {_INSTALL}.")
     return weights
 
 
