@@ -5,91 +5,213 @@ r"""The capsules over the ear: patches of a whole track are routed to genre caps
     features of each patch          -> patch capsules \
                                                         > routing -> genre capsules -> scores
     their mean and spread over time -> track capsules /
-    (broad set: the ear's tags      -> where each genre capsule starts)
 
-Axes: b tracks, n patches, i children, d their pose, o genres, h their pose.
+Axes: k heads, b tracks, n patches, f features, i children, d their pose, o genres, h their pose.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from deepmusic.capsules import ROUTING, squash
-from deepmusic.classifier.ear.patches import FEATURES
+from deepmusic.classifier.config import ROUTINGS
+from deepmusic.classifier.ear.patches import FEATURES, TAGS
+from deepmusic.errors import CheckpointError
+
+_LIMIT = 8.0  # standard deviations: only broken sound lies beyond, and it must not dominate
 
 
 @dataclass(frozen=True)
 class HeadConfig:
-    genres: tuple[str, ...]
-    patch_capsules: int = 4
-    track_capsules: int = 48
-    pose_dim: int = 8
-    genre_dim: int = 16
-    routing: str = "self_attention"
-    dropout: float = 0.5
-    hidden: int = 0
+    """Sizes and choices of the capsules over the ear; a ValueError refuses those out of range."""
 
+    genres: tuple[str, ...]  # in the order of the genre capsules, at least two
+    heads: int = 4  # trained together, with other random numbers each, and averaged
+    patch_capsules: int = 4  # that read one patch
+    track_capsules: int = 48  # that read mean and spread of the features over time
+    pose_dim: int = 8  # of these children
+    genre_dim: int = 16  # of the pose of a genre capsule
+    routing: str = "uniform"  # one of `deepmusic.classifier.config.ROUTINGS`; "none": linear
+    iterations: int = 3  # of the routing
+    dropout: float = 0.5  # of features, in [0, 1)
+    # for each genre the tags of the ear that speak for it; empty: the capsules alone decide
+    tags: tuple[tuple[str, ...], ...] = ()
 
-class HeadOutput(NamedTuple):
-    logits: Tensor
-    lengths: Tensor
-    poses: Tensor
-    coupling: Tensor
+    def __post_init__(self) -> None:
+        if len(self.genres) < 2 or len(set(self.genres)) != len(self.genres):
+            raise ValueError(f"a classifier needs at least two different genres; got {self.genres}")
+        if self.routing not in ROUTINGS:
+            raise ValueError(f"routing is one of {', '.join(ROUTINGS)}; got {self.routing!r}")
+        sizes = (self.heads, self.track_capsules, self.pose_dim, self.genre_dim, self.iterations)
+        if min(sizes) < 1 or self.patch_capsules < 0 or not 0 <= self.dropout < 1:
+            raise ValueError("sizes and iterations are at least 1, and dropout lies in [0, 1)")
+        if self.tags and len(self.tags) != len(self.genres):
+            raise ValueError("tags are given for every genre, or for none")
+        if unknown := {tag for group in self.tags for tag in group} - set(TAGS):
+            raise ValueError(f"the ear has no tag {', '.join(sorted(unknown))}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as JSON types."""
+        values = asdict(self)
+        return {**values, "genres": list(self.genres), "tags": list(map(list, self.tags))}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> HeadConfig:
+        """The inverse of `to_dict`.
+
+        Raises:
+            CheckpointError: a field is unknown, missing or out of range.
+        """
+        try:
+            if unknown := sorted(set(values) - {f.name for f in fields(cls)}):
+                raise ValueError(f"unknown settings {', '.join(unknown)}")
+            tags = tuple(map(tuple, values["tags"]))
+            return cls(**{**values, "genres": tuple(values["genres"]), "tags": tags})
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"The model's configuration is not one of this version of DeepMusic: {error}."
+            ) from error
 
 
 class EarHead(nn.Module):
+    """Capsules over the features of the ear (see the figure above), several heads averaged.
+
+    Means and deviations of its input are buffers, set by `fit_scales`.
+    """
+
     def __init__(self, config: HeadConfig) -> None:
         super().__init__()
         self.config = config
-        c = config
-        self.register_buffer("mean", torch.zeros(FEATURES))
-        self.register_buffer("std", torch.ones(FEATURES))
-        self.register_buffer("spread_mean", torch.zeros(FEATURES))
-        self.register_buffer("spread_std", torch.ones(FEATURES))
-        self.register_buffer("tmean_std", torch.ones(FEATURES))
-        self.dropout = nn.Dropout(c.dropout)
-        self.patch = (
-            nn.Linear(FEATURES, c.patch_capsules * c.pose_dim) if c.patch_capsules else None
+        k, genres, dim, out = config.heads, len(config.genres), config.pose_dim, config.genre_dim
+        for name in ("patch", "track", "spread"):
+            self.register_buffer(f"{name}_mean", torch.zeros(FEATURES))
+            self.register_buffer(f"{name}_std", torch.ones(FEATURES))
+        self.dropout = nn.Dropout(config.dropout)
+        if config.routing == "none":
+            self.linear = _Layers(k, 2 * FEATURES, genres)
+        else:
+            self.track = _Layers(k, 2 * FEATURES, config.track_capsules * dim)
+            self.track_weight = _vote_weight(k, config.track_capsules, dim, genres, out)
+            if config.patch_capsules:
+                self.patch = _Layers(k, FEATURES, config.patch_capsules * dim)
+                self.patch_weight = _vote_weight(k, config.patch_capsules, dim, genres, out)
+            self.bias = nn.Parameter(0.02 * torch.randn(k, genres, out))
+            self.read = _Layers(k, out, 1)
+        if config.tags:
+            self.register_buffer("tag_groups", tag_groups(config.tags))
+            self.register_buffer("tag_offset", tag_offset(config.tags))
+            self.tag_scale = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, features: Tensor, tag_logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Log scores and lengths of the genre capsules, means over the heads, ``(b, o)``.
+
+        Args:
+            features: ``(b, n, 256)`` of the patches of a track, from the ear.
+            tag_logits: ``(b, n, 50)``, likewise; read by heads with tags alone.
+        """
+        logits, lengths = self.heads(features, tag_logits)
+        return logits.log_softmax(dim=-1).mean(dim=0), lengths.mean(dim=0)
+
+    def heads(self, features: Tensor, tag_logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and lengths of each head, ``(k, b, o)``."""
+        config, batch = self.config, features.shape[0]
+        mean, spread = features.mean(dim=1), features.std(dim=1, correction=0)
+        whole = torch.cat(
+            [
+                (mean - self.track_mean) / self.track_std,
+                (spread - self.spread_mean) / self.spread_std,
+            ],
+            dim=1,
         )
-        self.track = nn.Linear(2 * FEATURES, c.track_capsules * c.pose_dim)
-        g, h, d = len(c.genres), c.genre_dim, c.pose_dim
+        whole = self._dropped(whole)  # (k, b, 2f)
+        if config.routing == "none":
+            logits = self.linear(whole)
+            lengths = logits.softmax(dim=-1)
+        else:
+            votes = [_votes(self.track(whole), self.track_weight)]
+            if config.patch_capsules:
+                scaled = self._dropped((features - self.patch_mean) / self.patch_std)
+                cast = _votes(self.patch(scaled), self.patch_weight)  # (k, b, n, i, o, h)
+                # the mean over patches: a longer track does not outvote the track capsules
+                votes.append((cast / features.shape[1]).flatten(2, 3))
+            joined = torch.cat(votes, dim=2).flatten(0, 1)  # (k*b, i, o, h)
+            bias = self.bias.unsqueeze(1).expand(-1, batch, -1, -1).flatten(0, 1)
+            route = ROUTING[config.routing].route
+            record = route(joined, config.iterations, bias=bias)
+            poses = record.poses.reshape(config.heads, batch, *record.poses.shape[1:])
+            logits = self.read(poses.flatten(1, 2)).reshape(config.heads, batch, -1)
+            lengths = record.activations.reshape(config.heads, batch, -1)
+        if config.tags:
+            logits = logits + self.tag_scale * self.evidence(tag_logits)
+        return logits, lengths
 
-        def weight(n):
-            return nn.Parameter(torch.randn(n, d, g, h) * (0.5 * g / (n * h) ** 0.5))
+    def evidence(self, tag_logits: Tensor) -> Tensor:
+        """What the ear's tags say for each genre, ``(b, o)``, corrected for common tags.
 
-        if c.patch_capsules:
-            self.patch_weight = weight(c.patch_capsules)
-        self.track_weight = weight(c.track_capsules)
-        self.bias = nn.Parameter(0.02 * torch.randn(g, h))
-        self.read = nn.Linear(h, 1)
+        The logarithm of the mean probability of the genre's tags, less 0.6 of that of how common
+        they are.
+        """
+        present = tag_logits.sigmoid().mean(dim=1) @ self.tag_groups
+        return (present + 1e-9).log() - self.tag_offset
 
-    def forward(self, features: Tensor) -> HeadOutput:
-        b, n, _ = features.shape
-        c = self.config
-        scaled = (features - self.mean) / self.std
-        mean = (features.mean(1) - self.mean) / self.tmean_std
-        std = (features.std(1, correction=0) - self.spread_mean) / self.spread_std
-        children, votes = [], []
-        if self.patch is not None:
-            p = squash(self.patch(self.dropout(scaled.clamp(-8, 8))).reshape(b, n, -1, c.pose_dim))
-            votes.append((torch.einsum("bnid,idoh->bnioh", p, self.patch_weight) / n).flatten(1, 2))
-        pooled = torch.cat([mean, std], 1).clamp(-8, 8)
-        t = squash(self.track(self.dropout(pooled)).reshape(b, -1, c.pose_dim))
-        votes.append(torch.einsum("bid,idoh->bioh", t, self.track_weight))
-        record = ROUTING[c.routing].route(torch.cat(votes, 1), 3, bias=self.bias)
-        return HeadOutput(
-            self.read(record.poses).squeeze(-1), record.activations, record.poses, record.coupling
-        )
+    def _dropped(self, scaled: Tensor) -> Tensor:
+        """Scaled features once for each head, with dropout of its own."""
+        scaled = scaled.clamp(-_LIMIT, _LIMIT).unsqueeze(0)
+        return self.dropout(scaled.expand(self.config.heads, *scaled.shape[1:]))
 
     @torch.no_grad()
     def fit_scales(self, features: Tensor) -> None:
-        self.mean.copy_(features.mean((0, 1)))
-        self.std.copy_(features.std((0, 1)).clamp_min(1e-3))
-        self.tmean_std.copy_(features.mean(1).std(0).clamp_min(1e-3))
-        s = features.std(1, correction=0)
-        self.spread_mean.copy_(s.mean(0))
-        self.spread_std.copy_(s.std(0).clamp_min(1e-3))
+        """Set means and deviations from the features ``(b, n, 256)`` of training tracks."""
+        over_time = features.mean(dim=1), features.std(dim=1, correction=0)
+        for name, values in zip(
+            ("patch", "track", "spread"), (features.flatten(0, 1), *over_time), strict=True
+        ):
+            getattr(self, f"{name}_mean").copy_(values.mean(dim=0))
+            getattr(self, f"{name}_std").copy_(values.std(dim=0, correction=0).clamp_min(1e-3))
+
+
+class _Layers(nn.Module):
+    """One linear layer for each head, on inputs with the heads as first axis."""
+
+    def __init__(self, heads: int, before: int, after: int) -> None:
+        super().__init__()
+        bound = before**-0.5
+        self.weight = nn.Parameter(torch.empty(heads, before, after).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(heads, 1, after).uniform_(-bound, bound))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Apply the layer of each head to ``(k, ..., before)``."""
+        heads, *middle, size = inputs.shape
+        product = inputs.reshape(heads, -1, size) @ self.weight + self.bias
+        return product.reshape(heads, *middle, self.weight.shape[2])
+
+
+def _vote_weight(heads: int, children: int, dim: int, genres: int, out: int) -> nn.Parameter:
+    std = genres / (children * out) ** 0.5 / 2
+    return nn.Parameter(torch.randn(heads, children, dim, genres, out) * std)
+
+
+def _votes(read: Tensor, weight: Tensor) -> Tensor:
+    """Votes ``(k, ..., i, o, h)`` of children read from ``(k, ..., i*d)``."""
+    children = squash(read.unflatten(-1, weight.shape[1:3]))
+    return torch.einsum("k...id,kidoh->k...ioh", children, weight)
+
+
+def tag_groups(tags: tuple[tuple[str, ...], ...]) -> Tensor:
+    """``(50, o)``, one where a tag speaks for a genre."""
+    return torch.tensor([[float(tag in group) for group in tags] for tag in TAGS])
+
+
+def tag_offset(tags: tuple[tuple[str, ...], ...]) -> Tensor:
+    """``(o,)``: 0.6 times the logarithm of how common the tags of each genre are.
+
+    Shares of tags in the training of the ear are not published; they fall about as the 0.75th power
+    of the rank.
+    """
+    common = torch.arange(1, len(TAGS) + 1).pow(-0.75) @ tag_groups(tags)
+    return 0.6 * common.log()
