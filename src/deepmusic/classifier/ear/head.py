@@ -36,11 +36,13 @@ class HeadConfig:
     track_capsules: int = 48  # that read mean and spread of the features over time
     pose_dim: int = 8  # of these children
     genre_dim: int = 16  # of the pose of a genre capsule
-    routing: str = "uniform"  # one of `deepmusic.classifier.config.ROUTINGS`; "none": linear
+    routing: str = "self_attention"  # one of `deepmusic.classifier.config.ROUTINGS`; "none": linear
     iterations: int = 3  # of the routing
     dropout: float = 0.5  # of features, in [0, 1)
-    # for each genre the tags of the ear that speak for it; empty: the capsules alone decide
+    # for each genre the tags of the ear that speak for it, and what is taken off the logarithm of
+    # their probability; empty: the capsules alone decide
     tags: tuple[tuple[str, ...], ...] = ()
+    tag_offsets: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.genres) < 2 or len(set(self.genres)) != len(self.genres):
@@ -50,15 +52,16 @@ class HeadConfig:
         sizes = (self.heads, self.track_capsules, self.pose_dim, self.genre_dim, self.iterations)
         if min(sizes) < 1 or self.patch_capsules < 0 or not 0 <= self.dropout < 1:
             raise ValueError("sizes and iterations are at least 1, and dropout lies in [0, 1)")
-        if self.tags and len(self.tags) != len(self.genres):
-            raise ValueError("tags are given for every genre, or for none")
+        if self.tags and not len(self.tags) == len(self.genres) == len(self.tag_offsets):
+            raise ValueError("tags and their offsets are given for every genre, or for none")
         if unknown := {tag for group in self.tags for tag in group} - set(TAGS):
             raise ValueError(f"the ear has no tag {', '.join(sorted(unknown))}")
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON types."""
         values = asdict(self)
-        return {**values, "genres": list(self.genres), "tags": list(map(list, self.tags))}
+        lists = {"genres": list(self.genres), "tag_offsets": list(self.tag_offsets)}
+        return {**values, **lists, "tags": list(map(list, self.tags))}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> HeadConfig:
@@ -70,8 +73,8 @@ class HeadConfig:
         try:
             if unknown := sorted(set(values) - {f.name for f in fields(cls)}):
                 raise ValueError(f"unknown settings {', '.join(unknown)}")
-            tags = tuple(map(tuple, values["tags"]))
-            return cls(**{**values, "genres": tuple(values["genres"]), "tags": tags})
+            lists = {name: tuple(values[name]) for name in ("genres", "tag_offsets")}
+            return cls(**{**values, **lists, "tags": tuple(map(tuple, values["tags"]))})
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"The model's configuration is not one of this version of DeepMusic: {error}."
@@ -103,8 +106,8 @@ class EarHead(nn.Module):
             self.bias = nn.Parameter(0.02 * torch.randn(k, genres, out))
             self.read = _Layers(k, out, 1)
         if config.tags:
-            self.register_buffer("tag_groups", tag_groups(config.tags))
-            self.register_buffer("tag_offset", tag_offset(config.tags))
+            self.register_buffer("tag_groups", _groups(config.tags))
+            self.register_buffer("tag_offset", torch.tensor(config.tag_offsets))
             self.tag_scale = nn.Parameter(torch.tensor(1.0))
 
     def forward(self, features: Tensor, tag_logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -151,10 +154,9 @@ class EarHead(nn.Module):
         return logits, lengths
 
     def evidence(self, tag_logits: Tensor) -> Tensor:
-        """What the ear's tags say for each genre, ``(b, o)``, corrected for common tags.
+        """What the ear's tags alone say for each genre, ``(b, o)``.
 
-        The logarithm of the mean probability of the genre's tags, less 0.6 of that of how common
-        they are.
+        The logarithm of the sum of the mean probabilities of the genre's tags, less its offset.
         """
         present = tag_logits.sigmoid().mean(dim=1) @ self.tag_groups
         return (present + 1e-9).log() - self.tag_offset
@@ -202,16 +204,7 @@ def _votes(read: Tensor, weight: Tensor) -> Tensor:
     return torch.einsum("k...id,kidoh->k...ioh", children, weight)
 
 
-def tag_groups(tags: tuple[tuple[str, ...], ...]) -> Tensor:
+def _groups(tags: tuple[tuple[str, ...], ...]) -> Tensor:
     """``(50, o)``, one where a tag speaks for a genre."""
     return torch.tensor([[float(tag in group) for group in tags] for tag in TAGS])
 
-
-def tag_offset(tags: tuple[tuple[str, ...], ...]) -> Tensor:
-    """``(o,)``: 0.6 times the logarithm of how common the tags of each genre are.
-
-    Shares of tags in the training of the ear are not published; they fall about as the 0.75th power
-    of the rank.
-    """
-    common = torch.arange(1, len(TAGS) + 1).pow(-0.75) @ tag_groups(tags)
-    return 0.6 * common.log()
