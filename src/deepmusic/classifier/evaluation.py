@@ -23,30 +23,32 @@ def fit_calibration(log_scores: NDArray[np.floating], labels: NDArray[np.integer
 
     Args:
         log_scores: ``(tracks, genres)``, of tracks that the model has not learned from.
-        labels: ``(tracks,)``, the true genres.
+        labels: ``(tracks,)``, the true genres; or ``(tracks, genres)``, one for every genre that is
+            right for a track, else zero.
 
     Raises:
         ShapeError: the shapes disagree, or there is no track.
     """
-    if log_scores.ndim != 2 or log_scores.shape[:1] != labels.shape or not len(labels):
+    if labels.ndim == 1 == log_scores.ndim - 1:
+        labels = np.eye(log_scores.shape[1])[labels]
+    if log_scores.ndim != 2 or log_scores.shape != labels.shape or not len(labels):
         raise ShapeError(
             f"calibration needs scores (tracks, genres) and as many labels; got "
             f"{log_scores.shape} and {labels.shape}"
         )
     from scipy.optimize import minimize_scalar  # imports slowly, and is not needed for inference
 
-    rows = np.arange(len(labels))
-
     def cross_entropy(log_factor: float) -> float:
         calibration = Calibration(float(np.exp(log_factor)))
-        return float(-np.log(calibration.probabilities(log_scores)[rows, labels] + 1e-12).mean())
+        right = (calibration.probabilities(log_scores) * labels).sum(axis=1)
+        return float(-np.log(right + 1e-12).mean())
 
     # within a factor of 30: without errors on few tracks the optimum is infinite
     fitted = minimize_scalar(cross_entropy, bounds=(-3.4, 3.4), method="bounded")
     inverse_temperature = float(np.exp(fitted.x))
     predicted = Calibration(inverse_temperature).probabilities(log_scores)
     confidence = predicted.max(axis=1)
-    gain = np.where(predicted.argmax(axis=1) == labels, 1, -1)
+    gain = np.where(labels[np.arange(len(labels)), predicted.argmax(axis=1)], 1, -1)
     candidates = np.concatenate([[0.0], np.unique(confidence)])
     best = int(np.argmax([gain[confidence >= candidate].sum() for candidate in candidates]))
     # half-way to the next lower track, so as not to depend on one track's last digit

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,9 @@ from deepmusic.files import write_json
 from deepmusic.parallel import is_main_process
 from deepmusic.training import Progress, TrainingConfig, checkpoint_path, draw_history, fit
 
+if TYPE_CHECKING:
+    from deepmusic.classifier.ear.classifier import EarClassifier
+
 DEFAULT_TRAINING = TrainingConfig(
     epochs=35,
     batch_size=32,
@@ -67,7 +70,7 @@ class Trained:
     """
 
     run: Path
-    classifier: Classifier
+    classifier: Classifier | EarClassifier
     metrics: dict[str, Any]
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
@@ -107,13 +110,13 @@ def train_classifier(
         DataError: the data cannot be divided, or hold fewer than two genres that can be decoded.
         CheckpointError: the run exists and ``resume`` is off, or it is of other data.
     """
-    run = _new_folder(run, resume=resume)
+    run = new_run_folder(run, resume=resume)
     dataset = load_dataset(data, table=table).dataset
     divide = hold_out(test, dataset, training.seed)
-    config = ClassifierConfig(genres=_two_or_more(dataset), networks=networks)
+    config = ClassifierConfig(genres=two_or_more_genres(dataset), networks=networks)
     store = SpectrogramStore(run / "spectrograms" if cache is None else Path(cache), config)
     dataset = without(dataset, store.fill(dataset, on_progress=on_spectrogram))
-    config, split = replace(config, genres=_two_or_more(dataset)), divide(dataset)
+    config, split = replace(config, genres=two_or_more_genres(dataset)), divide(dataset)
     held_out, tracks = split[0].test, [*split[0].train, *split[0].validation]
     folds = calibration_folds(dataset, tracks, networks=networks, seed=training.seed)
     split = replace(split, folds=tuple(replace(fold, test=held_out) for fold in folds))
@@ -295,7 +298,12 @@ def _mean_history(histories: list[list[dict[str, Any]]]) -> list[dict[str, Any]]
     ]
 
 
-def _two_or_more(dataset: FolderDataset) -> tuple[str, ...]:
+def two_or_more_genres(dataset: FolderDataset) -> tuple[str, ...]:
+    """The genres of a data set.
+
+    Raises:
+        DataError: there are fewer than two.
+    """
     if len(dataset.genres) < 2:
         count = f"only {dataset.genres[0]!r}" if dataset.genres else "no genre"
         raise DataError(
@@ -305,8 +313,13 @@ def _two_or_more(dataset: FolderDataset) -> tuple[str, ...]:
     return dataset.genres
 
 
-def _new_folder(run: str | os.PathLike[str], *, resume: bool) -> Path:
-    """Make the run's folder, and refuse an existing run, before any work is done."""
+def new_run_folder(run: str | os.PathLike[str], *, resume: bool) -> Path:
+    """Make the run's folder, before any work is done.
+
+    Raises:
+        CheckpointError: it holds a run already, and ``resume`` is off.
+        DataError: it cannot be made.
+    """
     run = Path(run)
     if (run / "config.json").exists() and not resume and is_main_process():
         raise CheckpointError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -44,6 +44,7 @@ class GenreProbability:
 
     genre: str
     probability: float
+    score: float | None = None  # in [0, 1], of this genre by itself: several can be present
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ class Verdict:
         error: one sentence on why the file failed; None if it did not.
         code: short reason behind ``error`` (see `deepmusic.AudioError`).
         warning: what was lost or doubtful, such as damaged sound.
+        tags: probability of each tag of the pretrained ear; empty without it.
     """
 
     path: str
@@ -110,6 +112,7 @@ class Verdict:
     error: str | None = None
     code: str | None = None
     warning: str | None = None
+    tags: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def is_unsure(self) -> bool:
@@ -125,29 +128,39 @@ class Verdict:
         *,
         threshold: float,
         duration_s: float | None,
+        scores: Sequence[float] | None = None,
         segments: tuple[SegmentVerdict, ...] = (),
         warning: str | None = None,
+        tags: Mapping[str, float] | None = None,
     ) -> Self:
         """The verdict on a track with one probability per genre, *unsure* below the threshold."""
-        entries = map(GenreProbability, genres, map(float, probabilities))
+        each = scores if scores is not None else [None] * len(genres)
+        entries = map(GenreProbability, genres, map(float, probabilities), each)
         top = tuple(sorted(entries, key=lambda entry: -entry.probability))
         confidence = top[0].probability
         genre = top[0].genre if confidence >= threshold else None
-        return cls(path, genre, confidence, top, duration_s, segments, warning=warning)
+        return cls(
+            path, genre, confidence, top, duration_s, segments, warning=warning, tags=tags or {}
+        )
 
-    def to_dict(self, *, top: int | None = None, segments: bool = False) -> dict[str, Any]:
+    def to_dict(
+        self, *, top: int | None = None, segments: bool = False, tags: bool = False
+    ) -> dict[str, Any]:
         """The verdict as JSON types.
 
         Args:
             top: how many genres to list; None lists all.
             segments: whether to include the genres over time.
+            tags: whether to include the tags.
         """
         result: dict[str, Any] = {
             "path": self.path,
             "genre": self.genre,
             "confidence": None if self.confidence is None else round(self.confidence, 4),
             "top": [
-                {"genre": e.genre, "probability": round(e.probability, 4)} for e in self.top[:top]
+                {"genre": e.genre, "probability": round(e.probability, 4)}
+                | ({} if e.score is None else {"score": round(e.score, 4)})
+                for e in self.top[:top]
             ],
             "duration_s": None if self.duration_s is None else round(self.duration_s, 3),
             "error": self.error,
@@ -156,6 +169,8 @@ class Verdict:
         }
         if segments:
             result["segments"] = [segment.to_dict() for segment in self.segments]
+        if tags:
+            result["tags"] = {tag: round(value, 4) for tag, value in self.tags.items()}
         return result
 
     @classmethod

@@ -49,7 +49,7 @@ class OnnxNetwork:
             ) from error
         self._graph = graph
         self._weights = {
-            name: np.ascontiguousarray(array, np.float32 if array.dtype.kind == "f" else None)
+            name: np.asarray(array, np.float32 if array.dtype.kind == "f" else None, order="C")
             for name, array in weights.items()
             if _reads(graph, name)
         }

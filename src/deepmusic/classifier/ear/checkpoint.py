@@ -153,11 +153,11 @@ def _entry(value: bytes) -> _Entry:
     """A BundleEntryProto."""
     fields = dict(_fields(value))
     shape = tuple(
-        int(dict(_fields(bytes(size))).get(1, 0))  # type: ignore[arg-type]
+        int(dict(_fields(bytes(size))).get(1, 0))
         for number, size in _fields(fields.get(2, b""))  # type: ignore[arg-type]
         if number == 2
     )
-    return _Entry(shape, *(int(fields.get(number, 0)) for number in (4, 5, 6, 1)))  # type: ignore[arg-type]
+    return _Entry(shape, *(int(fields.get(number, 0)) for number in (4, 5, 6, 1)))
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:

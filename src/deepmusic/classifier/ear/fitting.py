@@ -96,7 +96,7 @@ def fit_head(
             optimizer, options.learning_rate, total_steps=steps * options.epochs
         )
         for epoch in range(options.epochs):
-            for batch in torch.randperm(len(features)).split(options.batch_size):
+            for batch in torch.randperm(len(features)).split(options.batch_size):  # type: ignore[no-untyped-call]
                 half = torch.rand(len(batch), PATCHES).argsort(dim=1)[:, : PATCHES // 2, None]
                 seen = features[batch].gather(1, half.expand(-1, -1, FEATURES))
                 heard = tags[batch].gather(1, half.expand(-1, -1, len(TAGS)))
@@ -107,7 +107,7 @@ def fit_head(
                     loss = loss + anchor(head, features[batch], tags[batch])
                 optimizer.zero_grad()
                 # heads learn independently: the mean over them must not shrink their steps
-                (loss * config.heads).backward()
+                (loss * config.heads).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 schedule.step()
             if on_epoch is not None:
@@ -118,7 +118,8 @@ def fit_head(
 def predict_log_scores(head: EarHead, tracks: Sequence[Heard]) -> NDArray[np.float32]:
     """Log scores ``(tracks, genres)``."""
     with torch.inference_mode():
-        return head(*stacked(tracks))[0].numpy()
+        log_scores: NDArray[np.float32] = head(*stacked(tracks))[0].numpy()
+        return log_scores
 
 
 def made_anchor(

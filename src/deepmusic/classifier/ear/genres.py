@@ -29,11 +29,15 @@ GENRES: dict[str, tuple[str, ...]] = {
 """Each genre, and the tags that speak for it. No tag knows reggae, Latin music or the traditional
 music of most of the world; classical music has none of its own, and is learned from labels."""
 
-MOODS = ("beautiful", "chillout", "mellow", "chill", "party", "easy listening", "sexy", "catchy")
-MOODS += ("sad", "happy")
+MOODS = (
+    *("beautiful", "chillout", "mellow", "chill", "party", "easy listening", "sexy", "catchy"),
+    *("sad", "happy"),
+)
 """Tags of mood and occasion."""
-SOUNDS = ("female vocalists", "male vocalists", "instrumental", "acoustic", "guitar")
-SOUNDS += ("experimental",)
+SOUNDS = (
+    *("female vocalists", "male vocalists", "instrumental", "acoustic", "guitar"),
+    "experimental",
+)
 """Tags of voice and instruments."""
 DECADES = ("60s", "70s", "80s", "90s", "00s")
 """Tags of decades."""

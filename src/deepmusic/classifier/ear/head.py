@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from deepmusic.capsules import ROUTING, squash
 from deepmusic.classifier.config import ROUTINGS
 from deepmusic.classifier.ear.patches import FEATURES, TAGS
 from deepmusic.errors import CheckpointError
+from deepmusic.training.onnx_graph import export_graph
 
 _LIMIT = 8.0  # standard deviations: only broken sound lies beyond, and it must not dominate
 
@@ -87,6 +89,15 @@ class EarHead(nn.Module):
     Means and deviations of its input are buffers, set by `fit_scales`.
     """
 
+    patch_mean: Tensor
+    patch_std: Tensor
+    track_mean: Tensor
+    track_std: Tensor
+    spread_mean: Tensor
+    spread_std: Tensor
+    tag_groups: Tensor
+    tag_offset: Tensor
+
     def __init__(self, config: HeadConfig) -> None:
         super().__init__()
         self.config = config
@@ -112,6 +123,8 @@ class EarHead(nn.Module):
 
     def forward(self, features: Tensor, tag_logits: Tensor) -> tuple[Tensor, Tensor]:
         """Log scores and lengths of the genre capsules, means over the heads, ``(b, o)``.
+
+        Lengths lie in [0, 1) and need not sum to 1: several genres can be present, or none.
 
         Args:
             features: ``(b, n, 256)`` of the patches of a track, from the ear.
@@ -151,6 +164,7 @@ class EarHead(nn.Module):
             lengths = record.activations.reshape(config.heads, batch, -1)
         if config.tags:
             logits = logits + self.tag_scale * self.evidence(tag_logits)
+            lengths = logits.sigmoid()  # how far the tags lie above what is common
         return logits, lengths
 
     def evidence(self, tag_logits: Tensor) -> Tensor:
@@ -164,7 +178,8 @@ class EarHead(nn.Module):
     def _dropped(self, scaled: Tensor) -> Tensor:
         """Scaled features once for each head, with dropout of its own."""
         scaled = scaled.clamp(-_LIMIT, _LIMIT).unsqueeze(0)
-        return self.dropout(scaled.expand(self.config.heads, *scaled.shape[1:]))
+        dropped: Tensor = self.dropout(scaled.expand(self.config.heads, *scaled.shape[1:]))
+        return dropped
 
     @torch.no_grad()
     def fit_scales(self, features: Tensor) -> None:
@@ -200,7 +215,7 @@ def _vote_weight(heads: int, children: int, dim: int, genres: int, out: int) -> 
 
 def _votes(read: Tensor, weight: Tensor) -> Tensor:
     """Votes ``(k, ..., i, o, h)`` of children read from ``(k, ..., i*d)``."""
-    children = squash(read.unflatten(-1, weight.shape[1:3]))
+    children = squash(read.reshape(*read.shape[:-1], *weight.shape[1:3]))
     return torch.einsum("k...id,kidoh->k...ioh", children, weight)
 
 
@@ -208,3 +223,14 @@ def _groups(tags: tuple[tuple[str, ...], ...]) -> Tensor:
     """``(50, o)``, one where a tag speaks for a genre."""
     return torch.tensor([[float(tag in group) for group in tags] for tag in TAGS])
 
+
+@lru_cache(maxsize=8)
+def head_graph(config: HeadConfig) -> bytes:
+    """The graph of a head, without weights."""
+    return export_graph(
+        EarHead(config).eval(),
+        (torch.zeros(2, 3, FEATURES), torch.zeros(2, 3, len(TAGS))),
+        inputs=["features", "tag_logits"],
+        outputs=["log_scores", "lengths"],
+        varying=[{0: "tracks", 1: "patches"}] * 2,
+    )

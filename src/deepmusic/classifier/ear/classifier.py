@@ -1,0 +1,269 @@
+"""From a sound file to a verdict by the pretrained ear and the capsules over it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepmusic.classifier.ear.head import HeadConfig
+from deepmusic.classifier.ear.install import ear_weights, read_ear
+from deepmusic.classifier.ear.patches import EAR_MEL, PATCH_FRAMES, TAGS, compressed, patches_of
+from deepmusic.classifier.verdict import Calibration, GenreProbability, SegmentVerdict, Verdict
+from deepmusic.errors import AudioError, CheckpointError
+from deepmusic.training.onnx_graph import OnnxNetwork
+from deepmusic.training.weights import load_model
+
+KIND = "capsules over the ear"
+PATCHES = 8
+"""Patches heard of a track, spread over its whole length."""
+SILENT_DB = -60.0
+"""A patch whose loudest cell is quieter has no vote (dB of power; music reaches 0 to 30)."""
+_QUIETER_DB = 50.0  # below the loudest patch of the track: likewise
+_WINDOW = 5  # patches that are heard together over time, 15 s
+_MOST_OVER_TIME = 1200  # patches of a timeline: one hour without gaps
+_BATCH = 8  # patches: more gain no time, and need more memory
+_SPEAKS_UP = 0.15  # length of a genre capsule below which nothing speaks for the genre
+
+Heard = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Features ``(n, 256)`` and logits of tags ``(n, 50)`` of patches."""
+
+
+def hear(
+    source: str | os.PathLike[str] | BinaryIO,
+    *,
+    patches: int | None = PATCHES,
+    max_seconds: float = 6 * 3600.0,
+) -> Heard:
+    """What the ear gives for a track, silent patches left out.
+
+    Args:
+        source: a path, or a seekable binary file object.
+        patches: the most patches, spread evenly over the track; None hears every patch.
+        max_seconds: more of a track is not read.
+
+    Raises:
+        AudioError: the file cannot be decoded, or is silent (code ``silent``).
+        CheckpointError: the ear is not installed, or damaged.
+    """
+    track = _Track.read(source, patches=patches, max_seconds=max_seconds)
+    return track.features, track.tag_logits
+
+
+class _Track:
+    """What was heard of a track."""
+
+    def __init__(self, starts: list[int], log_mel: NDArray[np.float32]) -> None:
+        peaks = log_mel.max(axis=(1, 2))
+        audible = peaks >= max(SILENT_DB, float(peaks.max()) - _QUIETER_DB)
+        self.starts = [start for start, one in zip(starts, audible, strict=True) if one]
+        self.log_mel = log_mel[audible]
+        self.silent = 1 - float(audible.mean())
+        self.duration_s = 0.0
+        self.warning: str | None = None
+        self.features = self.tag_logits = np.empty((0, 0), np.float32)
+
+    @classmethod
+    def read(
+        cls,
+        source: str | os.PathLike[str] | BinaryIO,
+        *,
+        patches: int | None,
+        max_seconds: float,
+        name: str | None = None,
+    ) -> Self:
+        from deepmusic.audio import open_audio  # loads the decoders
+
+        with open_audio(source, sample_rate=EAR_MEL.sample_rate, max_seconds=max_seconds) as audio:
+            track = cls(*patches_of(audio, patches))
+            track.duration_s, track.warning = audio.duration_s, audio.warning
+        if not track.starts:
+            path = name or (os.fspath(source) if isinstance(source, str | os.PathLike) else "sound")
+            raise AudioError(f"{path!r} is silent: there is no genre to find.", code="silent")
+        track.features, track.tag_logits = run_ear(track.log_mel)
+        return track
+
+
+def run_ear(log_mel: NDArray[np.float32]) -> Heard:
+    """Features and tag logits of patches ``(n, 96, 187)`` in dB.
+
+    Raises:
+        CheckpointError: the ear is not installed, or damaged.
+    """
+    ear = read_ear()
+    parts = [
+        ear(compressed(log_mel[start : start + _BATCH])) for start in range(0, len(log_mel), _BATCH)
+    ]
+    features, logits = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return features, logits
+
+
+class EarClassifier:
+    """Capsules over the pretrained ear, with their calibration; several threads may use it.
+
+    It runs under onnxruntime, without PyTorch.
+
+    Args:
+        config: of the head.
+        graph: of the head, from `deepmusic.classifier.ear.head.head_graph`.
+        weights: of the head.
+        calibration: turns scores into probabilities and says when to be unsure.
+        card: facts on the training, as JSON types; saved with the weights.
+
+    Example:
+        >>> classifier = EarClassifier.load("runs/music")
+        >>> classifier.classify("song.mp3").genre
+        'rock'
+    """
+
+    has_segments = True
+    is_picklable = True
+    device = "cpu"
+
+    def __init__(
+        self,
+        config: HeadConfig,
+        graph: bytes,
+        weights: Mapping[str, NDArray[Any]],
+        calibration: Calibration,
+        *,
+        card: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.config = config
+        self.genres = config.genres
+        self.calibration = calibration
+        self.card = dict(card or {})
+        self._graph, self._weights = graph, dict(weights)
+        self._head = OnnxNetwork(graph, self._weights)
+
+    @property
+    def digest(self) -> str:
+        """A hash of everything that determines a verdict."""
+        digest = hashlib.sha256(repr((self.config, self.calibration, PATCHES)).encode())
+        for name, array in sorted({**self._weights, **ear_weights()}.items()):
+            digest.update(name.encode())
+            digest.update(array.tobytes())
+        return digest.hexdigest()
+
+    def classify(
+        self,
+        source: str | os.PathLike[str] | BinaryIO,
+        *,
+        name: str | None = None,
+        max_seconds: float = 6 * 3600.0,
+        segments: bool = False,
+    ) -> Verdict:
+        """Classify a track from patches spread over its whole length.
+
+        Args:
+            source: a path, or a seekable binary file object.
+            name: the track's path in the verdict; ``source`` by default.
+            max_seconds: seconds analysed, at most.
+            segments: whether to give the genres over time; then more patches are heard.
+
+        Raises:
+            AudioError: the file cannot be decoded, or is silent (code ``silent``).
+            CheckpointError: the ear is not installed, or damaged.
+        """
+        path = name or (os.fspath(source) if isinstance(source, str | os.PathLike) else "sound")
+        count = _MOST_OVER_TIME if segments else PATCHES
+        track = _Track.read(source, patches=count, max_seconds=max_seconds, name=path)
+        chosen = np.linspace(0, len(track.starts) - 1, min(len(track.starts), PATCHES))
+        few = np.unique(chosen.round().astype(int))  # the verdict is the same with segments
+        log_scores, lengths = self.scores(track.features[few], track.tag_logits[few])
+        probability = 1 / (1 + np.exp(-track.tag_logits[few].astype(np.float64)))
+        return Verdict.from_probabilities(
+            path,
+            self.genres,
+            self.calibration.probabilities(log_scores).tolist(),
+            threshold=self.calibration.threshold if lengths.max() >= _SPEAKS_UP else np.inf,
+            scores=lengths.tolist(),
+            duration_s=track.duration_s,
+            segments=self._over_time(track) if segments else (),
+            tags=dict(zip(TAGS, probability.mean(axis=0).tolist(), strict=True)),
+            warning=track.warning,
+        )
+
+    def scores(
+        self, features: NDArray[np.float32], tag_logits: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Log scores and lengths, both ``(genres,)``, of a track as `hear` gives it."""
+        given = {"features": features[None], "tag_logits": tag_logits[None]}
+        log_scores, lengths = self._head(*(given[name] for name in self._head.inputs))
+        return log_scores[0], lengths[0]
+
+    def probabilities(
+        self, features: NDArray[np.float32], tag_logits: NDArray[np.float32]
+    ) -> NDArray[np.float64]:
+        """Calibrated probabilities ``(genres,)`` of a track as `hear` gives it."""
+        return self.calibration.probabilities(self.scores(features, tag_logits)[0])
+
+    def _over_time(self, track: _Track) -> tuple[SegmentVerdict, ...]:
+        """The genres at each patch, heard together with its neighbours."""
+        result = []
+        for index, start in enumerate(track.starts):
+            first = max(0, min(index - _WINDOW // 2, len(track.starts) - _WINDOW))
+            near = slice(first, first + _WINDOW)
+            log_scores, lengths = self.scores(track.features[near], track.tag_logits[near])
+            begin_s = start / EAR_MEL.frames_per_second
+            end_s = (start + PATCH_FRAMES) / EAR_MEL.frames_per_second
+            entries = zip(
+                self.genres, self.calibration.probabilities(log_scores).tolist(), strict=True
+            )
+            result.append(
+                SegmentVerdict(
+                    begin_s,
+                    min(end_s, track.duration_s),
+                    tuple(GenreProbability(*entry) for entry in entries),
+                    tuple(lengths.tolist()),
+                )
+            )
+        return tuple(result)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write weights, graph, configuration, calibration and card to one safetensors file.
+
+        Weights are written in half precision, which changes probabilities by less than 0.001.
+
+        Raises:
+            DeepMusicError: the file cannot be written.
+        """
+        import torch
+
+        from deepmusic.training import save_weights
+
+        metadata = {
+            "kind": KIND,
+            "config": self.config.to_dict(),
+            "calibration": self.calibration.to_dict(),
+            "card": self.card,
+        }
+        weights = {
+            name: torch.from_numpy(np.asarray(array)).half()
+            for name, array in self._weights.items()
+        }
+        weights["graph"] = torch.frombuffer(bytearray(self._graph), dtype=torch.uint8)
+        save_weights(path, weights, metadata)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> EarClassifier:
+        """Read what `save` wrote; a folder is taken for a run.
+
+        Raises:
+            CheckpointError: the file is missing, damaged or not a model of this kind.
+        """
+        file, weights, metadata = load_model(path, KIND)
+        config = HeadConfig.from_dict(metadata.get("config", {}))
+        try:
+            calibration = Calibration(**metadata["calibration"])
+            graph = weights.pop("graph").tobytes()
+            return cls(config, graph, weights, calibration, card=metadata.get("card", {}))
+        except (KeyError, TypeError, ValueError, CheckpointError) as error:
+            raise CheckpointError(
+                f"{file} is of another model: its weights or its calibration do not fit its "
+                "configuration; train again, or name another."
+            ) from error

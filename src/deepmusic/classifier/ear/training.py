@@ -1,0 +1,236 @@
+"""Train a classifier of one's own genres on the features of the pretrained ear: in a minute."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepmusic.classifier.data import (
+    calibration_folds,
+    hold_out,
+    without,
+    write_run_splits,
+)
+from deepmusic.classifier.ear.classifier import EarClassifier, Heard, hear
+from deepmusic.classifier.ear.fitting import (
+    PATCHES,
+    FitOptions,
+    fit_head,
+    predict_log_scores,
+)
+from deepmusic.classifier.ear.head import EarHead, HeadConfig, head_graph
+from deepmusic.classifier.evaluation import draw_confusion, fit_calibration, measure
+from deepmusic.classifier.training import Trained, new_run_folder, two_or_more_genres
+from deepmusic.classifier.verdict import Calibration
+from deepmusic.datasets import (
+    FolderDataset,
+    Problem,
+    Track,
+    dataset_digest,
+    group_tracks,
+    load_dataset,
+)
+from deepmusic.datasets.folder import map_threads
+from deepmusic.errors import AudioError, DataError, os_reason
+from deepmusic.files import write_atomically, write_json
+
+_VERSION = 1  # of what is stored: of the ear and how patches are chosen
+
+
+class HeardStore:
+    """What the ear gave for tracks, one file per track in a folder, named by content.
+
+    Args:
+        folder: made if missing.
+
+    Raises:
+        DataError: the folder cannot be made.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{folder} could not be made: {os_reason(error)}.") from error
+
+    def path(self, track: Track) -> Path:
+        """The file of a track with this content."""
+        return self.folder / f"{track.content_hash[:32]}-ear{_VERSION}.npz"
+
+    def load(self, track: Track) -> Heard:
+        """Features ``(n, 256)`` and tag logits ``(n, 50)`` of a track."""
+        with np.load(self.path(track)) as arrays:
+            return arrays["features"].astype(np.float32), arrays["tag_logits"].astype(np.float32)
+
+    def fill(
+        self,
+        dataset: FolderDataset,
+        *,
+        workers: int | None = None,
+        on_progress: Callable[[int, int], object] | None = None,
+    ) -> list[Problem]:
+        """Hear the tracks that are missing.
+
+        Args:
+            dataset: the tracks.
+            workers: threads.
+            on_progress: called with the numbers of tracks done and of all tracks.
+
+        Returns:
+            A problem for each track that is silent or cannot be decoded.
+
+        Raises:
+            CheckpointError: the ear is not installed.
+            DeepMusicError: the disk is full or cannot be written.
+        """
+
+        def make(track: Track) -> Problem | None:
+            path = self.path(track)
+            if path.exists():
+                return None
+            try:
+                features, tag_logits = hear(dataset.file(track), patches=PATCHES)
+            except AudioError as error:
+                return Problem(track.path, error.code, str(error))
+            with write_atomically(path, "wb") as file:
+                half = features.astype(np.float16), tag_logits.astype(np.float16)
+                np.savez(file, features=half[0], tag_logits=half[1])
+            return None
+
+        problems = map_threads(make, dataset.tracks, workers=workers, on_progress=on_progress)
+        return [problem for problem in problems if problem is not None]
+
+
+def train_on_ear(
+    data: str | os.PathLike[str],
+    run: str | os.PathLike[str],
+    *,
+    table: str | os.PathLike[str] | None = None,
+    test: float | tuple[str | os.PathLike[str], int] = 0.2,
+    min_tracks: int = 1,
+    routing: str = HeadConfig.routing,
+    options: FitOptions | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    on_track: Callable[[int, int], object] | None = None,
+    on_notes: Callable[[Sequence[str]], object] | None = None,
+) -> Trained:
+    """Train a classifier on ``DATA/GENRE/*`` from what the pretrained ear hears in it.
+
+    The run folder receives ``config.json``, ``splits.json``, ``model.safetensors``,
+    ``metrics.json`` and ``confusion.png``.
+
+    Args:
+        data: genre folders, or another data set that `deepmusic.datasets.load_dataset` knows.
+        run: folder for the run; made if missing.
+        table: CSV of artists; None takes ``tracks.csv`` in ``data`` or the files' tags.
+        test: share of tracks held out, or a file of splits and the number of a fold.
+        min_tracks: genres with fewer tracks are left out.
+        routing: of the capsules, as in `HeadConfig`.
+        options: settings of the fit.
+        cache: folder for what the ear gave; None takes one inside the run.
+        resume: continue a run that was interrupted.
+        on_track: called with the numbers of tracks heard and of all.
+        on_notes: called before the work with sentences on possible defects of the data.
+
+    Raises:
+        DataError: the data cannot be divided, or hold fewer than two genres that can be decoded.
+        CheckpointError: the run exists and ``resume`` is off, or the ear is not installed.
+    """
+    options = options or FitOptions()
+    run = new_run_folder(run, resume=resume)
+    dataset, notes = _chosen_genres(load_dataset(data, table=table).dataset, min_tracks)
+    if on_notes is not None:
+        on_notes(notes)
+    two_or_more_genres(dataset)
+    divide = hold_out(test, dataset, options.seed)
+    store = HeardStore(run / "heard" if cache is None else cache)
+    dataset = without(dataset, store.fill(dataset, on_progress=on_track))
+    config, split = HeadConfig(two_or_more_genres(dataset), routing=routing), divide(dataset)
+    write_run_splits(run, split, dataset, resume=resume)
+    held_out = list(split[0].test)
+    tracks = [*split[0].train, *split[0].validation]
+    heard = [store.load(track) for track in dataset.tracks]
+    targets = np.eye(len(config.genres))[list(dataset.labels)]
+    calibration, validation = _calibrated(dataset, tracks, heard, targets, config, options)
+    head = fit_head([heard[i] for i in tracks], targets[tracks], config, options)
+    metrics: dict[str, Any] = {"validation": validation, "calibration": calibration.to_dict()}
+    if held_out:
+        scores = predict_log_scores(head, [heard[i] for i in held_out])
+        predicted, labels = calibration.probabilities(scores), np.array(dataset.labels)[held_out]
+        metrics["test"] = measure(predicted, labels, config.genres, threshold=calibration.threshold)
+    card = {
+        "data": dataset_digest(dataset),
+        "tracks": len(dataset.tracks),
+        "artists": len(set(group_tracks(dataset.tracks))),
+        "trained_on": len(tracks),
+        "validation": validation,
+    }
+    classifier = exported_classifier(head, calibration, card)
+    write_json(run / "config.json", config.to_dict())
+    classifier.save(run / "model.safetensors")
+    write_json(run / "metrics.json", metrics)
+    if held_out:
+        draw_confusion(metrics["test"], run / "confusion.png")
+    return Trained(run, classifier, metrics, dataset.problems, tuple(notes))
+
+
+def exported_classifier(
+    head: EarHead, calibration: Calibration, card: dict[str, Any]
+) -> EarClassifier:
+    """A classifier that runs without PyTorch, from a head that was fitted."""
+    weights = {name: tensor.detach().numpy() for name, tensor in head.state_dict().items()}
+    return EarClassifier(head.config, head_graph(head.config), weights, calibration, card=card)
+
+
+def _calibrated(
+    dataset: FolderDataset,
+    tracks: list[int],
+    heard: Sequence[Heard],
+    targets: NDArray[np.float64],
+    config: HeadConfig,
+    options: FitOptions,
+) -> tuple[Calibration, dict[str, Any]]:
+    """The calibration, and the figures of `measure`, from heads that do not know the tracks."""
+    folds = calibration_folds(dataset, tracks, networks=1, seed=options.seed)
+    scores, order = [], []
+    for fold in folds:
+        head = fit_head([heard[i] for i in fold.train], targets[list(fold.train)], config, options)
+        scores.append(predict_log_scores(head, [heard[i] for i in fold.validation]))
+        order += list(fold.validation)
+    log_scores, labels = np.concatenate(scores), np.array(dataset.labels)[order]
+    calibration = fit_calibration(log_scores, labels)
+    predicted = calibration.probabilities(log_scores)
+    return calibration, measure(predicted, labels, config.genres, threshold=calibration.threshold)
+
+
+def _chosen_genres(dataset: FolderDataset, min_tracks: int) -> tuple[FolderDataset, list[str]]:
+    """The data set without small genres, and sentences on what may be wrong with it."""
+    counts = Counter(track.genre for track in dataset.tracks)
+    small = sorted(genre for genre, count in counts.items() if count < min_tracks)
+    notes = list(dataset.notes)
+    if small:
+        notes.append(
+            f"Genres with fewer than {min_tracks} tracks are left out: {', '.join(small)}."
+        )
+        tracks = [track for track in dataset.tracks if track.genre not in small]
+        dataset = FolderDataset.of(dataset.root, tracks, dataset.problems)
+    artists = {genre: set[int]() for genre in dataset.genres}
+    for track, group in zip(dataset.tracks, group_tracks(dataset.tracks), strict=True):
+        artists[track.genre].add(group)
+    for genre in (genre for genre in dataset.genres if len(artists[genre]) == 1):
+        count = counts[genre]
+        what = "one track" if count == 1 else f"{count} tracks by one artist"
+        notes.append(
+            f"{genre!r} has {what}: it cannot be both learned and tested; --min-tracks leaves "
+            "small genres out."
+        )
+    return replace(dataset, notes=tuple(notes)), notes
