@@ -17,7 +17,7 @@ BUDGETS = {
     "": 1_060,
     "audio": 1_980,  # aim 1,800
     "capsules": 2_260,
-    "classifier": 2_830,  # aim 2,600
+    "classifier": 4_250,  # aim 2,600, before the ear
     "cli": 3_700,  # aim 3,100
     "composer": 3_900,  # aim 3,900
     "datasets": 5_290,  # aim 4,300
@@ -27,8 +27,8 @@ BUDGETS = {
     "studies": 5_470,  # aim 4,700
     "training": 1_370,  # aim 1,100
 }
-SOURCE_LINES = 33_600  # aim 29,000
-TEST_LINES = 26_900  # aim 22,000
+SOURCE_LINES = 35_400  # aim 29,000
+TEST_LINES = 27_600  # aim 22,000
 MODULE_LINES = 400
 FUNCTION_LINES = 60
 PARAMETERS = 10

@@ -12,7 +12,7 @@ import soundfile
 import torch
 from ear_stand_in import stand_in_ear  # noqa: F401
 
-from deepmusic.classifier.ear.classifier import EarClassifier, hear
+from deepmusic.classifier.ear.classifier import EarClassifier, ear_output
 from deepmusic.classifier.ear.fitting import FitOptions, fit_head, predict_log_scores
 from deepmusic.classifier.ear.genres import DECADES, GENRES, MOODS, SOUNDS, broad_config
 from deepmusic.classifier.ear.head import EarHead, HeadConfig, head_graph
@@ -142,11 +142,11 @@ def test_silence_does_not_vote(tmp_path: Path, stand_in_ear: Path) -> None:  # n
     soundfile.write(tmp_path / "noise.wav", noise, RATE)
     soundfile.write(tmp_path / "padded.wav", np.pad(noise, (0, 60 * RATE)), RATE)
     soundfile.write(tmp_path / "silent.wav", np.zeros(5 * RATE), RATE)
-    features, _ = hear(tmp_path / "noise.wav", patches=None)
-    padded, _ = hear(tmp_path / "padded.wav", patches=None)
+    features, _ = ear_output(tmp_path / "noise.wav", patches=None)
+    padded, _ = ear_output(tmp_path / "padded.wav", patches=None)
     assert len(features) == 4
     np.testing.assert_allclose(padded[:3], features[:3], atol=1e-3)
     assert len(padded) <= 4  # the patch in which the sound ends may be heard
     with pytest.raises(AudioError, match="silent") as caught:
-        hear(tmp_path / "silent.wav")
+        ear_output(tmp_path / "silent.wav")
     assert caught.value.code == "silent"

@@ -29,16 +29,16 @@ _MOST_OVER_TIME = 1200  # patches of a timeline: one hour without gaps
 _BATCH = 8  # patches: more gain no time, and need more memory
 _SPEAKS_UP = 0.15  # length of a genre capsule below which nothing speaks for the genre
 
-Heard = tuple[NDArray[np.float32], NDArray[np.float32]]
+EarOutput = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Features ``(n, 256)`` and logits of tags ``(n, 50)`` of patches."""
 
 
-def hear(
+def ear_output(
     source: str | os.PathLike[str] | BinaryIO,
     *,
     patches: int | None = PATCHES,
     max_seconds: float = 6 * 3600.0,
-) -> Heard:
+) -> EarOutput:
     """What the ear gives for a track, silent patches left out.
 
     Args:
@@ -88,7 +88,7 @@ class _Track:
         return track
 
 
-def run_ear(log_mel: NDArray[np.float32]) -> Heard:
+def run_ear(log_mel: NDArray[np.float32]) -> EarOutput:
     """Features and tag logits of patches ``(n, 96, 187)`` in dB.
 
     Raises:
@@ -191,7 +191,7 @@ class EarClassifier:
     def scores(
         self, features: NDArray[np.float32], tag_logits: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Log scores and lengths, both ``(genres,)``, of a track as `hear` gives it."""
+        """Log scores and lengths, both ``(genres,)``, of a track as `ear_output` gives it."""
         given = {"features": features[None], "tag_logits": tag_logits[None]}
         log_scores, lengths = self._head(*(given[name] for name in self._head.inputs))
         return log_scores[0], lengths[0]
@@ -199,7 +199,7 @@ class EarClassifier:
     def probabilities(
         self, features: NDArray[np.float32], tag_logits: NDArray[np.float32]
     ) -> NDArray[np.float64]:
-        """Calibrated probabilities ``(genres,)`` of a track as `hear` gives it."""
+        """Calibrated probabilities ``(genres,)`` of a track as `ear_output` gives it."""
         return self.calibration.probabilities(self.scores(features, tag_logits)[0])
 
     def _over_time(self, track: _Track) -> tuple[SegmentVerdict, ...]:

@@ -30,13 +30,13 @@ class FitOptions:
     seed: int = 0
 
 
-Heard = tuple[NDArray[np.float32], NDArray[np.float32]]
+EarOutput = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Features ``(n, 256)`` and logits of tags ``(n, 50)`` of the patches of a track."""
 Anchor = Callable[[EarHead, Tensor, Tensor], Tensor]
 """A further loss of the head, from the features and tag logits of a batch."""
 
 
-def stacked(tracks: Sequence[Heard]) -> tuple[Tensor, Tensor]:
+def stacked(tracks: Sequence[EarOutput]) -> tuple[Tensor, Tensor]:
     """Features ``(b, 10, 256)`` and tag logits ``(b, 10, 50)`` of tracks of any length.
 
     Raises:
@@ -57,7 +57,7 @@ def stacked(tracks: Sequence[Heard]) -> tuple[Tensor, Tensor]:
 
 
 def fit_head(
-    tracks: Sequence[Heard],
+    tracks: Sequence[EarOutput],
     targets: NDArray[np.floating],
     config: HeadConfig,
     options: FitOptions | None = None,
@@ -99,8 +99,8 @@ def fit_head(
             for batch in torch.randperm(len(features)).split(options.batch_size):  # type: ignore[no-untyped-call]
                 half = torch.rand(len(batch), PATCHES).argsort(dim=1)[:, : PATCHES // 2, None]
                 seen = features[batch].gather(1, half.expand(-1, -1, FEATURES))
-                heard = tags[batch].gather(1, half.expand(-1, -1, len(TAGS)))
-                logits, _ = head.heads(seen, heard)
+                tags_seen = tags[batch].gather(1, half.expand(-1, -1, len(TAGS)))
+                logits, _ = head.heads(seen, tags_seen)
                 share = (logits.log_softmax(dim=-1) + wanted[batch].log()).logsumexp(dim=-1)
                 loss = -share.mean()
                 if anchor is not None:
@@ -115,7 +115,7 @@ def fit_head(
     return head.eval()
 
 
-def predict_log_scores(head: EarHead, tracks: Sequence[Heard]) -> NDArray[np.float32]:
+def predict_log_scores(head: EarHead, tracks: Sequence[EarOutput]) -> NDArray[np.float32]:
     """Log scores ``(tracks, genres)``."""
     with torch.inference_mode():
         log_scores: NDArray[np.float32] = head(*stacked(tracks))[0].numpy()

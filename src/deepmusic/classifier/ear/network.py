@@ -15,7 +15,7 @@ from deepmusic.errors import ShapeError
 from deepmusic.training.onnx_graph import export_graph
 
 _CHANNELS = 128
-_POOLS = ((4, 1), (1, 4), (2, 2), (2, 2), (4, 4))  # time, frequency
+_POOLING = ((4, 1), (1, 4), (2, 2), (2, 2), (4, 4))  # time, frequency
 
 
 class Ear(nn.Module):
@@ -31,7 +31,7 @@ class Ear(nn.Module):
                 nn.BatchNorm2d(_CHANNELS, eps=1e-3),
                 nn.MaxPool2d(pool),
             )
-            for before, pool in zip((1, *[_CHANNELS] * 4), _POOLS, strict=True)
+            for before, pool in zip((1, *[_CHANNELS] * 4), _POOLING, strict=True)
         )
         self.tags = nn.Linear(FEATURES, len(TAGS))
 

@@ -18,7 +18,7 @@ from deepmusic.classifier.data import (
     without,
     write_run_splits,
 )
-from deepmusic.classifier.ear.classifier import EarClassifier, Heard, hear
+from deepmusic.classifier.ear.classifier import EarClassifier, EarOutput, ear_output
 from deepmusic.classifier.ear.fitting import (
     PATCHES,
     FitOptions,
@@ -44,7 +44,7 @@ from deepmusic.files import write_atomically, write_json
 _VERSION = 1  # of what is stored: of the ear and how patches are chosen
 
 
-class HeardStore:
+class EarStore:
     """What the ear gave for tracks, one file per track in a folder, named by content.
 
     Args:
@@ -65,7 +65,7 @@ class HeardStore:
         """The file of a track with this content."""
         return self.folder / f"{track.content_hash[:32]}-ear{_VERSION}.npz"
 
-    def load(self, track: Track) -> Heard:
+    def load(self, track: Track) -> EarOutput:
         """Features ``(n, 256)`` and tag logits ``(n, 50)`` of a track."""
         with np.load(self.path(track)) as arrays:
             return arrays["features"].astype(np.float32), arrays["tag_logits"].astype(np.float32)
@@ -97,7 +97,7 @@ class HeardStore:
             if path.exists():
                 return None
             try:
-                features, tag_logits = hear(dataset.file(track), patches=PATCHES)
+                features, tag_logits = ear_output(dataset.file(track), patches=PATCHES)
             except AudioError as error:
                 return Problem(track.path, error.code, str(error))
             with write_atomically(path, "wb") as file:
@@ -116,7 +116,6 @@ def train_on_ear(
     table: str | os.PathLike[str] | None = None,
     test: float | tuple[str | os.PathLike[str], int] = 0.2,
     min_tracks: int = 1,
-    routing: str = HeadConfig.routing,
     options: FitOptions | None = None,
     cache: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -134,11 +133,10 @@ def train_on_ear(
         table: CSV of artists; None takes ``tracks.csv`` in ``data`` or the files' tags.
         test: share of tracks held out, or a file of splits and the number of a fold.
         min_tracks: genres with fewer tracks are left out.
-        routing: of the capsules, as in `HeadConfig`.
         options: settings of the fit.
         cache: folder for what the ear gave; None takes one inside the run.
         resume: continue a run that was interrupted.
-        on_track: called with the numbers of tracks heard and of all.
+        on_track: called with the numbers of tracks outputs and of all.
         on_notes: called before the work with sentences on possible defects of the data.
 
     Raises:
@@ -150,37 +148,49 @@ def train_on_ear(
     dataset, notes = _chosen_genres(load_dataset(data, table=table).dataset, min_tracks)
     if on_notes is not None:
         on_notes(notes)
-    two_or_more_genres(dataset)
     divide = hold_out(test, dataset, options.seed)
-    store = HeardStore(run / "heard" if cache is None else cache)
+    store = EarStore(run / "ear" if cache is None else cache)
     dataset = without(dataset, store.fill(dataset, on_progress=on_track))
-    config, split = HeadConfig(two_or_more_genres(dataset), routing=routing), divide(dataset)
+    two_or_more_genres(dataset)
+    split = divide(dataset)
     write_run_splits(run, split, dataset, resume=resume)
-    held_out = list(split[0].test)
     tracks = [*split[0].train, *split[0].validation]
-    heard = [store.load(track) for track in dataset.tracks]
-    targets = np.eye(len(config.genres))[list(dataset.labels)]
-    calibration, validation = _calibrated(dataset, tracks, heard, targets, config, options)
-    head = fit_head([heard[i] for i in tracks], targets[tracks], config, options)
-    metrics: dict[str, Any] = {"validation": validation, "calibration": calibration.to_dict()}
-    if held_out:
-        scores = predict_log_scores(head, [heard[i] for i in held_out])
-        predicted, labels = calibration.probabilities(scores), np.array(dataset.labels)[held_out]
-        metrics["test"] = measure(predicted, labels, config.genres, threshold=calibration.threshold)
+    head, calibration, metrics = _fitted(dataset, tracks, list(split[0].test), store, options)
     card = {
         "data": dataset_digest(dataset),
         "tracks": len(dataset.tracks),
         "artists": len(set(group_tracks(dataset.tracks))),
         "trained_on": len(tracks),
-        "validation": validation,
+        "validation": metrics["validation"],
     }
     classifier = exported_classifier(head, calibration, card)
-    write_json(run / "config.json", config.to_dict())
+    write_json(run / "config.json", head.config.to_dict())
     classifier.save(run / "model.safetensors")
     write_json(run / "metrics.json", metrics)
-    if held_out:
+    if "test" in metrics:
         draw_confusion(metrics["test"], run / "confusion.png")
     return Trained(run, classifier, metrics, dataset.problems, tuple(notes))
+
+
+def _fitted(
+    dataset: FolderDataset,
+    tracks: list[int],
+    held_out: list[int],
+    store: EarStore,
+    options: FitOptions,
+) -> tuple[EarHead, Calibration, dict[str, Any]]:
+    """The head fitted to tracks, its calibration, and figures on tracks that it does not know."""
+    config = HeadConfig(dataset.genres)
+    outputs = [store.load(track) for track in dataset.tracks]
+    targets = np.eye(len(config.genres))[list(dataset.labels)]
+    calibration, validation = _calibrated(dataset, tracks, outputs, targets, config, options)
+    head = fit_head([outputs[i] for i in tracks], targets[tracks], config, options)
+    metrics: dict[str, Any] = {"validation": validation, "calibration": calibration.to_dict()}
+    if held_out:
+        scores = predict_log_scores(head, [outputs[i] for i in held_out])
+        predicted, labels = calibration.probabilities(scores), np.array(dataset.labels)[held_out]
+        metrics["test"] = measure(predicted, labels, config.genres, threshold=calibration.threshold)
+    return head, calibration, metrics
 
 
 def exported_classifier(
@@ -194,7 +204,7 @@ def exported_classifier(
 def _calibrated(
     dataset: FolderDataset,
     tracks: list[int],
-    heard: Sequence[Heard],
+    outputs: Sequence[EarOutput],
     targets: NDArray[np.float64],
     config: HeadConfig,
     options: FitOptions,
@@ -203,8 +213,10 @@ def _calibrated(
     folds = calibration_folds(dataset, tracks, networks=1, seed=options.seed)
     scores, order = [], []
     for fold in folds:
-        head = fit_head([heard[i] for i in fold.train], targets[list(fold.train)], config, options)
-        scores.append(predict_log_scores(head, [heard[i] for i in fold.validation]))
+        head = fit_head(
+            [outputs[i] for i in fold.train], targets[list(fold.train)], config, options
+        )
+        scores.append(predict_log_scores(head, [outputs[i] for i in fold.validation]))
         order += list(fold.validation)
     log_scores, labels = np.concatenate(scores), np.array(dataset.labels)[order]
     calibration = fit_calibration(log_scores, labels)
