@@ -148,6 +148,7 @@ def train_on_ear(
     dataset, notes = _chosen_genres(load_dataset(data, table=table).dataset, min_tracks)
     if on_notes is not None:
         on_notes(notes)
+    two_or_more_genres(dataset)
     divide = hold_out(test, dataset, options.seed)
     store = EarStore(run / "ear" if cache is None else cache)
     dataset = without(dataset, store.fill(dataset, on_progress=on_track))
@@ -156,20 +157,24 @@ def train_on_ear(
     write_run_splits(run, split, dataset, resume=resume)
     tracks = [*split[0].train, *split[0].validation]
     head, calibration, metrics = _fitted(dataset, tracks, list(split[0].test), store, options)
-    card = {
-        "data": dataset_digest(dataset),
-        "tracks": len(dataset.tracks),
-        "artists": len(set(group_tracks(dataset.tracks))),
-        "trained_on": len(tracks),
-        "validation": metrics["validation"],
-    }
-    classifier = exported_classifier(head, calibration, card)
+    classifier = exported_classifier(head, calibration, _card(dataset, len(tracks), metrics))
     write_json(run / "config.json", head.config.to_dict())
     classifier.save(run / "model.safetensors")
     write_json(run / "metrics.json", metrics)
     if "test" in metrics:
         draw_confusion(metrics["test"], run / "confusion.png")
     return Trained(run, classifier, metrics, dataset.problems, tuple(notes))
+
+
+def _card(dataset: FolderDataset, trained_on: int, metrics: dict[str, Any]) -> dict[str, Any]:
+    """What the model says about its training."""
+    return {
+        "data": dataset_digest(dataset),
+        "tracks": len(dataset.tracks),
+        "artists": len(set(group_tracks(dataset.tracks))),
+        "trained_on": trained_on,
+        "validation": metrics["validation"],
+    }
 
 
 def _fitted(
