@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 from deepmusic.files import write_atomically
 
@@ -38,11 +37,13 @@ def pluck(pitch: int, seconds: float, rng: np.random.Generator) -> NDArray[np.fl
     """A string at a MIDI pitch: ``(samples,)``, at most 1 in magnitude."""
     # the averaging filter delays by half a sample
     period = round(SAMPLE_RATE / (440 * 2 ** ((pitch - 69) / 12)) - 0.5)
-    burst = np.zeros(round(seconds * SAMPLE_RATE))
-    burst[:period] = lfilter([0.5, 0.5], [1.0], rng.uniform(-1, 1, period))
-    loop = np.zeros(period + 2)
-    loop[0], loop[period], loop[period + 1] = 1, -0.498, -0.498
-    tone = lfilter([1.0], loop, burst)
+    first = period + 1  # zeros before the sound, which the delay line reads
+    line = np.zeros(first + round(seconds * SAMPLE_RATE))
+    line[first : first + period] = np.convolve(rng.uniform(-1, 1, period), [0.5, 0.5])[:period]
+    for start in range(first + period, len(line), period):
+        delayed = line[start - period - 1 : min(start, len(line) - period)]
+        line[start : start + period] = 0.498 * (delayed[1:] + delayed[:-1])
+    tone = line[first:]
     tone[-400:] *= np.linspace(1, 0, 400)  # no click at the end
     return tone / np.abs(tone).max()
 
