@@ -9,7 +9,7 @@ import torch
 from synthetic import tiny_config, tiny_ensemble
 
 from deepmusic.classifier.config import ROUTINGS, ClassifierConfig
-from deepmusic.classifier.model import CapsuleClassifier, NetworkOutput, views
+from deepmusic.classifier.model import ClassifierNetwork, NetworkOutput, views
 
 
 def noise(count: int, config: ClassifierConfig, *, seed: int = 0) -> torch.Tensor:
@@ -18,9 +18,9 @@ def noise(count: int, config: ClassifierConfig, *, seed: int = 0) -> torch.Tenso
     return -40 + 15 * torch.randn(shape, generator=generator)
 
 
-def network(**changes: Any) -> CapsuleClassifier:
+def network(**changes: Any) -> ClassifierNetwork:
     network = tiny_ensemble(tiny_config(**changes)).networks[0]
-    assert isinstance(network, CapsuleClassifier)
+    assert isinstance(network, ClassifierNetwork)
     return network
 
 
@@ -65,7 +65,7 @@ SIZES: list[dict[str, Any]] = [
 @pytest.mark.parametrize("routing", ROUTINGS)
 def test_shapes(changes: dict[str, Any], routing: str) -> None:
     config = tiny_config(routing=routing, **changes)
-    net = CapsuleClassifier(config).eval()
+    net = ClassifierNetwork(config).eval()
     batch, genres = 3, len(config.genres)
     inputs = views(noise(batch, config), config)
     output = net(inputs, rebuild=torch.zeros(batch, dtype=torch.long))
@@ -119,7 +119,7 @@ def test_constant_input_gives_finite_gradients(routing: str, value: float) -> No
     config = tiny_config(routing=routing)
     torch.manual_seed(0)
     for training in (True, False):
-        net = CapsuleClassifier(config).train(training)
+        net = ClassifierNetwork(config).train(training)
         segments = torch.full((2, 128, 128), value)
         output = net(views(segments, config), rebuild=torch.tensor([0, 1]))
         assert output.log_scores.isfinite().all()
@@ -142,7 +142,7 @@ def test_statistics_are_clipped() -> None:
 
 def test_scales_are_fitted_to_the_tracks() -> None:
     config = tiny_config()
-    net = CapsuleClassifier(config)
+    net = ClassifierNetwork(config)
     inputs = views(noise(6, config), config)
     net.fit_scales(inputs)
     scaled = net.scale(inputs.image)

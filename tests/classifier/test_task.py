@@ -13,7 +13,7 @@ from synthetic import spectrograms, tiny_config
 
 from deepmusic.audio import segment_starts
 from deepmusic.classifier.config import ClassifierConfig
-from deepmusic.classifier.model import CapsuleClassifier, Views, texture, views
+from deepmusic.classifier.model import ClassifierNetwork, Views, texture, views
 from deepmusic.classifier.task import (
     Augmentation,
     ClassifierTask,
@@ -159,7 +159,7 @@ def test_masks_cover_blocks_of_the_image_only() -> None:
     whole, _ = spied(make_task(augmentation=PLAIN), first_batch(make_task(augmentation=PLAIN)))
     task = make_task(augmentation=Augmentation(gain_db=0.0, mask_share=0.25, mixup=0.0))
     network = task.model
-    assert isinstance(network, CapsuleClassifier)
+    assert isinstance(network, ClassifierNetwork)
     network.image_mean += 1000  # a fill that no sound has
     widest = 0.0
     for seed in range(20):

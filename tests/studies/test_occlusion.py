@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "classifier"))
 from synthetic import tiny_classifier, tiny_config, tiny_ensemble, write_folder
 
 from deepmusic.classifier.data import SpectrogramStore
-from deepmusic.classifier.model import CapsuleClassifier, views
+from deepmusic.classifier.model import ClassifierNetwork, views
 from deepmusic.datasets import scan_folder
 from deepmusic.studies.data import StudyData
 from deepmusic.studies.occlusion import (
@@ -167,7 +167,7 @@ def test_a_reconstruction_is_of_the_segment_with_the_longest_capsule(
 ) -> None:
     config = tiny_config()
     network = tiny_ensemble(config).networks[0].eval()
-    assert isinstance(network, CapsuleClassifier)
+    assert isinstance(network, ClassifierNetwork)
     assert data.spectrograms is not None
     log_mel = data.spectrograms(0)
     assert reconstruct(tmp_path, log_mel, config.genres[1]) is None

@@ -12,7 +12,7 @@ from .explanation import (
 )
 from .files import classify_files as classify_files
 from .inference import Classifier as Classifier
-from .model import CapsuleClassifier as CapsuleClassifier, Ensemble as Ensemble
+from .model import ClassifierNetwork as ClassifierNetwork, Ensemble as Ensemble
 from .timeline import draw_timeline as draw_timeline, text_timeline as text_timeline
 from .training import Trained as Trained, train_classifier as train_classifier
 from .verdict import (

@@ -111,7 +111,7 @@ class ImageNetwork(nn.Module):
         self.register_buffer("image_std", torch.ones(config.bands))
 
     def forward(self, inputs: Views, *, rebuild: Tensor | None = None) -> NetworkOutput:
-        """The output for a batch of segments; see `CapsuleClassifier`."""
+        """The output for a batch of segments; see `ClassifierNetwork`."""
         raise NotImplementedError
 
     def sketch(self, image: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ class ImageNetwork(nn.Module):
         self.image_std.copy_(inputs.image.std(dim=(0, 2)).clamp_min(1e-3))
 
 
-class CapsuleClassifier(ImageNetwork):
+class ClassifierNetwork(ImageNetwork):
     """One network of the ensemble (see the figure above).
 
     Args:
@@ -270,7 +270,7 @@ class Ensemble(nn.Module):
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
         self.config = config
-        self.networks = nn.ModuleList(map(CapsuleClassifier, config.network_configs))
+        self.networks = nn.ModuleList(map(ClassifierNetwork, config.network_configs))
 
     def forward(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
         """Mean log scores and mean lengths, both ``(b, o)``, of segments ``(b, m, t)``."""

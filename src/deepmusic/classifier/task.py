@@ -19,7 +19,7 @@ from deepmusic.audio import segment_batches
 from deepmusic.capsules import coupling_entropy, dead_share, margin_loss, reconstruction_loss
 from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.classifier.model import (
-    CapsuleClassifier,
+    ClassifierNetwork,
     ImageNetwork,
     NetworkOutput,
     Views,
@@ -102,7 +102,7 @@ class ClassifierTask:
         seed: int,
         augmentation: Augmentation = Augmentation(),
         metadata: Mapping[str, Any] | None = None,
-        network: Callable[[ClassifierConfig], ImageNetwork] = CapsuleClassifier,
+        network: Callable[[ClassifierConfig], ImageNetwork] = ClassifierNetwork,
     ) -> None:
         self.config = config
         self.augmentation = augmentation

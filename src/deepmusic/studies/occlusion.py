@@ -218,7 +218,7 @@ def reconstruct(run: Path, log_mel: NDArray[np.floating], genre: str) -> Reconst
     import torch
 
     from deepmusic.classifier.config import ClassifierConfig
-    from deepmusic.classifier.model import CapsuleClassifier
+    from deepmusic.classifier.model import ClassifierNetwork
     from deepmusic.training.checkpoint import best_path
     from deepmusic.training.weights import fill_model, load_weights
 
@@ -227,7 +227,7 @@ def reconstruct(run: Path, log_mel: NDArray[np.floating], genre: str) -> Reconst
         config = ClassifierConfig.from_dict(json.loads((run / "config.json").read_text("utf-8")))
     except (OSError, ValueError):
         return None
-    network = CapsuleClassifier(config.network_configs[0])
+    network = ClassifierNetwork(config.network_configs[0])
     if network.decoder is None or not path.exists():
         return None
     fill_model(network, load_weights(path)[0], source=path)
