@@ -10,21 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from deepmusic.composer.config import ComposerConfig
 from deepmusic.composer.encoding import ATTRIBUTES, encode, transposed
+from deepmusic.composer.exported import ExportedNetwork
 from deepmusic.composer.memorization import CopyIndex, CopyReport, HumanReference
-from deepmusic.composer.model import ComposerNetwork
 from deepmusic.composer.planning import Plan, StyleProfile, plan_request, read_piece
 from deepmusic.composer.request import Request
 from deepmusic.composer.sampling import write_music
 from deepmusic.composer.style_critic import StyleCritic
 from deepmusic.errors import CheckpointError, CopyingError, DeepMusicError, RequestError
 from deepmusic.music import Grid, Score, Tempo, grid_to_score
-from deepmusic.training import fill_model, load_model, save_weights
-from deepmusic.training.runtime import torch_in_one_thread
+from deepmusic.training import load_model, save_weights
 from deepmusic.version import __version__
 
 _KIND = "composer"
@@ -53,7 +51,7 @@ class Composer:
     """Writes music in the styles that it was trained on.
 
     Args:
-        network: in evaluation mode.
+        network: what writes; ``ComposerNetwork.load`` gives it in PyTorch.
         profiles: of each style, by name.
         critic: classifies styles; trained separately.
         copy_index: of the training music.
@@ -69,7 +67,7 @@ class Composer:
         write_midi(tune.score, "tune.mid")
     """
 
-    network: ComposerNetwork
+    network: ExportedNetwork
     profiles: Mapping[str, StyleProfile]
     critic: StyleCritic
     copy_index: CopyIndex
@@ -97,8 +95,7 @@ class Composer:
         """
         request = self.resolved(request)
         plan = self.plan(request)
-        with torch_in_one_thread():
-            grid, log_prob, copying, tried = self._best(request, plan)
+        grid, log_prob, copying, tried = self._best(request, plan)
         score = grid_to_score(_finished(grid, plan))
         probabilities = self.critic.probabilities(grid)
         files = [path for path in (request.given, request.pose_from) if path is not None]
@@ -197,14 +194,14 @@ class Composer:
             ScoreError: the file cannot be used.
         """
         grid, *_ = read_piece(os.fspath(path), self.config, len(self.profiles[style].parts))
-        poses = self.network.encode(encode(self.config, grid)).poses
-        pose: NDArray[np.float32] = poses[:, self.styles.index(style)].mean(dim=0).numpy()
+        _, poses = self.network.encode(encode(self.config, grid).passages())
+        pose: NDArray[np.float32] = poses[:, self.styles.index(style)].mean(axis=0)
         return pose
 
     def poses_for(self, request: Request) -> NDArray[np.float32]:
         """The poses ``(s, d)`` of a request: drawn by its seed or taken from a piece, and moved."""
         poses = np.zeros((len(self.styles), self.config.pose_dim), np.float32)
-        if self.network.encoder is None:
+        if not self.config.capsules:
             if request.pose or request.pose_from:
                 raise RequestError("This composer has no capsules, and so no poses to move.")
             return poses
@@ -216,15 +213,14 @@ class Composer:
             if request.pose_from is not None:
                 pose = self.pose_of(request.pose_from, name)
             else:
-                spread = self.network.pose_spread[index].numpy()
-                pose = self.network.pose_mean[index].numpy() + spread @ drawn
+                pose = self.network.pose_mean[index] + self.network.pose_spread[index] @ drawn
             poses[index] = pose + self.pose_shift(request.pose, index)
         return poses
 
     def pose_shift(self, moves: Mapping[str, float], style: int) -> NDArray[np.float32]:
         """The shift ``(d,)`` of the pose of a style (by index) by dimensions or attributes."""
         total = np.zeros(self.config.pose_dim, np.float32)
-        directions = self.network.pose_directions[style].numpy()
+        directions = self.network.pose_directions[style]
         for name, amount in moves.items():
             if name in ATTRIBUTES:
                 total += np.float32(amount) * directions[ATTRIBUTES.index(name)]
@@ -243,14 +239,19 @@ class Composer:
         Raises:
             DeepMusicError: the file cannot be written.
         """
-        arrays: dict[str, torch.Tensor] = {
-            f"network.{name}": tensor.half() for name, tensor in self.network.state_dict().items()
+        import torch
+
+        parts: dict[str, Mapping[str, NDArray[Any]]] = {
+            "network": {n: a.astype(np.float16) for n, a in self.network.weights.items()},
+            "graph": {n: np.frombuffer(g, np.uint8) for n, g in self.network.graphs.items()},
+            "critic": self.critic.to_arrays(),
+            "copy_index": self.copy_index.to_arrays(),
         }
-        for prefix, holder in (("critic", self.critic), ("copy_index", self.copy_index)):
-            arrays |= {
-                f"{prefix}.{name}": torch.from_numpy(np.ascontiguousarray(array))
-                for name, array in holder.to_arrays().items()
-            }
+        arrays = {
+            f"{prefix}.{name}": torch.tensor(array)
+            for prefix, part in parts.items()
+            for name, array in part.items()
+        }
         metadata = {
             "kind": _KIND,
             "config": self.config.to_dict(),
@@ -272,15 +273,18 @@ class Composer:
             CheckpointError: the file is missing, damaged or not a composer of ours.
         """
         file, arrays, metadata = load_model(path, _KIND)
-        parts: dict[str, dict[str, NDArray[Any]]] = {"network": {}, "critic": {}, "copy_index": {}}
+        prefixes = ("network", "graph", "critic", "copy_index")
+        parts: dict[str, dict[str, NDArray[Any]]] = {prefix: {} for prefix in prefixes}
         for full_name, array in arrays.items():
             prefix, _, name = full_name.partition(".")
             parts[prefix][name] = array
         try:
-            network = ComposerNetwork(ComposerConfig.from_dict(metadata["config"]))
-            fill_model(network, parts["network"], source=file)
             return cls(
-                network.eval(),
+                ExportedNetwork(
+                    ComposerConfig.from_dict(metadata["config"]),
+                    parts["network"],
+                    {name: array.tobytes() for name, array in parts["graph"].items()},
+                ),
                 {name: StyleProfile.from_dict(p) for name, p in metadata["profiles"].items()},
                 StyleCritic.from_arrays(parts["critic"], metadata["critic"]),
                 CopyIndex.from_arrays(parts["copy_index"]),

@@ -11,6 +11,7 @@ Axes: b pieces, t steps, e elements (parts by pitches), y symbols, s styles, d p
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from deepmusic.capsules import CapsuleLayer, PrimaryCapsules
 from deepmusic.composer.config import ComposerConfig
 from deepmusic.composer.encoding import ATTRIBUTES, LENGTHS, POSITION_SIZES, Encoded, Excerpt
 from deepmusic.composer.note_sets import NoteSetHead
+from deepmusic.training import fill_model, load_model
 
 Memory = tuple[Tensor, Tensor]
 
@@ -114,7 +116,7 @@ class CapsuleEncoder(nn.Module):
         hidden = F.relu(self.read(passages)).transpose(1, 2)
         hidden = F.relu(self.beats(self.dropout(hidden)))[:, :, :count].unsqueeze(2)  # (b, c, 1, n)
         children = self.primary.grid(hidden).squeeze(1)  # (b, n, types, dim)
-        is_audible = passages.reshape(len(passages), count, -1).any(dim=2)
+        is_audible = passages.reshape(passages.shape[0], count, -1).any(dim=2)
         record = self.styles(children * is_audible[:, :, None, None])
         return EncoderOutput(record.activations, record.poses, self.attributes(record.poses))
 
@@ -154,10 +156,30 @@ class StepDecoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.input_dropout = nn.Dropout(config.input_dropout)
 
-    def contexts(
-        self, batch: Batch, condition: Condition, memory: Memory | None = None
-    ) -> tuple[Tensor, Memory]:
-        """The context of each step, ``(b, t, 2 * hidden)``, and the memory after the last."""
+    def step(
+        self, batch: Batch, condition: Condition, memory: Memory
+    ) -> tuple[Tensor, Tensor, Memory]:
+        """Read one step, as ``forward`` reads all.
+
+        Args:
+            batch: of one step, t = 1.
+            condition: the poses are the same in all steps.
+            memory: what the step before gave, at first zeros: twice ``(b, hidden)``.
+
+        Returns:
+            What `NoteSetHead.begin` gives for the step, and the memory after it.
+        """
+        hidden = self._read(batch, condition).squeeze(1)
+        memory = torch.lstm_cell(hidden, memory, *self.memory.all_weights[0])
+        start, bias = self.head.begin(
+            torch.cat([memory[0], hidden], dim=1),
+            allowed=self.possible(batch.before.squeeze(1)),
+            suggested=self.suggested(batch).squeeze(1),
+        )
+        return start, bias, memory
+
+    def _read(self, batch: Batch, condition: Condition) -> Tensor:
+        """What the LSTM reads, ``(b, t, hidden)``."""
         read = [self.read(self.input_dropout(batch.before))]
         read += [
             layer(self.input_dropout(source.to(batch.before.dtype)))
@@ -174,19 +196,19 @@ class StepDecoder(nn.Module):
             poses = condition.poses if condition.poses.ndim == 4 else condition.poses.unsqueeze(1)
             weighted = (poses * condition.styles[:, None, :, None]).flatten(2)
             given = torch.cat([given.expand(-1, weighted.shape[1], -1), weighted], dim=2)
-        hidden = F.relu(hidden + self.condition(given))
-        states, memory = self.memory(self.dropout(hidden), memory)
-        return torch.cat([self.dropout(states), self.dropout(hidden)], dim=2), memory
+        return F.relu(hidden + self.condition(given))
 
     def forward(self, batch: Batch, condition: Condition) -> Tensor:
         """Log probability of each step that is not padding, ``(steps,)``, piece after piece."""
-        contexts, _ = self.contexts(batch, condition)
+        hidden = self._read(batch, condition)
+        states, _ = self.memory(self.dropout(hidden))
+        contexts = torch.cat([self.dropout(states), self.dropout(hidden)], dim=2)
         chosen = batch.is_step
         log_probs: Tensor = self.head(
             contexts[chosen],
             batch.target[chosen],
             allowed=self.possible(batch.before[chosen]),
-            suggested=self.suggested(batch, chosen),
+            suggested=self.suggested(batch)[chosen],
         )
         return log_probs
 
@@ -204,10 +226,9 @@ class StepDecoder(nn.Module):
         sounded = before[..., 0::2] != 0
         return torch.stack([sounded, torch.ones_like(sounded)], dim=-1).flatten(-2)
 
-    def suggested(self, batch: Batch, chosen: Tensor) -> Tensor:
-        """Sets suggested to the head for chosen steps, ``(n, sources, y)``."""
-        sources = [self.sustained(batch.before[chosen])]
-        return torch.stack([*sources, *(s[chosen] for s in self._sources(batch))], dim=1)
+    def suggested(self, batch: Batch) -> Tensor:
+        """Sets suggested to the head in each step, ``(b, t, sources, y)``."""
+        return torch.stack([self.sustained(batch.before), *self._sources(batch)], dim=2)
 
     def _sources(self, batch: Batch) -> list[Tensor]:
         sources = [batch.repeated] if self.config.repeats else []
@@ -261,6 +282,20 @@ class ComposerNetwork(nn.Module):
             condition = condition._replace(poses=condition.poses * encoded.poses)
         log_probs: Tensor = self.decoder(batch, condition)
         return log_probs, encoded
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> ComposerNetwork:
+        """The network of a saved `Composer`, in evaluation mode.
+
+        Raises:
+            CheckpointError: the file is missing, damaged or not a composer of ours.
+        """
+        file, arrays, metadata = load_model(path, "composer")
+        network = cls(ComposerConfig.from_dict(metadata["config"]))
+        prefix = "network."
+        weights = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+        fill_model(network, weights, source=file)
+        return network.eval()
 
     @torch.no_grad()
     def encode(self, piece: Encoded) -> EncoderOutput:

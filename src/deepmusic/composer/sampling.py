@@ -6,21 +6,21 @@ written whatever their probability, and all others are sampled as they follow fr
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from deepmusic.composer.config import ComposerConfig
 from deepmusic.composer.encoding import RepeatFinder, bar_positions, encode, scattered, symbol_sets
-from deepmusic.composer.model import Batch, ComposerNetwork, Condition
+from deepmusic.composer.exported import ExportedNetwork
 from deepmusic.composer.planning import Plan
+from deepmusic.composer.set_sampling import sample_sets
 from deepmusic.music import Bars, Frames, Grid
 
 
-@torch.inference_mode()
 def write_music(
-    network: ComposerNetwork,
+    network: ExportedNetwork,
     plan: Plan,
     *,
     candidates: int,
@@ -32,34 +32,32 @@ def write_music(
         Grids in C major or A minor, and the log probability of each in nats, given the pose.
     """
     config = network.config
-    device = next(network.parameters()).device
     draft = _Draft(config, plan, candidates)
     constraints = _Constraints(config, plan)
-    condition = Condition(
-        torch.from_numpy(plan.styles).expand(candidates, -1).to(device),
-        torch.from_numpy(plan.poses).expand(candidates, -1, -1).to(device),
-        torch.full((candidates,), plan.key.is_minor, device=device),
+    condition = (
+        np.tile(plan.styles, (candidates, 1)),
+        np.tile(plan.poses, (candidates, 1, 1)),
+        np.full(candidates, plan.key.is_minor),
     )
-    log_prob = torch.zeros(candidates, dtype=torch.float64, device=device)
-    decoder, memory = network.decoder, None
+    memory = [np.zeros((candidates, config.hidden), np.float32)] * 2
+    log_prob = np.zeros(candidates)
     for step in range(draft.steps):
-        batch = Batch(*(tensor.to(device) for tensor in draft.batch(step)))
-        contexts, memory = decoder.contexts(batch, condition, memory)
-        before = batch.before[:, 0]
-        wanted, required, is_filled = constraints.at(step, draft, decoder.sustained(before))
-        sets, log_probs = decoder.head.sample(
-            contexts[:, 0],
+        start, bias, *memory = network.step(*draft.inputs(step), *condition, *memory)
+        wanted, required, is_filled = constraints.at(step, draft)
+        sets, log_probs = sample_sets(
+            network.next_symbol,
+            start,
+            bias,
             random,
+            states=config.states,
             temperature=plan.temperature,
             top_p=plan.top_p,
-            allowed=decoder.possible(before),
             wanted=wanted,
             required=required,
             is_filled=is_filled,
-            suggested=decoder.suggested(batch, batch.is_step),
         )
-        log_prob += log_probs.double()
-        draft.write(step, sets.cpu().numpy())
+        log_prob += log_probs
+        draft.write(step, sets)
     return [(draft.grid(number), float(log_prob[number])) for number in range(candidates)]
 
 
@@ -76,7 +74,7 @@ class _Draft:
             np.full(plan.bars, plan.time_signature.is_compound),
         )
         positions = bar_positions(bars, self.steps, has_end=plan.has_end)
-        self.positions = torch.from_numpy(positions).long()
+        self.positions = positions.astype(np.int64)
         # one silent step before the first
         shape = (pieces, self.steps + 1, config.elements)
         self.sounding, self.onsets = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
@@ -88,10 +86,10 @@ class _Draft:
         self.onset_codes = np.tile(scattered(2 * pitch + np.uint64(1)), config.parts)
         self.part = np.arange(config.symbols) // config.states // config.pitches
 
-    def batch(self, step: int) -> Batch:
-        """The next step, for all pieces."""
+    def inputs(self, step: int) -> tuple[NDArray[Any], ...]:
+        """What the network reads of the next step: ``Excerpt`` without a target, by piece."""
         config = self.config
-        before = np.stack([self.sounding[:, step], self.onsets[:, step]], axis=2)
+        before = np.stack([self.sounding[:, step], self.onsets[:, step]], axis=2, dtype=np.float32)
         repeated = np.zeros((self.pieces, config.symbols), np.bool_)
         match_level = np.zeros((self.pieces, config.parts), np.int64)
         if config.repeats:
@@ -104,19 +102,8 @@ class _Draft:
         bar_ago = np.zeros_like(repeated)
         if step >= self.bar_steps:
             bar_ago = self.symbols[:, step - self.bar_steps]
-
-        def one(array: NDArray[np.generic]) -> Tensor:
-            return torch.from_numpy(array).unsqueeze(1)
-
-        return Batch(
-            before=one(before.reshape(self.pieces, -1)).float(),
-            target=torch.empty(0),
-            repeated=one(repeated),
-            match_level=one(match_level),
-            bar_ago=one(bar_ago),
-            positions=self.positions[step].expand(self.pieces, 1, -1),
-            is_step=torch.ones(self.pieces, 1, dtype=torch.bool),
-        )
+        positions = np.tile(self.positions[step], (self.pieces, 1))
+        return before.reshape(self.pieces, -1), repeated, match_level, bar_ago, positions
 
     def write(self, step: int, symbols: NDArray[np.bool_]) -> None:
         """Append the sets ``(pieces, y)`` of a step."""
@@ -165,41 +152,35 @@ class _Constraints:
         element = np.arange(config.symbols) // config.states
         pitch, part = element % config.pitches + config.lowest, element // config.pitches
         low, high = plan.range[part].T
-        self.in_range = torch.from_numpy((pitch >= low) & (pitch <= high))
+        self.in_range = (pitch >= low) & (pitch <= high)
         # symbols of the tonic triad, in the outer parts of the tonic alone
         tonic, triad = (9, (9, 0, 4)) if plan.key.is_minor else (0, (0, 4, 7))
         (parts,) = np.nonzero(plan.range[:, 0] <= plan.range[:, 1])
         outer = parts[:1] if len(parts) == 2 else parts[[0, -1]] if len(parts) > 2 else parts[:0]
         is_tonic = pitch % 12 == tonic
-        closing = np.isin(pitch % 12, triad) & (~np.isin(part, outer) | is_tonic)
-        self.closing = torch.from_numpy(closing)
+        self.closing = np.isin(pitch % 12, triad) & (~np.isin(part, outer) | is_tonic)
         if plan.fixed is not None:
             self.fixed = encode(config, plan.fixed).frames(0, plan.fixed.steps)
 
     def at(
-        self, step: int, draft: _Draft, sustained: Tensor
-    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        self, step: int, draft: _Draft
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None, NDArray[np.bool_]]:
         """Wanted and required symbols ``(n, y)``, and which sets must not be empty, ``(n,)``.
 
-        ``sustained``, ``(n, y)``, is what can continue in this step, the next of the draft.
+        They are those of the next step of the draft.
         """
-        device = sustained.device
+        sounded = draft.sounding[:, step]
         # a fixed note out of range may continue
-        wanted = self.in_range.to(device) | sustained
+        wanted = self.in_range | symbol_sets(self.config, sounded, np.zeros_like(sounded))
         if self.plan.has_end and step >= draft.steps - draft.bar_steps // 2:
-            wanted = wanted & self.closing.to(device)
+            wanted &= self.closing
         # a piece begins in its first bar, at the latest with an upbeat to the second
         is_late = step >= draft.bar_steps - self.config.steps_per_beat
-        is_filled = torch.from_numpy(draft.is_silent & is_late).to(device)
+        is_filled = draft.is_silent & is_late
         if self.plan.is_fixed is None:
             return wanted, None, is_filled
-        must, free = self._fixed_at(step, self.plan.is_fixed[step], draft.sounding[:, step])
-        required = torch.from_numpy(must).to(device)
-        return (
-            wanted & torch.from_numpy(free).to(device) | required,
-            required,
-            is_filled & ~required.any(dim=1),
-        )
+        required, free = self._fixed_at(step, self.plan.is_fixed[step], sounded)
+        return wanted & free | required, required, is_filled & ~required.any(axis=1)
 
     def _fixed_at(
         self, step: int, parts: NDArray[np.bool_], sounded: NDArray[np.bool_]

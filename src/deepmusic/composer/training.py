@@ -17,6 +17,8 @@ from deepmusic.composer.composer import Composer
 from deepmusic.composer.config import ComposerConfig
 from deepmusic.composer.critic_training import train_critic
 from deepmusic.composer.encoding import StyledPiece, encode, normalised
+from deepmusic.composer.exported import ExportedNetwork
+from deepmusic.composer.graphs import export_graphs
 from deepmusic.composer.likelihood import likelihood, poses_before
 from deepmusic.composer.memorization import CopyIndex, HumanReference, human_reference
 from deepmusic.composer.model import ComposerNetwork
@@ -99,6 +101,7 @@ def train_composer(
     config, sides, problems = _prepared(dataset, config)
     # with few pieces the random split may leave validation empty; training pieces then stand in
     validation = sides["validation"] or sides["train"][:50]
+    export_graphs(config)  # now, so that what is missing does not fail after the training
     task = ComposerTask(
         config,
         sides["train"],
@@ -130,8 +133,9 @@ def _composer(
     grids = [piece.grid for piece, _ in sides["train"]]
     styles = [names[style] for _, style in sides["train"]]
     copy_index = CopyIndex.build(grids)
+    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
     return Composer(
-        model,
+        ExportedNetwork(model.config, weights, export_graphs(model.config)),
         {name: profile_style(sides["train"], n, dataset.train) for n, name in enumerate(names)},
         train_critic(grids, styles, seed=training.seed),
         copy_index,
