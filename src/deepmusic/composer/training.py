@@ -26,6 +26,7 @@ from deepmusic.composer.planning import StyleProfile
 from deepmusic.composer.task import ComposerTask, fit_poses
 from deepmusic.datasets import Piece, Problem, SymbolicDataset
 from deepmusic.errors import DataError, ScoreError
+from deepmusic.extras import need
 from deepmusic.files import write_json
 from deepmusic.parallel import is_main_process
 from deepmusic.training import Progress, TrainingConfig, fit
@@ -96,12 +97,13 @@ def train_composer(
     Raises:
         DataError: no piece can be used.
         CheckpointError: the run exists already and ``resume`` is off, or it is of other data.
+        MissingLibraryError: the extra ``train`` is not installed.
     """
+    need("train")  # for the export after the training
     run = Path(run)
     config, sides, problems = _prepared(dataset, config)
     # with few pieces the random split may leave validation empty; training pieces then stand in
     validation = sides["validation"] or sides["train"][:50]
-    export_graphs(config)  # now, so that what is missing does not fail after the training
     task = ComposerTask(
         config,
         sides["train"],

@@ -112,7 +112,8 @@ def export_graph(
             and no factor depends on an axis that varies.
 
     Raises:
-        MissingLibraryError: the extra ``train`` is not installed.
+        MissingLibraryError: what exports (the extra ``train``) is not installed.
+        DeepMusicError: ONNX has no operator for something in the network.
     """
     need("train")
     import onnx
@@ -123,7 +124,11 @@ def export_graph(
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         export = _trace if traced else _program
-        model = export(network, tuple(example), list(inputs), list(outputs), varying)
+        try:
+            model = export(network, tuple(example), list(inputs), list(outputs), varying)
+        except torch.onnx.errors.OnnxExporterError as error:
+            cause = str(error.__cause__ or error).strip().partition("\n")[0]
+            raise DeepMusicError(f"this network cannot be exported to ONNX: {cause}") from error
     weights = network.state_dict()
     for initializer in model.graph.initializer:
         if initializer.name in weights:

@@ -42,7 +42,7 @@ def total_vote(children: Tensor, weight: Tensor) -> Tensor:
     """Sum of all votes for each parent, ``(b, o, h)``: one product over all parents."""
     summed = children.sum(1) if children.shape[1] > 1 else children[:, 0]
     product = F.linear(summed.flatten(1), weight.flatten(2).flatten(0, 1))
-    return product.reshape(len(children), *weight.shape[:2])
+    return product.reshape(children.shape[0], *weight.shape[:2])
 
 
 def weighted_vote(coupling: Tensor, children: Tensor, weight: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ class _WeightedVote(torch.autograd.Function):
     @staticmethod
     def forward(coupling: Tensor, children: Tensor, weight: Tensor) -> Tensor:
         parents, out_dim = weight.shape[:2]
-        summed = children.new_empty(parents, len(children), out_dim)
+        summed = children.new_empty(parents, children.shape[0], out_dim)
         for part, buffer in _parts(children, parents):
             weighted = _weighted(coupling[part], children, buffer)
             _into(summed[part], weighted, _seen(weight[part]).mT)
@@ -146,7 +146,7 @@ def _parts(children: Tensor, parents: int) -> Iterator[tuple[slice, Tensor | Non
     each = min(parents, max(1, numbers // max(1, children[:, 0].numel())))
     buffer = None
     if not torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        buffer = children.new_empty(each, len(children), children.shape[2:].numel())
+        buffer = children.new_empty(each, children.shape[0], children.shape[2:].numel())
     for first in range(0, parents, each):
         last = min(first + each, parents)
         yield slice(first, last), None if buffer is None else buffer[: last - first]
