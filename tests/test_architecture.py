@@ -47,6 +47,7 @@ WITH_TORCH = {"deepmusic.audio.log_mel_torch", "deepmusic.features.batches"}
 # what hears on the CPU, and what judges music
 ALSO_WITHOUT_TORCH = {
     "deepmusic.composer",
+    "deepmusic.composer.composer",
     "deepmusic.composer.memorization",
     "deepmusic.composer.critic_training",
     "deepmusic.composer.style_critic",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ import torch
 from hypothesis import given as property_of, settings, strategies as st
 
 from deepmusic.composer.config import ComposerConfig
-from deepmusic.composer.encoding import StyledPiece, encode
+from deepmusic.composer.encoding import POSITION_SIZES, StyledPiece, encode
+from deepmusic.composer.exported import ExportedNetwork
+from deepmusic.composer.graphs import export_graphs
 from deepmusic.composer.likelihood import likelihood
-from deepmusic.composer.model import ComposerNetwork
+from deepmusic.composer.model import Batch, ComposerNetwork, Condition
 from deepmusic.composer.planning import Plan
 from deepmusic.composer.sampling import write_music
 from deepmusic.music import Grid, Key, Part, TimeSignature
@@ -24,6 +27,7 @@ KINDS = {
     "no bars": {"has_bars": False},
     "no repeats": {"repeats": False},
     "names alone": {"capsules": False},
+    "nothing": {"has_onsets": False, "has_bars": False, "repeats": False, "capsules": False},
 }
 FOUR, THREE, SIX = TimeSignature(0, 4, 4), TimeSignature(0, 3, 4), TimeSignature(0, 6, 8)
 
@@ -48,6 +52,33 @@ def network(kind: str = "onsets") -> ComposerNetwork:
     return made.eval()
 
 
+class InTorch:
+    """What `ExportedNetwork` does, in PyTorch: to export takes seconds for each configuration."""
+
+    def __init__(self, network: ComposerNetwork) -> None:
+        self.config, self.decoder = network.config, network.decoder
+
+    @torch.no_grad()
+    def step(self, *inputs: np.ndarray) -> list[np.ndarray]:
+        tensors = [torch.from_numpy(array) for array in inputs]
+        before, repeated, match_level, bar_ago, positions = (t.unsqueeze(1) for t in tensors[:5])
+        no_target = torch.empty(0)
+        batch = Batch(before, no_target, repeated, match_level, bar_ago, positions, no_target)
+        start, bias, memory = self.decoder.step(batch, Condition(*tensors[5:8]), tuple(tensors[8:]))
+        return [tensor.numpy() for tensor in (start, bias, *memory)]
+
+    @torch.no_grad()
+    def next_symbol(self, *arrays: np.ndarray) -> np.ndarray:
+        return self.decoder.head.next_symbol(*map(torch.from_numpy, arrays)).numpy()
+
+
+@cache
+def exported(kind: str) -> ExportedNetwork:
+    model = network(kind)
+    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    return ExportedNetwork(model.config, weights, export_graphs(model.config))
+
+
 def plan(kind: str = "onsets", **options: object) -> Plan:
     config = network(kind).config
     random = np.random.default_rng(0)
@@ -64,10 +95,11 @@ def plan(kind: str = "onsets", **options: object) -> Plan:
 
 
 def write(
-    what: Plan, kind: str = "onsets", seed: int = 0, count: int = 2
+    what: Plan, kind: str = "onsets", seed: int = 0, count: int = 2, writer: Any = None
 ) -> list[tuple[Grid, float]]:
     random = np.random.default_rng(seed)
-    return write_music(network(kind), what, candidates=count, random=random)
+    writer = writer or InTorch(network(kind))
+    return write_music(writer, what, candidates=count, random=random)
 
 
 def nats(what: Plan, grid: Grid, kind: str = "onsets") -> float:
@@ -75,6 +107,47 @@ def nats(what: Plan, grid: Grid, kind: str = "onsets") -> float:
     piece = encode(model.config, grid, is_minor=what.key.is_minor, has_end=what.has_end)
     scored = likelihood(model, [StyledPiece(piece, 1)], poses=[torch.from_numpy(what.poses)])
     return float(scored.nats[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["onsets", "nothing"])
+def test_exported_networks_are_those_in_pytorch(kind: str) -> None:
+    ours, theirs = exported(kind), InTorch(network(kind))
+    config, random = ours.config, np.random.default_rng(0)
+    for rows in (1, 3):  # a graph is traced with two
+        flags = random.random((4, rows, config.symbols)) > 0.7
+        memory = random.standard_normal((2, rows, config.hidden)).astype(np.float32)
+        inputs = (
+            (random.random((rows, 2 * config.elements)) > 0.7).astype(np.float32),
+            flags[0],
+            random.integers(0, 13, (rows, config.parts)),
+            flags[1],
+            random.integers(0, POSITION_SIZES, (rows, len(POSITION_SIZES))),
+            random.random((rows, 2), np.float32),
+            random.standard_normal((rows, 2, config.pose_dim)).astype(np.float32),
+            random.random(rows) > 0.5,
+            *memory,
+        )
+        results = [writer.step(*inputs) for writer in (ours, theirs)]
+        for one, other in zip(*results, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-5)
+        begun = (*results[1][:2], flags[2], random.integers(-1, config.symbols, rows))
+        one, other = (writer.next_symbol(*begun) for writer in (ours, theirs))
+        np.testing.assert_allclose(one, other, atol=1e-5)
+        if config.capsules:
+            passages = random.random((rows, config.passage_steps, 2 * config.elements)) > 0.8
+            with torch.no_grad():
+                encoded = network(kind).encoder(torch.from_numpy(passages).float())
+            for one, other in zip(ours.encode(passages), encoded, strict=False):
+                np.testing.assert_allclose(one, other.numpy(), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["onsets", "nothing"])
+def test_what_exported_networks_write_has_the_probability_of_scoring(kind: str) -> None:
+    for grid, log_prob in write(plan(kind), kind, count=3, writer=exported(kind)):
+        assert len(grid.onset) > 10
+        assert log_prob == pytest.approx(-nats(plan(kind), grid, kind), abs=1e-3)
 
 
 @pytest.mark.slow

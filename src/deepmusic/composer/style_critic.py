@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax
 
 from deepmusic.composer.critic_features import BEAT, N_FEATURES, Notes, feature_table
 from deepmusic.errors import CheckpointError
@@ -83,7 +82,7 @@ class StyleCritic:
         rows = np.clip((table - self.mean) / self.scale, -CLIP, CLIP)
         hidden = np.maximum(rows @ self.hidden_weight + self.hidden_bias, 0)
         logits = np.asarray((hidden @ self.weight + self.bias) / self.temperature, np.float64)
-        classes: NDArray[np.float64] = np.exp(log_softmax(log_softmax(logits, axis=1).mean(axis=0)))
+        classes: NDArray[np.float64] = np.exp(log_softmax(log_softmax(logits).mean(axis=0)))
         return classes
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
@@ -104,6 +103,13 @@ class StyleCritic:
         if not is_ours or critic.bias.shape != (len(styles) + 1,):
             raise CheckpointError(f"The style critic is not one of version {_VERSION}.")
         return critic
+
+
+def log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Log probabilities along the last axis."""
+    relative = logits - logits.max(axis=-1, keepdims=True)
+    log_probs: NDArray[np.float64] = relative - np.log(np.exp(relative).sum(axis=-1, keepdims=True))
+    return log_probs
 
 
 def notes_of(grid: Grid) -> Notes:
