@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from deepmusic.composer import Composer, Request
+from deepmusic.composer import Composer, ComposerNetwork, Request
 from deepmusic.composer.encoding import ATTRIBUTES
 from deepmusic.composer.likelihood import likelihood, poses_before
 from deepmusic.composer.sampling import write_music
@@ -174,7 +174,7 @@ def measure_steering(composer: Composer, data: SymbolicDataset, tunes: int) -> d
     names = [*ATTRIBUTES, *map(str, range(composer.config.pose_dim))]
     for style in composer.styles:
         index = composer.styles.index(style)
-        scale = np.sqrt((composer.network.pose_spread[index].numpy() ** 2).sum(axis=1))
+        scale = np.sqrt((composer.network.pose_spread[index] ** 2).sum(axis=1))
         rows = {}
         for name in names:
             amount = 2.0 if name in ATTRIBUTES else 2.0 * float(scale[int(name)])
@@ -184,9 +184,7 @@ def measure_steering(composer: Composer, data: SymbolicDataset, tunes: int) -> d
                     style={style: 1.0}, bars=8, seed=0, pose={name: sign * amount}, metre="4/4"
                 )
                 plan = composer.plan(request)
-                mean = composer.network.pose_mean[index].numpy() + composer.pose_shift(
-                    request.pose, index
-                )
+                mean = composer.network.pose_mean[index] + composer.pose_shift(request.pose, index)
                 poses = plan.poses.copy()
                 poses[index] = mean
                 written = write_music(
@@ -282,7 +280,7 @@ def measure_likelihood(composer: Composer, data: SymbolicDataset, tunes: int) ->
     """Test nats per step with the causal pose, that of another piece, and none."""
     sides, _ = encoded_sides(data, composer.config)
     pieces = sample_pieces(sides["test"], 16_000)
-    network = composer.network
+    network = ComposerNetwork.of(composer.network)
     true = [poses_before(network, piece, hop=16) for piece, _ in pieces]
     shuffled = list(true)
     for number in range(len(composer.styles)):
@@ -315,7 +313,7 @@ def measure_likelihood(composer: Composer, data: SymbolicDataset, tunes: int) ->
     )
     result: dict[str, Any] = {"pieces": len(pieces), "nats_per_step": rows}
     if COMPARED.exists():
-        other = Composer.load(COMPARED).network
+        other = ComposerNetwork.of(Composer.load(COMPARED).network)
         result["compared"] = {
             "a decoder conditioned on the style's name alone": rounded(
                 likelihood(other, pieces).by_style(composer.styles)

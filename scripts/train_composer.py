@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from deepmusic.composer import Composer, ComposerConfig, train_composer
+from deepmusic.composer import Composer, ComposerConfig, ComposerNetwork, train_composer
 from deepmusic.composer.training import DEFAULT_TRAINING
 from deepmusic.datasets import load_styles
 from deepmusic.datasets.symbolic import STYLES
@@ -96,7 +96,7 @@ def model_card(composer: Composer, size: int) -> str:
         for name in composer.styles
     ]
     return CARD.format(
-        parameters=sum(p.numel() for p in composer.network.parameters()),
+        parameters=sum(p.numel() for p in ComposerNetwork(composer.config).parameters()),
         size_mb=size / 1e6,
         styles=", ".join(composer.styles),
         data="\n".join(lines),

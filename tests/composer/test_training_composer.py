@@ -191,7 +191,7 @@ def test_the_model_file_describes_training_and_styles(
     assert composer.profiles["scales"].ranges != composer.profiles["chords"].ranges
     trained_weights = trained.composer.network.weights
     assert composer.network.weights.keys() == trained_weights.keys()
-    for name, kept in ComposerNetwork.load(trained.run).state_dict().items():
+    for name, kept in ComposerNetwork.of(composer.network).state_dict().items():
         half = trained_weights[name].astype(np.float16)
         np.testing.assert_array_equal(kept.numpy(), half, err_msg=name)
 

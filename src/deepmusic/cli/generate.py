@@ -221,7 +221,7 @@ def _recreate(path: str, model: str, output: _Output, out: str | None) -> None:
     tune = composer.compose(request)
     if hashlib.sha256(midi_bytes(tune.score)).hexdigest() != midi_sha256:
         raise DeepMusicError(
-            "The tune came out differently: other processors or versions of PyTorch round "
+            "The tune came out differently: other processors or versions of onnxruntime round "
             "differently."
         )
     stem = _stem(out, Path(path).with_suffix(""))

@@ -1,6 +1,6 @@
 """Composing: capsules that read a style, a decoder that writes, and requests to them.
 
-The public names are looked up on first use: requests, the style critic and the search for copies
+The public names are looked up on first use: composing, the style critic and the search for copies
 work without PyTorch.
 """
 

@@ -1,6 +1,7 @@
 from .composer import Composer as Composer, Tune as Tune
 from .config import ComposerConfig as ComposerConfig
 from .critic_training import train_critic as train_critic
+from .exported import ExportedNetwork as ExportedNetwork
 from .likelihood import likelihood as likelihood
 from .memorization import (
     CopyIndex as CopyIndex,

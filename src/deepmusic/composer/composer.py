@@ -51,7 +51,7 @@ class Composer:
     """Writes music in the styles that it was trained on.
 
     Args:
-        network: what writes; ``ComposerNetwork.load`` gives it in PyTorch.
+        network: what writes; ``ComposerNetwork.of`` gives it in PyTorch.
         profiles: of each style, by name.
         critic: classifies styles; trained separately.
         copy_index: of the training music.

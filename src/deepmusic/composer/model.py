@@ -11,7 +11,6 @@ Axes: b pieces, t steps, e elements (parts by pitches), y symbols, s styles, d p
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,8 +22,9 @@ from torch.nn.utils.rnn import pad_sequence
 from deepmusic.capsules import CapsuleLayer, PrimaryCapsules
 from deepmusic.composer.config import ComposerConfig
 from deepmusic.composer.encoding import ATTRIBUTES, LENGTHS, POSITION_SIZES, Encoded, Excerpt
+from deepmusic.composer.exported import ExportedNetwork
 from deepmusic.composer.note_sets import NoteSetHead
-from deepmusic.training import fill_model, load_model
+from deepmusic.training import fill_model
 
 Memory = tuple[Tensor, Tensor]
 
@@ -284,17 +284,14 @@ class ComposerNetwork(nn.Module):
         return log_probs, encoded
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> ComposerNetwork:
-        """The network of a saved `Composer`, in evaluation mode.
+    def of(cls, exported: ExportedNetwork) -> ComposerNetwork:
+        """The network of a `Composer` in PyTorch, in evaluation mode.
 
         Raises:
-            CheckpointError: the file is missing, damaged or not a composer of ours.
+            CheckpointError: a weight is missing.
         """
-        file, arrays, metadata = load_model(path, "composer")
-        network = cls(ComposerConfig.from_dict(metadata["config"]))
-        prefix = "network."
-        weights = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
-        fill_model(network, weights, source=file)
+        network = cls(exported.config)
+        fill_model(network, exported.weights, source="The composer")
         return network.eval()
 
     @torch.no_grad()

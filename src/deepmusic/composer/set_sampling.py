@@ -48,8 +48,7 @@ def sample_sets(
         is_filled: ``(n,)``, sets that must not be empty if any symbol is possible.
 
     Returns:
-        The sets, ``(n, y)``, and their log probabilities, ``(n,)``, as of ``NoteSetHead.forward``:
-        neither constraints nor temperature count.
+        The sets, ``(n, y)``, and their log probabilities without constraints and temperature.
 
     Raises:
         ValueError: temperature or top_p out of range.
@@ -75,8 +74,7 @@ def sample_sets(
         probabilities[:, onsets] = _sharpened(probabilities[:, onsets], temperature, top_p)
         drawn = _draw(probabilities, random)
         log_prob[active] += log_probs[np.arange(len(active)), drawn]
-        continues = drawn != end
-        active, before = active[continues], drawn[continues]
+        active, before = active[drawn != end], drawn[drawn != end]
         sets[active, before] = True
     return sets, log_prob
 
