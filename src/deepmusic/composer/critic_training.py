@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 
 from deepmusic.composer.critic_features import BEAT, Notes, feature_table
 from deepmusic.composer.style_critic import (
@@ -16,7 +17,6 @@ from deepmusic.composer.style_critic import (
     StyleCritic,
     cut,
     extent,
-    log_softmax,
     notes_of,
 )
 from deepmusic.errors import DataError
@@ -150,7 +150,7 @@ def _temperature(
     correct = np.arange(len(truth)), truth
     losses = []
     for temperature in _TEMPERATURES:
-        rows = log_softmax(logits / temperature)
+        rows = log_softmax(logits / temperature, axis=1)
         losses.append(-np.mean((1 - smoothing) * rows[correct] + smoothing * rows.mean(axis=1)))
     return float(_TEMPERATURES[int(np.argmin(losses))])
 

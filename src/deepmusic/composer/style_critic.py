@@ -82,8 +82,10 @@ class StyleCritic:
         rows = np.clip((table - self.mean) / self.scale, -CLIP, CLIP)
         hidden = np.maximum(rows @ self.hidden_weight + self.hidden_bias, 0)
         logits = np.asarray((hidden @ self.weight + self.bias) / self.temperature, np.float64)
-        classes: NDArray[np.float64] = np.exp(log_softmax(log_softmax(logits).mean(axis=0)))
-        return classes
+        mean = logits.mean(axis=0)  # as the geometric mean of the excerpts' probabilities
+        classes = np.exp(mean - mean.max())
+        probabilities: NDArray[np.float64] = classes / classes.sum()
+        return probabilities
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Everything but the styles as arrays, to be saved."""
@@ -103,13 +105,6 @@ class StyleCritic:
         if not is_ours or critic.bias.shape != (len(styles) + 1,):
             raise CheckpointError(f"The style critic is not one of version {_VERSION}.")
         return critic
-
-
-def log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Log probabilities along the last axis."""
-    relative = logits - logits.max(axis=-1, keepdims=True)
-    log_probs: NDArray[np.float64] = relative - np.log(np.exp(relative).sum(axis=-1, keepdims=True))
-    return log_probs
 
 
 def notes_of(grid: Grid) -> Notes:
