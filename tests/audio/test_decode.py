@@ -175,7 +175,7 @@ def test_file_objects_that_cannot_seek_or_are_text() -> None:
     with open(read_end, "rb") as pipe:
         assert code_of(pipe) == "not_seekable"
     for wrong in (io.StringIO("la la la"), 3, None):
-        with pytest.raises(TypeError, match="path or a binary file object"):
+        with pytest.raises(TypeError, match="path, a binary file object or a pair"):
             load(wrong)  # type: ignore[arg-type]
 
 

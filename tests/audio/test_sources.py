@@ -1,13 +1,17 @@
-"""Finding sound files in odd folders."""
+"""Finding sound files in odd folders, and sound in memory."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 
-from deepmusic.audio import NotAudio, find_audio
+from deepmusic.audio import NotAudio, find_audio, load
+from deepmusic.errors import AudioError
 
 
 def names(*paths: Path) -> list[str]:
@@ -58,3 +62,50 @@ def test_folders_that_link_to_their_parents_are_entered_once(tmp_path: Path) -> 
 def test_a_locked_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0)
     assert names(tmp_path) == ["[permission]"]
+
+
+SOUND = np.random.default_rng(0).normal(0, 0.1, (30_000, 2))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16, np.int32])
+def test_sound_in_memory_is_that_of_a_file(tmp_path: Path, dtype: type) -> None:
+    soundfile.write(tmp_path / "sound.wav", SOUND, 44_100, subtype="FLOAT")
+    expected = load(tmp_path / "sound.wav", sample_rate=16_000)
+    scale = 1 if np.issubdtype(dtype, np.floating) else np.iinfo(dtype).max
+    samples = (SOUND * scale).astype(dtype)
+    for one in (samples, samples.T):
+        sound = load((one, 44_100), sample_rate=16_000)
+        np.testing.assert_allclose(sound.samples, expected.samples, atol=1e-4)
+        assert (sound.source_rate, sound.channels) == (44_100, 2)
+    mono = load((samples.mean(axis=1).astype(dtype), 44_100.0), sample_rate=16_000)
+    np.testing.assert_allclose(mono.samples, expected.samples, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate", "code"),
+    [
+        (np.zeros(0), 44_100, "empty"),
+        (np.zeros(9), 44_100, "too_short"),
+        (np.full(44_100, np.nan), 44_100, "not_finite"),
+        (SOUND * 1e300, 44_100, "not_finite"),
+        (SOUND, 0, "bad_rate"),
+        (SOUND, np.nan, "bad_rate"),
+        (SOUND.astype(complex), 44_100, "not_audio"),
+        (np.zeros((99, 99)), 44_100, "not_audio"),
+        (np.zeros((2, 2, 2)), 44_100, "not_audio"),
+        (np.array(["sound"]), 44_100, "not_audio"),
+    ],
+)
+def test_samples_that_are_no_sound_are_refused(samples: Any, rate: float, code: str) -> None:
+    with pytest.raises(AudioError) as caught:
+        load((samples, rate))
+    assert caught.value.code == code
+    assert "\n" not in str(caught.value)
+
+
+def test_some_samples_that_are_no_numbers_are_silenced() -> None:
+    warning = load((np.where(np.arange(30_000) < 9, np.nan, SOUND[:, 0]), 44_100)).warning
+    assert warning is not None
+    assert "9 samples" in warning
+    with pytest.raises(TypeError, match="in this order"):
+        load((44_100, SOUND))  # type: ignore[arg-type]

@@ -19,5 +19,6 @@ from .segments import (
 from .sources import (
     AUDIO_EXTENSIONS as AUDIO_EXTENSIONS,
     NotAudio as NotAudio,
+    Source as Source,
     find_audio as find_audio,
 )

@@ -19,14 +19,11 @@ import soxr
 from numpy.typing import NDArray
 
 from deepmusic.audio.libsndfile import SndfileReader
-from deepmusic.audio.sources import Source, name_of, open_source
+from deepmusic.audio.sources import RATES_HZ, Source, name_of, open_source
 from deepmusic.errors import AudioError
 
 if TYPE_CHECKING:
     from deepmusic.audio.ffmpeg import FfmpegReader
-
-RATES_HZ = (1000, 3_072_000)
-"""Credible sample rates: less cannot hold music, the upper end is raw DSD."""
 
 SHORTEST_S = 0.02
 """A file with less sound than this is refused."""
@@ -250,7 +247,8 @@ def open_audio(
     """Open a sound file, or the sound of a video, as a stream of mono blocks.
 
     Args:
-        source: a path, or a binary file object that can seek (read from its start, left open).
+        source: a path, a binary file object that can seek (read from its start, left open), or a
+            pair of samples and their rate, see `deepmusic.audio.Source`.
         sample_rate: samples per second of the blocks; None keeps the rate of the file's start.
         max_seconds: more sound than this is not read, and the warning says so.
         block_s: seconds per block, at most; many channels, a high rate and FFmpeg make it less.
@@ -290,7 +288,7 @@ def load(
     and errors are the same.
 
     Args:
-        source: a path, or a binary file object that can seek.
+        source: as in `open_audio`.
         sample_rate: samples per second of the result.
         offset_s: seconds to skip at the start; a file without more is ``too_short``.
         seconds: seconds to read at most; None reads to the end.

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.audio import LogMelConfig, LogMelStream, wrap
+from deepmusic.audio import LogMelConfig, LogMelStream, Source, wrap
 from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.datasets import (
     Fold,
@@ -38,12 +37,12 @@ MAX_SECONDS = 600.0
 
 
 def whole_spectrogram(
-    source: str | os.PathLike[str] | BinaryIO, config: LogMelConfig, *, max_seconds: float
+    source: Source, config: LogMelConfig, *, max_seconds: float
 ) -> NDArray[np.float32]:
     """The beginning of a track as one spectrogram ``(n_mels, frames)`` in dB.
 
     Args:
-        source: a path, or a seekable binary file object.
+        source: a path, a seekable binary file object, or a pair ``(samples, sample_rate)``.
         config: settings of the spectrogram.
         max_seconds: at most this much is read.
 

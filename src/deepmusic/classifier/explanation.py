@@ -11,12 +11,12 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.audio import LogMelConfig, mel_filters, wrap
+from deepmusic.audio import LogMelConfig, Source, mel_filters, wrap
 from deepmusic.classifier.data import whole_spectrogram
 from deepmusic.classifier.evidence import over_time, shapley_evidence
 from deepmusic.classifier.inference import Classifier
@@ -73,7 +73,7 @@ class Explanation:
 
 def explain(
     classifier: Classifier,
-    source: str | os.PathLike[str] | BinaryIO,
+    source: Source,
     *,
     genre: str | None = None,
     max_seconds: float = MAX_SECONDS,
@@ -82,7 +82,7 @@ def explain(
 
     Args:
         classifier: any.
-        source: a path, or a seekable binary file object.
+        source: a path, a seekable binary file object, or a pair ``(samples, sample_rate)``.
         genre: the genre to explain; None takes the most probable.
         max_seconds: length of the beginning of the track that is explained.
 

@@ -9,12 +9,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from itertools import islice
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.audio import LogMelStream, SegmentStream, segment_batches
+from deepmusic.audio import LogMelStream, SegmentStream, Source, segment_batches
 from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.classifier.exported import ExportedEnsemble, ensemble_graph
 from deepmusic.classifier.verdict import Calibration, GenreProbability, SegmentVerdict, Verdict
@@ -104,7 +104,7 @@ class Classifier:
 
     def classify(
         self,
-        source: str | os.PathLike[str] | BinaryIO,
+        source: Source,
         *,
         name: str | None = None,
         max_seconds: float = 6 * 3600.0,
@@ -112,7 +112,7 @@ class Classifier:
         """Classify a track while it is decoded, in bounded memory.
 
         Args:
-            source: a path, or a seekable binary file object.
+            source: a path, a seekable binary file object, or a pair ``(samples, sample_rate)``.
             name: the track's path in the verdict; ``source`` by default.
             max_seconds: seconds analysed, at most.
 

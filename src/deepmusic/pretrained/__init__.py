@@ -6,11 +6,12 @@ import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from deepmusic.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from deepmusic.audio import Source
     from deepmusic.classifier.inference import Classifier
     from deepmusic.classifier.verdict import Verdict
     from deepmusic.composer import Composer, Tune
@@ -72,7 +73,7 @@ def _path(name: str | os.PathLike[str]) -> Path:
 
 
 def classify(
-    path: str | os.PathLike[str] | BinaryIO,
+    source: Source,
     *,
     model: str | os.PathLike[str] = "classifier",
     device: str = "auto",
@@ -80,7 +81,8 @@ def classify(
     """Classify the genre of a track.
 
     Args:
-        path: a sound file or video, or a binary file object that can seek.
+        source: a sound file or video, a binary file object that can seek, or a pair
+            ``(samples, sample_rate)``, see `deepmusic.audio.Source`.
         model: the shipped classifier, or a run of your own training; loaded on the first call.
         device: ``"auto"`` takes a GPU where there is one.
 
@@ -91,7 +93,7 @@ def classify(
         AudioError: the file could not be decoded.
         CheckpointError: the model is missing or damaged.
     """
-    return _loaded(os.fspath(model), device=device).classify(path)
+    return _loaded(os.fspath(model), device=device).classify(source)
 
 
 def generate(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deepmusic.audio import Source
 from deepmusic.classifier.ear.head import HeadConfig
 from deepmusic.classifier.ear.install import ear_weights, read_ear
 from deepmusic.classifier.ear.patches import EAR_MEL, PATCH_FRAMES, TAGS, compressed, patches_of
@@ -34,7 +35,7 @@ EarOutput = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 def ear_output(
-    source: str | os.PathLike[str] | BinaryIO,
+    source: Source,
     *,
     patches: int | None = PATCHES,
     max_seconds: float = 6 * 3600.0,
@@ -42,7 +43,7 @@ def ear_output(
     """What the ear gives for a track, silent patches left out.
 
     Args:
-        source: a path, or a seekable binary file object.
+        source: a path, a seekable binary file object, or a pair ``(samples, sample_rate)``.
         patches: the most patches, spread evenly over the track; None hears every patch.
         max_seconds: more of a track is not read.
 
@@ -70,7 +71,7 @@ class _Track:
     @classmethod
     def read(
         cls,
-        source: str | os.PathLike[str] | BinaryIO,
+        source: Source,
         *,
         patches: int | None,
         max_seconds: float,
@@ -151,7 +152,7 @@ class EarClassifier:
 
     def classify(
         self,
-        source: str | os.PathLike[str] | BinaryIO,
+        source: Source,
         *,
         name: str | None = None,
         max_seconds: float = 6 * 3600.0,
@@ -160,7 +161,7 @@ class EarClassifier:
         """Classify a track from patches spread over its whole length.
 
         Args:
-            source: a path, or a seekable binary file object.
+            source: a path, a seekable binary file object, or a pair ``(samples, sample_rate)``.
             name: the track's path in the verdict; ``source`` by default.
             max_seconds: seconds analysed, at most.
             segments: whether to give the genres over time; then more patches are heard.
