@@ -17,13 +17,13 @@ export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 STYLES := chorale folk pop classical
-EXTRAS_demo := [train]
+EXTRAS_demo :=
 EXTRAS_test := [test]
 EXTRAS_lint := [lint]
 EXTRAS_docs := [docs]
 # Without a GPU, the tested CPU build; with one, pip chooses the torch that fits
 CPU_TORCH := torch==2.13.0
-WITH_TORCH := demo test lint
+WITH_TORCH := test lint
 
 .PHONY: demo test test-fast test-data lint docs clean
 # two pips must not write to one .venv at once

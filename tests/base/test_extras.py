@@ -147,6 +147,9 @@ def test_the_base_classifies_composes_and_checks(tmp_path: Path) -> None:
         "classify clip.flac --explain why.png",
         "data check . -o report.csv",
         "data list",
+        "generate --style folk --bars 4 --seed 1 --out tune",
+        "doctor",
     ):
         done = deepmusic(*command.split(), cwd=tmp_path)
         assert (done.returncode, "needs" in done.stderr) == (0, False), done.stderr
+    assert {path.suffix for path in tmp_path.glob("tune.*")} == {".mid", ".json", ".wav", ".png"}
