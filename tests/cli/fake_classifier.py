@@ -24,7 +24,9 @@ class FakeClassifier:
     digest = "fake-1"
     has_segments = True
 
-    def classify(self, source: str, *, max_seconds: float = 1e9) -> Verdict:
+    def classify(
+        self, source: str, *, max_seconds: float = 1e9, segments: bool = True
+    ) -> Verdict:
         content = Path(source).read_text(encoding="utf-8")
         time.sleep(float(os.environ.get("FAKE_SLEEP_S", "0")))
         word = content.split()[0] if content.split() else "nothing"
@@ -48,7 +50,9 @@ class FakeClassifier:
             segments=tuple(
                 SegmentVerdict(start, start + 3.0, listed, (0.1, 0.2, 0.3))
                 for start in (0.0, 1.5, 3.0)
-            ),
+            )
+            if segments
+            else (),
             warning="1.0 s of sound was decoded." if word == "lost" else None,
         )
 

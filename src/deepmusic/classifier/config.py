@@ -12,7 +12,8 @@ from deepmusic.errors import CheckpointError
 ROUTINGS = ("dynamic", "inverted_attention", "self_attention", "uniform", "none")
 """The methods of `deepmusic.capsules.ROUTING` whose parents are sums of votes and a bias, so
 that two families of children can be routed together, and ``"none"``."""
-_SILENT_DB = 10.0  # above the floor of the spectrogram
+SILENT_DB = 10.0
+"""Sound of which no cell is so far above the floor of its spectrogram is silent."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class ClassifierConfig:
 
     def is_silent(self, loudest_db: float) -> bool:
         """Whether sound with this loudest cell of its spectrogram counts as silence."""
-        return loudest_db < self.log_mel.floor_db + _SILENT_DB
+        return loudest_db < self.log_mel.floor_db + SILENT_DB
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON types."""

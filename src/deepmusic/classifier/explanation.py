@@ -17,20 +17,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.audio import LogMelConfig, Source, mel_filters, wrap
+from deepmusic.classifier.config import SILENT_DB
 from deepmusic.classifier.data import whole_spectrogram
 from deepmusic.classifier.evidence import over_time, shapley_evidence
-from deepmusic.classifier.inference import Classifier
 from deepmusic.errors import AudioError, DeepMusicError
 from deepmusic.plotting import new_figure, plain_text, save_png, thin_out, time_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from deepmusic.classifier.ear.classifier import EarClassifier
+    from deepmusic.classifier.inference import Classifier
+
 MAX_SECONDS = 600.0
 """Longer explanations would not fit into a plot."""
 _MAX_PATCHES = 10  # spread evenly over a longer track, so that any takes seconds
-_BANDS = 16  # at most
-_COLUMN_S = 0.75
 _MAX_COLUMNS = 1500  # of a plot
 _FOR, _AGAINST = (0.90, 0.42, 0.0), (0.10, 0.35, 0.75)  # red, green, blue
 
@@ -72,7 +73,7 @@ class Explanation:
 
 
 def explain(
-    classifier: Classifier,
+    classifier: Classifier | EarClassifier,
     source: Source,
     *,
     genre: str | None = None,
@@ -90,45 +91,45 @@ def explain(
         AudioError: the track cannot be decoded, or is silent.
         DeepMusicError: the model does not know the genre.
     """
-    config = classifier.config
-    if genre not in (None, *config.genres):
-        genres = ", ".join(config.genres)
-        raise DeepMusicError(f"The model does not know the genre {genre!r}; it knows {genres}.")
-    log_mel = whole_spectrogram(source, config.log_mel, max_seconds=max_seconds)
-    if config.is_silent(float(log_mel.max())):
+    genres, config = classifier.genres, classifier.log_mel
+    if genre not in (None, *genres):
+        known = ", ".join(genres)
+        raise DeepMusicError(f"The model does not know the genre {genre!r}; it knows {known}.")
+    log_mel = whole_spectrogram(source, config, max_seconds=max_seconds)
+    if float(log_mel.max()) < config.floor_db + SILENT_DB:
         raise AudioError("The explained part is silent.", code="silent")
-    length, frames = config.segment_frames, log_mel.shape[1]
+    length, frames = classifier.patch_frames, log_mel.shape[1]
     whole = wrap(log_mel, length)
-    if genre is None:
-        genre = config.genres[int(np.argmax(classifier.predict_spectrogram(whole)))]
-    target = config.genres.index(genre)
     count = min(math.ceil(whole.shape[1] / length), _MAX_PATCHES)
     starts = np.linspace(0, whole.shape[1] - length, count).round().astype(int)
     patches = np.stack([whole[:, start : start + length] for start in starts]).astype(np.float32)
     background = np.broadcast_to(log_mel.mean(axis=1, keepdims=True), patches.shape)
-
-    def score(spectrograms: NDArray[np.float32]) -> NDArray[np.floating]:
-        return classifier.predict_segments(spectrograms)[0]
+    score = classifier.patch_scores
+    if genre is None:
+        genre = genres[int(np.argmax(classifier.track_scores(score(patches))))]
+    target = genres.index(genre)
 
     def log_odds(scores: NDArray[np.floating]) -> float:
-        shares = classifier.calibration.probabilities(scores.mean(axis=0))
+        log_scores = classifier.track_scores(np.asarray(scores, np.float32))
+        shares = classifier.calibration.probabilities(log_scores)
         return math.log(shares[target] / np.delete(shares, target).sum())
 
+    bands, columns = classifier.explained_cells
     evidence = shapley_evidence(
         patches,
         background,
         score,
         log_odds,
-        bands=math.gcd(config.log_mel.n_mels, _BANDS),
-        columns=max(round(config.segment_s / _COLUMN_S), 1),
+        bands=math.gcd(config.n_mels, bands),
+        columns=min(columns, length),
     )
     return Explanation(
         genre,
         log_mel,
         over_time(evidence, starts, length=length, frames=frames),
         score=log_odds(score(patches)),
-        background=log_odds(score(background[:1])),
-        log_mel=config.log_mel,
+        background=log_odds(score(background)),
+        log_mel=config,
     )
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -29,7 +28,7 @@ class TrackClassifier(Protocol):
     Without a true attribute ``is_picklable`` it runs in this process, one file after another.
     """
 
-    def classify(self, source: str, *, max_seconds: float) -> Verdict:
+    def classify(self, source: str, *, max_seconds: float, segments: bool) -> Verdict:
         """The verdict on one file; any exception becomes its error."""
 
 
@@ -97,11 +96,10 @@ def _classify(
     classifier: TrackClassifier, path: str, *, max_seconds: float, segments: bool
 ) -> Verdict:
     try:
-        verdict = classifier.classify(path, max_seconds=max_seconds)
+        return classifier.classify(path, max_seconds=max_seconds, segments=segments)
     except Exception as error:  # a bug that one file triggers must not cost the others
         code, message = reason_of(error, path, "could not be classified")
         return Verdict(path, error=message, code=code)
-    return verdict if segments else replace(verdict, segments=())
 
 
 def _crashed(path: str) -> Verdict:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.audio import LogMelStream, SegmentStream, Source, segment_batches
+from deepmusic.audio import LogMelConfig, LogMelStream, SegmentStream, Source, segment_batches
 from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.classifier.exported import ExportedEnsemble, ensemble_graph
 from deepmusic.classifier.verdict import Calibration, GenreProbability, SegmentVerdict, Verdict
@@ -50,6 +50,9 @@ class Classifier:
     """
 
     has_segments = True
+    note: str | None = None  # what a person should know about this model
+    explained_cells = (16, 8)
+    """Cells of a patch in an explanation: bands and columns."""
 
     def __init__(
         self,
@@ -81,6 +84,25 @@ class Classifier:
         return self._torch
 
     @property
+    def log_mel(self) -> LogMelConfig:
+        """Settings of the spectrogram."""
+        return self.config.log_mel
+
+    @property
+    def patch_frames(self) -> int:
+        """Frames of a segment."""
+        return self.config.segment_frames
+
+    def patch_scores(self, log_mel: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Log scores ``(n, genres)`` of segments ``(n, n_mels, frames)``."""
+        return self.predict_segments(log_mel)[0]
+
+    def track_scores(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Log scores ``(genres,)`` of a track from those of its segments."""
+        mean: NDArray[np.float32] = patches.mean(axis=0)
+        return mean
+
+    @property
     def is_picklable(self) -> bool:
         """Whether other processes can use it, as exported networks."""
         return self._exported is not None
@@ -108,6 +130,7 @@ class Classifier:
         *,
         name: str | None = None,
         max_seconds: float = 6 * 3600.0,
+        segments: bool = False,
     ) -> Verdict:
         """Classify a track while it is decoded, in bounded memory.
 
@@ -115,6 +138,7 @@ class Classifier:
             source: a path, a seekable binary file object, or a pair ``(samples, sample_rate)``.
             name: the track's path in the verdict; ``source`` by default.
             max_seconds: seconds analysed, at most.
+            segments: whether to give the genres over time.
 
         Raises:
             AudioError: the file cannot be decoded, or is silent (code ``silent``).
@@ -131,25 +155,26 @@ class Classifier:
         ) as audio:
             stream = _segments(audio, config)
             while batch := list(islice(stream, _BATCH_SIZE)):
-                segments = np.stack([segment for _, segment in batch])
-                loudest_db = max(loudest_db, float(segments.max()))
-                log_scores, capsule_lengths = self.predict_segments(segments)
+                log_mel = np.stack([segment for _, segment in batch])
+                loudest_db = max(loudest_db, float(log_mel.max()))
+                log_scores, capsule_lengths = self.predict_segments(log_mel)
                 starts += [start for start, _ in batch]
                 scores.append(log_scores)
                 lengths.append(capsule_lengths)
             duration_s, warning = audio.duration_s, audio.warning
         if config.is_silent(loudest_db):
             raise AudioError(f"{path!r} is silent: there is no genre to find.", code="silent")
-        log_scores = np.concatenate(scores)
+        log_scores, capsule_lengths = np.concatenate(scores), np.concatenate(lengths)
         return Verdict.from_probabilities(
             path,
             self.genres,
             self.calibration.probabilities(log_scores.mean(axis=0)).tolist(),
             threshold=self.calibration.threshold,
+            scores=capsule_lengths.mean(axis=0).tolist(),
             duration_s=duration_s,
-            segments=self._segment_verdicts(
-                starts, log_scores, np.concatenate(lengths), duration_s
-            ),
+            segments=self._segment_verdicts(starts, log_scores, capsule_lengths, duration_s)
+            if segments
+            else (),
             warning=warning,
         )
 

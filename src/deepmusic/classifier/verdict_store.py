@@ -58,4 +58,4 @@ class VerdictStore(Store):
             DataError: it cannot be written.
         """
         if key and verdict.error is None:
-            self.put(key, verdict.to_dict(segments=self._segments))
+            self.put(key, verdict.to_dict(segments=self._segments, tags=bool(verdict.tags)))

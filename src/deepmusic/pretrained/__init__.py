@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -12,24 +13,35 @@ from deepmusic.errors import CheckpointError
 
 if TYPE_CHECKING:
     from deepmusic.audio import Source
+    from deepmusic.classifier.ear.classifier import EarClassifier
     from deepmusic.classifier.inference import Classifier
     from deepmusic.classifier.verdict import Verdict
     from deepmusic.composer import Composer, Tune
 
 _WEIGHTS = Path(__file__).parent / "weights"
 MODELS = {
-    "classifier": _WEIGHTS / "classifier.safetensors",
+    "classifier": _WEIGHTS / "genres.safetensors",
+    "small": _WEIGHTS / "classifier.safetensors",
     "composer": _WEIGHTS / "composer.safetensors",
 }
-"""Files of the shipped models by name; each has a card, a ``.md`` file, beside it."""
+"""Files of the shipped models by name; each has a card, a ``.md`` file, beside it. The classifier
+needs the pretrained ear; where that is not installed, the small one of four genres answers."""
+WITHOUT_EAR = (
+    "The pretrained ear is not installed: the small model answers, which knows four genres; for "
+    "seventeen genres and tags, run once: deepmusic ear install"
+)
+"""What is said then."""
 
 
-def load(name: str | os.PathLike[str] = "classifier", *, device: str = "auto") -> Classifier:
+def load(
+    name: str | os.PathLike[str] = "classifier", *, device: str = "auto"
+) -> Classifier | EarClassifier:
     """Load a shipped classifier, or one of your own training.
 
     Args:
         name: a key of ``MODELS``, a run folder, or a file of weights.
-        device: ``"auto"`` takes a GPU where there is one.
+        device: ``"auto"`` takes a GPU where there is one; capsules over the ear need none, and run
+            on the CPU.
 
     Raises:
         CheckpointError: there is no such model, or it is damaged.
@@ -43,9 +55,22 @@ def load(name: str | os.PathLike[str] = "classifier", *, device: str = "auto") -
             f"{path} is a run of 'train baseline'; 'deepmusic classify' takes it, and in Python "
             "deepmusic.studies.tabular_io.FittedTable.load."
         )
+    from deepmusic.classifier.ear.install import has_ear
+
+    if os.fspath(name) == "classifier" and not has_ear():
+        path = MODELS["small"]
+    from deepmusic.training.weights import model_kind
+
+    if model_kind(path) == "capsules over the ear":
+        from deepmusic.classifier.ear.classifier import EarClassifier
+
+        return EarClassifier.load(path)
     from deepmusic.classifier.inference import Classifier
 
-    return Classifier.load(path, device=device)
+    classifier = Classifier.load(path, device=device)
+    if os.fspath(name) == "classifier":
+        classifier.note = WITHOUT_EAR
+    return classifier
 
 
 def load_composer(name: str | os.PathLike[str] = "composer") -> Composer:
@@ -77,6 +102,7 @@ def classify(
     *,
     model: str | os.PathLike[str] = "classifier",
     device: str = "auto",
+    segments: bool = False,
 ) -> Verdict:
     """Classify the genre of a track.
 
@@ -85,15 +111,21 @@ def classify(
             ``(samples, sample_rate)``, see `deepmusic.audio.Source`.
         model: the shipped classifier, or a run of your own training; loaded on the first call.
         device: ``"auto"`` takes a GPU where there is one.
+        segments: whether to give the genres over time.
 
     Returns:
-        Genre (None when unsure), calibrated confidence, all genres, and the verdict over time.
+        Genre (None when unsure), calibrated confidence, all genres, tags, and, where asked for, the
+        genres over time. Where the pretrained ear is not installed, a warning says so, and the
+        small model of four genres answers.
 
     Raises:
         AudioError: the file could not be decoded.
         CheckpointError: the model is missing or damaged.
     """
-    return _loaded(os.fspath(model), device=device).classify(source)
+    classifier = _loaded(os.fspath(model), device=device)
+    if classifier.note:
+        warnings.warn(classifier.note, stacklevel=2)
+    return classifier.classify(source, segments=segments)
 
 
 def generate(

@@ -122,6 +122,7 @@ class FittedTable:
         *,
         name: str | None = None,
         max_seconds: float = 6 * 3600.0,
+        segments: bool = False,
     ) -> Verdict:
         """Classify a track.
 
@@ -129,6 +130,7 @@ class FittedTable:
             source: a path.
             name: of the track in the verdict; None takes the path.
             max_seconds: no more than this is decoded.
+            segments: no effect; a track is classified as a whole.
 
         Raises:
             AudioError: features cannot be computed, or the track is silent (code ``silent``).

@@ -10,5 +10,6 @@ from .weights import (
     fill_model as fill_model,
     load_model as load_model,
     load_weights as load_weights,
+    model_kind as model_kind,
     save_weights as save_weights,
 )

@@ -108,6 +108,29 @@ def load_model(
         raise _damaged(file) from error
 
 
+def model_kind(path: str | os.PathLike[str]) -> str:
+    """What a finished model is, such as ``"composer"``; read from the header alone.
+
+    Args:
+        path: as for `load_model`.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or not ours.
+    """
+    file = Path(path) / "model.safetensors" if Path(path).is_dir() else Path(path)
+    try:
+        with open(file, "rb") as opened:
+            length = int.from_bytes(opened.read(8), "little")
+            header = json.loads(opened.read(min(length, 1 << 24)))
+        return str(json.loads(header["__metadata__"]["metadata"])["kind"])
+    except FileNotFoundError as error:
+        raise CheckpointError(f"There are no weights at {file}.") from error
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read: {os_reason(error)}.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(file) from error
+
+
 def fill_model(
     model: nn.Module,
     weights: Mapping[str, Tensor] | Mapping[str, NDArray[Any]],

@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from deepmusic.audio import Source
 from deepmusic.classifier.ear.head import HeadConfig
 from deepmusic.classifier.ear.install import ear_weights, read_ear
-from deepmusic.classifier.ear.patches import EAR_MEL, PATCH_FRAMES, TAGS, compressed, patches_of
+from deepmusic.classifier.ear.patches import (
+    EAR_MEL,
+    FEATURES,
+    PATCH_FRAMES,
+    TAGS,
+    compressed,
+    patches_of,
+)
 from deepmusic.classifier.verdict import Calibration, GenreProbability, SegmentVerdict, Verdict
 from deepmusic.errors import AudioError, CheckpointError
 from deepmusic.training.onnx_graph import OnnxNetwork
@@ -124,6 +131,11 @@ class EarClassifier:
     has_segments = True
     is_picklable = True
     device = "cpu"
+    log_mel = EAR_MEL
+    patch_frames = PATCH_FRAMES
+    explained_cells = (6, 2)
+    """Cells of a patch in an explanation: bands and columns."""
+    note: str | None = None
 
     def __init__(
         self,
@@ -197,6 +209,14 @@ class EarClassifier:
         log_scores, lengths = self._head(*(given[name] for name in self._head.inputs))
         return log_scores[0], lengths[0]
 
+    def patch_scores(self, log_mel: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the ear gives for patches ``(n, 96, 187)`` in dB, ``(n, 256 + 50)``."""
+        return np.concatenate(run_ear(log_mel), axis=1)
+
+    def track_scores(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Log scores ``(genres,)`` of a track from its `patch_scores`."""
+        return self.scores(patches[:, :FEATURES], patches[:, FEATURES:])[0]
+
     def probabilities(
         self, features: NDArray[np.float32], tag_logits: NDArray[np.float32]
     ) -> NDArray[np.float64]:
@@ -258,6 +278,7 @@ class EarClassifier:
             CheckpointError: the file is missing, damaged or not a model of this kind.
         """
         file, weights, metadata = load_model(path, KIND)
+        read_ear()  # says at once where it is missing
         config = HeadConfig.from_dict(metadata.get("config", {}))
         try:
             calibration = Calibration(**metadata["calibration"])

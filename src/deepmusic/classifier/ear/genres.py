@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from deepmusic.classifier.ear.head import HeadConfig
 from deepmusic.classifier.ear.patches import TAGS
@@ -49,11 +50,28 @@ _RANK_POWER, _CORRECTED = -0.75, 0.5
 # Kinds of what others name rock, pop or electronic: they need more evidence than the broad genre.
 _NARROW = {"indie", "punk", "ambient", "folk"}
 _NARROW_NATS = 0.6
+_SPEAKS = 0.25  # probability of a tag over the square root of how common it is
 
 
 def common(tag: str) -> float:
     """How common a tag is, up to a factor."""
     return float((TAGS.index(tag) + 1) ** _RANK_POWER)
+
+
+def described(tags: Mapping[str, float]) -> dict[str, list[str]]:
+    """The tags that say most about a track: moods, sounds, and the decade.
+
+    Args:
+        tags: probability of each tag of the ear.
+    """
+
+    def most(family: tuple[str, ...], count: int) -> list[str]:
+        # as for genres, a common tag needs a higher probability than a rare one
+        strength = {tag: tags.get(tag, 0.0) / common(tag) ** _CORRECTED for tag in family}
+        ordered = sorted(family, key=lambda tag: -strength[tag])
+        return [tag for tag in ordered[:count] if strength[tag] >= _SPEAKS]
+
+    return {"mood": most(MOODS, 3), "sound": most(SOUNDS, 2), "decade": most(DECADES, 1)}
 
 
 def broad_config(routing: str = "self_attention") -> HeadConfig:
