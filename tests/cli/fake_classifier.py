@@ -24,9 +24,7 @@ class FakeClassifier:
     digest = "fake-1"
     has_segments = True
 
-    def classify(
-        self, source: str, *, max_seconds: float = 1e9, segments: bool = True
-    ) -> Verdict:
+    def classify(self, source: str, *, max_seconds: float = 1e9, segments: bool = True) -> Verdict:
         content = Path(source).read_text(encoding="utf-8")
         time.sleep(float(os.environ.get("FAKE_SLEEP_S", "0")))
         word = content.split()[0] if content.split() else "nothing"

@@ -19,6 +19,7 @@ from deepmusic.version import __version__
 _HELP = """Classify music by genre and compose it, with capsule networks.
 
 \b
+deepmusic ear install                     once: the network that hears seventeen genres
 deepmusic classify song.mp3               the genre of a recording
 deepmusic generate --style folk           compose a tune: MIDI, sound, picture
 deepmusic train classifier --data music   learn the genres of your own folders
@@ -69,6 +70,7 @@ _COMMANDS: dict[str, str | click.Group] = {
             "composer": "deepmusic.cli.train",
         },
     ),
+    "ear": LazyGroup(help="The pretrained ear: install.", modules={"install": "deepmusic.cli.ear"}),
     "evaluate": "deepmusic.cli.evaluate",
     "data": LazyGroup(
         help="Data sets: list, download, get, check, build, stats, split.",

@@ -27,6 +27,7 @@ from deepmusic.extras import need
 from deepmusic.parallel import use_one_thread
 
 if TYPE_CHECKING:
+    from deepmusic.classifier.ear.classifier import EarClassifier
     from deepmusic.classifier.inference import Classifier
     from deepmusic.classifier.verdict import Verdict
     from deepmusic.studies.tabular_io import FittedTable
@@ -36,6 +37,7 @@ _NAME_BYTES = 200  # of a picture; file systems take 255, extension and number i
 _OUTPUT = combined(
     option("--top N", "List the N most probable genres.", type=at_least(1)),
     format_option("text", "json", "csv"),
+    option("--tags", "Show mood, voice, instruments and decade, too (text and JSON)."),
     option("--timeline", "Show the genre over time (text and JSON)."),
     option(
         "--timeline-picture FILE.png|DIR", "Plot the genre over time; several tracks need a folder."
@@ -69,7 +71,11 @@ _TAGS = combined(
     "Keep verdicts in FILE (SQLite); the next time only new or changed files are classified.",
 )
 @_TAGS
-@option("--model RUN", "A run of your own training.", default="classifier")
+@option(
+    "--model RUN",
+    "A run of your own training; or small, the model of four genres that needs no pretrained ear.",
+    default="classifier",
+)
 @option(
     "--trust TYPE",
     "Allow a RUN of `train baseline` to hold this class, such as package.module.Class, whose "
@@ -86,6 +92,7 @@ def classify(
     *,
     top: int | None,
     form: Format,
+    tags: bool,
     timeline: bool,
     timeline_picture: str | None,
     explanation_picture: str | None,
@@ -110,8 +117,9 @@ def classify(
         raise click.UsageError("--dry-run is about tags; add --write-tags or --undo-tags LOG.")
     if overwrite_tags and not write_tags:
         raise click.UsageError("--overwrite-tags needs --write-tags.")
-    if timeline and form == "csv":
-        raise click.UsageError("CSV cannot hold a --timeline; use --format json or text.")
+    for name, is_wanted in (("--timeline", timeline), ("--tags", tags)):
+        if is_wanted and form == "csv":
+            raise click.UsageError(f"CSV cannot hold {name}; use --format json or text.")
     if undo_tags is not None:
         if paths or write_tags:
             raise click.UsageError("--undo-tags LOG stands alone: the log names the files.")
@@ -122,6 +130,9 @@ def classify(
         raise click.UsageError("name at least one file or folder.")
 
     classifier = load_classifier(model, device=device, trusted=trusted)  # before NumPy is imported
+
+    if note := getattr(classifier, "note", None):
+        click.echo(note, err=True)
 
     from deepmusic.audio import find_audio
     from deepmusic.classifier.files import classify_files
@@ -166,6 +177,7 @@ def classify(
                 form,
                 screen.echo,
                 top=top,
+                tags=tags,
                 timeline=timeline,
                 name_width=max(map(len, classifier.genres)),
                 on_terminal=sys.stdout.isatty(),
@@ -192,7 +204,7 @@ def classify(
                 draw_timeline(verdict.segments, timeline_name(verdict.path), title=verdict.path)
             if explanation_name is not None and verdict.top:
                 try:
-                    _explain(cast("Classifier", classifier), verdict, explanation_name)
+                    _explain(cast("EarClassifier", classifier), verdict, explanation_name)
                 except AudioError as error:  # such as ten minutes of silence at the start
                     unexplained += 1
                     screen.report(named_line(verdict.path, f"no explanation: {error}"))
@@ -208,7 +220,7 @@ def classify(
 
 def load_classifier(
     model: str, *, device: str, trusted: Collection[str] = ()
-) -> Classifier | FittedTable:
+) -> Classifier | EarClassifier | FittedTable:
     """Load a shipped model, a run of ``train classifier`` or a run of ``train baseline``.
 
     Args:
@@ -283,7 +295,9 @@ def _picture_names(target: str | None, tracks: int, option: str) -> Callable[[st
     return name
 
 
-def _explain(classifier: Classifier, verdict: Verdict, name: Callable[[str], Path]) -> None:
+def _explain(
+    classifier: Classifier | EarClassifier, verdict: Verdict, name: Callable[[str], Path]
+) -> None:
     """Plot what made the model choose the first genre of a verdict."""
     from deepmusic.classifier.explanation import draw_explanation, explain
 

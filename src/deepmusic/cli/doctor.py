@@ -108,6 +108,7 @@ def examine() -> Iterator[Check]:
         yield _format(label, is_essential, library, container, codec)
     yield _checked("device", "device", _device)
     yield from map(_extra, EXTRAS)
+    yield _checked("model", "ear", _ear, "deepmusic ear install")
     yield _checked("model", "classifier", _classifier)
     yield _checked("model", "composer", _composer)
     advice = "name another SoundFont in the environment variable DEEPMUSIC_SOUNDFONT"
@@ -231,6 +232,16 @@ def _version(module: str) -> str:
     with suppress(metadata.PackageNotFoundError):
         return metadata.version("scikit-learn" if module == "sklearn" else module)
     return "of unknown version"
+
+
+def _ear() -> str | Check:
+    from deepmusic.classifier.ear import ear_path, has_ear, read_ear
+
+    if not has_ear():
+        detail = "not installed: four genres are known in place of seventeen"
+        return Check("model", "ear", "note", detail, "deepmusic ear install")
+    read_ear()
+    return f"MSD_vgg of musicnn 0.1.0, in {ear_path()}"
 
 
 def _classifier() -> str:

@@ -25,6 +25,7 @@ from deepmusic.cli.progress import display
 from deepmusic.errors import DataError, os_reason
 
 if TYPE_CHECKING:
+    from deepmusic.classifier.ear.classifier import EarClassifier
     from deepmusic.classifier.inference import Classifier
     from deepmusic.datasets import FolderDataset
     from deepmusic.datasets.splits import Protocol
@@ -204,7 +205,7 @@ def _test_part(run: Path, dataset: FolderDataset) -> tuple[Protocol | None, Fold
 
 
 def _with_known_genres(
-    dataset: FolderDataset, classifier: Classifier | FittedTable
+    dataset: FolderDataset, classifier: Classifier | EarClassifier | FittedTable
 ) -> tuple[FolderDataset, tuple[str, ...], str]:
     """The tracks of genres that the model knows, the other genres, and a note on these."""
     counts = Counter(t.genre for t in dataset.tracks if t.genre not in classifier.genres)

@@ -155,6 +155,7 @@ def writer(
     echo: Echo,
     *,
     top: int | None,
+    tags: bool = False,
     timeline: bool = False,
     name_width: int = 10,
     on_terminal: bool = False,
@@ -168,6 +169,7 @@ def writer(
         echo: takes the text.
         top: how many genres to list; None lists all in JSON and CSV, and in text the two most
             probable genres of an unsure verdict.
+        tags: whether to write moods, sounds and decade (text and JSON).
         timeline: whether to write the genre over time (text and JSON).
         name_width: width of the column of genres in text.
         on_terminal: whether the output goes to a terminal; then CSV is escaped like text.
@@ -177,7 +179,8 @@ def writer(
 
         def write(verdict: Verdict) -> None:
             nonlocal separator
-            echo(separator + json.dumps(verdict.to_dict(top=top, segments=timeline)) + "\n")
+            record = verdict.to_dict(top=top, segments=timeline, tags=tags)
+            echo(separator + json.dumps(record) + "\n")
             separator = ","
 
         try:
@@ -193,6 +196,8 @@ def writer(
         def write_line(verdict: Verdict) -> None:
             if verdict.error is None:
                 echo(_text_line(verdict, top=top, width=width))
+                if tags:
+                    echo(f"    {_tag_line(verdict)}\n")
                 if timeline:
                     from deepmusic.classifier.timeline import text_timeline
 
@@ -208,6 +213,15 @@ def _text_line(verdict: Verdict, *, top: int | None, width: int) -> str:
     genres = ", ".join(f"{printable(e.genre)} {e.probability:.0%}" for e in listed)
     line = f"{name:<{width}}  {confidence:>4}  {printable(verdict.path)}"
     return f"{line}  ({genres})\n" if genres else f"{line}\n"
+
+
+def _tag_line(verdict: Verdict) -> str:
+    from deepmusic.classifier.ear.genres import described
+
+    if not verdict.tags:
+        return "no tags: this model has none"
+    families = [", ".join(names) for names in described(verdict.tags).values() if names]
+    return "; ".join(families) or "no tag stands out"
 
 
 def _csv_row(verdict: Verdict, *, top: int | None, escape: bool) -> str:

@@ -146,7 +146,7 @@ def train_on_ear(
     options = options or FitOptions()
     run = new_run_folder(run, resume=resume)
     dataset, notes = _chosen_genres(load_dataset(data, table=table).dataset, min_tracks)
-    if on_notes is not None:
+    if on_notes is not None and notes:
         on_notes(notes)
     two_or_more_genres(dataset)
     divide = hold_out(test, dataset, options.seed)
