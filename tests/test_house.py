@@ -17,18 +17,18 @@ BUDGETS = {
     "": 1_060,
     "audio": 2_020,  # aim 1,800
     "capsules": 2_260,
-    "classifier": 4_250,  # aim 2,600, before the ear
-    "cli": 3_700,  # aim 3,100
+    "classifier": 4_300,  # aim 2,600, before the ear
+    "cli": 3_820,  # aim 3,100
     "composer": 4_145,  # aim 3,900
     "datasets": 5_290,  # aim 4,300
     "features": 2_500,
     "music": 2_260,  # aim 1,900
-    "pretrained": 150,
+    "pretrained": 165,
     "studies": 5_470,  # aim 4,700
-    "training": 1_375,  # aim 1,100
+    "training": 1_400,  # aim 1,100
 }
-SOURCE_LINES = 35_400  # aim 29,000
-TEST_LINES = 27_600  # aim 22,000
+SOURCE_LINES = 36_000  # aim 29,000
+TEST_LINES = 28_200  # aim 22,000
 MODULE_LINES = 400
 FUNCTION_LINES = 60
 PARAMETERS = 10

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.audio import Source
-from deepmusic.classifier.ear.head import HeadConfig
 from deepmusic.classifier.ear.install import ear_weights, read_ear
 from deepmusic.classifier.ear.patches import (
     EAR_MEL,
