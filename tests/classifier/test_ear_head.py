@@ -13,9 +13,10 @@ import torch
 from ear_stand_in import stand_in_ear  # noqa: F401
 
 from deepmusic.classifier.ear.classifier import EarClassifier, ear_output
+from deepmusic.classifier.ear.config import HeadConfig
 from deepmusic.classifier.ear.fitting import FitOptions, fit_head, predict_log_scores
 from deepmusic.classifier.ear.genres import DECADES, GENRES, MOODS, SOUNDS, broad_config
-from deepmusic.classifier.ear.head import EarHead, HeadConfig, head_graph
+from deepmusic.classifier.ear.head import EarHead, head_graph
 from deepmusic.classifier.ear.patches import TAGS
 from deepmusic.classifier.ear.training import train_on_ear
 from deepmusic.errors import AudioError, CheckpointError, DataError

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.audio import Source
+from deepmusic.classifier.ear.config import HeadConfig
 from deepmusic.classifier.ear.install import ear_weights, read_ear
 from deepmusic.classifier.ear.patches import (
     EAR_MEL,

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from deepmusic.classifier.ear.head import EarHead, HeadConfig
+from deepmusic.classifier.ear.config import HeadConfig
+from deepmusic.classifier.ear.head import EarHead
 from deepmusic.classifier.ear.patches import FEATURES, TAGS
 from deepmusic.errors import ShapeError
 

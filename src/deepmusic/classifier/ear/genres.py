@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from deepmusic.classifier.ear.head import HeadConfig
+from deepmusic.classifier.ear.config import HeadConfig
 from deepmusic.classifier.ear.patches import TAGS
 
 GENRES: dict[str, tuple[str, ...]] = {

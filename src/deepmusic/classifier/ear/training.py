@@ -19,13 +19,14 @@ from deepmusic.classifier.data import (
     write_run_splits,
 )
 from deepmusic.classifier.ear.classifier import EarClassifier, EarOutput, ear_output
+from deepmusic.classifier.ear.config import HeadConfig
 from deepmusic.classifier.ear.fitting import (
     PATCHES,
     FitOptions,
     fit_head,
     predict_log_scores,
 )
-from deepmusic.classifier.ear.head import EarHead, HeadConfig, head_graph
+from deepmusic.classifier.ear.head import EarHead, head_graph
 from deepmusic.classifier.evaluation import draw_confusion, fit_calibration, measure
 from deepmusic.classifier.training import Trained, new_run_folder, two_or_more_genres
 from deepmusic.classifier.verdict import Calibration
