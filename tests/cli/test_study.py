@@ -106,6 +106,30 @@ def test_a_model_that_fails_costs_only_itself(music: Path, table: Path, tmp_path
 
 
 @pytest.mark.slow
+def test_models_of_the_ear_need_the_ear(
+    music: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deepmusic.classifier.ear import read_ear
+    from deepmusic.studies import models
+
+    monkeypatch.setenv("DEEPMUSIC_CACHE", str(tmp_path / "empty"))
+    read_ear.cache_clear()
+    both = {"majority": FAKES["majority"], "ear-linear": model("ear-linear", fit_mean, "ear")}
+    monkeypatch.setattr(models, "MODELS", both)
+    for names in ("ear-linear", "ear", "all,ear-linear"):
+        done = study(music, table, tmp_path / "study", "--models", names)
+        assert "The pretrained ear is not installed; run: deepmusic ear install." in str(
+            done.exception
+        )
+        assert not (tmp_path / "study").exists()
+    done = study(music, table, tmp_path / "study", "--models", "all", "--sizes", "1")
+    assert done.exit_code == 0, done.output
+    line = "Left out, as the pretrained ear is not installed: ear-linear; run: "
+    assert line in done.stderr
+    assert models_of(tmp_path / "study") == ["majority"]
+
+
+@pytest.mark.slow
 def test_an_average_brings_its_parts(music: Path, table: Path, tmp_path: Path) -> None:
     out = tmp_path / "study"
     done = study(music, table, out, "--models", "average-features", "--sizes", "1")

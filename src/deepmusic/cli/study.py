@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _GROUPS = {
     "tables": ("features",),
     "textures": ("textures",),
+    "ear": ("ear",),
     "networks": ("segments",),
     "averages": ("hybrid", "average"),
 }
@@ -44,7 +45,7 @@ _GROUPS = {
 @option("--out STUDY", "Folder for results and report; created if missing.", default="study")
 @option(
     "--models NAMES",
-    "Comma-separated names; tables, textures, networks, averages and all are groups.",
+    "Comma-separated names; tables, textures, ear, networks, averages and all are groups.",
     name="names",
     default="all",
 )
@@ -116,7 +117,8 @@ def genres(
     except OSError as error:
         raise click.UsageError(f"--out: {study} cannot be created: {os_reason(error)}.") from error
     needs: list[Need] = ["columns"] if "features" in kinds else []
-    needs += ["spectrograms"] if kinds - {"features"} else []
+    needs += ["spectrograms"] if kinds & {"textures", "segments"} else []
+    needs += ["ear"] if "ear" in kinds else []
     with display() as screen:
         studied = load_study_data(
             loaded,
@@ -158,19 +160,38 @@ def _chosen_models(names: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     chosen: set[str] = set()
     for word in filter(None, (word.strip() for word in names.split(","))):
         if word == "all":
-            chosen |= set(MODELS)
+            chosen |= _all_models()
         elif word in _GROUPS:
             chosen |= {name for name, model in MODELS.items() if model.kind in _GROUPS[word]}
         else:
             chosen.add(model_named(word).name)
     if not chosen:
         raise click.UsageError("--models: name at least one model.")
+    if any(MODELS[name].kind == "ear" for name in chosen):
+        from deepmusic.classifier.ear import read_ear
+
+        read_ear()  # refuses in one sentence, before any work
     ensembles = tuple(n for n in MODELS if n in chosen and MODELS[n].kind in _GROUPS["averages"])
     parts = {part for name in ensembles for part in PARTS[name]}
     trained = tuple(n for n in MODELS if n in (chosen | parts) and n not in ensembles)
     if added := [name for name in trained if name not in chosen]:
         click.echo(f"Also trained, as parts of averages: {', '.join(added)}.", err=True)
     return trained, ensembles
+
+
+def _all_models() -> set[str]:
+    """All models, without those of the pretrained ear where it is not installed."""
+    from deepmusic.classifier.ear import has_ear
+    from deepmusic.studies.models import MODELS
+
+    names = set(MODELS) if has_ear() else {n for n, m in MODELS.items() if m.kind != "ear"}
+    if left_out := [name for name in MODELS if name not in names]:
+        click.echo(
+            f"Left out, as the pretrained ear is not installed: {', '.join(left_out)}; run: "
+            "deepmusic ear install.",
+            err=True,
+        )
+    return names
 
 
 def _shares(sizes: str) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""What every model of a study learns from: tracks, their feature columns, their spectrograms.
+"""What models of a study learn from: feature columns, spectrograms, what the pretrained ear gives.
 
 A track that lacks what is needed is left out for all models, so that all are measured on the same
 tracks; the problems of the data set say so.
@@ -23,13 +23,15 @@ from deepmusic.errors import DataError, os_reason
 
 if TYPE_CHECKING:
     from deepmusic.classifier.data import SpectrogramStore
+    from deepmusic.classifier.ear.classifier import EarOutput
+    from deepmusic.classifier.ear.training import EarStore
     from deepmusic.studies.analysis import Output
 
-Need = Literal["columns", "spectrograms"]
+Need = Literal["columns", "spectrograms", "ear"]
 NEEDS: tuple[Need, ...] = ("columns", "spectrograms")
 OnProgress = Callable[[str, int, int], object]
-"""Takes what is done (``"files"`` are found and hashed, ``"tracks"`` are decoded), how many are
-done, and of how many."""
+"""Takes what is done (``"files"`` are found and hashed, ``"tracks"`` are decoded, ``"ear"``: the
+ear has run on them), how many are done, and of how many."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,11 +46,14 @@ class StudyData:
         spectrograms: gives the log-mel spectrogram ``(n_mels, frames)`` in dB of a track by its
             index in ``dataset.tracks``, at least one segment long, with the default settings of
             ``ClassifierConfig``. None where no model needs them.
+        ear: likewise gives what the pretrained ear gives for a track, features ``(n, 256)`` and
+            logits of tags ``(n, 50)`` of its patches. None where no model needs it.
     """
 
     dataset: FolderDataset
     columns: NDArray[np.float32] | None = None
     spectrograms: Callable[[int], NDArray[np.float16]] | None = None
+    ear: Callable[[int], EarOutput] | None = None
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
@@ -62,13 +67,13 @@ class StudyData:
 
 
 @dataclass(frozen=True)
-class _Spectrograms:
-    """The spectrograms in a store, by index of the track."""
+class _Stored:
+    """What a store has of tracks, by index of the track."""
 
-    store: SpectrogramStore
+    store: SpectrogramStore | EarStore
     tracks: tuple[Track, ...]
 
-    def __call__(self, index: int) -> NDArray[np.float16]:
+    def __call__(self, index: int) -> Any:
         return self.store.load(self.tracks[index])
 
 
@@ -88,7 +93,7 @@ def load_study_data(
     Args:
         data: as ``deepmusic.datasets.load_dataset`` takes it, or what it has loaded.
         cache: folder for what is computed; created if missing.
-        needs: which of ``"columns"`` and ``"spectrograms"`` are needed.
+        needs: which of ``"columns"``, ``"spectrograms"`` and ``"ear"`` are needed.
         features: a feature table to take columns from; rows are matched by path, or FMA's number.
         finds_copies: whether to look for near duplicates, so that folds keep them together.
         workers: processes on this machine.
@@ -98,6 +103,7 @@ def load_study_data(
     Raises:
         DataError: the data set cannot be loaded, has fewer than two genres with usable tracks, or
             no track has a row in the feature table.
+        CheckpointError: the pretrained ear is needed, and is not installed.
         DeepMusicError: something cannot be written.
     """
     if not isinstance(data, LoadedDataset):
@@ -105,11 +111,13 @@ def load_study_data(
         data = load_dataset(data, workers=workers if workers > 1 else None, on_progress=show)
     dataset = data.dataset
     _check_genres(dataset)
-    outputs: list[Output] = [need for need in needs if need == "spectrograms" or features is None]
+    outputs: list[Output] = ["spectrograms"] if "spectrograms" in needs else []
+    outputs += ["columns"] if "columns" in needs and features is None else []
     outputs += ["fingerprints"] if finds_copies else []
     rows: dict[str, NDArray[np.float32]] = {}  # by path of the track
     problems: list[Problem] = []
     store: SpectrogramStore | None = None
+    ear: EarStore | None = None
     if outputs:
         show = on_progress and partial(on_progress, "tracks")
         dataset, rows, problems, store = _analyze(
@@ -119,6 +127,11 @@ def load_study_data(
         rows, lacking, notes = _from_table(dataset, Path(features))
         problems += lacking
         dataset = replace(dataset, notes=(*dataset.notes, *notes))
+    if "ear" in needs:
+        from deepmusic.classifier.ear.training import EarStore
+
+        ear, show = EarStore(Path(cache) / "ear"), on_progress and partial(on_progress, "ear")
+        problems += ear.fill(dataset, workers=workers, on_progress=show)
     if problems:
         from deepmusic.classifier.data import without
 
@@ -129,8 +142,8 @@ def load_study_data(
     if "columns" in needs:
         columns = np.array([rows[track.path] for track in dataset.tracks], np.float32)
         dataset = _with_finite(dataset, columns)
-    spectrograms = None if store is None else _Spectrograms(store, dataset.tracks)
-    return StudyData(dataset, columns, spectrograms)
+    stored = (None if s is None else _Stored(s, dataset.tracks) for s in (store, ear))
+    return StudyData(dataset, columns, *stored)
 
 
 def _analyze(

@@ -1,8 +1,9 @@
 """All models of the study under one interface: fit, predict probabilities, save, load.
 
-Models of feature columns and of textures live in ``deepmusic.studies.baselines``, networks on
-log-mel segments in ``deepmusic.studies.segment_models``, hybrids and averages in
-``deepmusic.studies.ensembles``. PyTorch is imported only when a network is fitted or loaded::
+Models of feature columns and of textures live in ``deepmusic.studies.baselines``, those of
+the pretrained ear in ``deepmusic.studies.ear_models``, networks on log-mel segments in
+``deepmusic.studies.segment_models``, hybrids and averages in ``deepmusic.studies.ensembles``.
+PyTorch is imported only when a network is fitted or loaded::
 
     model = model_named("logistic")
     fitted = model.fit(data, fold, 0, Path("work"))
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
     from deepmusic.datasets import Fold
     from deepmusic.studies.data import StudyData
 
-Kind = Literal["features", "textures", "segments", "hybrid", "average"]
-"""What a model learns from: feature columns, textures of log-mel segments, the segments
-themselves, both features and segments, or the predictions of other models."""
+Kind = Literal["features", "textures", "ear", "segments", "hybrid", "average"]
+"""What a model learns from: feature columns, textures of log-mel segments, what the pretrained ear
+gives, the segments themselves, both features and segments, or the predictions of other models."""
 
 TABLE_KINDS: tuple[Kind, ...] = ("features", "textures")
 """Those whose models are scikit-learn's: they train in seconds, without PyTorch."""
@@ -72,6 +73,7 @@ class StudyModel:
 
 _MODULES = (
     "deepmusic.studies.baselines",
+    "deepmusic.studies.ear_models",
     "deepmusic.studies.segment_models",
     "deepmusic.studies.ensembles",
 )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _KIND_COLORS = {
     "features": "#5b7ea4",
     "textures": "#b0413e",
+    "ear": "#2a9db0",
     "segments": "#8a8f98",
     "hybrid": "#3d9970",
     "average": "#8e6bb0",

@@ -33,11 +33,11 @@ from deepmusic.datasets.groups import group_tracks
 from deepmusic.errors import DataError, DeepMusicError, ShapeError
 from deepmusic.studies.tabular_io import (
     COLUMN_NAMES,
+    COMPUTED,
     FittedTable,
     as_table,
     one_line,
     track_columns,
-    track_textures,
     with_doubt,
 )
 
@@ -77,7 +77,9 @@ class TableModel:
     grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # "classify__C" -> values
     steps: tuple[tuple[str, Any], ...] = ()  # of the pipeline, between clipping and classifier
     is_calibrated: bool = True  # whether its probabilities are calibrated on the inner folds
-    kind: Literal["features", "textures"] = "features"  # the columns that it takes of a study
+    kind: Literal["features", "textures", "ear"] = (
+        "features"  # the columns that it takes of a study
+    )
 
     @property
     def has_probabilities(self) -> bool:
@@ -97,11 +99,11 @@ class TableModel:
         rows = sorted((*fold.train, *fold.validation))
         groups = np.array(group_tracks([data.dataset.tracks[row] for row in rows]))
         names: Sequence[str] = COLUMN_NAMES
-        if self.kind == "textures":
-            columns: NDArray[np.floating] = track_textures(data, rows)
-            names = [f"texture/{number:03}" for number in range(columns.shape[1])]
-        else:
+        if self.kind == "features":
             columns = track_columns(data, rows, names)
+        else:
+            columns = COMPUTED[self.kind](data, rows)
+            names = [f"{self.kind}/{number:03}" for number in range(columns.shape[1])]
         return self.fit(
             columns, data.labels[rows], data.genres, groups=groups, seed=seed, names=names
         )

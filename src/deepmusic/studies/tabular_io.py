@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import zipfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -30,6 +30,7 @@ from deepmusic.files import write_atomically, write_json
 from deepmusic.version import __version__
 
 if TYPE_CHECKING:
+    from deepmusic.classifier.ear.classifier import EarOutput
     from deepmusic.studies.data import StudyData
 
 COLUMN_NAMES = tuple("/".join(column) for column in COLUMNS)
@@ -241,14 +242,15 @@ def track_columns(
 ) -> NDArray[np.floating]:
     """Columns ``(len(indices), len(names))`` of tracks of a study, by name.
 
-    Names are those of feature columns, or all ``texture/...`` of the spectrograms.
+    Names are those of feature columns, or all of what one function of ``COMPUTED`` gives, such as
+    ``textures/000``.
 
     Raises:
-        DataError: the study has no feature columns, or no spectrograms.
+        DataError: the study lacks what they are taken or computed from.
         ShapeError: there is no such column.
     """
-    if names and names[0].startswith("texture/"):
-        return track_textures(data, indices)
+    if names and (compute := COMPUTED.get(names[0].partition("/")[0])):
+        return compute(data, indices)
     if data.columns is None:
         raise DataError("The model takes feature columns, and the study has none.")
     return _selected(data.columns[list(indices)], names)
@@ -278,6 +280,31 @@ def track_textures(data: StudyData, indices: Sequence[int]) -> NDArray[np.float3
         batches = segment_batches(data.spectrograms(index), **sizes)
         row[:] = np.mean([texture(torch.from_numpy(b))[0].numpy() for _, b in batches], axis=0)
     return means
+
+
+def track_ear(data: StudyData, indices: Sequence[int]) -> list[EarOutput]:
+    """What the pretrained ear gives for tracks.
+
+    Raises:
+        DataError: it was not run on the data.
+    """
+    if data.ear is None:
+        raise DataError("The model needs what the pretrained ear gives, and the study has none.")
+    return [data.ear(index) for index in indices]
+
+
+def track_ear_statistics(data: StudyData, indices: Sequence[int]) -> NDArray[np.float32]:
+    """Mean and standard deviation ``(len(indices), 512)`` over time of the ear's features."""
+    features = [output[0] for output in track_ear(data, indices)]
+    rows = [np.concatenate([one.mean(axis=0), one.std(axis=0)]) for one in features]
+    return np.array(rows, np.float32)
+
+
+COMPUTED: dict[str, Callable[[StudyData, Sequence[int]], NDArray[np.float32]]] = {
+    "textures": track_textures,
+    "ear": track_ear_statistics,
+}
+"""By kind of the model: columns that are computed when they are needed."""
 
 
 def one_line(error: Exception) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deepmusic.classifier.data import (
     calibration_folds,
@@ -31,6 +30,7 @@ from deepmusic.classifier.evaluation import draw_confusion, fit_calibration, mea
 from deepmusic.classifier.training import Trained, new_run_folder, two_or_more_genres
 from deepmusic.classifier.verdict import Calibration
 from deepmusic.datasets import (
+    Fold,
     FolderDataset,
     Problem,
     Track,
@@ -187,10 +187,9 @@ def _fitted(
 ) -> tuple[EarHead, Calibration, dict[str, Any]]:
     """The head fitted to tracks, its calibration, and figures on tracks that it does not know."""
     config = HeadConfig(dataset.genres)
-    outputs = [store.load(track) for track in dataset.tracks]
-    targets = np.eye(len(config.genres))[list(dataset.labels)]
-    calibration, validation = _calibrated(dataset, tracks, outputs, targets, config, options)
-    head = fit_head([outputs[i] for i in tracks], targets[tracks], config, options)
+    outputs = {index: store.load(dataset.tracks[index]) for index in (*tracks, *held_out)}
+    folds = calibration_folds(dataset, tracks, networks=1, seed=options.seed)
+    head, calibration, validation = fit_calibrated(dataset, folds, outputs, config, options)
     metrics: dict[str, Any] = {"validation": validation, "calibration": calibration.to_dict()}
     if held_out:
         scores = predict_log_scores(head, [outputs[i] for i in held_out])
@@ -207,27 +206,43 @@ def exported_classifier(
     return EarClassifier(head.config, head_graph(head.config), weights, calibration, card=card)
 
 
-def _calibrated(
+def fit_calibrated(
     dataset: FolderDataset,
-    tracks: list[int],
-    outputs: Sequence[EarOutput],
-    targets: NDArray[np.float64],
+    folds: Iterable[Fold],
+    outputs: Mapping[int, EarOutput],
     config: HeadConfig,
     options: FitOptions,
-) -> tuple[Calibration, dict[str, Any]]:
-    """The calibration, and the figures of `measure`, from heads that do not know the tracks."""
-    folds = calibration_folds(dataset, tracks, networks=1, seed=options.seed)
+) -> tuple[EarHead, Calibration, dict[str, Any]]:
+    """Fit a head to the training and validation tracks of folds, and its calibration.
+
+    Args:
+        dataset: with the genres of ``config``.
+        folds: for the calibration; together, their parts are the tracks to learn from.
+        outputs: what the ear gave for each of these, by index.
+        config: of the head.
+        options: settings of the fit.
+
+    Returns:
+        The head; the calibration, and the figures of `measure` on the validation tracks, both from
+        heads that were fitted to the training tracks of a fold.
+    """
+    folds = tuple(folds)
+    tracks = sorted({index for fold in folds for index in (*fold.train, *fold.validation)})
+    targets = np.eye(len(config.genres))[list(dataset.labels)]
+
+    def fitted(part: Sequence[int]) -> EarHead:
+        return fit_head([outputs[i] for i in part], targets[list(part)], config, options)
+
     scores, order = [], []
     for fold in folds:
-        head = fit_head(
-            [outputs[i] for i in fold.train], targets[list(fold.train)], config, options
-        )
-        scores.append(predict_log_scores(head, [outputs[i] for i in fold.validation]))
+        unseen = [outputs[i] for i in fold.validation]
+        scores.append(predict_log_scores(fitted(fold.train), unseen))
         order += list(fold.validation)
     log_scores, labels = np.concatenate(scores), np.array(dataset.labels)[order]
     calibration = fit_calibration(log_scores, labels)
     predicted = calibration.probabilities(log_scores)
-    return calibration, measure(predicted, labels, config.genres, threshold=calibration.threshold)
+    validation = measure(predicted, labels, config.genres, threshold=calibration.threshold)
+    return fitted(tracks), calibration, validation
 
 
 def _chosen_genres(dataset: FolderDataset, min_tracks: int) -> tuple[FolderDataset, list[str]]:
