@@ -17,14 +17,14 @@ BUDGETS = {
     "": 1_060,
     "audio": 2_020,  # aim 1,800
     "capsules": 2_260,
-    "classifier": 4_320,  # aim 2,600, before the ear
-    "cli": 3_820,  # aim 3,100
+    "classifier": 4_340,  # aim 2,600, before the ear
+    "cli": 3_840,  # aim 3,100
     "composer": 4_145,  # aim 3,900
     "datasets": 5_290,  # aim 4,300
     "features": 2_500,
     "music": 2_260,  # aim 1,900
     "pretrained": 165,
-    "studies": 5_470,  # aim 4,700
+    "studies": 5_670,  # aim 4,700
     "training": 1_400,  # aim 1,100
 }
 SOURCE_LINES = 36_000  # aim 29,000

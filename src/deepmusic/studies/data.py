@@ -111,9 +111,7 @@ def load_study_data(
         data = load_dataset(data, workers=workers if workers > 1 else None, on_progress=show)
     dataset = data.dataset
     _check_genres(dataset)
-    outputs: list[Output] = ["spectrograms"] if "spectrograms" in needs else []
-    outputs += ["columns"] if "columns" in needs and features is None else []
-    outputs += ["fingerprints"] if finds_copies else []
+    outputs = _outputs(needs, features is not None, finds_copies)
     rows: dict[str, NDArray[np.float32]] = {}  # by path of the track
     problems: list[Problem] = []
     store: SpectrogramStore | None = None
@@ -132,12 +130,7 @@ def load_study_data(
 
         ear, show = EarStore(Path(cache) / "ear"), on_progress and partial(on_progress, "ear")
         problems += ear.fill(dataset, workers=workers, on_progress=show)
-    if problems:
-        from deepmusic.classifier.data import without
-
-        first = {problem.path: problem for problem in reversed(problems)}
-        dataset = without(dataset, [*first.values()])
-        _check_genres(dataset)
+    dataset = _usable(dataset, problems)
     columns = None
     if "columns" in needs:
         columns = np.array([rows[track.path] for track in dataset.tracks], np.float32)
@@ -193,6 +186,26 @@ def _analyze(
         decoded = [a for a in analyses.values() if "fingerprints" in a.outputs]
         dataset = with_sound_groups(dataset, {a.content_hash: a.fingerprint for a in decoded})
     return dataset, rows, problems, spectrograms
+
+
+def _outputs(needs: Sequence[Need], has_table: bool, finds_copies: bool) -> list[Output]:
+    """What one decoding of a track gives."""
+    outputs: list[Output] = ["spectrograms"] if "spectrograms" in needs else []
+    outputs += ["columns"] if "columns" in needs and not has_table else []
+    outputs += ["fingerprints"] if finds_copies else []
+    return outputs
+
+
+def _usable(dataset: FolderDataset, problems: Sequence[Problem]) -> FolderDataset:
+    """The data set without the tracks that have problems, each with its first."""
+    if not problems:
+        return dataset
+    from deepmusic.classifier.data import without
+
+    first = {problem.path: problem for problem in reversed(problems)}
+    dataset = without(dataset, [*first.values()])
+    _check_genres(dataset)
+    return dataset
 
 
 def _check_genres(dataset: FolderDataset) -> None:
