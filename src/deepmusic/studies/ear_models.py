@@ -89,8 +89,8 @@ def fit_ear(routing: str, data: StudyData, fold: Fold, seed: int, work: Path) ->
     Raises:
         DataError: the ear was not run on the data.
     """
+    from deepmusic.classifier.ear.config import HeadConfig
     from deepmusic.classifier.ear.fitting import FitOptions
-    from deepmusic.classifier.ear.head import HeadConfig
     from deepmusic.classifier.ear.training import exported_classifier, fit_calibrated
     from deepmusic.training.runtime import torch_in_one_thread
 
