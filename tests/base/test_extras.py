@@ -80,7 +80,7 @@ def test_a_missing_library_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 COMMANDS = {
-    "train classifier --data .": ("PyTorch", "train"),
+    "train classifier --from-scratch --data .": ("PyTorch", "train"),
     "train composer --data .": ("PyTorch", "train"),
     "benchmark jsb --data .": ("PyTorch", "train"),
     "train baseline --data .": ("Numba", "study"),

@@ -97,7 +97,7 @@ def test_the_top_genre_is_explained_unless_another_is_named(
 @pytest.mark.data
 @pytest.mark.slow
 def test_right_verdicts_have_positive_evidence(shared_data: Path) -> None:
-    shipped = deepmusic.load(device="cpu")
+    shipped = deepmusic.load("small", device="cpu")
     for path in (shared_data / "clips" / name for name in ("classical-7.mp3", "pop-7.mp3")):
         explanation = explain(shipped, path)
         assert explanation.genre == path.name.split("-")[0]

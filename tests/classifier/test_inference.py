@@ -59,7 +59,8 @@ def test_streamed_equals_whole(classifier: Classifier, samples: int) -> None:
 
 
 def test_a_verdict_is_complete(classifier: Classifier, sound_file: Path) -> None:
-    verdict = classifier.classify(sound_file)
+    assert classifier.classify(sound_file).segments == ()
+    verdict = classifier.classify(sound_file, segments=True)
     assert verdict.path == str(sound_file)
     assert verdict.genre == verdict.top[0].genre
     assert verdict.confidence == verdict.top[0].probability
@@ -84,7 +85,7 @@ def test_a_verdict_is_complete(classifier: Classifier, sound_file: Path) -> None
 
 def test_a_track_is_the_mean_of_its_segments() -> None:
     classifier = tiny_classifier()
-    verdict = classifier.classify(wav(chords(2)))
+    verdict = classifier.classify(wav(chords(2)), segments=True)
     inverse_temperature = classifier.calibration.inverse_temperature
     rows = np.log([[e.probability for e in s.probabilities] for s in verdict.segments])
     # log probabilities of segments are log scores over the temperature, up to a shift
@@ -97,7 +98,7 @@ def test_a_track_is_the_mean_of_its_segments() -> None:
 
 
 def test_the_verdict_in_json(classifier: Classifier) -> None:
-    verdict = classifier.classify(wav(chords(2)), name="a song")
+    verdict = classifier.classify(wav(chords(2)), name="a song", segments=True)
     assert list(verdict.to_dict()) == [
         "path", "genre", "confidence", "top", "duration_s", "error", "code", "warning",
     ]  # fmt: skip
@@ -128,7 +129,7 @@ def test_a_track_below_the_threshold_is_unsure() -> None:
 
 @pytest.mark.parametrize("sample_rate", [8000, 11025, 48000, 192000])
 def test_any_sample_rate(classifier: Classifier, sample_rate: int) -> None:
-    verdict = classifier.classify(wav(chords(1, 4.0, sample_rate), sample_rate))
+    verdict = classifier.classify(wav(chords(1, 4.0, sample_rate), sample_rate), segments=True)
     assert verdict.duration_s == pytest.approx(4.0, abs=0.01)
     assert np.isfinite(numbers(verdict)).all()
     if sample_rate >= 2 * RATE:  # the chord is far below either limit: it sounds the same
@@ -138,7 +139,7 @@ def test_any_sample_rate(classifier: Classifier, sample_rate: int) -> None:
 
 @pytest.mark.parametrize("seconds", [0.03, 0.5, 2.9, 3.1])
 def test_short_tracks(classifier: Classifier, seconds: float) -> None:
-    verdict = classifier.classify(wav(chords(1, seconds)))
+    verdict = classifier.classify(wav(chords(1, seconds)), segments=True)
     assert verdict.duration_s == pytest.approx(seconds, abs=1e-3)
     assert verdict.segments[-1].end_s == pytest.approx(seconds, abs=0.03)
     assert verdict.segments[0].start_s == 0
@@ -183,10 +184,10 @@ def test_max_seconds_limits_what_is_analysed(classifier: Classifier, sound_file:
 @pytest.mark.slow
 def test_threads_get_the_same_verdicts(classifier: Classifier) -> None:
     sounds = [make(seed, 3.0 + seed) for seed in range(6) for make in (chords, clicks)]
-    alone = [numbers(classifier.classify(wav(sound))) for sound in sounds]
+    alone = [numbers(classifier.classify(wav(sound), segments=True)) for sound in sounds]
     with ThreadPoolExecutor(6) as executor:
         together = list(
-            executor.map(lambda sound: numbers(classifier.classify(wav(sound))), sounds * 2)
+            executor.map(lambda sound: numbers(classifier.classify(wav(sound), segments=True)), sounds * 2)
         )
     assert together == alone * 2
 
@@ -205,7 +206,7 @@ def peak_mb():
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 first = classifier.classify(sys.argv[2])
 before = peak_mb()
-verdict = classifier.classify(sys.argv[3])
+verdict = classifier.classify(sys.argv[3], segments=True)
 print(json.dumps([before, peak_mb(), verdict.duration_s, len(verdict.segments)]))
 """
     if not Path("/proc/self/status").exists():
@@ -237,7 +238,7 @@ def test_a_classifier_returns_from_its_file(
         assert again.calibration == classifier.calibration
         assert again.card == classifier.card
     # under onnxruntime now, in PyTorch before
-    ours, theirs = again.classify(sound_file), classifier.classify(sound_file)
+    ours, theirs = (one.classify(sound_file, segments=True) for one in (again, classifier))
     assert numbers(ours) == pytest.approx(numbers(theirs), abs=1e-4)
     assert [e.genre for e in ours.top] == [e.genre for e in theirs.top]
     state = classifier.ensemble.state_dict()

@@ -21,7 +21,7 @@ from synthetic import tiny_config, write_folder as write_folder
 from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.cli import main
 
-QUICK = ["--networks", "1", "--epochs", "2", "--test", "0.25"]
+QUICK = ["--from-scratch", "--networks", "1", "--epochs", "2", "--test", "0.25"]
 SMALL = [sys.executable, __file__]
 
 
