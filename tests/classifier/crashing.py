@@ -21,7 +21,7 @@ class Crashing:
     def __init__(self) -> None:
         self.classified: list[str] = []
 
-    def classify(self, source: str, *, max_seconds: float) -> Verdict:
+    def classify(self, source: str, *, max_seconds: float, segments: bool) -> Verdict:
         command, _, rest = Path(source).read_text().partition(" ")
         self.classified.append(source)
         if command == "die" or (command == "die-once" and not os.path.exists(rest)):
@@ -34,5 +34,5 @@ class Crashing:
             raise RuntimeError("a\nbug")
         elif command == "memory":
             raise MemoryError
-        segment = SegmentVerdict(0.0, 3.0, (ROCK,), (0.5,))
-        return Verdict(source, command, 1 / 3, (ROCK,), 1.0, (segment,), warning=str(os.getpid()))
+        over_time = (SegmentVerdict(0.0, 3.0, (ROCK,), (0.5,)),) if segments else ()
+        return Verdict(source, command, 1 / 3, (ROCK,), 1.0, over_time, warning=str(os.getpid()))

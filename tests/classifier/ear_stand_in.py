@@ -10,8 +10,12 @@ import pytest
 import torch
 from safetensors.numpy import save
 
-from deepmusic.classifier.ear import ear_path, install, read_ear
+from deepmusic.classifier.ear import ear_path, has_ear, install, read_ear
 from deepmusic.classifier.ear.network import Ear
+
+needs_ear = pytest.mark.skipif(
+    not has_ear(), reason="the pretrained ear is not installed here (deepmusic ear install)"
+)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ear_stand_in import needs_ear
 from hypothesis import given, settings, strategies as st
 
 from deepmusic.audio import load, log_mel
@@ -29,10 +30,6 @@ from deepmusic.classifier.ear.checkpoint import crc32c, read_checkpoint
 from deepmusic.classifier.ear.network import Ear
 from deepmusic.errors import CheckpointError, DeepMusicError, ShapeError
 from deepmusic.training.onnx_graph import OnnxNetwork
-
-needs_ear = pytest.mark.skipif(
-    not has_ear(), reason="the pretrained ear is not installed here (deepmusic ear install)"
-)
 
 
 def varint(value: int) -> bytes:

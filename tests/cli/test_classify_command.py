@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner, Result
+from ear_stand_in import needs_ear
 from fake_classifier import COMMAND, FakeClassifier, Run
 from training_runs import Call, refusal, start
 
@@ -175,7 +176,7 @@ def test_tags_are_written_and_undone(
     before = song.read_bytes()
     classified: list[str] = []
 
-    def rock(source: str, *, max_seconds: float) -> object:
+    def rock(source: str, *, max_seconds: float, segments: bool) -> object:
         classified.append(source)
         return replace(FakeClassifier().classify(str(library / "a.mp3")), path=source)
 
@@ -212,11 +213,13 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @shipped
-def test_jobs_agree_and_no_process_needs_torch(sounds: Path) -> None:
+@pytest.mark.parametrize("model", ["small", pytest.param("classifier", marks=needs_ear)])
+def test_jobs_agree_and_no_process_needs_torch(model: str, sounds: Path) -> None:
+    command = [sys.executable, "-c", CHECK, "classify", sounds, "--format", "json"]
     verdicts = []
     for jobs in ("1", "2"):
         done = subprocess.run(
-            [sys.executable, "-c", CHECK, "classify", sounds, "--format", "json", "--jobs", jobs],
+            [*command, "--model", model, "--jobs", jobs],
             capture_output=True,
             text=True,
             env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
@@ -238,8 +241,8 @@ def test_a_missing_model_is_one_sentence(sounds: Path, call: Call) -> None:
 @shipped
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_an_interrupt_leaves_no_trace(sounds: Path) -> None:
-    command = [sys.executable, "-m", "deepmusic", "classify", "--jobs", "2", *[sounds] * 200]
-    process = start(command, start_new_session=True)
+    command = [sys.executable, "-m", "deepmusic", "classify", "--jobs", "2", "--model", "small"]
+    process = start([*command, *[sounds] * 200], start_new_session=True)
     assert process.stdout is not None
     assert process.stdout.readline()
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
