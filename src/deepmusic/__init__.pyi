@@ -1,4 +1,8 @@
-from .classifier.verdict import Verdict as Verdict
+from .classifier.estimators import (
+    CapsuleClassifier as CapsuleClassifier,
+    EarFeatures as EarFeatures,
+)
+from .classifier.verdict import Verdict as Verdict, verdict_frame as verdict_frame
 from .errors import (
     AudioError as AudioError,
     CheckpointError as CheckpointError,

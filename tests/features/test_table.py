@@ -64,6 +64,14 @@ def test_tables_are_read_back(tmp_path: Path, suffix: str) -> None:
     assert (back.recipe, back.version) == expected
 
 
+def test_a_table_for_pandas() -> None:
+    frame = full().to_frame()
+    assert list(frame.index) == full().paths
+    assert np.array_equal(
+        frame["mfcc/mean/01"], full().columns[:, COLUMN_NAMES.index("mfcc/mean/01")], equal_nan=True
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
 def test_an_empty_table(tmp_path: Path, suffix: str) -> None:

@@ -1,4 +1,8 @@
 from .config import ClassifierConfig as ClassifierConfig
+from .estimators import (
+    CapsuleClassifier as CapsuleClassifier,
+    EarFeatures as EarFeatures,
+)
 from .evaluation import (
     calibration_error as calibration_error,
     draw_confusion as draw_confusion,
@@ -20,5 +24,6 @@ from .verdict import (
     GenreProbability as GenreProbability,
     SegmentVerdict as SegmentVerdict,
     Verdict as Verdict,
+    verdict_frame as verdict_frame,
 )
 from .verdict_store import VerdictStore as VerdictStore

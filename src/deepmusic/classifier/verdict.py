@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from deepmusic.extras import explained
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -184,3 +189,25 @@ class Verdict:
                 "segments": tuple(map(SegmentVerdict.from_dict, segments)),
             }
         )
+
+
+def verdict_frame(verdicts: Iterable[Verdict]) -> pd.DataFrame:
+    """Verdicts as a table: a row for each, with its path as index.
+
+    Columns are ``genre`` (missing when unsure or failed), ``confidence``, ``duration_s``,
+    ``error``, ``code`` and ``warning``, then the probability of each genre, such as
+    ``probability/rock``, and of each tag, such as ``tag/sad``, where there are tags.
+
+    Raises:
+        MissingLibraryError: pandas is not installed.
+    """
+    with explained("data"):
+        import pandas as pd
+    columns = ("path", "genre", "confidence", "duration_s", "error", "code", "warning")
+    rows = [
+        {name: getattr(verdict, name) for name in columns}
+        | {f"probability/{entry.genre}": entry.probability for entry in verdict.top}
+        | {f"tag/{tag}": probability for tag, probability in verdict.tags.items()}
+        for verdict in verdicts
+    ]
+    return (pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)).set_index("path")

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +16,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from deepmusic.errors import DataError, os_reason
+from deepmusic.extras import explained
 from deepmusic.features.recipe import COLUMNS, Recipe
 from deepmusic.files import write_atomically
 from deepmusic.version import __version__
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMN_NAMES = tuple("/".join(column) for column in COLUMNS)
 """Names of the columns in a file, such as ``mfcc/mean/01``."""
@@ -117,6 +121,17 @@ class FeatureTable:
         """A table of the rows at these indices, in their order."""
         facts = {name: [values[i] for i in indices] for name, values in self.facts.items()}
         return replace(self, facts=facts, columns=self.columns[list(indices)])
+
+    def to_frame(self) -> pd.DataFrame:
+        """The columns by name, such as ``mfcc/mean/01``, with the tracks' paths as index.
+
+        Raises:
+            MissingLibraryError: pandas is not installed.
+        """
+        with explained("data"):
+            import pandas as pd
+        index = pd.Index(self.paths, name="path")
+        return pd.DataFrame(self.columns, index=index, columns=list(COLUMN_NAMES))
 
 
 def escaped(text: str) -> str:

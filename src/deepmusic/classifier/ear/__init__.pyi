@@ -1,3 +1,4 @@
+from .dataset import PatchDataset as PatchDataset
 from .install import (
     ear_path as ear_path,
     has_ear as has_ear,

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from deepmusic.classifier.config import ROUTINGS
-from deepmusic.classifier.ear.patches import TAGS
+from deepmusic.classifier.ear.patches import FEATURES, TAGS
 from deepmusic.errors import CheckpointError
 
 
@@ -16,6 +16,7 @@ class HeadConfig:
     """Sizes and choices of the capsules over the ear; a ValueError refuses those out of range."""
 
     genres: tuple[str, ...]  # in the order of the genre capsules, at least two
+    features: int = FEATURES  # of a patch
     heads: int = 4  # trained together, with other random numbers each, and averaged
     patch_capsules: int = 4  # that read one patch
     track_capsules: int = 48  # that read mean and spread of the features over time

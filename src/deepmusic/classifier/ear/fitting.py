@@ -37,21 +37,24 @@ Anchor = Callable[[EarHead, Tensor, Tensor], Tensor]
 """A further loss of the head, from the features and tag logits of a batch."""
 
 
-def stacked(tracks: Sequence[EarOutput]) -> tuple[Tensor, Tensor]:
-    """Features ``(b, 10, 256)`` and tag logits ``(b, 10, 50)`` of tracks of any length.
+def stacked(tracks: Sequence[EarOutput], size: int = FEATURES) -> tuple[Tensor, Tensor]:
+    """Features ``(b, n, size)`` and tag logits ``(b, n, 50)`` of tracks of any length.
+
+    There are ten patches of each, or one where no track has more.
 
     Raises:
         ShapeError: a track has no patch, or arrays of another shape.
     """
     features, logits = [], []
+    count = PATCHES if max(len(one) for one, _ in tracks) > 1 else 1
     for one, tags in tracks:
-        if one.shape != (len(one), FEATURES) or tags.shape != (len(one), len(TAGS)) or not len(one):
+        if one.shape != (len(one), size) or tags.shape != (len(one), len(TAGS)) or not len(one):
             raise ShapeError(
-                f"a track has features (n, {FEATURES}) and tags (n, {len(TAGS)}), n at least 1; "
+                f"a track has features (n, {size}) and tags (n, {len(TAGS)}), n at least 1; "
                 f"got {one.shape} and {tags.shape}"
             )
         # repeated in equal shares, so that means hardly change
-        chosen = np.linspace(0, len(one) - 1, PATCHES).round().astype(int)
+        chosen = np.linspace(0, len(one) - 1, count).round().astype(int)
         features.append(one[chosen])
         logits.append(tags[chosen])
     return torch.from_numpy(np.stack(features)), torch.from_numpy(np.stack(logits))
@@ -85,8 +88,9 @@ def fit_head(
     options = options or FitOptions()
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(options.seed)
-        features, tags = stacked(tracks)
+        features, tags = stacked(tracks, config.features)
         wanted = torch.as_tensor(np.asarray(targets, np.float32))
+        patches = features.shape[1]
         head = EarHead(config)
         head.fit_scales(features)
         optimizer = torch.optim.AdamW(
@@ -98,8 +102,9 @@ def fit_head(
         )
         for epoch in range(options.epochs):
             for batch in torch.randperm(len(features)).split(options.batch_size):  # type: ignore[no-untyped-call]
-                half = torch.rand(len(batch), PATCHES).argsort(dim=1)[:, : PATCHES // 2, None]
-                seen = features[batch].gather(1, half.expand(-1, -1, FEATURES))
+                order = torch.rand(len(batch), patches).argsort(dim=1)
+                half = order[:, : -(-patches // 2), None]
+                seen = features[batch].gather(1, half.expand(-1, -1, config.features))
                 tags_seen = tags[batch].gather(1, half.expand(-1, -1, len(TAGS)))
                 logits, _ = head.heads(seen, tags_seen)
                 share = (logits.log_softmax(dim=-1) + wanted[batch].log()).logsumexp(dim=-1)
@@ -119,7 +124,7 @@ def fit_head(
 def predict_log_scores(head: EarHead, tracks: Sequence[EarOutput]) -> NDArray[np.float32]:
     """Log scores ``(tracks, genres)``."""
     with torch.inference_mode():
-        log_scores: NDArray[np.float32] = head(*stacked(tracks))[0].numpy()
+        log_scores: NDArray[np.float32] = head(*stacked(tracks, head.config.features))[0].numpy()
         return log_scores
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from deepmusic.capsules import ROUTING, squash
 from deepmusic.classifier.ear.config import HeadConfig
-from deepmusic.classifier.ear.patches import FEATURES, TAGS
+from deepmusic.classifier.ear.patches import TAGS
 from deepmusic.training.onnx_graph import export_graph
 
 _LIMIT = 8.0  # standard deviations: only broken sound lies beyond, and it must not dominate
@@ -44,16 +44,16 @@ class EarHead(nn.Module):
         self.config = config
         k, genres, dim, out = config.heads, len(config.genres), config.pose_dim, config.genre_dim
         for name in ("patch", "track", "spread"):
-            self.register_buffer(f"{name}_mean", torch.zeros(FEATURES))
-            self.register_buffer(f"{name}_std", torch.ones(FEATURES))
+            self.register_buffer(f"{name}_mean", torch.zeros(config.features))
+            self.register_buffer(f"{name}_std", torch.ones(config.features))
         self.dropout = nn.Dropout(config.dropout)
         if config.routing == "none":
-            self.linear = _Layers(k, 2 * FEATURES, genres)
+            self.linear = _Layers(k, 2 * config.features, genres)
         else:
-            self.track = _Layers(k, 2 * FEATURES, config.track_capsules * dim)
+            self.track = _Layers(k, 2 * config.features, config.track_capsules * dim)
             self.track_weight = _vote_weight(k, config.track_capsules, dim, genres, out)
             if config.patch_capsules:
-                self.patch = _Layers(k, FEATURES, config.patch_capsules * dim)
+                self.patch = _Layers(k, config.features, config.patch_capsules * dim)
                 self.patch_weight = _vote_weight(k, config.patch_capsules, dim, genres, out)
             self.bias = nn.Parameter(0.02 * torch.randn(k, genres, out))
             self.read = _Layers(k, out, 1)
@@ -170,7 +170,7 @@ def head_graph(config: HeadConfig) -> bytes:
     """The graph of a head, without weights."""
     return export_graph(
         EarHead(config).eval(),
-        (torch.zeros(2, 3, FEATURES), torch.zeros(2, 3, len(TAGS))),
+        (torch.zeros(2, 3, config.features), torch.zeros(2, 3, len(TAGS))),
         inputs=["features", "tag_logits"],
         outputs=["log_scores", "lengths"],
         varying=[{0: "tracks", 1: "patches"}] * 2,

@@ -38,7 +38,7 @@ from deepmusic.datasets import (
     group_tracks,
     load_dataset,
 )
-from deepmusic.datasets.folder import map_threads
+from deepmusic.datasets.folder import file_hash, map_threads
 from deepmusic.errors import AudioError, DataError, os_reason
 from deepmusic.files import write_atomically, write_json
 
@@ -94,20 +94,37 @@ class EarStore:
         """
 
         def make(track: Track) -> Problem | None:
-            path = self.path(track)
-            if path.exists():
-                return None
             try:
-                features, tag_logits = ear_output(dataset.file(track), patches=PATCHES)
+                self._keep(track, dataset.file(track))
             except AudioError as error:
                 return Problem(track.path, error.code, str(error))
-            with write_atomically(path, "wb") as file:
-                half = features.astype(np.float16), tag_logits.astype(np.float16)
-                np.savez(file, features=half[0], tag_logits=half[1])
             return None
 
         problems = map_threads(make, dataset.tracks, workers=workers, on_progress=on_progress)
         return [problem for problem in problems if problem is not None]
+
+    def output(self, file: str | os.PathLike[str]) -> EarOutput:
+        """What the ear gives for any file, kept for the next time.
+
+        Raises:
+            AudioError: it is missing, silent or cannot be decoded.
+        """
+        path = os.fspath(file)
+        content_hash = file_hash(Path(path), path)
+        if isinstance(content_hash, Problem):
+            raise AudioError(content_hash.message, code=content_hash.code)
+        track = Track(path, "", None, None, content_hash)
+        self._keep(track, path)
+        return self.load(track)
+
+    def _keep(self, track: Track, source: str | os.PathLike[str]) -> None:
+        path = self.path(track)
+        if path.exists():
+            return
+        features, tag_logits = ear_output(source, patches=PATCHES)
+        with write_atomically(path, "wb") as file:
+            half = features.astype(np.float16), tag_logits.astype(np.float16)
+            np.savez(file, features=half[0], tag_logits=half[1])
 
 
 def train_on_ear(
