@@ -54,6 +54,7 @@ def test_the_transformer_is_checked_where_it_takes_no_matrix() -> None:
         EarFeatures().transform("song.mp3")
 
 
+@pytest.mark.slow
 def test_a_search_over_artists_on_rows_of_features() -> None:
     rows, genres, artists = features_of()
     search = GridSearchCV(
@@ -110,6 +111,7 @@ def test_sound_in_every_form_gives_the_same_rows(
     assert [frame.columns[0], frame.columns[511]] == ["mean_0", "spread_255"]
 
 
+@pytest.mark.slow
 def test_a_track_that_cannot_be_used_is_named(
     tmp_path: Path,
     stand_in_ear: Path,  # noqa: F811
@@ -127,6 +129,7 @@ def test_a_track_that_cannot_be_used_is_named(
             assert caught.value.code == code
 
 
+@pytest.mark.slow
 def test_classify_takes_sound_in_memory(sound_file: Path) -> None:
     samples, rate = soundfile.read(sound_file)
     by_file = deepmusic.load("classifier").classify(sound_file)
