@@ -63,6 +63,7 @@ def shares(scores: np.ndarray, dataset: FolderDataset) -> dict[str, float]:
     """Percent of tracks with a right genre by the label's set, first, and in three."""
     labels = np.array(dataset.labels)
     sets = np.array([[genre in LABELS[label] for genre in GENRES] for label in dataset.genres])
+    sets[:, list(GENRES).index("jazz")] = False  # right to learn, not to say
     name = np.array([list(GENRES).index(label) for label in dataset.genres])[labels]
     order = np.argsort(-scores, axis=1)
     return {
