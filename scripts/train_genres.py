@@ -25,7 +25,7 @@ from deepmusic.classifier.evaluation import fit_calibration
 from deepmusic.datasets import load_dataset
 
 # Classical music has no tag of its own, and the tags call much of it jazz. If jazz were wrong for
-# it, the head would learn to call acoustic jazz classical, of which there is none to tell it better.
+# it, the head would learn to call acoustic jazz classical, with none to tell it better.
 LABELS = {
     "classical": ("classical", "jazz"),
     "electronic": ("electronic", "dance", "ambient"),
