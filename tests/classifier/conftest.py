@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from ear_stand_in import no_ear as no_ear, stand_in_ear as stand_in_ear
 from synthetic import RATE, chords, tiny_classifier
 
 from deepmusic.classifier.inference import Classifier

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -188,15 +189,6 @@ def test_logits_of_the_original(shared_data: Path) -> None:
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache."""
-    monkeypatch.setenv("DEEPMUSIC_CACHE", str(tmp_path / "cache"))
-    read_ear.cache_clear()
-    yield tmp_path / "cache"
-    read_ear.cache_clear()
-
-
-@pytest.fixture
 def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A wheel with the names of the real one and a small network, taken for the known one."""
     path = tmp_path / "musicnn-0.1.0-py3-none-any.whl"
@@ -216,7 +208,7 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_a_wheel_is_installed_with_its_licence(cache: Path, wheel: Path) -> None:
+def test_a_wheel_is_installed_with_its_licence(no_ear: Path, wheel: Path) -> None:
     assert not has_ear()
     assert install_ear(wheel) == ear_path()
     assert has_ear()
@@ -229,7 +221,7 @@ def test_a_wheel_is_installed_with_its_licence(cache: Path, wheel: Path) -> None
 
 
 @pytest.mark.parametrize("fault", ["changed", "cut", "missing", "a folder", "no zip"])
-def test_a_foreign_wheel_is_refused(cache: Path, wheel: Path, fault: str) -> None:
+def test_a_foreign_wheel_is_refused(no_ear: Path, wheel: Path, fault: str) -> None:
     content = wheel.read_bytes()
     wheel.unlink()
     if fault == "changed":
@@ -247,7 +239,7 @@ def test_a_foreign_wheel_is_refused(cache: Path, wheel: Path, fault: str) -> Non
 
 
 @pytest.mark.parametrize("fault", ["changed", "cut", "empty", "of another version"])
-def test_a_damaged_cache_is_refused(cache: Path, wheel: Path, fault: str) -> None:
+def test_a_damaged_cache_is_refused(no_ear: Path, wheel: Path, fault: str) -> None:
     install_ear(wheel)
     content = ear_path().read_bytes()
     changes = {"changed": content[:-1] + b"\x01", "cut": content[:-3], "empty": b""}
@@ -261,14 +253,25 @@ def test_a_damaged_cache_is_refused(cache: Path, wheel: Path, fault: str) -> Non
         install_module.ear_weights()
 
 
-def test_without_the_ear_it_is_said_how_to_get_it(cache: Path) -> None:
+def test_two_installs_at_once_leave_a_whole_ear(no_ear: Path, wheel: Path) -> None:
+    with ThreadPoolExecutor(4) as executor:
+        paths = list(executor.map(install_ear, [wheel] * 12))
+    assert set(paths) == {ear_path()}
+    assert install_module.ear_weights()["tags.weight"].shape == (2, 3)
+    assert len(list(ear_path().parent.iterdir())) == 2
+
+
+def test_without_the_ear_it_is_said_how_to_get_it(no_ear: Path) -> None:
     with pytest.raises(CheckpointError, match="not installed; run: deepmusic ear install"):
         read_ear()
 
 
-def test_a_cache_that_cannot_be_made(
-    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_cache_that_cannot_be_made_or_written(
+    no_ear: Path, wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    no_ear.mkdir(parents=True)  # a folder of the file's name cannot be replaced, even by root
+    with pytest.raises(DeepMusicError, match=r"msd_vgg.safetensors[^\n]*\.$"):
+        install_ear(wheel)
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DEEPMUSIC_CACHE", str(tmp_path / "file"))
     with pytest.raises(DeepMusicError, match=r"could not be made.*DEEPMUSIC_CACHE"):
@@ -285,7 +288,7 @@ def test_a_cache_that_cannot_be_made(
     ],
 )
 def test_a_failed_download_is_one_sentence(
-    cache: Path, monkeypatch: pytest.MonkeyPatch, stderr: str, expected: str
+    no_ear: Path, monkeypatch: pytest.MonkeyPatch, stderr: str, expected: str
 ) -> None:
     def fail(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, 1, "", stderr)

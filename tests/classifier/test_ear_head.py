@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from ear_stand_in import stand_in_ear  # noqa: F401
+from synthetic import chords, clicks
 
 from deepmusic.classifier.ear.classifier import EarClassifier, ear_output
 from deepmusic.classifier.ear.config import HeadConfig
@@ -19,7 +19,9 @@ from deepmusic.classifier.ear.genres import DECADES, GENRES, MOODS, SOUNDS, broa
 from deepmusic.classifier.ear.head import EarHead, head_graph
 from deepmusic.classifier.ear.patches import TAGS
 from deepmusic.classifier.ear.training import train_on_ear
+from deepmusic.classifier.explanation import explain
 from deepmusic.errors import AudioError, CheckpointError, DataError
+from deepmusic.pretrained import MODELS
 from deepmusic.training.onnx_graph import OnnxNetwork
 
 SMALL = HeadConfig(("high", "low"), heads=2, track_capsules=6, patch_capsules=2, genre_dim=4)
@@ -113,7 +115,7 @@ def test_every_tag_of_the_broad_set_is_the_ears() -> None:
 
 
 @pytest.mark.slow
-def test_training_on_a_folder(tmp_path: Path, stand_in_ear: Path) -> None:  # noqa: F811
+def test_training_on_a_folder(tmp_path: Path, stand_in_ear: Path) -> None:
     data = write_music(tmp_path / "music")
     (data / "low" / "broken.wav").write_bytes(b"RIFF")
     seen: list[tuple[int, int]] = []
@@ -138,7 +140,7 @@ def test_training_on_a_folder(tmp_path: Path, stand_in_ear: Path) -> None:  # no
         train_on_ear(data, tmp_path / "other")
 
 
-def test_silence_does_not_vote(tmp_path: Path, stand_in_ear: Path) -> None:  # noqa: F811
+def test_silence_does_not_vote(tmp_path: Path, stand_in_ear: Path) -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, 9 * RATE)
     soundfile.write(tmp_path / "noise.wav", noise, RATE)
     soundfile.write(tmp_path / "padded.wav", np.pad(noise, (0, 60 * RATE)), RATE)
@@ -151,3 +153,47 @@ def test_silence_does_not_vote(tmp_path: Path, stand_in_ear: Path) -> None:  # n
     with pytest.raises(AudioError, match="silent") as caught:
         ear_output(tmp_path / "silent.wav")
     assert caught.value.code == "silent"
+
+
+@pytest.fixture
+def shipped(stand_in_ear: Path) -> EarClassifier:
+    """The shipped capsules over an ear that makes no sense of anything."""
+    return EarClassifier.load(MODELS["classifier"])
+
+
+@pytest.mark.parametrize("seconds", [0.02, 0.5, 3.5])
+@pytest.mark.parametrize("sample_rate", [8_000, 44_100])
+def test_short_sound_has_a_verdict(
+    shipped: EarClassifier, seconds: float, sample_rate: int
+) -> None:
+    verdict = shipped.classify((chords(1, seconds, sample_rate), sample_rate), segments=True)
+    assert verdict.duration_s == pytest.approx(seconds, abs=1e-3)
+    assert sum(entry.probability for entry in verdict.top) == pytest.approx(1)
+    assert verdict.segments[-1].end_s == pytest.approx(seconds, abs=0.02)
+    assert np.isfinite([*verdict.tags.values(), *(entry.score for entry in verdict.top)]).all()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"), [(0.0, "silent"), (1e-9, "silent"), (np.nan, "NaN"), (1e30, "NaN")]
+)
+def test_sound_that_is_none_is_refused(shipped: EarClassifier, value: float, message: str) -> None:
+    sound = np.full(4 * RATE, value, np.float32)
+    with pytest.raises(AudioError, match=message + r"[^\n]*\.$"):
+        shipped.classify((sound, RATE))
+    sound[RATE:] = clicks(1, 3.0, RATE)  # the rest is classified
+    verdict = shipped.classify((sound, RATE))
+    assert np.isfinite([entry.probability for entry in verdict.top]).all()
+
+
+def test_segments_do_not_change_the_verdict(shipped: EarClassifier) -> None:
+    sound = np.concatenate([clicks(1, 20.0, RATE), chords(2, 25.0, RATE)])
+    one, other = (shipped.classify((sound, RATE), segments=segments) for segments in (False, True))
+    assert [entry.genre for entry in one.top[:3]] == [entry.genre for entry in other.top[:3]]
+
+
+@pytest.mark.slow
+def test_an_explanation_adds_up(shipped: EarClassifier) -> None:
+    explanation = explain(shipped, (clicks(1, 5.0, RATE), RATE))
+    total = explanation.score - explanation.background
+    assert explanation.evidence.sum() == pytest.approx(total, abs=1e-3)
+    assert explanation.evidence.shape == (6, explanation.image.shape[1])

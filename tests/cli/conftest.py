@@ -15,6 +15,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from fake_classifier import COMMAND, FakeClassifier, Run
 from training_runs import QUICK, Call, call_main, small_networks, write_folder
 
+from ear_stand_in import no_ear as no_ear, stand_in_ear as stand_in_ear  # isort: skip
+
 from deepmusic.cli import deepmusic
 
 

@@ -15,7 +15,7 @@ from training_runs import QUICK, SMALL, Call, refusal, start, write_folder
 from deepmusic.classifier.inference import Classifier
 from deepmusic.training import load_weights
 
-TRAIN = [*SMALL, "train", "classifier"]
+TRAIN = [*SMALL, "train", "classifier", "--from-scratch"]
 
 
 def content(run: Path) -> tuple[dict[str, bytes], object]:
@@ -94,7 +94,7 @@ def test_a_finished_run_is_neither_overwritten_nor_changed_by_a_resume(
     assert content(trained) == before
     # or the test would be on tracks that were learned from
     assert (trained / "splits.json").read_bytes() == splits
-    missing = call(*command[:5], tmp_path / "no", "--resume")
+    missing = call(*command[:5], tmp_path / "no", "--from-scratch", "--resume")
     assert "There is no run at" in refusal(missing, status=1)
     assert not (tmp_path / "no").exists()
 
@@ -143,7 +143,7 @@ def test_data_that_cannot_be_learned_from(
 def test_a_missing_or_foreign_table(music: Path, tmp_path: Path, call: Call) -> None:
     (tmp_path / "foreign.csv").write_text("a,b\n1,2\n")
     for table in ("no.csv", "foreign.csv"):
-        command = ["train", "classifier", "--data", music, "--out", tmp_path / "r"]
+        command = ["train", "classifier", "--data", music, "--out", tmp_path / "r", *QUICK]
         done = call(*command, "--tracks", tmp_path / table)
         assert table in refusal(done, status=1)
 
@@ -188,7 +188,7 @@ def test_odd_files_are_skipped_and_the_rest_is_trained(
 def test_kill_9_and_resume_give_the_same_model_as_a_whole_run(
     music: Path, tmp_path: Path, call: Call
 ) -> None:
-    options = ["--data", music, "--networks", "2", "--epochs", "2", "--test", "0.25"]
+    options = ["--data", music, *QUICK, "--networks", "2"]
 
     def kill_at(words: list[str], *more: str) -> None:
         process = start([*TRAIN, *options, "--out", tmp_path / "killed", *more])

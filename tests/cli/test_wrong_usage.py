@@ -15,12 +15,16 @@ WRONG = [
     ("classify --dry-run x", "--dry-run is about tags"),
     ("classify --overwrite-tags x", "needs --write-tags"),
     ("classify --timeline --format csv x", "CSV cannot hold"),
+    ("classify --tags --format csv x", "CSV cannot hold --tags"),
     ("classify --jobs 0 x", "0 is not in the range"),
     ("classify --max-minutes 0 x", "0.0 is not in the range"),
     ("classify --undo-tags log x", "stands alone"),
     ("train classifier", "Missing option '--data'"),
     ("train classifier --data . --test 0.9", "0.9 is not in the range"),
     ("train classifier --data . --networks 0", "0 is not in the range"),
+    ("train classifier --data . --networks 2", "--networks is for whole networks; add --from-sc"),
+    ("train classifier --data . --no-compile", "--compile is for whole networks"),
+    ("train classifier --data . --from-scratch --min-tracks 2", "--min-tracks is for"),
     ("train classifier --data . --device abacus", "'abacus' is not one of"),
     ("train composer --data . --learning-rate nan", "'nan' is not a finite number"),
     ("evaluate", "Missing argument"),
@@ -83,7 +87,7 @@ def test_wrong_usage_is_refused_before_anything_is_done(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     done = call(*shlex.split(command))
-    assert (done.status, done.output) == (2, "")
+    assert (done.status, done.output) == (2, ""), done.error
     assert message in " ".join(done.error.split())
     assert "Traceback" not in done.error
     assert not list(tmp_path.iterdir())

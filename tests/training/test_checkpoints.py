@@ -24,6 +24,7 @@ from deepmusic.training import (
     fill_model,
     load_model,
     load_weights,
+    model_kind,
     save_weights,
     weights as module,
 )
@@ -143,14 +144,20 @@ def test_any_flipped_bit_and_any_cut_is_refused(good: Path, data: st.DataObject)
 
 def test_foreign_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
-    with pytest.raises(CheckpointError, match="There are no weights at"):
-        load_weights(path)
+    for read in (load_weights, model_kind):
+        with pytest.raises(CheckpointError, match="There are no weights at"):
+            read(path)
     with pytest.raises(CheckpointError, match="cannot be read"):
         load_weights(tmp_path)
+    with pytest.raises(CheckpointError, match=r"no weights at .*model\.safetensors"):
+        model_kind(tmp_path)  # a run without a model
     for content in (b"", b"{}", pickle.dumps({"w": [1.0]}), b"PK" * 9, save({"w": torch.ones(2)})):
         path.write_bytes(content)
-        with pytest.raises(CheckpointError, match="damaged or not a DeepMusic model"):
-            load_weights(path)
+        for read in (load_weights, model_kind):
+            with pytest.raises(CheckpointError, match="damaged or not a DeepMusic model"):
+                read(path)
+    save_weights(path, {"w": torch.ones(2)}, {"kind": "composer"})
+    assert model_kind(path) == "composer"
     save_weights(checkpoint_path(tmp_path), {"w": torch.ones(2)}, {})
     with pytest.raises(CheckpointError, match="holds weights, not the checkpoint of a run"):
         load_checkpoint(tmp_path)

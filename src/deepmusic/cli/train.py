@@ -47,12 +47,7 @@ _RESUME = "run the same command with --resume"
 @option(
     "--from-scratch", "Train whole networks without the pretrained ear, which takes much longer."
 )
-@option(
-    "--min-tracks N",
-    "Leave out genres with fewer tracks.",
-    type=at_least(1),
-    default=1,
-)
+@option("--min-tracks N", "Leave out genres with fewer tracks.", type=at_least(1), default=1)
 @click.pass_context
 def classifier(
     ctx: click.Context,
@@ -77,11 +72,13 @@ def classifier(
     tracks; of the settings of a network, --epochs, --batch-size, --learning-rate and --seed count
     then. No artist is on two sides of a split. Progress goes to standard error, results to standard
     output. Exit status: 0 all well, 1 some files could not be used or nothing could be trained,
-    2 wrong usage. Several processes share the work under `torchrun`.
+    2 wrong usage. With --from-scratch several processes share the work under `torchrun`.
     """
     need("train")
     if not from_scratch:
         _need_ear(ctx)
+    elif min_tracks > 1:
+        raise click.UsageError("--min-tracks is for training on the ear; omit --from-scratch.")
     run = _run_folder(data, out, resume=resume)
     held_out = test if splits is None else (splits, fold)
     if not from_scratch:
