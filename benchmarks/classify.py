@@ -28,6 +28,8 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from deepmusic.audio import load, log_mel
+from deepmusic.classifier.ear.classifier import PATCHES, EarClassifier
+from deepmusic.classifier.ear.patches import patches_of
 from deepmusic.classifier.inference import Classifier
 from deepmusic.files import write_atomically
 from deepmusic.pretrained import MODELS, load as load_model
@@ -35,6 +37,7 @@ from deepmusic.pretrained import MODELS, load as load_model
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
 Figures = list[dict[str, Any]]
+Work = Callable[[], object]
 
 # runs the command, then prints its own peak memory, without that of the parent
 PEAK = """
@@ -79,6 +82,22 @@ def wall_s(arguments: list[str]) -> float:
     return time.perf_counter() - start
 
 
+def stages_of(classifier: Classifier | EarClassifier, path: Path) -> dict[str, Work]:
+    """What there is to do for one track: each step alone, and all of it."""
+    rate = classifier.log_mel.sample_rate
+    samples = load(path, sample_rate=rate).samples
+    stages: dict[str, Work] = {"decoding": lambda: load(path, sample_rate=rate)}
+    if isinstance(classifier, EarClassifier):
+        patches = patches_of([samples], PATCHES)[1]
+        stages["log-mel"] = lambda: patches_of([samples], PATCHES)
+        stages["networks"] = lambda: classifier.track_scores(classifier.patch_scores(patches))
+    else:
+        spectrogram = log_mel(samples)
+        stages["log-mel"] = lambda: log_mel(samples)
+        stages["networks"] = lambda: classifier.predict_spectrogram(spectrogram)
+    return stages | {"all": lambda: classifier.classify(path)}
+
+
 def measure_cpu(model: str, data: Path, rounds: int = 5) -> Figures:
     """CPU time of one thread by stage, medians over clips and rounds, stages interleaved."""
     classifier = load_model(model, device="cpu")
@@ -87,25 +106,15 @@ def measure_cpu(model: str, data: Path, rounds: int = 5) -> Figures:
     with threadpool_limits(1):
         for turn in range(rounds + 1):  # the first is a warm-up
             for path in paths:
-                samples = load(path).samples
-                spectrogram = log_mel(samples)
-                stages: dict[str, Callable[[], object]] = {
-                    "decoding": lambda path=path: load(path),
-                    "log-mel": lambda samples=samples: log_mel(samples),
-                    "networks": lambda seen=spectrogram: classifier.predict_spectrogram(seen),
-                    "all": lambda path=path: classifier.classify(path),
-                }
-                for stage, run in stages.items():
+                for stage, run in stages_of(classifier, path).items():
                     elapsed = cpu_ms(run)
                     if turn:
                         spent[stage].append(elapsed)
     title = "CPU time of a 30 s mp3 on one thread after start-up"
-    return [
-        figure(f"{title}: {stage}", statistics.median(times), "ms", most=150)
-        if stage == "all"
-        else figure(f"{title}: {stage}", statistics.median(times), "ms")
-        for stage, times in spent.items()
-    ]
+    medians = {stage: statistics.median(times) for stage, times in spent.items()}
+    ratio = medians["all"] / medians["decoding"]
+    figures = [figure(f"{title}: {stage}", median, "ms") for stage, median in medians.items()]
+    return [*figures, figure(f"{title}: all, over decoding", ratio, "", most=8)]
 
 
 def measure_agreement(model: str, data: Path) -> Figures:
@@ -128,7 +137,7 @@ def measure_agreement(model: str, data: Path) -> Figures:
     ]
 
 
-def _probabilities(classifier: Classifier, path: Path) -> dict[str, float]:
+def _probabilities(classifier: Classifier | EarClassifier, path: Path) -> dict[str, float]:
     return {entry.genre: entry.probability for entry in classifier.classify(path).top}
 
 
@@ -263,7 +272,7 @@ def main() -> int:
         print(table(figures), flush=True)
     record = {
         "model": model.digest,
-        "is_shipped": options.model == "classifier",
+        "is_shipped": options.model in MODELS,
         "machine": machine(),
         "parts": {name: parts[name] for name in PARTS if name in parts},
     }

@@ -112,7 +112,7 @@ def main() -> int:
             else None
         ),
     )
-    weights = MODELS["classifier"]
+    weights = MODELS["small"]
     weights.parent.mkdir(exist_ok=True)
     shutil.copyfile(arguments.run / "model.safetensors", weights)
 
