@@ -34,31 +34,30 @@ def stand_in_weights() -> dict[str, np.ndarray]:
 
 
 @contextmanager
-def cache_in(folder: Path, *, with_ear: bool) -> Iterator[Path]:
+def cache_in(folder: Path, patch: pytest.MonkeyPatch, *, with_ear: bool) -> Iterator[Path]:
     """The file where the ear is looked for, in a new cache, with the stand-in or without."""
     weights = stand_in_weights()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DEEPMUSIC_CACHE", str(folder))
-        patch.setattr(install, "_WEIGHTS_SHA256", install._digest(weights))
-        if with_ear:
-            ear_path().parent.mkdir(parents=True)
-            ear_path().write_bytes(save(weights))
-        for cached in (read_ear, _loaded):
-            cached.cache_clear()
-        yield ear_path()
-        for cached in (read_ear, _loaded):
-            cached.cache_clear()
+    patch.setenv("DEEPMUSIC_CACHE", str(folder))
+    patch.setattr(install, "_WEIGHTS_SHA256", install._digest(weights))
+    if with_ear:
+        ear_path().parent.mkdir(parents=True)
+        ear_path().write_bytes(save(weights))
+    for cached in (read_ear, _loaded):
+        cached.cache_clear()
+    yield ear_path()
+    for cached in (read_ear, _loaded):
+        cached.cache_clear()
 
 
 @pytest.fixture
-def stand_in_ear(tmp_path: Path) -> Iterator[Path]:
+def stand_in_ear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The file of an ear with random weights, taken for the real one."""
-    with cache_in(tmp_path / "ear-cache", with_ear=True) as path:
+    with cache_in(tmp_path / "ear-cache", monkeypatch, with_ear=True) as path:
         yield path
 
 
 @pytest.fixture
-def no_ear(tmp_path: Path) -> Iterator[Path]:
+def no_ear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where the ear is looked for, in vain."""
-    with cache_in(tmp_path / "ear-cache", with_ear=False) as path:
+    with cache_in(tmp_path / "ear-cache", monkeypatch, with_ear=False) as path:
         yield path

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from ear_stand_in import stand_in_ear  # noqa: F401
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, GroupKFold
@@ -83,7 +82,7 @@ def test_faults_of_a_fit_are_one_sentence() -> None:
 @pytest.mark.slow
 def test_sound_in_every_form_gives_the_same_rows(
     tmp_path: Path,
-    stand_in_ear: Path,  # noqa: F811
+    stand_in_ear: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     music = load_dataset(write_music(tmp_path / "music", artists=2)).dataset
@@ -114,7 +113,7 @@ def test_sound_in_every_form_gives_the_same_rows(
 @pytest.mark.slow
 def test_a_track_that_cannot_be_used_is_named(
     tmp_path: Path,
-    stand_in_ear: Path,  # noqa: F811
+    stand_in_ear: Path,
 ) -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, RATE)
     for bad, code in (
@@ -172,7 +171,7 @@ def test_patches_for_torch(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_examples_of_the_page_run(
     tmp_path: Path,
-    stand_in_ear: Path,  # noqa: F811
+    stand_in_ear: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     write_music(tmp_path / "music")

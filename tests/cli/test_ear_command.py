@@ -30,7 +30,7 @@ def ear_run(music: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     """Capsules trained on what the stand-in hears."""
     folder = tmp_path_factory.mktemp("ear")
     command = ["train", "classifier", "--data", str(music), "--out", str(folder / "run")]
-    with cache_in(folder / "cache", with_ear=True):
+    with pytest.MonkeyPatch.context() as patch, cache_in(folder / "cache", patch, with_ear=True):
         deepmusic.main([*command, *QUICK_EAR], standalone_mode=False)
     return folder / "run"
 
@@ -100,9 +100,9 @@ def test_tags(stand_in_ear: Path, track: Path, call: Call) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["classifier", "small"])
+@pytest.mark.parametrize(("model", "count"), [("classifier", 17), ("small", 4)])
 def test_a_shipped_model_is_evaluated(
-    model: str, stand_in_ear: Path, music: Path, tmp_path: Path, call: Call
+    model: str, count: int, stand_in_ear: Path, music: Path, tmp_path: Path, call: Call
 ) -> None:
     for genre, other in (("rock", "chords"), ("electronic", "clicks"), ("polka", "clicks")):
         (tmp_path / "music" / genre).mkdir(parents=True)
@@ -112,21 +112,17 @@ def test_a_shipped_model_is_evaluated(
     assert done.status == 0, done.error
     found = json.loads(done.output)
     assert (found["tracks"], found["unknown_genres"]) == (4, ["polka"])
-    assert set(found["genres"]) == set(EarClassifier.load(MODELS["classifier"]).genres) or (
-        found["genres"] == ["classical", "electronic", "pop", "rock"]
-    )
+    assert len(found["genres"]) == count
 
 
-@pytest.mark.usefixtures("fake", "stand_in_ear")
-def test_doctor_knows_the_ear(
-    stand_in_ear: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("fake")
+def test_doctor_knows_the_ear(stand_in_ear: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_FORMATS", "_PACKAGES"):
         monkeypatch.setattr(f"deepmusic.cli.doctor.{name}", ())
     found = check("ear")
     assert (found.status, found.advice) == ("ok", None)
     assert str(stand_in_ear) in found.detail
-    monkeypatch.setenv("DEEPMUSIC_CACHE", str(tmp_path / "none"))
+    stand_in_ear.unlink()
     missing = check("ear")
     assert (missing.status, missing.advice) == ("note", "deepmusic ear install")
 
