@@ -120,7 +120,8 @@ def draw_timeline(
         [Patch(color=color) for color in reversed(colors)],
         [legend_label(genre) for genre in reversed(genres)],
         loc="upper left",
-        bbox_to_anchor=(1.0, 1.0),
+        bbox_to_anchor=(1.02, 1.02),
+        fontsize="small",
         frameon=False,
     )
     save_png(figure, path)

@@ -33,7 +33,7 @@ SILENT_DB = -60.0
 """A patch whose loudest cell is quieter has no vote (dB of power; music reaches 0 to 30)."""
 _QUIETER_DB = 50.0  # below the loudest patch of the track: likewise
 _WINDOW = 5  # patches that are heard together over time, 15 s
-_MOST_OVER_TIME = 1200  # patches of a timeline: one hour without gaps
+_MOST_OVER_TIME = 400  # patches of a timeline: twenty minutes without gaps
 _BATCH = 8  # patches: more gain no time, and need more memory
 _SPEAKS_UP = 0.15  # length of a genre capsule below which nothing speaks for the genre
 

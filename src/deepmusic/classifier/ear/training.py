@@ -276,11 +276,10 @@ def _chosen_genres(dataset: FolderDataset, min_tracks: int) -> tuple[FolderDatas
     artists = {genre: set[int]() for genre in dataset.genres}
     for track, group in zip(dataset.tracks, group_tracks(dataset.tracks), strict=True):
         artists[track.genre].add(group)
-    for genre in (genre for genre in dataset.genres if len(artists[genre]) == 1):
-        count = counts[genre]
-        what = "one track" if count == 1 else f"{count} tracks by one artist"
-        notes.append(
-            f"{genre!r} has {what}: it cannot be both learned and tested; --min-tracks leaves "
-            "small genres out."
-        )
+    for genre in dataset.genres:
+        if counts[genre] > 1 == len(artists[genre]):
+            notes.append(
+                f"{genre!r} has {counts[genre]} tracks by one artist: it cannot be both learned "
+                "and tested."
+            )
     return replace(dataset, notes=tuple(notes)), notes
