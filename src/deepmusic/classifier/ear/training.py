@@ -276,10 +276,9 @@ def _chosen_genres(dataset: FolderDataset, min_tracks: int) -> tuple[FolderDatas
     artists = {genre: set[int]() for genre in dataset.genres}
     for track, group in zip(dataset.tracks, group_tracks(dataset.tracks), strict=True):
         artists[track.genre].add(group)
-    for genre in dataset.genres:
-        if counts[genre] > 1 == len(artists[genre]):
-            notes.append(
-                f"{genre!r} has {counts[genre]} tracks by one artist: it cannot be both learned "
-                "and tested."
-            )
+    notes += [
+        f"{genre!r} has {counts[genre]} tracks by one artist: it cannot be both learned and tested."
+        for genre in dataset.genres
+        if counts[genre] > 1 == len(artists[genre])
+    ]
     return replace(dataset, notes=tuple(notes)), notes
