@@ -17,6 +17,7 @@ from miniature_fma import (
     SPLITS,
     TRACK_COLUMNS,
     Miniature,
+    chain,
     make_miniature,
     write_checksums,
 )
@@ -412,3 +413,23 @@ def test_the_split_of_foreign_files_is_refused(fma: Fma) -> None:
         other = replace(dataset, tracks=(replace(first, path=path),))
         with pytest.raises(DataError, match="is not a track of FMA"):
             fma.fold(other)
+
+
+def test_genres_of_any_level_of_the_tree(fma: Fma, made: Miniature) -> None:
+    for level in (1, 2, 3):
+        dataset = fma.dataset("small", level=level)
+        expected = {}
+        for row in made.audio_rows:
+            # the miniature's own tree: a genre of level n has n - 1 ancestors
+            depth = {genre: len(chain(genre, made.genres)) for genre in row.genres_all}
+            at = [made.genres[genre][2] for genre in row.genres_all if depth[genre] == level]
+            if len(at) == 1:
+                expected[row.path] = at[0]
+        bad = {p.path for p in dataset.problems if p.code != "no_genre"}
+        assert {track.path: track.genre for track in dataset.tracks} == {
+            path: genre for path, genre in expected.items() if path not in bad
+        }
+        lacking = {p.path for p in dataset.problems if p.code == "no_genre"}
+        assert lacking.isdisjoint(expected)
+    with pytest.raises(DataError, match="no level 6"):
+        fma.dataset("small", level=6)

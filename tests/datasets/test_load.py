@@ -70,7 +70,7 @@ def test_fma_and_its_official_split(tmp_path: Path) -> None:
     mini = make_miniature(tmp_path, zips=True)
     loaded = load_dataset(tmp_path)
     assert (loaded.kind, loaded.fma is not None) == ("fma", True)
-    assert "Its subset small is used." in loaded.about
+    assert "Its subset small is used, with top genres." in loaded.about
     paths = [track.path for track in loaded.dataset.tracks]
     assert paths == sorted(mini.checksums)
     fold = loaded.official_split()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from deepmusic.datasets import (
     Fold,
     FolderDataset,
     Folds,
+    LoadedDataset,
     Problem,
     Track,
     make_folds,
@@ -31,6 +33,10 @@ from deepmusic.errors import AudioError, CheckpointError, DataError, os_reason
 from deepmusic.files import write_atomically
 from deepmusic.parallel import is_main_process
 
+HeldOut = float | tuple[str | os.PathLike[str], int] | Literal["official"] | None
+"""What is held out for the test: a share of the tracks, a file of splits and the number of a fold,
+or the official test part; None takes the official one of FMA, and else `TEST_SHARE`."""
+TEST_SHARE = 0.2
 _FOLDS = 5
 MAX_SECONDS = 600.0
 """More of a track is not kept for training: it adds little and fills the disk."""
@@ -178,16 +184,31 @@ def calibration_folds(
 
 
 def hold_out(
-    test: float | tuple[str | os.PathLike[str], int], dataset: FolderDataset, seed: int
+    test: HeldOut, loaded: LoadedDataset, dataset: FolderDataset, seed: int
 ) -> Callable[[FolderDataset], Folds]:
-    """A function that divides the data set, from which tracks may be missing then, in one fold."""
-    if not isinstance(test, tuple):
-        share = test
+    """A function that divides a data set, from which tracks may be missing then, in one fold.
+
+    Args:
+        test: what is held out for the test.
+        loaded: knows the official split.
+        dataset: the tracks that the file of splits or the official split divides.
+        seed: of a split that is drawn.
+
+    Raises:
+        DataError: there is no such split, or it leaves nothing to learn from or to test.
+    """
+    if test is None:
+        test = "official" if loaded.kind == "fma" else TEST_SHARE
+    if test == "official":
+        folds, number = Folds((_official(loaded, dataset),), seed, "official"), 0
+    elif isinstance(test, tuple):
+        path, number = test
+        folds = read_splits(path, dataset)
+        if not 0 <= number < len(folds):
+            raise DataError(f"{path} has folds 0 to {len(folds) - 1}; got {number}.")
+    else:
+        share = float(test)
         return lambda remaining: Folds((make_split(remaining, test=share, seed=seed),), seed)
-    path, number = test
-    folds = read_splits(path, dataset)
-    if not 0 <= number < len(folds):
-        raise DataError(f"{path} has folds 0 to {len(folds) - 1}; got {number}.")
     names = ("train", "validation", "test")
     part_of = {dataset.tracks[i].path: part for part in names for i in getattr(folds[number], part)}
 
@@ -197,6 +218,19 @@ def hold_out(
         return Folds((Fold(*sides),), folds.seed, folds.protocol)
 
     return divide
+
+
+def _official(loaded: LoadedDataset, dataset: FolderDataset) -> Fold:
+    fold = loaded.official_split(dataset)
+    learned = {dataset.labels[index] for index in (*fold.train, *fold.validation)}
+    missing = [genre for label, genre in enumerate(dataset.genres) if label not in learned]
+    if missing or not fold.test:
+        lack = f"no training track of {missing[0]!r}" if missing else "no test track"
+        raise DataError(
+            f"The official split has {lack} among the files in {dataset.root}: leave small genres "
+            "out, or hold out a share of the tracks instead."
+        )
+    return fold
 
 
 def write_run_splits(run: Path, splits: Folds, dataset: FolderDataset, *, resume: bool) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.classifier.data import (
+    HeldOut,
     SpectrogramStore,
     calibration_folds,
     hold_out,
@@ -28,12 +29,14 @@ from deepmusic.datasets import (
     Fold,
     FolderDataset,
     Folds,
+    LoadedDataset,
     Problem,
     Track,
     dataset_digest,
     group_tracks,
     load_dataset,
 )
+from deepmusic.datasets.splits import Protocol
 from deepmusic.errors import CheckpointError, DataError, os_reason
 from deepmusic.files import write_json
 from deepmusic.parallel import is_main_process
@@ -67,6 +70,7 @@ class Trained:
         metrics: the content of ``metrics.json``: validation and, if tracks were held out, test.
         problems: tracks that could not be used.
         notes: sentences on possible defects of the data.
+        protocol: how the test tracks were chosen.
     """
 
     run: Path
@@ -74,14 +78,15 @@ class Trained:
     metrics: dict[str, Any]
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
+    protocol: Protocol = "grouped"
 
 
 def train_classifier(
-    data: str | os.PathLike[str],
+    data: str | os.PathLike[str] | LoadedDataset,
     run: str | os.PathLike[str],
     *,
     table: str | os.PathLike[str] | None = None,
-    test: float | tuple[str | os.PathLike[str], int] = 0.2,
+    test: HeldOut = None,
     networks: int = 1,
     training: TrainingConfig = DEFAULT_TRAINING,
     cache: str | os.PathLike[str] | None = None,
@@ -95,10 +100,10 @@ def train_classifier(
     ``networks/N/`` and ``calibration/N/``, ``model.safetensors``, ``metrics.json`` and plots.
 
     Args:
-        data: genre folders, or another data set that `deepmusic.datasets.load_dataset` knows.
+        data: as `deepmusic.datasets.load_dataset` takes it, or what it has loaded.
         run: folder for the run; made if missing.
         table: CSV of artists; None takes ``tracks.csv`` in ``data`` or the files' tags.
-        test: share of tracks held out, or a file of splits and the number of a fold.
+        test: what is held out for the test; by default FMA's official part, else a fifth.
         networks: full networks to train and average.
         training: settings of each network's training.
         cache: folder for the spectrograms; None takes one inside the run.
@@ -111,8 +116,8 @@ def train_classifier(
         CheckpointError: the run exists and ``resume`` is off, or it is of other data.
     """
     run = new_run_folder(run, resume=resume)
-    dataset = load_dataset(data, table=table).dataset
-    divide = hold_out(test, dataset, training.seed)
+    loaded = data if isinstance(data, LoadedDataset) else load_dataset(data, table=table)
+    dataset, divide = loaded.dataset, hold_out(test, loaded, loaded.dataset, training.seed)
     config = ClassifierConfig(genres=two_or_more_genres(dataset), networks=networks)
     store = SpectrogramStore(run / "spectrograms" if cache is None else Path(cache), config)
     dataset = without(dataset, store.fill(dataset, on_progress=on_spectrogram))
@@ -135,7 +140,7 @@ def train_classifier(
     if held_out:
         metrics["test"] = _test_figures(classifier, dataset, held_out, store)
     _write_results(run, classifier, metrics)
-    return Trained(run, classifier, metrics, dataset.problems, dataset.notes)
+    return Trained(run, classifier, metrics, dataset.problems, dataset.notes, split.protocol)
 
 
 def _write_results(run: Path, classifier: Classifier, metrics: dict[str, Any]) -> None:

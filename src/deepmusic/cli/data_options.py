@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from deepmusic.cli.options import combined, option
 from deepmusic.cli.output import report
 from deepmusic.cli.progress import display
 
 if TYPE_CHECKING:
+    from deepmusic.datasets.folder import Problem
     from deepmusic.datasets.load import LoadedDataset
+
+fma_options = combined(
+    option("--subset [small|medium|large|full]", "FMA only: the subset.", default="small"),
+    option(
+        "--level N",
+        "FMA only: level of the genre tree, 1 for the top genres, to 5.",
+        type=click.IntRange(1, 5),
+        default=1,
+    ),
+    option("--audio DIR", "FMA only: the folder of the audio."),
+)
+"""How to read FMA; part of `dataset_options`."""
 
 dataset_options = combined(
     option(
@@ -22,8 +38,7 @@ dataset_options = combined(
         "CSV with the columns path and, where known, genre, artist, album, source.  "
         "[default: DATA/tracks.csv, else folders and tags]",
     ),
-    option("--subset [small|medium|large|full]", "FMA only: the subset.", default="small"),
-    option("--audio DIR", "FMA only: the folder of the audio."),
+    fma_options,
 )
 """How to read DATA; `deepmusic.datasets.load_dataset` takes these arguments."""
 
@@ -43,11 +58,17 @@ def load_with_progress(data: str, options: dict[str, Any]) -> LoadedDataset:
     return loaded
 
 
-def has_failures(loaded: LoadedDataset) -> bool:
-    """Whether files could not be used, apart from those that FMA is documented to lack."""
+def has_failures(loaded: LoadedDataset, problems: Sequence[Problem] | None = None) -> bool:
+    """Whether files could not be used, apart from those that FMA is documented to lack.
+
+    Args:
+        loaded: the data set.
+        problems: those of its files, if not only those known when it was loaded.
+    """
     expected = set()
     if loaded.kind == "fma":
         from deepmusic.datasets.fma import BAD_CLIPS
 
         expected = {"no_genre", *(clip.code for clip in BAD_CLIPS.values())}
-    return any(problem.code not in expected for problem in loaded.dataset.problems)
+    problems = loaded.dataset.problems if problems is None else problems
+    return any(problem.code not in expected for problem in problems)

@@ -24,6 +24,14 @@ class Number(click.FloatRange):
         return number
 
 
+class Share(Number):
+    """A share of the tracks, or the word ``official``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Keep the word as it is."""
+        return value if value == "official" else super().convert(value, param, ctx)
+
+
 POSITIVE = Number(min=0, min_open=True)
 
 
@@ -144,9 +152,9 @@ SPLITS = combined(
     ),
     option(
         "--test SHARE",
-        "Share of the tracks held out for the test; 0 trains on all.",
-        type=Number(0, 0.5),
-        default=0.2,
+        "Share of the tracks held out for the test; 0 trains on all; official: as published for "
+        "FMA or GTZAN.  [default: official for FMA, else 0.2]",
+        type=Share(0, 0.5),
     ),
     option("--splits FILE", "Hold out the test tracks of this file, written by `data split`."),
     option("--fold N", "Which fold of --splits, from 0.", type=at_least(0), default=0),

@@ -6,13 +6,13 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from deepmusic.cli.data_options import fma_options, has_failures, load_with_progress
 from deepmusic.cli.options import MUSIC, RUN, SPLITS, TRAINING, WORKERS, at_least, option
 from deepmusic.cli.output import TEST_TRACKS, print_training, printable, report_problems
 from deepmusic.cli.progress import Display, display, resumable, training_progress
@@ -34,6 +34,7 @@ _RESUME = "run the same command with --resume"
 @MUSIC
 @RUN
 @SPLITS
+@fma_options
 @option(
     "--networks N",
     "Full networks, each validated on tracks that it does not learn from; four networks of "
@@ -57,9 +58,12 @@ def classifier(
     out: str | None,
     resume: bool,
     table: str | None,
-    test: float,
+    test: float | Literal["official"] | None,
     splits: str | None,
     fold: int,
+    subset: str,
+    level: int,
+    audio: str | None,
     networks: int,
     cache: str | None,
     from_scratch: bool,
@@ -80,6 +84,8 @@ def classifier(
     elif min_tracks > 1:
         raise click.UsageError("--min-tracks is for training on the ear; omit --from-scratch.")
     run = _run_folder(data, out, resume=resume)
+    fma = {"subset": subset, "level": level, "audio": audio}
+    loaded = load_with_progress(data, {"table": table, **fma})
     held_out = test if splits is None else (splits, fold)
     if not from_scratch:
         names = ("epochs", "batch_size", "learning_rate", "seed")
@@ -90,9 +96,8 @@ def classifier(
 
         with resumable(_RESUME), display(unit="tracks") as screen:
             trained = train_on_ear(
-                data,
+                loaded,
                 run,
-                table=table,
                 test=held_out,
                 min_tracks=min_tracks,
                 options=FitOptions(**chosen),
@@ -102,16 +107,15 @@ def classifier(
                 on_notes=lambda notes: screen.report("\n".join(map(printable, notes))),
             )
         _report_classifier(replace(trained, notes=()))
-        ctx.exit(1 if trained.problems else 0)
+        ctx.exit(1 if has_failures(loaded, trained.problems) else 0)
 
     from deepmusic.classifier.training import DEFAULT_TRAINING, train_classifier
 
     with resumable(_RESUME), display(unit="tracks") as screen:
         callbacks = _classifier_progress(screen) if is_main_process() else {}
         trained = train_classifier(
-            data,
+            loaded,
             run,
-            table=table,
             test=held_out,
             networks=networks,
             training=replace(DEFAULT_TRAINING, **_given(training)),
@@ -121,7 +125,7 @@ def classifier(
         )
     if is_main_process():  # torchrun ends the main process if another one fails
         _report_classifier(trained)
-        ctx.exit(1 if trained.problems else 0)
+        ctx.exit(1 if has_failures(loaded, trained.problems) else 0)
 
 
 @click.command()
@@ -204,7 +208,7 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _classifier_progress(screen: Display) -> dict[str, Callable[..., None]]:
+def _classifier_progress(screen: Display) -> dict[str, Any]:
     """Callbacks that show the spectrograms that are done, then the training of each network."""
     show, started = training_progress(screen), {}
 
@@ -227,7 +231,7 @@ def _classifier_progress(screen: Display) -> dict[str, Callable[..., None]]:
 
 def _report_classifier(trained: Trained) -> None:
     report_problems(trained.problems, trained.notes)
-    figures, tracks = trained.metrics.get("test"), TEST_TRACKS["grouped"]
+    figures, tracks = trained.metrics.get("test"), TEST_TRACKS[trained.protocol]
     if figures is None:
         click.echo("No test tracks were held out; these figures are optimistic.")
         figures = trained.metrics["validation"]

@@ -162,10 +162,11 @@ class Fma(FmaTables):
         self,
         subset: str = "small",
         *,
+        level: int = 1,
         workers: int | None = None,
         on_progress: OnProgress | None = None,
     ) -> FolderDataset:
-        """The tracks of a subset that have one top genre and whose files are on this disk.
+        """The tracks of a subset that have one genre and whose files are on this disk.
 
         Different artists never have the same name: ``"Tim [artist 6]"`` if two are called Tim. The
         content hash is the SHA-1 from the file ``checksums`` in the folder; without it, each file
@@ -173,11 +174,13 @@ class Fma(FmaTables):
 
         Args:
             subset: which; other files in the folder are ignored.
+            level: of the genre tree: 1 for the top genres, 2 for their children, to 5. A track
+                counts if it has one genre of this level, be it as an ancestor of those given to it.
             workers: files read at a time; by default as many as there are cores, at most 8.
             on_progress: called in this thread with the files done and the number of files.
 
         Raises:
-            DataError: there is no such folder, or it holds no track of the subset.
+            DataError: there is no such folder or level, or it holds no track of the subset.
         """
         folder, notes = self._audio_folder(subset), list[str]()
         listed: Mapping[str, str] = {}
@@ -192,7 +195,7 @@ class Fma(FmaTables):
             digest = file_hash(file, track.path, algorithm="sha1", cached=cached)
             return digest if isinstance(digest, Problem) else replace(track, content_hash=digest)
 
-        candidates, problems = self._candidates(subset)
+        candidates, problems = self._candidates(subset, level)
         results = [*map_threads(hashed, candidates, workers=workers, on_progress=on_progress)]
         tracks = [result for result in results if isinstance(result, Track)]
         problems += [result for result in results if isinstance(result, Problem)]
@@ -209,23 +212,34 @@ class Fma(FmaTables):
             notes.append(f"Almost silent, but not left out: {', '.join(sorted(quiet))}.")
         return FolderDataset.of(folder, tracks, problems, [*notes, *dataset_notes(tracks, ())])
 
-    def _candidates(self, subset: str) -> tuple[list[Track], list[Problem]]:
+    def _candidates(self, subset: str, level: int) -> tuple[list[Track], list[Problem]]:
         """The tracks of a subset that can be used if their files can, and those that cannot."""
         rows = self.subset(subset).sort_index()
         bad = {} if subset == "full" else BAD_CLIPS
         candidates, problems = [], []
-        columns = (rows["track", "genre_top"], rows["artist", "id"], rows["album", "title"])
-        for number, top, artist, album in zip(rows.index, *columns, strict=True):
+        columns = (self._genres(rows, level), rows["artist", "id"], rows["album", "title"])
+        for number, genre, artist, album in zip(rows.index, *columns, strict=True):
             path = track_path(number)
-            if not isinstance(top, str):
-                message = f"Track {number} has genres of several roots, or none, so no top genre."
+            if not isinstance(genre, str):
+                kind = "top genre" if level == 1 else f"genre of level {level}"
+                message = f"Track {number} has no {kind}, or several."
                 problems.append(Problem(path, "no_genre", message))
             elif number in bad and bad[number].is_left_out:
                 problems.append(Problem(path, bad[number].code, bad[number].message))
             else:
                 title = album if isinstance(album, str) else None
-                candidates.append(Track(path, top, self._artist_names[artist], title, ""))
+                candidates.append(Track(path, genre, self._artist_names[artist], title, ""))
         return candidates, problems
+
+    def _genres(self, rows: pd.DataFrame, level: int) -> list[str | None]:
+        """The title of the one genre of a level of each track; None for no or several."""
+        if level == 1:
+            return [top if isinstance(top, str) else None for top in rows["track", "genre_top"]]
+        titles = {g.id: g.title for g in self.tree if len(self.tree.path(g.id)) == level}
+        if not titles:
+            raise DataError(f"The genre tree has no level {level}; the top genres are level 1.")
+        found = ([titles[g] for g in all_ if g in titles] for all_ in rows["track", "genres_all"])
+        return [genres[0] if len(genres) == 1 else None for genres in found]
 
     def fold(self, dataset: FolderDataset) -> Fold:
         """The official split, as indices of the tracks of a data set.

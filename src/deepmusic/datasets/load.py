@@ -58,6 +58,7 @@ def load_dataset(
     kind: Kind | None = None,
     table: str | os.PathLike[str] | None = None,
     subset: str = "small",
+    level: int = 1,
     audio: str | os.PathLike[str] | None = None,
     workers: int | None = None,
     on_progress: OnProgress | None = None,
@@ -72,6 +73,7 @@ def load_dataset(
         kind: what to load it as; by default what it looks like.
         table: a CSV of genres and artists instead of the folder's own; not for FMA.
         subset: of FMA: ``"small"``, ``"medium"``, ``"large"`` or ``"full"``.
+        level: of FMA's genre tree, 1 for the top genres.
         audio: of FMA, the folder of its audio; by default it is looked for beside the tables.
         workers: files read at a time; by default as many as there are cores, at most 8.
         on_progress: called in this thread with the files done and the number of files.
@@ -91,8 +93,9 @@ def load_dataset(
         from deepmusic.datasets.fma import Fma
 
         fma = Fma(root, audio=audio)
-        about = f"{about} Its subset {subset} is used."
-        return LoadedDataset(fma.dataset(subset, **options), kind, about, fma)
+        genres = "top genres" if level == 1 else f"genres of level {level}"
+        about = f"{about} Its subset {subset} is used, with {genres}."
+        return LoadedDataset(fma.dataset(subset, level=level, **options), kind, about, fma)
     if kind == "gtzan":
         from deepmusic.datasets.gtzan import scan_gtzan
 

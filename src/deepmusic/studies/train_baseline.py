@@ -8,18 +8,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from deepmusic.classifier.data import hold_out
 from deepmusic.classifier.evaluation import draw_confusion, measure
 from deepmusic.datasets import (
     Fold,
-    FolderDataset,
-    Folds,
     Problem,
     dataset_digest,
     group_tracks,
-    make_split,
-    read_splits,
     write_splits,
 )
 from deepmusic.datasets.load import load_dataset
@@ -43,7 +40,8 @@ class BaselineConfig:
     features: str | None = None  # table of `features extract`, or FMA's; None computes them
     recipe: str | None = None  # of a table that does not name its own; None takes "fma"
     table: str | None = None  # CSV of artists; None takes tracks.csv in the data, or tags
-    test: float = 0.2  # share of tracks held out for the test; 0 for none
+    # share of tracks held out for the test; None: the official part of FMA, else a fifth
+    test: float | Literal["official"] | None = None
     splits: str | None = None  # file of splits of these data; its test part is held out instead
     fold: int = 0  # which of them
     seed: int = 0  # of the split and of the model
@@ -92,7 +90,8 @@ def train_baseline(
     model = table_model(config.model, config.parameters)  # before any work is done
     _create_run(run)
     loaded = load_dataset(data, table=config.table, workers=workers if workers > 1 else None)
-    folds = config.splits and _one_fold(config.splits, config.fold, loaded.dataset)
+    test = config.test if config.splits is None else (config.splits, config.fold)
+    divide = hold_out(test, loaded, loaded.dataset, config.seed)
     recipe, notes = _recipe_of(config.features, config.recipe)
     study = load_study_data(
         loaded,
@@ -105,11 +104,7 @@ def train_baseline(
     with suppress(OSError):  # empty if a table was given
         (run / "features").rmdir()
     dataset = study.dataset
-    if not folds:
-        folds = Folds((make_split(dataset, test=config.test, seed=config.seed),), config.seed)
-    else:
-        left = _remaining(folds[0], loaded.dataset, dataset)
-        folds = Folds((left,), folds.seed, folds.protocol)
+    folds = divide(dataset)
     fitted, metrics = _trained(model, study, folds[0], config.seed, recipe)
     write_splits(run / "splits.json", folds, dataset)
     fitted.save(run)
@@ -121,13 +116,6 @@ def train_baseline(
     write_json(run / "config.json", about)
     notes = (*dataset.notes, *notes, *fitted.notes)
     return TrainedBaseline(run, fitted, metrics, folds.protocol, dataset.problems, notes)
-
-
-def _one_fold(splits: str | os.PathLike[str], fold: int, dataset: FolderDataset) -> Folds:
-    folds = read_splits(splits, dataset)
-    if not 0 <= fold < len(folds):
-        raise DataError(f"{os.fspath(splits)} has folds 0 to {len(folds) - 1}; got {fold}.")
-    return Folds((folds[fold],), folds.seed, folds.protocol)
 
 
 def _trained(
@@ -191,13 +179,3 @@ def _recipe_of(
             "does not compute: make the table again by 'features extract'."
         )
     return recipe, ()
-
-
-def _remaining(fold: Fold, whole: FolderDataset, left: FolderDataset) -> Fold:
-    """A fold of a data set, without the tracks that were left out of it."""
-    index = {track.path: number for number, track in enumerate(left.tracks)}
-    train, validation, test = (
-        tuple(index[path] for i in part if (path := whole.tracks[i].path) in index)
-        for part in (fold.train, fold.validation, fold.test)
-    )
-    return Fold(train, validation, test)

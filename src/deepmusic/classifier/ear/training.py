@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from deepmusic.classifier.data import (
+    HeldOut,
     calibration_folds,
     hold_out,
     without,
@@ -32,6 +33,7 @@ from deepmusic.classifier.verdict import Calibration
 from deepmusic.datasets import (
     Fold,
     FolderDataset,
+    LoadedDataset,
     Problem,
     Track,
     dataset_digest,
@@ -128,11 +130,11 @@ class EarStore:
 
 
 def train_on_ear(
-    data: str | os.PathLike[str],
+    data: str | os.PathLike[str] | LoadedDataset,
     run: str | os.PathLike[str],
     *,
     table: str | os.PathLike[str] | None = None,
-    test: float | tuple[str | os.PathLike[str], int] = 0.2,
+    test: HeldOut = None,
     min_tracks: int = 1,
     options: FitOptions | None = None,
     cache: str | os.PathLike[str] | None = None,
@@ -146,10 +148,10 @@ def train_on_ear(
     ``metrics.json`` and ``confusion.png``.
 
     Args:
-        data: genre folders, or another data set that `deepmusic.datasets.load_dataset` knows.
+        data: as `deepmusic.datasets.load_dataset` takes it, or what it has loaded.
         run: folder for the run; made if missing.
         table: CSV of artists; None takes ``tracks.csv`` in ``data`` or the files' tags.
-        test: share of tracks held out, or a file of splits and the number of a fold.
+        test: what is held out for the test; by default FMA's official part, else a fifth.
         min_tracks: genres with fewer tracks are left out.
         options: settings of the fit.
         cache: folder for what the ear gave; None takes one inside the run.
@@ -163,11 +165,12 @@ def train_on_ear(
     """
     options = options or FitOptions()
     run = new_run_folder(run, resume=resume)
-    dataset, notes = _chosen_genres(load_dataset(data, table=table).dataset, min_tracks)
+    loaded = data if isinstance(data, LoadedDataset) else load_dataset(data, table=table)
+    dataset, notes = _chosen_genres(loaded.dataset, min_tracks)
     if on_notes is not None and notes:
         on_notes(notes)
     two_or_more_genres(dataset)
-    divide = hold_out(test, dataset, options.seed)
+    divide = hold_out(test, loaded, dataset, options.seed)
     store = EarStore(run / "ear" if cache is None else cache)
     dataset = without(dataset, store.fill(dataset, on_progress=on_track))
     two_or_more_genres(dataset)
@@ -181,7 +184,7 @@ def train_on_ear(
     write_json(run / "metrics.json", metrics)
     if "test" in metrics:
         draw_confusion(metrics["test"], run / "confusion.png")
-    return Trained(run, classifier, metrics, dataset.problems, tuple(notes))
+    return Trained(run, classifier, metrics, dataset.problems, tuple(notes), split.protocol)
 
 
 def _card(dataset: FolderDataset, trained_on: int, metrics: dict[str, Any]) -> dict[str, Any]:
