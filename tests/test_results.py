@@ -141,6 +141,7 @@ def test_the_study_is_told_with_what_was_not_run(tmp_path: Path) -> None:
         head
         + "capsules,grouped,25,25,0.701,0.016,0.695,0.884,capsules,,,,0.069,857392,69.7\n"
         + "logistic,grouped,25,25,0.651,0.01,0.653,0.836,capsules,-0.05,-0.15,0.05,0.07,2076,0.4\n"
+        + "ear-svc,grouped,25,25,0.7,0.01,0.7,0.9,ear-linear,-0.01,-0.02,0.01,0.1,105000,2.8\n"
         + "lstm,grouped,5,25,0.4,,0.38,0.6,capsules,-0.3,,,0.1,65020,14\n"
         + '"logistic",random,,,0.714,,,,"logistic, grouped",0.06,0.026,0.093,,,\n'
     )
@@ -152,6 +153,7 @@ def test_the_study_is_told_with_what_was_not_run(tmp_path: Path) -> None:
     assert "| lstm | 40.0 |  | 38.0 | 60.0 | -30.0 | 10.0 | 65,020 | 14.0 | 5 of 25 |" in text
     assert "| logistic | 71.4 | +6.0 [+2.6, +9.3] |" in text
     assert "difference to capsules |" in text
+    assert "| -1.0 [-2.0, +1.0] to ear-linear |" in text  # of a run without capsules
     assert RESULTS.study_section(tmp_path / "none.csv") == RESULTS.MISSING
 
 

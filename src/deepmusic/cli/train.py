@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from deepmusic.cli.data_options import fma_options, has_failures, load_with_progress
+from deepmusic.cli.data_options import fma_options, has_failures
 from deepmusic.cli.options import MUSIC, RUN, SPLITS, TRAINING, WORKERS, at_least, option
-from deepmusic.cli.output import TEST_TRACKS, print_training, printable, report_problems
+from deepmusic.cli.output import TEST_TRACKS, print_training, printable, report, report_problems
 from deepmusic.cli.progress import Display, display, resumable, training_progress
 from deepmusic.errors import CheckpointError, DeepMusicError
 from deepmusic.extras import need
@@ -84,8 +84,12 @@ def classifier(
     elif min_tracks > 1:
         raise click.UsageError("--min-tracks is for training on the ear; omit --from-scratch.")
     run = _run_folder(data, out, resume=resume)
-    fma = {"subset": subset, "level": level, "audio": audio}
-    loaded = load_with_progress(data, {"table": table, **fma})
+
+    from deepmusic.datasets import load_dataset
+
+    loaded = load_dataset(data, table=table, subset=subset, level=level, audio=audio)
+    if loaded.kind == "fma" and is_main_process():
+        report(loaded.about)
     held_out = test if splits is None else (splits, fold)
     if not from_scratch:
         names = ("epochs", "batch_size", "learning_rate", "seed")
