@@ -207,7 +207,7 @@ def test_kill_9_and_resume_give_the_same_model_as_a_whole_run(
     kill_at(["Network 2", "epoch 1"], "--resume")
     assert not (tmp_path / "killed" / "model.safetensors").exists()
     for name, resume in (("whole", []), ("killed", ["--resume"])):
-        done = call("train", "classifier", *options, "--out", tmp_path / name, *resume)
+        done = call(*TRAIN[-3:], *options, "--out", tmp_path / name, *resume)
         assert done.status == 0, done.error
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
     for name in ("splits.json", "metrics.json"):
