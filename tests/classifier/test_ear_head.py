@@ -20,6 +20,8 @@ from deepmusic.classifier.ear.head import EarHead, head_graph
 from deepmusic.classifier.ear.patches import TAGS
 from deepmusic.classifier.ear.training import train_on_ear
 from deepmusic.classifier.explanation import explain
+from deepmusic.classifier.training import unknown_artists
+from deepmusic.datasets import load_dataset
 from deepmusic.errors import AudioError, CheckpointError, DataError
 from deepmusic.pretrained import MODELS
 from deepmusic.training.onnx_graph import OnnxNetwork
@@ -197,3 +199,10 @@ def test_an_explanation_adds_up(shipped: EarClassifier) -> None:
     total = explanation.score - explanation.background
     assert explanation.evidence.sum() == pytest.approx(total, abs=1e-3)
     assert explanation.evidence.shape == (6, explanation.image.shape[1])
+
+
+def test_unknown_artists_are_counted(tmp_path: Path) -> None:
+    data = write_music(tmp_path / "music")
+    assert unknown_artists(load_dataset(data).dataset) == 0
+    (data / "tracks.csv").unlink()
+    assert unknown_artists(load_dataset(data).dataset) == 12

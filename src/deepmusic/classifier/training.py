@@ -71,6 +71,7 @@ class Trained:
         problems: tracks that could not be used.
         notes: sentences on possible defects of the data.
         protocol: how the test tracks were chosen.
+        unknown_artists: tracks whose artist is not known, and may stand on two sides of the split.
     """
 
     run: Path
@@ -79,6 +80,7 @@ class Trained:
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
     protocol: Protocol = "grouped"
+    unknown_artists: int = 0
 
 
 def train_classifier(
@@ -140,7 +142,15 @@ def train_classifier(
     if held_out:
         metrics["test"] = _test_figures(classifier, dataset, held_out, store)
     _write_results(run, classifier, metrics)
-    return Trained(run, classifier, metrics, dataset.problems, dataset.notes, split.protocol)
+    unknown = unknown_artists(dataset)
+    return Trained(
+        run, classifier, metrics, dataset.problems, dataset.notes, split.protocol, unknown
+    )
+
+
+def unknown_artists(dataset: FolderDataset) -> int:
+    """Number of tracks whose artist is not known."""
+    return sum(track.artist is None for track in dataset.tracks)
 
 
 def _write_results(run: Path, classifier: Classifier, metrics: dict[str, Any]) -> None:

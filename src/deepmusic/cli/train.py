@@ -236,6 +236,8 @@ def _classifier_progress(screen: Display) -> dict[str, Any]:
 def _report_classifier(trained: Trained) -> None:
     report_problems(trained.problems, trained.notes)
     figures, tracks = trained.metrics.get("test"), TEST_TRACKS[trained.protocol]
+    if trained.unknown_artists and trained.protocol == "grouped":
+        tracks = f"test tracks; the artists of {trained.unknown_artists} tracks are unknown"
     if figures is None:
         click.echo("No test tracks were held out; these figures are optimistic.")
         figures = trained.metrics["validation"]

@@ -28,7 +28,12 @@ from deepmusic.classifier.ear.fitting import (
 )
 from deepmusic.classifier.ear.head import EarHead, head_graph
 from deepmusic.classifier.evaluation import draw_confusion, fit_calibration, measure
-from deepmusic.classifier.training import Trained, new_run_folder, two_or_more_genres
+from deepmusic.classifier.training import (
+    Trained,
+    new_run_folder,
+    two_or_more_genres,
+    unknown_artists,
+)
 from deepmusic.classifier.verdict import Calibration
 from deepmusic.datasets import (
     Fold,
@@ -184,7 +189,10 @@ def train_on_ear(
     write_json(run / "metrics.json", metrics)
     if "test" in metrics:
         draw_confusion(metrics["test"], run / "confusion.png")
-    return Trained(run, classifier, metrics, dataset.problems, tuple(notes), split.protocol)
+    unknown = unknown_artists(dataset)
+    return Trained(
+        run, classifier, metrics, dataset.problems, tuple(notes), split.protocol, unknown
+    )
 
 
 def _card(dataset: FolderDataset, trained_on: int, metrics: dict[str, Any]) -> dict[str, Any]:
