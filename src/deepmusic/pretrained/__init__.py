@@ -55,17 +55,15 @@ def load(
             f"{path} is a run of 'train baseline'; 'deepmusic classify' takes it, and in Python "
             "deepmusic.studies.tabular_io.FittedTable.load."
         )
+    from deepmusic.classifier.ear.classifier import KIND, EarClassifier
     from deepmusic.classifier.ear.install import has_ear
+    from deepmusic.classifier.inference import Classifier
+    from deepmusic.training.weights import model_kind
 
     if os.fspath(name) == "classifier" and not has_ear():
         path = MODELS["small"]
-    from deepmusic.training.weights import model_kind
-
-    if model_kind(path) == "capsules over the ear":
-        from deepmusic.classifier.ear.classifier import EarClassifier
-
+    if model_kind(path) == KIND:
         return EarClassifier.load(path)
-    from deepmusic.classifier.inference import Classifier
 
     classifier = Classifier.load(path, device=device)
     if os.fspath(name) == "classifier":
