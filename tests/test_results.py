@@ -126,7 +126,7 @@ def test_targets_compare_the_same_folds(tmp_path: Path) -> None:
     worse = result("svc", fold=1) | {"correct": 0}
     write(tmp_path / "genres.jsonl", [result("capsules"), result("svc"), worse])
     page = RESULTS.page(tmp_path)
-    assert "| accuracy of the shipped design | 75.0 % | at least 68 % | met |" in page
+    assert "| accuracy of the small model | 75.0 % | at least 68 % | met |" in page
     assert "| accuracy against `svc`, same folds | +0.0 points | above | **missed** |" in page
     assert "`capsules` was run on 1 of 2 folds only" in page
 

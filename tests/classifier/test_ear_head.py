@@ -20,8 +20,6 @@ from deepmusic.classifier.ear.head import EarHead, head_graph
 from deepmusic.classifier.ear.patches import TAGS
 from deepmusic.classifier.ear.training import train_on_ear
 from deepmusic.classifier.explanation import explain
-from deepmusic.classifier.training import unknown_artists
-from deepmusic.datasets import load_dataset
 from deepmusic.errors import AudioError, CheckpointError, DataError
 from deepmusic.pretrained import MODELS
 from deepmusic.training.onnx_graph import OnnxNetwork
@@ -127,6 +125,7 @@ def test_training_on_a_folder(tmp_path: Path, stand_in_ear: Path) -> None:
     assert seen[-1] == (13, 13)
     assert [problem.path for problem in trained.problems] == ["low/broken.wav"]
     assert trained.metrics["test"]["accuracy"] == 1
+    assert trained.unknown_artists == 0
     loaded = EarClassifier.load(tmp_path / "run")
     for classifier in (loaded, pickle.loads(pickle.dumps(loaded))):
         verdict = classifier.classify(data / "low" / "0-0.wav", segments=True)
@@ -199,10 +198,3 @@ def test_an_explanation_adds_up(shipped: EarClassifier) -> None:
     total = explanation.score - explanation.background
     assert explanation.evidence.sum() == pytest.approx(total, abs=1e-3)
     assert explanation.evidence.shape == (6, explanation.image.shape[1])
-
-
-def test_unknown_artists_are_counted(tmp_path: Path) -> None:
-    data = write_music(tmp_path / "music")
-    assert unknown_artists(load_dataset(data).dataset) == 0
-    (data / "tracks.csv").unlink()
-    assert unknown_artists(load_dataset(data).dataset) == 12

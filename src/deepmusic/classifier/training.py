@@ -68,19 +68,27 @@ class Trained:
         run: its folder.
         classifier: the model.
         metrics: the content of ``metrics.json``: validation and, if tracks were held out, test.
-        problems: tracks that could not be used.
+        dataset: the tracks that were used; its ``problems`` are those that could not be.
         notes: sentences on possible defects of the data.
         protocol: how the test tracks were chosen.
-        unknown_artists: tracks whose artist is not known, and may stand on two sides of the split.
     """
 
     run: Path
     classifier: Classifier | EarClassifier
     metrics: dict[str, Any]
-    problems: tuple[Problem, ...]
+    dataset: FolderDataset
     notes: tuple[str, ...]
     protocol: Protocol = "grouped"
-    unknown_artists: int = 0
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What could not be used."""
+        return self.dataset.problems
+
+    @property
+    def unknown_artists(self) -> int:
+        """Tracks whose artist is not known, and may be on two sides of the split."""
+        return sum(track.artist is None for track in self.dataset.tracks)
 
 
 def train_classifier(
@@ -142,15 +150,7 @@ def train_classifier(
     if held_out:
         metrics["test"] = _test_figures(classifier, dataset, held_out, store)
     _write_results(run, classifier, metrics)
-    unknown = unknown_artists(dataset)
-    return Trained(
-        run, classifier, metrics, dataset.problems, dataset.notes, split.protocol, unknown
-    )
-
-
-def unknown_artists(dataset: FolderDataset) -> int:
-    """Number of tracks whose artist is not known."""
-    return sum(track.artist is None for track in dataset.tracks)
+    return Trained(run, classifier, metrics, dataset, dataset.notes, split.protocol)
 
 
 def _write_results(run: Path, classifier: Classifier, metrics: dict[str, Any]) -> None:

@@ -32,7 +32,6 @@ from deepmusic.classifier.training import (
     Trained,
     new_run_folder,
     two_or_more_genres,
-    unknown_artists,
 )
 from deepmusic.classifier.verdict import Calibration
 from deepmusic.datasets import (
@@ -189,10 +188,7 @@ def train_on_ear(
     write_json(run / "metrics.json", metrics)
     if "test" in metrics:
         draw_confusion(metrics["test"], run / "confusion.png")
-    unknown = unknown_artists(dataset)
-    return Trained(
-        run, classifier, metrics, dataset.problems, tuple(notes), split.protocol, unknown
-    )
+    return Trained(run, classifier, metrics, dataset, tuple(notes), split.protocol)
 
 
 def _card(dataset: FolderDataset, trained_on: int, metrics: dict[str, Any]) -> dict[str, Any]:
