@@ -66,7 +66,11 @@ def test_columns_are_mean_and_deviation_over_patches() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_a_model_learns_a_fold_without_its_test_and_is_saved(name: str, tmp_path: Path) -> None:
+def test_a_model_learns_a_fold_without_its_test_and_is_saved(
+    name: str,
+    tmp_path: Path,
+    stand_in_ear: Path,  # noqa: F811
+) -> None:
     model, rest = model_named(name), [*FOLD.train, *FOLD.validation]
     fitted = model.fit(DATA, FOLD, 1, tmp_path)
     shares = fitted.predict_proba(DATA, FOLD.test)

@@ -157,18 +157,22 @@ def _occlude_track(
 
     assert data.spectrograms is not None
     track, config = data.dataset.tracks[index], classifier.config
-    explanation = explain(classifier, data.dataset.file(track), max_seconds=MAX_SECONDS)
+    whole = np.asarray(data.spectrograms(index), np.float32)
+    winner = int(classifier.predict_spectrogram(whole).argmax())
+    genre = config.genres[winner]
+    explanation = explain(
+        classifier, data.dataset.file(track), genre=genre, max_seconds=MAX_SECONDS
+    )
     # a track shorter than a segment is repeated, and so are its marks
     evidence = wrap(explanation.evidence.astype(np.float32), config.segment_frames)
-    spectrogram = np.asarray(data.spectrograms(index)[:, : evidence.shape[1]], np.float32)
-    winner = config.genres.index(explanation.genre)
+    spectrogram = whole[:, : evidence.shape[1]]
     figures = occlude(
         lambda log_mel: float(classifier.predict_spectrogram(log_mel)[winner]),
         spectrogram,
         evidence[:, : spectrogram.shape[1]],
         seed=index,
     )
-    return TrackOcclusion(track.path, explanation.genre, track.genre, *figures, fold)
+    return TrackOcclusion(track.path, genre, track.genre, *figures, fold)
 
 
 def summarize(tracks: Sequence[TrackOcclusion], groups: Mapping[str, int]) -> Occlusion:
