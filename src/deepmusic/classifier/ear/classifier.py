@@ -27,7 +27,7 @@ from deepmusic.training.onnx_graph import OnnxNetwork
 from deepmusic.training.weights import load_model
 
 KIND = "capsules over the ear"
-PATCHES = 6
+PATCHES = 7
 """Patches heard of a track, spread over its whole length."""
 SILENT_DB = -60.0
 """A patch whose loudest cell is quieter has no vote (dB of power; music reaches 0 to 30)."""
