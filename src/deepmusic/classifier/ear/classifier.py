@@ -70,7 +70,6 @@ class _Track:
         audible = peaks >= max(SILENT_DB, float(peaks.max()) - _QUIETER_DB)
         self.starts = [start for start, one in zip(starts, audible, strict=True) if one]
         self.log_mel = log_mel[audible]
-        self.silent = 1 - float(audible.mean())
         self.duration_s = 0.0
         self.warning: str | None = None
         self.features = self.tag_logits = np.empty((0, 0), np.float32)

@@ -160,7 +160,7 @@ def train_on_ear(
         options: settings of the fit.
         cache: folder for what the ear gave; None takes one inside the run.
         resume: continue a run that was interrupted.
-        on_track: called with the numbers of tracks outputs and of all.
+        on_track: called with the numbers of tracks done and of all.
         on_notes: called before the work with sentences on possible defects of the data.
 
     Raises:
@@ -279,6 +279,11 @@ def _chosen_genres(dataset: FolderDataset, min_tracks: int) -> tuple[FolderDatas
             f"Genres with fewer than {min_tracks} tracks are left out: {', '.join(small)}."
         )
         tracks = [track for track in dataset.tracks if track.genre not in small]
+        if len(counts) - len(small) < 2:
+            raise DataError(
+                f"Fewer than two genres of {dataset.root} have {min_tracks} tracks: allow fewer by "
+                "--min-tracks."
+            )
         dataset = FolderDataset.of(dataset.root, tracks, dataset.problems)
     artists = {genre: set[int]() for genre in dataset.genres}
     for track, group in zip(dataset.tracks, group_tracks(dataset.tracks), strict=True):
