@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 from deepmusic.audio import NotAudio
 from deepmusic.classifier.verdict import Verdict
@@ -100,6 +100,12 @@ def _classify(
     except Exception as error:  # a bug that one file triggers must not cost the others
         code, message = reason_of(error, path, "could not be classified")
         return Verdict(path, error=message, code=code)
+
+
+@lru_cache(maxsize=2)
+def loaded_once(kind: type[Any], path: str) -> Any:
+    """A classifier read from its file, once per process: each file to classify names it anew."""
+    return kind.load(path)
 
 
 def _crashed(path: str) -> Verdict:

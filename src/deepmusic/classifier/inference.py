@@ -7,6 +7,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from functools import partial
 from importlib.util import find_spec
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from deepmusic.audio import LogMelConfig, LogMelStream, SegmentStream, Source, segment_batches
 from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.classifier.exported import ExportedEnsemble, ensemble_graph
+from deepmusic.classifier.files import loaded_once
 from deepmusic.classifier.verdict import Calibration, GenreProbability, SegmentVerdict, Verdict
 from deepmusic.errors import AudioError, CheckpointError, DeepMusicError
 from deepmusic.extras import need
@@ -64,6 +66,7 @@ class Classifier:
     ) -> None:
         self._exported: ExportedEnsemble | None = None
         self._torch: Ensemble | None = None
+        self._file: str | None = None  # that it was read from
         if isinstance(ensemble, ExportedEnsemble):
             self.device = "cpu"
             self._exported = ensemble
@@ -107,8 +110,10 @@ class Classifier:
         """Whether other processes can use it, as exported networks."""
         return self._exported is not None
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_torch": None}
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._file is not None:
+            return loaded_once, (Classifier, self._file)
+        return partial(Classifier, card=self.card), (self._exported, self.calibration)
 
     @property
     def digest(self) -> str:
@@ -277,7 +282,10 @@ class Classifier:
                 f"{file} is of another model: its weights or its calibration do not fit its "
                 "configuration; train again, or name another."
             ) from error
-        return cls(ensemble, calibration, card=metadata.get("card", {}), device=device)
+        classifier = cls(ensemble, calibration, card=metadata.get("card", {}), device=device)
+        if classifier.is_picklable:
+            classifier._file = os.path.abspath(file)
+        return classifier
 
 
 def _segments(

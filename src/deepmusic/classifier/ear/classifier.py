@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -21,6 +22,7 @@ from deepmusic.classifier.ear.patches import (
     compressed,
     patches_of,
 )
+from deepmusic.classifier.files import loaded_once
 from deepmusic.classifier.verdict import Calibration, GenreProbability, SegmentVerdict, Verdict
 from deepmusic.errors import AudioError, CheckpointError
 from deepmusic.training.onnx_graph import OnnxNetwork
@@ -34,7 +36,7 @@ SILENT_DB = -60.0
 _QUIETER_DB = 50.0  # below the loudest patch of the track: likewise
 _WINDOW = 5  # patches that are heard together over time, 15 s
 _MOST_OVER_TIME = 400  # patches of a timeline: twenty minutes without gaps
-_BATCH = 8  # patches: more gain no time, and need more memory
+_BATCH = 1  # patches at a time: more only fall out of the caches
 _SPEAKS_UP = 0.15  # length of a genre capsule below which nothing speaks for the genre
 
 EarOutput = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -151,6 +153,15 @@ class EarClassifier:
         self.card = dict(card or {})
         self._graph, self._weights = graph, dict(weights)
         self._head = OnnxNetwork(graph, self._weights)
+        self._file: str | None = None  # that it was read from
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._file is not None:
+            return loaded_once, (EarClassifier, self._file)
+        return (
+            partial(EarClassifier, card=self.card),
+            (self.config, self._graph, self._weights, self.calibration),
+        )
 
     @property
     def digest(self) -> str:
@@ -282,9 +293,11 @@ class EarClassifier:
         try:
             calibration = Calibration(**metadata["calibration"])
             graph = weights.pop("graph").tobytes()
-            return cls(config, graph, weights, calibration, card=metadata.get("card", {}))
+            classifier = cls(config, graph, weights, calibration, card=metadata.get("card", {}))
         except (KeyError, TypeError, ValueError, CheckpointError) as error:
             raise CheckpointError(
                 f"{file} is of another model: its weights or its calibration do not fit its "
                 "configuration; train again, or name another."
             ) from error
+        classifier._file = os.path.abspath(file)
+        return classifier
