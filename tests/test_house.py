@@ -17,7 +17,7 @@ BUDGETS = {
     "": 1_060,
     "audio": 2_020,  # aim 1,800
     "capsules": 2_260,
-    "classifier": 4_700,  # aim 2,600, before the ear
+    "classifier": 4_740,  # aim 2,600, before the ear
     "cli": 3_880,  # aim 3,100
     "composer": 4_145,  # aim 3,900
     "datasets": 5_310,  # aim 4,300
