@@ -57,13 +57,13 @@ def load(
         )
     from deepmusic.classifier.ear.classifier import KIND, EarClassifier
     from deepmusic.classifier.ear.install import has_ear
-    from deepmusic.classifier.inference import Classifier
     from deepmusic.training.weights import model_kind
 
     if os.fspath(name) == "classifier" and not has_ear():
         path = MODELS["small"]
     if model_kind(path) == KIND:
         return EarClassifier.load(path)
+    from deepmusic.classifier.inference import Classifier
 
     classifier = Classifier.load(path, device=device)
     if os.fspath(name) == "classifier":

@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.classifier.ear.checkpoint import read_checkpoint
 from deepmusic.errors import CheckpointError, DeepMusicError, os_reason
 from deepmusic.files import write_atomically
 from deepmusic.training.onnx_graph import OnnxNetwork
@@ -151,6 +150,8 @@ def _read_wheel(wheel: Path) -> tuple[dict[str, NDArray[np.float32]], bytes]:
     Raises:
         CheckpointError: it is not the one wheel that is known.
     """
+    from deepmusic.classifier.ear.checkpoint import read_checkpoint  # never needed again
+
     try:
         with open(wheel, "rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != WHEEL_SHA256:
