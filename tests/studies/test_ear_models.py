@@ -15,7 +15,8 @@ from ear_stand_in import stand_in_ear  # noqa: F401
 from made_study import made_fold, made_study
 from synthetic import write_folder
 
-from deepmusic.classifier.ear.classifier import EarOutput, ear_output
+from deepmusic.classifier.ear.classifier import ear_output
+from deepmusic.classifier.ear.patches import EarOutput
 from deepmusic.errors import CheckpointError, DataError
 from deepmusic.studies.data import StudyData, load_study_data
 from deepmusic.studies.ear_models import fit_ear

@@ -19,10 +19,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from deepmusic.audio import Source
-from deepmusic.classifier.ear.classifier import EarOutput, ear_output
+from deepmusic.classifier.ear.classifier import ear_output
 from deepmusic.classifier.ear.config import HeadConfig
 from deepmusic.classifier.ear.fitting import PATCHES, FitOptions, fit_head, predict_log_scores
-from deepmusic.classifier.ear.patches import FEATURES, TAGS
+from deepmusic.classifier.ear.patches import FEATURES, TAGS, EarOutput
 from deepmusic.classifier.ear.training import EarStore
 from deepmusic.classifier.verdict import Calibration
 from deepmusic.errors import AudioError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,13 @@ from deepmusic.audio import LogMelConfig, LogMelStream, SegmentStream, Source, s
 from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.classifier.exported import ExportedEnsemble, ensemble_graph
 from deepmusic.classifier.files import loaded_once
-from deepmusic.classifier.verdict import Calibration, GenreProbability, SegmentVerdict, Verdict
+from deepmusic.classifier.verdict import (
+    Calibration,
+    GenreProbability,
+    SegmentVerdict,
+    Verdict,
+    model_digest,
+)
 from deepmusic.errors import AudioError, CheckpointError, DeepMusicError
 from deepmusic.extras import need
 from deepmusic.training.weights import load_model
@@ -123,11 +128,7 @@ class Classifier:
         else:
             state = self.ensemble.state_dict()
             weights = {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
-        digest = hashlib.sha256(repr((self.config, self.calibration)).encode())
-        for name, array in sorted(weights.items()):
-            digest.update(name.encode())
-            digest.update(array.tobytes())
-        return digest.hexdigest()
+        return model_digest((self.config, self.calibration), weights)
 
     def classify(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Self
@@ -211,3 +212,12 @@ def verdict_frame(verdicts: Iterable[Verdict]) -> pd.DataFrame:
         for verdict in verdicts
     ]
     return (pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)).set_index("path")
+
+
+def model_digest(settings: object, weights: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 of all that determines a verdict: settings as text, arrays by name."""
+    digest = hashlib.sha256(repr(settings).encode())
+    for name, array in sorted(weights.items()):
+        digest.update(name.encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

@@ -23,7 +23,7 @@ from deepmusic.errors import DataError, os_reason
 
 if TYPE_CHECKING:
     from deepmusic.classifier.data import SpectrogramStore
-    from deepmusic.classifier.ear.classifier import EarOutput
+    from deepmusic.classifier.ear.patches import EarOutput
     from deepmusic.classifier.ear.training import EarStore
     from deepmusic.studies.analysis import Output
 

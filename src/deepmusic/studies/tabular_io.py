@@ -30,7 +30,7 @@ from deepmusic.files import write_atomically, write_json
 from deepmusic.version import __version__
 
 if TYPE_CHECKING:
-    from deepmusic.classifier.ear.classifier import EarOutput
+    from deepmusic.classifier.ear.patches import EarOutput
     from deepmusic.studies.data import StudyData
 
 COLUMN_NAMES = tuple("/".join(column) for column in COLUMNS)

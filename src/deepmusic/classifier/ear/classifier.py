@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from functools import partial
@@ -19,11 +18,18 @@ from deepmusic.classifier.ear.patches import (
     FEATURES,
     PATCH_FRAMES,
     TAGS,
+    EarOutput,
     compressed,
     patches_of,
 )
 from deepmusic.classifier.files import loaded_once
-from deepmusic.classifier.verdict import Calibration, GenreProbability, SegmentVerdict, Verdict
+from deepmusic.classifier.verdict import (
+    Calibration,
+    GenreProbability,
+    SegmentVerdict,
+    Verdict,
+    model_digest,
+)
 from deepmusic.errors import AudioError, CheckpointError
 from deepmusic.training.onnx_graph import OnnxNetwork
 from deepmusic.training.weights import load_model
@@ -36,11 +42,7 @@ SILENT_DB = -60.0
 _QUIETER_DB = 50.0  # below the loudest patch of the track: likewise
 _WINDOW = 5  # patches that are heard together over time, 15 s
 _MOST_OVER_TIME = 400  # patches of a timeline: twenty minutes without gaps
-_BATCH = 1  # patches at a time: more only fall out of the caches
 _SPEAKS_UP = 0.15  # length of a genre capsule below which nothing speaks for the genre
-
-EarOutput = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""Features ``(n, 256)`` and logits of tags ``(n, 50)`` of patches."""
 
 
 def ear_output(
@@ -104,9 +106,8 @@ def run_ear(log_mel: NDArray[np.float32]) -> EarOutput:
         CheckpointError: the ear is not installed, or damaged.
     """
     ear = read_ear()
-    parts = [
-        ear(compressed(log_mel[start : start + _BATCH])) for start in range(0, len(log_mel), _BATCH)
-    ]
+    # one patch at a time: more would only fall out of the caches
+    parts = [ear(compressed(patch[None])) for patch in log_mel]
     features, logits = (np.concatenate(part) for part in zip(*parts, strict=True))
     return features, logits
 
@@ -166,11 +167,8 @@ class EarClassifier:
     @property
     def digest(self) -> str:
         """A hash of everything that determines a verdict."""
-        digest = hashlib.sha256(repr((self.config, self.calibration, PATCHES)).encode())
-        for name, array in sorted({**self._weights, **ear_weights()}.items()):
-            digest.update(name.encode())
-            digest.update(array.tobytes())
-        return digest.hexdigest()
+        settings = (self.config, self.calibration, PATCHES)
+        return model_digest(settings, {**self._weights, **ear_weights()})
 
     def classify(
         self,

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from deepmusic.classifier.ear.config import HeadConfig
 from deepmusic.classifier.ear.head import EarHead
-from deepmusic.classifier.ear.patches import FEATURES, TAGS
+from deepmusic.classifier.ear.patches import FEATURES, TAGS, EarOutput
 from deepmusic.errors import ShapeError
 
 PATCHES = 10
@@ -31,8 +31,6 @@ class FitOptions:
     seed: int = 0
 
 
-EarOutput = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""Features ``(n, 256)`` and logits of tags ``(n, 50)`` of the patches of a track."""
 Anchor = Callable[[EarHead, Tensor, Tensor], Tensor]
 """A further loss of the head, from the features and tag logits of a batch."""
 
@@ -67,7 +65,6 @@ def fit_head(
     options: FitOptions | None = None,
     *,
     anchor: Anchor | None = None,
-    on_epoch: Callable[[int, int], None] | None = None,
 ) -> EarHead:
     """Fit a head to tracks with known genres.
 
@@ -80,7 +77,6 @@ def fit_head(
         config: of the head.
         options: settings of the fit.
         anchor: a further loss.
-        on_epoch: called with the numbers of epochs done and of all.
 
     Returns:
         The head in evaluation mode.
@@ -100,7 +96,7 @@ def fit_head(
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, options.learning_rate, total_steps=steps * options.epochs
         )
-        for epoch in range(options.epochs):
+        for _ in range(options.epochs):
             for batch in torch.randperm(len(features)).split(options.batch_size):  # type: ignore[no-untyped-call]
                 order = torch.rand(len(batch), patches).argsort(dim=1)
                 half = order[:, : -(-patches // 2), None]
@@ -116,8 +112,6 @@ def fit_head(
                 (loss * config.heads).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 schedule.step()
-            if on_epoch is not None:
-                on_epoch(epoch + 1, options.epochs)
     return head.eval()
 
 

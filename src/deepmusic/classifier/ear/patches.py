@@ -27,9 +27,11 @@ TAGS = (
 )
 """The tags of Last.fm in the order of the ear's logits, the most common in its training first."""
 
+EarOutput = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Features ``(n, 256)`` and logits of tags ``(n, 50)`` of the patches of a track."""
+
 _HOP, _PAD = EAR_MEL.hop_length, EAR_MEL.n_fft // 2
 _PATCH_SAMPLES = (PATCH_FRAMES - 1) * _HOP + EAR_MEL.n_fft
-_SHORTEST_FRAMES = 8  # less is repeated
 
 
 def compressed(log_mel_db: NDArray[np.floating]) -> NDArray[np.float32]:

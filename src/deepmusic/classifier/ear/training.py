@@ -18,7 +18,7 @@ from deepmusic.classifier.data import (
     without,
     write_run_splits,
 )
-from deepmusic.classifier.ear.classifier import EarClassifier, EarOutput, ear_output
+from deepmusic.classifier.ear.classifier import EarClassifier, ear_output
 from deepmusic.classifier.ear.config import HeadConfig
 from deepmusic.classifier.ear.fitting import (
     PATCHES,
@@ -27,6 +27,7 @@ from deepmusic.classifier.ear.fitting import (
     predict_log_scores,
 )
 from deepmusic.classifier.ear.head import EarHead, head_graph
+from deepmusic.classifier.ear.patches import EarOutput
 from deepmusic.classifier.evaluation import draw_confusion, fit_calibration, measure
 from deepmusic.classifier.training import (
     Trained,
