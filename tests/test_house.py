@@ -14,21 +14,21 @@ PACKAGE = ROOT / "src" / "deepmusic"
 # Lines of Python per package, "" being the modules beside them: what stands today, less wherever
 # the comment names an aim. Raise one only with a reason in docs/decisions.md.
 BUDGETS = {
-    "": 1_060,
-    "audio": 2_020,  # aim 1,800
+    "": 1_150,
+    "audio": 2_800,  # aim 1,800
     "capsules": 2_260,
-    "classifier": 4_740,  # aim 2,600, before the ear
-    "cli": 3_880,  # aim 3,100
+    "classifier": 4_950,  # aim 2,600, before the ear
+    "cli": 4_250,  # aim 3,100
     "composer": 4_145,  # aim 3,900
-    "datasets": 5_310,  # aim 4,300
-    "features": 2_520,
+    "datasets": 5_900,  # aim 4,300
+    "features": 2_650,
     "music": 2_260,  # aim 1,900
     "pretrained": 165,
-    "studies": 5_670,  # aim 4,700
-    "training": 1_400,  # aim 1,100
+    "studies": 5_850,  # aim 4,700
+    "training": 1_450,  # aim 1,100
 }
-SOURCE_LINES = 36_000  # aim 29,000
-TEST_LINES = 28_200  # aim 22,000
+SOURCE_LINES = 38_000  # aim 29,000
+TEST_LINES = 30_500  # aim 22,000
 MODULE_LINES = 400
 FUNCTION_LINES = 60
 PARAMETERS = 10
