@@ -18,6 +18,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from deepmusic.audio.downmix import Downmix
 from deepmusic.audio.libsndfile import SndfileReader
 from deepmusic.audio.sources import RATES_HZ, Source, name_of, open_source
 from deepmusic.errors import AudioError
@@ -62,9 +63,11 @@ class AudioStream(Iterator[NDArray[np.float32]], AbstractContextManager["AudioSt
         container, codec: short names such as ``"wav"`` and ``"pcm_s16"``, by that decoder.
         duration_s: seconds of sound decoded so far.
         header_s: seconds that the header promises; None where it is only a guess.
-        warning: one sentence if sound was lost, damaged or cut off; set at the end.
-        faults: codes of what the warning says: ``header_length``, ``cut_off``, ``damaged``,
-            ``not_finite_samples`` and ``too_long`` (more than ``max_seconds``).
+        faults: codes of sound that was lost: ``header_length``, ``cut_off``, ``damaged``,
+            ``not_finite_samples`` and ``too_long`` (more than ``max_seconds``); set at the end.
+        damage: one sentence on these faults; None without any.
+        notes: one sentence by code on sound that is all there, but may be heard differently:
+            ``channels_cancel``. They may come up at any block.
     """
 
     def __init__(
@@ -79,8 +82,9 @@ class AudioStream(Iterator[NDArray[np.float32]], AbstractContextManager["AudioSt
         self.source_rate = self.channels = 0
         self.decoder = self.container = self.codec = ""
         self.duration_s = 0.0
-        self.warning: str | None = None
         self.faults: tuple[str, ...] = ()
+        self.damage: str | None = None
+        self.notes: dict[str, str] = {}
         self.header_s: float | None = None
         self._max_seconds = max_seconds
         self._name = name_of(source)
@@ -89,6 +93,7 @@ class AudioStream(Iterator[NDArray[np.float32]], AbstractContextManager["AudioSt
         self._lost: dict[str, str] = {}  # fault -> why less was decoded than there seems to be
         self._samples = 0
         self._invalid = 0  # samples that are NaN, infinite or absurdly large
+        self._downmix = Downmix()
         self._file, self._is_ours = open_source(source)
         self._blocks: Iterator[NDArray[np.float32]] = filter(len, self._resampled())
         try:
@@ -97,6 +102,16 @@ class AudioStream(Iterator[NDArray[np.float32]], AbstractContextManager["AudioSt
         except BaseException:
             self.close()
             raise
+
+    @property
+    def warning(self) -> str | None:
+        """The sentences on damage and of the notes, or None."""
+        return " ".join(filter(None, [self.damage, *self.notes.values()])) or None
+
+    @property
+    def mono_share(self) -> float:
+        """Energy of the mean of the channels by their mean energy: 1 if equal, 0 if they cancel."""
+        return self._downmix.mono_share
 
     def __next__(self) -> NDArray[np.float32]:
         return next(self._blocks)
@@ -141,7 +156,13 @@ class AudioStream(Iterator[NDArray[np.float32]], AbstractContextManager["AudioSt
                 self._on_block(block, rate, self.codec)
             if not self.source_rate:
                 self.source_rate, self.channels = rate, block.shape[1]
-            mono = _to_mono(block)
+            mono = self._downmix.mix(block, rate)
+            if self._downmix.cancelled_s:
+                remedy = "left out" if self._downmix.left_out else "inverted"
+                self.notes["channels_cancel"] = (
+                    f"Its channels cancel for {_in_words(self._downmix.cancelled_s)}: mixed to "
+                    f"mono, one of them is {remedy} there."
+                )
             if not (mono.min() >= -_LARGEST and mono.max() <= _LARGEST):  # also if there is a NaN
                 valid = np.abs(mono) <= _LARGEST
                 mono = np.where(valid, mono, np.float32(0))
@@ -214,7 +235,7 @@ class AudioStream(Iterator[NDArray[np.float32]], AbstractContextManager["AudioSt
             self._lost["not_finite_samples"] = reason
         if self._lost:
             reasons = "; ".join(self._lost.values())
-            self.warning = f"{_in_words(self.duration_s)} of sound was decoded: {reasons}."
+            self.damage = f"{_in_words(self.duration_s)} of sound was decoded: {reasons}."
             self.faults = tuple(self._lost)
 
     def _error(self, code: str, reason: str) -> AudioError:
@@ -321,15 +342,6 @@ def load(
 
 def _is_rate(sample_rate: int) -> bool:
     return RATES_HZ[0] <= sample_rate <= RATES_HZ[1]
-
-
-def _to_mono(block: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean of the channels of ``(n, channels)``, as a product: ten times faster than ``mean``."""
-    channels = block.shape[1]
-    if channels == 1:
-        return np.ascontiguousarray(block[:, 0])
-    with np.errstate(over="ignore", invalid="ignore"):
-        return block @ np.full(channels, 1 / channels, np.float32)
 
 
 def _in_words(seconds: float) -> str:

@@ -24,7 +24,7 @@ from deepmusic.files import open_regular
 from deepmusic.parallel import map_files
 from deepmusic.store import Store
 
-VERSION = 3
+VERSION = 4
 """Of the measures and of the fingerprint; scans of another version are not reused."""
 
 MAX_SECONDS = 6 * 3600.0
@@ -62,18 +62,18 @@ class AudioScan:
     header_s: float | None = None  # what the header promises; None where it is only a guess
     sample_rate: int = 0  # of the file, at its start
     channels: int = 0
-    container: str = ""  # this and the next four as in `AudioStream`
+    container: str = ""  # this and the next five as in `AudioStream`
     codec: str = ""
     decoder: str = ""
     faults: tuple[str, ...] = ()
-    warning: str = ""
+    damage: str = ""
+    notes: dict[str, str] = field(default_factory=dict)
     peak: float = 0.0  # largest absolute sample; full scale is 1, and lossy codings exceed it
     offset: float = 0.0  # mean of the channel whose mean is farthest from 0
     silent_share: float = 0.0  # of the time below `SILENCE_DB` in all channels
     zero_share: float = 0.0  # of the time, in frames of 50 ms, in which every sample is 0
     clipped_share: float = 0.0  # of the samples, at full scale in runs of `CLIPPED_RUN` or more
-    # energy of the mean of the channels by their mean energy: 1 if they are equal, 0 if they cancel
-    mono_share: float = 1.0
+    mono_share: float = 1.0  # as in `AudioStream`
     fingerprint: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
 
 
@@ -168,23 +168,21 @@ def _measure(path: str, max_seconds: float) -> dict[str, Any]:
     from deepmusic.audio.fingerprint import FingerprintStream
 
     meter = LevelMeter()
-    mono_energy = 0.0
     with open_audio(
         path, sample_rate=None, max_seconds=max_seconds, block_s=_BLOCK_S, on_block=meter.add
     ) as stream:
         fingerprint = FingerprintStream(stream.sample_rate)
         for block in stream:
             fingerprint.add(block)
-            if stream.channels > 1:
-                mono_energy += float(np.dot(block, block))
-        same = ("header_s", "channels", "container", "codec", "decoder", "faults")
+        same = ("header_s", "channels", "container", "codec", "decoder", "faults", "notes")
         return {
             "duration_s": round(stream.duration_s, 6),
             "sample_rate": stream.source_rate,
-            "warning": stream.warning or "",
+            "damage": stream.damage or "",
+            "mono_share": stream.mono_share,
             "fingerprint": fingerprint.finish(),
             **{name: getattr(stream, name) for name in same},
-            **meter.levels(mono_energy if stream.channels > 1 else None),
+            **meter.levels(),
         }
 
 
@@ -194,7 +192,7 @@ class LevelMeter:
     def __init__(self) -> None:
         self._frames = 0  # samples per channel
         self._samples = 0  # of all channels together
-        self._peak = self._energy = 0.0
+        self._peak = 0.0
         self._sums = np.zeros(0)  # by channel
         self._clipped = self._silent = self._zero = 0  # samples
 
@@ -212,18 +210,15 @@ class LevelMeter:
         self._frames += length
         self._samples += length * channels
 
-    def levels(self, mono_energy: float | None = None) -> dict[str, float]:
-        """Levels of `AudioScan`; ``mono_energy`` is that of the mean of several channels."""
+    def levels(self) -> dict[str, float]:
+        """Levels of `AudioScan`."""
         frames, samples = max(1, self._frames), max(1, self._samples)
-        is_mono = mono_energy is None or not self._energy
-        mean_square = self._energy / samples
         return {
             "peak": self._peak,
             "offset": float(np.abs(self._sums).max(initial=0.0)) / frames,
             "silent_share": self._silent / frames,
             "zero_share": self._zero / frames,
             "clipped_share": self._clipped / samples,
-            "mono_share": 1.0 if is_mono else (mono_energy or 0.0) / frames / mean_square,
         }
 
     def _add_frames(self, block: NDArray[np.float32], frame: int, full_scale: np.float32) -> None:
@@ -247,7 +242,6 @@ class LevelMeter:
             # row by row: BLAS is faster at that than einsum
             energies = np.matmul(framed[:, None, :], framed[:, :, None]).ravel().astype(np.float64)
             self._sums[channel] += totals.sum()
-            self._energy += energies.sum()
             is_zero &= energies == 0
             np.maximum(loudest, energies / frame - (totals / frame) ** 2, out=loudest)
         self._silent += frame * int(np.count_nonzero(loudest < _SILENT))

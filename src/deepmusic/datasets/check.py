@@ -43,7 +43,6 @@ NOTES = {
 _MOSTLY_SILENT = 0.5  # share of the time
 _CLIPPED = 0.005  # share of the samples
 _DC_OFFSET = 0.02
-_CANCELLED = 0.01  # of the energy: -20 dB
 _LOW_RATE_HZ = 16_000
 _SHORT_S = 5.0
 _PADDING_S = 0.25  # headers may not count the padding of an encoder
@@ -270,7 +269,7 @@ def _file_findings(scan: AudioScan) -> Iterator[Problem]:
     if scan.code:
         yield Problem(scan.path, scan.code, scan.error)
         return
-    messages = dict.fromkeys(scan.faults, scan.warning)
+    messages = dict.fromkeys(scan.faults, scan.damage) | scan.notes
     duration = f"{scan.duration_s:.1f} s"
     if scan.header_s is not None and scan.duration_s - scan.header_s > _PADDING_S:
         messages["longer_than_header"] = (
@@ -284,8 +283,6 @@ def _file_findings(scan: AudioScan) -> Iterator[Problem]:
         messages["clipped"] = f"{scan.clipped_share:.1%} of the samples are clipped."
     if scan.offset >= _DC_OFFSET:
         messages["dc_offset"] = f"The mean of a channel is {scan.offset:.3f} away from 0."
-    if scan.mono_share < _CANCELLED:
-        messages["channels_cancel"] = "The channels cancel: mixed to mono, next to nothing is left."
     if scan.sample_rate < _LOW_RATE_HZ:
         messages["low_rate"] = f"Its sample rate is only {scan.sample_rate:,} Hz."
     if scan.duration_s < _SHORT_S:

@@ -129,8 +129,7 @@ def read_excerpt(
                 code="too_short",
             )
         is_cut = position > last and (seconds is None or seconds > max_s)
-        warning = None if position > last else stream.warning
-        return Excerpt(np.concatenate(parts), stream.sample_rate, start_s, is_cut, warning)
+        return Excerpt(np.concatenate(parts), stream.sample_rate, start_s, is_cut, stream.warning)
 
 
 def analyze(excerpt: Excerpt, recipe: Recipe = RECIPES["fma"]) -> TrackAnalysis:
