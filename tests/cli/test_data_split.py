@@ -117,6 +117,8 @@ def test_the_official_split_of_gtzan(tmp_path: Path) -> None:
     assert (splits.folds, splits.protocol) == ((fault_filtered_split(dataset),), "official")
     result = invoke(tmp_path, "-o", tmp_path / "g.json", "--no-fingerprint")
     assert "has an official split: --protocol official" in result.stderr
+    assert "an artist is on two sides is unknown: 60 of 60 tracks name none." in result.stderr
+    assert json.loads((tmp_path / "g.json").read_text())["leaks"] == "unknown"
 
 
 @pytest.mark.slow

@@ -43,6 +43,18 @@ def test_the_record_of_the_test_is_shown(trained: Path, call: Call) -> None:
     assert {key: found[key] for key in test} == test
 
 
+def test_what_is_unknown_about_leaks_is_said(trained: Path, tmp_path: Path, call: Call) -> None:
+    assert json.loads(call("evaluate", trained, "--format", "json").output)["leaks"] is False
+    for name in ("metrics.json", "splits.json"):
+        shutil.copy(trained / name, tmp_path)
+    splits = json.loads((trained / "splits.json").read_text())
+    # a file of before said false in spite of them
+    (tmp_path / "splits.json").write_text(json.dumps(splits | {"unknown_artists": 3}))
+    done = call("evaluate", tmp_path, "--format", "json")
+    assert json.loads(done.output)["leaks"] == "unknown"
+    assert "learned and tested is unknown: 3 tracks name none." in done.error
+
+
 @pytest.mark.slow
 def test_the_test_tracks_are_classified_again(trained: Path, moved: Path, call: Call) -> None:
     # neither a new file nor one that cannot be read is one of the test tracks

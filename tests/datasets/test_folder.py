@@ -46,7 +46,7 @@ def test_genres_are_folders_and_other_files_are_skipped(tmp_path: Path) -> None:
     assert paths(dataset) == ["jazz/d", "jazz/e.XYZ", "rock/a/deep/er/c.flac", "rock/b.mp3"]
     assert (dataset.genres, dataset.labels) == (("jazz", "rock"), (0, 0, 1, 1))
     assert dataset.problems == ()
-    assert any("without a known artist: 4;" in note for note in dataset.notes)
+    assert any("without a known artist: 4 of 4;" in note for note in dataset.notes)
     assert dataset.file(dataset.tracks[0]) == tmp_path / "jazz" / "d"
 
 

@@ -71,7 +71,7 @@ def test_what_is_unreadable_or_missing_is_reported(tmp_path: Path) -> None:
     assert "Of the 1,000 clips of GTZAN 59 can be used here" in notes
     assert "jazz 94" in notes
     assert "Of the 930 clips in the fault-filtered split 871 cannot be used here" in notes
-    assert "without a known artist: 59;" in notes
+    assert "without a known artist: 59 of 59;" in notes
 
 
 def test_other_files_and_second_copies_of_clips_are_problems(tmp_path: Path) -> None:

@@ -20,7 +20,9 @@ from deepmusic.datasets import (
     Folds,
     Track,
     artist_members,
+    data_card,
     group_tracks,
+    leaks,
     make_folds,
     make_split,
     read_splits,
@@ -28,7 +30,8 @@ from deepmusic.datasets import (
     splits,
     write_splits,
 )
-from deepmusic.datasets.splits import PARTS, leaking_groups
+from deepmusic.datasets.split_files import leaking_groups
+from deepmusic.datasets.splits import PARTS
 from deepmusic.errors import DataError
 
 random_folds = partial(make_folds, protocol="random")
@@ -281,7 +284,7 @@ def test_written_splits_are_read_back_for_the_same_data_elsewhere(tmp_path: Path
 def test_the_protocol_and_leaks_are_in_the_file(tmp_path: Path) -> None:
     dataset = even(artists=8)
     file = tmp_path / "splits.json"
-    for made, leaks in (
+    for made, expected in (
         (make_folds(dataset, folds=2), False),
         (random_folds(dataset), True),
         (Folds((make_split(dataset, test=0),), 0, "official"), False),
@@ -290,9 +293,21 @@ def test_the_protocol_and_leaks_are_in_the_file(tmp_path: Path) -> None:
     ):
         write_splits(file, made, dataset)
         stored = json.loads(file.read_text())
-        assert (stored["protocol"], stored["leaks"]) == (made.protocol, leaks)
+        assert (stored["protocol"], stored["leaks"]) == (made.protocol, expected)
         assert read_splits(file, dataset) == made
     assert stored["tracks"][2]["parts"] == [""]
+
+
+@pytest.mark.parametrize("artist", [None, "Various Artists", "unknown"])
+def test_leaks_are_unknown_where_artists_are(artist: str | None) -> None:
+    dataset = even(artists=8)
+    tracks = (replace(dataset.tracks[0], artist=artist), *dataset.tracks[1:])
+    dataset = replace(dataset, tracks=tracks)
+    assert leaks(make_folds(dataset, folds=2), dataset) == "unknown"
+    assert leaks(random_folds(dataset), dataset) is True
+    assert leaks(Folds((Fold((0, 3), (1, 4), ()),), 0, "official"), dataset) is True
+    card = data_card(Folds((make_split(dataset),)), dataset)
+    assert (card["artists"], card["unknown_artists"], card["leaks"]) == (16, 1, "unknown")
 
 
 @pytest.mark.parametrize("field", ["sound_group", "artist"])

@@ -1,4 +1,4 @@
-"""Tags of sound files: read through FFmpeg, the genre written through mutagen.
+"""Writes genres into the tags of sound files, through mutagen.
 
 Writing is careful with other people's libraries. An existing genre stays, unless the log says that
 we wrote it or the caller insists. The tag is changed in a copy, whose coded sound must equal the
@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 import av
 
 from deepmusic.audio.ffmpeg import open_container
+from deepmusic.audio.metadata import read_tags
 from deepmusic.audio.sources import open_source
 from deepmusic.errors import AudioError, DeepMusicError, os_reason
 from deepmusic.extras import need
@@ -27,44 +28,6 @@ from deepmusic.store import Store
 
 Genres = tuple[str, ...]
 Status = Literal["written", "planned", "same", "kept", "restored", "failed"]
-
-
-@dataclass(frozen=True)
-class Tags:
-    """Tags of a file; None where there is none."""
-
-    artist: str | None = None
-    album: str | None = None
-    title: str | None = None
-    genre: str | None = None
-
-
-def read_tags(path: str | os.PathLike[str]) -> Tags:
-    """Read the tags of a sound file, as `read_metadata` does.
-
-    The artist of the album replaces a missing artist.
-    """
-    tags = read_metadata(path)
-    artist = tags.get("artist") or tags.get("album_artist")
-    return Tags(artist, tags.get("album"), tags.get("title"), tags.get("genre"))
-
-
-def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
-    """All tags of a sound file by lower-case name; none where it cannot be read.
-
-    Pipes, devices and folders are not opened.
-    """
-    try:
-        with open_source(path)[0] as file, open_container(file) as container:
-            # Ogg keeps its tags with the stream, all others with the container
-            merged: dict[str, str] = {}
-            for stream in container.streams.audio:
-                merged |= stream.metadata
-            merged |= container.metadata
-    except Exception:  # FFmpeg may raise anything, and no tag is worth stopping for
-        return {}
-    cleaned = {name.lower(): value.replace("\0", "; ").strip() for name, value in merged.items()}
-    return {name: value for name, value in cleaned.items() if value}
 
 
 @dataclass(frozen=True)
@@ -179,7 +142,7 @@ def write_genre(
         if before == after:
             return TagChange(str(path), before, before, "same")
         # A genre may stand where mutagen does not look, such as in a WAV's INFO chunk.
-        present = before or tuple(filter(None, [read_tags(path).genre]))
+        present = before or read_tags(path).genres
         if present and not (overwrite or is_ours):
             reason = f"its genre is set to {', '.join(present)!r} already"
             return TagChange(str(path), present, present, "kept", reason)

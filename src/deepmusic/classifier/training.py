@@ -32,10 +32,11 @@ from deepmusic.datasets import (
     LoadedDataset,
     Problem,
     Track,
+    data_card,
     dataset_digest,
-    group_tracks,
     load_dataset,
 )
+from deepmusic.datasets.groups import unknown_artists
 from deepmusic.datasets.splits import Protocol
 from deepmusic.errors import CheckpointError, DataError, os_reason
 from deepmusic.files import write_json
@@ -88,7 +89,7 @@ class Trained:
     @property
     def unknown_artists(self) -> int:
         """Tracks whose artist is not known, and may be on two sides of the split."""
-        return sum(track.artist is None for track in self.dataset.tracks)
+        return unknown_artists(self.dataset.tracks)
 
 
 def train_classifier(
@@ -139,9 +140,7 @@ def train_classifier(
     options: dict[str, Any] = {"training": training, "resume": resume, "on_progress": on_progress}
     classifier, validation = train_ensemble(dataset, folds, store.load, config, run, **options)
     classifier.card = {
-        "data": dataset_digest(dataset),
-        "tracks": len(dataset.tracks),
-        "artists": len(set(group_tracks(dataset.tracks))),
+        **data_card(split, dataset),
         "trained_on": len(tracks),
         "training": {**training.to_dict(), "reconstruction": config.reconstruction},
         "validation": validation,

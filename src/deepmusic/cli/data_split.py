@@ -88,7 +88,8 @@ def split(
         raise click.UsageError(f"-o: the folder of {output} does not exist; make it first.")
 
     from deepmusic.datasets.near_duplicates import with_duplicates
-    from deepmusic.datasets.splits import Folds, make_folds, make_split, write_splits
+    from deepmusic.datasets.split_files import write_splits
+    from deepmusic.datasets.splits import Folds, make_folds, make_split
 
     loaded = load_with_progress(data, options)
     dataset = loaded.dataset
@@ -164,8 +165,8 @@ def _group_table(dataset: FolderDataset) -> Iterator[str]:
 
 
 def _warnings(made: Folds, loaded: LoadedDataset, *, has_fingerprints: bool) -> Iterator[str]:
-    from deepmusic.datasets.groups import group_tracks
-    from deepmusic.datasets.splits import leaking_groups
+    from deepmusic.datasets.groups import group_tracks, unknown_artists
+    from deepmusic.datasets.split_files import leaking_groups
 
     groups = group_tracks(loaded.dataset.tracks)
     leaking = max(len(leaking_groups(fold, groups)) for fold in made)
@@ -176,6 +177,11 @@ def _warnings(made: Folds, loaded: LoadedDataset, *, has_fingerprints: bool) -> 
         )
     if leaking:
         yield f"Warning: {leaking} groups of tracks are on two sides."
+    if made.protocol != "random" and (unknown := unknown_artists(loaded.dataset.tracks)):
+        yield (
+            f"Whether an artist is on two sides is unknown: {unknown} of {len(groups)} tracks name "
+            "none. The file says so."
+        )
     if made.protocol == "official" or (made.protocol == "grouped" and not has_fingerprints):
         yield "Near-duplicates were not searched for; they may be on two sides."
     if made.protocol == "grouped":

@@ -14,12 +14,12 @@ import click
 from deepmusic.cli.classify import load_classifier
 from deepmusic.cli.options import DEVICE, JOBS, format_option, option
 from deepmusic.cli.output import (
-    TEST_TRACKS,
     accuracy_lines,
     named_line,
     printable,
     report,
     table_lines,
+    test_tracks,
 )
 from deepmusic.cli.progress import display
 from deepmusic.errors import DataError, os_reason
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from deepmusic.classifier.ear.classifier import EarClassifier
     from deepmusic.classifier.inference import Classifier
     from deepmusic.datasets import FolderDataset
+    from deepmusic.datasets.split_files import Leaks
     from deepmusic.datasets.splits import Protocol
     from deepmusic.studies.tabular_io import FittedTable
 
@@ -72,6 +73,7 @@ def evaluate(
             "run": run,
             "data": data,
             "part": result.part,
+            "leaks": result.leaks,
             **result.figures,
             "unknown_genres": list(result.unknown_genres),
             "failed": list(result.failed),
@@ -93,6 +95,7 @@ class _Result:
     part: str
     about: str
     figures: dict[str, Any]
+    leaks: Leaks | None = None  # None for music that the model was not trained on
     note: str = ""
     unknown_genres: tuple[str, ...] = ()
     failed: tuple[dict[str, str | None], ...] = ()
@@ -113,14 +116,18 @@ def _recorded(run: Path) -> _Result:
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is damaged; name the data by --data to measure again.") from error
-    part, note = "test", ""
+    (leaks, unknown), part, note = _leaks(run), "test", ""
+    if leaks == "unknown":
+        note = f"Whether an artist was learned and tested is unknown: {unknown} tracks name none."
     if test is None:
         part = "validation"
-        note = (
+        note += (" " if note else "") + (
             "No tracks were held out for a test. The validation tracks also selected the weights "
             "and the threshold, so these figures are optimistic; name other music by --data."
         )
-    return _Result(part, f"{run}, {tracks} {part} tracks at the end of training", figures, note)
+    return _Result(
+        part, f"{run}, {tracks} {part} tracks at the end of training", figures, leaks, note
+    )
 
 
 def _measured(
@@ -161,9 +168,23 @@ def _measured(
         classifier.genres,
         threshold=classifier.calibration.threshold,
     )
-    about = f"{run} on {data}, {len(labels)} {TEST_TRACKS[protocol] if protocol else 'tracks'}"
+    leaks, unknown_artists = _leaks(Path(run)) if protocol else (None, 0)
+    kind = test_tracks(protocol, unknown_artists) if protocol else "tracks"
+    about = f"{run} on {data}, {len(labels)} {kind}"
     part = "test" if protocol else "all"
-    return _Result(part, about, figures, note, unknown, tuple(failed))
+    return _Result(part, about, figures, leaks, note, unknown, tuple(failed))
+
+
+def _leaks(run: Path) -> tuple[Leaks | None, int]:
+    """What the run's file of splits says about leaks, and how many tracks name no artist."""
+    from deepmusic.datasets.split_files import read_split_file
+
+    try:
+        stored = read_split_file(run / "splits.json")
+    except DataError:
+        return None, 0
+    unknown = stored.get("unknown_artists", 0)
+    return stored.get("leaks") or ("unknown" if unknown else False), unknown
 
 
 def _test_part(run: Path, dataset: FolderDataset) -> tuple[Protocol | None, FolderDataset]:

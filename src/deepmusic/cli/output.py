@@ -105,12 +105,22 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
     return buffer.getvalue()
 
 
-TEST_TRACKS: dict[Protocol, str] = {
+_TEST_TRACKS: dict[Protocol, str] = {
     "grouped": "test tracks, by artists it was not trained on",
     "official": "test tracks of the official split",
     "random": "test tracks drawn at random, whose artists may be among the training tracks",
 }
-"""What the test tracks of a split are."""
+
+
+def test_tracks(protocol: Protocol, unknown_artists: int) -> str:
+    """What the test tracks of a split are, of a data set with tracks by unknown artists."""
+    if protocol == "random" or not unknown_artists:
+        return _TEST_TRACKS[protocol]
+    kind = "test tracks of the official split" if protocol == "official" else "test tracks"
+    return (
+        f"{kind} (whether it was trained on their artists is unknown: {unknown_artists} tracks "
+        "name none)"
+    )
 
 
 def print_training(figures: Mapping[str, Any] | None, tracks: str, run: Path) -> None:

@@ -14,7 +14,7 @@ import click
 
 from deepmusic.cli.data_options import fma_options, has_failures
 from deepmusic.cli.options import MUSIC, RUN, SPLITS, TRAINING, WORKERS, at_least, option
-from deepmusic.cli.output import TEST_TRACKS, print_training, printable, report, report_problems
+from deepmusic.cli.output import print_training, printable, report, report_problems, test_tracks
 from deepmusic.cli.progress import Display, display, resumable, training_progress
 from deepmusic.errors import CheckpointError, DeepMusicError
 from deepmusic.extras import need
@@ -235,9 +235,8 @@ def _classifier_progress(screen: Display) -> dict[str, Any]:
 
 def _report_classifier(trained: Trained) -> None:
     report_problems(trained.problems, trained.notes)
-    figures, tracks = trained.metrics.get("test"), TEST_TRACKS[trained.protocol]
-    if trained.unknown_artists and trained.protocol == "grouped":
-        tracks = f"test tracks; the artists of {trained.unknown_artists} tracks are unknown"
+    figures = trained.metrics.get("test")
+    tracks = test_tracks(trained.protocol, trained.unknown_artists)
     if figures is None:
         click.echo("No test tracks were held out; these figures are optimistic.")
         figures = trained.metrics["validation"]
@@ -338,7 +337,8 @@ def _report_baseline(trained: TrainedBaseline) -> None:
     if fitted.settings:
         chosen = ", ".join(f"{name.rpartition('__')[2]} {v}" for name, v in fitted.settings.items())
         click.echo(printable(f"{fitted.name}: {chosen}, searched within the training tracks."))
-    figures, tracks = metrics.get("test"), TEST_TRACKS[trained.protocol]
+    figures = metrics.get("test")
+    tracks = test_tracks(trained.protocol, fitted.training["unknown_artists"])
     if figures is None:
         figures = metrics.get("validation")
         tracks = "tracks of inner folds, which also selected hyper-parameters and threshold"

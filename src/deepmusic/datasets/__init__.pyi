@@ -33,13 +33,17 @@ from .gtzan import fault_filtered_split as fault_filtered_split
 from .load import LoadedDataset as LoadedDataset, load_dataset as load_dataset
 from .near_duplicates import with_duplicates as with_duplicates
 from .registry import REGISTRY as REGISTRY, DatasetInfo as DatasetInfo
+from .split_files import (
+    data_card as data_card,
+    leaks as leaks,
+    read_splits as read_splits,
+    write_splits as write_splits,
+)
 from .splits import (
     Fold as Fold,
     Folds as Folds,
     make_folds as make_folds,
     make_split as make_split,
-    read_splits as read_splits,
-    write_splits as write_splits,
 )
 from .stats import (
     DatasetStatistics as DatasetStatistics,

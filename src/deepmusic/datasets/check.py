@@ -21,7 +21,7 @@ from deepmusic.datasets.checksums import ChecksumTable
 from deepmusic.datasets.folder import FolderDataset, Problem, Track
 from deepmusic.datasets.groups import group_tracks
 from deepmusic.datasets.near_duplicates import SoundMatch, sound_groups, sound_matches
-from deepmusic.datasets.splits import read_split_file
+from deepmusic.datasets.split_files import read_split_file
 from deepmusic.datasets.table import table_text
 from deepmusic.errors import RequestError
 from deepmusic.extras import need

@@ -123,7 +123,7 @@ class Clip(NamedTuple):
 
 def build_track(root: Path, config: BuildConfig, path: str) -> BuiltTrack:
     """Decode a track, its path below ``root``, cut and encode its clips; raises nothing."""
-    from deepmusic.audio.tags import read_metadata
+    from deepmusic.audio.metadata import read_metadata
 
     source, warning = root / path, None
     try:
@@ -137,7 +137,7 @@ def build_track(root: Path, config: BuildConfig, path: str) -> BuiltTrack:
             )
         tags = read_metadata(source)
         row = {
-            column: next((tags[name] for name in names if name in tags), "")
+            column: "; ".join(next((tags[name] for name in names if name in tags), ()))
             for column, names in _TAGS.items()
         }
         row["warning"] = warning or ""

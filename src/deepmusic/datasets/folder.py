@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from deepmusic.datasets.groups import unknown_artists
 from deepmusic.datasets.table import TABLE_NAME, Row, match_rows, read_table
 from deepmusic.errors import DataError, os_reason
 
@@ -40,7 +41,7 @@ class Track:
 
     path: str  # below the data set's folder, with forward slashes
     genre: str
-    artist: str | None  # as written; None where unknown
+    artist: str | None  # as written, several joined by "; "; None where unknown
     album: str | None  # as written; None where unknown
     content_hash: str  # of the file, in hexadecimal: SHA-256; for FMA, SHA-1
     # near-duplicates, such as one recording as mp3 and as wav, have the same value
@@ -254,11 +255,10 @@ def file_hash(
 
 def dataset_notes(tracks: Sequence[Track], problems: Iterable[Problem]) -> Iterator[str]:
     """Sentences about possible defects of tracks, and genre folders that only have problems."""
-    unknown = sum(track.artist is None for track in tracks)
-    if unknown:
+    if unknown := unknown_artists(tracks):
         yield (
-            f"Tracks without a known artist: {unknown}; a split may have the same artist on two "
-            f"sides. Name artists in {TABLE_NAME} or in tags."
+            f"Tracks without a known artist: {unknown} of {len(tracks)}; whether a split has an "
+            f"artist on two sides is unknown. Name artists in {TABLE_NAME} or in tags."
         )
     genres: dict[str, set[str]] = {}
     for track in tracks:
@@ -314,11 +314,12 @@ def _read_track(root: Path, rows: Mapping[str, Row], path: str) -> Track | Probl
     row = rows.get(path, Row(0, path))
     genre, artist, album = row.genre or path.rpartition("/")[0].split("/")[0], row.artist, row.album
     if not genre or artist is None:
-        from deepmusic.audio.tags import read_tags  # which loads FFmpeg
+        from deepmusic.audio.metadata import read_tags  # which loads FFmpeg
 
         tags = read_tags(root / path)
-        genre = genre or (tags.genre or "").split(";")[0].strip()
-        artist, album = (tags.artist, album or tags.album) if artist is None else (artist, album)
+        genre = genre or "".join(tags.genres[:1]).split(";")[0].strip()
+        if artist is None:
+            artist, album = "; ".join(tags.artists) or None, album or tags.album
     if not genre:
         return Problem(path, "no_genre", f"{path!r} is not in a genre folder; move it into one.")
     digest = file_hash(root / path, path)

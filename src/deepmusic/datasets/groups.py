@@ -10,22 +10,26 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from deepmusic.datasets.folder import Track
 
-# What separates two artists. A comma needs a space after it ("10,000 Maniacs"), a slash more than
-# two letters on either side ("AC/DC").
+# What separates two artists. A comma needs a space after it ("10,000 Maniacs"); for a slash between
+# names see `_unslashed`.
 _SEPARATOR = re.compile(
     r"""\s*[(\[]?\b(?:feat(?:uring)?|ft)\b\.?\s*
-      | \s*[;\0]\s*
+      | \s*[;\0、]\s*
       | ,\s+
-      | \s+/\s+ | (?<=\w{3})/(?=\w{3})
+      | \s+/\s+
       | \s+(?:&|\+|×|x|and|und|et|y|with|vs|versus|meets|presents|pres)\.?\s+""",
     re.VERBOSE,
 )
+
+_SHORT_NAME = 3  # Latin letters: less beside a slash may be part of a name, as in "AC/DC"
+_MOST_PIECES = 20  # between slashes; more are no list of artists
 
 # Names of tracks by many or by unknown artists.
 _ANONYMOUS = {
@@ -55,7 +59,9 @@ def artist_members(name: str | None) -> frozenset[str]:
     Case, accents, dots, a leading "the" and the form of Unicode make no difference. A collaboration
     is split into its members at ``feat.``, ``&``, ``and``, a comma and the like. Band names are
     split as well ("Simon & Garfunkel"), which is harmless, since all tracks of the band are split
-    alike. Parts that many names share ("Jr.", "his orchestra", "friends") are dropped.
+    alike. Parts that many names share ("Jr.", "his orchestra", "friends") are dropped. A slash, by
+    which ID3v2.3 separates artists, belongs to the name where both sides are short ("AC/DC"); where
+    one is ("AC/DC/Queen"), every way to read the name counts.
 
     Returns:
         Normalized names; empty for an unknown artist (None) and a compilation ("Various Artists").
@@ -67,7 +73,9 @@ def artist_members(name: str | None) -> frozenset[str]:
     whole = _normalized(name or "")
     if _bare(whole).strip("()[]<>") in _ANONYMOUS:
         return frozenset()
-    parts = {_bare(part) for part in _SEPARATOR.split(whole)}
+    parts = {
+        _bare(name) for part in _SEPARATOR.split(whole) for name in _unslashed(part.split("/"))
+    }
     members = {
         part
         for part in parts
@@ -76,6 +84,22 @@ def artist_members(name: str | None) -> frozenset[str]:
         and not _POSSESSIVE.match(part)
     }
     return frozenset(members or {_bare(whole)})
+
+
+def _unslashed(pieces: list[str]) -> list[str]:
+    """The names that pieces between slashes may be."""
+    is_name = [len(name.strip()) >= _SHORT_NAME or not name.isascii() for name in pieces]
+    if all(is_name):
+        return pieces
+    if not any(is_name) or len(pieces) > _MOST_PIECES:
+        return ["/".join(pieces)]
+    spans = combinations(range(len(pieces) + 1), 2)
+    return ["/".join(pieces[i:j]) for i, j in spans if j - i > 1 or is_name[i]]
+
+
+def unknown_artists(tracks: Sequence[Track]) -> int:
+    """How many tracks have no known artist, so that a split may divide an artist unnoticed."""
+    return sum(not artist_members(track.artist) for track in tracks)
 
 
 def group_tracks(tracks: Sequence[Track]) -> list[int]:

@@ -8,23 +8,18 @@ published figures that were obtained so, and their files say it.
 
 from __future__ import annotations
 
-import json
-import os
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic.datasets.folder import FolderDataset, dataset_digest
+from deepmusic.datasets.folder import FolderDataset
 from deepmusic.datasets.groups import group_tracks
-from deepmusic.errors import DataError, os_reason
-from deepmusic.files import write_atomically
+from deepmusic.errors import DataError
 
 Protocol = Literal["grouped", "official", "random"]
 """How tracks were divided: by whole groups, as published with the data, or at random."""
@@ -149,13 +144,6 @@ def make_split(
         return tracks.fold(_first_of_each(rest, tracks.labels, remaining_share), tested)
     (parts,) = _best(draw, tracks, (validation, test) if test else (validation,), seed)
     return tracks.fold(*parts)
-
-
-def leaking_groups(fold: Fold, groups: Sequence[int]) -> list[int]:
-    """The groups, of each track by `group_tracks`, that are in two parts of a fold; ascending."""
-    sides = [{groups[index] for index in getattr(fold, name)} for name in PARTS]
-    counts = Counter(group for side in sides for group in side)
-    return sorted(group for group, count in counts.items() if count > 1)
 
 
 class _Tracks(NamedTuple):
@@ -305,95 +293,3 @@ def _deal(tracks: _Tracks, parts: int, number: int) -> list[_Indices]:
         warnings.simplefilter("ignore", UserWarning)
         folds = splitter.split(tracks.labels, tracks.labels, tracks.groups)
         return [test for _, test in folds]
-
-
-def write_splits(path: str | os.PathLike[str], folds: Folds, dataset: FolderDataset) -> None:
-    """Write folds as JSON: for each track its path, genre, group, and its part in each fold.
-
-    A track that a fold leaves out has the part ``""``. ``leaks`` is true for random folds, and for
-    others with a group on two sides; tracks by ``unknown_artists`` may leak unnoticed.
-
-    Args:
-        path: the file, such as ``splits.json``.
-        folds: of this data set; a single split is given as ``Folds((split,), seed)``.
-        dataset: what was divided.
-    """
-    parts = [[""] * len(folds) for _ in dataset.tracks]
-    for number, fold in enumerate(folds):
-        for name in PARTS:
-            for index in getattr(fold, name):
-                parts[index][number] = name
-    groups = group_tracks(dataset.tracks)
-    about = {
-        "format": "deepmusic splits",
-        "version": 1,
-        "protocol": folds.protocol,
-        "leaks": folds.protocol == "random" or any(leaking_groups(fold, groups) for fold in folds),
-        "unknown_artists": sum(track.artist is None for track in dataset.tracks),
-        "seed": folds.seed,
-        "folds": len(folds),
-        "fingerprint": dataset_digest(dataset),
-        "genres": list(dataset.genres),
-        "group_sizes": np.bincount(groups).tolist(),
-    }
-    entries = [
-        {"path": track.path, "genre": track.genre, "group": group, "parts": part}
-        for track, group, part in zip(dataset.tracks, groups, parts, strict=True)
-    ]
-    with write_atomically(path) as file:  # one line per track, for people to read
-        file.write(json.dumps(about)[:-1] + ', "tracks": [\n')
-        file.write(",\n".join(map(json.dumps, entries)))
-        file.write("\n]}\n")
-
-
-def read_splits(path: str | os.PathLike[str], dataset: FolderDataset) -> Folds:
-    """Read folds that `write_splits` wrote, for the same data wherever they are now.
-
-    Raises:
-        DataError: the file is missing or damaged, or of another data set; or grouped folds would
-            have a group on two sides, as artists or copies are known now.
-    """
-    stored = read_split_file(path)
-    parts = stored["tracks"]
-    paths = {track.path for track in dataset.tracks}
-    if stored["fingerprint"] != dataset_digest(dataset) or parts.keys() != paths:
-        raise DataError(
-            f"The data in {dataset.root} are not those that {path} divides: "
-            f"{len(parts.keys() - paths)} tracks are gone, {len(paths - parts.keys())} are new, "
-            "the others may have other contents or genres; restore the data or make new splits."
-        )
-    of_tracks = [parts[track.path] for track in dataset.tracks]
-    folds = [
-        Fold(*(tuple(i for i, part in enumerate(of_tracks) if part[n] == name) for name in PARTS))
-        for n in range(stored["folds"])
-    ]
-    groups = group_tracks(dataset.tracks)
-    for fold in folds if stored["protocol"] == "grouped" else ():
-        for group in leaking_groups(fold, groups):
-            raise DataError(
-                f"In the splits {path} an artist, album or copy is on two sides, as known now "
-                f"({dataset.tracks[groups.index(group)].path!r} is one of the tracks); make new "
-                "splits."
-            )
-    return Folds(tuple(folds), stored["seed"], stored["protocol"])
-
-
-def read_split_file(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What `write_splits` wrote of any data; ``tracks`` has the parts of each track by its path."""
-    try:
-        stored: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-        if stored["format"] != "deepmusic splits" or stored["version"] != 1:
-            raise DataError(f"{path} is of another program or version; make new splits.")
-        stored["tracks"] = {entry["path"]: tuple(entry["parts"]) for entry in stored["tracks"]}
-        if (
-            set().union(*stored["tracks"].values()) - {*PARTS, ""}
-            or {len(parts) for parts in stored["tracks"].values()} - {stored["folds"]}
-            or stored["protocol"] not in get_args(Protocol)
-            or not {"seed", "fingerprint"} <= stored.keys()
-        ):
-            raise ValueError
-    except OSError as error:
-        raise DataError(f"The splits {path} cannot be read: {os_reason(error)}.") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(f"The splits {path} are damaged; make new ones.") from error
-    return stored

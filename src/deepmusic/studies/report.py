@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from deepmusic.datasets.groups import group_tracks
+from deepmusic.datasets.groups import group_tracks, unknown_artists
+from deepmusic.datasets.split_files import Leaks, leaks
+from deepmusic.datasets.splits import Folds
 from deepmusic.studies.comparison import (
     Difference,
     Score,
@@ -85,6 +87,8 @@ class Report:
     config: StudyConfig
     counts: Mapping[str, int]  # genre -> tracks
     groups: int  # of the same artist, album or recording
+    unknown_artists: int  # tracks that name none
+    has_leaks: Leaks  # whether such a group is on two sides of a fold
     split: tuple[int, int, int]  # tracks to train, validate and test, of the first fold
     problems: tuple[str, ...]  # of the data set
     rows: tuple[ModelRow, ...]  # the best first, those with missing jobs last
@@ -144,6 +148,8 @@ def make_report(
         config=plan.config,
         counts={genre: counts[genre] for genre in data.genres},
         groups=len(set(groups.values())),
+        unknown_artists=unknown_artists(data.dataset.tracks),
+        has_leaks=leaks(Folds((fold,), protocol=plan.config.protocol), data.dataset),
         split=(len(fold.train), len(fold.validation), len(fold.test)),
         problems=(*_problems(data.dataset.problems), *data.dataset.notes),
         rows=tuple(rows),

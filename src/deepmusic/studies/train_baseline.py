@@ -13,10 +13,9 @@ from typing import Any, Literal
 from deepmusic.classifier.data import hold_out
 from deepmusic.classifier.evaluation import draw_confusion, measure
 from deepmusic.datasets import (
-    Fold,
+    Folds,
     Problem,
-    dataset_digest,
-    group_tracks,
+    data_card,
     write_splits,
 )
 from deepmusic.datasets.load import load_dataset
@@ -105,7 +104,7 @@ def train_baseline(
         (run / "features").rmdir()
     dataset = study.dataset
     folds = divide(dataset)
-    fitted, metrics = _trained(model, study, folds[0], config.seed, recipe)
+    fitted, metrics = _trained(model, study, folds, config.seed, recipe)
     write_splits(run / "splits.json", folds, dataset)
     fitted.save(run)
     if "test" in metrics:
@@ -119,15 +118,13 @@ def train_baseline(
 
 
 def _trained(
-    model: TableModel, study: StudyData, fold: Fold, seed: int, recipe: Recipe
+    model: TableModel, study: StudyData, folds: Folds, seed: int, recipe: Recipe
 ) -> tuple[FittedTable, dict[str, Any]]:
     """The model, and its figures on the test tracks and on the inner folds."""
+    fold = folds[0]
     fitted = model.fit_fold(study, fold, seed)
-    tracks = study.dataset.tracks
     training = {
-        "data": dataset_digest(study.dataset),
-        "tracks": len(tracks),
-        "artists": len(set(group_tracks(tracks))),
+        **data_card(folds, study.dataset),
         "trained_on": len(fold.train) + len(fold.validation),
         "seed": seed,
     }

@@ -38,10 +38,11 @@ from deepmusic.classifier.verdict import Calibration
 from deepmusic.datasets import (
     Fold,
     FolderDataset,
+    Folds,
     LoadedDataset,
     Problem,
     Track,
-    dataset_digest,
+    data_card,
     group_tracks,
     load_dataset,
 )
@@ -183,7 +184,7 @@ def train_on_ear(
     write_run_splits(run, split, dataset, resume=resume)
     tracks = [*split[0].train, *split[0].validation]
     head, calibration, metrics = _fitted(dataset, tracks, list(split[0].test), store, options)
-    classifier = exported_classifier(head, calibration, _card(dataset, len(tracks), metrics))
+    classifier = exported_classifier(head, calibration, _card(split, dataset, len(tracks), metrics))
     write_json(run / "config.json", head.config.to_dict())
     classifier.save(run / "model.safetensors")
     write_json(run / "metrics.json", metrics)
@@ -192,12 +193,12 @@ def train_on_ear(
     return Trained(run, classifier, metrics, dataset, tuple(notes), split.protocol)
 
 
-def _card(dataset: FolderDataset, trained_on: int, metrics: dict[str, Any]) -> dict[str, Any]:
+def _card(
+    split: Folds, dataset: FolderDataset, trained_on: int, metrics: dict[str, Any]
+) -> dict[str, Any]:
     """What the model says about its training."""
     return {
-        "data": dataset_digest(dataset),
-        "tracks": len(dataset.tracks),
-        "artists": len(set(group_tracks(dataset.tracks))),
+        **data_card(split, dataset),
         "trained_on": trained_on,
         "validation": metrics["validation"],
     }

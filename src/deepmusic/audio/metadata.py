@@ -1,0 +1,155 @@
+"""Reads the tags of sound files: all values of a field that has several, in every format.
+
+FFmpeg reads tags of all formats, but gives only the first or the last of several values, or all of
+them joined. tinytag gives them all, of ID3, MP4, ASF and Vorbis comments; APEv2 is read here.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from dataclasses import dataclass
+from typing import BinaryIO, cast
+
+from deepmusic.audio.ffmpeg import open_container
+from deepmusic.audio.sources import open_source
+
+Metadata = dict[str, tuple[str, ...]]
+"""Values, without blank ones, by the name of the field in lower case."""
+
+# FFmpeg's names of fields by those of others
+_NAMES = {
+    "artists": "artist",
+    "author": "artist",
+    "albumartist": "album_artist",
+    "album artist": "album_artist",
+    "year": "date",
+}
+_FIELDS = ("artist", "albumartist", "album", "title", "genre")  # of tinytag
+_LONGEST_READ = 2**24  # in bytes: no tag but a picture is longer, whatever its header claims
+_APE_FOOTER = struct.Struct("<8s4I8x")  # preamble, version, size with this footer, items, flags
+_ID3V1_BYTES = 128
+
+
+@dataclass(frozen=True)
+class Tags:
+    """Tags of a file; None or no value where there is none."""
+
+    artists: tuple[str, ...] = ()  # as credited: one value may name several
+    album: str | None = None
+    title: str | None = None
+    genres: tuple[str, ...] = ()
+
+
+def read_tags(path: str | os.PathLike[str]) -> Tags:
+    """Read the tags of a sound file, as `read_metadata` does.
+
+    The artists of the album replace missing artists.
+    """
+    tags = read_metadata(path)
+    album, title = ("; ".join(tags.get(name, ())) or None for name in ("album", "title"))
+    artists = tags.get("artist") or tags.get("album_artist", ())
+    return Tags(artists, album, title, tags.get("genre", ()))
+
+
+def read_metadata(path: str | os.PathLike[str]) -> Metadata:
+    """All tags of a sound file; none where it cannot be read.
+
+    Of several kinds of tags in one file, ID3v2 is taken first, then APEv2, then ID3v1; the artists
+    are those of all. Pipes, devices and folders are not opened.
+    """
+    try:
+        with open_source(path)[0] as file:
+            file.seek(0)
+            has_id3 = file.read(3) == b"ID3"
+            tags = _ffmpeg_tags(file) | _all_values(file)
+            ape = _ape_tags(file)
+    except Exception:  # FFmpeg may raise anything, and no tag is worth stopping for
+        return {}
+    artists = (*tags.get("artist", ()), *ape.get("artist", ())) if has_id3 else ()
+    tags = ape | tags if has_id3 else tags | ape
+    return tags | ({"artist": tuple(dict.fromkeys(artists))} if artists else {})
+
+
+def _ffmpeg_tags(file: BinaryIO) -> Metadata:
+    with open_container(file) as container:
+        # Ogg keeps its tags with the stream, all others with the container
+        merged: dict[str, str] = {}
+        for stream in container.streams.audio:
+            merged |= stream.metadata
+        merged |= container.metadata
+    return _cleaned({name: [value] for name, value in merged.items()})
+
+
+class _Bounded:
+    """A file that never reads more than tags need, whatever size a damaged header claims."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file.read(min(size, _LONGEST_READ) if size >= 0 else _LONGEST_READ)
+
+
+def _all_values(file: BinaryIO) -> Metadata:
+    """What tinytag reads: all values of the common fields."""
+    from tinytag import TinyTag
+
+    file.seek(0)
+    head = file.read(10)
+    source: object = _Bounded(file)
+    if head[:3] == b"ID3" and head[5:6] > b"\x7f":  # "unsynchronised", which tinytag leaves so
+        if head[3] > 3:
+            return {}  # FFmpeg undoes that
+        size = sum(byte << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
+        body = file.read(min(size, _LONGEST_READ)).replace(b"\xff\0", b"\xff")
+        source = io.BytesIO(head[:5] + b"\0" + head[6:] + body)
+    file.seek(0)
+    try:
+        tags = TinyTag.get(file_obj=cast(BinaryIO, source), duration=False).as_dict()
+    except Exception:  # its errors on damaged files are of many kinds; FFmpeg has read what it can
+        return {}
+    return _cleaned({name: cast(list[str], tags[name]) for name in _FIELDS if name in tags})
+
+
+def _ape_tags(file: BinaryIO) -> Metadata:
+    """The texts of an APEv2 tag at the end of a file, or before the ID3v1 tag there."""
+    end = file.seek(0, os.SEEK_END)
+    for after in (0, _ID3V1_BYTES):
+        start = end - after - _APE_FOOTER.size
+        if start < 0:
+            return {}
+        file.seek(start)
+        preamble, _, size, count, _ = _APE_FOOTER.unpack(file.read(_APE_FOOTER.size))
+        if preamble == b"APETAGEX":
+            break
+    else:
+        return {}
+    if not _APE_FOOTER.size <= size <= min(end - after, _LONGEST_READ):
+        return {}
+    file.seek(end - after - size)
+    items = file.read(size - _APE_FOOTER.size)
+    values: dict[str, list[str]] = {}
+    position = 0
+    for _ in range(count):
+        name_end = items.find(b"\0", position + 8)
+        if name_end < 0:
+            break
+        length, flags = struct.unpack_from("<2I", items, position)
+        name = items[position + 8 : name_end].decode("latin-1")
+        position = name_end + 1 + length
+        if not flags & 6:  # neither binary nor a link
+            values[name] = [items[name_end + 1 : position].decode("utf-8", "replace")]
+    return _cleaned(values)
+
+
+def _cleaned(tags: dict[str, list[str]]) -> Metadata:
+    """The values that are not blank, each once, by FFmpeg's name of the field."""
+    cleaned: dict[str, dict[str, None]] = {}
+    for name, values in tags.items():
+        field = cleaned.setdefault(_NAMES.get(name.lower(), name.lower()), {})
+        parts = (part.strip() for value in values for part in value.split("\0"))
+        field |= dict.fromkeys(filter(None, parts))
+    return {name: tuple(values) for name, values in cleaned.items() if values}
