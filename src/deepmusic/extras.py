@@ -24,7 +24,6 @@ LIBRARIES = {
     "sklearn": "scikit-learn",
     "jinja2": "Jinja",
     "skops": "skops",
-    "mutagen": "mutagen",
     "partitura": "partitura",
     "distributed": "Dask",
 }
@@ -35,7 +34,6 @@ EXTRAS = {
     "features": ("numba", "pyarrow", "scipy"),
     "data": ("pandas", "pyarrow", "scipy", "sklearn"),
     "study": ("numba", "pandas", "pyarrow", "scipy", "sklearn", "jinja2", "skops"),
-    "tags": ("mutagen",),
     "musicxml": ("partitura",),
     "cluster": ("distributed",),
 }

@@ -17,7 +17,7 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal, TextIO, overload
 
-from deepmusic.errors import DeepMusicError, ReasonError
+from deepmusic.errors import DeepMusicError, ReasonError, os_reason
 
 # What the user can do about it.
 _REMEDIES = {
@@ -151,6 +151,43 @@ def _writing(path: Path, mode: str) -> Iterator[IO[Any]]:
             file.close()
         with suppress(OSError):  # gone already when all went well
             temporary.unlink()
+
+
+def keep_attributes(handle: int, path: str | os.PathLike[str]) -> None:
+    """Give an open file the owner, group, mode and extended attributes of another.
+
+    Raises:
+        DeepMusicError: one of them cannot be given.
+    """
+    try:
+        status = os.stat(path)
+        if hasattr(os, "fchown"):
+            now = os.fstat(handle)
+            if (now.st_uid, now.st_gid) != (status.st_uid, status.st_gid):
+                os.fchown(handle, status.st_uid, status.st_gid)
+            os.fchmod(handle, stat.S_IMODE(status.st_mode))
+        if not hasattr(os, "listxattr"):
+            return
+        wanted = _attributes(path)
+        now_set = _attributes(handle)
+        for name in now_set.keys() - wanted.keys():  # such as what the folder hands down
+            os.removexattr(handle, name)
+        for name, value in wanted.items():
+            if now_set.get(name) != value:
+                os.setxattr(handle, name, value)
+    except OSError as error:
+        raise DeepMusicError(
+            f"its owner, mode or extended attributes cannot be kept: {os_reason(error)}"
+        ) from error
+
+
+def _attributes(file: int | str | os.PathLike[str]) -> dict[str, bytes]:
+    try:
+        return {name: os.getxattr(file, name) for name in os.listxattr(file)}
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:  # a file system without any
+            return {}
+        raise
 
 
 def sync_folder(folder: Path) -> None:

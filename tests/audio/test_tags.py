@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 import mutagen
@@ -12,8 +12,11 @@ import pytest
 import soundfile
 from sounds import tone, write_with_ffmpeg
 
+from deepmusic.audio import tags as module
 from deepmusic.audio.metadata import Tags, read_tags
-from deepmusic.audio.tags import TagChange, TagLog, undo, write_genre
+from deepmusic.audio.tag_formats.fields import Splice, copy_spliced
+from deepmusic.audio.tag_log import TagLog
+from deepmusic.audio.tags import TagChange, undo, write_genre
 from deepmusic.errors import DataError, DeepMusicError
 
 RATE = 48000
@@ -166,19 +169,24 @@ def test_an_id3_tag_keeps_its_version(mp3: Path) -> None:
 
 def test_undo_after_a_kill_between_log_and_change(mp3: Path, tmp_path: Path) -> None:
     log = TagLog(tmp_path / "tags.db")
-    log.add(mp3, (), ("rock",), had_tags=False)
     content = mp3.read_bytes()
-    undo(TagLog(log.path))
+    write_genre(mp3, "rock", log=log)
+    mp3.write_bytes(content)
+    assert [change.status for change in undo(TagLog(log.path))] == ["same"]
     assert mp3.read_bytes() == content
-    assert TagLog(log.path).files() == []
+    assert TagLog(log.path).entries() == []
 
 
 def test_no_change_is_made_without_a_log(mp3: Path, tmp_path: Path) -> None:
     content = mp3.read_bytes()
-    with pytest.raises(DataError, match="is not a store of tag changes"):
+    with pytest.raises(DataError, match="is not a store of genres written"):
         TagLog(mp3)
-    change = write_genre(mp3, "rock", log=TagLog(tmp_path / "gone" / "tags.db"))
-    assert change.status == "failed"
+    with pytest.raises(DataError, match="its folder is missing"):
+        TagLog(tmp_path / "gone" / "tags.db")
+    (tmp_path / "log").mkdir()
+    log = TagLog(tmp_path / "log" / "tags.db")
+    (tmp_path / "log").rmdir()
+    assert write_genre(mp3, "rock", log=log).status == "failed"
     assert mp3.read_bytes() == content
 
 
@@ -187,13 +195,21 @@ def test_a_tag_that_harms_the_sound_is_not_written(
 ) -> None:
     content = mp3.read_bytes()
 
-    def clumsy(self: object, file: object) -> None:
-        file.truncate(4000)  # type: ignore[attr-defined]
+    def clumsy(file: BinaryIO, splices: list[Splice], target: BinaryIO) -> None:
+        copy_spliced(file, [*splices, damage], target)
 
-    monkeypatch.setattr(mutagen.mp3.MP3, "save", clumsy)
-    change = write_genre(mp3, "rock")
-    assert (change.status, change.reason) == ("failed", "its sound would not survive the tag")
-    assert mp3.read_bytes() == content
+    monkeypatch.setattr(module, "copy_spliced", clumsy)
+    size = len(content)
+    for damage, reason in (
+        (Splice(4000, size, b""), "its sound would not survive the tag"),
+        (
+            Splice(size, size, b"TAG" + b"song".ljust(125, b"\0")),
+            "its other tags would not survive",
+        ),
+    ):
+        change = write_genre(mp3, "rock")
+        assert (change.status, change.reason) == ("failed", reason)
+        assert mp3.read_bytes() == content
 
 
 def test_names_that_are_not_utf8(mp3: Path, tmp_path: Path) -> None:
@@ -212,13 +228,6 @@ def test_a_genre_is_one_line(mp3: Path) -> None:
     for genre in ("", "  ", "rock\nroll", "a\0b"):
         with pytest.raises(DeepMusicError, match="one line"):
             write_genre(mp3, genre)
-
-
-def test_only_writing_needs_mutagen(mp3: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "mutagen", None)
-    with pytest.raises(DeepMusicError, match=r'pip install "deepmusic-capsules\[tags\]"'):
-        write_genre(mp3, "rock")
-    assert read_tags(mp3) == Tags()
 
 
 def test_real_tags_are_read(shared_data: Path) -> None:

@@ -89,7 +89,6 @@ COMMANDS = {
     "features extract .": ("Numba", "features"),
     "features show song.mp3": ("Numba", "features"),
     "features check a b": ("Numba", "features"),
-    "classify song.mp3 --write-tags --model small": ("mutagen", "tags"),
     "classify --model run song.mp3": ("Numba", "study"),
     "data stats .": ("pandas", "data"),
     "data split .": ("pandas", "data"),

@@ -56,13 +56,13 @@ def test_what_is_broken_is_named_with_a_remedy(
     monkeypatch.setattr("deepmusic.audio.open_audio", refuse)
     monkeypatch.setattr("deepmusic.pretrained.load", refuse)
     monkeypatch.setattr("deepmusic.composer.Composer.compose", refuse)
-    monkeypatch.setitem(sys.modules, "mutagen", None)
+    monkeypatch.setitem(sys.modules, "partitura", None)
     checks = {check.name: check for check in examine()}
     assert (checks["mp3"].status, checks["mp3"].detail) == ("broken", "cannot be read: no decoder")
     assert checks["webm"].status == "note"  # not essential
     assert checks["classifier"].status == checks["composer"].status == "broken"
-    assert checks["tags"].status == "note"
-    assert "deepmusic-capsules[tags]" in (checks["tags"].advice or "")
+    assert checks["musicxml"].status == "note"
+    assert "deepmusic-capsules[musicxml]" in (checks["musicxml"].advice or "")
     assert all(check.advice for check in checks.values() if check.status == "broken")
     done = call("doctor")
     assert done.status == 1

@@ -61,19 +61,28 @@ def read_metadata(path: str | os.PathLike[str]) -> Metadata:
     """
     try:
         with open_source(path)[0] as file:
-            file.seek(0)
-            has_id3 = file.read(3) == b"ID3"
-            tags = _ffmpeg_tags(file) | _all_values(file)
-            ape = _ape_tags(file)
+            return metadata_of(file)
     except Exception:  # FFmpeg may raise anything, and no tag is worth stopping for
         return {}
+
+
+def metadata_of(file: BinaryIO, suffix: str | None = None) -> Metadata:
+    """`read_metadata` of an open file; ``suffix`` is its extension where it has no name.
+
+    Raises:
+        AudioError: FFmpeg refuses the file.
+    """
+    file.seek(0)
+    has_id3 = file.read(3) == b"ID3"
+    tags = _ffmpeg_tags(file, suffix) | _all_values(file)
+    ape = _ape_tags(file)
     artists = (*tags.get("artist", ()), *ape.get("artist", ())) if has_id3 else ()
     tags = ape | tags if has_id3 else tags | ape
     return tags | ({"artist": tuple(dict.fromkeys(artists))} if artists else {})
 
 
-def _ffmpeg_tags(file: BinaryIO) -> Metadata:
-    with open_container(file) as container:
+def _ffmpeg_tags(file: BinaryIO, suffix: str | None) -> Metadata:
+    with open_container(file, suffix) as container:
         # Ogg keeps its tags with the stream, all others with the container
         merged: dict[str, str] = {}
         for stream in container.streams.audio:

@@ -1,8 +1,9 @@
-"""Writes genres into the tags of sound files, through mutagen.
+"""Writes genres into the tags of sound files, by splicing them into a copy.
 
 Writing is careful with other people's libraries. An existing genre stays, unless the log says that
-we wrote it or the caller insists. The tag is changed in a copy, whose coded sound must equal the
-original's packet by packet; the change is logged, and then the copy replaces the file.
+we wrote it or the caller insists. The genre is changed in a copy, whose other fields must equal the
+original's byte for byte, and its coded sound packet by packet; the change is logged, and then the
+copy replaces the file.
 """
 
 from __future__ import annotations
@@ -11,22 +12,23 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import BinaryIO, Literal
 
 import av
 
 from deepmusic.audio.ffmpeg import open_container
-from deepmusic.audio.metadata import read_tags
-from deepmusic.audio.sources import open_source
+from deepmusic.audio.metadata import Metadata, metadata_of
+from deepmusic.audio.sources import find_audio, open_source
+from deepmusic.audio.tag_formats.fields import Field, Tag, copy_spliced
+from deepmusic.audio.tag_formats.files import load_tags
+from deepmusic.audio.tag_log import Genres, LogEntry, TagLog
 from deepmusic.errors import AudioError, DeepMusicError, os_reason
-from deepmusic.extras import need
-from deepmusic.files import write_atomically
-from deepmusic.store import Store
+from deepmusic.files import keep_attributes, write_atomically
 
-Genres = tuple[str, ...]
 Status = Literal["written", "planned", "same", "kept", "restored", "failed"]
 
 
@@ -45,191 +47,230 @@ class TagChange:
     reason: str | None = None  # one sentence; None where the status says it all
 
 
-class LogEntry(NamedTuple):
-    """What was done to the genres of a file, for `undo`."""
+@dataclass(frozen=True)
+class _Scan:
+    """What a file holds, before its genre is changed or after."""
 
-    before: Genres
-    written: list[Genres]  # by us since, oldest first
-    had_tags: bool  # before
+    metadata: Metadata  # read in another way
+    tags: list[Tag]
 
+    @property
+    def naming(self) -> list[Tag]:
+        """The tags that name a genre; ID3v1, which knows only some, if no other does."""
+        naming = [tag for tag in self.tags if tag.genres]
+        return [tag for tag in naming if tag.name != "ID3v1"] or naming
 
-class TagLog:
-    """The changes made to tags that were not undone, in a SQLite store made by the first change.
-
-    Raises:
-        DataError: the file is something else, or cannot be read or written.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        self.files()
-
-    def files(self) -> list[str]:
-        """The files that were changed, sorted."""
-        if not self.path.exists():
-            return []
-        with self._open() as store:
-            return sorted(record["path"] for _, record in store.items())
-
-    def get(self, path: str | os.PathLike[str]) -> LogEntry | None:
-        """The entry of a file."""
-        if not self.path.exists():
-            return None
-        with self._open() as store:
-            record = store.get(_key(path))
-        if record is None:
-            return None
-        written = [tuple(genres) for genres in record["written"]]
-        return LogEntry(tuple(record["before"]), written, record["had_tags"])
-
-    def add(
-        self, path: str | os.PathLike[str], before: Genres, after: Genres, *, had_tags: bool
-    ) -> None:
-        """Log a change; it is on disk when this returns."""
-        entry = self.get(path)
-        if entry is None or before not in entry.written:
-            entry = LogEntry(before, [], had_tags)
-        entry.written.append(after)
-        with self._open() as store:
-            store.put(_key(path), {"path": os.path.realpath(path), **entry._asdict()})
-
-    def remove(self, path: str | os.PathLike[str]) -> None:
-        """Remove the entry of a file."""
-        with self._open() as store:
-            store.delete(_key(path))
-
-    def _open(self) -> Store:
-        return Store(self.path, "tag changes")
+    @property
+    def genres(self) -> Genres:
+        """Those of the first tag with any."""
+        return next((tag.genres for tag in self.naming), ())
 
 
-def _key(path: str | os.PathLike[str]) -> str:
-    return os.fsencode(os.path.realpath(path)).hex()  # a path need not be valid text
+@dataclass(frozen=True)
+class _Plan:
+    """The genres that a file is to have, and the fields of the tags that change for it."""
+
+    genres: Genres
+    fields: dict[str, list[Field] | None]  # by the tag's name; None removes the tag
 
 
 def write_genre(
     path: str | os.PathLike[str],
-    genre: str,
+    genres: str | Sequence[str],
     *,
     overwrite: bool = False,
     dry_run: bool = False,
     log: TagLog | None = None,
 ) -> TagChange:
-    """Write the genre into a file's tags; its sound and its other tags stay as they are.
+    """Write the genre into a file's tags; every other byte of them and the sound stay as they are.
 
-    An existing genre is left alone, unless the log says that we wrote it. Permissions stay, the
-    mtime becomes now, so that players and backups see the change. Trouble with the file is
-    reported, not raised.
+    The genre goes into the first tag of the file, and into any other that names one, so that no two
+    contradict each other; where there is no tag, one is made. An existing genre is left alone,
+    unless the log says that we wrote it. Owner, permissions and extended attributes stay; the mtime
+    becomes now, so that players and backups see the change. Trouble with the file is reported, not
+    raised.
 
     Args:
-        path: the file; what mutagen can tag of mp3, flac, ogg, opus, m4a, wav, aiff, wma ...
-        genre: one line of text.
+        path: the file: mp3, flac, ogg, opus, m4a, mp4, wav, aiff, wma, ape, wv, mpc, tak, tta, dsf.
+        genres: lines of text, the main genre first.
         overwrite: whether to replace a genre that somebody else set.
-        dry_run: only report what would be done.
+        dry_run: do all but replace the file, and report what would be done.
         log: where the change is logged first; without it there is no undo.
 
     Raises:
-        MissingLibraryError: mutagen is not installed.
-        DeepMusicError: the genre is empty or of several lines.
+        DeepMusicError: a genre is empty or of several lines, or there is none.
     """
-    need("tags")
-    if not genre.strip() or not genre.isprintable():
-        raise DeepMusicError(f"A genre is one line of text; got {genre!r}.")
+    after = (genres,) if isinstance(genres, str) else tuple(dict.fromkeys(genres))
+    for genre in after or ("",):
+        if not genre.strip() or not genre.isprintable():
+            raise DeepMusicError(f"A genre is one line of text; got {genre!r}.")
 
-    def decide(tagged: Any) -> TagChange | Genres:
-        before, after = _genres(tagged), (genre,)
-        entry = log.get(path) if log else None
-        is_ours = entry is not None and before in entry.written
-        if before == after:
-            return TagChange(str(path), before, before, "same")
-        # A genre may stand where mutagen does not look, such as in a WAV's INFO chunk.
-        present = before or read_tags(path).genres
-        if present and not (overwrite or is_ours):
-            reason = f"its genre is set to {', '.join(present)!r} already"
-            return TagChange(str(path), present, present, "kept", reason)
-        return after
+    def decide(scan: _Scan, sound: Callable[[], str]) -> TagChange | _Plan:
+        before = scan.genres or scan.metadata.get("genre", ())
+        if scan.naming and all(tag.genres == after for tag in scan.naming):
+            return TagChange(str(path), after, after, "same")
+        if before and not overwrite:
+            entry = log.get(path, sound()) if log else None
+            if entry is None or any(tag.genres not in entry.written for tag in scan.naming):
+                reason = f"its genre is set to {', '.join(before)!r} already"
+                return TagChange(str(path), before, before, "kept", reason)
+        changed = [tag for index, tag in enumerate(scan.tags) if not index or tag.genres]
+        return _Plan(after, {tag.name: tag.with_genres(after) for tag in changed})
 
     return _edit(Path(path), decide, "written", dry_run=dry_run, log=log)
 
 
-def undo(log: TagLog, *, dry_run: bool = False) -> list[TagChange]:
-    """Restore the genres that files had before the logged changes.
+def undo(
+    log: TagLog, *, folders: Iterable[str | os.PathLike[str]] = (), dry_run: bool = False
+) -> list[TagChange]:
+    """Restore the genres that files had before the logged changes, latest change first.
 
-    A file whose genre was changed by others since is left alone and reported. ``dry_run`` only
-    reports what would be done.
+    The fields of the genre become what they were, byte for byte, and tags that were made are
+    removed. A file whose genre was changed by others since is left alone and reported. A file that
+    was renamed or moved is found by its sound.
 
-    Raises:
-        MissingLibraryError: mutagen is not installed.
+    Args:
+        log: of the changes; an entry is removed once it is undone.
+        folders: where moved files are searched, besides the folders they were in.
+        dry_run: only report what would be done.
     """
-    need("tags")
-    return [_undo_file(path, log, dry_run) for path in log.files()]
+    entries = log.entries()
+
+    @cache
+    def sounds(folder: str) -> list[tuple[str, str]]:
+        return [(_sound_at(name), name) for name in find_audio([folder]) if isinstance(name, str)]
+
+    changes = []
+    for entry in reversed(entries):
+        names = [entry.path]
+        if _sound_at(entry.path) != entry.sound:
+            searched = [*(os.fspath(folder) for folder in folders), os.path.dirname(entry.path)]
+            found = [
+                pair for folder in searched if os.path.isdir(folder) for pair in sounds(folder)
+            ]
+            names = list(dict.fromkeys(name for sound, name in found if sound == entry.sound))
+            if not names:
+                reason = f"no file with its sound is there or in {', '.join(map(repr, searched))}"
+                changes.append(TagChange(entry.path, (), (), "failed", reason))
+        done = [_undo_file(name, entry, dry_run) for name in names]
+        changes += done
+        if done and not dry_run and all(change.status in ("same", "restored") for change in done):
+            log.remove(entry)
+    return changes
 
 
-def _undo_file(path: str, log: TagLog, dry_run: bool) -> TagChange:
-    entry = log.get(path) or LogEntry((), [], had_tags=True)
-
-    def decide(tagged: Any) -> TagChange | Genres:
-        now = _genres(tagged)
-        if now == entry.before:  # killed between the log and the change, or the undo
+def _undo_file(path: str, entry: LogEntry, dry_run: bool) -> TagChange:
+    def decide(scan: _Scan, sound: Callable[[], str]) -> TagChange | _Plan:
+        fields: dict[str, list[Field] | None] = {}
+        for tag in scan.tags:
+            saved = entry.tags.get(tag.name)
+            if tag.exists and saved:
+                fields[tag.name] = saved.restored(tag)
+            elif tag.genres in entry.written:  # the tag is of another kind now
+                fields[tag.name] = tag.with_genres(entry.before)
+        present = {tag.name: tag.fields for tag in scan.tags if tag.exists}
+        now = scan.genres
+        # killed between the log and the change, or the undo
+        if now == entry.before and all(fields[name] == present.get(name) for name in fields):
             return TagChange(path, now, now, "same")
-        if now not in entry.written:
+        if any(tag.genres not in entry.written for tag in scan.naming) or (
+            entry.before and not now
+        ):
             reason = f"its genre was changed since, to {', '.join(now) or 'none'!r}"
             return TagChange(path, now, now, "kept", reason)
-        return entry.before
+        return _Plan(entry.before, fields)
 
-    change = _edit(Path(path), decide, "restored", dry_run=dry_run, bare=not entry.had_tags)
-    if not dry_run and change.status in ("same", "restored"):
-        log.remove(path)
-    return change
+    change = _edit(Path(path), decide, "restored", dry_run=dry_run)
+    return change if path == entry.path else replace(change, reason=f"it was {entry.path}")
 
 
 def _edit(
     path: Path,
-    decide: Callable[[Any], TagChange | Genres],
+    decide: Callable[[_Scan, Callable[[], str]], TagChange | _Plan],
     status: Status,
     *,
     dry_run: bool,
-    bare: bool = False,
     log: TagLog | None = None,
 ) -> TagChange:
-    """Set the genres of one file to what ``decide`` returns for its tags.
+    """Change the tags of one file as ``decide`` plans; it can ask for the hash of the sound.
 
-    The change goes into ``log`` before the file is touched; ``bare`` removes tags left empty.
+    The change goes into ``log`` before the file is touched.
     """
-    import mutagen
-
+    final = Path(os.path.realpath(path))
     try:
         with open_source(path)[0] as file:
-            # Only what FFmpeg takes for sound reaches mutagen, which relies on the name where
-            # files are misnamed: so it gets the right one.
-            with open_container(file) as container:
-                if not container.streams.audio:
-                    raise AudioError("there is no sound track in it", code="no_sound_track")
-                name = f"sound.{container.format.name.split(',')[0]}"
-            file.seek(0)
-            tagged = mutagen.File(fileobj=file, filename=name)
-            if tagged is None:
-                raise DeepMusicError("tags of this format cannot be written")
-            after = decide(tagged)
-            if isinstance(after, TagChange):
-                return after
-            before = _genres(tagged)
-            if dry_run:
-                return TagChange(str(path), before, after, "planned")
-            with tempfile.TemporaryFile(dir=path.parent) as copy:
-                file.seek(0)
-                shutil.copyfileobj(file, copy)
-                copy.seek(0)
-                _set_genres(mutagen.File(fileobj=copy, filename=name), after, copy, bare=bare)
-                if _sound_digest(copy, path.suffix) != _sound_digest(file, path.suffix):
+            opened = os.fstat(file.fileno())
+            scan = _scan(file, path.suffix)
+            sounds = cache(lambda: _sounds(file, path.suffix))
+            plan = decide(scan, lambda: sounds()[0])
+            if isinstance(plan, TagChange):
+                return plan
+            if opened.st_nlink > 1:
+                raise DeepMusicError(
+                    f"it has {opened.st_nlink} names (hard links), and only this one would be "
+                    "changed; make it a file of its own first"
+                )
+            if not os.access(final, os.W_OK):
+                raise DeepMusicError("it may not be written")
+            changed = [tag for tag in scan.tags if tag.name in plan.fields]
+            with tempfile.TemporaryFile(dir=final.parent) as copy:
+                splices = [s for tag in changed for s in tag.splices(plan.fields[tag.name])]
+                # the sizes around two tags that change stand in the splices of the last
+                copy_spliced(file, list({s[:2]: s for s in splices}.values()), copy)
+                keep_attributes(copy.fileno(), final)
+                _check(_scan(copy, path.suffix), scan, plan)
+                if _sounds(copy, path.suffix) != sounds():
                     raise DeepMusicError("its sound would not survive the tag")
+                if dry_run:
+                    return TagChange(str(path), scan.genres, plan.genres, "planned")
                 if log is not None:
-                    log.add(path, before, after, had_tags=tagged.tags is not None)
+                    log.add(path, sounds()[0], changed, plan.genres)
                 copy.seek(0)
-                with write_atomically(path, "wb") as out:
+                with write_atomically(final, "wb") as out:
                     shutil.copyfileobj(copy, out)
-    except Exception as error:  # mutagen and FFmpeg raise many kinds on damaged files
+                    keep_attributes(out.fileno(), final)
+                    now = os.stat(final)
+                    if (now.st_ino, now.st_mtime_ns) != (opened.st_ino, opened.st_mtime_ns):
+                        raise DeepMusicError("another program changed it at the same time")
+    except Exception as error:  # FFmpeg raises many kinds on damaged files
         return TagChange(str(path), (), (), "failed", _reason(error))
-    return TagChange(str(path), before, after, status)
+    return TagChange(str(path), scan.genres, plan.genres, status)
+
+
+def _scan(file: BinaryIO, suffix: str) -> _Scan:
+    with open_container(file, suffix) as container:
+        if not container.streams.audio:
+            raise AudioError("there is no sound track in it", code="no_sound_track")
+        name = container.format.name
+    return _Scan(metadata_of(file, suffix), load_tags(file, name))
+
+
+def _check(copy: _Scan, original: _Scan, plan: _Plan) -> None:
+    """Check that a changed copy has the fields of the original, but for those that were planned.
+
+    What reads tags for all other purposes must agree.
+
+    Raises:
+        DeepMusicError: something else would change.
+    """
+    expected = {tag.name: tag.fields for tag in original.tags if tag.exists} | plan.fields
+    written = {tag.name: tag.fields for tag in copy.tags if tag.exists}
+    if written != {name: fields for name, fields in expected.items() if fields is not None}:
+        raise DeepMusicError("its other tags would not survive")
+    if _others(copy.metadata) != _others(original.metadata):
+        raise DeepMusicError("its other tags would be read differently")
+    read = copy.metadata.get("genre", ("",))[0]  # of several, the first or the last at least
+    if plan.genres and not read.startswith(plan.genres):
+        raise DeepMusicError("its genre would be read differently")
+
+
+def _others(metadata: Metadata) -> dict[str, list[str]]:
+    # the letters of ID3v1 belong to no alphabet for certain
+    return {
+        name: [value.encode("ascii", "ignore").decode() for value in values]
+        for name, values in metadata.items()
+        if name != "genre"
+    }
 
 
 def _reason(error: Exception) -> str:
@@ -237,67 +278,28 @@ def _reason(error: Exception) -> str:
         return "it is not a sound file that can be read to its end"
     if isinstance(error, DeepMusicError):
         return str(error)
+    if isinstance(error, MemoryError):
+        return "it needs more memory than there is"
     if isinstance(error, OSError):
         return os_reason(error)
     return f"its tags cannot be changed: {str(error) or type(error).__name__}"
 
 
-def _sound_digest(file: BinaryIO, suffix: str) -> str:
-    """A hash of the coded sound, packet by packet, whatever tags are around it."""
-    digest = hashlib.sha256()
+def _sound_at(path: str) -> str:
+    """The first of `_sounds` of a file; "" where it cannot be read."""
+    try:
+        with open_source(path)[0] as file:
+            return _sounds(file, os.path.splitext(path)[1])[0]
+    except Exception:  # FFmpeg raises many kinds on damaged files
+        return ""
+
+
+def _sounds(file: BinaryIO, suffix: str) -> list[str]:
+    """Hashes of the coded tracks, packet by packet, whatever tags are around them; sound first."""
     with open_container(file, suffix) as container:
-        for packet in container.demux(audio=0):
+        streams = [*container.streams.audio, *container.streams.video]
+        digests = {stream.index: hashlib.sha256() for stream in streams}
+        for packet in container.demux(*streams):
             data = bytes(packet)
-            digest.update(len(data).to_bytes(8, "big") + data)
-    return digest.hexdigest()
-
-
-def _genre_key(tags: Any) -> str:
-    """What the field of the genre is called in tags of this kind."""
-    from mutagen.apev2 import APEv2
-    from mutagen.asf import ASFTags
-    from mutagen.id3 import ID3
-    from mutagen.mp4 import MP4Tags
-
-    for kind, key in ((ID3, "TCON"), (MP4Tags, "\xa9gen"), (ASFTags, "WM/Genre"), (APEv2, "Genre")):
-        if isinstance(tags, kind):
-            return key
-    return "genre"  # Vorbis comments
-
-
-def _genres(tagged: Any) -> Genres:
-    key = _genre_key(tagged.tags)
-    if tagged.tags is None or key not in tagged.tags:
-        return ()
-    value = tagged.tags[key]
-    values = [value] if isinstance(value, str) else list(getattr(value, "text", value))
-    return tuple(text for text in map(str, values) if text.strip())
-
-
-def _set_genres(tagged: Any, genres: Genres, file: BinaryIO, *, bare: bool) -> None:
-    """Set the genre in an open file; ``bare`` drops tags that are empty without it."""
-    import mutagen.id3
-
-    if tagged.tags is None:
-        tagged.add_tags()
-    tags = tagged.tags
-    key = _genre_key(tags)
-    is_id3 = isinstance(tags, mutagen.id3.ID3)
-    if not genres:
-        if key in tags:
-            del tags[key]
-        if bare and not len(tags):
-            file.seek(0)
-            tagged.delete(file)
-            return
-    elif is_id3:
-        frame: Any = mutagen.id3.TCON
-        tags[key] = frame(encoding=3, text=list(genres))
-    else:
-        tags[key] = list(genres)
-    file.seek(0)
-    if is_id3 and tags.version < (2, 4, 0):  # as old as they were, for old players
-        tags.update_to_v23()
-        tagged.save(file, v2_version=3, v23_sep=None)
-    else:
-        tagged.save(file)
+            digests[packet.stream.index].update(len(data).to_bytes(8, "big") + data)
+    return [digest.hexdigest() for digest in digests.values()]

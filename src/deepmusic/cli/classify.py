@@ -58,7 +58,9 @@ _TAGS = combined(
         "Log of changed tags, from which they can be undone.",
         default="deepmusic-tags.db",
     ),
-    option("--undo-tags LOG", "Undo the changes in LOG, and stop."),
+    option(
+        "--undo-tags LOG", "Undo the changes in LOG, and stop; moved files are searched in PATH."
+    ),
 )
 
 
@@ -121,11 +123,11 @@ def classify(
         if is_wanted and form == "csv":
             raise click.UsageError(f"CSV cannot hold {name}; use --format json or text.")
     if undo_tags is not None:
-        if paths or write_tags:
-            raise click.UsageError("--undo-tags LOG stands alone: the log names the files.")
+        if write_tags:
+            raise click.UsageError("--undo-tags LOG and --write-tags are two different runs.")
         from deepmusic.cli.tagging import undo_changes
 
-        ctx.exit(0 if undo_changes(undo_tags, dry_run=dry_run) else 1)
+        ctx.exit(0 if undo_changes(undo_tags, paths, dry_run=dry_run) else 1)
     if not paths:
         raise click.UsageError("name at least one file or folder.")
 
@@ -155,7 +157,6 @@ def classify(
     explanation_name = _picture_names(explanation_picture, tracks, "--explain")
     tagger = None
     if write_tags:
-        need("tags")
         from deepmusic.cli.tagging import Tagger
 
         tagger = Tagger(tag_log, overwrite=overwrite_tags, dry_run=dry_run)

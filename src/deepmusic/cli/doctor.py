@@ -43,7 +43,6 @@ _USES = {
     "features": "the 518 features of FMA",
     "data": "FMA's tables, building, splitting and counting data sets",
     "study": "studies, and models of features",
-    "tags": "writing tags; mutagen is GPL",
     "musicxml": "writing MusicXML",
     "cluster": "work on several machines",
 }

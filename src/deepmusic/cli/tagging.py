@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from deepmusic.audio.tags import TagChange, TagLog, undo, write_genre
+from deepmusic.audio.tag_log import TagLog
+from deepmusic.audio.tags import TagChange, undo, write_genre
 from deepmusic.classifier.verdict import Verdict
 from deepmusic.classifier.verdict_store import VerdictStore
 from deepmusic.cli.output import printable, report
@@ -55,15 +57,17 @@ class Tagger:
         return line
 
 
-def undo_changes(log: str, *, dry_run: bool) -> bool:
+def undo_changes(log: str, folders: Sequence[str], *, dry_run: bool) -> bool:
     """Undo the changes in a log, report each on standard error, and return whether all succeeded.
+
+    Files that were moved are searched in ``folders`` and where they were.
 
     Raises:
         DataError: there is no such log.
     """
     if not Path(log).is_file():
         raise DataError(f"There is no log {log!r}.")
-    changes = undo(TagLog(log), dry_run=dry_run)
+    changes = undo(TagLog(log), folders=folders, dry_run=dry_run)
     for change in changes:
         click.echo(_line(change), err=True)
     counts = Counter[str](change.status for change in changes)
@@ -79,5 +83,5 @@ def _line(change: TagChange) -> str:
     detail = change.reason
     if change.status in ("written", "planned", "restored"):
         genres = [", ".join(names) or "no genre" for names in (change.before, change.after)]
-        detail = " -> ".join(genres)
+        detail = " -> ".join(genres) + (f" ({change.reason})" if change.reason else "")
     return printable(f"{change.path}: tag {change.status}{f': {detail}' if detail else ''}")
