@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import BinaryIO
 
 import av
 import mutagen
@@ -195,18 +194,21 @@ def test_a_tag_that_harms_the_sound_is_not_written(
 ) -> None:
     content = mp3.read_bytes()
 
-    def clumsy(file: BinaryIO, splices: list[Splice], target: BinaryIO) -> None:
-        copy_spliced(file, [*splices, damage], target)
-
-    monkeypatch.setattr(module, "copy_spliced", clumsy)
-    size = len(content)
-    for damage, reason in (
-        (Splice(4000, size, b""), "its sound would not survive the tag"),
+    harm = [
+        (Splice(4000, len(content), b""), "its sound would not survive the tag"),
         (
-            Splice(size, size, b"TAG" + b"song".ljust(125, b"\0")),
+            Splice(len(content), len(content), b"TAG".ljust(128, b"\0")),
             "its other tags would not survive",
         ),
-    ):
+    ]
+    for splice, reason in harm:
+        monkeypatch.setattr(
+            module,
+            "copy_spliced",
+            lambda file, splices, target, splice=splice: copy_spliced(
+                file, [*splices, splice], target
+            ),
+        )
         change = write_genre(mp3, "rock")
         assert (change.status, change.reason) == ("failed", reason)
         assert mp3.read_bytes() == content
