@@ -53,6 +53,7 @@ WARNED = {
     "audio/wav/float_nan.wav",
     "audio/wav/float_inf.wav",
     "audio/flac/truncated.flac",
+    "audio/flac/bad_frame.flac",
     "audio/ogg/vorbis_truncated.ogg",
     "audio/ogg/page_crc_wrong.ogg",
     "audio/ogg/chained.ogg",  # the second link has another rate: neither library goes on

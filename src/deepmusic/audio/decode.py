@@ -8,19 +8,21 @@ twice, and intact files cost nothing extra. The length that a header claims is n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from deepmusic.audio.chunks import mended
 from deepmusic.audio.downmix import Downmix
 from deepmusic.audio.libsndfile import SndfileReader
-from deepmusic.audio.sources import RATES_HZ, Source, name_of, open_source
+from deepmusic.audio.mpeg import mp3_parts
+from deepmusic.audio.sources import LARGEST_SAMPLE, RATES_HZ, Source, name_of, open_source
 from deepmusic.errors import AudioError
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 SHORTEST_S = 0.02
 """A file with less sound than this is refused."""
 
-_LARGEST = 2.0**32  # beyond any integer stored as float; squares and sums stay finite in float32
+_GARBAGE_SHARE = 0.001  # so many samples beyond the largest are no damage: nothing is right
 _PADDING_S = 0.25  # a header that promises this much more is encoder padding
 _EMPTY = np.empty(0, np.float32)
 _INVALID = "NaN, infinite or absurdly large"
@@ -93,6 +95,9 @@ class AudioStream(Iterator[NDArray[np.float32]], AbstractContextManager["AudioSt
         self._lost: dict[str, str] = {}  # fault -> why less was decoded than there seems to be
         self._samples = 0
         self._invalid = 0  # samples that are NaN, infinite or absurdly large
+        self._too_large = 0  # samples that are infinite or absurdly large
+        self._is_exact = False  # whether the header counts every sample
+        self._share: float | None = 1.0  # that the header promises of what can be read
         self._downmix = Downmix()
         self._file, self._is_ours = open_source(source)
         self._blocks: Iterator[NDArray[np.float32]] = filter(len, self._resampled())
@@ -163,39 +168,66 @@ class AudioStream(Iterator[NDArray[np.float32]], AbstractContextManager["AudioSt
                     f"Its channels cancel for {_in_words(self._downmix.cancelled_s)}: mixed to "
                     f"mono, one of them is {remedy} there."
                 )
-            if not (mono.min() >= -_LARGEST and mono.max() <= _LARGEST):  # also if there is a NaN
-                valid = np.abs(mono) <= _LARGEST
+            # also if there is a NaN
+            if not (mono.min() >= -LARGEST_SAMPLE and mono.max() <= LARGEST_SAMPLE):
+                levels = np.abs(mono)
+                valid = levels <= LARGEST_SAMPLE
                 mono = np.where(valid, mono, np.float32(0))
                 self._invalid += len(mono) - int(np.count_nonzero(valid))
+                self._too_large += int(np.count_nonzero(levels > LARGEST_SAMPLE))
             self._samples += len(mono)
             self.duration_s += len(mono) / rate
             yield mono, rate
 
     def _decoded(self) -> Iterator[tuple[NDArray[np.float32], int]]:
         """Blocks ``(n, channels)`` and their rate."""
+        file, self._share = mended(self._file)
         refusal: AudioError | None = None
         try:
-            with closing(SndfileReader(self._file)) as reader:
+            with closing(SndfileReader(file)) as reader:
                 self._name_format(reader, reader.sample_rate)
                 for block in reader.blocks(self._block_s):
                     yield block, reader.sample_rate
-                self.header_s = reader.header_s()
+                self.header_s = self._promise(reader)
                 if reader.is_cut_off():
                     self._lost["cut_off"] = "its end is missing"
                 if self.duration_s and not reader.came_short():
                     return
+                is_mp3 = reader.container == "mp3"
+            if is_mp3 and (yield from self._decoded_parts()):
+                return
         except AudioError as error:
             refusal = error
-        yield from self._decoded_by_ffmpeg(refusal)
+        yield from self._decoded_by_ffmpeg(file, refusal)
+
+    def _decoded_parts(self) -> Generator[tuple[NDArray[np.float32], int], None, bool]:
+        """What follows in mp3 files joined into one; returns whether all was read."""
+        parts = mp3_parts(self._file)
+        done_s, promised_s = self.duration_s, 0.0
+        for part in parts:
+            with closing(SndfileReader(part)) as reader:
+                rate = reader.sample_rate
+                self._name_format(reader, rate)
+                for block in reader.blocks(self._block_s):
+                    dropped = min(len(block), round(done_s * rate))
+                    done_s -= dropped / rate
+                    if dropped < len(block):
+                        yield block[dropped:], rate
+                promised_s += reader.header_s() or 0
+                if reader.came_short():
+                    return False
+        if parts:
+            self.header_s = promised_s
+        return bool(parts)
 
     def _decoded_by_ffmpeg(
-        self, refusal: AudioError | None
+        self, file: BinaryIO, refusal: AudioError | None
     ) -> Iterator[tuple[NDArray[np.float32], int]]:
         """The sound that follows what libsndfile decoded."""
         from deepmusic.audio.ffmpeg import FfmpegReader  # most files never need it
 
         try:
-            reader = FfmpegReader(self._file)
+            reader = FfmpegReader(file)
         except AudioError as error:
             if self.duration_s:
                 self._lost["damaged"] = "the rest cannot be decoded"
@@ -210,13 +242,19 @@ class AudioStream(Iterator[NDArray[np.float32]], AbstractContextManager["AudioSt
             elif reader.damaged:
                 self._lost["damaged"] = "damaged parts were left out"
             if refusal is not None and self.header_s is None:
-                self.header_s = reader.header_s()
+                self.header_s = self._promise(reader)
+
+    def _promise(self, reader: SndfileReader | FfmpegReader) -> float | None:
+        """Seconds that the file's own header promises."""
+        length_s = reader.header_s()
+        return None if length_s is None or self._share is None else length_s * self._share
 
     def _name_format(self, reader: SndfileReader | FfmpegReader, rate: int) -> None:
         if not _is_rate(rate):
             reason = f"has a damaged header, of {rate:,} samples per second"
             raise self._error("bad_rate", reason)
         self.decoder, self.container, self.codec = reader.name, reader.container, reader.codec
+        self._is_exact = reader.is_exact
 
     def _conclude(self) -> None:
         """Refuse a file without sound, and describe what was lost."""
@@ -224,11 +262,19 @@ class AudioStream(Iterator[NDArray[np.float32]], AbstractContextManager["AudioSt
             raise self._error("no_sound", "is empty inside, damaged or in an unknown coding")
         if self._invalid == self._samples:
             raise self._error("not_finite", f"holds no sound: every sample is {_INVALID}")
+        if self._too_large > self._samples * _GARBAGE_SHARE:
+            share = f"{self._too_large / self._samples:.2g} of its samples exceed full scale"
+            reason = f"is decoded to garbage: {share} 16 million times; convert it to FLAC or mp3"
+            raise self._error("not_finite", reason)
         if self.duration_s < SHORTEST_S:
             length_ms = self.duration_s * 1000
             raise self._error("too_short", f"is too short: {length_ms:.3g} ms of sound")
-        if self.header_s is not None and self.header_s - self.duration_s > _PADDING_S:
+        padding_s = 0.5 / self.source_rate if self._is_exact else _PADDING_S
+        if self.header_s is not None and self.header_s - self.duration_s > padding_s:
+            missing_s = self.header_s - self.duration_s
             promise = f"its header promises {_in_words(self.header_s)}"
+            if missing_s < _PADDING_S:
+                promise += f", and {missing_s * 1000:.3g} ms are missing"
             self._lost = {"header_length": promise, **self._lost}
         if self._invalid:
             reason = f"{self._invalid} samples that were {_INVALID} were silenced"
@@ -285,7 +331,7 @@ def open_audio(
             ``not_a_file`` (a pipe, a device), ``permission``, ``unreadable``, ``not_seekable``,
             ``empty``, ``not_audio``, ``no_sound_track``, ``unknown_codec``, ``no_sound``,
             ``bad_rate``; while iterating also ``too_short``, ``not_finite`` (every sample is NaN or
-            infinite) and ``no_sound``.
+            infinite, or one in a thousand exceeds `LARGEST_SAMPLE`) and ``no_sound``.
         ValueError: ``sample_rate``, ``max_seconds`` or ``block_s`` is out of range.
     """
     if sample_rate is not None and not _is_rate(sample_rate):

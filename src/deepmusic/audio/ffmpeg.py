@@ -12,7 +12,9 @@ from typing import BinaryIO
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.stream import Disposition
 from numpy.typing import NDArray
 
 from deepmusic.audio.sources import SteadyFile
@@ -26,6 +28,12 @@ _CONTAINERS = (
 )
 # The length of these containers is computed from a bit rate, not read from a header.
 _GUESSING = {"aac", "ac3", "amr", "dts", "eac3", "mp3", "mpeg", "mpegts", "truehd"}
+# Containers of one lossless coding, whose header counts the samples.
+_EXACT = {"flac", "tta", "wv"}
+_ASIDE = (
+    Disposition.comment | Disposition.hearing_impaired | Disposition.visual_impaired
+    | Disposition.clean_effects | Disposition.karaoke | Disposition.dub | Disposition.dependent
+)  # fmt: skip
 _FAILURES = (av.FFmpegError, OSError, EOFError, ValueError, MemoryError)
 _SCALES = {"u1": 1 / 128, "i2": 1 / 2**15, "i4": 1 / 2**31, "i8": 1 / 2**63}
 
@@ -53,8 +61,23 @@ def open_container(file: BinaryIO | SteadyFile, suffix: str | None = None) -> In
         raise AudioError(f"FFmpeg does not read it: {error}", code="not_audio") from error
 
 
+def sound_track(container: InputContainer) -> AudioStream | None:
+    """The sound track that players choose; None if there is none.
+
+    It is the first one marked as default, or else the first without a mark such as commentary.
+    Tracks without a decoder come last.
+    """
+
+    def rank(stream: AudioStream) -> tuple[bool, bool, bool]:
+        marks = stream.disposition
+        has_decoder = stream.codec_context is not None
+        return not has_decoder, not marks & Disposition.default, bool(marks & _ASIDE)
+
+    return min(container.streams.audio, key=rank, default=None)
+
+
 class FfmpegReader:
-    """Blocks of the first sound track of a seekable file, which stays open.
+    """Blocks of the sound track of a seekable file, which stays open; see `sound_track`.
 
     Raises:
         AudioError: ``not_audio``, FFmpeg refuses the file; ``no_sound_track``; ``unknown_codec``.
@@ -65,18 +88,19 @@ class FfmpegReader:
     def __init__(self, file: BinaryIO) -> None:
         self._file = SteadyFile(file)
         self._container = open_container(self._file)
-        streams = self._container.streams.audio
-        if not streams or streams[0].codec_context is None:
+        stream = sound_track(self._container)
+        if stream is None or stream.codec_context is None:
             self._container.close()
-            if not streams:
+            if stream is None:
                 raise AudioError("there is no sound track in it", code="no_sound_track")
             raise AudioError("FFmpeg has no decoder for its sound", code="unknown_codec")
-        self._stream = streams[0]
+        self._stream = stream
         self._stream.codec_context.thread_count = 1  # parallelism is over files
         self.container = self._container.format.name.split(",")[0]
         coding = self._stream.codec_context.codec.canonical_name
         self.codec = re.sub(r"^(pcm_.*?)[bl]e$", r"\1", coding)
-        self.damaged = 0  # packets that could not be decoded between others that could
+        self.is_exact = self.container in _EXACT  # whether the header counts every sample
+        self.damaged = 0  # packets that are missing or could not be decoded, between others
         self.failed = False  # whether reading ended with an error before the end of the file
 
     def blocks(self, *, skip_s: float = 0.0) -> Iterator[tuple[NDArray[np.float32], int]]:
@@ -109,8 +133,9 @@ class FfmpegReader:
             return None
         if self._stream.duration is not None and self._stream.time_base is not None:
             return float(self._stream.duration * self._stream.time_base)
-        if self._container.streams.video or self._container.duration is None:
-            return None  # the picture may be longer than the sound
+        streams = self._container.streams
+        if len(streams.video) + len(streams.audio) > 1 or self._container.duration is None:
+            return None  # another track may be longer than this one
         return self._container.duration / av.time_base
 
     def close(self) -> None:
@@ -121,6 +146,7 @@ class FfmpegReader:
         packets = self._container.demux(self._stream)
         errors = 0  # since the last good frame; junk at either end of a file does not count
         has_decoded = False
+        expected: int | None = None  # position of the next packet
         while True:
             try:
                 packet = next(packets)
@@ -130,6 +156,9 @@ class FfmpegReader:
             except _FAILURES:
                 self.failed = True
                 return
+            if self.container == "flac" and packet.pts is not None:  # FLAC numbers its frames
+                errors += expected is not None and packet.pts > expected
+                expected = packet.pts + packet.duration if packet.duration else None
             try:
                 frames = packet.decode()
             except _FAILURES:

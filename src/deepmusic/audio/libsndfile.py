@@ -22,6 +22,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from deepmusic.audio.mpeg import tag_size
 from deepmusic.audio.sources import SteadyFile
 from deepmusic.errors import AudioError
 
@@ -121,6 +122,7 @@ class SndfileReader:
         coding = str(self._sound.subtype).lower()
         is_flac = self.container == "flac" and coding.startswith("pcm")
         self.codec = "flac" if is_flac else _CODECS.get(coding, coding)
+        self.is_exact = self.container == "flac"  # whether the header counts every sample
         self._failed = False  # whether reading ended with an error
 
     def blocks(self, block_s: float = 1.0) -> Iterator[NDArray[np.float32]]:
@@ -172,11 +174,7 @@ class SndfileReader:
 
     def _has_frame_count(self) -> bool:
         """Whether the first frame of an mp3 is a Xing, Info or VBRI header that counts frames."""
-        start, head = 0, self._peek(0, 10)
-        if head[:3] == b"ID3" and len(head) == 10:
-            # the size of an ID3v2 tag: four bytes of seven bits each
-            start = 10 + ((head[6] << 21) | (head[7] << 14) | (head[8] << 7) | head[9])
-        first = self._peek(start, 2048)
+        first = self._peek(tag_size(self._peek(0, 32)), 2048)
         return any(name in first for name in (b"Xing", b"Info", b"VBRI"))
 
     def _peek(self, start: int, size: int) -> bytes:

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepmusic.audio.flac import SampleDigest
+from deepmusic.audio.sources import LARGEST_SAMPLE, open_source
 from deepmusic.errors import AudioError, reason_of
 from deepmusic.files import open_regular
 from deepmusic.parallel import map_files
@@ -45,7 +47,6 @@ _FULL_SCALE = {
     "pcm_mulaw": 32124 / 32768, "pcm_alaw": 32256 / 32768,
 }  # fmt: skip
 _FULL_SCALE_16 = 32767 / 32768
-_LARGEST = 2.0**32  # as in decode.py; squares stay finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,17 +169,29 @@ def _measure(path: str, max_seconds: float) -> dict[str, Any]:
     from deepmusic.audio.fingerprint import FingerprintStream
 
     meter = LevelMeter()
+    with open_source(path)[0] as file:
+        digest = SampleDigest(file)
+
+    def measure(block: NDArray[np.float32], sample_rate: int, codec: str) -> None:
+        meter.add(block, sample_rate, codec)
+        digest.add(block)
+
     with open_audio(
-        path, sample_rate=None, max_seconds=max_seconds, block_s=_BLOCK_S, on_block=meter.add
+        path, sample_rate=None, max_seconds=max_seconds, block_s=_BLOCK_S, on_block=measure
     ) as stream:
         fingerprint = FingerprintStream(stream.sample_rate)
         for block in stream:
             fingerprint.add(block)
-        same = ("header_s", "channels", "container", "codec", "decoder", "faults", "notes")
+        faults, damage = stream.faults, stream.damage or ""
+        if not {"damaged", "too_long"} & set(faults) and digest.differs():
+            faults += ("damaged",)
+            damage = f"{damage} The MD5 of its samples is not that in its header.".lstrip()
+        same = ("header_s", "channels", "container", "codec", "decoder", "notes")
         return {
             "duration_s": round(stream.duration_s, 6),
             "sample_rate": stream.source_rate,
-            "damage": stream.damage or "",
+            "faults": faults,
+            "damage": damage,
             "mono_share": stream.mono_share,
             "fingerprint": fingerprint.finish(),
             **{name: getattr(stream, name) for name in same},
@@ -229,8 +242,8 @@ class LevelMeter:
         for channel in range(block.shape[1]):
             samples = np.ascontiguousarray(block[:, channel])
             peak = max(float(samples.max()), -float(samples.min()))
-            if not peak <= _LARGEST:  # the decoder silences these samples, too
-                samples = np.where(np.abs(samples) <= _LARGEST, samples, np.float32(0))
+            if not peak <= LARGEST_SAMPLE:  # the decoder silences these samples, too
+                samples = np.where(np.abs(samples) <= LARGEST_SAMPLE, samples, np.float32(0))
                 peak = float(np.abs(samples).max())
             self._peak = max(self._peak, peak)
             if peak == 0:

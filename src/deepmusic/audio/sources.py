@@ -28,6 +28,9 @@ Source = str | os.PathLike[str] | BinaryIO | Samples
 RATES_HZ = (1000, 3_072_000)
 """Credible sample rates: less cannot hold music, the upper end is raw DSD."""
 
+LARGEST_SAMPLE = 2.0**24
+"""Full scale is 1; integers of 16 and 24 bits stored as floats are less than this."""
+
 _EXTENSIONS = """
     .mp3 .mp2 .mp1 .mpga .flac .ogg .oga .opus .spx .wav .wave .w64 .rf64 .bwf .aif .aiff .aifc
     .au .snd .caf .m4a .m4b .m4r .aac .alac .ac3 .eac3 .dts .wma .amr .ape .wv .tta .tak .mpc

@@ -269,11 +269,11 @@ def copy_clips(path: str | os.PathLike[str], spans: Spans) -> list[Clip]:
     """
     import av
 
-    from deepmusic.audio.ffmpeg import open_container
+    from deepmusic.audio.ffmpeg import open_container, sound_track
 
     packets: list[Packet[Any]] = []
     with open_source(path)[0] as file, open_container(file) as container:
-        audio = next(iter(container.streams.audio), None)
+        audio = sound_track(container)
         if audio is None or audio.codec_context is None or "mp3" not in (audio.name or ""):
             message = f"{name_of(path)} is not an mp3; choose a format to encode it again."
             raise AudioError(message, code="not_mp3")

@@ -256,12 +256,13 @@ def measure_durations(
 def _scan_header(path: str) -> AudioScan:
     import av
 
-    from deepmusic.audio.ffmpeg import open_container
+    from deepmusic.audio.chunks import mended
+    from deepmusic.audio.ffmpeg import open_container, sound_track
     from deepmusic.audio.sources import open_source
 
     try:
-        with open_source(path)[0] as file, open_container(file) as container:
-            audio = next(iter(container.streams.audio), None)
+        with open_source(path)[0] as file, open_container(mended(file)[0]) as container:
+            audio = sound_track(container)
             if audio is not None and audio.duration and audio.time_base:
                 return AudioScan(path, duration_s=float(audio.duration * audio.time_base))
             if audio is not None and container.duration:
