@@ -39,6 +39,7 @@ from deepmusic.audio.fingerprint import acoustic_fingerprint
 from deepmusic.datasets import scan_folder
 from deepmusic.datasets.near_duplicates import sound_matches
 from deepmusic.files import write_atomically
+from docs_page import write_parts
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "docs" / "measured" / "data_check.json"
@@ -325,18 +326,6 @@ def tables(measured: dict[str, Any]) -> dict[str, str]:
     return {"cost": speed, "copies": recall}
 
 
-def write_page(measured: dict[str, Any]) -> None:
-    """Insert the tables into the page."""
-    text = PAGE.read_text(encoding="utf-8")
-    for name, table in tables(measured).items():
-        start, end = f"<!-- {name} by benchmarks/data_check.py -->", f"<!-- end of {name} -->"
-        before, mark, rest = text.partition(start)
-        if mark:
-            text = f"{before}{start}\n{table}{end}{rest.partition(end)[2]}"
-    with write_atomically(PAGE) as file:
-        file.write(text)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
@@ -357,7 +346,7 @@ def main() -> None:
         with write_atomically(MEASURED) as file:
             file.write(json.dumps(measured, indent=1) + "\n")
     if all(name in measured for name in names):
-        write_page(measured)
+        write_parts(PAGE, "benchmarks/data_check.py", tables(measured))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ from deepmusic.classifier.ear.genres import GENRES, broad_config  # noqa: E402
 from deepmusic.classifier.ear.head import EarHead  # noqa: E402
 from deepmusic.classifier.ear.training import EarStore  # noqa: E402
 from deepmusic.datasets import FolderDataset, load_dataset, make_folds  # noqa: E402
-from deepmusic.files import write_atomically, write_json  # noqa: E402
+from deepmusic.files import write_json  # noqa: E402
+from docs_page import write_parts  # noqa: E402
 from train_genres import LABELS, fit, targets_of  # noqa: E402
 
 PAGE, RECORD = ROOT / "docs" / "ear.md", ROOT / "docs" / "measured" / "ear.json"
@@ -129,14 +130,7 @@ def write_page(record: dict[str, Any]) -> None:
         "broad": table(["", *BROAD_COLUMNS.values()], broad),
         "patches": table(["patches of a 30 s clip", "accuracy, %"], patches),
     }
-    text = PAGE.read_text(encoding="utf-8")
-    for name, content in parts.items():
-        start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-        before, rest = text.split(start)
-        _, after = rest.split(end)
-        text = f"{before}{start}\n{content}\n{end}{after}"
-    with write_atomically(PAGE) as file:
-        file.write(text)
+    write_parts(PAGE, "benchmarks/ear.py", parts)
 
 
 BROAD_COLUMNS = {

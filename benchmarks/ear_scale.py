@@ -27,7 +27,6 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "docs" / "measured" / "ear_scale.json"
 PAGE = ROOT / "docs" / "fma.md"
-START, END = "<!-- table by benchmarks/ear_scale.py -->", "<!-- end of table -->"
 SIZES = {"small": 8_000, "medium": 25_000, "large": 106_574}
 GENRES, CLIPS, CLIP_S = 16, 20, 30.0
 FITS = 5  # of as many tracks: five of four fifths for the calibration, and the last
@@ -120,14 +119,12 @@ def main() -> int:
         print(json.dumps(of_fit(*options.fit)))
         return 0
 
-    from deepmusic.files import write_atomically, write_json
+    from deepmusic.files import write_json
+    from docs_page import write_parts
 
     rates = measure(options.data)
     write_json(MEASURED, rates)
-    before, marker, rest = PAGE.read_text(encoding="utf-8").partition(START)
-    if marker:
-        with write_atomically(PAGE) as file:
-            file.write(f"{before}{START}\n{table(rates)}{END}{rest.partition(END)[2]}")
+    write_parts(PAGE, "benchmarks/ear_scale.py", {"table": table(rates)})
     print(table(rates))
     return 0
 

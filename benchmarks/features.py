@@ -41,11 +41,11 @@ from deepmusic.features import (
     log_mel_spectrogram,
 )
 from deepmusic.files import write_atomically
+from docs_page import write_parts
 from fma_features import librosa_features, load_table, scipy_statistics
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "docs" / "measured" / "features.json"
-PAGES = (ROOT / "docs" / "features.md", ROOT / "docs" / "scale.md")
 FMA_TRACKS, FMA_FULL_S, FMA_FULL_GIB = 106_574, 278, 879
 A_CORE_HOUR = 0.04
 FMA = RECIPES["fma"]
@@ -282,25 +282,17 @@ def scale_table(measured: dict[str, Any]) -> str:
     )
 
 
-TABLES = {
-    "exactness": exactness_table,
-    "speed": speed_table,
-    "scale": scale_table,
+PAGES = {
+    "features.md": {"exactness": exactness_table, "speed": speed_table},
+    "scale.md": {"scale": scale_table},
 }
 
 
 def write_pages(measured: dict[str, Any]) -> None:
     """Insert the tables into the pages."""
-    for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        for name, table in TABLES.items():
-            start, end = f"<!-- {name} by benchmarks/features.py -->", f"<!-- end of {name} -->"
-            before, marker, rest = text.partition(start)
-            if marker:
-                after = rest.partition(end)[2]
-                text = f"{before}{start}\n{table(measured)}{end}{after}"
-        with write_atomically(page) as file:
-            file.write(text)
+    for page, tables in PAGES.items():
+        parts = {name: table(measured) for name, table in tables.items()}
+        write_parts(ROOT / "docs" / page, "benchmarks/features.py", parts)
 
 
 def start(data: Path) -> dict[str, Any]:

@@ -19,11 +19,10 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from deepmusic.files import write_atomically
+from docs_page import write_parts
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "install.md"
-START, END = "<!-- figures by benchmarks/install_size.py -->", "<!-- end of figures -->"
 INSTALLED = ("", "features", "data", "study", "train", "study,train")
 LARGEST = 10
 
@@ -76,10 +75,8 @@ def main() -> None:
         ["| installed | MB |", "|---|---|", *(f"| {n} | {mb:,.0f} |" for n, mb in rows)]
     )
     system = f"Python {platform.python_version()} on {platform.system()}, {cpu_torch()} for the CPU"
-    figures = f"{START}\n{table}\n\n{largest} {system}.\n{END}"
-    page = PAGE.read_text(encoding="utf-8")
-    with write_atomically(PAGE) as file:
-        file.write(re.sub(f"{START}.*{END}", lambda _: figures, page, flags=re.DOTALL))
+    figures = f"{table}\n\n{largest} {system}.\n"
+    write_parts(PAGE, "benchmarks/install_size.py", {"figures": figures})
     print(figures)
 
 

@@ -35,13 +35,13 @@ from deepmusic.studies.likelihood import (
 )
 from deepmusic.studies.piano_rolls import KEY_MODELS, Rolls
 from deepmusic.training import TrainingConfig, fit
+from docs_page import write_parts
 from job_results import append_result, read_results
 from roll_networks import PianoRollTask, nats_per_step
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "docs" / "measured" / "piano_rolls.json"
 PAGE = ROOT / "docs" / "likelihood.md"
-START, END = "<!-- table by benchmarks/piano_rolls.py -->", "<!-- end of table -->"
 
 NETWORKS = {"lstm, independent keys": "keys", "lstm, note sets": "sets"}
 COMPOSERS = {"composer, no capsules": False, "composer, capsule memory": True}
@@ -181,10 +181,7 @@ def main() -> int:
         file.write("\n")
     text = f"{table(rows)}\nChorales on sixteenths, four voices, in their own keys:\n\n"
     text += chorale_table(rows)
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
-    after = rest.partition(END)[2]
-    with write_atomically(PAGE) as file:
-        file.write(f"{before}{START}\n{text}{END}{after}")
+    write_parts(PAGE, "benchmarks/piano_rolls.py", {"table": text})
     print(text)
     return 0
 

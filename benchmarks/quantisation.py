@@ -20,12 +20,12 @@ import numpy as np
 from deepmusic.errors import ScoreError
 from deepmusic.files import write_atomically
 from deepmusic.music import QuantisationLoss, Score, aligned, quantisation_loss, read_midi
+from docs_page import write_parts
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
 MEASURED = ROOT / "docs" / "measured" / "quantisation.json"
 PAGE = ROOT / "docs" / "symbolic.md"
-START, END = "<!-- quantisation: start -->", "<!-- quantisation: end -->"
 
 STEPS_PER_BEAT = (2, 3, 4, 6, 8, 12, 24)
 A_32ND = 1 / 8
@@ -197,14 +197,6 @@ finer spacing explains, there are triplets, and 12 is chosen. If none qualifies,
     return text
 
 
-def with_tables(page: str, text: str) -> str:
-    before, _, rest = page.partition(START)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise SystemExit(f"{PAGE.name} lacks the markers {START} and {END}")
-    return f"{before}{START}\n\n{text}\n{END}{after}"
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the data sets")
@@ -215,9 +207,7 @@ def main() -> int:
         with write_atomically(MEASURED) as file:
             file.write(json.dumps(measured, indent=1) + "\n")
     measured = json.loads(MEASURED.read_text(encoding="utf-8"))
-    page = with_tables(PAGE.read_text(encoding="utf-8"), tables(measured))
-    with write_atomically(PAGE) as file:
-        file.write(page)
+    write_parts(PAGE, "benchmarks/quantisation.py", {"tables": f"\n{tables(measured)}\n"})
     return 0
 
 

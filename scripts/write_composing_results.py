@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from deepmusic.files import write_atomically
-
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+from docs_page import write_parts  # noqa: E402
+
 MEASURED = ROOT / "docs" / "measured" / "composing.json"
 PAGE = ROOT / "docs" / "composing-results.md"
-START, END = "<!-- tables by scripts/write_composing_results.py -->", "<!-- end of tables -->"
 
 
 def table(head: list[str], rows: list[list[Any]]) -> str:
@@ -188,10 +188,7 @@ def main() -> int:
     options = parser.parse_args()
     results = json.loads(options.measured.read_text(encoding="utf-8"))
     text = "\n".join(write(results[name]) for name, write in SECTIONS.items() if name in results)
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
-    after = rest.partition(END)[2]
-    with write_atomically(PAGE) as file:
-        file.write(f"{before}{START}\n{text}{END}{after}")
+    write_parts(PAGE, "scripts/write_composing_results.py", {"tables": text})
     print(text, file=sys.stderr)
     return 0
 

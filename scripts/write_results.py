@@ -15,6 +15,7 @@ import argparse
 import csv
 import json
 import statistics
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -28,6 +29,9 @@ from deepmusic.files import write_atomically
 from deepmusic.studies.comparison import paired_difference, score
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+from docs_page import with_parts  # noqa: E402
+
 FEATURE_MODELS = ("majority", "logistic", "svc", "boosting", "forest", "lda", "knn")
 SHIPPED, PLAIN = "capsules", "cnn"
 NETWORKS = {
@@ -40,7 +44,6 @@ NETWORKS = {
     PLAIN: "plain CNN: the same stem, budget and training, no capsules, no textures",
     "cnn-texture": "the plain CNN with textures as additional input",
 }
-START, END = "<!-- figures by scripts/write_results.py -->", "<!-- end of figures -->"
 MISSING = "Not measured yet.\n"
 Result = dict[str, Any]
 
@@ -541,11 +544,7 @@ def ear_summary(table: Path) -> str:
 
 def with_summary(readme: str, text: str) -> str:
     """The README with the figures between its two markers replaced."""
-    before, _, rest = readme.partition(START)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise SystemExit(f"README.md lacks the markers {START} and {END}")
-    return f"{before}{START}\n{text}{END}{after}"
+    return with_parts(readme, "scripts/write_results.py", {"figures": text})
 
 
 def main() -> int:

@@ -5,14 +5,18 @@ python scripts/write_study_networks.py
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.files import write_atomically
 from deepmusic.studies.segment_networks import NETWORKS, build_network, count_parameters
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "study-networks.md"
-START, END = "<!-- table by scripts/write_study_networks.py -->", "<!-- end of table -->"
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+from docs_page import with_parts  # noqa: E402
+
+PAGE = ROOT / "docs" / "study-networks.md"
 REFERENCE = "capsules-dynamic"
 
 
@@ -29,11 +33,8 @@ def table() -> str:
 
 def with_table(page: str) -> str:
     """The page with its table made anew."""
-    before, start, rest = page.partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end:
-        raise SystemExit(f"{PAGE} lacks the markers {START} and {END}")
-    return f"{before}{START}\n\n{table()}\n\n{END}{after}"
+    parts = {"table": f"\n{table()}\n\n"}
+    return with_parts(page, "scripts/write_study_networks.py", parts)
 
 
 if __name__ == "__main__":
