@@ -17,7 +17,7 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal, TextIO, overload
 
-from deepmusic.errors import DeepMusicError, ReasonError, os_reason
+from deepmusic.errors import DataError, DeepMusicError, ReasonError, os_reason
 
 # What the user can do about it.
 _REMEDIES = {
@@ -102,6 +102,25 @@ def write_atomically(
     if mode not in ("w", "wb"):
         raise ValueError(f"mode is 'w' or 'wb'; got {mode!r}")
     return _writing(Path(path), mode)
+
+
+def make_folder(path: str | os.PathLike[str], *, advice: str = "") -> Path:
+    """Make a folder and those above it, as far as they are missing.
+
+    Args:
+        path: of the folder.
+        advice: what to do where it cannot be made, for the message.
+
+    Raises:
+        DataError: it cannot be made.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = os_reason(error) if isinstance(error, OSError) else str(error)
+        raise DataError(f"{path} could not be made: {reason}{advice and '; '}{advice}.") from error
+    return path
 
 
 def write_json(path: str | os.PathLike[str], values: object) -> None:

@@ -280,7 +280,7 @@ def test_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="two top genres"):
         reproduce(fma, tmp_path / "out", sets=["zcr"], models=["lr"])
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot be made"):
+    with pytest.raises(DataError, match="could not be made"):
         reproduce(fma, tmp_path / "file", sets=["zcr"], models=["lr"])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -29,8 +30,8 @@ from deepmusic.datasets import (
     write_splits,
 )
 from deepmusic.datasets.folder import map_threads
-from deepmusic.errors import AudioError, CheckpointError, DataError, os_reason
-from deepmusic.files import write_atomically
+from deepmusic.errors import AudioError, CheckpointError, DataError
+from deepmusic.files import make_folder, write_atomically
 from deepmusic.parallel import is_main_process
 
 HeldOut = float | tuple[str | os.PathLike[str], int] | Literal["official"] | None
@@ -63,48 +64,42 @@ def whole_spectrogram(
     return np.concatenate([*parts, stream.flush()], axis=1)
 
 
-class SpectrogramStore:
-    """Spectrograms in a folder, one file per track, named by content and settings.
+class TrackStore(ABC):
+    """What was computed from tracks, one file per track in a folder, named by content.
 
     Args:
         folder: made if missing.
-        config: its ``log_mel`` and ``segment_frames`` are used.
+        suffix: of the files' names: for what was computed, and with which settings.
 
     Raises:
         DataError: the folder cannot be made.
     """
 
-    def __init__(self, folder: Path, config: ClassifierConfig) -> None:
-        self.folder = folder
-        self.config = config
-        settings = json.dumps([asdict(config.log_mel), config.segment_frames, MAX_SECONDS])
-        self._suffix = hashlib.sha256(settings.encode()).hexdigest()[:12]
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"{folder} could not be made: {os_reason(error)}.") from error
+    def __init__(self, folder: str | os.PathLike[str], suffix: str) -> None:
+        self.folder = make_folder(folder)
+        self._suffix = suffix
 
     def path(self, content_hash: str) -> Path:
-        """The file of the spectrogram of a track with this content."""
-        return self.folder / f"{content_hash[:32]}-{self._suffix}.npy"
+        """The file for a track with this content."""
+        return self.folder / f"{content_hash[:32]}-{self._suffix}"
 
-    def load(self, track: Track) -> NDArray[np.float16]:
-        """A track's spectrogram ``(n_mels, frames)`` in dB, mapped from disk.
+    @abstractmethod
+    def compute(self, content_hash: str, source: str | os.PathLike[str]) -> None:
+        """Write the file for a track with this content from its sound.
 
-        A track shorter than a segment is repeated.
+        Raises:
+            AudioError: the track is silent (code ``silent``) or cannot be decoded.
+            DeepMusicError: the disk is full or cannot be written.
         """
-        path = self.path(track.content_hash)
-        mapped: NDArray[np.float16] = np.load(path, mmap_mode="r")
-        return mapped
 
     def fill(
         self,
         dataset: FolderDataset,
         *,
         workers: int | None = None,
-        on_progress: Callable[[int, int], None] | None = None,
+        on_progress: Callable[[int, int], object] | None = None,
     ) -> list[Problem]:
-        """Compute the missing spectrograms.
+        """Compute what is missing.
 
         Args:
             dataset: the tracks.
@@ -119,18 +114,46 @@ class SpectrogramStore:
         """
 
         def make(track: Track) -> Problem | None:
-            if self.path(track.content_hash).exists():
-                return None
-            source = dataset.file(track)
             try:
-                log_mel = whole_spectrogram(source, self.config.log_mel, max_seconds=MAX_SECONDS)
-                self.keep(track.content_hash, log_mel, source)
+                if not self.path(track.content_hash).exists():
+                    self.compute(track.content_hash, dataset.file(track))
             except AudioError as error:
                 return Problem(track.path, error.code, str(error))
             return None
 
         problems = map_threads(make, dataset.tracks, workers=workers, on_progress=on_progress)
         return [problem for problem in problems if problem is not None]
+
+
+class SpectrogramStore(TrackStore):
+    """Spectrograms in a folder, one file per track.
+
+    Args:
+        folder: made if missing.
+        config: its ``log_mel`` and ``segment_frames`` are used.
+
+    Raises:
+        DataError: the folder cannot be made.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], config: ClassifierConfig) -> None:
+        settings = json.dumps([asdict(config.log_mel), config.segment_frames, MAX_SECONDS])
+        super().__init__(folder, f"{hashlib.sha256(settings.encode()).hexdigest()[:12]}.npy")
+        self.config = config
+
+    def load(self, track: Track) -> NDArray[np.float16]:
+        """A track's spectrogram ``(n_mels, frames)`` in dB, mapped from disk.
+
+        A track shorter than a segment is repeated.
+        """
+        path = self.path(track.content_hash)
+        mapped: NDArray[np.float16] = np.load(path, mmap_mode="r")
+        return mapped
+
+    def compute(self, content_hash: str, source: str | os.PathLike[str]) -> None:
+        """Write the spectrogram of a track; see `TrackStore.compute`."""
+        log_mel = whole_spectrogram(source, self.config.log_mel, max_seconds=MAX_SECONDS)
+        self.keep(content_hash, log_mel, source)
 
     def keep(
         self, content_hash: str, log_mel: NDArray[np.float32], source: str | os.PathLike[str]

@@ -38,8 +38,8 @@ from deepmusic.datasets import (
 )
 from deepmusic.datasets.groups import unknown_artists
 from deepmusic.datasets.splits import Protocol
-from deepmusic.errors import CheckpointError, DataError, os_reason
-from deepmusic.files import write_json
+from deepmusic.errors import CheckpointError, DataError
+from deepmusic.files import make_folder, write_json
 from deepmusic.parallel import is_main_process
 from deepmusic.training import Progress, TrainingConfig, checkpoint_path, draw_history, fit
 
@@ -148,11 +148,18 @@ def train_classifier(
     metrics = {"validation": validation, "calibration": classifier.calibration.to_dict()}
     if held_out:
         metrics["test"] = _test_figures(classifier, dataset, held_out, store)
-    _write_results(run, classifier, metrics)
+    write_results(run, classifier, metrics)
     return Trained(run, classifier, metrics, dataset, dataset.notes, split.protocol)
 
 
-def _write_results(run: Path, classifier: Classifier, metrics: dict[str, Any]) -> None:
+def write_results(
+    run: Path, classifier: Classifier | EarClassifier, metrics: Mapping[str, Any]
+) -> None:
+    """Write the weights, the figures and a plot of the confusion of genres into a run's folder.
+
+    Raises:
+        DeepMusicError: the disk is full or cannot be written.
+    """
     if is_main_process():
         classifier.save(run / "model.safetensors")
         write_json(run / "metrics.json", metrics)
@@ -197,7 +204,7 @@ def train_ensemble(
     """
     config = replace(config, networks=min(config.networks, len(folds)))
     if is_main_process():
-        run.mkdir(parents=True, exist_ok=True)
+        make_folder(run)
         write_json(run / "config.json", config.to_dict())
     make_task = _task_maker(dataset, folds, load, config)
     ensemble = Ensemble(replace(config, reconstruction=0.0))  # decoders serve the training alone
@@ -334,13 +341,8 @@ def new_run_folder(run: str | os.PathLike[str], *, resume: bool) -> Path:
         CheckpointError: it holds a run already, and ``resume`` is off.
         DataError: it cannot be made.
     """
-    run = Path(run)
-    if (run / "config.json").exists() and not resume and is_main_process():
+    if (Path(run) / "config.json").exists() and not resume and is_main_process():
         raise CheckpointError(
             f"{run} already holds a run: resume it, or choose another folder for a new one."
         )
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{run} could not be made: {os_reason(error)}.") from error
-    return run
+    return make_folder(run)

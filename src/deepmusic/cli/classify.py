@@ -24,6 +24,7 @@ from deepmusic.cli.options import (
 from deepmusic.cli.output import Format, named_line, writer
 from deepmusic.errors import AudioError, DeepMusicError
 from deepmusic.extras import need
+from deepmusic.files import make_folder
 from deepmusic.parallel import use_one_thread
 
 if TYPE_CHECKING:
@@ -290,8 +291,7 @@ def _picture_names(target: str | None, tracks: int, option: str) -> Callable[[st
         while candidate.casefold() in taken:  # disks of Windows and macOS fold case
             candidate, number = f"{stem}.{number}.png", number + 1
         taken.add(candidate.casefold())
-        path.mkdir(parents=True, exist_ok=True)
-        return path / candidate
+        return make_folder(path) / candidate
 
     return name
 

@@ -28,7 +28,7 @@ from deepmusic.datasets.clips import BuildConfig, BuiltTrack, build_track, crash
 from deepmusic.datasets.folder import FolderDataset, Track
 from deepmusic.datasets.table import table_text
 from deepmusic.errors import DataError, DeepMusicError, os_reason
-from deepmusic.files import write_atomically
+from deepmusic.files import make_folder, write_atomically
 from deepmusic.parallel import map_files
 from deepmusic.store import Store, content_digest
 from deepmusic.version import __version__
@@ -141,7 +141,7 @@ def build_dataset(
     config, output = config or BuildConfig(), Path(output)
     check_output(dataset.root, output, config, archive=archive)
     names = clip_names(dataset.tracks, config.extension, config.clips)
-    _make_folder(output)
+    make_folder(output)
     with write_atomically(output / "build.json") as file:
         file.write(json.dumps(_settings(config), indent=2) + "\n")
     sources = {track.path: track for track in dataset.tracks}
@@ -264,17 +264,10 @@ def _keep(
         store.put(table_text(track.path), {"clips": clips, "warning": track.warning})
     for row, content in zip(clips, track.contents, strict=True):
         target = output / row["path"]
-        _make_folder(target.parent)
+        make_folder(target.parent)
         with write_atomically(target, "wb") as file:
             file.write(content)
     return replace(track, clips=clips, contents=())
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DeepMusicError(f"{path} cannot be created: {os_reason(error)}.") from error
 
 
 def _remove(path: Path) -> None:

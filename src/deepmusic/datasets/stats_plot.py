@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepmusic.datasets.stats import DatasetStatistics
+from deepmusic.files import make_folder
 from deepmusic.plotting import format_time, genre_colors, new_figure, plain_text, save_png
 
 if TYPE_CHECKING:
@@ -42,8 +43,7 @@ def plot_statistics(statistics: DatasetStatistics, folder: str | os.PathLike[str
     Returns:
         The files; plots without data are left out.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(folder)
     paths = []
     for name, plot, data in (
         ("genres", _plot_genres, statistics.genres),

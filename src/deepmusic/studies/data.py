@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from deepmusic.datasets.folder import FolderDataset, Problem, Track
 from deepmusic.datasets.load import LoadedDataset, load_dataset
-from deepmusic.errors import DataError, os_reason
+from deepmusic.errors import DataError
+from deepmusic.files import make_folder
 
 if TYPE_CHECKING:
     from deepmusic.classifier.data import SpectrogramStore
@@ -156,10 +157,7 @@ def _analyze(
     from deepmusic.store import Store
     from deepmusic.studies.analysis import analyze_tracks
 
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"The folder {cache} cannot be created: {os_reason(error)}.") from error
+    make_folder(cache)
     spectrograms = None
     if "spectrograms" in outputs:
         from deepmusic.classifier.config import ClassifierConfig

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.errors import DataError
-from deepmusic.files import write_json
+from deepmusic.files import make_folder, write_json
 from deepmusic.studies.baselines import TABLE_MODELS
 from deepmusic.studies.models import StudyModel
 from deepmusic.studies.tabular_io import FittedTable, track_ear
@@ -75,7 +75,7 @@ class FittedEar:
 
     def save(self, folder: Path) -> None:
         """Write ``model.json`` and a model that ``deepmusic classify`` takes too."""
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self.classifier.save(folder / "model.safetensors")
         write_json(folder / "model.json", {"kind": "head over the ear", "version": __version__})
 

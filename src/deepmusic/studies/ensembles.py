@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.stats import gmean
 
 from deepmusic.errors import DataError, RequestError, ShapeError
+from deepmusic.files import make_folder
 from deepmusic.studies.models import FittedModel, Kind, StudyModel, model_named
 
 if TYPE_CHECKING:
@@ -99,16 +100,14 @@ class FittedEnsemble:
     def save(self, folder: Path) -> None:
         """Write each part into a folder of its name."""
         for name, part in self.parts.items():
-            (folder / name).mkdir(parents=True, exist_ok=True)
-            part.save(folder / name)
+            part.save(make_folder(folder / name))
 
 
 def fit_ensemble(name: str, data: StudyData, fold: Fold, seed: int, work: Path) -> FittedEnsemble:
     """Train the parts of a hybrid or average, each in a folder of its name below ``work``."""
     parts = {}
     for part in PARTS[name]:
-        (work / part).mkdir(parents=True, exist_ok=True)
-        parts[part] = model_named(part).fit(data, fold, seed, work / part)
+        parts[part] = model_named(part).fit(data, fold, seed, make_folder(work / part))
     return FittedEnsemble(name, parts)
 
 

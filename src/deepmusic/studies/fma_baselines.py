@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import joblib
@@ -39,8 +38,9 @@ from sklearn.svm import SVC
 from sklearn.utils import shuffle
 
 from deepmusic.datasets.fma_tables import SPLITS
-from deepmusic.errors import DataError, DeepMusicError, RequestError, os_reason
+from deepmusic.errors import DataError, DeepMusicError, RequestError
 from deepmusic.features.recipe import COLUMNS
+from deepmusic.files import make_folder
 from deepmusic.parallel import map_files
 from deepmusic.store import Store
 from deepmusic.studies.feature_sets import FEATURE_SETS, feature_set
@@ -119,11 +119,7 @@ def reproduce(
             ``out`` holds results with other settings.
     """
     cells = _plan(subset, sets, models, tasks)
-    out = Path(out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{out} cannot be made: {os_reason(error)}.") from error
+    out = make_folder(out)
     rows = fma.subset(subset)
     data = _load(fma, rows, subset, list(cells.values()))
     settings = {"subset": subset, "seed": seed, "scikit_learn": sklearn.__version__}

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.errors import DeepMusicError
+from deepmusic.files import make_folder
 from deepmusic.parallel import map_files
 from deepmusic.store import Store
 from deepmusic.studies.ensembles import combine
@@ -145,7 +146,7 @@ def _train_and_test(data: StudyData, plan: StudyPlan, job: StudyJob, study: Path
     fold = plan.folds[job.fold_key]
     work = work_folder(study, job)
     is_resumed = work.is_dir() and any(work.iterdir())
-    work.mkdir(parents=True, exist_ok=True)
+    make_folder(work)
     _reset_peak_memory()
     began = time.perf_counter()
     fitted = plan.models[job.model].fit(data, fold, job.seed, work)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deepmusic.errors import DeepMusicError, os_reason
+from deepmusic.errors import DeepMusicError
+from deepmusic.files import make_folder
 from deepmusic.plotting import save_png
 from deepmusic.store import Store
 from deepmusic.studies.data import StudyData
@@ -65,11 +66,7 @@ def write_report(
     Raises:
         DeepMusicError: the folder cannot be written.
     """
-    folder = study / "pictures"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DeepMusicError(f"{folder} cannot be created: {os_reason(error)}.") from error
+    folder = make_folder(study / "pictures")
     for path in folder.glob("*.png"):  # of an earlier report
         path.unlink(missing_ok=True)
     results = study_results(store)

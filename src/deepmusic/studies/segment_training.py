@@ -30,7 +30,7 @@ from deepmusic.classifier.task import Augmentation, ClassifierTask
 from deepmusic.classifier.verdict import Calibration
 from deepmusic.datasets import Fold, dataset_digest
 from deepmusic.errors import CheckpointError, DataError
-from deepmusic.files import write_json
+from deepmusic.files import make_folder, write_json
 from deepmusic.studies.segment_networks import (
     CapsuleNetwork,
     build_network,
@@ -206,7 +206,7 @@ class FittedClassifier:
 
     def save(self, folder: Path) -> None:
         """Write ``model.json`` and a file of weights that ``deepmusic classify`` takes too."""
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self.classifier.save(folder / _WEIGHTS)
         about = {"kind": "capsule ensemble", "name": "capsules", "version": __version__}
         write_json(folder / "model.json", about)

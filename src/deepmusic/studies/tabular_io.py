@@ -26,7 +26,7 @@ from sklearn.pipeline import Pipeline
 from deepmusic.classifier.verdict import Calibration, Verdict
 from deepmusic.errors import AudioError, CheckpointError, DataError, ShapeError, os_reason
 from deepmusic.features.recipe import COLUMNS, RECIPES, Recipe
-from deepmusic.files import write_atomically, write_json
+from deepmusic.files import make_folder, write_atomically, write_json
 from deepmusic.version import __version__
 
 if TYPE_CHECKING:
@@ -169,8 +169,7 @@ class FittedTable:
         """
         import skops.io  # imports all of scikit-learn: seconds
 
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = make_folder(folder)
         try:
             content = skops.io.dumps(self.estimator, compression=zipfile.ZIP_DEFLATED)
         except Exception as error:

@@ -20,9 +20,9 @@ from deepmusic.datasets import (
 )
 from deepmusic.datasets.load import load_dataset
 from deepmusic.datasets.splits import Protocol
-from deepmusic.errors import CheckpointError, DataError, RequestError, os_reason
+from deepmusic.errors import CheckpointError, DataError, RequestError
 from deepmusic.features.recipe import RECIPES, Recipe, recipe_named
-from deepmusic.files import write_json
+from deepmusic.files import make_folder, write_json
 from deepmusic.studies.analysis import RECIPE
 from deepmusic.studies.data import OnProgress, StudyData, load_study_data
 from deepmusic.studies.sklearn_class import table_model
@@ -144,10 +144,7 @@ def _trained(
 def _create_run(run: Path) -> None:
     if (run / "config.json").exists():
         raise CheckpointError(f"{run} already holds a run; choose another folder for a new one.")
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{run} cannot be created: {os_reason(error)}.") from error
+    make_folder(run)
 
 
 def _recipe_of(

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepmusic.errors import CheckpointError, DeepMusicError, os_reason
-from deepmusic.files import write_atomically
+from deepmusic.errors import CheckpointError, os_reason
+from deepmusic.files import make_folder, write_atomically
 from deepmusic.version import __version__
 
 if TYPE_CHECKING:
@@ -62,10 +62,7 @@ def save_weights(
         "metadata": text,
         "sha256": _digest(entries, text),
     }
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DeepMusicError(f"{path.parent} could not be made: {os_reason(error)}.") from error
+    make_folder(path.parent)
     with write_atomically(path, "wb") as file:
         file.write(save(tensors, header))
 

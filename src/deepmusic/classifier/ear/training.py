@@ -13,6 +13,7 @@ import numpy as np
 
 from deepmusic.classifier.data import (
     HeldOut,
+    TrackStore,
     calibration_folds,
     hold_out,
     without,
@@ -28,17 +29,17 @@ from deepmusic.classifier.ear.fitting import (
 )
 from deepmusic.classifier.ear.head import EarHead, head_graph
 from deepmusic.classifier.ear.patches import EarOutput
-from deepmusic.classifier.evaluation import draw_confusion, fit_calibration, measure
+from deepmusic.classifier.evaluation import fit_calibration, measure
 from deepmusic.classifier.training import (
     Trained,
     new_run_folder,
     two_or_more_genres,
+    write_results,
 )
 from deepmusic.classifier.verdict import Calibration
 from deepmusic.datasets import (
     Fold,
     FolderDataset,
-    Folds,
     LoadedDataset,
     Problem,
     Track,
@@ -46,15 +47,15 @@ from deepmusic.datasets import (
     group_tracks,
     load_dataset,
 )
-from deepmusic.datasets.folder import file_hash, map_threads
-from deepmusic.errors import AudioError, DataError, os_reason
+from deepmusic.datasets.folder import file_hash
+from deepmusic.errors import AudioError, DataError
 from deepmusic.files import write_atomically, write_json
 
 _VERSION = 1  # of what is stored: of the ear and how patches are chosen
 
 
-class EarStore:
-    """What the ear gave for tracks, one file per track in a folder, named by content.
+class EarStore(TrackStore):
+    """What the ear gave for tracks, one file per track in a folder.
 
     Args:
         folder: made if missing.
@@ -64,52 +65,23 @@ class EarStore:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"{folder} could not be made: {os_reason(error)}.") from error
-
-    def path(self, track: Track) -> Path:
-        """The file of a track with this content."""
-        return self.folder / f"{track.content_hash[:32]}-ear{_VERSION}.npz"
+        super().__init__(folder, f"ear{_VERSION}.npz")
 
     def load(self, track: Track) -> EarOutput:
         """Features ``(n, 256)`` and tag logits ``(n, 50)`` of a track."""
-        with np.load(self.path(track)) as arrays:
+        with np.load(self.path(track.content_hash)) as arrays:
             return arrays["features"].astype(np.float32), arrays["tag_logits"].astype(np.float32)
 
-    def fill(
-        self,
-        dataset: FolderDataset,
-        *,
-        workers: int | None = None,
-        on_progress: Callable[[int, int], object] | None = None,
-    ) -> list[Problem]:
-        """Hear the tracks that are missing.
-
-        Args:
-            dataset: the tracks.
-            workers: threads.
-            on_progress: called with the numbers of tracks done and of all tracks.
-
-        Returns:
-            A problem for each track that is silent or cannot be decoded.
+    def compute(self, content_hash: str, source: str | os.PathLike[str]) -> None:
+        """Run the ear on a track; see `TrackStore.compute`.
 
         Raises:
             CheckpointError: the ear is not installed.
-            DeepMusicError: the disk is full or cannot be written.
         """
-
-        def make(track: Track) -> Problem | None:
-            try:
-                self._keep(track, dataset.file(track))
-            except AudioError as error:
-                return Problem(track.path, error.code, str(error))
-            return None
-
-        problems = map_threads(make, dataset.tracks, workers=workers, on_progress=on_progress)
-        return [problem for problem in problems if problem is not None]
+        features, tag_logits = ear_output(source, patches=PATCHES)
+        with write_atomically(self.path(content_hash), "wb") as file:
+            half = features.astype(np.float16), tag_logits.astype(np.float16)
+            np.savez(file, features=half[0], tag_logits=half[1])
 
     def output(self, file: str | os.PathLike[str]) -> EarOutput:
         """What the ear gives for any file, kept for the next time.
@@ -121,18 +93,9 @@ class EarStore:
         content_hash = file_hash(Path(path), path)
         if isinstance(content_hash, Problem):
             raise AudioError(content_hash.message, code=content_hash.code)
-        track = Track(path, "", None, None, content_hash)
-        self._keep(track, path)
-        return self.load(track)
-
-    def _keep(self, track: Track, source: str | os.PathLike[str]) -> None:
-        path = self.path(track)
-        if path.exists():
-            return
-        features, tag_logits = ear_output(source, patches=PATCHES)
-        with write_atomically(path, "wb") as file:
-            half = features.astype(np.float16), tag_logits.astype(np.float16)
-            np.savez(file, features=half[0], tag_logits=half[1])
+        if not self.path(content_hash).exists():
+            self.compute(content_hash, path)
+        return self.load(Track(path, "", None, None, content_hash))
 
 
 def train_on_ear(
@@ -184,24 +147,15 @@ def train_on_ear(
     write_run_splits(run, split, dataset, resume=resume)
     tracks = [*split[0].train, *split[0].validation]
     head, calibration, metrics = _fitted(dataset, tracks, list(split[0].test), store, options)
-    classifier = exported_classifier(head, calibration, _card(split, dataset, len(tracks), metrics))
-    write_json(run / "config.json", head.config.to_dict())
-    classifier.save(run / "model.safetensors")
-    write_json(run / "metrics.json", metrics)
-    if "test" in metrics:
-        draw_confusion(metrics["test"], run / "confusion.png")
-    return Trained(run, classifier, metrics, dataset, tuple(notes), split.protocol)
-
-
-def _card(
-    split: Folds, dataset: FolderDataset, trained_on: int, metrics: dict[str, Any]
-) -> dict[str, Any]:
-    """What the model says about its training."""
-    return {
+    card = {
         **data_card(split, dataset),
-        "trained_on": trained_on,
+        "trained_on": len(tracks),
         "validation": metrics["validation"],
     }
+    classifier = exported_classifier(head, calibration, card)
+    write_json(run / "config.json", head.config.to_dict())
+    write_results(run, classifier, metrics)
+    return Trained(run, classifier, metrics, dataset, tuple(notes), split.protocol)
 
 
 def _fitted(
