@@ -61,12 +61,12 @@ def os_reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def reason_of(error: Exception, shown: str, failed: str) -> tuple[str, str]:
+def reason_of(error: Exception, name: str, failed: str) -> tuple[str, str]:
     """A code and one sentence for what went wrong with one audio file of many.
 
     Args:
         error: the exception that was raised.
-        shown: the file's name in the sentence.
+        name: the file's name in the sentence.
         failed: what failed, such as ``"has no features"``.
     """
     if isinstance(error, AudioError):
@@ -74,8 +74,8 @@ def reason_of(error: Exception, shown: str, failed: str) -> tuple[str, str]:
     if isinstance(error, DeepMusicError):
         return "failed", str(error)
     if isinstance(error, MemoryError):
-        return "memory", f"{shown!r} needs more memory than there is."
+        return "memory", f"{name!r} needs more memory than there is."
     if isinstance(error, OSError):
-        return "unreadable", f"{shown!r} cannot be read: {os_reason(error)}."
+        return "unreadable", f"{name!r} cannot be read: {os_reason(error)}."
     message = " ".join(f"{type(error).__name__}: {error}".split())
-    return "unexpected", f"{shown!r} {failed}: unexpected {message}."
+    return "unexpected", f"{name!r} {failed}: unexpected {message}."

@@ -34,13 +34,13 @@ _WHILE_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def open_regular(
-    path: str | os.PathLike[str], *, shown: str, noun: str, error: type[ReasonError]
+    path: str | os.PathLike[str], *, name: str, noun: str, error: type[ReasonError]
 ) -> FileIO:
     """Open a regular file for reading, unbuffered; pipes, devices and folders are refused.
 
     Args:
         path: of the file.
-        shown: its name in messages.
+        name: of the file in messages.
         noun: what it should be, such as "sound file".
         error: the class of error to raise.
 
@@ -51,20 +51,20 @@ def open_regular(
     try:
         mode = os.stat(path).st_mode  # before opening: opening a FIFO waits for a writer
         if stat.S_ISDIR(mode):
-            raise error(f"{shown} is a folder, not a {noun}.", code="directory")
+            raise error(f"{name} is a folder, not a {noun}.", code="directory")
         if not stat.S_ISREG(mode):
             raise error(
-                f"{shown} is a pipe, a device or a socket, not a {noun}; it is not opened.",
+                f"{name} is a pipe, a device or a socket, not a {noun}; it is not opened.",
                 code="not_a_file",
             )
         return open(path, "rb", buffering=0)
     except (FileNotFoundError, ValueError) as cause:  # ValueError: a null character in the name
-        raise error(f"{shown} does not exist.", code="missing") from cause
+        raise error(f"{name} does not exist.", code="missing") from cause
     except PermissionError as cause:
-        raise error(f"{shown} may not be read: permission denied.", code="permission") from cause
+        raise error(f"{name} may not be read: permission denied.", code="permission") from cause
     except OSError as cause:
         reason = (cause.strerror or "unknown error").lower()
-        raise error(f"{shown} cannot be opened: {reason}.", code="unreadable") from cause
+        raise error(f"{name} cannot be opened: {reason}.", code="unreadable") from cause
 
 
 @overload

@@ -159,7 +159,7 @@ def crashed(path: str) -> AudioScan:
 
 
 def _digest(path: str, algorithm: str) -> str:
-    with open_regular(path, shown=repr(path), noun="sound file", error=AudioError) as file:
+    with open_regular(path, name=repr(path), noun="sound file", error=AudioError) as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 

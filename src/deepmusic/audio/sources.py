@@ -154,7 +154,7 @@ def open_source(source: Source) -> tuple[BinaryIO, bool]:
     name = name_of(source)
     is_ours = isinstance(source, str | os.PathLike)
     if isinstance(source, str | os.PathLike):
-        file: BinaryIO = open_regular(source, shown=name, noun="sound file", error=AudioError)
+        file: BinaryIO = open_regular(source, name=name, noun="sound file", error=AudioError)
     elif not (hasattr(source, "read") and isinstance(source.read(0), bytes)):
         raise TypeError(
             "a sound is given as a path, a binary file object or a pair (samples, sample_rate); "

@@ -109,7 +109,7 @@ def unpack_archive(
         DownloadError: the archive cannot be read, the folder exists, or the disk is full.
     """
     archive, folder, tell = Path(archive), Path(folder), on_progress or (lambda done, total: None)
-    open_regular(archive, shown=str(archive), noun="archive", error=DownloadError).close()
+    open_regular(archive, name=str(archive), noun="archive", error=DownloadError).close()
     if os.path.lexists(folder):
         message = f"{folder} already exists: move or delete it and run again."
         raise DownloadError(message, code="exists")
@@ -198,7 +198,7 @@ class ZipReader:
                 session = stack.enter_context(open_session())
                 archive = RemoteZip(os.fspath(source), session=session, timeout=TIMEOUT_S)
             else:
-                file = open_regular(source, shown=self._origin, noun="archive", error=DownloadError)
+                file = open_regular(source, name=self._origin, noun="archive", error=DownloadError)
                 archive = zipfile.ZipFile(stack.enter_context(file))
             self._archive: zipfile.ZipFile = stack.enter_context(archive)
             self._stack = stack.pop_all()

@@ -91,7 +91,7 @@ def download_file(
         if is_url(source):
             _fill(str(source), part, size, checksum is not None, tell)
         else:
-            open_regular(source, shown=str(source), noun="file", error=DownloadError).close()
+            open_regular(source, name=str(source), noun="file", error=DownloadError).close()
             shutil.copyfile(source, part)
         if fault := file_fault(part, checksum, size):
             part.unlink()

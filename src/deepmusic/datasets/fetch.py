@@ -123,7 +123,7 @@ def _fetch_folder(
     _refuse_full_disk(root, missing + info.unpacked_size)
     if is_local:
         archive = Path(sources[0])
-        open_regular(archive, shown=str(archive), noun="archive", error=DownloadError).close()
+        open_regular(archive, name=str(archive), noun="archive", error=DownloadError).close()
         checking = partial(tell, "checking")
         if fault := file_fault(archive, info.checksum, info.exact_size, checking):
             message = f"{archive} is not the expected file: {fault}; move or delete it."

@@ -178,7 +178,7 @@ def _content(source: MidiSource) -> tuple[str, bytes]:
             name, data = "The MIDI data", source
         elif isinstance(source, str | os.PathLike):
             name = repr(os.fspath(source))
-            opened = open_regular(source, shown=name, noun="MIDI file", error=ScoreError)
+            opened = open_regular(source, name=name, noun="MIDI file", error=ScoreError)
             with BufferedReader(opened) as file:
                 data = file.read(MAX_BYTES + 1)
         elif hasattr(source, "read"):

@@ -141,7 +141,7 @@ def checked_soundfont(path: str | os.PathLike[str]) -> str:
         DeepMusicError: the file is missing or not a SoundFont.
     """
     name = f"The SoundFont {os.fspath(path)!r}"
-    with open_regular(path, shown=name, noun="SoundFont", error=ScoreError) as file:
+    with open_regular(path, name=name, noun="SoundFont", error=ScoreError) as file:
         head = file.read(12)
     if head[:4] != b"RIFF" or head[8:12] != b"sfbk":
         raise DeepMusicError(f"{name} is not a SoundFont; an .sf2 or .sf3 file is needed.")
