@@ -12,7 +12,7 @@ import torch
 from synthetic import spectrograms, tiny_config
 
 from deepmusic.audio import segment_starts
-from deepmusic.classifier.config import ClassifierConfig
+from deepmusic.classifier.config import ROUTINGS, ClassifierConfig
 from deepmusic.classifier.model import ClassifierNetwork, Views, texture, views
 from deepmusic.classifier.task import (
     Augmentation,
@@ -95,7 +95,10 @@ def test_weights_follow_from_the_seed(routing: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "changes", [{}, {"position_types": 0}, {"texture_capsules": 0}, {"routing": "none"}], ids=str
+    "changes",
+    [{"routing": routing} for routing in ROUTINGS]
+    + [{"position_types": 0}, {"texture_capsules": 0}],
+    ids=str,
 )
 def test_the_loss_falls_on_one_batch(changes: dict[str, Any]) -> None:
     calm = {"dropout": 0.0, "texture_dropout": 0.0, "capsule_dropout": 0.0}

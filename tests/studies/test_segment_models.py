@@ -14,6 +14,7 @@ from made_study import made_fold, made_study, small_config
 
 from deepmusic.audio import segment_starts
 from deepmusic.classifier.model import views
+from deepmusic.classifier.task import ClassifierTask
 from deepmusic.classifier.verdict import Calibration
 from deepmusic.errors import CheckpointError, DataError
 from deepmusic.studies import segment_training
@@ -23,7 +24,6 @@ from deepmusic.studies.segment_networks import NETWORKS, build_network, width_sc
 from deepmusic.studies.segment_training import (
     SEGMENT_TRAINING,
     FittedNetwork,
-    SegmentTask,
     fit_classifier,
     fit_network,
     load_classifier,
@@ -87,15 +87,15 @@ def test_a_killed_training_resumes_and_the_same_seed_gives_the_same(
     np.testing.assert_allclose(whole.sum(axis=1), 1, atol=1e-12)
     other = fitted(name, tmp_path / "other", seed=1).predict_proba(DATA, FOLD.test)
     assert not np.allclose(np.log(whole), np.log(other), rtol=1e-3)
-    validate, calls = SegmentTask.validate, []
+    validate, calls = ClassifierTask.validate, []
 
-    def dies(self: SegmentTask, model: torch.nn.Module) -> Any:
+    def dies(self: ClassifierTask, model: torch.nn.Module) -> Any:
         calls.append(1)
         if len(calls) == 3:
             raise SystemExit("killed")
         return validate(self, model)
 
-    monkeypatch.setattr(SegmentTask, "validate", dies)
+    monkeypatch.setattr(ClassifierTask, "validate", dies)
     torch.rand(7)  # whatever was drawn before
     with pytest.raises(SystemExit):
         fitted(name, tmp_path / "cut")

@@ -27,6 +27,7 @@ from deepmusic.capsules import (
     RoutingRecord,
     capsule_length,
 )
+from deepmusic.capsules.routing.method import Sizes
 from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.errors import ShapeError
 
@@ -110,6 +111,11 @@ class ImageNetwork(nn.Module):
         self.register_buffer("image_mean", torch.zeros(config.bands))
         self.register_buffer("image_std", torch.ones(config.bands))
 
+    @property
+    def by_logit(self) -> bool:
+        """Whether the loss is the cross-entropy of logits, not the margin loss of lengths."""
+        return True
+
     def forward(self, inputs: Views, *, rebuild: Tensor | None = None) -> NetworkOutput:
         """The output for a batch of segments; see `ClassifierNetwork`."""
         raise NotImplementedError
@@ -168,6 +174,11 @@ class ClassifierNetwork(ImageNetwork):
                 genres, config.genre_dim, (config.bands, SKETCH_FRAMES), hidden=(64,)
             )
 
+    @property
+    def by_logit(self) -> bool:
+        """Whether the loss is the cross-entropy of logits, not the margin loss of lengths."""
+        return self.config.routing in ("none", "inverted_attention")
+
     def forward(self, inputs: Views, *, rebuild: Tensor | None = None) -> NetworkOutput:
         """The output for a batch of segments.
 
@@ -203,13 +214,18 @@ class ClassifierNetwork(ImageNetwork):
                 kept = torch.rand(textures.shape[:2], device=textures.device) >= share
                 textures = textures * kept.unsqueeze(-1) / (1 - share)
         record = self.genres(positions, textures)
-        share = record.activations.clamp_min(_MIN_LENGTH)
+        if self.by_logit:
+            # in float32 a sigmoid rounds to one, whose logit is infinite
+            log_scores = F.log_softmax(record.activations.logit(eps=1e-6), dim=1)
+        else:
+            share = record.activations.clamp_min(_MIN_LENGTH)
+            log_scores = (share / share.sum(dim=1, keepdim=True)).log()
         children = [capsule_length(c).flatten(1) for c in (positions, textures) if c is not None]
         rebuilt = None
         if rebuild is not None and self.decoder is not None:
             rebuilt = self.decoder(record.poses, rebuild)
         return NetworkOutput(
-            log_scores=(share / share.sum(dim=1, keepdim=True)).log(),
+            log_scores=log_scores,
             lengths=record.activations,
             poses=record.poses,
             coupling=record.coupling,
@@ -246,6 +262,11 @@ class GenreCapsules(nn.Module):
         self.texture_weight = weight(config.texture_capsules)
         # different from the start, so that routing can prefer one
         self.bias = nn.Parameter(0.02 * torch.randn(genres, out))
+        # its layer norm gives all poses the same length, so that presence must be read off them
+        self.learned = nn.ParameterDict()
+        if config.routing == "inverted_attention":
+            sizes = Sizes(config.position_types + config.texture_capsules, dim, genres, out)
+            self.learned.update(ROUTING[config.routing].learned(sizes))
 
     def forward(self, positions: Tensor | None, textures: Tensor | None) -> RoutingRecord:
         """Route ``(b, p, i, d)`` and ``(b, i, d)`` together."""
@@ -257,7 +278,8 @@ class GenreCapsules(nn.Module):
         if textures is not None and self.texture_weight is not None:
             votes.append(torch.einsum("bid,idoh->bioh", textures, self.texture_weight))
         cast = torch.cat(votes, dim=1)
-        return self.route(cast, self.iterations, stop_gradient=True, bias=self.bias)
+        options = {"stop_gradient": True, "bias": self.bias, **self.learned}
+        return self.route(cast, self.iterations, **options)
 
 
 class Ensemble(nn.Module):

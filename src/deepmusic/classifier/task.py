@@ -159,7 +159,7 @@ class ClassifierTask:
 
     def genre_loss(self, output: NetworkOutput, targets: Tensor) -> Tensor:
         """The loss, a scalar, for the genres' shares ``(b, genres)``."""
-        if output.poses is None:
+        if self.model.by_logit:
             return -(targets * output.log_scores).sum(dim=1).mean()
         return margin_loss(output.lengths, targets)
 

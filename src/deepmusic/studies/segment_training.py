@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from deepmusic.audio import segment_batches
 from deepmusic.classifier import training as classifier_training
@@ -25,14 +24,13 @@ from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.classifier.data import calibration_folds
 from deepmusic.classifier.evaluation import fit_calibration
 from deepmusic.classifier.inference import Classifier
-from deepmusic.classifier.model import ImageNetwork, NetworkOutput, views
+from deepmusic.classifier.model import ImageNetwork, views
 from deepmusic.classifier.task import Augmentation, ClassifierTask
 from deepmusic.classifier.verdict import Calibration
 from deepmusic.datasets import Fold, dataset_digest
 from deepmusic.errors import CheckpointError, DataError
 from deepmusic.files import make_folder, write_json
 from deepmusic.studies.segment_networks import (
-    CapsuleNetwork,
     build_network,
     count_parameters,
     width_scale,
@@ -61,16 +59,6 @@ SEGMENT_AUGMENTATION = Augmentation(mixup=0.0)
 
 _KIND = "segment network"
 _WEIGHTS = "weights.safetensors"
-
-
-class SegmentTask(ClassifierTask):
-    """A network of the study, as ``deepmusic.training.fit`` trains it."""
-
-    def genre_loss(self, output: NetworkOutput, targets: Tensor) -> Tensor:
-        """Margin loss of lengths; cross-entropy where scores come from logits."""
-        if isinstance(self.model, CapsuleNetwork) and not self.model.by_logit:
-            return super().genre_loss(output, targets)
-        return -(targets * output.log_scores).sum(dim=1).mean()
 
 
 @dataclass(frozen=True)
@@ -143,7 +131,7 @@ def fit_network(
     )
     inputs = json.dumps([dataset_digest(data.dataset), fold.train, fold.validation])
     with torch_in_one_thread():
-        task = SegmentTask(
+        task = ClassifierTask(
             config,
             train,
             validation,

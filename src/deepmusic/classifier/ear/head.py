@@ -103,6 +103,8 @@ class EarHead(nn.Module):
             poses = record.poses.reshape(config.heads, batch, *record.poses.shape[1:])
             logits = self.read(poses.flatten(1, 2)).reshape(config.heads, batch, -1)
             lengths = record.activations.reshape(config.heads, batch, -1)
+            if config.routing == "inverted_attention":  # its layer norm makes them all equal
+                lengths = logits.sigmoid()
         if config.tags:
             logits = logits + self.tag_scale * self.evidence(tag_logits)
             lengths = logits.sigmoid()  # how far the tags lie above what is common
