@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.numpy import save
 
-from deepmusic.classifier.ear import ear_path, has_ear, install, read_ear
+from deepmusic.classifier.ear import ear_path, has_ear, install
 from deepmusic.classifier.ear.network import Ear
 from deepmusic.pretrained import _loaded
 
@@ -42,11 +42,9 @@ def cache_in(folder: Path, patch: pytest.MonkeyPatch, *, with_ear: bool) -> Iter
     if with_ear:
         ear_path().parent.mkdir(parents=True)
         ear_path().write_bytes(save(weights))
-    for cached in (read_ear, _loaded):
-        cached.cache_clear()
+    _loaded.cache_clear()
     yield ear_path()
-    for cached in (read_ear, _loaded):
-        cached.cache_clear()
+    _loaded.cache_clear()
 
 
 @pytest.fixture

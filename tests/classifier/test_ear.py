@@ -266,6 +266,15 @@ def test_without_the_ear_it_is_said_how_to_get_it(no_ear: Path) -> None:
         read_ear()
 
 
+def test_another_cache_is_noticed(
+    stand_in_ear: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_ear()
+    monkeypatch.setenv("DEEPMUSIC_CACHE", str(tmp_path / "other"))
+    with pytest.raises(CheckpointError, match="not installed"):
+        read_ear()
+
+
 def test_a_cache_that_cannot_be_made_or_written(
     no_ear: Path, wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

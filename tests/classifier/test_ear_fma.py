@@ -66,6 +66,10 @@ def test_a_level_of_the_tree_and_a_share(
     trained = train_on_ear(loaded, tmp_path / "level", options=options, cache=tmp_path / "ear")
     assert trained.classifier.genres == loaded.dataset.genres
     assert trained.protocol == "official"
+    words = ["evaluate", tmp_path / "level", "--data", mini.root, "--level", 2]
+    done = CliRunner().invoke(deepmusic, list(map(str, words)))
+    assert done.exit_code == 0, done.output
+    assert f"{trained.metrics['test']['tracks']} test tracks of the official split" in done.stdout
     stored = {path.name for path in (tmp_path / "ear").iterdir()}
     assert len(stored) == len(loaded.dataset.tracks)
     trained = train_on_ear(

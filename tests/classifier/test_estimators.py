@@ -18,7 +18,7 @@ from test_ear_head import RATE, write_music
 
 import deepmusic
 from deepmusic import AudioError, CapsuleClassifier, EarFeatures, Verdict, verdict_frame
-from deepmusic.classifier.ear import PatchDataset, read_ear
+from deepmusic.classifier.ear import PatchDataset
 from deepmusic.classifier.verdict import GenreProbability
 from deepmusic.datasets import load_dataset
 
@@ -103,7 +103,6 @@ def test_sound_in_every_form_gives_the_same_rows(
 
     paths[0].rename(tmp_path / "renamed.wav")
     monkeypatch.setenv("DEEPMUSIC_CACHE", str(tmp_path / "no ear"))
-    read_ear.cache_clear()
     kept = EarFeatures(cache=tmp_path / "kept").set_output(transform="pandas")
     frame = kept.transform([tmp_path / "renamed.wav", *paths[1:]])  # nothing is heard again
     np.testing.assert_allclose(frame.to_numpy(), rows, atol=0.01)

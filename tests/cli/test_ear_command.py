@@ -82,6 +82,16 @@ def test_without_the_ear_the_small_model_answers(
     assert not (tmp_path / "r").exists()
 
 
+def test_the_ear_is_not_trained_on_by_several_processes(
+    music: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = call("train", "classifier", "--data", music, "--out", tmp_path / "r")
+    assert done.status == 2
+    assert "omit torchrun, or add --from-scratch" in done.error
+    assert not (tmp_path / "r").exists()
+
+
 def test_a_damaged_ear_is_one_sentence(stand_in_ear: Path, track: Path, call: Call) -> None:
     stand_in_ear.write_bytes(stand_in_ear.read_bytes()[:-9])
     assert "damaged; run: deepmusic ear install" in refusal(call("classify", track), status=1)

@@ -109,11 +109,9 @@ def test_a_model_that_fails_costs_only_itself(music: Path, table: Path, tmp_path
 def test_models_of_the_ear_need_the_ear(
     music: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from deepmusic.classifier.ear import read_ear
     from deepmusic.studies import models
 
     monkeypatch.setenv("DEEPMUSIC_CACHE", str(tmp_path / "empty"))
-    read_ear.cache_clear()
     both = {"majority": FAKES["majority"], "ear-linear": model("ear-linear", fit_mean, "ear")}
     monkeypatch.setattr(models, "MODELS", both)
     for names in ("ear-linear", "ear", "all,ear-linear"):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deepmusic.cli.classify import load_classifier
+from deepmusic.cli.data_options import fma_options
 from deepmusic.cli.options import DEVICE, JOBS, format_option, option
 from deepmusic.cli.output import (
     accuracy_lines,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     "that RUN recorded on its test tracks are shown.",
 )
 @option("--tracks CSV", "Table for DIR, as in training.")
+@fma_options
 @option("--all", "Use all tracks of DIR, training tracks too.", name="every")
 @format_option("text", "json")
 @JOBS
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 @click.pass_context
 def evaluate(
     ctx: click.Context,
+    /,
     run: str,
     *,
     data: str | None,
@@ -56,6 +59,7 @@ def evaluate(
     form: str,
     jobs: int,
     device: str,
+    **fma: Any,
 ) -> None:
     """Evaluate the model in RUN: accuracy, macro-F1, confusion, calibration, coverage.
 
@@ -67,7 +71,7 @@ def evaluate(
             raise click.UsageError("--all and --tracks need --data.")
         result = _recorded(Path(run))
     else:
-        result = _measured(run, data, tracks=tracks, every=every, jobs=jobs, device=device)
+        result = _measured(run, data, every=every, jobs=jobs, device=device, table=tracks, **fma)
     if form == "json":
         record = {
             "run": run,
@@ -131,9 +135,9 @@ def _recorded(run: Path) -> _Result:
 
 
 def _measured(
-    run: str, data: str, *, tracks: str | None, every: bool, jobs: int, device: str
+    run: str, data: str, *, every: bool, jobs: int, device: str, **options: Any
 ) -> _Result:
-    """The figures on tracks that are classified now."""
+    """The figures on tracks that are classified now; ``options`` are of `load_dataset`."""
     classifier = load_classifier(run, device=device)  # before NumPy is imported
 
     import numpy as np
@@ -141,7 +145,7 @@ def _measured(
     from deepmusic.classifier import classify_files, measure
     from deepmusic.datasets import load_dataset
 
-    dataset = load_dataset(data, table=tracks).dataset
+    dataset = load_dataset(data, **options).dataset
     protocol, dataset = (None, dataset) if every else _test_part(Path(run), dataset)
     dataset, unknown, note = _with_known_genres(dataset, classifier)
     failed: list[dict[str, str | None]] = []

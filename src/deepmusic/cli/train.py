@@ -186,6 +186,11 @@ def composer(
 
 def _need_ear(ctx: click.Context) -> None:
     """Refuse, before any work, what the ear cannot do or where it is missing."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise click.UsageError(
+            "Training on the pretrained ear takes one process: omit torchrun, or add "
+            "--from-scratch."
+        )
     from_scratch_only = ("networks", "patience", "device", "compiled", "workers")
     for name in from_scratch_only:
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:

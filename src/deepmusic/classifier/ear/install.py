@@ -79,19 +79,26 @@ def install_ear(wheel: str | os.PathLike[str] | None = None) -> Path:
     return path
 
 
-@lru_cache(maxsize=1)
 def read_ear() -> OnnxNetwork:
     """The ear, ready to run: patches ``(b, 187, 96)`` to features ``(b, 256)`` and logits.
 
     Raises:
         CheckpointError: it is not installed, or the file in the cache is damaged.
     """
+    return _loaded_ear(ear_path())
+
+
+@lru_cache(maxsize=1)
+def _loaded_ear(path: Path) -> OnnxNetwork:
     graph = resources.files("deepmusic.pretrained").joinpath("weights/ear.onnx").read_bytes()
-    return OnnxNetwork(graph, ear_weights())
+    return OnnxNetwork(graph, ear_weights(path))
 
 
-def ear_weights() -> dict[str, NDArray[np.float32]]:
-    """The weights of `deepmusic.classifier.ear.network.Ear`, from the cache, verified.
+def ear_weights(path: Path | None = None) -> dict[str, NDArray[np.float32]]:
+    """The weights of `deepmusic.classifier.ear.network.Ear`, verified.
+
+    Args:
+        path: of their file; None takes the one in the cache.
 
     Raises:
         CheckpointError: as for `read_ear`.
@@ -99,7 +106,7 @@ def ear_weights() -> dict[str, NDArray[np.float32]]:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    path = ear_path()
+    path = path or ear_path()
     try:
         weights = load(path.read_bytes())
     except FileNotFoundError as error:
