@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import statistics
 import sys
 from collections import Counter
@@ -422,8 +423,9 @@ def markdown_table(results: Sequence[Result], names: Sequence[str], reference: s
         if reference in scores and name != reference:
             theirs = scores[reference].folds
             mean, low, _, p = paired_difference(ours.folds, theirs, overlap=overlap)
-            row.append(f"{100 * mean:+.1f} ± {100 * (mean - low):.1f}")
-            row.append("< 0.01" if p < 0.01 else f"{p:.2f}")
+            few = math.isnan(p)
+            row.append(f"{100 * mean:+.1f}" + ("" if few else f" ± {100 * (mean - low):.1f}"))
+            row.append("too few" if few else "< 0.01" if p < 0.01 else f"{p:.2f}")
         else:
             row += ["", ""]
         row += [f"{ours.parameters:,.0f}", f"{ours.seconds:.1f}", str(len(by_model[name]))]

@@ -5,11 +5,15 @@ Figures are made without pyplot, which would keep each one and choose a window s
 
 from __future__ import annotations
 
+import io
+import logging
 import math
 import os
 import re
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.files import write_atomically
+from deepmusic.text import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,12 +71,61 @@ def new_figure(width: float, height: float) -> Figure:
 def save_png(figure: Figure, path: str | os.PathLike[str], *, dpi: float = 100) -> None:
     """Write a figure as a PNG file, atomically.
 
+    Letters that the standard font lacks are taken from other installed fonts; where none has them,
+    one line of the log says so.
+
     Raises:
         DeepMusicError: the file cannot be written.
     """
-    with warnings.catch_warnings(), write_atomically(path, "wb") as file:
-        warnings.filterwarnings("ignore", message="Glyph")  # a script that the font lacks
-        figure.savefig(file, format="png", dpi=dpi)
+    from matplotlib.text import Text
+
+    content, missing = _rendered(figure, dpi)
+    fonts = _fonts_with(missing) if missing else ()
+    if fonts:
+        for text in figure.findobj(Text):
+            text.set_fontfamily([*text.get_fontfamily(), *fonts])
+        content, missing = _rendered(figure, dpi)
+    if missing:
+        _warn_of_boxes()
+    with write_atomically(path, "wb") as file:
+        file.write(content)
+
+
+@cache  # once
+def _warn_of_boxes() -> None:
+    logging.getLogger(__name__).warning(
+        "No installed font has some letters of the plots, which are drawn as boxes; install one "
+        "that has them, such as Noto Sans CJK."
+    )
+
+
+def _rendered(figure: Figure, dpi: float) -> tuple[bytes, str]:
+    """A figure as PNG, and the letters that its fonts lack."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        figure.savefig(buffer, format="png", dpi=dpi)
+    found = (re.match(r"Glyph (\d+) .*missing", str(warning.message)) for warning in caught)
+    return buffer.getvalue(), "".join(sorted({chr(int(match[1])) for match in found if match}))
+
+
+@cache
+def _fonts_with(letters: str) -> tuple[str, ...]:
+    """Names of installed fonts that have letters, as few as it takes, plain ones first."""
+    from matplotlib.font_manager import fontManager, get_font
+
+    wanted, chosen = set(map(ord, letters)), []
+    plain = (f for f in fontManager.ttflist if f.style == "normal" and f.weight == 400)
+    for entry in sorted(plain, key=lambda font: ("Sans" not in font.name, font.name)):
+        if not wanted:
+            break
+        # every letter of a font of last resort is a box
+        if not entry.name.startswith("Last Resort"):
+            with suppress(OSError, RuntimeError):  # damaged, or removed since
+                had = wanted.intersection(get_font(entry.fname).get_charmap())
+                chosen += [entry.name] if had else []
+                wanted -= had
+    return tuple(chosen)
 
 
 def genre_colors(genres: Sequence[str]) -> list[str]:
@@ -100,8 +154,8 @@ def genre_colors(genres: Sequence[str]) -> list[str]:
 
 def plain_text(text: str, max_length: int = 90) -> str:
     """Text for a title or label: printable, shortened, and never read as mathematics."""
-    shown = "".join(c if c.isprintable() else "?" for c in text).replace("$", r"\$")
-    return shown if len(shown) <= max_length else shown[: max_length - 3] + "..."
+    shown = "".join(c if c.isprintable() else "?" for c in text)
+    return shortened(shown, max_length).replace("$", r"\$")
 
 
 def legend_label(text: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
+from matplotlib.font_manager import fontManager, get_font
 
 from deepmusic import plotting
 from deepmusic.errors import DeepMusicError
@@ -89,6 +90,26 @@ def test_any_name_can_be_drawn(title: str, tmp_path: Path) -> None:
     plotting.save_png(figure, tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(PNG)
     assert [text.get_text() for text in axes.texts] == ["3", "1", "0", "0"]
+
+
+@pytest.mark.slow
+def test_letters_come_from_any_installed_font_and_boxes_are_warned_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    standard, other = (
+        set(get_font(fontManager.findfont(name)).get_charmap())
+        for name in ("DejaVu Sans", "STIXGeneral")  # both come with matplotlib
+    )
+    letter = chr(min(other - standard))
+    plotting._warn_of_boxes.cache_clear()
+    said = []
+    for title in (letter, "\uf8f0", "\uf8f1"):
+        figure = plotting.new_figure(4, 3)
+        figure.add_subplot().set_xticks([0, 1], [title, "b"])
+        plotting.save_png(figure, tmp_path / "a.png")
+        said.append(len(caplog.messages))
+    assert said == [0, 1, 1]
+    assert "drawn as boxes" in caplog.text
 
 
 @pytest.mark.parametrize(("start_s", "end_s"), [(0, 0), (0, 0.3), (10, 40), (0, 5000), (0, 1e6)])

@@ -127,6 +127,15 @@ def test_the_reconstruction_has_its_weight_in_the_loss() -> None:
     assert losses[2] - losses[0] == pytest.approx(2 * (losses[1] - losses[0]), rel=1e-3)
 
 
+def test_training_tracks_are_measured_like_validation_tracks() -> None:
+    config = tiny_config()
+    loud = Augmentation(gain_db=40.0, mask_share=0.9)  # neither augmentation nor mixup counts
+    task = ClassifierTask(config, TRAIN, TRAIN, seed=0, augmentation=loud)
+    measured = task.validate(task.model.eval())
+    for name in ("loss", "accuracy"):
+        assert measured[f"train_{name}"] == pytest.approx(measured[name], rel=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",

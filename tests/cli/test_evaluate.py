@@ -7,8 +7,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from training_runs import Call, write_folder
+
+from deepmusic.classifier import measure
+from deepmusic.text import cells
 
 
 @pytest.fixture
@@ -53,6 +57,28 @@ def test_what_is_unknown_about_leaks_is_said(trained: Path, tmp_path: Path, call
     done = call("evaluate", tmp_path, "--format", "json")
     assert json.loads(done.output)["leaks"] == "unknown"
     assert "learned and tested is unknown: 3 tracks name none." in done.error
+
+
+@pytest.mark.parametrize("columns", [60, 80, 400])
+@pytest.mark.parametrize("name", ["genre", "ジャズ", "a genre with a name as long as a sentence "])
+def test_thirty_genres_fit_any_terminal(
+    name: str, columns: int, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    genres, labels = [f"{name}{n}" for n in range(30)], np.arange(300) % 30
+    probabilities = np.eye(30)[np.where(np.arange(300) < 60, 7, labels)]  # 58 are called genre 7
+    figures = measure(probabilities, labels, genres, threshold=0.5)
+    (tmp_path / "metrics.json").write_text(json.dumps({"test": figures}), encoding="utf-8")
+    done = call("evaluate", tmp_path)
+    assert done.status == 0, done.error
+    lines = done.output.splitlines()[1:]  # the path may be of any length
+    assert max(map(cells, lines[3:])) <= columns
+    is_whole = any("predicted:" in line for line in lines)
+    assert is_whole == (columns == 400 and len(name) < 10)
+    if not is_whole:
+        worst = lines[next(i for i, line in enumerate(lines) if line.startswith("Most often")) + 1]
+        assert worst.split()[0] == "2"
+        assert "predicted as" in worst
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from deepmusic.classifier.verdict import GenreProbability, Verdict
-from deepmusic.cli.output import CSV_COLUMNS, Format, printable, writer
+from deepmusic.cli.output import CSV_COLUMNS, Format, printable, table_lines, writer
 
 TOP = (GenreProbability("rock", 0.625), GenreProbability("pop", 0.375))
 
@@ -30,6 +30,20 @@ def written(form: Format, *verdicts: Verdict, top: int | None = None, **options:
 
 # any bytes but the null are a name on Linux
 names = st.binary(min_size=1, max_size=40).filter(lambda b: b"\0" not in b).map(os.fsdecode)
+
+
+def test_wide_tables_continue_below(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "24")
+    rows = [("genre", "first", "second", "third"), ("ジャズ", 1, 2, 3), ("rock", 4, 5, 6)]
+    assert list(table_lines(rows)) == [
+        "genre   first  second",
+        "ジャズ      1       2",
+        "rock        4       5",
+        "",
+        "genre   third",
+        "ジャズ      3",
+        "rock        6",
+    ]
 
 
 @given(names)

@@ -148,8 +148,9 @@ def rows(score: Score, *, part: int | None = None) -> list[tuple[float, float, i
 def test_a_run_has_its_files_and_learns(trained: TrainedComposer) -> None:
     run = trained.run
     for name in (
-        "config.json", "history.jsonl", "loss.png", "accuracy.png", "best/weights.safetensors",
-        "checkpoint/state.safetensors", "model.safetensors", "metrics.json",
+        "config.json", "history.jsonl", "loss.png", "accuracy.png", "nats_per_step.png",
+        "best/weights.safetensors", "checkpoint/state.safetensors", "model.safetensors",
+        "metrics.json",
     ):  # fmt: skip
         assert (run / name).stat().st_size, name
     history = [record["validation"] for record in read_history(run)]
@@ -157,7 +158,10 @@ def test_a_run_has_its_files_and_learns(trained: TrainedComposer) -> None:
     assert len(nats) == 3
     assert nats[-1] < 0.7 * nats[0]
     assert all(later < earlier for earlier, later in pairwise(nats))
-    assert {f"nats_per_step_{style}" for style in CONFIG.styles} <= set(history[-1])
+    by_style = {f"nats_per_step_{style}" for style in CONFIG.styles}
+    assert by_style <= set(history[-1])
+    assert {*by_style, "objective"} <= set(read_history(run)[-1]["train"])
+    assert not any(name.startswith("train_") for name in history[-1])
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics == trained.metrics
     assert set(metrics) == {"validation", "test"}

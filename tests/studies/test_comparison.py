@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from deepmusic.studies.comparison import bootstrap_difference, paired_difference, score
+from deepmusic.studies.report_pages import difference_cells
 
 GENRES = ["classical", "pop", "rock"]
 
@@ -73,6 +74,18 @@ def test_shared_tracks_widen_the_interval_as_the_paper_says() -> None:
     corrected = paired_difference(ours, theirs, overlap=0.25)
     ratio = (corrected.high - corrected.low) / (plain.high - plain.low)
     assert ratio == pytest.approx(math.sqrt((1 / 10 + 0.25) / (1 / 10)))
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_an_interval_of_few_folds_stays_within_what_is_possible(count: int) -> None:
+    ours = {(0, fold): (0.2, 0.9, 0.4)[fold] for fold in range(count)}
+    theirs = {(0, fold): (0.7, 0.1, 0.3)[fold] for fold in range(count)}
+    found = paired_difference(ours, theirs, overlap=0.5)
+    if count == 2:  # the quantile of one degree of freedom would give 1200 points
+        assert np.isnan(found[1:]).all()
+        assert difference_cells(found) == ("+15.0", "too few")
+    else:
+        assert (found.low, found.high) == (-1, 1)
 
 
 def test_only_folds_that_both_have_are_compared() -> None:

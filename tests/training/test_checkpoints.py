@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, strategies as st
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -82,6 +83,15 @@ def test_tensors_and_metadata_return(tmp_path: Path) -> None:
     assert json.loads(header["__metadata__"]["metadata"]) == METADATA
     with pytest.raises(DeepMusicError, match="could not be made"):
         save_weights(path / "w", {"w": torch.ones(1)}, {})
+
+
+def test_the_same_weights_are_the_same_bytes(tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.safetensors" for number in range(8)]
+    for file in files:
+        save_weights(file, tensors(), {"genres": ["ジャズ"], "kind": "test"})
+    assert len({file.read_bytes() for file in files}) == 1
+    with safe_open(files[0], "pt") as opened:  # a foreign reader
+        assert set(opened.keys()) == set(tensors())
 
 
 def test_arrays_of_a_model_are_its_tensors(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from deepmusic.classifier.model import (
 )
 
 _BATCH_SIZE = 64  # segments, in validation
+_MEASURED = 64  # training tracks that are scored like the validation tracks, at most
 _TEXTURE_HOP_S = 1.0  # between segments of which the texture is computed
 
 
@@ -123,6 +124,10 @@ class ClassifierTask:
         # computed once: every epoch validates on the same segments
         self._validation = [self._track_inputs(track, every=rows) for track in validation[0]]
         self._labels = torch.tensor(list(validation[1]))
+        count = min(len(validation[0]), _MEASURED)
+        sample = np.random.default_rng(0).permutation(len(train[0]))[:count].tolist()
+        self._sample = [self._track_inputs(train[0][i], every=rows) for i in sample]
+        self._sample_labels = torch.tensor([train[1][i] for i in sample])
 
     @staticmethod
     def collate(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
@@ -164,26 +169,18 @@ class ClassifierTask:
         return margin_loss(output.lengths, targets)
 
     def validate(self, model: nn.Module) -> Mapping[str, float]:
-        """Loss (cross-entropy of the track scores) and accuracy on the validation tracks."""
-        scores = self.validation_scores(model)
-        labels = self._labels
+        """Loss (cross-entropy of the track scores) and accuracy on the validation tracks.
+
+        The same for some training tracks as ``train_loss`` and ``train_accuracy``.
+        """
         return {
-            "loss": float(F.nll_loss(scores.log_softmax(dim=1), labels)),
-            "accuracy": float((scores.argmax(dim=1) == labels).float().mean()),
+            **_measures(self.validation_scores(model), self._labels),
+            **_measures(_track_scores(model, self._sample), self._sample_labels, "train_"),
         }
 
-    @torch.no_grad()
     def validation_scores(self, model: nn.Module) -> Tensor:
         """Track scores ``(tracks, genres)`` of the validation tracks."""
-        device = next(model.parameters()).device
-        counts = [len(track.image) for track in self._validation]
-        image, statistics = (torch.cat(parts) for parts in zip(*self._validation, strict=True))
-        scores = [
-            model(Views(image[i:j].to(device), statistics[i:j].to(device))).log_scores.cpu()
-            for i, j in pairwise([*range(0, len(image), _BATCH_SIZE), len(image)])
-        ]
-        by_track = torch.split(torch.cat(scores), counts)
-        return torch.stack([part.mean(dim=0) for part in by_track])
+        return _track_scores(model, self._validation)
 
     def _inputs(self, segments: Tensor) -> Views:
         """The network's inputs for a batch of the data set."""
@@ -198,6 +195,27 @@ class ClassifierTask:
         length = self.config.segment_frames
         batches = segment_batches(track, length=length, hop=length)
         return self._inputs(torch.from_numpy(np.concatenate([cut for _, cut in batches])))
+
+
+@torch.no_grad()
+def _track_scores(model: nn.Module, tracks: Sequence[Views]) -> Tensor:
+    """Scores ``(tracks, genres)``: means over the segments of each track."""
+    device = next(model.parameters()).device
+    counts = [len(track.image) for track in tracks]
+    image, statistics = (torch.cat(parts) for parts in zip(*tracks, strict=True))
+    scores = [
+        model(Views(image[i:j].to(device), statistics[i:j].to(device))).log_scores.cpu()
+        for i, j in pairwise([*range(0, len(image), _BATCH_SIZE), len(image)])
+    ]
+    by_track = torch.split(torch.cat(scores), counts)
+    return torch.stack([part.mean(dim=0) for part in by_track])
+
+
+def _measures(scores: Tensor, labels: Tensor, prefix: str = "") -> dict[str, float]:
+    return {
+        f"{prefix}loss": float(F.nll_loss(scores.log_softmax(dim=1), labels)),
+        f"{prefix}accuracy": float((scores.argmax(dim=1) == labels).float().mean()),
+    }
 
 
 def _draw_segment(

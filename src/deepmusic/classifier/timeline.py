@@ -19,6 +19,7 @@ from deepmusic.plotting import (
     thin_out,
     time_axis,
 )
+from deepmusic.text import aligned, cells
 
 _MAX_COLUMNS = 1000  # of the plot; three hours have more segments
 
@@ -78,8 +79,8 @@ def text_timeline(segments: Sequence[SegmentVerdict]) -> list[str]:
         for p in passages(segments)
     ]
     width = max((len(span) for span, _, _ in rows), default=0)
-    name_width = max((len(name) for _, name, _ in rows), default=0)
-    return [f"{span:>{width}}  {name:<{name_width}}  {share}" for span, name, share in rows]
+    name_width = max((cells(name) for _, name, _ in rows), default=0)
+    return [f"{span:>{width}}  {aligned(name, name_width)}  {share}" for span, name, share in rows]
 
 
 def draw_timeline(

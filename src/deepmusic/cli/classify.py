@@ -26,6 +26,7 @@ from deepmusic.errors import AudioError, DeepMusicError
 from deepmusic.extras import need
 from deepmusic.files import make_folder
 from deepmusic.parallel import use_one_thread
+from deepmusic.text import cells
 
 if TYPE_CHECKING:
     from deepmusic.classifier.ear.classifier import EarClassifier
@@ -181,7 +182,7 @@ def classify(
                 top=top,
                 tags=tags,
                 timeline=timeline,
-                name_width=max(map(len, classifier.genres)),
+                name_width=max(map(cells, classifier.genres)),
                 on_terminal=sys.stdout.isatty(),
             )
         )

@@ -20,10 +20,15 @@ from deepmusic.cli.output import (
     printable,
     report,
     table_lines,
+<<<<<<< HEAD
     test_tracks,
+=======
+    terminal_width,
+>>>>>>> 38b75bf (Tables that fit the terminal, wide letters aligned and drawn; changelog)
 )
 from deepmusic.cli.progress import display
 from deepmusic.errors import DataError, os_reason
+from deepmusic.text import shortened
 
 if TYPE_CHECKING:
     from deepmusic.classifier.ear.classifier import EarClassifier
@@ -32,6 +37,9 @@ if TYPE_CHECKING:
     from deepmusic.datasets.split_files import Leaks
     from deepmusic.datasets.splits import Protocol
     from deepmusic.studies.tabular_io import FittedTable
+
+
+_WORST = 10  # confusions to list where the table is too wide
 
 
 @click.command()
@@ -251,11 +259,31 @@ def _with_known_genres(
 
 def _tables(figures: Mapping[str, Any]) -> Iterator[str]:
     """The confusion matrix with each genre's recall, and accuracy by coverage."""
-    recall = figures["recall"]
-    rows: list[list[object]] = [["true", "recall", "predicted:", *figures["genres"]]]
-    for genre, counts in zip(figures["genres"], figures["confusion"], strict=True):
-        rows.append([genre, f"{recall[genre]:.0%}" if genre in recall else "-", "", *counts])
-    yield from table_lines(rows)
+    genres, confusion = figures["genres"], figures["confusion"]
+    recall = [f"{figures['recall'][g]:.0%}" if g in figures["recall"] else "-" for g in genres]
+    rows: list[list[object]] = [["true", "recall", "predicted:", *genres]]
+    for genre, share, counts in zip(genres, recall, confusion, strict=True):
+        rows.append([genre, share, "", *counts])
+    room = terminal_width()
+    matrix = [*table_lines(rows, room)]
+    if "" not in matrix:
+        yield from matrix
+    else:  # it is too wide: what each genre is taken for
+        shown = [shortened(printable(genre), room // 3) for genre in genres]
+        mistakes: list[tuple[int, int, int]] = []
+        rows = [["true", "recall", "tracks"]]
+        for true, counts in enumerate(confusion):
+            rows.append([shown[true], recall[true], sum(counts)])
+            mistakes += [(n, true, i) for i, n in enumerate(counts) if n and i != true]
+        mistakes.sort(key=lambda mistake: -mistake[0])  # stable: as the genres come
+        for true, line in enumerate(table_lines(rows), start=-1):
+            taken = (f"{n} {shortened(shown[i], room // 5)}" for n, of, i in mistakes if of == true)
+            listed = "predicted as" if true < 0 else ", ".join(taken)
+            yield shortened(f"{line}  {listed}", room).rstrip()
+        yield ""
+        yield "Most often confused (JSON has the whole table):" if mistakes else "None is confused."
+        for count, true, predicted in mistakes[:_WORST]:
+            yield shortened(f"  {count:>4}  {shown[true]}, predicted as {shown[predicted]}", room)
     yield ""
     rows = [["threshold", "coverage", "accuracy"]]
     for point in figures["coverage"]:

@@ -10,12 +10,17 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
+
+from deepmusic.text import aligned, cells, shortened
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,18 +87,46 @@ def report_problems(problems: Sequence[Problem], notes: Iterable[str] = ()) -> N
         report(note)
 
 
-def table_lines(rows: Iterable[Sequence[object]]) -> Iterator[str]:
+def table_lines(rows: Iterable[Sequence[object]], room: int | None = None) -> Iterator[str]:
     """Rows, the header among them, as lines with the first column left, the others right.
+
+    Columns that do not fit into ``room``, by default the terminal if there is one, follow below,
+    beside the first one again.
 
     Example:
         >>> list(table_lines([("genre", "tracks"), ("rock", 80)]))
         ['genre  tracks', 'rock       80']
     """
     texts = [[printable(str(value)) for value in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-    for first, *others in texts:
-        cells = [f"{text:>{width}}" for text, width in zip(others, widths[1:], strict=True)]
-        yield "  ".join([f"{first:<{widths[0]}}", *cells]).rstrip()
+    columns = [*zip(*texts, strict=True)]
+    widths = [max(map(cells, column)) for column in columns]
+    if room is None:
+        room = terminal_width() if sys.stdout.isatty() or "COLUMNS" in os.environ else sys.maxsize
+    if sum(widths) + 2 * len(widths) - 2 > room:
+        widths[0] = min(widths[0], max(room // 3, room - 2 - max(widths[1:], default=0)))
+    for number, block in enumerate(_blocks(widths, room)):
+        if number:
+            yield ""
+        for row in texts:
+            others = (aligned(row[i], widths[i], right=True) for i in block)
+            first = aligned(shortened(row[0], widths[0]), widths[0])
+            yield "  ".join([first, *others]).rstrip()
+
+
+def _blocks(widths: Sequence[int], room: int) -> Iterator[list[int]]:
+    """Indices of the columns after the first, divided so that each part fits beside it."""
+    block: list[int] = []
+    for index in range(1, len(widths)):
+        if block and widths[0] + sum(widths[i] + 2 for i in [*block, index]) > room:
+            yield block
+            block = []
+        block.append(index)
+    yield block
+
+
+def terminal_width() -> int:
+    """Cells in a line: of the terminal, or as ``COLUMNS`` says; 80 where there is neither."""
+    return shutil.get_terminal_size().columns
 
 
 def csv_text(rows: Iterable[Iterable[object]]) -> str:
@@ -221,7 +254,7 @@ def _text_line(verdict: Verdict, *, top: int | None, width: int) -> str:
     confidence = "" if verdict.confidence is None else f"{verdict.confidence:.0%}"
     listed = verdict.top[: top if top is not None else 2 if verdict.is_unsure else 0]
     genres = ", ".join(f"{printable(e.genre)} {e.probability:.0%}" for e in listed)
-    line = f"{name:<{width}}  {confidence:>4}  {printable(verdict.path)}"
+    line = f"{aligned(name, width)}  {confidence:>4}  {printable(verdict.path)}"
     return f"{line}  ({genres})\n" if genres else f"{line}\n"
 
 

@@ -127,6 +127,7 @@ class ComposerTask:
         weights = lengths * totals[styles] ** -balance
         count = excerpts or round(lengths.sum() / steps)
         self.config, self.pose_noise, self._validation = config, pose_noise, validation
+        self._sample = train[:: -(-len(train) // max(len(validation), 1))]  # of every style
         self.dataset = _Excerpts(train, steps, count, seed, shift, weights / weights.sum())
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -194,12 +195,17 @@ class ComposerTask:
         return nats + _MARGIN_WEIGHT * margin + _ATTRIBUTE_WEIGHT * error, measures
 
     def validate(self, model: nn.Module) -> Mapping[str, float]:
-        """Nats per step of whole pieces, without a pose; with several styles also of each."""
+        """Nats per step of whole pieces, without a pose; with several styles also of each.
+
+        The same for some training pieces under names with ``train_`` in front.
+        """
         assert isinstance(model, ComposerNetwork)
-        by_style = likelihood(model, self._validation).by_style(self.config.styles)
-        measures = {"nats_per_step": float(np.mean(list(by_style.values())))}
-        if len(self.config.styles) > 1:
-            measures |= {f"nats_per_step_{name}": nats for name, nats in by_style.items()}
+        measures: dict[str, float] = {}
+        for prefix, pieces in (("", self._validation), ("train_", self._sample)):
+            by_style = likelihood(model, pieces).by_style(self.config.styles)
+            measures[f"{prefix}nats_per_step"] = float(np.mean(list(by_style.values())))
+            if len(self.config.styles) > 1:
+                measures |= {f"{prefix}nats_per_step_{s}": nats for s, nats in by_style.items()}
         return measures
 
 

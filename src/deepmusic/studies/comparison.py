@@ -84,6 +84,10 @@ def score(records: Sequence[JobRecord]) -> Score:
     )
 
 
+MIN_FOLDS = 3
+"""For an interval; that of two folds, with one degree of freedom, would say nothing."""
+
+
 class Difference(NamedTuple):
     """How much better a model is than another, as shares of tracks."""
 
@@ -133,7 +137,8 @@ def paired_difference(
     """Mean difference over the same folds, with the interval of the corrected resampled t-test.
 
     Folds of several seeds share tracks, so the variance of the mean is (1/n + test/train) times
-    that of one difference (Nadeau and Bengio 2003).
+    that of one difference (Nadeau and Bengio 2003). The interval keeps to what is possible,
+    -1 to 1; fewer than three folds give none.
 
     Args:
         ours: accuracy by (seed, fold); only folds that both models have are compared.
@@ -143,7 +148,7 @@ def paired_difference(
     shared = sorted(ours.keys() & theirs.keys())
     differences = np.array([ours[key] - theirs[key] for key in shared])
     mean = float(differences.mean()) if shared else math.nan
-    if len(shared) < 2:
+    if len(shared) < MIN_FOLDS:
         return Difference(mean)
     error = math.sqrt(differences.var(ddof=1) * (1 / len(shared) + overlap))
     if error == 0:
@@ -151,7 +156,7 @@ def paired_difference(
     freedom = len(shared) - 1
     half = float(stats.t.ppf(0.975, freedom) * error)
     p = float(2 * stats.t.sf(abs(mean) / error, freedom))
-    return Difference(mean, mean - half, mean + half, p)
+    return Difference(mean, max(mean - half, -1.0), min(mean + half, 1.0), p)
 
 
 def bootstrap_difference(

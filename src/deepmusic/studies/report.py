@@ -13,6 +13,7 @@ from deepmusic.datasets.groups import group_tracks, unknown_artists
 from deepmusic.datasets.split_files import Leaks, leaks
 from deepmusic.datasets.splits import Folds
 from deepmusic.studies.comparison import (
+    MIN_FOLDS,
     Difference,
     Score,
     difference_by_fold,
@@ -196,7 +197,7 @@ def _difference(
         difference = difference_by_fold(ours, theirs)
     our_folds, their_folds = ({(r["seed"], r["fold"]) for r in some} for some in (ours, theirs))
     is_cut = any(len(records[n]) < len(jobs[n]) for n in (name, reference))
-    if is_cut and (our_folds != their_folds or len(our_folds) < 3):
+    if is_cut and (our_folds != their_folds or len(our_folds) < MIN_FOLDS):
         # the few folds that both have may be the easy ones of either
         return Difference(difference.mean)
     return difference

@@ -234,7 +234,7 @@ def difference_cells(difference: Difference | None) -> tuple[str, str]:
         return "", ""
     mean = f"{100 * difference.mean:+.1f}"
     if math.isnan(difference.p):
-        return mean, ""
+        return mean, "too few"
     interval = f" [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
     return mean + interval, "< 0.01" if difference.p < 0.01 else f"{difference.p:.2f}"
 

@@ -176,7 +176,9 @@ class Task(Protocol):
     def validate(self, model: nn.Module) -> Mapping[str, float]:
         """Measures on the validation data, by name; the model is in evaluation mode.
 
-        Runs in the main process alone, without gradients.
+        Runs in the main process alone, without gradients. A measure ``train_X`` is X on training
+        data, computed likewise; only such curves can be laid over those of validation, as the loss
+        of the steps may include augmentation, dropout and further terms.
         """
 
     def collate(self, items: list[Any], /) -> Any:

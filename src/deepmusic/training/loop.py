@@ -125,10 +125,12 @@ class _Loop:
 
             record = None
             if index + 1 == plan.steps_per_epoch:
+                measured = self._validate()
+                like_validation = {n[6:]: v for n, v in measured.items() if n.startswith("train_")}
                 record = {
                     "epoch": epoch + 1,
-                    "train": train,
-                    "validation": self._validate(),
+                    "train": {**train, "objective": train["loss"], **like_validation},
+                    "validation": {n: v for n, v in measured.items() if n[:6] != "train_"},
                     "learning_rate": learning_rate,
                     "seconds": round(state.seconds + time.monotonic() - clock, 3),
                     "seconds_left": round(seconds_left, 1),

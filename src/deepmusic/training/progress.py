@@ -13,6 +13,8 @@ from deepmusic.files import write_atomically
 
 # A record: {"epoch": 3, "train": {"loss": ...}, "validation": {...}, "learning_rate": ...,
 #            "seconds": of this epoch, "seconds_left": to the last epoch}
+# In "train", what validation measures too is measured likewise, where the task does so; the rest
+# are means over the steps: "objective", which was minimized, and the task's own.
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def read_history(run: Path) -> list[dict[str, Any]]:
 def draw_history(
     history: Sequence[Mapping[str, Any]], folder: Path, *, best_epoch: int = 0
 ) -> list[Path]:
-    """Plot ``loss.png`` and ``accuracy.png``, if the history has these measures.
+    """Plot ``loss.png``, ``accuracy.png`` and ``nats_per_step.png``, if the history has these.
 
     Args:
         history: records of the epochs.
@@ -84,7 +86,7 @@ def draw_history(
     from deepmusic.plotting import new_figure, save_png
 
     drawn = []
-    for measure in ("loss", "accuracy"):
+    for measure in ("loss", "accuracy", "nats_per_step"):
         figure = new_figure(7, 4.2)
         axes = figure.add_subplot()
         for part, style in (("train", "--"), ("validation", "-")):
@@ -98,7 +100,8 @@ def draw_history(
             axes.axvline(best_epoch, color="grey", linewidth=1, label=f"best: epoch {best_epoch}")
         if measure == "accuracy":
             axes.set_ylim(0, 1)
-        axes.set(xlabel="epoch", ylabel=measure, title=f"{measure} by epoch".capitalize())
+        label = measure.replace("_", " ")
+        axes.set(xlabel="epoch", ylabel=label, title=f"{label} by epoch".capitalize())
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend()

@@ -64,7 +64,7 @@ def save_weights(
     }
     make_folder(path.parent)
     with write_atomically(path, "wb") as file:
-        file.write(save(tensors, header))
+        file.write(_ordered(save(tensors, header)))
 
 
 def load_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -155,6 +155,15 @@ def fill_model(
     model.load_state_dict(
         {name: w if isinstance(w, torch.Tensor) else torch.tensor(w) for name, w in weights.items()}
     )
+
+
+def _ordered(data: bytes) -> bytes:
+    """A safetensors file with its header in order, so that the same weights are the same bytes."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    text = json.dumps({"__metadata__": dict(sorted(header.pop("__metadata__").items())), **header})
+    aligned = text.encode() + b" " * (-len(text) % 8)  # ASCII, as json.dumps escapes the rest
+    return len(aligned).to_bytes(8, "little") + aligned + data[end:]
 
 
 def _digest(entries: Iterable[tuple[str, str, tuple[int, ...], Any]], text: str) -> str:
