@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import shutil
 import sys
 from collections import Counter
@@ -101,7 +100,7 @@ def table_lines(rows: Iterable[Sequence[object]], room: int | None = None) -> It
     columns = [*zip(*texts, strict=True)]
     widths = [max(map(cells, column)) for column in columns]
     if room is None:
-        room = terminal_width() if sys.stdout.isatty() or "COLUMNS" in os.environ else sys.maxsize
+        room = terminal_width() if sys.stdout.isatty() else sys.maxsize
     if sum(widths) + 2 * len(widths) - 2 > room:
         widths[0] = min(widths[0], max(room // 3, room - 2 - max(widths[1:], default=0)))
     for number, block in enumerate(_blocks(widths, room)):

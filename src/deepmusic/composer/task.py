@@ -195,10 +195,7 @@ class ComposerTask:
         return nats + _MARGIN_WEIGHT * margin + _ATTRIBUTE_WEIGHT * error, measures
 
     def validate(self, model: nn.Module) -> Mapping[str, float]:
-        """Nats per step of whole pieces, without a pose; with several styles also of each.
-
-        The same for some training pieces under names with ``train_`` in front.
-        """
+        """Nats per step of whole pieces without a pose, also by style, and ``train_`` likewise."""
         assert isinstance(model, ComposerNetwork)
         measures: dict[str, float] = {}
         for prefix, pieces in (("", self._validation), ("train_", self._sample)):
