@@ -20,11 +20,8 @@ from deepmusic.cli.output import (
     printable,
     report,
     table_lines,
-<<<<<<< HEAD
-    test_tracks,
-=======
     terminal_width,
->>>>>>> 38b75bf (Tables that fit the terminal, wide letters aligned and drawn; changelog)
+    test_tracks,
 )
 from deepmusic.cli.progress import display
 from deepmusic.errors import DataError, os_reason
