@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "deepmusic"
 # a part may import what stands in a line above its own, and itself
 LAYERS = [
-    {"errors", "text", "version"},
+    {"errors", "version"},
     {"extras"},
     {"files", "parallel", "store"},
     {"plotting"},
@@ -40,7 +40,6 @@ WITHOUT_TORCH = {
     "plotting",
     "store",
     "errors",
-    "text",
     "extras",
     "version",
 }

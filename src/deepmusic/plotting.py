@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.files import write_atomically
-from deepmusic.text import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -154,8 +153,12 @@ def genre_colors(genres: Sequence[str]) -> list[str]:
 
 def plain_text(text: str, max_length: int = 90) -> str:
     """Text for a title or label: printable, shortened, and never read as mathematics."""
+    from rich.cells import cell_len, set_cell_size  # Chinese letters are twice as wide
+
     shown = "".join(c if c.isprintable() else "?" for c in text)
-    return shortened(shown, max_length).replace("$", r"\$")
+    if cell_len(shown) > max_length:
+        shown = set_cell_size(shown, max_length - 3).rstrip() + "..."
+    return shown.replace("$", r"\$")
 
 
 def legend_label(text: str) -> str:

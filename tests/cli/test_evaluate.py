@@ -12,7 +12,7 @@ import pytest
 from training_runs import Call, write_folder
 
 from deepmusic.classifier import measure
-from deepmusic.text import cells
+from deepmusic.cli.output import cells
 
 
 @pytest.fixture

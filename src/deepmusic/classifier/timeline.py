@@ -19,7 +19,6 @@ from deepmusic.plotting import (
     thin_out,
     time_axis,
 )
-from deepmusic.text import aligned, cells
 
 _MAX_COLUMNS = 1000  # of the plot; three hours have more segments
 
@@ -70,6 +69,8 @@ def text_timeline(segments: Sequence[SegmentVerdict]) -> list[str]:
     Args:
         segments: in order of time; none give no lines.
     """
+    from rich.cells import cell_len, set_cell_size
+
     rows = [
         (
             f"{format_time(p.start_s)}-{format_time(p.end_s)}",
@@ -79,8 +80,10 @@ def text_timeline(segments: Sequence[SegmentVerdict]) -> list[str]:
         for p in passages(segments)
     ]
     width = max((len(span) for span, _, _ in rows), default=0)
-    name_width = max((cells(name) for _, name, _ in rows), default=0)
-    return [f"{span:>{width}}  {aligned(name, name_width)}  {share}" for span, name, share in rows]
+    name_width = max((cell_len(name) for _, name, _ in rows), default=0)
+    return [
+        f"{span:>{width}}  {set_cell_size(name, name_width)}  {share}" for span, name, share in rows
+    ]
 
 
 def draw_timeline(

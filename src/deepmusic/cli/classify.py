@@ -21,12 +21,11 @@ from deepmusic.cli.options import (
     max_minutes,
     option,
 )
-from deepmusic.cli.output import Format, named_line, writer
+from deepmusic.cli.output import Format, cells, named_line, writer
 from deepmusic.errors import AudioError, DeepMusicError
 from deepmusic.extras import need
 from deepmusic.files import make_folder
 from deepmusic.parallel import use_one_thread
-from deepmusic.text import cells
 
 if TYPE_CHECKING:
     from deepmusic.classifier.ear.classifier import EarClassifier

@@ -19,13 +19,13 @@ from deepmusic.cli.output import (
     named_line,
     printable,
     report,
+    shortened,
     table_lines,
     terminal_width,
     test_tracks,
 )
 from deepmusic.cli.progress import display
 from deepmusic.errors import DataError, os_reason
-from deepmusic.text import shortened
 
 if TYPE_CHECKING:
     from deepmusic.classifier.ear.classifier import EarClassifier

@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from deepmusic.text import aligned, cells, shortened
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -121,6 +119,26 @@ def _blocks(widths: Sequence[int], room: int) -> Iterator[list[int]]:
             block = []
         block.append(index)
     yield block
+
+
+def cells(text: str) -> int:
+    """How many cells of a terminal a text takes; Chinese letters take two each."""
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def aligned(text: str, width: int, *, right: bool = False) -> str:
+    """A text with spaces up to a width in cells."""
+    space = " " * (width - cells(text))
+    return space + text if right else text + space
+
+
+def shortened(text: str, width: int) -> str:
+    """A text cut to a width in cells, with an ellipsis where something is missing."""
+    from rich.cells import set_cell_size
+
+    return text if cells(text) <= width else set_cell_size(text, width - 1).rstrip() + "…"
 
 
 def terminal_width() -> int:
