@@ -68,63 +68,50 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save_png(figure: Figure, path: str | os.PathLike[str], *, dpi: float = 100) -> None:
-    """Write a figure as a PNG file, atomically.
-
-    Letters that the standard font lacks are taken from other installed fonts; where none has them,
-    one line of the log says so.
+    """Write a figure as a PNG file, atomically; letters may come from any installed font.
 
     Raises:
         DeepMusicError: the file cannot be written.
     """
+    from matplotlib.font_manager import FontProperties, findfont, get_font
     from matplotlib.text import Text
 
-    content, missing = _rendered(figure, dpi)
-    fonts = _fonts_with(missing) if missing else ()
-    if fonts:
-        for text in figure.findobj(Text):
-            text.set_fontfamily([*text.get_fontfamily(), *fonts])
-        content, missing = _rendered(figure, dpi)
-    if missing:
-        _warn_of_boxes()
+    content = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # a letter that the fonts lack
+        figure.savefig(content, format="png", dpi=dpi)
+        texts = figure.findobj(Text)  # labels of ticks are made while drawing
+        letters = {ord(c) for text in texts for c in text.get_text() if c.isprintable()}
+        if letters := letters.difference(get_font(findfont(FontProperties())).get_charmap()):
+            for text in texts:
+                text.set_fontfamily([*text.get_fontfamily(), *_fonts_with(frozenset(letters))])
+            content = io.BytesIO()
+            figure.savefig(content, format="png", dpi=dpi)
     with write_atomically(path, "wb") as file:
-        file.write(content)
+        file.write(content.getvalue())
+
+
+@cache
+def _fonts_with(letters: frozenset[int]) -> list[str]:
+    """Names of installed fonts that have some of the letters, plain ones first."""
+    from matplotlib.font_manager import fontManager, get_font
+
+    names: list[str] = []
+    fonts = [font for font in fontManager.ttflist if "Last Resort" not in font.name]  # of boxes
+    for font in sorted(fonts, key=lambda font: ("Sans" not in font.name, font.weight != 400)):
+        with suppress(OSError, RuntimeError):  # damaged, or removed since
+            if letters and (had := letters.intersection(get_font(font.fname).get_charmap())):
+                names.append(font.name)
+                letters -= had
+    if letters:
+        _warn_of_boxes()
+    return names
 
 
 @cache  # once
 def _warn_of_boxes() -> None:
-    logging.getLogger(__name__).warning(
-        "No installed font has some letters of the plots, which are drawn as boxes; install one "
-        "that has them, such as Noto Sans CJK."
-    )
-
-
-def _rendered(figure: Figure, dpi: float) -> tuple[bytes, str]:
-    """A figure as PNG, and the letters that its fonts lack."""
-    buffer = io.BytesIO()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        figure.savefig(buffer, format="png", dpi=dpi)
-    found = (re.match(r"Glyph (\d+) .*missing", str(warning.message)) for warning in caught)
-    return buffer.getvalue(), "".join(sorted({chr(int(match[1])) for match in found if match}))
-
-
-@cache
-def _fonts_with(letters: str) -> tuple[str, ...]:
-    """Names of installed fonts that have letters, as few as it takes, plain ones first."""
-    from matplotlib.font_manager import fontManager, get_font
-
-    wanted, chosen = set(map(ord, letters)), []
-    plain = (f for f in fontManager.ttflist if f.style == "normal" and f.weight == 400)
-    for entry in sorted(plain, key=lambda font: ("Sans" not in font.name, font.name)):
-        if not wanted:
-            break
-        # every letter of a font of last resort is a box
-        if not entry.name.startswith("Last Resort"):
-            with suppress(OSError, RuntimeError):  # damaged, or removed since
-                had = wanted.intersection(get_font(entry.fname).get_charmap())
-                chosen += [entry.name] if had else []
-                wanted -= had
-    return tuple(chosen)
+    lack = "No installed font has some letters of the plots, drawn as boxes: install Noto Sans CJK."
+    logging.getLogger(__name__).warning(lack)
 
 
 def genre_colors(genres: Sequence[str]) -> list[str]:
@@ -153,12 +140,8 @@ def genre_colors(genres: Sequence[str]) -> list[str]:
 
 def plain_text(text: str, max_length: int = 90) -> str:
     """Text for a title or label: printable, shortened, and never read as mathematics."""
-    from rich.cells import cell_len, set_cell_size  # Chinese letters are twice as wide
-
-    shown = "".join(c if c.isprintable() else "?" for c in text)
-    if cell_len(shown) > max_length:
-        shown = set_cell_size(shown, max_length - 3).rstrip() + "..."
-    return shown.replace("$", r"\$")
+    shown = "".join(c if c.isprintable() else "?" for c in text).replace("$", r"\$")
+    return shown if len(shown) <= max_length else shown[: max_length - 3] + "..."
 
 
 def legend_label(text: str) -> str:
