@@ -25,6 +25,7 @@ LIBRARIES = {
     "jinja2": "Jinja",
     "skops": "skops",
     "partitura": "partitura",
+    "yaml": "PyYAML",
     "distributed": "Dask",
 }
 """By module that is imported: the name of its library."""
@@ -35,6 +36,7 @@ EXTRAS = {
     "data": ("pandas", "pyarrow", "scipy", "sklearn"),
     "study": ("numba", "pandas", "pyarrow", "scipy", "sklearn", "jinja2", "skops"),
     "musicxml": ("partitura",),
+    "yaml": ("yaml",),
     "cluster": ("distributed",),
 }
 """The modules that each extra brings."""

@@ -44,6 +44,7 @@ _USES = {
     "data": "FMA's tables, building, splitting and counting data sets",
     "study": "studies, and models of features",
     "musicxml": "writing MusicXML",
+    "yaml": "names of genres in YAML, as beets has them",
     "cluster": "work on several machines",
 }
 """What each extra is for."""
