@@ -291,3 +291,62 @@ def test_a_file_named_wrongly_is_tagged_as_what_it_is(untagged: Path, tmp_path: 
     assert mutagen.File(song)["genre"] == ["rock"]
     samples, _ = soundfile.read(song)
     assert len(samples)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_several_genres_are_written_as_each_format_wants(
+    kind: str, untagged: Path, tmp_path: Path
+) -> None:
+    song = Path(shutil.copy(untagged / f"plain.{kind}", tmp_path))
+    content, log, genres = song.read_bytes(), TagLog(tmp_path / "tags.db"), ("Hip Hop", "Soul")
+    assert write_genre(song, genres, log=log).status == "written"
+    assert sorted(read_tags(song).genres) == list(genres)
+    tags = mutagen.File(song).tags
+    if kind == "wav":  # its INFO list, of one text
+        assert b"IGNR" in song.read_bytes()
+        assert b"Hip Hop; Soul" in song.read_bytes()
+    else:
+        key = {"m4a": "\xa9gen", "wma": "WM/Genre", "mp3": "TCON", "aiff": "TCON"}.get(
+            kind, "genre"
+        )
+        value = tags[key]
+        assert list(map(str, getattr(value, "text", value))) == list(genres)
+    assert write_genre(song, genres).status == "same"
+    assert [change.status for change in undo(log)] == ["restored"]
+    assert song.read_bytes() == content
+
+
+def test_id3_before_24_gets_one_text_with_semicolons(mp3: Path) -> None:
+    tags = mutagen.id3.ID3()
+    tags.add(mutagen.id3.TIT2(encoding=0, text=["T"]))
+    tags.save(mp3, v2_version=3)
+    write_genre(mp3, ["Pop/Rock", "Soul"])
+    assert str(mutagen.id3.ID3(mp3, translate=False)["TCON"]) == "Pop/Rock; Soul"
+    assert read_tags(mp3).genres == ("Pop/Rock", "Soul")
+    assert write_genre(mp3, ["Pop/Rock", "Soul"]).status == "same"
+
+
+@pytest.mark.parametrize("kind", ["mp3", "flac", "m4a", "wma"])
+def test_a_genre_that_says_nothing_is_replaced_and_restored(kind: str, tmp_path: Path) -> None:
+    song = sound(tmp_path / f"a.{kind}", genre="Other", artist="A")
+    log = TagLog(tmp_path / "tags.db")
+    planned = write_genre(song, "rock", dry_run=True, log=log)
+    assert (planned.status, planned.before, planned.after) == ("planned", ("Other",), ("rock",))
+    assert write_genre(song, "rock", log=log).status == "written"
+    assert read_tags(song).genres == ("rock",)
+    undo(log)
+    assert read_tags(song).genres == ("Other",)
+    kept = sound(tmp_path / f"b.{kind}", genre="Other; Rock")
+    assert write_genre(kept, "pop").status == "kept"
+
+
+def test_a_placeholder_in_one_tag_does_not_give_up_a_genre_in_another(mp3: Path) -> None:
+    ape = mutagen.apev2.APEv2()
+    ape["Genre"] = "Polka"
+    ape.save(mp3)
+    tags = mutagen.id3.ID3()
+    tags.add(mutagen.id3.TCON(encoding=0, text=["Other"]))
+    tags.save(mp3)
+    content = mp3.read_bytes()
+    assert write_genre(mp3, "rock").status == "kept"
+    assert mp3.read_bytes() == content

@@ -12,6 +12,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import mutagen
 import numpy as np
 import pytest
 import soundfile
@@ -169,8 +170,6 @@ def test_killed_and_run_again(run: Run, tmp_path: Path) -> None:
 def test_tags_are_written_and_undone(
     fake: FakeClassifier, library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mutagen = pytest.importorskip("mutagen")
-    soundfile = pytest.importorskip("soundfile")
     song, log, kept = tmp_path / "song.flac", tmp_path / "log.jsonl", tmp_path / "kept.db"
     soundfile.write(song, [0.0, 0.5] * 4000, 8000)
     before = song.read_bytes()
@@ -197,6 +196,75 @@ def test_tags_are_written_and_undone(
     assert undone.exit_code == 0
     assert "genre" not in mutagen.File(song)
     assert invoke("--undo-tags", tmp_path / "no.log").exit_code != 0
+
+
+@pytest.fixture
+def songs(
+    fake: FakeClassifier, library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A library with "Rock", "Pop" and "Other", and a file without a genre; all are rock."""
+    folder = tmp_path / "songs"
+    folder.mkdir()
+
+    def rock(source: str, *, max_seconds: float, segments: bool) -> object:
+        return replace(FakeClassifier().classify(str(library / "a.mp3")), path=source)
+
+    monkeypatch.setattr(fake, "classify", rock)
+    for name, genre in {"0": "Rock", "1": "POP", "2": "Other", "3": ""}.items():
+        soundfile.write(folder / f"{name}.flac", [0.0, 0.5] * 4000, 8000)
+        tagged = mutagen.File(folder / f"{name}.flac")
+        tagged["genre"] = genre
+        tagged.save()
+    return folder
+
+
+def genres_of(folder: Path) -> list[list[str]]:
+    return [mutagen.File(path)["genre"] for path in sorted(folder.glob("*.flac"))]
+
+
+def test_genres_are_spelled_as_the_library_does(songs: Path, tmp_path: Path) -> None:
+    options = [songs, "--write-tags", "--tag-log", tmp_path / "log.db"]
+    before = genres_of(songs)
+    planned = invoke(*options, "--dry-run")
+    assert "3.flac: tag planned: no genre -> Rock" in planned.stderr
+    assert "2.flac: tag planned: Other -> Rock" in planned.stderr
+    assert genres_of(songs) == before
+    several = [*options, "--genres", "3", "--genre-threshold", "0.1", "--format", "json"]
+    done, both = invoke(*several), ["Rock", "classical", "POP"]
+    assert done.exit_code == 0, done.output
+    assert genres_of(songs) == [["Rock"], ["POP"], both, both]
+    assert [entry["genres"] for entry in json.loads(done.stdout)] == [both] * 4
+
+
+def test_a_map_names_the_genres(songs: Path, tmp_path: Path) -> None:
+    rules = tmp_path / "map.csv"
+    rules.write_text("model,library\nrock,Guitars\nhip-hopp,Rap\n")
+    options = [songs, "--write-tags", "--tag-log", tmp_path / "log.db", "--genre-map", rules]
+    done = invoke(*options)
+    assert genres_of(songs) == [["Rock"], ["POP"], ["Guitars"], ["Guitars"]]
+    assert "the model has no genre hiphopp" in done.stderr
+    rules.write_text("rock,\n")
+    done = invoke(*options, "--overwrite-tags")
+    assert "Tags: none." in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--genres", "2"), "--genres needs --write-tags, or --format json"),
+        (("--genre-map", "x.csv"), "--genre-map needs --write-tags"),
+        (("--write-tags", "--genre-threshold", "0.5"), "add --genres 2 or more"),
+        (("--write-tags", "--genre-threshold", "2", "--genres", "2"), "range"),
+        (("--write-tags", "--genre-map", "gone.csv"), "gone.csv cannot be read"),
+    ],
+)
+def test_requests_about_genres_are_checked_first(
+    options: tuple[str, ...], sentence: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("deepmusic.pretrained.load", lambda *_, **__: pytest.fail("work began"))
+    done = invoke(tmp_path, *options)
+    assert done.exit_code != 0
+    assert sentence in done.output + done.stderr + str(done.exception)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from typing import BinaryIO, cast
 
 from deepmusic.audio.ffmpeg import open_container
 from deepmusic.audio.sources import open_source
+from deepmusic.audio.tag_formats.fields import genres_in
 
 Metadata = dict[str, tuple[str, ...]]
 """Values, without blank ones, by the name of the field in lower case."""
@@ -50,7 +51,7 @@ def read_tags(path: str | os.PathLike[str]) -> Tags:
     tags = read_metadata(path)
     album, title = ("; ".join(tags.get(name, ())) or None for name in ("album", "title"))
     artists = tags.get("artist") or tags.get("album_artist", ())
-    return Tags(artists, album, title, tags.get("genre", ()))
+    return Tags(artists, album, title, genres_in(tags.get("genre", ())))
 
 
 def read_metadata(path: str | os.PathLike[str]) -> Metadata:

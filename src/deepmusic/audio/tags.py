@@ -1,9 +1,9 @@
 """Writes genres into the tags of sound files, by splicing them into a copy.
 
-Writing is careful with other people's libraries. An existing genre stays, unless the log says that
-we wrote it or the caller insists. The genre is changed in a copy, whose other fields must equal the
-original's byte for byte, and its coded sound packet by packet; the change is logged, and then the
-copy replaces the file.
+Writing is careful with other people's libraries. An existing genre stays, unless it says nothing
+("Other"), the log says that we wrote it, or the caller insists. The genre is changed in a copy,
+whose other fields must equal the original's byte for byte, and its coded sound packet by packet;
+the change is logged, and then the copy replaces the file.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from typing import BinaryIO, Literal
 import av
 
 from deepmusic.audio.ffmpeg import open_container
+from deepmusic.audio.genre_names import is_placeholder
 from deepmusic.audio.metadata import Metadata, metadata_of
 from deepmusic.audio.sources import find_audio, open_source
-from deepmusic.audio.tag_formats.fields import Field, Tag, copy_spliced
+from deepmusic.audio.tag_formats.fields import Field, Tag, copy_spliced, genres_in
 from deepmusic.audio.tag_formats.files import load_tags
 from deepmusic.audio.tag_log import Genres, LogEntry, TagLog
 from deepmusic.errors import AudioError, DeepMusicError, os_reason
@@ -86,9 +87,9 @@ def write_genre(
 
     The genre goes into the first tag of the file, and into any other that names one, so that no two
     contradict each other; where there is no tag, one is made. An existing genre is left alone,
-    unless the log says that we wrote it. Owner, permissions and extended attributes stay; the mtime
-    becomes now, so that players and backups see the change. Trouble with the file is reported, not
-    raised.
+    unless it says nothing (`is_placeholder`), or the log says that we wrote it. Owner, permissions
+    and extended attributes stay; the mtime becomes now, so that players and backups see the change.
+    Trouble with the file is reported, not raised.
 
     Args:
         path: the file: mp3, flac, ogg, opus, m4a, mp4, wav, aiff, wma, ape, wv, mpc, tak, tta, dsf.
@@ -106,10 +107,11 @@ def write_genre(
             raise DeepMusicError(f"A genre is one line of text; got {genre!r}.")
 
     def decide(scan: _Scan, sound: Callable[[], str]) -> TagChange | _Plan:
-        before = scan.genres or scan.metadata.get("genre", ())
+        before = scan.genres or genres_in(scan.metadata.get("genre", ()))
         if scan.naming and all(tag.genres == after for tag in scan.naming):
             return TagChange(str(path), after, after, "same")
-        if before and not overwrite:
+        named = [*before, *(genre for tag in scan.naming for genre in tag.genres)]
+        if not (overwrite or all(map(is_placeholder, named))):
             entry = log.get(path, sound()) if log else None
             if entry is None or any(tag.genres not in entry.written for tag in scan.naming):
                 reason = f"its genre is set to {', '.join(before)!r} already"

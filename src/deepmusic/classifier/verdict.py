@@ -125,6 +125,13 @@ class Verdict:
         """Whether the track was analysed and no genre reached the threshold."""
         return self.error is None and self.genre is None
 
+    def genres(self, most: int = 1, threshold: float = 0.0) -> tuple[str, ...]:
+        """The genre and those after it of at least this probability; none when unsure or failed."""
+        if self.genre is None:
+            return ()
+        others = (e.genre for e in self.top[1:most] if e.probability >= threshold)
+        return (self.genre, *others)
+
     @classmethod
     def from_probabilities(
         cls,

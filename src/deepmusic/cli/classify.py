@@ -15,13 +15,14 @@ import click
 from deepmusic.cli.options import (
     DEVICE,
     JOBS,
+    Number,
     at_least,
     combined,
     format_option,
     max_minutes,
     option,
 )
-from deepmusic.cli.output import Format, cells, named_line, writer
+from deepmusic.cli.output import Format, cells, named_line, printable, writer
 from deepmusic.errors import AudioError, DeepMusicError
 from deepmusic.extras import need
 from deepmusic.files import make_folder
@@ -51,8 +52,23 @@ _OUTPUT = combined(
     ),
 )
 _TAGS = combined(
-    option("--write-tags", "Write the genre to files that have none."),
+    option(
+        "--write-tags",
+        "Write the genre to files that have none, as the tags of the other files spell it.",
+    ),
     option("--overwrite-tags", "Replace existing genres, too."),
+    option("--genres N", "Give up to N genres to a track.", type=at_least(1), name="most_genres"),
+    option(
+        "--genre-threshold P",
+        "A second genre has at least this probability.  [default: 0.2]",
+        type=Number(0, 1),
+    ),
+    option(
+        "--genre-map FILE",
+        "Names of genres in your library: a CSV or TOML of the model's genre and yours; or "
+        "beets' tree, aliases (YAML) or whitelist (text). May be repeated.",
+        multiple=True,
+    ),
     option("--dry-run", "List the tags that would change, and change nothing."),
     option(
         "--tag-log FILE",
@@ -103,6 +119,9 @@ def classify(
     results: str | None,
     write_tags: bool,
     overwrite_tags: bool,
+    most_genres: int | None,
+    genre_threshold: float | None,
+    genre_map: tuple[str, ...],
     dry_run: bool,
     tag_log: str,
     undo_tags: str | None,
@@ -120,6 +139,11 @@ def classify(
         raise click.UsageError("--dry-run is about tags; add --write-tags or --undo-tags LOG.")
     if overwrite_tags and not write_tags:
         raise click.UsageError("--overwrite-tags needs --write-tags.")
+    if genre_threshold is not None and (most_genres or 1) < 2:
+        raise click.UsageError("--genre-threshold is about further genres; add --genres 2 or more.")
+    if (genre_map or most_genres) and not (write_tags or form == "json"):
+        name = "--genre-map" if genre_map else "--genres"
+        raise click.UsageError(f"{name} needs --write-tags, or --format json to show the genres.")
     for name, is_wanted in (("--timeline", timeline), ("--tags", tags)):
         if is_wanted and form == "csv":
             raise click.UsageError(f"CSV cannot hold {name}; use --format json or text.")
@@ -132,10 +156,16 @@ def classify(
     if not paths:
         raise click.UsageError("name at least one file or folder.")
 
+    from deepmusic.audio.genre_names import GenreNames, folded, read_genre_rules
+
+    rules = read_genre_rules(genre_map)
     classifier = load_classifier(model, device=device, trusted=trusted)  # before NumPy is imported
 
     if note := getattr(classifier, "note", None):
         click.echo(note, err=True)
+    if unknown := rules.names.keys() - set(map(folded, classifier.genres)):
+        listed = ", ".join(sorted(unknown))
+        click.echo(f"--genre-map: the model has no genre {printable(listed)}.", err=True)
 
     from deepmusic.audio import find_audio
     from deepmusic.classifier.files import classify_files
@@ -156,11 +186,16 @@ def classify(
     tracks = sum(isinstance(entry, str) for entry in entries)
     timeline_name = _picture_names(timeline_picture, tracks, "--timeline-picture")
     explanation_name = _picture_names(explanation_picture, tracks, "--explain")
-    tagger = None
+    tagger, names = None, GenreNames(rules=rules)
     if write_tags:
-        from deepmusic.cli.tagging import Tagger
+        from deepmusic.cli.tagging import Tagger, library_names
 
+        names = library_names([entry for entry in entries if isinstance(entry, str)], rules)
         tagger = Tagger(tag_log, overwrite=overwrite_tags, dry_run=dry_run)
+
+    def genres(verdict: Verdict) -> tuple[str, ...]:
+        least = 0.2 if genre_threshold is None else genre_threshold
+        return names(verdict.genres(most_genres or 1, least))
 
     failed = unexplained = 0
     segments = timeline or timeline_picture is not None
@@ -181,6 +216,7 @@ def classify(
                 top=top,
                 tags=tags,
                 timeline=timeline,
+                genres=genres,
                 name_width=max(map(cells, classifier.genres)),
                 on_terminal=sys.stdout.isatty(),
             )
@@ -210,8 +246,8 @@ def classify(
                 except AudioError as error:  # such as ten minutes of silence at the start
                     unexplained += 1
                     screen.report(named_line(verdict.path, f"no explanation: {error}"))
-            if tagger is not None and verdict.genre is not None:
-                screen.report(tagger.tag(verdict, verdict.genre, store))
+            if tagger is not None and (found := genres(verdict)):
+                screen.report(tagger.tag(verdict, found, store))
             screen.advance()
     if failed and len(entries) > 1:
         click.echo(f"{failed} of {len(entries)} files failed.", err=True)

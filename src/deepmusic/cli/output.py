@@ -217,6 +217,7 @@ def writer(
     top: int | None,
     tags: bool = False,
     timeline: bool = False,
+    genres: Callable[[Verdict], Sequence[str]] | None = None,
     name_width: int = 10,
     on_terminal: bool = False,
 ) -> Iterator[Write]:
@@ -231,6 +232,7 @@ def writer(
             probable genres of an unsure verdict.
         tags: whether to write moods, sounds and decade (text and JSON).
         timeline: whether to write the genre over time (text and JSON).
+        genres: what to list as ``genres`` (JSON): the names for the tags of a library.
         name_width: width of the column of genres in text.
         on_terminal: whether the output goes to a terminal; then CSV is escaped like text.
     """
@@ -240,6 +242,8 @@ def writer(
         def write(verdict: Verdict) -> None:
             nonlocal separator
             record = verdict.to_dict(top=top, segments=timeline, tags=tags)
+            if genres is not None:
+                record["genres"] = list(genres(verdict))
             echo(separator + json.dumps(record) + "\n")
             separator = ","
 

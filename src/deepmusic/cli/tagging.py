@@ -8,12 +8,25 @@ from pathlib import Path
 
 import click
 
+from deepmusic.audio.genre_names import GenreNames, GenreRules
+from deepmusic.audio.metadata import read_tags
 from deepmusic.audio.tag_log import TagLog
 from deepmusic.audio.tags import TagChange, undo, write_genre
 from deepmusic.classifier.verdict import Verdict
 from deepmusic.classifier.verdict_store import VerdictStore
 from deepmusic.cli.output import printable, report
+from deepmusic.cli.progress import display
+from deepmusic.datasets.folder import map_threads
 from deepmusic.errors import DataError
+
+
+def library_names(paths: Sequence[str], rules: GenreRules) -> GenreNames:
+    """Read how the tags of files spell their genres."""
+    with display() as screen:
+        tags = map_threads(
+            read_tags, paths, on_progress=lambda done, total: screen.advance(done, total, "tags")
+        )
+        return GenreNames((genre for each in tags for genre in each.genres), rules)
 
 
 class Tagger:
@@ -36,13 +49,13 @@ class Tagger:
         """How many files could not be tagged."""
         return self._counts["failed"]
 
-    def tag(self, verdict: Verdict, genre: str, store: VerdictStore | None) -> str:
-        """Write one genre, and return a line on the result.
+    def tag(self, verdict: Verdict, genres: Sequence[str], store: VerdictStore | None) -> str:
+        """Write genres, and return a line on the result.
 
         The store gets the verdict again, as the content of the file has changed.
         """
         change = write_genre(
-            verdict.path, genre, overwrite=self._overwrite, dry_run=self._dry_run, log=self._log
+            verdict.path, genres, overwrite=self._overwrite, dry_run=self._dry_run, log=self._log
         )
         self._counts[change.status] += 1
         if change.status == "written" and store is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import BinaryIO, ClassVar, NamedTuple
 
 from deepmusic.errors import DeepMusicError
@@ -60,8 +60,8 @@ class Tag(ABC):
     def genres(self) -> tuple[str, ...]:
         """The genres that it names, each once."""
         fields = [field for field in self.fields if field.key in self.genre_keys]
-        names = [name.strip() for field in fields for name in self._genres_of(field)]
-        return tuple(dict.fromkeys(filter(None, names)))
+        texts = [text for field in fields for text in self._genres_of(field)]
+        return genres_in(texts)
 
     @property
     def others(self) -> list[Field]:
@@ -98,6 +98,12 @@ class Tag(ABC):
 
     def _genres_of(self, field: Field) -> list[str]:
         return self._texts(field)
+
+
+def genres_in(texts: Iterable[str]) -> tuple[str, ...]:
+    """The genres in texts of tags, each once: some programs join several by semicolons."""
+    names = (name.strip() for text in texts for name in text.split(";"))
+    return tuple(dict.fromkeys(filter(None, names)))
 
 
 def damaged(what: str) -> DeepMusicError:

@@ -154,8 +154,11 @@ class Id3(Tag):
     def _genre_fields(self, genres: Sequence[str]) -> list[Field]:
         if self.version == 4:
             data = b"\3" + "\0".join(genres).encode()
-        else:  # a bracket begins a number there, unless it is doubled
-            text = "\0".join("(" + name if name.startswith("(") else name for name in genres)
+        else:
+            # Before 2.4 a frame has one text, and readers ignore what follows a null character; of
+            # the separators in use, a semicolon is in no name of a genre ("Pop/Rock"). A bracket
+            # begins a number, unless it is doubled.
+            text = "; ".join("(" + name if name.startswith("(") else name for name in genres)
             try:
                 data = b"\0" + text.encode("latin-1")
             except UnicodeEncodeError:
