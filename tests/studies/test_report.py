@@ -38,7 +38,13 @@ from deepmusic.studies.occlusion import Occlusion
 from deepmusic.studies.plan import StudyConfig, StudyPlan, plan_study
 from deepmusic.studies.report import Report, make_report
 from deepmusic.studies.report_files import mean_curves, read_histories, write_report
-from deepmusic.studies.report_pages import format_seconds, leak_table, model_table, write_pages
+from deepmusic.studies.report_pages import (
+    format_seconds,
+    leak_table,
+    model_table,
+    row_figures,
+    write_pages,
+)
 
 MODELS = ("logistic", "svc-rbf", "capsules")
 
@@ -157,6 +163,17 @@ def test_missing_results_are_named(report: Report) -> None:
     few = "few: 6 of 6 jobs are missing. There are too few tracks of 'jazz' for this model."
     assert few in report.missing
     assert any("What the capsules use" in sentence for sentence in report.missing)
+
+
+@pytest.mark.slow
+def test_where_artists_are_unknown_the_report_says_so(report: Report, tmp_path: Path) -> None:
+    assert (report.has_leaks, report.unknown_artists) == (False, 0)
+    assert "is unknown" not in text_of(report, tmp_path)
+    unknown = replace(report, has_leaks="unknown", unknown_artists=3)
+    text = " ".join(text_of(unknown, tmp_path).split())
+    assert "was both trained on and tested is unknown: 3 tracks name no artist" in text
+    assert "copy that is known is on two sides" in text
+    assert row_figures(unknown, unknown.rows[0])["leaks"] == "unknown"
 
 
 class _Page(HTMLParser):
