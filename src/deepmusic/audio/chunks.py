@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 
 from deepmusic.audio.sources import SteadyFile
 
-_MOST_CHUNKS = 1000
+_MOST_CHUNKS = 500
 _TAIL_BYTES = 1 << 26  # chunks after sound of unknown size are searched for in so much of the end
 _BLOCK_BYTES = 1 << 20
 _MOST_HEAD = 1 << 26  # bytes before the sound, such as pictures
@@ -87,9 +87,11 @@ class Window(io.RawIOBase):
         view = memoryview(buffer).cast("B")
         if self._position < len(self._head):
             data = self._head[self._position : self._position + len(view)]
-        else:
+        elif self._position < self._size:
             self._file.seek(self._start + self._position)
-            data = self._file.read(max(0, min(len(view), self._size - self._position))) or b""
+            data = self._file.read(min(len(view), self._size - self._position)) or b""
+        else:
+            return 0
         view[: len(data)] = data
         self._position += len(data)
         return len(data)
@@ -227,10 +229,13 @@ def _is_tail(file: SteadyFile, layout: _Layout | None, at: int, size: int, junk:
 
 def _following(file: SteadyFile, sound: _Sound, size: int) -> int:
     """Where chunks start that go to the end of the file; its end where there are none."""
-    at = max(sound.start, size - _TAIL_BYTES)
+    at, tries = max(sound.start, size - _TAIL_BYTES), 0
     while at < size and sound.layout is not None:
         block = _read(file, at, _BLOCK_BYTES)
         for match in _FOLLOWING.finditer(block):
+            tries += 1  # sound has hardly any of these names in it
+            if tries > _MOST_CHUNKS:
+                return size
             if _ends_exactly(file, sound.layout, at + match.start(), size):
                 return at + match.start()
         if len(block) < _BLOCK_BYTES:
@@ -269,5 +274,4 @@ def _after(at: int, claim: int, layout: _Layout) -> int:
 
 
 def _read(file: SteadyFile, at: int, size: int) -> bytes:
-    file.seek(at)
-    return file.read(size)
+    return file.read(size) if file.seek(at) == at else b""

@@ -203,7 +203,7 @@ class AudioStream(Iterator[NDArray[np.float32]], AbstractContextManager["AudioSt
     def _decoded_parts(self) -> Generator[tuple[NDArray[np.float32], int], None, bool]:
         """What follows in mp3 files joined into one; returns whether all was read."""
         parts = mp3_parts(self._file)
-        done_s, promised_s = self.duration_s, 0.0
+        done_s, promises_s = self.duration_s, []
         for part in parts:
             with closing(SndfileReader(part)) as reader:
                 rate = reader.sample_rate
@@ -213,11 +213,11 @@ class AudioStream(Iterator[NDArray[np.float32]], AbstractContextManager["AudioSt
                     done_s -= dropped / rate
                     if dropped < len(block):
                         yield block[dropped:], rate
-                promised_s += reader.header_s() or 0
+                promises_s.append(reader.header_s())
                 if reader.came_short():
                     return False
         if parts:
-            self.header_s = promised_s
+            self.header_s = None if None in promises_s else sum(filter(None, promises_s))
         return bool(parts)
 
     def _decoded_by_ffmpeg(
@@ -254,7 +254,7 @@ class AudioStream(Iterator[NDArray[np.float32]], AbstractContextManager["AudioSt
             reason = f"has a damaged header, of {rate:,} samples per second"
             raise self._error("bad_rate", reason)
         self.decoder, self.container, self.codec = reader.name, reader.container, reader.codec
-        self._is_exact = reader.is_exact
+        self._is_exact = reader.is_exact or (self._share or 0) > 1
 
     def _conclude(self) -> None:
         """Refuse a file without sound, and describe what was lost."""

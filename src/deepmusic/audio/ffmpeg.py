@@ -156,7 +156,7 @@ class FfmpegReader:
             except _FAILURES:
                 self.failed = True
                 return
-            if self.container == "flac" and packet.pts is not None:  # FLAC numbers its frames
+            if self.is_exact and packet.pts is not None:  # FLAC and WavPack number their samples
                 errors += expected is not None and packet.pts > expected
                 expected = packet.pts + packet.duration if packet.duration else None
             try:

@@ -151,9 +151,11 @@ class SndfileReader:
     def came_short(self) -> bool:
         """Whether reading failed or left more bytes than tags take; ask at the end."""
         left = self._size - self._file.tell()
+        if self._sound.format in ("MP3", "OGG"):
+            # of small files tags take less: as much would be seconds of sound
+            return self._failed or left > max(256, min(_TAG_BYTES, self._size // 20))
         # elsewhere the header knows its length, and pictures or cue sheets may follow the sound
-        spare = _TAG_BYTES if self._sound.format in ("MP3", "OGG") else self._size // 20
-        return self._failed or left > max(_TAG_BYTES, spare)
+        return self._failed or left > max(_TAG_BYTES, self._size // 20)
 
     def is_cut_off(self) -> bool:
         """Whether the file ends before its container says it does."""

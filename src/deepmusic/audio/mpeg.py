@@ -16,6 +16,7 @@ _BIT_RATES = (
 )
 _RATES_HZ = (44_100, 48_000, 32_000)
 _BLOCK_BYTES = 1 << 20
+_MOST_PARTS = 1000
 _JUNK_BYTES = 4096  # after the last frame: less is taken for a tag or a frame that was cut
 
 
@@ -45,15 +46,15 @@ def mp3_parts(file: BinaryIO) -> list[BinaryIO]:
     """The mp3 files that one was joined from, without the tags between them.
 
     Returns:
-        One window for each. None where there is but one, or something else than frames and tags
-        among them: then the file may be damaged.
+        One window for each. None where there is but one, too many, or something else than frames
+        and tags among them: then the file may be damaged.
     """
     size = file.seek(0, os.SEEK_END)
     steady = SteadyFile(file)
     starts: list[int] = []
     ends: list[int] = []
     at, block_at, block, kind, has_tag = 0, 0, b"", None, False
-    while at < size:
+    while at < size and len(starts) <= _MOST_PARTS:
         if at + 64 > block_at + len(block):
             steady.seek(at)
             block_at, block = at, steady.read(_BLOCK_BYTES)
@@ -72,7 +73,7 @@ def mp3_parts(file: BinaryIO) -> list[BinaryIO]:
             ends.append(at)
         at += frame.size
         ends[-1], kind, has_tag = at, frame.kind, False
-    if len(starts) < 2 or size - at > _JUNK_BYTES:
+    if not 2 <= len(starts) <= _MOST_PARTS or size - at > _JUNK_BYTES:
         return []
     return [window(file, *span) for span in zip(starts, ends, strict=True)]
 

@@ -233,5 +233,5 @@ class SteadyFile:
         """The new position, or -1."""
         try:
             return self._file.seek(offset, whence)
-        except (OSError, ValueError):
+        except (OSError, ValueError, OverflowError):  # the last beyond 63 bits
             return -1
