@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from io import FileIO
 from pathlib import Path
@@ -65,6 +65,24 @@ def open_regular(
     except OSError as cause:
         reason = (cause.strerror or "unknown error").lower()
         raise error(f"{name} cannot be opened: {reason}.", code="unreadable") from cause
+
+
+def names_of_files(paths: Iterable[str]) -> dict[str, list[str]]:
+    """Group paths that lead to one file, by hard or symbolic links or other spellings.
+
+    Returns:
+        By the first path of each file, all of its paths in order; a path that leads nowhere is a
+        group by itself.
+    """
+    names: dict[object, list[str]] = {}
+    for path in dict.fromkeys(paths):
+        file: object = path
+        with suppress(OSError, ValueError):
+            status = os.stat(path)
+            if status.st_ino:  # some file systems make numbers up, so these alone do not decide
+                file = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        names.setdefault(file, []).append(path)
+    return {group[0]: group for group in names.values()}
 
 
 @overload

@@ -6,13 +6,16 @@ every core busy without contention.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import lru_cache
+from itertools import chain, islice
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -31,6 +34,7 @@ class _HasPath(Protocol):
 
 
 _FileR = TypeVar("_FileR", bound=_HasPath)
+_NamedR = TypeVar("_NamedR", bound=Any)  # a dataclass with ``path`` and ``error``
 
 _CONNECT_TIMEOUT_S = 10.0
 
@@ -118,6 +122,16 @@ def _start_worker() -> None:
     bytearray(31 << 20)
 
 
+def cores() -> int:
+    """Cores that this process may use; in a container, or bound to some, fewer than there are."""
+    bound: Callable[[int], Any] | None = getattr(os, "sched_getaffinity", None)  # Linux
+    number = len(bound(0)) if bound else os.cpu_count() or 1
+    with suppress(OSError, ValueError), open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
+        quota, period = map(int, file.read().split())  # ValueError: the quota is "max"
+        number = min(number, math.ceil(quota / period))
+    return max(1, number)
+
+
 class _Processes:
     def __init__(self, workers: int) -> None:
         from concurrent.futures.process import BrokenProcessPool
@@ -128,6 +142,9 @@ class _Processes:
     def results(self, function: Callable[[str], _R], paths: Iterable[str]) -> Iterator[_R]:
         from joblib import Parallel, delayed
 
+        if self._workers == 1:  # joblib would compute in this process
+            yield from _one_process(function, paths)
+            return
         parallel = Parallel(
             n_jobs=self._workers,
             backend="loky",
@@ -140,11 +157,16 @@ class _Processes:
         yield from parallel(delayed(single_threaded)(function, path) for path in paths)
 
     def run_isolated(self, function: Callable[[str], _R], path: str) -> _R:
-        from joblib.externals.loky import ProcessPoolExecutor
-
-        with ProcessPoolExecutor(1, initializer=_start_worker) as executor:
-            row: _R = executor.submit(single_threaded, function, path).result()
+        (row,) = _one_process(function, [path])
         return row
+
+
+def _one_process(function: Callable[[str], _R], paths: Iterable[str]) -> Iterator[_R]:
+    from joblib.externals.loky import ProcessPoolExecutor
+
+    with ProcessPoolExecutor(1, initializer=_start_worker) as executor:
+        for path in paths:
+            yield executor.submit(single_threaded, function, path).result()
 
 
 @contextmanager
@@ -222,13 +244,14 @@ def map_files(
     """Call a function on each file and yield the results as they complete.
 
     A worker that crashes costs only time: the files it was working on are tried again, each in
-    a separate process.
+    a separate process. Processes start when there is a path, and no more than there are paths.
 
     Args:
         function: takes a path and returns a result that names it as its ``path``; must pickle.
         paths: each is processed once, and taken as workers become free, from another thread.
         on_crash: gives the result for a file that crashed its process twice.
-        workers: processes on this machine; with 1 everything runs in this process.
+        workers: processes on this machine, of which at most one per core is started; with 1
+            everything runs in this process.
         dask: address of a Dask scheduler whose workers see the same files; they are used instead.
 
     Yields:
@@ -237,16 +260,20 @@ def map_files(
     Raises:
         DeepMusicError: the cluster cannot be reached, or the connection was lost.
     """
-    remaining = _Distinct(paths)
     if workers == 1 and dask is None:
         with graceful_interrupt() as is_interrupted:
-            for path in remaining:
+            for path in _Distinct(paths):
                 yield single_threaded(function, path)
                 if is_interrupted():
                     raise KeyboardInterrupt
         return
+    paths = iter(paths)
+    first = dict.fromkeys(islice(paths, 1 if dask else min(workers, cores())))
+    if not first:
+        return
+    remaining = _Distinct(chain(first, paths))
     running = remaining.running
-    with processes(workers) if dask is None else cluster(dask) as pool:
+    with processes(len(first)) if dask is None else cluster(dask) as pool:
         while True:
             with suppress(*pool.crash_errors):
                 for row in pool.results(function, remaining):
@@ -260,6 +287,14 @@ def map_files(
                     yield pool.run_isolated(function, path)
                 except pool.crash_errors:
                     yield on_crash(path)
+
+
+def under_name(result: _NamedR, path: str) -> _NamedR:
+    """The result for a file as that for another of its paths, in its message, too."""
+    if path == result.path:
+        return result
+    error = result.error and result.error.replace(repr(result.path), repr(path))
+    return replace(result, path=path, error=error)
 
 
 class _Distinct:

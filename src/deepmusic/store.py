@@ -23,11 +23,22 @@ from deepmusic.errors import DataError
 _TABLES = """
     CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS work (key TEXT PRIMARY KEY, record TEXT NOT NULL);
-    CREATE TABLE IF NOT EXISTS files
-        (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, digest TEXT NOT NULL);
+    CREATE TABLE IF NOT EXISTS known_files (
+        path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, inode TEXT, digest TEXT NOT NULL
+    );
+    CREATE INDEX IF NOT EXISTS by_time ON known_files (size, mtime_ns, digest);
 """
-# A file that changed within this time of being hashed may change again under the same mtime.
-_SETTLED_NS = 2_000_000_000
+_KNOWN = """
+    SELECT digest FROM known_files AS file
+    WHERE path = ? AND size = ? AND mtime_ns = ? AND (inode = ? OR NOT EXISTS (
+        SELECT 1 FROM known_files AS other WHERE other.size = file.size
+        AND other.mtime_ns = file.mtime_ns AND other.digest != file.digest
+    ))
+"""
+# A file that changed within this time of being hashed may change again under the same mtime, which
+# some file systems (FAT) keep to 2 s, and those with fractions of seconds to 10 ms.
+_COARSE_NS, _FINE_NS = 2_000_000_000, 50_000_000
+_MOST_UNWRITTEN = 1000
 
 
 def content_digest(path: str | os.PathLike[str]) -> str:
@@ -64,6 +75,7 @@ class Store:
         self.path = Path(path)
         self._kind = kind
         self._lock = threading.RLock()
+        self._unwritten: dict[tuple[Any, ...], str] = {}  # rows of known_files
         if self.path.exists() and not self.path.is_file():
             raise DataError(f"{self._name} is not a regular file.")
         with self._explained():
@@ -94,6 +106,10 @@ class Store:
     def close(self) -> None:
         """Close the file."""
         with self._lock:
+            if self._unwritten:
+                # without these rows, files are hashed once more
+                with suppress(DataError), self._transaction():
+                    pass
             self._database.close()
 
     def remove(self) -> None:
@@ -125,19 +141,24 @@ class Store:
         Raises:
             DataError: it cannot be written, such as on a full disk.
         """
-        self._rows(
+        statement = (
             "INSERT INTO work VALUES (?, ?)"
-            " ON CONFLICT (key) DO UPDATE SET record = excluded.record",
-            key,
-            json.dumps(record),
+            " ON CONFLICT (key) DO UPDATE SET record = excluded.record"
         )
+        text = json.dumps(record)
+        with self._transaction():
+            self._database.execute(statement, (key, text))
 
     def delete(self, key: str) -> None:
         """Forget a key; nothing happens where there is none."""
         self._rows("DELETE FROM work WHERE key = ?", key)
 
     def file_digest(self, path: str | os.PathLike[str]) -> str:
-        """A file's ``content_digest``, hashed only if its size or mtime has changed.
+        """A file's ``content_digest``, hashed only if its path, size or mtime is not known.
+
+        Where other known files have its size and mtime, as clips out of one archive may have, its
+        inode decides whether two of them changed places. A change that keeps size and mtime is not
+        noticed.
 
         Raises:
             OSError: the file cannot be read.
@@ -145,24 +166,34 @@ class Store:
         """
         name = os.fsencode(os.path.realpath(path)).hex()  # a path may be no text
         status = os.stat(path)
-        known = self._rows(
-            "SELECT digest FROM files WHERE path = ? AND size = ? AND mtime_ns = ?",
-            name,
-            status.st_size,
-            status.st_mtime_ns,
-        )
-        if known:
+        # inodes of Windows exceed SQLite's integers
+        facts = (name, status.st_size, status.st_mtime_ns, str(status.st_ino))
+        with self._lock:
+            if facts in self._unwritten:
+                return self._unwritten[facts]
+        if known := self._rows(_KNOWN, *facts):
             return str(known[0][0])
+        age_ns = abs(time.time_ns() - status.st_mtime_ns)
         digest = content_digest(path)
-        if abs(time.time_ns() - status.st_mtime_ns) > _SETTLED_NS:
-            self._rows(
-                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)",
-                name,
-                status.st_size,
-                status.st_mtime_ns,
-                digest,
-            )
+        if age_ns > (_FINE_NS if status.st_mtime_ns % 1_000_000_000 else _COARSE_NS):
+            with self._lock:
+                self._unwritten[facts] = digest
+                if len(self._unwritten) >= _MOST_UNWRITTEN:
+                    with self._transaction():
+                        pass
         return digest
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """One transaction, as the disk is waited for in each; known files are written as well."""
+        with self._lock, self._explained(), self._database:
+            self._database.execute("BEGIN IMMEDIATE")
+            known, self._unwritten = self._unwritten, {}
+            self._database.executemany(
+                "INSERT OR REPLACE INTO known_files VALUES (?, ?, ?, ?, ?)",
+                [(*facts, digest) for facts, digest in known.items()],
+            )
+            yield
 
     def _rows(self, statement: str, *values: Any) -> list[Any]:
         with self._lock, self._explained():

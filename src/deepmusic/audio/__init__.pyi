@@ -4,6 +4,11 @@ from .decode import (
     load as load,
     open_audio as open_audio,
 )
+from .find import (
+    AUDIO_EXTENSIONS as AUDIO_EXTENSIONS,
+    NotAudio as NotAudio,
+    find_audio as find_audio,
+)
 from .mel import (
     LogMelConfig as LogMelConfig,
     LogMelStream as LogMelStream,
@@ -16,9 +21,4 @@ from .segments import (
     segment_starts as segment_starts,
     wrap as wrap,
 )
-from .sources import (
-    AUDIO_EXTENSIONS as AUDIO_EXTENSIONS,
-    NotAudio as NotAudio,
-    Source as Source,
-    find_audio as find_audio,
-)
+from .sources import Source as Source

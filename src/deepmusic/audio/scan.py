@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from deepmusic.audio.flac import SampleDigest
 from deepmusic.audio.sources import LARGEST_SAMPLE, open_source
 from deepmusic.errors import AudioError, reason_of
-from deepmusic.files import open_regular
-from deepmusic.parallel import map_files
-from deepmusic.store import Store
+from deepmusic.files import names_of_files, open_regular
+from deepmusic.parallel import map_files, under_name
+from deepmusic.store import Store, content_digest
 
 VERSION = 4
 """Of the measures and of the fingerprint; scans of another version are not reused."""
@@ -111,8 +111,9 @@ def scan_files(
 ) -> Iterator[AudioScan]:
     """Scan many files and yield the results as they complete; cached ones are not decoded again.
 
-    ``cache`` is the path of a `Store` of scans by content. ``workers`` and ``dask`` are those of
-    `map_files`, ``algorithm`` and ``max_seconds`` those of `scan_file`.
+    A file under several names, by links, is decoded once. ``cache`` is the path of a `Store` of
+    scans by content; where a checksum is wanted, size and time do not do for it. ``workers`` and
+    ``dask`` are those of `map_files`, ``algorithm`` and ``max_seconds`` those of `scan_file`.
 
     Yields:
         One result per path, in any order.
@@ -123,25 +124,27 @@ def scan_files(
     """
     settings = {"version": VERSION, "max_seconds": max_seconds}
     with nullcontext() if cache is None else Store(cache, "audio scans", settings) as store:
+        names = names_of_files(paths)
         pending = []
-        for path in dict.fromkeys(paths):
+        for path in names:
             scan = None if store is None else _cached(store, path, algorithm)
             if scan is None:
                 pending.append(path)
             else:
-                yield scan
+                yield from (replace(scan, path=name) for name in names[path])
         function = partial(scan_file, algorithm=algorithm, max_seconds=max_seconds)
         for scan in map_files(function, pending, crashed, workers=workers, dask=dask):
             if store is not None and not scan.code:
                 codes = base64.b64encode(scan.fingerprint.astype("<u4").tobytes()).decode()
                 store.put(scan.sha256, {**asdict(scan), "fingerprint": codes})
-            yield scan
+            yield from (under_name(scan, name) for name in names[scan.path])
 
 
 def _cached(store: Store, path: str, algorithm: str | None) -> AudioScan | None:
     """The scan of a file's content, if there is one with the checksum."""
+    hashed = content_digest if algorithm else store.file_digest  # a checksum is of what is there
     try:
-        record = store.get(store.file_digest(path)) if os.path.isfile(path) else None
+        record = store.get(hashed(path)) if os.path.isfile(path) else None
     except (OSError, ValueError):
         return None
     if record is None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from deepmusic.audio import NotAudio
 from deepmusic.classifier.verdict import Verdict
 from deepmusic.errors import reason_of
-from deepmusic.parallel import map_files
+from deepmusic.files import names_of_files
+from deepmusic.parallel import map_files, under_name
 
 if TYPE_CHECKING:
     from deepmusic.classifier.verdict_store import VerdictStore
@@ -44,9 +45,11 @@ def classify_files(
     """Classify files, in the order of the input.
 
     Args:
-        entries: as `deepmusic.audio.find_audio` gives them; repetitions count once.
+        entries: as `deepmusic.audio.find_audio` gives them; repetitions count once, and a file
+            under several names, by links, is classified once.
         classifier: the model.
-        jobs: processes. Verdicts of a file that crashes its process twice have the code
+        jobs: processes, of which at most one per core and per file to classify is started.
+            Verdicts of a file that crashes its process twice have the code
             ``worker_died``.
         store: where verdicts are kept, and looked up first.
         max_seconds: seconds analysed of each file, at most.
@@ -59,17 +62,21 @@ def classify_files(
         DataError: the store cannot be written.
     """
     waiting = deque(dict.fromkeys(entries))
+    names = names_of_files(entry for entry in waiting if isinstance(entry, str))
     finished: dict[str, Verdict] = {}
     keys: dict[str, str | None] = {}
 
     def pending() -> Iterator[str]:
-        for path in [entry for entry in waiting if isinstance(entry, str)]:
+        for path in names:
             if store is not None:
                 keys[path] = store.key(path)
                 if stored := store.verdict(keys[path], path):
-                    finished[path] = stored
+                    finish(stored)
                     continue
             yield path
+
+    def finish(verdict: Verdict) -> None:
+        finished.update((path, under_name(verdict, path)) for path in names[verdict.path])
 
     def in_order() -> Iterator[Verdict]:
         while waiting:
@@ -87,7 +94,7 @@ def classify_files(
     for verdict in map_files(function, pending(), _crashed, workers=workers):
         if store is not None:
             store.keep(keys[verdict.path], verdict)
-        finished[verdict.path] = verdict
+        finish(verdict)
         yield from in_order()
     yield from in_order()
 

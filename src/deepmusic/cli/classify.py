@@ -22,7 +22,7 @@ from deepmusic.cli.options import (
     max_minutes,
     option,
 )
-from deepmusic.cli.output import Format, cells, named_line, printable, writer
+from deepmusic.cli.output import Format, cells, named_line, printable, report, writer
 from deepmusic.errors import AudioError, DeepMusicError
 from deepmusic.extras import need
 from deepmusic.files import make_folder
@@ -130,7 +130,7 @@ def classify(
     device: str,
     max_seconds: float,
 ) -> None:
-    """Print the genre of each PATH: sound files, videos, and folders of them.
+    """Print the genre of each PATH: sound files, videos, folders and playlists of them.
 
     Verdicts go to standard output, everything else to standard error. A track without a clear
     genre is called unsure. Exit status: 0 all well, 1 some files failed, 2 wrong usage.
@@ -171,7 +171,7 @@ def classify(
     from deepmusic.classifier.files import classify_files
     from deepmusic.cli.progress import display
 
-    entries = list(dict.fromkeys(find_audio(paths)))
+    entries = list(dict.fromkeys(find_audio(paths, on_note=report)))
     over_time = {
         "--timeline": timeline,
         "--timeline-picture": timeline_picture,
@@ -224,7 +224,7 @@ def classify(
         for verdict in classify_files(
             entries,
             classifier,
-            jobs=min(jobs, len(entries)),
+            jobs=jobs,
             store=store,
             max_seconds=max_seconds,
             segments=segments,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deepmusic.cli.options import WORKERS_OR_DASK, max_minutes, option
-from deepmusic.cli.output import named_line, printable, report_problems
+from deepmusic.cli.output import named_line, printable, report, report_problems
 from deepmusic.cli.progress import display
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def check(
     cache: str | None,
     **options: Any,
 ) -> None:
-    """Decode each PATH (sound files, videos, folders of them) and report what is wrong.
+    """Decode each PATH (sound files, videos, folders, playlists) and report what is wrong.
 
     Duration, sample rate, channels, silence, clipping, damage, and copies: of the bytes, and of the
     sound in other bytes. Prints a line per finding and a summary. Exit status: 0 no faults, 1
@@ -74,10 +74,10 @@ def check(
         if len(paths) != 1:
             raise click.UsageError("A data set is one PATH, a folder DIR/GENRE/*.")
         dataset = scan_folder(paths[0], table=table)
-    entries = [] if dataset is not None else list(find_audio(paths))
+    entries = [] if dataset is not None else list(find_audio(paths, on_note=report))
     total = sum(isinstance(entry, str) for entry in entries)
     with display(total if dataset is None else len(dataset.tracks)) as screen:
-        report = check_files(
+        checked = check_files(
             entries,
             dataset=dataset,
             splits=splits,
@@ -85,12 +85,12 @@ def check(
             on_scan=lambda _: screen.advance(),
             **options,
         )
-    report_problems((), report.notes)
-    _print(report, show_all)
+    report_problems((), checked.notes)
+    _print(checked, show_all)
     if output is not None:
-        report.write(output)
-        click.echo(f"{output}: {len(report.files)} files.", err=True)
-    ctx.exit(1 if report.has_faults else 0)
+        checked.write(output)
+        click.echo(f"{output}: {len(checked.files)} files.", err=True)
+    ctx.exit(1 if checked.has_faults else 0)
 
 
 def _print(report: CheckReport, show_all: bool) -> None:

@@ -53,7 +53,7 @@ def extract(
     dask: str | None,
     max_seconds: float,
 ) -> None:
-    """Compute the 518 features of FMA of each PATH: sound files, videos, and folders of them.
+    """Compute the 518 features of FMA of each PATH: sound files, videos, folders, playlists.
 
     The table has one row per track, with a reason code where there are no values. Rows that FILE
     already has are kept; after an interruption, run the command again to compute the rest. Exit
@@ -64,7 +64,7 @@ def extract(
     from deepmusic.features import extract_library, recipe_named
 
     recipe = recipe_named(recipe_name)
-    entries = list(find_audio(paths))
+    entries = list(find_audio(paths, on_note=report))
     failed = 0
     with display(len(entries)) as screen:
         for row in extract_library(

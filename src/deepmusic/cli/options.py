@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from deepmusic.parallel import cores
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -102,12 +104,25 @@ def _one_of(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     return value
 
 
-JOBS = option("--jobs N", "Processes that classify files.", type=at_least(1), default=1)
-WORKERS = option("--workers N", "Processes on this machine.", type=at_least(1), default=1)
+def _processes(
+    usage: str, description: str, check: Callable[..., Any] = lambda ctx, param, value: value
+) -> Callable[[_F], _F]:
+    """An option for a number of processes, of which there is at most one per core."""
+
+    def limited(ctx: click.Context, param: click.Parameter, value: int) -> Any:
+        if value > (most := cores()):
+            noun = "1 core" if most == 1 else f"{most} cores"
+            note = f"{param.opts[0]} {value}: there is one process per core, and there is {noun}."
+            click.echo(note, err=True)
+        return check(ctx, param, min(value, most))
+
+    return option(usage, description, type=at_least(1), default=1, callback=limited)
+
+
+JOBS = _processes("--jobs N", "Processes that classify files; one per core at most.")
+WORKERS = _processes("--workers N", "Processes on this machine; one per core at most.")
 WORKERS_OR_DASK = combined(
-    option(
-        "--workers N", "Processes on this machine.", type=at_least(1), default=1, callback=_one_of
-    ),
+    _processes("--workers N", "Processes on this machine; one per core at most.", _one_of),
     option("--dask ADDRESS", "Use the Dask cluster of this scheduler instead.", callback=_one_of),
 )
 DEVICE = option("--device NAME", "cpu, cuda, mps or auto.", default="auto")

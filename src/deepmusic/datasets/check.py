@@ -10,7 +10,7 @@ import csv
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from deepmusic.datasets.split_files import read_split_file
 from deepmusic.datasets.table import table_text
 from deepmusic.errors import RequestError
 from deepmusic.extras import need
-from deepmusic.files import write_atomically
+from deepmusic.files import names_of_files, write_atomically
 from deepmusic.version import __version__
 
 FAULTS = {
@@ -35,8 +35,8 @@ FAULTS = {
 """Codes of what makes a file or its label unreliable, besides those of files without sound."""
 
 NOTES = {
-    "exact_duplicate", "near_duplicate", "mostly_silent", "clipped", "dc_offset", "low_rate",
-    "channels_cancel", "short", "longer_than_header", "too_long", "unlisted",
+    "same_file", "exact_duplicate", "near_duplicate", "mostly_silent", "clipped", "dc_offset",
+    "low_rate", "channels_cancel", "short", "longer_than_header", "too_long", "unlisted",
 }  # fmt: skip
 """Codes of what may be as intended; `docs/check.md` explains all codes."""
 
@@ -302,11 +302,11 @@ def _copies(scans: Iterable[AudioScan]) -> tuple[dict[str, str], list[Problem]]:
     groups: dict[str, str] = {}
     findings = []
     for content, paths in paths_of.items():
-        for index, path in enumerate(paths if len(paths) > 1 else ()):
-            groups[path] = content
-            more = f" and {len(paths) - 2} more" if len(paths) > 2 else ""
-            message = f"It has the bytes of {paths[0 if index else 1]!r}{more}."
-            findings.append(Problem(path, "exact_duplicate", message))
+        groups |= dict.fromkeys(paths if len(paths) > 1 else (), content)
+        files = names_of_files(paths)
+        for names in files.values():
+            findings += _copies_of(names, "same_file", "It is the same file as {}: {}.")
+        findings += _copies_of(list(files), "exact_duplicate", "It has the bytes of {}.")
     contents = sorted(fingerprints)
     matches = sound_matches([fingerprints[content] for content in contents])
     for content, group in sound_groups(contents, matches).items():
@@ -325,6 +325,16 @@ def _copies(scans: Iterable[AudioScan]) -> tuple[dict[str, str], list[Problem]]:
         message = f"It shares {match.shared_s:.0f} s of sound with {partner!r}{when}."
         findings += [Problem(path, "near_duplicate", message) for path in paths_of[contents[index]]]
     return groups, findings
+
+
+def _copies_of(paths: Sequence[str], code: str, sentence: str) -> Iterator[Problem]:
+    """A finding on each of several paths, which names another of them."""
+    for index, path in enumerate(paths if len(paths) > 1 else ()):
+        other = paths[0 if index else 1]
+        more = f" and {len(paths) - 2} more" if len(paths) > 2 else ""
+        linked = os.path.realpath(path) == os.path.realpath(other)
+        link = "one name is a symbolic link" if linked else "the names are hard links"
+        yield Problem(path, code, sentence.format(f"{other!r}{more}", link))
 
 
 def _conflicts(tracks: Mapping[str, Track]) -> Iterator[Problem]:

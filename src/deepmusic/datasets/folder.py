@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from deepmusic.audio.find import SYSTEM_FOLDERS, is_source_code
 from deepmusic.datasets.groups import unknown_artists
 from deepmusic.datasets.table import TABLE_NAME, Row, match_rows, read_table
 from deepmusic.errors import DataError, os_reason
@@ -24,11 +25,11 @@ from deepmusic.errors import DataError, os_reason
 # Extensions of files that lie beside music; files with any other extension are tried.
 _NOT_MUSIC = {
     ".bmp", ".csv", ".cue", ".db", ".doc", ".docx", ".gif", ".htm", ".html", ".ini", ".jpeg",
-    ".jpg", ".json", ".jsonl", ".log", ".lrc", ".m3u", ".m3u8", ".md", ".md5", ".nfo", ".npy",
-    ".npz", ".parquet", ".pdf", ".pickle", ".pls", ".png", ".py", ".rtf", ".sfv", ".svg", ".tif",
-    ".tiff", ".tsv", ".txt", ".url", ".webp", ".xlsx", ".xml", ".yaml", ".yml",
+    ".jpg", ".json", ".jsonl", ".log", ".lrc", ".m3u", ".m3u8", ".md", ".md5", ".mf", ".nfo",
+    ".npy", ".npz", ".parquet", ".pdf", ".pickle", ".pls", ".png", ".py", ".rtf", ".sfv", ".svg",
+    ".tif", ".tiff", ".tsv", ".txt", ".url", ".webp", ".xlsx", ".xml", ".xspf", ".yaml", ".yml",
 }  # fmt: skip
-_NOT_TRACKS = {"Icon\r", "__MACOSX", "checksums"}
+_NOT_TRACKS = {"icon\r", "checksums"} | SYSTEM_FOLDERS
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -102,9 +103,10 @@ def scan_folder(
 ) -> FolderDataset:
     """Find the tracks in ``root/GENRE/*``, including folders within genres, or ``root/*``.
 
-    Hidden files and files that are obviously not music (pictures, texts, playlists) are skipped.
-    Links are followed, but no folder is entered twice. A table (CSV with the column ``path`` and
-    optionally ``genre``, ``artist``, ``album``, ``source``) takes precedence over folders and tags.
+    Hidden files, the bins of file servers and files that are obviously not music (pictures, texts,
+    playlists) are skipped. Links are followed, but no folder is entered twice. A table (CSV with
+    the column ``path`` and optionally ``genre``, ``artist``, ``album``, ``source``) takes
+    precedence over folders and tags.
 
     Args:
         root: the folder.
@@ -359,13 +361,15 @@ def _walk(root: Path) -> tuple[list[str], list[Problem]]:
             candidates += [
                 (inside / name).as_posix()
                 for name in files
-                if _may_be_music(name) and os.path.splitext(name)[1].lower() not in _NOT_MUSIC
+                if _may_be_music(name)
+                and os.path.splitext(name)[1].lower() not in _NOT_MUSIC
+                and not is_source_code(os.path.join(folder, name))
             ]
     return sorted(candidates), problems
 
 
 def _may_be_music(name: str) -> bool:
-    return not name.startswith(".") and name not in _NOT_TRACKS
+    return not name.startswith(".") and name.lower() not in _NOT_TRACKS
 
 
 def _unreadable(path: str, error: OSError) -> Problem:

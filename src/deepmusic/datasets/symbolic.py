@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepmusic.audio.find import SYSTEM_FOLDERS
 from deepmusic.datasets.folder import Problem
 from deepmusic.datasets.splits import PARTS
 from deepmusic.errors import DataError, ScoreError
@@ -121,6 +122,8 @@ def load_midi_folder(root: str | os.PathLike[str], *, steps_per_beat: int = 12) 
     pieces, problems = [], []
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".mid", ".midi")):
         inside = path.relative_to(folder)
+        if not SYSTEM_FOLDERS.isdisjoint(part.lower() for part in inside.parts):
+            continue
         if len(inside.parts) < 2:
             message = f"{path} is not in a style folder; move it to one."
             problems.append(Problem(str(inside), "no_style", message))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Generator, Iterable, Iterator, Mapping
+import stat
+from collections.abc import Container, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
@@ -29,8 +30,9 @@ from deepmusic.features.table import (
     write_features,
 )
 from deepmusic.features.track import feature_columns, track_features
-from deepmusic.parallel import map_files
-from deepmusic.store import Store
+from deepmusic.files import names_of_files
+from deepmusic.parallel import map_files, under_name
+from deepmusic.store import Store, content_digest
 
 _IN_MEMORY_S = 360.0
 """Longer tracks are read twice instead of keeping their spectra in memory."""
@@ -51,6 +53,8 @@ def extract_file(
     try:
         status = os.stat(path)
         row = replace(row, size=status.st_size, mtime_ns=status.st_mtime_ns)
+        if stat.S_ISREG(status.st_mode):
+            row = replace(row, sha256=content_digest(path))
     except (OSError, ValueError):
         pass  # opening the file will say why
     try:
@@ -157,8 +161,9 @@ def extract_library(
     """Write the feature table of many tracks, and yield its rows as they are done.
 
     Rows of the table, if it exists, and of the store beside it (``OUTPUT.partial``) are reused if
-    the file has the same size and modification time; rows without values are tried again. Rows come
-    in any order; in the table they have that of the entries. The table is written, and the store
+    the file has the same path, size and modification time, or else the same content; rows without
+    values are tried again. A file under several names, by links, is computed once. Rows come in any
+    order; in the table they have that of the entries. The table is written, and the store
     deleted, when the iterator is exhausted.
 
     Args:
@@ -184,16 +189,23 @@ def extract_library(
     rows: dict[str, TrackFeatures] = {}
     with Store(output.with_name(output.name + ".partial"), "features", settings) as store:
         finished |= {key: _from_record(record) for key, record in store.items()}
+        contents = {(row.size, row.sha256): row for row in finished.values() if row.sha256}
+        sizes = {size for size, _ in contents}
         for entry in entries:
             row = _without_computing(entry, finished)
+            if row is None and isinstance(entry, str):
+                row = _found_by_content(entry, contents, sizes)
             if row is not None:
                 rows[row.path] = row
                 yield row
-        paths = [entry for entry in entries if isinstance(entry, str) and entry not in rows]
-        for row in extract(paths, recipe, workers=workers, dask=dask, max_seconds=max_seconds):
-            store.put(escaped(row.path), _to_record(row))
-            rows[row.path] = row
-            yield row
+        names = names_of_files(
+            path for path in entries if isinstance(path, str) and path not in rows
+        )
+        for computed in extract(names, recipe, workers=workers, dask=dask, max_seconds=max_seconds):
+            for name in names[computed.path]:
+                rows[name] = under_name(computed, name)
+                store.put(escaped(name), _to_record(rows[name]))
+                yield rows[name]
         order = [entry if isinstance(entry, str) else entry.path for entry in entries]
         write_features(output, FeatureTable.from_rows([rows[path] for path in order], recipe))
         store.remove()
@@ -229,6 +241,20 @@ def _without_computing(
         return None
     is_same = (status.st_size, status.st_mtime_ns) == (row.size, row.mtime_ns)
     return replace(row, path=entry) if is_same else None
+
+
+def _found_by_content(
+    path: str, contents: Mapping[tuple[int, str], TrackFeatures], sizes: Container[int]
+) -> TrackFeatures | None:
+    """The finished row of a file that was moved or only touched; most are not even hashed."""
+    try:
+        status = os.stat(path)
+        if status.st_size not in sizes or not stat.S_ISREG(status.st_mode):
+            return None
+        row = contents.get((status.st_size, content_digest(path)))
+    except (OSError, ValueError):
+        return None
+    return replace(row, path=path, mtime_ns=status.st_mtime_ns) if row and row.is_done else None
 
 
 def _to_record(row: TrackFeatures) -> dict[str, Any]:

@@ -37,6 +37,7 @@ _FACT_TYPES = {
     "sample_rate": pa.int32(),
     "size": pa.int64(),
     "mtime_ns": pa.int64(),
+    "sha256": pa.string(),
 }
 _FEATURE_TYPES = dict.fromkeys(COLUMN_NAMES, pa.float32())
 
@@ -57,6 +58,7 @@ class TrackFeatures:
         duration_s: length of the sound in seconds.
         sample_rate: samples per second.
         size, mtime_ns: of the file, by which a change is noticed; -1 where it cannot be read.
+        sha256: of the file, by which it is found again where it was moved.
     """
 
     path: str
@@ -70,6 +72,7 @@ class TrackFeatures:
     sample_rate: int = 0
     size: int = -1
     mtime_ns: int = -1
+    sha256: str = ""
 
     @property
     def is_done(self) -> bool:
