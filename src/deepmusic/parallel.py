@@ -267,13 +267,15 @@ def map_files(
                 if is_interrupted():
                     raise KeyboardInterrupt
         return
-    paths = iter(paths)
-    first = dict.fromkeys(islice(paths, 1 if dask else min(workers, cores())))
-    if not first:
-        return
-    remaining = _Distinct(chain(first, paths))
+    if dask is None:
+        paths = iter(paths)
+        first = dict.fromkeys(islice(paths, min(workers, cores())))
+        if not first:
+            return
+        paths, workers = chain(first, paths), len(first)
+    remaining = _Distinct(paths)
     running = remaining.running
-    with processes(len(first)) if dask is None else cluster(dask) as pool:
+    with processes(workers) if dask is None else cluster(dask) as pool:
         while True:
             with suppress(*pool.crash_errors):
                 for row in pool.results(function, remaining):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -145,3 +146,14 @@ def test_a_cached_scan_without_the_checksum_is_repeated(tmp_path: Path) -> None:
     (first,) = scans([path], cache=tmp_path / "cache").values()
     (second,) = scans([path], cache=tmp_path / "cache", algorithm="md5").values()
     assert (first["checksum"], len(second["checksum"])) == ("", 32)
+
+
+def test_a_checksum_is_that_of_the_present_content(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", music(2, 1))
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    for _ in range(2):
+        found = scans([str(path)], cache=tmp_path / "cache", algorithm="md5")[str(path)]
+        assert found["checksum"] == hashlib.md5(path.read_bytes()).hexdigest()
+        # a disk that rots leaves size and time as they were
+        path.write_bytes(path.read_bytes()[:-1] + b"!")
+        os.utime(path, (1_000_000_000, 1_000_000_000))

@@ -31,6 +31,31 @@ def test_sound_files_of_a_folder_are_found_in_order(tmp_path: Path) -> None:
     assert names(tmp_path / "c" / "cover.jpg") == ["cover.jpg"]  # named files are not judged
 
 
+def test_bins_thumbnails_and_code_are_passed_over(tmp_path: Path) -> None:
+    for folder in (
+        "@eaDir/a.mp3", "#recycle", "@Recycle", "$RECYCLE.BIN/S-1", ".Trash-1000/files", "@tmp",
+        ".Trashes", "lost+found", "System Volume Information", ".AppleDouble", "__MACOSX/x",
+    ):  # fmt: skip
+        (tmp_path / "music" / folder).mkdir(parents=True)
+        (tmp_path / "music" / folder / "old.mp3").touch()
+    packets = b"\x47\x40\0\x10" + bytes(184)
+    for name, content in {
+        "index.ts": b"export const G = 1;\n" * 300,
+        "module.mts": b"\xef\xbb\xbfexport {}",
+        "windows.ts": "import x from 'y'".encode("utf-16"),
+        "empty.ts": b"",
+        "board.dts": b"/dts-v1/;",
+        "film.ts": packets * 9,
+        "camera.MTS": (bytes(4) + packets) * 9,
+        "input.mf": b"blues.00000.au\tblues\n",
+        "recycled.mp3": b"",
+    }.items():
+        (tmp_path / "music" / name).write_bytes(content)
+    assert names(tmp_path) == ["camera.MTS", "film.ts", "recycled.mp3"]
+    assert names(tmp_path / "music" / "#recycle") == ["old.mp3"]  # what is named is taken
+    assert names(tmp_path / "music" / "index.ts") == ["index.ts"]
+
+
 def test_paths_that_cannot_be_tracks_have_reasons(tmp_path: Path) -> None:
     (tmp_path / "song.mp3").mkdir()
     (tmp_path / "song.mp3" / ".gitkeep").touch()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -107,21 +109,71 @@ def test_something_else_is_refused_in_one_sentence_and_left_alone(tmp_path: Path
         Store(tmp_path / "missing" / "c.db", "features")
 
 
-def test_a_file_is_hashed_again_only_when_it_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "song.mp3"
-    path.write_bytes(b"first")
-    os.utime(path, (1_000_000_000, 1_000_000_000))
-    hashed: list[object] = []
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that stores hash."""
+    names: list[str] = []
     monkeypatch.setattr(
-        "deepmusic.store.content_digest", lambda p: hashed.append(p) or content_digest(p)
+        "deepmusic.store.content_digest",
+        lambda path: names.append(os.path.basename(path)) or content_digest(path),
     )
+    return names
+
+
+def write_at(path: Path, content: bytes, second: int = 1_000_000_000) -> Path:
+    path.write_bytes(content)
+    os.utime(path, (second, second))
+    return path
+
+
+def test_a_file_is_hashed_again_only_when_it_changed(tmp_path: Path, hashed: list[str]) -> None:
+    path = write_at(tmp_path / "song.mp3", b"first")
     with Store(tmp_path / "work.db", "things") as store:
         digest = store.file_digest(path)
         assert store.file_digest(path) == digest == content_digest(path)
         assert len(hashed) == 1
-        path.write_bytes(b"second")  # just now: it may change again within the clock's tick
+        write_at(path, b"second", int(time.time()))
+        # just now: it may change again within the clock's tick
         assert store.file_digest(path) != digest
         store.file_digest(path)
         assert len(hashed) == 3
+
+
+def test_known_files_are_known_in_the_next_run(tmp_path: Path, hashed: list[str]) -> None:
+    paths = [write_at(tmp_path / f"{n}.mp3", b"%d" % n, 10**9 + n % 2) for n in range(20)]
+    for expected in (20, 20):
+        with Store(tmp_path / "work.db", "things") as store:
+            digests = {path: store.file_digest(path) for path in paths}
+        assert len(hashed) == expected
+    assert digests == {path: content_digest(path) for path in paths}
+    os.replace(paths[0], tmp_path / "moved.mp3")
+    with Store(tmp_path / "work.db", "things") as store:
+        assert store.file_digest(tmp_path / "moved.mp3") == digests[paths[0]]
+        assert store.file_digest(paths[1]) == digests[paths[1]]
+    assert hashed[20:] == ["moved.mp3"]
+
+
+def test_files_of_one_size_and_time_that_change_places_are_told_apart(tmp_path: Path) -> None:
+    one, other = write_at(tmp_path / "1.wav", b"one"), write_at(tmp_path / "2.wav", b"two")
+    with Store(tmp_path / "work.db", "things") as store:
+        before = [store.file_digest(one), store.file_digest(other)]
+    os.replace(one, tmp_path / "3.wav")
+    os.replace(other, one)
+    os.replace(tmp_path / "3.wav", other)
+    with Store(tmp_path / "work.db", "things") as store:
+        assert [store.file_digest(other), store.file_digest(one)] == before
+
+
+def test_a_locked_store_costs_only_hashing_at_the_end(tmp_path: Path, hashed: list[str]) -> None:
+    path = write_at(tmp_path / "1.wav", b"one")
+    store = Store(tmp_path / "work.db", "things")
+    store._database.execute("PRAGMA busy_timeout = 1")
+    store.file_digest(path)
+    other = sqlite3.connect(tmp_path / "work.db")
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(DataError, match="locked"):
+        store.put("a", {})
+    store.file_digest(path)
+    store.close()
+    other.close()
+    assert len(hashed) <= 2

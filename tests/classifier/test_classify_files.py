@@ -93,6 +93,42 @@ def test_stored_verdicts_are_found_by_content(tmp_path: Path) -> None:
     assert classified() == [1, 2]
 
 
+def test_known_files_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = write(tmp_path, "rock", "pop", "jazz")
+    for path in paths:
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    (tmp_path / "link.mp3").symlink_to(paths[1])
+    os.link(paths[2], tmp_path / "hard.mp3")
+    paths += [str(tmp_path / "link.mp3"), str(tmp_path / "hard.mp3")]
+    genres = ["rock", "pop", "jazz", "pop", "jazz"]
+
+    def classified(jobs: int) -> list[str]:
+        classifier = Crashing()
+        with VerdictStore(tmp_path / "store.db", model="m") as store:
+            verdicts = list(classify_files(paths, classifier, jobs=jobs, store=store))
+        assert [(verdict.path, verdict.genre) for verdict in verdicts] == list(
+            zip(paths, genres, strict=True)
+        )
+        return classifier.classified
+
+    assert classified(1) == paths[:3]  # a file under two names once
+
+    def fail(*_: object) -> None:
+        raise AssertionError("a file was read, or a process started")
+
+    monkeypatch.setattr("deepmusic.store.content_digest", fail)
+    monkeypatch.setattr("deepmusic.parallel.processes", fail)
+    assert classified(80) == classified(1) == []
+
+
+def test_an_error_names_each_name_of_a_file(tmp_path: Path) -> None:
+    (path,) = write(tmp_path, "refuse")
+    os.link(path, tmp_path / "other.mp3")
+    verdicts = list(classify_files([path, str(tmp_path / "other.mp3")], Crashing()))
+    assert all(repr(verdict.path) in str(verdict.error) for verdict in verdicts)
+    assert [os.path.basename(verdict.path) for verdict in verdicts] == ["0.mp3", "other.mp3"]
+
+
 def test_a_store_of_something_else_is_refused(tmp_path: Path) -> None:
     foreign = tmp_path / "diary"
     foreign.write_text("my diary")

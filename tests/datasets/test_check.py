@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,7 +23,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "audio"))
 from test_fingerprint import RATE, music
 
-from deepmusic.audio import NotAudio
+from deepmusic.audio import NotAudio, scan
 from deepmusic.datasets import Fold, Folds, scan_folder, write_splits
 from deepmusic.datasets.check import (
     FAULTS,
@@ -89,6 +91,44 @@ def test_cut_off_files_and_files_without_sound(tmp_path: Path) -> None:
     assert [codes(file) for file in report.files] == [["missing"], ["cut_off"], ["not_audio"]]
     assert report.has_faults
     assert report.summary()["codes"] == {"cut_off": 1, "missing": 1, "not_audio": 1}
+
+
+def test_one_file_under_two_names_is_no_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Path(write(tmp_path / "one.wav", music(6, 1)))
+    (tmp_path / "link.wav").symlink_to("one.wav")
+    os.link(one, tmp_path / "hard.wav")
+    copy = Path(shutil.copy(one, tmp_path / "copy.wav"))
+    other = Path(write(tmp_path / "other.wav", music(6, 2)))
+    os.link(other, tmp_path / "alias.wav")
+    decoded = []
+    original = scan.scan_file
+    monkeypatch.setattr(
+        "deepmusic.audio.scan.scan_file",
+        lambda path, **options: decoded.append(path) or original(path, **options),
+    )
+    names = ["one", "link", "hard", "copy", "other", "alias"]
+    report = check_files([str(tmp_path / f"{name}.wav") for name in names])
+    assert decoded == [str(one), str(copy), str(other)]
+    found = {Path(file.path).stem: file for file in report.files}
+    assert list(found) == names
+    assert {name: codes(file) for name, file in found.items()} == {
+        "one": ["same_file", "exact_duplicate"],
+        "link": ["same_file"],
+        "hard": ["same_file"],
+        "copy": ["exact_duplicate"],
+        "other": ["same_file"],
+        "alias": ["same_file"],
+    }
+    assert found["link"].findings[0].message == (
+        f"It is the same file as {str(one)!r} and 1 more: one name is a symbolic link."
+    )
+    assert found["alias"].findings[0].message == (
+        f"It is the same file as {str(other)!r}: the names are hard links."
+    )
+    assert len({file.sound_group for file in report.files}) == 2
+    assert not report.has_faults
 
 
 @pytest.fixture

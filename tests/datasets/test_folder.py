@@ -41,6 +41,8 @@ def test_genres_are_folders_and_other_files_are_skipped(tmp_path: Path) -> None:
         tmp_path, "rock/b.mp3", "rock/a/deep/er/c.flac", "jazz/d", "jazz/e.XYZ",
         "jazz/cover.JPG", "jazz/list.m3u", "jazz/notes.txt", "jazz/.hidden.mp3",
         "jazz/.DS_Store", ".git/config.mp3", "rock/__MACOSX/x.mp3", "README.md",
+        "jazz/@eaDir/d/SYNOAUDIO", "#recycle/old.mp3", "$RECYCLE.BIN/S-1/old.mp3", "jazz/in.mf",
+        "rock/index.ts",
     )  # fmt: skip
     dataset = scan_folder(tmp_path)
     assert paths(dataset) == ["jazz/d", "jazz/e.XYZ", "rock/a/deep/er/c.flac", "rock/b.mp3"]

@@ -53,11 +53,14 @@ def test_the_lists_are_those_of_their_authors(shared_data: Path) -> None:
 def test_every_layout_gives_the_same_clips(folder: str, named: str, tmp_path: Path) -> None:
     genres = write_gtzan(tmp_path, folder=folder, names=["blues.00000", "rock.00099"])
     (tmp_path / "features_30_sec.csv").write_text("filename,length\nblues.00000.wav,661794\n")
+    for collection in ("input.mf", "blues/bextract_single.mf"):  # of Marsyas, in the archive
+        (genres / collection).write_text("genres/blues/blues.00000.au\tblues\n")
     loaded = load_dataset(tmp_path / named)
     assert (loaded.kind, loaded.dataset.root) == ("gtzan", genres)
     paths = [track.path for track in loaded.dataset.tracks]
     assert paths == ["blues/blues.00000.wav", "rock/rock.00099.wav"]
     assert loaded.dataset.genres == ("blues", "rock")
+    assert loaded.dataset.problems == ()
 
 
 def test_what_is_unreadable_or_missing_is_reported(tmp_path: Path) -> None:

@@ -124,6 +124,8 @@ def test_a_folder_of_styles_has_a_stable_split(tmp_path: Path) -> None:
         melody(f"{'waltz' if n % 2 else 'march'}/{n}.mid", 40 + n, 50 + n, 45 + n)
     melody("march/deep/copy.MID", 40, 50, 45)  # the notes of march/0.mid
     melody("lost.mid", 60)
+    melody("#recycle/old.mid", 60, 61, 62)  # the bin of a file server
+    melody("waltz/@eaDir/1.mid", 60, 61, 62)
     (root / "waltz" / "text.mid").write_text("la la la")
     (root / "waltz" / "notes.txt").write_text("not music")
     dataset = load_midi_folder(root, steps_per_beat=4)

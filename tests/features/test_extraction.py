@@ -284,6 +284,27 @@ def test_only_new_changed_and_failed_tracks_are_computed(
 
 
 @pytest.mark.slow
+def test_moved_touched_and_linked_files_are_not_computed_again(
+    music: Path, tmp_path: Path, computed: list[str]
+) -> None:
+    output = tmp_path / "t.parquet"
+    os.link(music / "4.wav", music / "5.wav")
+    before = {Path(row.path).name: row.columns for row in run(music, output)}
+    assert computed == ["0.wav", "1.wav", "2.wav", "3.wav", "4.wav"]
+    computed.clear()
+    (music / "0.wav").rename(music / "moved.wav")
+    os.utime(music / "1.wav", (1, 1))
+    write_tone(music / "2.wav", 999)  # another sound of the same size
+    after = {Path(row.path).name: row.columns for row in run(music, output)}
+    assert computed == ["2.wav"]
+    np.testing.assert_array_equal(after["moved.wav"], before["0.wav"])
+    np.testing.assert_array_equal(after["1.wav"], before["1.wav"])
+    assert not np.array_equal(after["2.wav"], before["2.wav"])
+    run(music, output)
+    assert computed == ["2.wav"]
+
+
+@pytest.mark.slow
 def test_an_interruption_loses_no_finished_row(
     music: Path, tmp_path: Path, computed: list[str]
 ) -> None:

@@ -300,7 +300,7 @@ def _copies(scans: Iterable[AudioScan]) -> tuple[dict[str, str], list[Problem]]:
             if not scan.code:
                 fingerprints[scan.sha256] = scan.fingerprint
     groups: dict[str, str] = {}
-    findings = []
+    findings: list[Problem] = []
     for content, paths in paths_of.items():
         groups |= dict.fromkeys(paths if len(paths) > 1 else (), content)
         files = names_of_files(paths)
