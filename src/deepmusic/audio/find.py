@@ -41,7 +41,7 @@ class NotAudio:
     """A path that cannot be a track, and one sentence why.
 
     ``code`` is ``missing``, ``permission``, ``directory``, ``not_a_file`` (a pipe, a device),
-    ``unreadable`` or ``no_files`` (a folder without any sound file).
+    ``unreadable`` or ``no_files`` (a folder or playlist without any sound file).
     """
 
     path: str
@@ -69,7 +69,8 @@ def find_audio(
 
     Yields:
         Paths in order, those in a folder sorted by name, and what cannot be a track: a missing
-        path, a pipe, a broken link, a folder that may not be read, or one without any sound file.
+        path, a pipe, a broken link, a folder that may not be read, a folder or playlist without
+        any sound file.
     """
     for path in paths:
         root = os.fspath(path)
@@ -120,29 +121,29 @@ def _is_playlist(path: str) -> bool:
 def _listed(root: str, on_note: Callable[[str], object]) -> Iterator[str | NotAudio]:
     """The tracks of a playlist, and of the playlists that it lists, each of which is read once."""
     entered: set[str] = set()
-    is_empty = True
+    has_tracks = False
     stack = [Entry(root, "")]
     while stack:
         path, where = stack.pop()
         if not _is_playlist(path):
             for found in _walk(path):
-                is_empty = False
                 if isinstance(found, NotAudio):
                     found = replace(found, error=f"{found.error.removesuffix('.')}; {where}.")
+                else:
+                    has_tracks = True
                 yield found
         elif os.path.realpath(path) not in entered:
             entered.add(os.path.realpath(path))
             try:
                 entries, notes = read_playlist(path, AUDIO_EXTENSIONS)
             except DataError as error:
-                is_empty = False
                 yield NotAudio(path, str(error), "unreadable")
                 continue
             stack += reversed(entries)
             for note in notes:
                 on_note(note)
-    if is_empty:
-        yield NotAudio(root, f"{root!r} lists no local tracks.", "no_files")
+    if not has_tracks:
+        yield NotAudio(root, f"{root!r} lists no local track that exists.", "no_files")
 
 
 def _extension(path: str) -> str:

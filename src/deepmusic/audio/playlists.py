@@ -117,16 +117,18 @@ def _resolved(folder: str, name: bytes, extensions: Collection[str]) -> str:
     texts = [os.fsdecode(reading) for reading in readings]
     texts += [reading.decode("cp1252", "replace") for reading in readings]
     texts += [unicodedata.normalize(form, text) for form in ("NFC", "NFD") for text in texts]
-    places = [place for text in dict.fromkeys(texts) for place in _places(folder, text)]
+    candidates = [
+        candidate for text in dict.fromkeys(texts) for candidate in _candidates(folder, text)
+    ]
     converted = (
-        os.path.splitext(place)[0] + extension
-        for place in places
+        os.path.splitext(candidate)[0] + extension
+        for candidate in candidates
         for extension in sorted(extensions)
     )
-    return next(filter(os.path.exists, (*places, *converted)), places[0])
+    return next(filter(os.path.exists, (*candidates, *converted)), candidates[0])
 
 
-def _places(folder: str, text: str) -> Iterator[str]:
+def _candidates(folder: str, text: str) -> Iterator[str]:
     """Paths that a name may mean; on Windows it is a path as it is."""
     yield os.path.join(folder, text)
     windows = PureWindowsPath(text)

@@ -46,11 +46,10 @@ def classify_files(
 
     Args:
         entries: as `deepmusic.audio.find_audio` gives them; repetitions count once, and a file
-            under several names, by links, is classified once.
+            under several names (links) is classified once.
         classifier: the model.
-        jobs: processes, of which at most one per core and per file to classify is started.
-            Verdicts of a file that crashes its process twice have the code
-            ``worker_died``.
+        jobs: processes, at most one per core. Verdicts of a file that crashes its process twice
+            have the code ``worker_died``.
         store: where verdicts are kept, and looked up first.
         max_seconds: seconds analysed of each file, at most.
         segments: whether verdicts carry the genres over time.
@@ -78,25 +77,27 @@ def classify_files(
     def finish(verdict: Verdict) -> None:
         finished.update((path, under_name(verdict, path)) for path in names[verdict.path])
 
-    def in_order() -> Iterator[Verdict]:
-        while waiting:
-            entry = waiting[0]
-            if isinstance(entry, NotAudio):
-                yield Verdict(entry.path, error=entry.error, code=entry.code)
-            elif entry in finished:
-                yield finished.pop(entry)
-            else:
-                return
-            waiting.popleft()
-
     function = partial(_classify, classifier, max_seconds=max_seconds, segments=segments)
     workers = jobs if getattr(classifier, "is_picklable", False) else 1
     for verdict in map_files(function, pending(), _crashed, workers=workers):
         if store is not None:
             store.keep(keys[verdict.path], verdict)
         finish(verdict)
-        yield from in_order()
-    yield from in_order()
+        yield from _next_ones(waiting, finished)
+    yield from _next_ones(waiting, finished)
+
+
+def _next_ones(waiting: deque[str | NotAudio], finished: dict[str, Verdict]) -> Iterator[Verdict]:
+    """Take the verdicts out that are next in the order of the input."""
+    while waiting:
+        entry = waiting[0]
+        if isinstance(entry, NotAudio):
+            yield Verdict(entry.path, error=entry.error, code=entry.code)
+        elif entry in finished:
+            yield finished.pop(entry)
+        else:
+            return
+        waiting.popleft()
 
 
 def _classify(
