@@ -21,9 +21,10 @@ from typing import BinaryIO, Literal
 import av
 
 from deepmusic.audio.ffmpeg import open_container
+from deepmusic.audio.find import find_audio
 from deepmusic.audio.genre_names import is_placeholder
 from deepmusic.audio.metadata import Metadata, metadata_of
-from deepmusic.audio.sources import find_audio, open_source
+from deepmusic.audio.sources import open_source
 from deepmusic.audio.tag_formats.fields import Field, Tag, copy_spliced, genres_in
 from deepmusic.audio.tag_formats.files import load_tags
 from deepmusic.audio.tag_log import Genres, LogEntry, TagLog
