@@ -14,7 +14,7 @@ PACKAGE = ROOT / "src" / "deepmusic"
 # Lines of Python per package, "" being the modules beside them: what stands today, less wherever
 # the comment names an aim. Raise one only with a reason in docs/decisions.md.
 BUDGETS = {
-    "": 1_150,
+    "": 1_200,
     "audio": 4_600,  # aim 1,800
     "capsules": 2_260,
     "classifier": 4_950,  # aim 2,600, before the ear

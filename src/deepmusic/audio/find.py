@@ -138,6 +138,8 @@ def _listed(root: str, on_note: Callable[[str], object]) -> Iterator[str | NotAu
                 entries, notes = read_playlist(path, AUDIO_EXTENSIONS)
             except DataError as error:
                 yield NotAudio(path, str(error), "unreadable")
+                if path is root:
+                    return
                 continue
             stack += reversed(entries)
             for note in notes:
