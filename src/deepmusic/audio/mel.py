@@ -34,10 +34,12 @@ class LogMelConfig:
     floor_db: float = -100.0  # no value is lower (dB of power, 0 dB is a power of 1)
 
     def __post_init__(self) -> None:
-        if min(self.sample_rate, self.hop_length, self.n_mels) < 1:
-            raise ValueError("sample_rate, hop_length and n_mels are at least 1")
-        if self.n_fft < 2 or self.n_fft % 2:
-            raise ValueError(f"n_fft is even and at least 2; got {self.n_fft}")
+        if not 1 <= self.sample_rate < np.inf:
+            raise ValueError(f"sample_rate is at least 1 Hz; got {self.sample_rate}")
+        for name in ("n_fft", "hop_length", "n_mels"):
+            whole_number(name, getattr(self, name))
+        if self.n_fft % 2:
+            raise ValueError(f"n_fft is even; got {self.n_fft}")
         if self.hop_length > self.n_fft:
             raise ValueError(f"hop_length is at most n_fft; got {self.hop_length}")
         if not 0 <= self.f_min < self.top_hz <= self.sample_rate / 2:
@@ -59,6 +61,17 @@ class LogMelConfig:
     def frames(self, samples: int) -> int:
         """Number of frames of a signal of ``samples`` samples."""
         return 1 + samples // self.hop_length
+
+
+def whole_number(name: str, value: object) -> None:
+    """Check that a parameter is a whole number from 1 up, of Python or NumPy.
+
+    Raises:
+        ValueError: it is not.
+    """
+    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_whole or int(value) < 1:  # type: ignore[call-overload]
+        raise ValueError(f"{name} is a whole number, at least 1; got {value!r}")
 
 
 def mel_filters(config: LogMelConfig) -> NDArray[np.float32]:
@@ -135,10 +148,27 @@ def _frames_in_db(padded: NDArray[np.float32], config: LogMelConfig) -> NDArray[
     return result
 
 
-def _checked(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+def _checked(samples: NDArray[np.floating]) -> NDArray[np.float32]:
     if samples.ndim != 1:
         raise ShapeError(f"samples are one channel, shape (n,); got {samples.shape}")
-    return np.ascontiguousarray(samples, dtype=np.float32)
+    if not np.issubdtype(samples.dtype, np.floating):  # whole numbers have another full scale
+        raise ShapeError(f"samples are floating, with full scale 1; got {samples.dtype}")
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(samples, dtype=np.float32)
+
+
+def checked_sound(samples: NDArray[np.floating], *, least: int = 1) -> NDArray[np.float32]:
+    """Sound in memory, ``(n,)``, as float32; n must be ``least`` or more.
+
+    Raises:
+        ShapeError: samples are not one channel of floating numbers, too few, or not finite.
+    """
+    sound = _checked(np.asarray(samples))
+    if len(sound) < least:
+        raise ShapeError("samples are one channel, shape (n,), n > 0; got none")
+    if not np.isfinite(sound).all():
+        raise ShapeError("samples must be finite numbers in float32; some are not")
+    return sound
 
 
 def log_mel(
@@ -149,10 +179,10 @@ def log_mel(
     In dB of power, float32, at least ``floor_db``.
 
     Raises:
-        ShapeError: samples are not one-dimensional.
+        ShapeError: samples are not one channel of floating numbers, or not finite.
     """
     config = config or LogMelConfig()
-    return _frames_in_db(np.pad(_checked(samples), config.n_fft // 2), config)
+    return _frames_in_db(np.pad(checked_sound(samples, least=0), config.n_fft // 2), config)
 
 
 class LogMelStream:

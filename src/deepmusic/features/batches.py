@@ -13,6 +13,7 @@ from torch import Tensor
 
 from deepmusic.audio import LogMelConfig
 from deepmusic.audio.log_mel_torch import log_mel_batch
+from deepmusic.audio.mel import whole_number
 
 
 def log_mel_spectrogram(samples: Tensor, sample_rate: int = 22050, *, n_mels: int = 128) -> Tensor:
@@ -49,7 +50,11 @@ def mfcc(
 
     Raises:
         ShapeError: samples are not floating ``(b, n)``.
+        ValueError: a number is out of range.
     """
+    whole_number("n_mfcc", n_mfcc)
     mel_db = log_mel_spectrogram(samples, sample_rate, n_mels=n_mels)
+    if n_mfcc > n_mels:
+        raise ValueError(f"n_mfcc is at most n_mels, {n_mels}; got {n_mfcc}")
     cosines = scipy.fft.dct(np.eye(n_mels), axis=0, type=2, norm="ortho")[:n_mfcc]
     return torch.from_numpy(cosines).to(mel_db) @ mel_db

@@ -1,6 +1,8 @@
 """Single features over time: log-mel, MFCC, constant-Q, chroma, tuning; tempo is in ``rhythm``.
 
 Each equals the librosa function of its name with default settings; frames are 512 samples apart.
+A ValueError refuses samples that are not one channel ``(n,)`` of finite floating numbers, n > 0,
+and parameters out of range.
 """
 
 from __future__ import annotations
@@ -10,9 +12,10 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from deepmusic.audio import LogMelConfig
-from deepmusic.audio.mel import mel_power
+from deepmusic.audio.mel import checked_sound, mel_power, whole_number
 from deepmusic.errors import RequestError
 from deepmusic.features.chroma import (
+    N_CHROMA,
     TuningEstimator,
     chroma_filters,
     fold_filters,
@@ -51,7 +54,7 @@ def log_mel_spectrogram(
 def _mel_power(samples: Float32, sample_rate: int, n_mels: int) -> Float32:
     """Power in mel bands, ``(frames, n_mels)``."""
     config = LogMelConfig(sample_rate=sample_rate, n_mels=n_mels)
-    sound = np.ascontiguousarray(samples, np.float32)
+    sound = checked_sound(samples)
     result = np.empty((1 + len(sound) // HOP_LENGTH, n_mels), np.float32)
     done = 0
     for spectra in magnitudes([sound]):
@@ -72,16 +75,23 @@ def mfcc(
         n_mfcc: number of coefficients, at most ``n_mels``.
         n_mels: number of mel bands.
     """
+    whole_number("n_mfcc", n_mfcc)
     power = _mel_power(samples, sample_rate, n_mels)
+    if n_mfcc > n_mels:
+        raise ValueError(f"n_mfcc is at most n_mels, {n_mels}; got {n_mfcc}")
     mel_db = power_to_db(power, float(power.max()))
     transformed = scipy.fft.dct(mel_db, axis=1, type=2, norm="ortho")
     return np.ascontiguousarray(transformed[:, :n_mfcc].T, np.float32)
 
 
+def _checked_rate(sample_rate: int) -> int:
+    return LogMelConfig(sample_rate=sample_rate).sample_rate
+
+
 def estimate_tuning(samples: Float32, sample_rate: int = 22050) -> float:
     """Deviation from A = 440 Hz in semitones, in [-0.5, 0.5)."""
-    tuning = TuningEstimator(sample_rate)
-    for spectra in magnitudes([np.ascontiguousarray(samples, np.float32)]):
+    tuning = TuningEstimator(_checked_rate(sample_rate))
+    for spectra in magnitudes([checked_sound(samples)]):
         tuning.add(spectra, spectra.max(axis=0))
     return tuning.result()
 
@@ -97,13 +107,15 @@ def cqt(samples: Float32, sample_rate: int = 22050, *, tuning: float | None = No
     Raises:
         RequestError: the sample rate is below about 8,240 Hz, depending on the tuning.
     """
-    tuning = estimate_tuning(samples, sample_rate) if tuning is None else tuning
+    sound, _ = checked_sound(samples), _checked_rate(sample_rate)
+    tuning = estimate_tuning(sound, sample_rate) if tuning is None else tuning
+    if not -N_CHROMA <= tuning <= N_CHROMA:
+        raise ValueError(f"tuning is in semitones, at most an octave; got {tuning}")
     if f_max(tuning) > sample_rate / 2:
         raise RequestError(
             f"A sample rate of {sample_rate} Hz is too low for the constant-Q transform; it needs "
             f"{2 * f_max(tuning):.0f} Hz."
         )
-    sound = np.ascontiguousarray(samples, np.float32)
     return ConstantQ(sample_rate, tuning).push(sound, is_last=True)
 
 
@@ -120,8 +132,8 @@ def chroma_cqt(samples: Float32, sample_rate: int = 22050) -> Float32:
 
 def chroma_stft(samples: Float32, sample_rate: int = 22050) -> Float32:
     """Pitch classes from power spectra, C first, maximum 1, ``(12, 1 + n // 512)``."""
-    tuning, parts = TuningEstimator(sample_rate), []
-    for spectra in magnitudes([np.ascontiguousarray(samples, np.float32)]):
+    tuning, parts = TuningEstimator(_checked_rate(sample_rate)), []
+    for spectra in magnitudes([checked_sound(samples)]):
         power = spectra * spectra
         tuning.add(power, power.max(axis=0))
         parts.append(power)

@@ -13,6 +13,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from deepmusic.audio.mel import whole_number
 from deepmusic.errors import ShapeError
 from deepmusic.features.stft import HOP_LENGTH, N_FFT, hann
 
@@ -36,14 +37,20 @@ def onset_strength(mel_db: NDArray[np.floating]) -> NDArray[np.floating]:
         to the middle of the first window that contains all of it.
 
     Raises:
-        ShapeError: the array is not two-dimensional, or is empty.
+        ShapeError: the array is not two-dimensional, is empty, or has values that are not finite.
     """
     if mel_db.ndim != 2 or not mel_db.size:
         raise ShapeError(f"mel_db has bands and frames, (n_mels, frames); got {mel_db.shape}")
+    _check_finite("mel_db", mel_db)
     clipped = np.maximum(mel_db, mel_db.max() - _RANGE_DB)
     increase = np.maximum(np.diff(clipped, axis=1), 0).mean(axis=0)
     delay = 1 + N_FFT // (2 * HOP_LENGTH)
     return np.asarray(np.pad(increase, (delay, 0))[: mel_db.shape[1]])
+
+
+def _check_finite(name: str, values: NDArray[np.floating]) -> None:
+    if not np.issubdtype(values.dtype, np.floating) or not np.isfinite(values).all():
+        raise ShapeError(f"{name} must be finite floating numbers; got {values.dtype}")
 
 
 def tempogram(onsets: NDArray[np.floating], *, window_frames: int = 384) -> NDArray[np.float64]:
@@ -58,7 +65,7 @@ def tempogram(onsets: NDArray[np.floating], *, window_frames: int = 384) -> NDAr
         window has no onset. Three minutes at 22,050 Hz take 24 MB at the default window.
 
     Raises:
-        ShapeError: onsets are not one-dimensional, or there are none.
+        ShapeError: onsets are not one-dimensional, not finite, or there are none.
         ValueError: the window is shorter than two frames.
     """
     return np.concatenate(list(tempogram_blocks(onsets, window_frames=window_frames)), axis=1)
@@ -70,6 +77,8 @@ def tempogram_blocks(
     """The columns of ``tempogram``, ``(window_frames, block_frames)`` at a time."""
     if onsets.ndim != 1 or not len(onsets):
         raise ShapeError(f"onsets have shape (frames,), frames > 0; got {onsets.shape}")
+    _check_finite("onsets", onsets)
+    whole_number("window_frames", window_frames)
     if window_frames < 2:
         raise ValueError(f"window_frames is at least 2; got {window_frames}")
     padded = np.pad(onsets, window_frames // 2, mode="linear_ramp", end_values=0)
@@ -103,9 +112,12 @@ def tempo(onsets: NDArray[np.floating], sample_rate: float) -> float:
         without beats has a tempo, too, if it has any onset.
 
     Raises:
-        ShapeError: onsets are not one-dimensional, or there are none.
+        ShapeError: onsets are not one-dimensional, not finite, or there are none.
         ValueError: the sample rate is so low that 8 s have fewer than two frames.
     """
+    if not 2 * HOP_LENGTH <= _WINDOW_S * sample_rate < np.inf:
+        low = 2 * HOP_LENGTH / _WINDOW_S
+        raise ValueError(f"sample_rate is at least {low:g} Hz; got {sample_rate}")
     total = np.zeros(tempo_window(sample_rate))
     for block in tempogram_blocks(onsets, window_frames=len(total)):
         total += block.sum(axis=1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from deepmusic.errors import ShapeError
+
 STATISTICS = ("kurtosis", "max", "mean", "median", "min", "skew", "std")
 """In the order of the columns."""
 
@@ -23,7 +25,12 @@ def summary_statistics(frames: NDArray[np.floating]) -> NDArray[np.float64]:
 
     Returns:
         ``(7, n)``, in the order of ``STATISTICS``.
+
+    Raises:
+        ShapeError: frames are not floating ``(n, frames)``, or there are none.
     """
+    if frames.ndim != 2 or not frames.size or not np.issubdtype(frames.dtype, np.floating):
+        raise ShapeError(f"frames are floating (n, frames); got {frames.dtype} {frames.shape}")
     with np.errstate(over="ignore", under="ignore"):  # powers of huge or tiny values
         if frames.size <= _MAX_AT_ONCE:
             return _statistics(frames)

@@ -15,8 +15,8 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from deepmusic.audio import LogMelConfig
-from deepmusic.audio.mel import mel_power
-from deepmusic.errors import AudioError
+from deepmusic.audio.mel import checked_sound, mel_power
+from deepmusic.errors import AudioError, ShapeError
 from deepmusic.features.chroma import (
     N_CHROMA,
     TuningEstimator,
@@ -71,18 +71,15 @@ def frame_features(
 
     Raises:
         RequestError: there is no such recipe.
-        ValueError: samples are not one-dimensional, empty, or not finite.
+        ValueError: samples are not one channel of floating numbers, none, or not finite; or the
+            sample rate is below 1.
 
     Example:
         >>> features = frame_features(np.ones(22050, np.float32), 22050)
         >>> features["mfcc"].shape
         (20, 44)
     """
-    sound = np.ascontiguousarray(samples, np.float32)
-    if sound.ndim != 1 or not len(sound):
-        raise ValueError(f"samples are one channel, shape (n,), n > 0; got {sound.shape}")
-    if not np.isfinite(sound).all():
-        raise ValueError("samples must be finite numbers")
+    sound = checked_sound(samples)
     recipe = recipe_named(recipe) if isinstance(recipe, str) else recipe
     return dict(track_features(lambda: [sound], sample_rate, recipe, in_memory=True))
 
@@ -98,10 +95,15 @@ def feature_columns(
 
     Returns:
         ``(518,)``, in the order of ``COLUMNS``.
+
+    Raises:
+        ShapeError: a feature is not of the recipe, or has another number of rows, or no frame.
     """
     pairs = features.items() if isinstance(features, Mapping) else features
     summary = {name: np.full((len(STATISTICS), n), np.nan) for name, n in FEATURE_SIZES.items()}
     for name, frames in pairs:
+        if np.shape(frames)[:1] != (FEATURE_SIZES.get(name),):
+            raise ShapeError(f"features are those of FEATURE_SIZES; got {name} {np.shape(frames)}")
         summary[name] = summary_statistics(frames)
     return np.concatenate([values.ravel() for values in summary.values()]).astype(np.float32)
 
