@@ -380,11 +380,11 @@ def test_case_of_a_second_track(shared_data: Path) -> None:
 def test_garbage_far_beyond_full_scale_is_refused(rng: np.random.Generator) -> None:
     noise = rng.standard_normal(30_000).astype("f4")
     for level in (1e8, 1e9, 1e30):
-        with pytest.raises(AudioError, match=r"garbage|absurdly large") as caught:
+        with pytest.raises(AudioError, match="holds no sound") as caught:
             load((noise * np.float32(level), 22050))
         assert caught.value.code == "not_finite"
     bursts = np.where(np.arange(30_000) % 3000 < 30, 1e9, noise).astype("f4")
-    with pytest.raises(AudioError, match=r"0\.01 of its samples"):
+    with pytest.raises(AudioError, match=r"1\.0% of its samples"):
         load((bursts, 22050))
 
 

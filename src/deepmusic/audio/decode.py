@@ -263,8 +263,10 @@ class AudioStream(Iterator[NDArray[np.float32]], AbstractContextManager["AudioSt
         if self._invalid == self._samples:
             raise self._error("not_finite", f"holds no sound: every sample is {_INVALID}")
         if self._too_large > self._samples * _GARBAGE_SHARE:
-            share = f"{self._too_large / self._samples:.2g} of its samples exceed full scale"
-            reason = f"is decoded to garbage: {share} 16 million times; convert it to FLAC or mp3"
+            share = f"{self._too_large / self._samples:.1%} of its samples"
+            reason = (
+                f"holds no sound: {share} exceed 16 million times full scale; scale or convert it"
+            )
             raise self._error("not_finite", reason)
         if self.duration_s < SHORTEST_S:
             length_ms = self.duration_s * 1000
