@@ -46,15 +46,19 @@ class Downmix:
         if block.shape[1] != len(self._signs):
             self._reset(block.shape[1])
         with np.errstate(over="ignore", invalid="ignore"):
+            mean = _product(block, np.ones(block.shape[1]))
             # by the second, whatever the size of the blocks
-            parts = [block[start : start + rate] for start in range(0, len(block), rate)]
-            signs = [self._signs, *(self._next_signs(part, rate) for part in parts)]
-            if self._is_first and parts:  # it begins as it goes on
+            spans = [slice(start, start + rate) for start in range(0, len(block), rate)]
+            signs = [self._signs, *(self._next_signs(block[s], mean[s], rate) for s in spans)]
+            if self._is_first and spans:  # it begins as it goes on
                 signs[0], self._is_first = signs[1], False
             if all((one == 1).all() for one in signs):
-                return _product(block, signs[0])
+                return mean
             return np.concatenate(
-                [_faded(*one, rate) for one in zip(parts, signs[:-1], signs[1:], strict=True)]
+                [
+                    _faded(block[span], before, after, rate)
+                    for span, before, after in zip(spans, signs[:-1], signs[1:], strict=True)
+                ]
             )
 
     def _reset(self, channels: int) -> None:
@@ -62,30 +66,43 @@ class Downmix:
         self._covariance: Floats = np.zeros((channels, channels))
         self._of_treble: Floats = np.zeros((channels, channels))  # where it was needed
 
-    def _next_signs(self, part: NDArray[np.float32], rate: int) -> Floats:
+    def _next_signs(
+        self, part: NDArray[np.float32], mean: NDArray[np.float32], rate: int
+    ) -> Floats:
         """1, -1 or 0 for each channel, from this part on, ``(channels,)``."""
-        products = (part.T @ part).astype(np.float64)
-        if not np.isfinite(products).all():
+        length, channels = part.shape
+        flat = part.ravel("K")
+        energy, of_mean, sum_of_mean = float(flat @ flat), float(mean @ mean), float(mean.sum())
+        if not np.isfinite([energy, of_mean, sum_of_mean]).all():
             return self._signs
-        channels = len(products)
-        self._energy += float(np.trace(products)) / channels
-        self._energy_of_mean += float(products.sum()) / channels**2
-        sums = part.sum(axis=0, dtype=np.float64)
-        memory = _MEMORY ** (len(part) / rate)
+        self._energy += energy / channels
+        self._energy_of_mean += of_mean
+        memory = _MEMORY ** (length / rate)
+        self._covariance *= memory
+        is_mean = bool((self._signs == 1).all())
+        # most parts of most recordings: the mean has what two independent channels leave, or more
+        if channels == 2 and is_mean and of_mean - sum_of_mean**2 / length > energy / 4:
+            self._covariance += np.eye(2) * energy / 2
+            return self._signs
+        by_channel = np.ascontiguousarray(part.T)
         # without the offset: those of two channels may be opposite
-        now = products - np.outer(sums, sums) / len(part)
-        self._covariance = memory * self._covariance + now
+        sums = (by_channel @ np.ones(length, np.float32)).astype(np.float64)
+        self._covariance += _products(by_channel) - np.outer(sums, sums) / length
         relation = _relation(self._covariance)
-        if relation.min() > _CANCELS and (self._signs == 1).all():
+        if is_mean and relation.min() > _CANCELS:
             return self._signs
-        steps = np.diff(part, axis=0)
-        self._of_treble = memory * self._of_treble + (steps.T @ steps).astype(np.float64)
+        self._of_treble = memory * self._of_treble + _products(np.diff(by_channel))
         self._signs = _signs(relation, _relation(self._of_treble), self._signs)
-        changed = self._signs != 1
-        if changed.any() and np.trace(now) > _SILENT * channels * len(part):
-            self.cancelled_s += len(part) / rate
+        loud = energy - float(sums @ sums) / length > _SILENT * channels * length
+        if loud and (self._signs != 1).any():
+            self.cancelled_s += length / rate
             self.left_out |= bool((self._signs == 0).any())
         return self._signs
+
+
+def _products(by_channel: NDArray[np.float32]) -> Floats:
+    """``(channels, channels)`` of ``(channels, n)``; row by row is faster than one product."""
+    return np.array([by_channel @ row for row in by_channel], np.float64)
 
 
 def _relation(covariance: Floats) -> Floats:
