@@ -11,10 +11,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from deepmusic.audio.silence import SILENCE
+
 _CANCELS = -0.5  # twice the covariance of two channels by their energy; 0 if independent
 _MEMORY = 0.7  # weight of what was a second ago
 _FADE_S = 0.02  # of a change, so that it does not click
-_SILENT = 1e-6  # mean square, -60 dBFS
 _TINY = np.finfo(np.float32).tiny
 Floats = NDArray[np.floating]
 
@@ -93,7 +94,7 @@ class Downmix:
             return self._signs
         self._of_treble = memory * self._of_treble + _products(np.diff(by_channel))
         self._signs = _signs(relation, _relation(self._of_treble), self._signs)
-        loud = energy - float(sums @ sums) / length > _SILENT * channels * length
+        loud = energy - float(sums @ sums) / length > SILENCE * channels * length
         if loud and (self._signs != 1).any():
             self.cancelled_s += length / rate
             self.left_out |= bool((self._signs == 0).any())

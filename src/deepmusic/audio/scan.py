@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.audio.flac import SampleDigest
+from deepmusic.audio.silence import FRAMES_PER_SECOND, SILENCE
 from deepmusic.audio.sources import LARGEST_SAMPLE, open_source
 from deepmusic.errors import AudioError, reason_of
 from deepmusic.files import names_of_files, open_regular
@@ -32,15 +33,10 @@ VERSION = 4
 MAX_SECONDS = 6 * 3600.0
 """The longest part of a file that is decoded by default."""
 
-SILENCE_DB = -60.0
-"""A 50 ms frame is silent if the RMS of its loudest channel, offset removed, is below, in dBFS."""
-
 CLIPPED_RUN = 3
 """Shortest run of samples at full scale that counts as clipping: a peak may touch it once."""
 
 _BLOCK_S = 3.0  # long blocks amortize the cost per call
-_FRAMES_PER_SECOND = 20
-_SILENT = 10 ** (SILENCE_DB / 10)
 # The largest value of a coding, a little less than 1; elsewhere that of 16 bits.
 _FULL_SCALE = {
     "pcm_u8": 127 / 128, "pcm_s8": 127 / 128,
@@ -71,7 +67,7 @@ class AudioScan:
     notes: dict[str, str] = field(default_factory=dict)
     peak: float = 0.0  # largest absolute sample; full scale is 1, and lossy codings exceed it
     offset: float = 0.0  # mean of the channel whose mean is farthest from 0
-    silent_share: float = 0.0  # of the time below `SILENCE_DB` in all channels
+    silent_share: float = 0.0  # of the time, by 50 ms, below -60 dBFS in all channels
     zero_share: float = 0.0  # of the time, in frames of 50 ms, in which every sample is 0
     clipped_share: float = 0.0  # of the samples, at full scale in runs of `CLIPPED_RUN` or more
     mono_share: float = 1.0  # as in `AudioStream`
@@ -218,7 +214,7 @@ class LevelMeter:
         if channels > len(self._sums):
             self._sums = np.pad(self._sums, (0, channels - len(self._sums)))
         full_scale = np.float32(_FULL_SCALE.get(codec, _FULL_SCALE_16))
-        frame = max(1, sample_rate // _FRAMES_PER_SECOND)
+        frame = max(1, sample_rate // FRAMES_PER_SECOND)
         whole = length - length % frame
         for start, end in ((0, whole), (whole, length)):
             if end > start:
@@ -260,7 +256,7 @@ class LevelMeter:
             self._sums[channel] += totals.sum()
             is_zero &= energies == 0
             np.maximum(loudest, energies / frame - (totals / frame) ** 2, out=loudest)
-        self._silent += frame * int(np.count_nonzero(loudest < _SILENT))
+        self._silent += frame * int(np.count_nonzero(loudest < SILENCE))
         self._zero += frame * int(np.count_nonzero(is_zero))
 
 

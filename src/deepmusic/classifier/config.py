@@ -12,8 +12,6 @@ from deepmusic.errors import CheckpointError
 ROUTINGS = ("dynamic", "inverted_attention", "self_attention", "uniform", "none")
 """The methods of `deepmusic.capsules.ROUTING` whose parents are sums of votes and a bias, so
 that two families of children can be routed together, and ``"none"``."""
-SILENT_DB = 10.0
-"""Sound of which no cell is so far above the floor of its spectrogram is silent."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +99,6 @@ class ClassifierConfig:
     def segment_s(self) -> float:
         """Length of a segment in seconds."""
         return self.segment_frames / self.log_mel.frames_per_second
-
-    def is_silent(self, loudest_db: float) -> bool:
-        """Whether sound with this loudest cell of its spectrogram counts as silence."""
-        return loudest_db < self.log_mel.floor_db + SILENT_DB
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON types."""

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.audio import LogMelConfig, LogMelStream, Source, wrap
+from deepmusic.audio.silence import SilenceGate
+from deepmusic.audio.sources import name_of
 from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.datasets import (
     Fold,
@@ -39,29 +41,38 @@ HeldOut = float | tuple[str | os.PathLike[str], int] | Literal["official"] | Non
 or the official test part; None takes the official one of FMA, and else `TEST_SHARE`."""
 TEST_SHARE = 0.2
 _FOLDS = 5
+_VERSION = 2  # of the stored spectrograms: without silence
 MAX_SECONDS = 600.0
 """More of a track is not kept for training: it adds little and fills the disk."""
 
 
 def whole_spectrogram(
     source: Source, config: LogMelConfig, *, max_seconds: float
-) -> NDArray[np.float32]:
-    """The beginning of a track as one spectrogram ``(n_mels, frames)`` in dB.
+) -> tuple[NDArray[np.float32], SilenceGate]:
+    """The beginning of a track without silence, as one spectrogram ``(n_mels, frames)`` in dB.
 
     Args:
         source: a path, a seekable binary file object, or a pair ``(samples, sample_rate)``.
         config: settings of the spectrogram.
         max_seconds: at most this much is read.
 
+    Returns:
+        The spectrogram, and what says where the silence was.
+
     Raises:
-        AudioError: the track cannot be decoded.
+        AudioError: the track is silent or cannot be decoded.
     """
     from deepmusic.audio import open_audio  # loads the decoders
 
-    stream = LogMelStream(config)
+    gate = SilenceGate(config.sample_rate, name_of(source))
     with open_audio(source, sample_rate=config.sample_rate, max_seconds=max_seconds) as audio:
-        parts = [stream.push(block) for block in audio]
-    return np.concatenate([*parts, stream.flush()], axis=1)
+        return spectrogram(gate.through(audio), config), gate
+
+
+def spectrogram(blocks: Iterable[NDArray[np.float32]], config: LogMelConfig) -> NDArray[np.float32]:
+    """The spectrogram ``(n_mels, frames)`` in dB of blocks at the sample rate of ``config``."""
+    stream = LogMelStream(config)
+    return np.concatenate([*map(stream.push, blocks), stream.flush()], axis=1)
 
 
 class TrackStore(ABC):
@@ -126,7 +137,7 @@ class TrackStore(ABC):
 
 
 class SpectrogramStore(TrackStore):
-    """Spectrograms in a folder, one file per track.
+    """Spectrograms in a folder, without silence, one file per track.
 
     Args:
         folder: made if missing.
@@ -137,7 +148,9 @@ class SpectrogramStore(TrackStore):
     """
 
     def __init__(self, folder: str | os.PathLike[str], config: ClassifierConfig) -> None:
-        settings = json.dumps([asdict(config.log_mel), config.segment_frames, MAX_SECONDS])
+        settings = json.dumps(
+            [asdict(config.log_mel), config.segment_frames, MAX_SECONDS, _VERSION]
+        )
         super().__init__(folder, f"{hashlib.sha256(settings.encode()).hexdigest()[:12]}.npy")
         self.config = config
 
@@ -152,20 +165,15 @@ class SpectrogramStore(TrackStore):
 
     def compute(self, content_hash: str, source: str | os.PathLike[str]) -> None:
         """Write the spectrogram of a track; see `TrackStore.compute`."""
-        log_mel = whole_spectrogram(source, self.config.log_mel, max_seconds=MAX_SECONDS)
-        self.keep(content_hash, log_mel, source)
+        log_mel, _ = whole_spectrogram(source, self.config.log_mel, max_seconds=MAX_SECONDS)
+        self.keep(content_hash, log_mel)
 
-    def keep(
-        self, content_hash: str, log_mel: NDArray[np.float32], source: str | os.PathLike[str]
-    ) -> None:
+    def keep(self, content_hash: str, log_mel: NDArray[np.float32]) -> None:
         """Keep the spectrogram ``(n_mels, frames)`` of a file.
 
         Raises:
-            AudioError: it is silent (code ``silent``).
             DeepMusicError: the disk is full or cannot be written.
         """
-        if self.config.is_silent(float(log_mel.max())):
-            raise AudioError(f"{source} is silent.", code="silent")
         with write_atomically(self.path(content_hash), "wb") as file:
             np.save(file, wrap(log_mel, self.config.segment_frames).astype(np.float16))
 

@@ -17,10 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.audio import LogMelConfig, Source, mel_filters, wrap
-from deepmusic.classifier.config import SILENT_DB
 from deepmusic.classifier.data import whole_spectrogram
 from deepmusic.classifier.evidence import over_time, shapley_evidence
-from deepmusic.errors import AudioError, DeepMusicError
+from deepmusic.errors import DeepMusicError
 from deepmusic.plotting import new_figure, plain_text, save_png, thin_out, time_axis
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ class Explanation:
 
     Args:
         genre: the explained genre.
-        image: ``(m, t)``, the spectrogram in dB.
+        image: ``(m, t)``, the spectrogram in dB; silent stretches are empty.
         evidence: ``(f, t)``, what each cell adds to the genre's log-odds, natural logarithm;
             negative against it. Its sum is ``score - background``. Zero where a long track was
             not analysed.
@@ -95,9 +94,7 @@ def explain(
     if genre not in (None, *genres):
         known = ", ".join(genres)
         raise DeepMusicError(f"The model does not know the genre {genre!r}; it knows {known}.")
-    log_mel = whole_spectrogram(source, config, max_seconds=max_seconds)
-    if float(log_mel.max()) < config.floor_db + SILENT_DB:
-        raise AudioError("The explained part is silent.", code="silent")
+    log_mel, gate = whole_spectrogram(source, config, max_seconds=max_seconds)
     length, frames = classifier.patch_frames, log_mel.shape[1]
     whole = wrap(log_mel, length)
     count = min(math.ceil(whole.shape[1] / length), _MAX_PATCHES)
@@ -123,10 +120,12 @@ def explain(
         bands=math.gcd(config.n_mels, bands),
         columns=min(columns, length),
     )
+    gaps = gate.gaps(config.frames_per_second)  # silence is seen, but speaks for nothing
+    by_frame = over_time(evidence, starts, length=length, frames=frames)
     return Explanation(
         genre,
-        log_mel,
-        over_time(evidence, starts, length=length, frames=frames),
+        np.insert(log_mel, gaps, config.floor_db, axis=1),
+        np.insert(by_frame, gaps, 0.0, axis=1),
         score=log_odds(score(patches)),
         background=log_odds(score(background)),
         log_mel=config,

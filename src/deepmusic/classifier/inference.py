@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.audio import LogMelConfig, LogMelStream, SegmentStream, Source, segment_batches
+from deepmusic.audio.silence import SilenceGate
+from deepmusic.audio.sources import name_of
 from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.classifier.exported import ExportedEnsemble, ensemble_graph
 from deepmusic.classifier.files import loaded_once
@@ -25,7 +27,7 @@ from deepmusic.classifier.verdict import (
     Verdict,
     model_digest,
 )
-from deepmusic.errors import AudioError, CheckpointError, DeepMusicError
+from deepmusic.errors import CheckpointError, DeepMusicError
 from deepmusic.extras import need
 from deepmusic.training.weights import load_model
 
@@ -155,22 +157,21 @@ class Classifier:
         config = self.config
         starts: list[int] = []
         scores, lengths = [], []
-        loudest_db = -np.inf
+        gate = SilenceGate(config.log_mel.sample_rate, repr(name) if name else name_of(source))
         with open_audio(
             source, sample_rate=config.log_mel.sample_rate, max_seconds=max_seconds
         ) as audio:
-            stream = _segments(audio, config)
+            stream = _segments(gate.through(audio), config)
             while batch := list(islice(stream, _BATCH_SIZE)):
                 log_mel = np.stack([segment for _, segment in batch])
-                loudest_db = max(loudest_db, float(log_mel.max()))
                 log_scores, capsule_lengths = self.predict_segments(log_mel)
                 starts += [start for start, _ in batch]
                 scores.append(log_scores)
                 lengths.append(capsule_lengths)
             duration_s, warning = audio.duration_s, audio.warning
-        if config.is_silent(loudest_db):
-            raise AudioError(f"{path!r} is silent: there is no genre to find.", code="silent")
         log_scores, capsule_lengths = np.concatenate(scores), np.concatenate(lengths)
+        per_second = config.log_mel.frames_per_second
+        spans = gate.spans((start / per_second for start in starts), config.segment_s)
         return Verdict.from_probabilities(
             path,
             self.genres,
@@ -178,15 +179,16 @@ class Classifier:
             threshold=self.calibration.threshold,
             scores=capsule_lengths.mean(axis=0).tolist(),
             duration_s=duration_s,
-            segments=self._segment_verdicts(starts, log_scores, capsule_lengths, duration_s)
+            segments=self._segment_verdicts(spans, log_scores, capsule_lengths, duration_s)
             if segments
             else (),
             warning=warning,
+            silences=tuple(gate.silences) if segments else (),
         )
 
     def _segment_verdicts(
         self,
-        starts: list[int],
+        spans: list[tuple[float, float]],
         log_scores: NDArray[np.float32],
         lengths: NDArray[np.float32],
         duration_s: float,
@@ -194,12 +196,12 @@ class Classifier:
         return tuple(
             SegmentVerdict(
                 start_s,
-                min(start_s + self.config.segment_s, duration_s),
+                min(end_s, duration_s),
                 tuple(map(GenreProbability, self.genres, row)),
                 tuple(row_lengths),
             )
-            for start_s, row, row_lengths in zip(
-                (np.array(starts) / self.config.log_mel.frames_per_second).tolist(),
+            for (start_s, end_s), row, row_lengths in zip(
+                spans,
                 self.calibration.probabilities(log_scores).tolist(),
                 lengths.tolist(),
                 strict=True,

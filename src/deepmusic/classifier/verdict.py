@@ -15,6 +15,8 @@ from deepmusic.extras import explained
 if TYPE_CHECKING:
     import pandas as pd
 
+_VERSION = 2  # of how sound becomes a verdict, beside the model: mixing, silence
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -107,6 +109,7 @@ class Verdict:
         code: short reason behind ``error`` (see `deepmusic.AudioError`).
         warning: what was lost or doubtful, such as damaged sound.
         tags: probability of each tag of the pretrained ear; empty without it.
+        silences: start and end in seconds of stretches of silence, which have no segments.
     """
 
     path: str
@@ -119,6 +122,7 @@ class Verdict:
     code: str | None = None
     warning: str | None = None
     tags: Mapping[str, float] = field(default_factory=dict)
+    silences: tuple[tuple[float, float], ...] = ()
 
     @property
     def is_unsure(self) -> bool:
@@ -145,6 +149,7 @@ class Verdict:
         segments: tuple[SegmentVerdict, ...] = (),
         warning: str | None = None,
         tags: Mapping[str, float] | None = None,
+        silences: tuple[tuple[float, float], ...] = (),
     ) -> Self:
         """The verdict on a track with one probability per genre, *unsure* below the threshold."""
         each = scores if scores is not None else [None] * len(genres)
@@ -153,7 +158,15 @@ class Verdict:
         confidence = top[0].probability
         genre = top[0].genre if confidence >= threshold else None
         return cls(
-            path, genre, confidence, top, duration_s, segments, warning=warning, tags=tags or {}
+            path,
+            genre,
+            confidence,
+            top,
+            duration_s,
+            segments,
+            warning=warning,
+            tags=tags or {},
+            silences=silences,
         )
 
     def to_dict(
@@ -163,7 +176,7 @@ class Verdict:
 
         Args:
             top: how many genres to list; None lists all.
-            segments: whether to include the genres over time.
+            segments: whether to include the genres over time, and the silences.
             tags: whether to include the tags.
         """
         result: dict[str, Any] = {
@@ -182,6 +195,7 @@ class Verdict:
         }
         if segments:
             result["segments"] = [segment.to_dict() for segment in self.segments]
+            result["silences"] = [[round(time, 3) for time in span] for span in self.silences]
         if tags:
             result["tags"] = {tag: round(value, 4) for tag, value in self.tags.items()}
         return result
@@ -195,6 +209,7 @@ class Verdict:
                 **values,
                 "top": tuple(GenreProbability(**entry) for entry in values["top"]),
                 "segments": tuple(map(SegmentVerdict.from_dict, segments)),
+                "silences": tuple((start, end) for start, end in values.get("silences", ())),
             }
         )
 
@@ -223,7 +238,7 @@ def verdict_frame(verdicts: Iterable[Verdict]) -> pd.DataFrame:
 
 def model_digest(settings: object, weights: Mapping[str, NDArray[Any]]) -> str:
     """SHA-256 of all that determines a verdict: settings as text, arrays by name."""
-    digest = hashlib.sha256(repr(settings).encode())
+    digest = hashlib.sha256(repr((_VERSION, settings)).encode())
     for name, array in sorted(weights.items()):
         digest.update(name.encode())
         digest.update(array.tobytes())

@@ -49,7 +49,7 @@ class VerdictStore(Store):
         if record is None or (self._segments and "segments" not in record):
             return None
         verdict = Verdict.from_dict({**record, "path": path})
-        return verdict if self._segments else replace(verdict, segments=())
+        return verdict if self._segments else replace(verdict, segments=(), silences=())
 
     def keep(self, key: str | None, verdict: Verdict) -> None:
         """Keep a verdict; failures are not kept, so they are tried again.

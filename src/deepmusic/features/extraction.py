@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.audio import NotAudio, open_audio
+from deepmusic.audio.silence import SILENCE, frame_levels
 from deepmusic.errors import DataError, reason_of
 from deepmusic.features.recipe import COLUMNS, Recipe
 from deepmusic.features.table import (
@@ -98,6 +99,7 @@ def _with_features(row: TrackFeatures, recipe: Recipe, max_seconds: float) -> Tr
         warning=file.warning,
         duration_s=file.duration_s,
         sample_rate=file.sample_rate,
+        silent_share=file.silent_share,
     )
 
 
@@ -109,11 +111,16 @@ class _AudioFile:
         self.sample_rate = 0
         self.duration_s = 0.0
         self.warning = ""
+        self.silent_share = 0.0
 
     def blocks(self) -> Generator[NDArray[np.float32], None, None]:
         with open_audio(self._path, sample_rate=None, max_seconds=self._max_seconds) as stream:
             self.sample_rate = stream.sample_rate
-            yield from stream
+            levels = []
+            for block in stream:
+                levels.append(frame_levels(block, stream.sample_rate))
+                yield block
+            self.silent_share = float(np.mean(np.concatenate(levels) < SILENCE))
             self.duration_s, self.warning = stream.duration_s, stream.warning or ""
 
 

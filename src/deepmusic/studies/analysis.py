@@ -19,8 +19,9 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from deepmusic.audio import LogMelConfig, LogMelStream, open_audio
+from deepmusic.audio import LogMelConfig, open_audio
 from deepmusic.audio.fingerprint import FingerprintStream
+from deepmusic.audio.silence import SilenceGate
 from deepmusic.errors import reason_of
 from deepmusic.features.recipe import recipe_named
 from deepmusic.features.track import feature_columns, track_features
@@ -153,8 +154,8 @@ def analyze_track(
                 analysis = replace(analysis, fingerprint=fingerprint.finish())
             analysis = replace(analysis, outputs=tuple(outputs))
             if spectrograms is not None:
-                log_mel = _log_mel(blocks(), rate, spectrograms.config.log_mel)
-                spectrograms.keep(content, log_mel, path)
+                log_mel = _log_mel(path, blocks(), rate, spectrograms.config.log_mel)
+                spectrograms.keep(content, log_mel)
     except Exception as error:  # a bug that one file triggers must not stop the others
         code, message = reason_of(error, path, "was not analyzed")
         return replace(analysis, code=code, error=message)
@@ -162,10 +163,10 @@ def analyze_track(
 
 
 def _log_mel(
-    blocks: Iterable[NDArray[np.float32]], sample_rate: int, config: LogMelConfig
+    path: str, blocks: Iterable[NDArray[np.float32]], sample_rate: int, config: LogMelConfig
 ) -> NDArray[np.float32]:
-    """The log-mel spectrogram ``(n_mels, frames)`` in dB of blocks at a track's own rate."""
-    from deepmusic.classifier.data import MAX_SECONDS
+    """The spectrogram that is kept, ``(n_mels, frames)`` in dB, of blocks at a track's own rate."""
+    from deepmusic.classifier.data import MAX_SECONDS, spectrogram
 
     def resampled() -> Iterator[NDArray[np.float32]]:
         resampler = soxr.ResampleStream(  # as open_audio resamples
@@ -181,5 +182,5 @@ def _log_mel(
         if sample_rate != config.sample_rate:
             yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
 
-    mel = LogMelStream(config)
-    return np.concatenate([*map(mel.push, resampled()), mel.flush()], axis=1)
+    gate = SilenceGate(config.sample_rate, repr(path))
+    return spectrogram(gate.through(resampled()), config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
 
@@ -11,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.audio import Source
+from deepmusic.audio.silence import SilenceGate
+from deepmusic.audio.sources import name_of
 from deepmusic.classifier.ear.config import HeadConfig
 from deepmusic.classifier.ear.install import ear_weights, read_ear
 from deepmusic.classifier.ear.patches import (
@@ -30,16 +33,13 @@ from deepmusic.classifier.verdict import (
     Verdict,
     model_digest,
 )
-from deepmusic.errors import AudioError, CheckpointError
+from deepmusic.errors import CheckpointError
 from deepmusic.training.onnx_graph import OnnxNetwork
 from deepmusic.training.weights import load_model
 
 KIND = "capsules over the ear"
 PATCHES = 7
 """Patches heard of a track, spread over its whole length."""
-SILENT_DB = -60.0
-"""A patch whose loudest cell is quieter has no vote (dB of power; music reaches 0 to 30)."""
-_QUIETER_DB = 50.0  # below the loudest patch of the track: likewise
 _WINDOW = 5  # patches that are heard together over time, 15 s
 _MOST_OVER_TIME = 400  # patches of a timeline: twenty minutes without gaps
 _SPEAKS_UP = 0.15  # length of a genre capsule below which nothing speaks for the genre
@@ -51,11 +51,11 @@ def ear_output(
     patches: int | None = PATCHES,
     max_seconds: float = 6 * 3600.0,
 ) -> EarOutput:
-    """What the ear gives for a track, silent patches left out.
+    """What the ear gives for a track, silence left out.
 
     Args:
         source: a path, a seekable binary file object, or a pair ``(samples, sample_rate)``.
-        patches: the most patches, spread evenly over the track; None hears every patch.
+        patches: the most patches, spread evenly over the sound; None hears every patch.
         max_seconds: more of a track is not read.
 
     Raises:
@@ -66,17 +66,16 @@ def ear_output(
     return track.features, track.tag_logits
 
 
+@dataclass(frozen=True)
 class _Track:
-    """What was heard of a track."""
+    """What was heard of a track, silence left out."""
 
-    def __init__(self, starts: list[int], log_mel: NDArray[np.float32]) -> None:
-        peaks = log_mel.max(axis=(1, 2))
-        audible = peaks >= max(SILENT_DB, float(peaks.max()) - _QUIETER_DB)
-        self.starts = [start for start, one in zip(starts, audible, strict=True) if one]
-        self.log_mel = log_mel[audible]
-        self.duration_s = 0.0
-        self.warning: str | None = None
-        self.features = self.tag_logits = np.empty((0, 0), np.float32)
+    spans: list[tuple[float, float]]  # start and end of each patch in seconds
+    features: NDArray[np.float32]
+    tag_logits: NDArray[np.float32]
+    duration_s: float
+    warning: str | None
+    silences: tuple[tuple[float, float], ...]
 
     @classmethod
     def read(
@@ -89,14 +88,13 @@ class _Track:
     ) -> Self:
         from deepmusic.audio import open_audio  # loads the decoders
 
+        gate = SilenceGate(EAR_MEL.sample_rate, repr(name) if name else name_of(source))
         with open_audio(source, sample_rate=EAR_MEL.sample_rate, max_seconds=max_seconds) as audio:
-            track = cls(*patches_of(audio, patches))
-            track.duration_s, track.warning = audio.duration_s, audio.warning
-        if not track.starts:
-            path = name or (os.fspath(source) if isinstance(source, str | os.PathLike) else "sound")
-            raise AudioError(f"{path!r} is silent: there is no genre to find.", code="silent")
-        track.features, track.tag_logits = run_ear(track.log_mel)
-        return track
+            starts, log_mel = patches_of(gate.through(audio), patches)
+        per_second = EAR_MEL.frames_per_second
+        spans = gate.spans((start / per_second for start in starts), PATCH_FRAMES / per_second)
+        duration_s, warning = audio.duration_s, audio.warning
+        return cls(spans, *run_ear(log_mel), duration_s, warning, tuple(gate.silences))
 
 
 def run_ear(log_mel: NDArray[np.float32]) -> EarOutput:
@@ -193,7 +191,7 @@ class EarClassifier:
         path = name or (os.fspath(source) if isinstance(source, str | os.PathLike) else "sound")
         count = _MOST_OVER_TIME if segments else PATCHES
         track = _Track.read(source, patches=count, max_seconds=max_seconds, name=path)
-        chosen = np.linspace(0, len(track.starts) - 1, min(len(track.starts), PATCHES))
+        chosen = np.linspace(0, len(track.spans) - 1, min(len(track.spans), PATCHES))
         few = np.unique(chosen.round().astype(int))  # the verdict is the same with segments
         log_scores, lengths = self.scores(track.features[few], track.tag_logits[few])
         probability = 1 / (1 + np.exp(-track.tag_logits[few].astype(np.float64)))
@@ -207,6 +205,7 @@ class EarClassifier:
             segments=self._over_time(track) if segments else (),
             tags=dict(zip(TAGS, probability.mean(axis=0).tolist(), strict=True)),
             warning=track.warning,
+            silences=track.silences if segments else (),
         )
 
     def scores(
@@ -234,12 +233,10 @@ class EarClassifier:
     def _over_time(self, track: _Track) -> tuple[SegmentVerdict, ...]:
         """The genres at each patch, heard together with its neighbours."""
         result = []
-        for index, start in enumerate(track.starts):
-            first = max(0, min(index - _WINDOW // 2, len(track.starts) - _WINDOW))
+        for index, (begin_s, end_s) in enumerate(track.spans):
+            first = max(0, min(index - _WINDOW // 2, len(track.spans) - _WINDOW))
             near = slice(first, first + _WINDOW)
             log_scores, lengths = self.scores(track.features[near], track.tag_logits[near])
-            begin_s = start / EAR_MEL.frames_per_second
-            end_s = (start + PATCH_FRAMES) / EAR_MEL.frames_per_second
             entries = zip(
                 self.genres, self.calibration.probabilities(log_scores).tolist(), strict=True
             )

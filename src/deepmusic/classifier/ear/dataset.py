@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from deepmusic.audio import open_audio
+from deepmusic.audio.silence import SilenceGate
 from deepmusic.classifier.ear.patches import EAR_MEL, compressed, patches_of
 from deepmusic.datasets import FolderDataset
 
@@ -16,9 +17,10 @@ class PatchDataset(Dataset[tuple[Tensor, int]]):
     """The spectrograms that the ear reads, and the genre, of each track of a data set.
 
     An item is a pair of patches ``(patches, 187, 96)``, float32, and the index of the genre in
-    ``dataset.genres``. Patches of three seconds are spread evenly over the track; where it is
-    shorter, some are repeated. A track is decoded when its item is taken, so a ``DataLoader`` with
-    workers decodes in parallel. Taking one that cannot be decoded raises an `AudioError`.
+    ``dataset.genres``. Patches of three seconds are spread evenly over what is not silent of the
+    track; where that is shorter, some are repeated. A track is decoded when its item is taken, so a
+    ``DataLoader`` with workers decodes in parallel. Taking one that is silent or cannot be decoded
+    raises an `AudioError`.
 
     Args:
         dataset: such as `deepmusic.datasets.load_dataset` gives.
@@ -39,6 +41,7 @@ class PatchDataset(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         file = self.dataset.file(self.dataset.tracks[index])
         with open_audio(file, sample_rate=EAR_MEL.sample_rate) as audio:
-            _, log_mel = patches_of(audio, self.patches)
+            gate = SilenceGate(EAR_MEL.sample_rate, repr(str(file)))
+            _, log_mel = patches_of(gate.through(audio), self.patches)
         chosen = np.linspace(0, len(log_mel) - 1, self.patches).round().astype(int)
         return torch.from_numpy(compressed(log_mel[chosen])), self._labels[index]

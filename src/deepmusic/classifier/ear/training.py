@@ -51,7 +51,7 @@ from deepmusic.datasets.folder import file_hash
 from deepmusic.errors import AudioError, DataError
 from deepmusic.files import write_atomically, write_json
 
-_VERSION = 1  # of what is stored: of the ear and how patches are chosen
+_VERSION = 2  # of what is stored: of the ear and how patches are chosen
 
 
 class EarStore(TrackStore):
