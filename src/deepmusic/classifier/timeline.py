@@ -20,6 +20,7 @@ from deepmusic.plotting import (
     time_axis,
 )
 
+Span = tuple[float, float]
 _MAX_COLUMNS = 1000  # of the plot; three hours have more segments
 
 
@@ -39,61 +40,81 @@ class Passage:
     probability: float
 
 
-def passages(segments: Sequence[SegmentVerdict]) -> list[Passage]:
+def passages(segments: Sequence[SegmentVerdict], silences: Sequence[Span] = ()) -> list[Passage]:
     """Merge neighbouring segments of the same genre.
 
     Segments may overlap: each counts from its start to the start of the next.
 
     Args:
         segments: in order of time.
+        silences: start and end of each, in seconds; segments on either side are not merged.
 
     Returns:
         Passages in order, from the start of the first segment to the end of the last.
     """
     following = [*(segment.start_s for segment in segments[1:]), math.inf]
     rows = [
-        (s.start_s, min(s.end_s, end_s), max(s.probabilities, key=lambda entry: entry.probability))
+        (
+            s.start_s,
+            min(s.end_s, end_s),
+            max(s.probabilities, key=lambda entry: entry.probability),
+            sum(start_s <= s.start_s for start_s, _ in silences),
+        )
         for s, end_s in zip(segments, following, strict=False)
     ]
     merged = []
-    for genre, group in groupby(rows, key=lambda row: row[2].genre):
-        starts, ends, entries = zip(*group, strict=True)
+    for (genre, _), group in groupby(rows, key=lambda row: (row[2].genre, row[3])):
+        starts, ends, entries, _ = zip(*group, strict=True)
         mean = sum(entry.probability for entry in entries) / len(entries)
         merged.append(Passage(starts[0], ends[-1], genre, mean))
     return merged
 
 
-def text_timeline(segments: Sequence[SegmentVerdict]) -> list[str]:
+def text_timeline(segments: Sequence[SegmentVerdict], silences: Sequence[Span] = ()) -> list[str]:
     """The genre over time as aligned lines, such as ``0:00-0:12  rock  71%``.
 
     Args:
         segments: in order of time; none give no lines.
+        silences: start and end of each, in seconds; they get lines of their own.
     """
     from rich.cells import cell_len, set_cell_size
 
+    times = [
+        *(
+            (p.start_s, p.end_s, p.genre, f"{p.probability:>4.0%}")
+            for p in passages(segments, silences)
+        ),
+        *((start_s, end_s, "(silence)", "") for start_s, end_s in silences),
+    ]
     rows = [
         (
-            f"{format_time(p.start_s)}-{format_time(p.end_s)}",
-            p.genre if p.genre.isprintable() else ascii(p.genre)[1:-1],
-            f"{p.probability:>4.0%}",
+            f"{format_time(start_s)}-{format_time(end_s)}",
+            name if name.isprintable() else ascii(name)[1:-1],
+            share,
         )
-        for p in passages(segments)
+        for start_s, end_s, name, share in sorted(times)
     ]
     width = max((len(span) for span, _, _ in rows), default=0)
     name_width = max((cell_len(name) for _, name, _ in rows), default=0)
-    return [
+    lines = (
         f"{span:>{width}}  {set_cell_size(name, name_width)}  {share}" for span, name, share in rows
-    ]
+    )
+    return [line.rstrip() for line in lines]
 
 
 def draw_timeline(
-    segments: Sequence[SegmentVerdict], path: str | os.PathLike[str], *, title: str = ""
+    segments: Sequence[SegmentVerdict],
+    path: str | os.PathLike[str],
+    *,
+    silences: Sequence[Span] = (),
+    title: str = "",
 ) -> None:
     """Plot the probabilities over time, stacked, as a PNG file.
 
     Args:
         segments: in order of time, at least one.
         path: the file; an existing one is replaced.
+        silences: start and end of each, in seconds; they are blank.
         title: printed literally.
 
     Raises:
@@ -118,7 +139,10 @@ def draw_timeline(
         axes.stairs(top, edges, baseline=bottom, fill=True, color=color, linewidth=0)
     axes.set_ylim(0, 1)
     axes.set_ylabel("probability")
-    time_axis(axes, edges[0], edges[-1])
+    for start_s, end_s in silences:
+        axes.axvspan(start_s, end_s, color="white", linewidth=0)
+    ends = [time for span in silences for time in span]
+    time_axis(axes, min([edges[0], *ends]), max([edges[-1], *ends]))
     axes.set_title(plain_text(title))
     axes.legend(
         [Patch(color=color) for color in reversed(colors)],

@@ -239,7 +239,12 @@ def classify(
             if timeline_name is not None and verdict.segments:
                 from deepmusic.classifier.timeline import draw_timeline
 
-                draw_timeline(verdict.segments, timeline_name(verdict.path), title=verdict.path)
+                draw_timeline(
+                    verdict.segments,
+                    timeline_name(verdict.path),
+                    silences=verdict.silences,
+                    title=verdict.path,
+                )
             if explanation_name is not None and verdict.top:
                 try:
                     _explain(cast("EarClassifier", classifier), verdict, explanation_name)

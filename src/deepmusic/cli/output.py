@@ -265,7 +265,12 @@ def writer(
                 if timeline:
                     from deepmusic.classifier.timeline import text_timeline
 
-                    echo("".join(f"    {line}\n" for line in text_timeline(verdict.segments)))
+                    echo(
+                        "".join(
+                            f"    {line}\n"
+                            for line in text_timeline(verdict.segments, verdict.silences)
+                        )
+                    )
 
         yield write_line
 
