@@ -154,6 +154,27 @@ def test_silence_has_no_genre(classifier: Classifier, level: float) -> None:
     assert caught.value.code == "silent"
 
 
+@pytest.mark.parametrize("level", [0.0, 3e-4])
+def test_silence_does_not_vote(classifier: Classifier, level: float) -> None:
+    sound = chords(1, 12.0)
+    gap = (level * np.random.default_rng(0).standard_normal(60 * RATE)).astype(np.float32)
+    plain = numbers(classifier.classify(wav(sound)))
+    for parts in ([sound, gap], [gap, sound], [gap, sound, gap]):
+        verdict = classifier.classify(wav(np.concatenate(parts)), segments=True)
+        assert numbers(replace(verdict, segments=())) == pytest.approx(plain, abs=0.02)
+        assert sum(end_s - start_s for start_s, end_s in verdict.silences) == pytest.approx(
+            60 * (len(parts) - 1), abs=0.5
+        )
+        for segment in verdict.segments:
+            assert all(
+                segment.end_s <= start_s or segment.start_s >= end_s
+                for start_s, end_s in verdict.silences
+            )
+        record = json.loads(json.dumps(verdict.to_dict(segments=True)))
+        again = np.array(Verdict.from_dict(record).silences)
+        assert again == pytest.approx(np.array(verdict.silences), abs=1e-3)
+
+
 def test_a_track_with_one_loud_moment_is_classified(classifier: Classifier) -> None:
     sound = np.zeros(60 * RATE, np.float32)
     sound[-RATE:] = chords(1, 1.0)

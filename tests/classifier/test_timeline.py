@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,18 @@ def test_neighbours_merge() -> None:
     ]
 
 
+def test_silence_has_lines_of_its_own() -> None:
+    segments = track("cc", hop_s=3)
+    after = [replace(s, start_s=s.start_s + 66, end_s=s.end_s + 66) for s in segments]
+    silences = ((6.0, 66.0), (72.0, 90.0))
+    assert text_timeline(segments + after, silences) == [
+        "0:00-0:06  c           80%",
+        "0:06-1:06  (silence)",
+        "1:06-1:12  c           80%",
+        "1:12-1:30  (silence)",
+    ]
+
+
 @given(st.text("cpr", min_size=1, max_size=60), st.floats(0.5, 3.0))
 def test_passages_cover_the_track_in_order(winners: str, hop_s: float) -> None:
     segments = track(winners, hop_s=hop_s)
@@ -69,6 +82,8 @@ def test_picture(tmp_path: Path, segments: int) -> None:
 def test_picture_of_odd_genres_and_of_nothing(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        draw_timeline(track("_$", genres="_$"), tmp_path / "a.png")
+        draw_timeline(
+            track("_$", genres="_$"), tmp_path / "a.png", silences=((4.5, 20.0), (25.0, 60.0))
+        )
     with pytest.raises(ValueError, match="segment"):
         draw_timeline([], tmp_path / "b.png")

@@ -56,7 +56,16 @@ def test_a_row_has_the_features_at_the_own_rate_of_the_file(tmp_path: Path) -> N
     np.testing.assert_allclose(row.columns, feature_columns(frame_features(sound, 44100)))
     assert (row.code, row.error, row.warning, row.sample_rate) == ("", "", "", 44100)
     assert row.duration_s == pytest.approx(1.5)
+    assert row.silent_share == 0
     assert (row.size, row.mtime_ns) == (path.stat().st_size, path.stat().st_mtime_ns)
+
+
+def test_the_share_of_silence(tmp_path: Path) -> None:
+    path = write_tone(tmp_path / "a.wav", seconds=1)
+    sound, rate = soundfile.read(path)
+    soundfile.write(path, np.pad(sound, (0, 3 * rate)), rate)
+    assert extract_file(path, FMA).silent_share == pytest.approx(0.75, abs=0.02)
+    assert extract_file(tmp_path / "missing.wav", FMA).silent_share is None
 
 
 def test_a_long_track_is_read_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
