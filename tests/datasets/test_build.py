@@ -167,6 +167,47 @@ def test_loudness_is_as_requested_unless_the_peak_is_too_high(tmp_path: Path) ->
     assert table["rock/silent.wav"]["gain_db"] == "0.0"
 
 
+@pytest.mark.parametrize("form", ["flac", "copy"])
+def test_clips_are_cut_where_there_is_sound(tmp_path: Path, form: Any) -> None:
+    root, silence = tmp_path / "in", np.zeros((20 * 44_100, 2), np.float32)
+    sound = noise(5.0, 1, channels=2, rate=44_100)
+    (root / "rock").mkdir(parents=True)
+    for name, parts in {
+        "late": [silence, silence, sound],
+        "early": [sound, silence],
+        "silent": [silence],
+        "music": [sound, sound],
+    }.items():
+        soundfile.write(root / f"rock/{name}.mp3", np.concatenate(parts), 44_100, format="MP3")
+    built = build(root, tmp_path / "out", seconds=4.0, format=form)
+    table = {row["source"].split("/")[1][:-4]: row for row in rows(tmp_path / "out")}
+    assert float(table["music"]["start_s"]) == pytest.approx(3, abs=0.1)
+    assert float(table["late"]["start_s"]) == pytest.approx(40, abs=0.1)
+    assert float(table["early"]["start_s"]) == pytest.approx(1, abs=0.1)
+    for name in ("music", "late", "early"):
+        assert float(table[name]["silent_share"]) < 0.05
+        assert table[name]["warning"] == ""
+    warning = "100% of the clip from 8.0 s are below -60 dBFS."
+    assert table["silent"]["warning"] == warning == built["rock/silent.mp3"].warning
+    # where the start is named, it stays
+    build(root, tmp_path / "named", seconds=4.0, start=10.0, format=form)
+    warned = [row["source"] for row in rows(tmp_path / "named") if row["warning"]]
+    assert warned == ["rock/early.mp3", "rock/late.mp3", "rock/silent.mp3"]
+
+
+def test_mono_clips_of_channels_that_cancel(tmp_path: Path) -> None:
+    sound = noise(3.0, 1)
+    (tmp_path / "in/rock").mkdir(parents=True)
+    both = np.concatenate([sound, -sound], axis=1)
+    soundfile.write(tmp_path / "in/rock/a.wav", both, RATE, subtype="FLOAT")
+    build(tmp_path / "in", tmp_path / "out", mono=True, sample_rate=4000)
+    (row,) = rows(tmp_path / "out")
+    clip, rate = soundfile.read(tmp_path / "out" / row["path"])
+    assert (clip.ndim, rate) == (1, 4000)
+    assert clip.std() > 0.05
+    assert "inverted" in row["warning"]
+
+
 def test_real_music(shared_data: Path, tmp_path: Path) -> None:
     for number, path in enumerate(sorted((shared_data / "clips").glob("*.mp3"))[:3]):
         (tmp_path / f"in/{number % 2}").mkdir(parents=True, exist_ok=True)
@@ -210,18 +251,20 @@ def test_clips_lie_within_the_track_without_overlap(
     duration: float, seconds: float, clips: int, start: Any
 ) -> None:
     config = BuildConfig(seconds=seconds, clips=clips, start=start)
-    spans = clip_spans(duration, config, "seed")
+    is_silent = np.random.default_rng(int(seconds)).random(int(20 * duration)) < 0.6
+    spans = clip_spans(duration, is_silent, config=config, seed="seed")
     assert 1 <= len(spans) <= clips
     assert len(spans) == clips or (len(spans) + 1) * seconds > duration * (1 - 1e-9)
     for begin, length in spans:
         assert length == min(seconds, duration)
         assert -1e-9 <= begin <= duration - length + 1e-6
     assert all(begin + length <= after + 1e-6 for (begin, length), (after, _) in pairwise(spans))
+    assert spans == clip_spans(duration, is_silent, config=config, seed="seed")
     if start == "middle":
+        spans = clip_spans(duration, np.zeros(0, bool), config=config, seed="seed")
         assert np.mean([begin + length / 2 for begin, length in spans]) == pytest.approx(
             duration / 2
         )
-    assert spans == clip_spans(duration, config, "seed")
 
 
 def test_start_in_seconds_and_short_tracks(music: Path, tmp_path: Path) -> None:

@@ -40,7 +40,8 @@ def test_clips_are_the_samples_of_the_track(
     monkeypatch.setattr(clips_module, "_MAX_MEMORY_BYTES", in_memory)
     durations: list[float] = []
 
-    def spans(duration_s: float) -> list[tuple[float, float]]:
+    def spans(duration_s: float, is_silent: NDArray[np.bool_]) -> list[tuple[float, float]]:
+        assert len(is_silent) == pytest.approx(20 * duration_s, abs=1)
         durations.append(duration_s)
         return [(0.5, 2.0), (2.0, 1.0), (5.0, 100.0)]
 
@@ -56,9 +57,9 @@ def test_clips_are_the_samples_of_the_track(
 
 def test_mono_and_resampling_agree_with_load(track: Path) -> None:
     loaded = load(track, sample_rate=16_000).samples[16_000:48_000]
-    (mono,), _ = cut_clips(track, lambda _: [(1.0, 2.0)], sample_rate=16_000, mono=True)
+    (mono,), _ = cut_clips(track, lambda *_: [(1.0, 2.0)], sample_rate=16_000, mono=True)
     np.testing.assert_allclose(mono.samples[:, 0], loaded, atol=1e-6)
-    (stereo,), _ = cut_clips(track, lambda _: [(1.0, 2.0)], sample_rate=16_000)
+    (stereo,), _ = cut_clips(track, lambda *_: [(1.0, 2.0)], sample_rate=16_000)
     assert stereo.samples.shape == (32_000, 2)
     np.testing.assert_allclose(stereo.samples.mean(axis=1), loaded, atol=1e-6)
 
@@ -66,7 +67,7 @@ def test_mono_and_resampling_agree_with_load(track: Path) -> None:
 def test_invalid_samples_are_silence(tmp_path: Path, music: NDArray[np.float32]) -> None:
     music[100] = np.nan
     soundfile.write(tmp_path / "a.wav", music, RATE, subtype="FLOAT")
-    (clip,), _ = cut_clips(tmp_path / "a.wav", lambda _: [(0.0, 1.0)])
+    (clip,), _ = cut_clips(tmp_path / "a.wav", lambda *_: [(0.0, 1.0)])
     np.testing.assert_array_equal(clip.samples[100], [0, 0])
     np.testing.assert_array_equal(clip.samples[101], music[101])
 
@@ -105,7 +106,7 @@ def test_copied_frames_are_those_of_the_track(tmp_path: Path, music: NDArray[np.
     path = tmp_path / "track.mp3"
     soundfile.write(path, music, RATE, format="MP3")
     whole = soundfile.read(path, dtype="float32")[0]
-    clips = copy_clips(path, lambda _: [(1.0, 2.0), (3.0, 2.5)])
+    clips = copy_clips(path, lambda *_: [(1.0, 2.0), (3.0, 2.5)])
     for clip, start_s, seconds in zip(clips, (1.0, 3.0), (2.0, 2.5), strict=True):
         assert clip.start_s == pytest.approx(start_s, abs=FRAME / RATE)
         assert len(clip.samples) == pytest.approx(seconds * RATE, abs=2 * FRAME)
@@ -117,4 +118,4 @@ def test_copied_frames_are_those_of_the_track(tmp_path: Path, music: NDArray[np.
             for begin in range(start - 3000, start + 3000)
         )
         assert error < 1e-4
-    assert copy_clips(path, lambda _: [(1.0, 2.0)])[0].content == clips[0].content
+    assert copy_clips(path, lambda *_: [(1.0, 2.0)])[0].content == clips[0].content

@@ -7,7 +7,7 @@ before it, as the hiss after loud music is.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import chain, pairwise
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ SILENCE_DB = -60.0
 SILENCE = 10 ** (SILENCE_DB / 10)
 """The same as a mean square."""
 FRAMES_PER_SECOND = 20
+MOSTLY_SILENT = 0.5
+"""Share of the time of a recording from which on its silence is worth a word."""
 _BELOW_LOUDEST = 1e-5  # of the mean square
 _SHORTEST_S = 3.0  # shorter silence belongs to the music
 Block = NDArray[np.float32]
@@ -33,8 +35,43 @@ def frame_levels(samples: Block, sample_rate: int) -> NDArray[np.float32]:
     return np.maximum(levels, 0)
 
 
+def silent_frames(blocks: Iterable[Block], sample_rate: int) -> NDArray[np.bool_]:
+    """Whether each frame of 50 ms of blocks ``(n,)`` is below `SILENCE_DB`."""
+    frames = _whole_frames(blocks, sample_rate)
+    return np.concatenate([frame_levels(part, sample_rate) < SILENCE for part in frames])
+
+
 def _frame(sample_rate: int) -> int:
     return max(1, sample_rate // FRAMES_PER_SECOND)
+
+
+def _whole_frames(blocks: Iterable[Block], sample_rate: int) -> Iterator[Block]:
+    """The same sound in blocks of whole frames; the last is what remains."""
+    waiting = np.empty(0, np.float32)
+    for block in blocks:
+        sound = np.concatenate([waiting, block])
+        whole = len(sound) - len(sound) % _frame(sample_rate)
+        waiting = sound[whole:].copy()
+        if whole:
+            yield sound[:whole]
+    if len(waiting):
+        yield waiting
+
+
+def start_with_sound(
+    start_s: float, earliest_s: float, latest_s: float, length: float, is_silent: NDArray[np.bool_]
+) -> float:
+    """The start of a clip, moved to where there is least silence if it would be half silent."""
+    starts = np.arange(int(earliest_s * FRAMES_PER_SECOND), int(latest_s * FRAMES_PER_SECOND) + 1)
+    starts = np.append(starts, round(start_s * FRAMES_PER_SECOND))
+    frames = round(length * FRAMES_PER_SECOND)
+    before = np.append(0, np.cumsum(is_silent))  # silent frames before each
+    ends = np.minimum(starts + frames, len(is_silent))
+    silent = before[ends] - before[np.minimum(starts, len(is_silent))]
+    if silent[-1] < MOSTLY_SILENT * frames or silent[-1] == silent.min():
+        return start_s
+    best = starts[silent == silent.min()] / FRAMES_PER_SECOND
+    return float(best[np.abs(best - start_s).argmin()])
 
 
 class SilenceGate:
@@ -86,21 +123,15 @@ class SilenceGate:
     def _runs(self, blocks: Iterable[Block]) -> Iterator[tuple[Block, bool]]:
         """Parts of the sound, and whether they are silent."""
         loudest = np.float32(0)
-        waiting = np.empty(0, np.float32)
-        for block in chain(blocks, [None]):
-            sound = waiting if block is None else np.concatenate([waiting, block])
-            frame = max(1, len(sound)) if block is None else _frame(self._rate)
-            whole = len(sound) - len(sound) % frame
-            waiting = sound[whole:].copy()
-            if not whole:
-                continue
-            levels = frame_levels(sound[:whole], self._rate)
+        for sound in _whole_frames(blocks, self._rate):
+            levels = frame_levels(sound, self._rate)
             so_far = np.maximum(np.maximum.accumulate(levels), loudest)
             loudest = so_far[-1]
             is_silent = levels < np.maximum(SILENCE, _BELOW_LOUDEST * so_far)
             edges = [0, *(np.flatnonzero(np.diff(is_silent)) + 1).tolist(), len(levels)]
             for first, last in pairwise(edges):
-                yield sound[first * frame : last * frame], bool(is_silent[first])
+                span = slice(first * _frame(self._rate), last * _frame(self._rate))
+                yield sound[span], bool(is_silent[first])
 
     def spans(self, starts_s: Iterable[float], length_s: float) -> list[tuple[float, float]]:
         """Start and end in the recording of parts of what was passed on; they end at silence."""

@@ -36,7 +36,7 @@ from deepmusic.version import __version__
 COLUMNS = (
     "path", "genre", "artist", "album", "title", "date", "licence", "url", "source",
     "source_sha256", "start_s", "duration_s", "sample_rate", "channels", "loudness_lufs", "gain_db",
-    "warning", "sha256",
+    "silent_share", "warning", "sha256",
 )  # fmt: skip
 """Of tracks.csv, which has one row per clip."""
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from deepmusic.audio import NotAudio
 from deepmusic.audio.scan import MAX_SECONDS, AudioScan, scan_files
+from deepmusic.audio.silence import MOSTLY_SILENT
 from deepmusic.datasets.checksums import ChecksumTable
 from deepmusic.datasets.folder import FolderDataset, Problem, Track
 from deepmusic.datasets.groups import group_tracks
@@ -40,7 +41,6 @@ NOTES = {
 }  # fmt: skip
 """Codes of what may be as intended; `docs/check.md` explains all codes."""
 
-_MOSTLY_SILENT = 0.5  # share of the time
 _CLIPPED = 0.005  # share of the samples
 _DC_OFFSET = 0.02
 _LOW_RATE_HZ = 16_000
@@ -277,7 +277,7 @@ def _file_findings(scan: AudioScan) -> Iterator[Problem]:
         )
     if scan.silent_share == 1:
         messages["silent"] = f"All of its {duration} are below -60 dBFS."
-    elif scan.silent_share >= _MOSTLY_SILENT:
+    elif scan.silent_share >= MOSTLY_SILENT:
         messages["mostly_silent"] = f"{scan.silent_share:.0%} of {duration} are below -60 dBFS."
     if scan.clipped_share >= _CLIPPED:
         messages["clipped"] = f"{scan.clipped_share:.1%} of the samples are clipped."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +19,14 @@ import soxr
 from numpy.typing import NDArray
 
 from deepmusic.audio.decode import open_audio
+from deepmusic.audio.silence import (
+    MOSTLY_SILENT,
+    SILENCE,
+    SILENCE_DB,
+    frame_levels,
+    silent_frames,
+    start_with_sound,
+)
 from deepmusic.audio.sources import Source, name_of, open_source
 from deepmusic.datasets.loudness import integrated_loudness, true_peak
 from deepmusic.errors import AudioError, RequestError, reason_of
@@ -29,8 +37,9 @@ if TYPE_CHECKING:
     from av.audio import AudioStream
 
 BuildFormat = Literal["flac", "wav", "ogg", "mp3", "copy"]
-Spans = Callable[[float], list[tuple[float, float]]]
-"""Takes the duration of a track and returns start and length of each clip, all in seconds."""
+Spans = Callable[[float, NDArray[np.bool_]], list[tuple[float, float]]]
+"""Takes the duration of a track and whether each 50 ms of it is silent; returns start and length of
+each clip. All in seconds."""
 
 _CEILING_DBTP = -1.0  # as EBU R 128 asks
 _MP3_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
@@ -141,12 +150,17 @@ def build_track(root: Path, config: BuildConfig, path: str) -> BuiltTrack:
             for column, names in _TAGS.items()
         }
         row["warning"] = warning or ""
-        contents, rows = zip(*(_encoded(clip, config) for clip in clips), strict=True)
+        contents, measured = zip(*(_encoded(clip, config) for clip in clips), strict=True)
     except Exception as error:  # a bug that one file triggers must not stop the others
         code, message = reason_of(error, path, "gave no clip")
         message = message.replace(repr(os.fspath(source)), repr(path))
         return BuiltTrack(path, code=code, error=message)
-    rows = tuple(row | measured for measured in rows)
+    rows = tuple(row | one for one in measured)
+    silent = [row for row in rows if row["silent_share"] >= MOSTLY_SILENT]
+    for row in silent:
+        share = f"{row['silent_share']:.0%} of the clip from {row['start_s']:.1f} s are"
+        row["warning"] = f"{row['warning']} {share} below {SILENCE_DB:g} dBFS.".strip()
+    warning = silent[0]["warning"] if silent else warning
     return BuiltTrack(path, rows, warning or "", contents=contents)
 
 
@@ -157,9 +171,16 @@ def crashed_track(path: str) -> BuiltTrack:
 
 
 def clip_spans(
-    duration_s: float, config: BuildConfig, seed: str, name: str = "The track"
+    duration_s: float,
+    is_silent: NDArray[np.bool_],
+    *,
+    config: BuildConfig,
+    seed: str,
+    name: str = "The track",
 ) -> list[tuple[float, float]]:
     """Start and length of each clip of a track, in seconds; a random start depends on the seed.
+
+    A clip that would be silent for half of its time is moved within its part of the track.
 
     Raises:
         AudioError: `starts_too_late`, `dropped_short`.
@@ -174,7 +195,11 @@ def clip_spans(
             if config.start == "random":
                 digest = hashlib.sha256(f"{seed} {part}".encode()).digest()
                 position = int.from_bytes(digest[:6], "big") / 2**48
-            spans.append((part * part_s + position * max(0.0, part_s - length), length))
+            start_s = part * part_s + position * max(0.0, part_s - length)
+            latest_s = (part + 1) * part_s - length
+            spans.append(
+                (start_with_sound(start_s, part * part_s, latest_s, length, is_silent), length)
+            )
     else:
         length = min(length, duration_s - config.start)
         spans = [(config.start, length)]
@@ -234,21 +259,28 @@ def cut_clips(
         source: the track.
         spans: where to cut, given the decoded duration; nothing beyond the end is taken.
         sample_rate: of the clips in Hz; None keeps that of the track.
-        mono: whether to average all channels.
+        mono: whether to mix all channels, as `open_audio` does.
 
     Returns:
         The clips, and a sentence about lost sound or None.
     """
     with SpooledTemporaryFile(max_size=_MAX_MEMORY_BYTES) as decoded:
         writer = _Writer(decoded, sample_rate or 0, int(mono))
-        with open_audio(source, sample_rate=None, on_block=writer.add) as stream:
-            for _ in stream:
-                pass
+
+        def mixed() -> Iterator[NDArray[np.float32]]:
+            for block in stream:
+                if mono:
+                    writer.add(block[:, None], stream.sample_rate, "")
+                yield block
+
+        on_block = None if mono else writer.add
+        with open_audio(source, sample_rate=None, on_block=on_block) as stream:
+            is_silent = silent_frames(mixed(), stream.sample_rate)
         writer.flush()
         rate, frame_bytes = writer.sample_rate, 4 * writer.channels
         length = decoded.tell() // frame_bytes
         clips = []
-        for start_s, seconds in spans(length / rate):
+        for start_s, seconds in spans(length / rate, is_silent):
             start = min(max(0, round(start_s * rate)), length)
             decoded.seek(start * frame_bytes)
             content = decoded.read(min(round(seconds * rate), length - start) * frame_bytes)
@@ -283,11 +315,13 @@ def copy_clips(path: str | os.PathLike[str], spans: Spans) -> list[Clip]:
             raise AudioError(f"{name_of(path)} has no mp3 frames.", code="no_sound")
         frame_s = float(packets[0].duration * packets[0].time_base)
         clips = []
-        for start_s, seconds in spans(len(packets) * frame_s):
+        with open_audio(path, sample_rate=None) as stream:
+            is_silent = silent_frames(stream, stream.sample_rate)
+        for start_s, seconds in spans(len(packets) * frame_s, is_silent):
             start = min(round(start_s / frame_s), len(packets) - 1)
             count = max(1, round(seconds / frame_s))
             content = _mp3(audio, packets[start : start + count])
-            (clip,), _ = cut_clips(io.BytesIO(content), lambda duration_s: [(0.0, duration_s)])
+            (clip,), _ = cut_clips(io.BytesIO(content), lambda duration_s, _: [(0.0, duration_s)])
             clips.append(clip._replace(start_s=start * frame_s, content=content))
     return clips
 
@@ -313,6 +347,7 @@ def _mp3(template: AudioStream, packets: Sequence[Packet[Any]]) -> bytes:
 def _encoded(clip: Clip, config: BuildConfig) -> tuple[bytes, dict[str, Any]]:
     """The content of a clip, and the columns of tracks.csv that are measured."""
     samples, sample_rate, start_s, content = clip
+    silent = [frame_levels(channel, sample_rate) < SILENCE for channel in samples.T]
     gain_db, loudness = 0.0, integrated_loudness(samples, sample_rate)
     if config.loudness is not None and loudness is not None:
         headroom_db = _CEILING_DBTP - 20 * log10(true_peak(samples, sample_rate))
@@ -329,6 +364,7 @@ def _encoded(clip: Clip, config: BuildConfig) -> tuple[bytes, dict[str, Any]]:
         "channels": samples.shape[1],
         "loudness_lufs": "" if loudness is None else round(loudness, 2),
         "gain_db": gain_db,
+        "silent_share": round(float(np.mean(np.all(silent, axis=0))), 3),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
 
