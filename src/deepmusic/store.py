@@ -39,6 +39,7 @@ _KNOWN = """
 # some file systems (FAT) keep to 2 s, and those with fractions of seconds to 10 ms.
 _COARSE_NS, _FINE_NS = 2_000_000_000, 50_000_000
 _MOST_UNWRITTEN = 1000
+_LEAST_BYTES = 512  # of a page of SQLite
 
 
 def content_digest(path: str | os.PathLike[str]) -> str:
@@ -79,6 +80,9 @@ class Store:
         if self.path.exists() and not self.path.is_file():
             raise DataError(f"{self._name} is not a regular file.")
         with self._explained():
+            # SQLite takes a file of a few bytes for an empty one, and overwrites it
+            if self.path.exists() and 0 < self.path.stat().st_size < _LEAST_BYTES:
+                raise self._foreign()
             # isolation_level None: each statement is its own transaction
             self._database = sqlite3.connect(
                 self.path, timeout=10, isolation_level=None, check_same_thread=False

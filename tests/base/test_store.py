@@ -177,3 +177,11 @@ def test_a_locked_store_costs_only_hashing_at_the_end(tmp_path: Path, hashed: li
     store.close()
     other.close()
     assert len(hashed) <= 2
+
+
+@pytest.mark.parametrize("content", [b"x", b"my notes\n" * 9, b"SQLite format 3"])
+def test_a_short_file_of_something_else_is_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "notes").write_bytes(content)
+    with pytest.raises(DataError, match="is not a store of verdicts, and was left as it is"):
+        Store(tmp_path / "notes", "verdicts")
+    assert (tmp_path / "notes").read_bytes() == content

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import sqlite3
@@ -16,6 +17,7 @@ import pytest
 import soundfile
 from training_runs import Call, start
 
+from deepmusic.datasets.gtzan import fault_filtered_clips
 from deepmusic.features import RECIPES, extract_file, read_features
 
 COMMAND = [sys.executable, "-m", "deepmusic", "features", "extract"]
@@ -140,3 +142,33 @@ def test_every_odd_file_has_values_or_a_reason(
             assert has_values == (wanted[path] == "verdict"), (path, code)
         assert code or np.isfinite(columns).all(), path
         assert not np.isinf(columns).any(), path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["gtzan", "folder", "table"])
+def test_a_data_set_of_any_kind_is_divided(call: Call, tmp_path: Path, kind: str) -> None:
+    data, genres = tmp_path / "data", ("blues", "rock")
+    parts = fault_filtered_clips()
+    clips = {part: [c for c in parts[part] if c.split(".")[0] in genres] for part in parts}
+    names = [n for g in genres for p in clips.values() for n in [c for c in p if g in c][:2]]
+    for number, name in enumerate(names):
+        name = name if kind == "gtzan" else f"{number}"
+        folder = data / "genres_original" if kind == "gtzan" else data
+        genre = genres[number * len(genres) // len(names)]
+        write_tone(folder / genre / f"{name}.wav", 200 + 20 * number)
+    if kind == "table":
+        rows = [f"{p.relative_to(data)},{p.parent.name}" for p in sorted(data.rglob("*.wav"))]
+        (data / "my.csv").write_text("\n".join(["path,genre", *rows]) + "\n")
+    given = data / "my.csv" if kind == "table" else data
+    done = call("features", "extract", given, "--split", "-o", tmp_path / "t.parquet")
+    assert done.status == 0, done.error
+    table = read_features(tmp_path / "t.parquet")
+    assert len(table) == len(names) == 12
+    written = json.loads((tmp_path / "t.splits.json").read_text())
+    assert written["protocol"] == ("official" if kind == "gtzan" else "grouped")
+    tracks = {entry["path"]: entry["parts"][0] for entry in written["tracks"]}
+    root = data / "genres_original" if kind == "gtzan" else data
+    assert {os.fspath(root / path) for path in tracks} == set(table.paths)
+    assert set(tracks.values()) == {"train", "validation", "test"}
+    if kind == "gtzan":
+        assert all(Path(path).stem in clips[part] for path, part in tracks.items())

@@ -6,7 +6,9 @@ import shlex
 from pathlib import Path
 
 import pytest
-from training_runs import Call
+from training_runs import Call, write_folder
+
+from deepmusic import extras
 
 WRONG = [
     ("no-such-command", "No such command"),
@@ -19,6 +21,19 @@ WRONG = [
     ("classify --jobs 0 x", "0 is not in the range"),
     ("classify --max-minutes 0 x", "0.0 is not in the range"),
     ("classify --undo-tags log x", "stands alone"),
+    ("classify x --device abacus", "there is no device 'abacus'"),
+    ("classify x --results gone/r.db", "the folder of gone/r.db does not exist; make it first"),
+    ("classify x --results .", ". is a folder; name a file"),
+    ("classify x --write-tags --tag-log gone/log.db", "the folder of gone/log.db does not exist"),
+    ("generate -o gone/tune.mid", "the folder of gone/tune does not exist; make it first"),
+    ("generate --style polka", "no style 'polka'"),
+    ("data check . -o gone/report.json", "the folder of gone/report.json does not exist"),
+    ("data check . --cache .", "is a folder; name a file"),
+    ("data split . --cache gone/prints", "the folder of gone/prints does not exist"),
+    ("data stats . --decode --cache gone/scans", "the folder of gone/scans does not exist"),
+    ("features extract . -o gone/table.parquet", "the folder of gone/table.parquet does not"),
+    ("features extract . more --split", "--split takes one PATH"),
+    ("features show song.wav -o gone/picture.png", "the folder of gone/picture.png does not"),
     ("train classifier", "Missing option '--data'"),
     ("train classifier --data . --test 0.9", "0.9 is not in the range"),
     ("train classifier --data . --networks 0", "0 is not in the range"),
@@ -79,6 +94,74 @@ WRONG = [
     ("study genres --data . --sizes 2", "above 0 to 1"),
     ("study genres --data . --protocol official --folds 2", "omit --folds"),
 ]
+
+
+NO_FOLDER = [
+    *("classify x --timeline-picture F", "classify x --explain F/below", "data build . -o F"),
+    *(
+        "data stats . --pictures F",
+        "data download jsb --to F/below",
+        "data get fma --track 2 --to F",
+    ),
+    *("train classifier --data . --out F", "train composer --data . --out F/run"),
+    *("train baseline --data . --out F", "train classifier --data . --out run --cache F"),
+    *("study genres --data . --out F", "study genres --data . --cache F"),
+    "study fma-baselines --data . --out F",
+]
+
+
+@pytest.mark.parametrize("command", NO_FOLDER)
+def test_a_file_is_no_folder_for_results(
+    command: str, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("F").write_text("mine")
+    done = call(*shlex.split(command))
+    assert done.status == 2, done.error
+    assert "is a file; name a folder" in " ".join(done.error.split())
+    assert Path("F").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["F"]
+
+
+def test_notation_without_its_library_is_refused_before_a_tune_is_composed(
+    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "partitura" else name)
+    done = call("generate", "--musicxml")
+    assert (done.status, done.output) == (2, "")
+    assert "This needs partitura" in done.error
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train classifier --from-scratch --epochs 1 --out run",
+        "train classifier --from-scratch --test 0 --out run",
+        "train baseline --out run",
+        "study genres --models knn",
+    ],
+)
+def test_a_genre_of_one_track_is_refused_before_tracks_are_decoded(
+    command: str, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    music = write_folder(tmp_path / "music", artists=6, seconds=0.5, each=1)
+    (music / "polka").mkdir()
+    first = next(music.glob("*/0.wav"))
+    (music / "polka" / "only.wav").write_bytes(first.read_bytes()[:-64])  # no copy
+    with open(music / "tracks.csv", "a") as table:
+        table.write("polka/only.wav,polka,Frankie,\n")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a track is decoded")
+
+    monkeypatch.setattr("deepmusic.studies.data._analyze", refuse)
+    monkeypatch.setattr("deepmusic.classifier.data.SpectrogramStore.fill", refuse)
+    done = call(*shlex.split(command), "--data", "music")
+    assert done.status == 1
+    assert "'polka' has 1 track" in done.error
 
 
 @pytest.mark.parametrize(("command", "message"), WRONG, ids=[command for command, _ in WRONG])

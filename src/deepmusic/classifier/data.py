@@ -214,6 +214,19 @@ def calibration_folds(
     return Folds((Fold(indices(split.train), indices(split.validation), ()),), seed)
 
 
+def check_division(
+    divide: Callable[[FolderDataset], Folds], dataset: FolderDataset, *, networks: int, seed: int
+) -> None:
+    """Refuse, before any track is decoded, data that cannot be divided.
+
+    Raises:
+        DataError: a genre has too few tracks or artists.
+    """
+    fold = divide(dataset)[0]
+    tracks = [*fold.train, *fold.validation]
+    calibration_folds(dataset, tracks, networks=networks, seed=seed)
+
+
 def hold_out(
     test: HeldOut, loaded: LoadedDataset, dataset: FolderDataset, seed: int
 ) -> Callable[[FolderDataset], Folds]:

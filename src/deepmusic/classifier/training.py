@@ -17,6 +17,7 @@ from deepmusic.classifier.data import (
     HeldOut,
     SpectrogramStore,
     calibration_folds,
+    check_division,
     hold_out,
     without,
     write_run_splits,
@@ -130,6 +131,7 @@ def train_classifier(
     loaded = data if isinstance(data, LoadedDataset) else load_dataset(data, table=table)
     dataset, divide = loaded.dataset, hold_out(test, loaded, loaded.dataset, training.seed)
     config = ClassifierConfig(genres=two_or_more_genres(dataset), networks=networks)
+    check_division(divide, dataset, networks=networks, seed=training.seed)
     store = SpectrogramStore(run / "spectrograms" if cache is None else Path(cache), config)
     dataset = without(dataset, store.fill(dataset, on_progress=on_spectrogram))
     config, split = replace(config, genres=two_or_more_genres(dataset)), divide(dataset)

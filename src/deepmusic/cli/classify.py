@@ -21,6 +21,8 @@ from deepmusic.cli.options import (
     format_option,
     max_minutes,
     option,
+    output_file,
+    output_folder,
 )
 from deepmusic.cli.output import Format, cells, named_line, printable, report, writer
 from deepmusic.errors import AudioError, DeepMusicError
@@ -88,6 +90,7 @@ _TAGS = combined(
 @option(
     "--results FILE",
     "Keep verdicts in FILE (SQLite); the next time only new or changed files are classified.",
+    callback=output_file,
 )
 @_TAGS
 @option(
@@ -155,6 +158,8 @@ def classify(
         ctx.exit(0 if undo_changes(undo_tags, paths, dry_run=dry_run) else 1)
     if not paths:
         raise click.UsageError("name at least one file or folder.")
+    if write_tags:
+        output_file(ctx, None, tag_log, "--tag-log")
 
     from deepmusic.audio.genre_names import GenreNames, folded, read_genre_rules
 
@@ -322,6 +327,7 @@ def _picture_names(target: str | None, tracks: int, option: str) -> Callable[[st
         raise click.UsageError(f"{option}: pictures are PNG files; name FILE.png or a folder.")
     if is_file and tracks > 1:
         raise click.UsageError(f"{option}: {tracks} tracks need a folder, not one file.")
+    (output_file if is_file else output_folder)(None, None, target, option)
     taken: set[str] = set()
 
     def name(track: str) -> Path:

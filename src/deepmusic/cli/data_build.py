@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from deepmusic.cli.options import WORKERS, option
+from deepmusic.cli.options import WORKERS, option, output_folder
 from deepmusic.cli.output import printable, report, report_problems
 from deepmusic.cli.progress import display, resumable
 from deepmusic.extras import need
@@ -22,7 +22,7 @@ def _start(ctx: click.Context, param: click.Parameter, value: str) -> float | st
 
 @click.command(no_args_is_help=True)
 @click.argument("folder", metavar="DIR")
-@option("-o, --output OUT", "Folder: new, or to continue.", required=True)
+@option("-o, --output OUT", "Folder: new, or to continue.", required=True, callback=output_folder)
 @option("--table CSV", "path, genre, artist, album.  [default: tracks.csv]")
 @option("--seconds N", "Seconds per clip.", default=30.0)
 @option(

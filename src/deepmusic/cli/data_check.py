@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deepmusic.cli.options import WORKERS_OR_DASK, max_minutes, option
+from deepmusic.cli.options import WORKERS_OR_DASK, max_minutes, option, output_file
 from deepmusic.cli.output import named_line, printable, report, report_problems
 from deepmusic.cli.progress import display
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command(no_args_is_help=True)
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
-@option("-o, --output FILE", "Write a report, too: .json, .csv or .parquet.")
+@option("-o, --output FILE", "Write a report, too: .json, .csv or .parquet.", callback=output_file)
 @option("--all", "List every file, also those without faults.", name="show_all")
 @option(
     "--dataset",
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     "--cache FILE",
     "Store of scans: run again, only new and changed files are decoded.  "
     "[default: with -o, FILE.db]",
+    callback=output_file,
 )
 @WORKERS_OR_DASK
 @max_minutes(360.0, "Decode at most this much of a file.")

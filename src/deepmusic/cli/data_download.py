@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deepmusic.cli.options import format_option, option
+from deepmusic.cli.options import format_option, option, output_folder
 from deepmusic.cli.output import printable, report
 from deepmusic.cli.progress import display
 from deepmusic.errors import DeepMusicError
@@ -18,7 +18,9 @@ from deepmusic.errors import DeepMusicError
 if TYPE_CHECKING:
     from deepmusic.datasets.registry import DatasetInfo
 
-_TO = option("--to DIR", "Folder; made if needed.", name="root", required=True)
+_TO = option(
+    "--to DIR", "Folder; made if needed.", name="root", required=True, callback=output_folder
+)
 _FROM = option(
     "--from SOURCE",
     "Use this file, folder or address instead; the address of a folder ends in /.",

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from deepmusic.cli.data_options import dataset_options, has_failures, load_with_progress
-from deepmusic.cli.options import PROTOCOL, WORKERS, Number, at_least, option
+from deepmusic.cli.options import PROTOCOL, WORKERS, Number, at_least, option, output_file
 from deepmusic.cli.output import report, report_problems, table_lines
 from deepmusic.cli.progress import display
 from deepmusic.extras import need
@@ -27,7 +26,7 @@ _LARGE_GROUP = 0.1  # a share of the tracks that leaves few ways to divide the o
 @click.command(no_args_is_help=True)
 @click.argument("data", metavar="DATA")
 @dataset_options
-@option("-o, --output FILE", "The file to write.", default="splits.json")
+@option("-o, --output FILE", "The file to write.", default="splits.json", callback=output_file)
 @option(
     "--test SHARE",
     "Share of the tracks to test on; 0 for none.  [default: 0.2]",
@@ -49,6 +48,7 @@ _LARGE_GROUP = 0.1  # a share of the tracks that leaves few ways to divide the o
 @option(
     "--cache FILE",
     "Where to keep fingerprints for the next time.  [default: FILE of -o + .fingerprints]",
+    callback=output_file,
 )
 @WORKERS
 @click.pass_context
@@ -82,10 +82,6 @@ def split(
         raise click.UsageError(
             "An official split is fixed; omit --folds, --test, --validation and --seed."
         )
-    if Path(output).is_dir():
-        raise click.UsageError(f"-o: {output} is a folder; name a file.")
-    if not Path(output).absolute().parent.is_dir():
-        raise click.UsageError(f"-o: the folder of {output} does not exist; make it first.")
 
     from deepmusic.datasets.near_duplicates import with_duplicates
     from deepmusic.datasets.split_files import write_splits

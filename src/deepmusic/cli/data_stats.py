@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deepmusic.cli.data_options import dataset_options, has_failures, load_with_progress
-from deepmusic.cli.options import WORKERS, format_option, option
+from deepmusic.cli.options import WORKERS, format_option, option, output_file, output_folder
 from deepmusic.cli.output import csv_text, printable, report, report_problems, table_lines
 from deepmusic.cli.progress import display
 from deepmusic.errors import DataError
@@ -31,10 +31,14 @@ _COLUMNS = (
 @click.argument("data", metavar="DATA")
 @dataset_options
 @option("--decode", "Decode every file instead of trusting its header.")
-@option("--cache FILE", "With --decode: store of scans, as of 'data check', to resume.")
+@option(
+    "--cache FILE",
+    "With --decode: store of scans, as of 'data check', to resume.",
+    callback=output_file,
+)
 @WORKERS
 @format_option("text", "json", "csv")
-@option("--pictures DIR", "Also plot the statistics into this folder.")
+@option("--pictures DIR", "Also plot the statistics into this folder.", callback=output_folder)
 @click.pass_context
 def stats(
     ctx: click.Context,

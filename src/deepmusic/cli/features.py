@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from deepmusic.cli.data_options import load_with_progress
 from deepmusic.cli.options import (
     POSITIVE,
     WORKERS_OR_DASK,
@@ -19,14 +20,17 @@ from deepmusic.cli.options import (
     format_option,
     max_minutes,
     option,
+    output_file,
 )
-from deepmusic.cli.output import csv_text, printable, report, table_lines
+from deepmusic.cli.output import csv_text, printable, report, report_problems, table_lines
 from deepmusic.cli.progress import display
+from deepmusic.errors import DataError
 from deepmusic.extras import need
 from deepmusic.features.recipe import COLUMNS, FEATURE_SIZES, RECIPES
 from deepmusic.features.statistics import STATISTICS
 
 if TYPE_CHECKING:
+    from deepmusic.audio import NotAudio
     from deepmusic.features.compare import ColumnDifference, Comparison
     from deepmusic.features.plot import TrackAnalysis
     from deepmusic.features.table import FeatureTable
@@ -38,8 +42,15 @@ if TYPE_CHECKING:
     "-o, --output FILE",
     "The table: Parquet, or CSV if FILE ends in .csv.",
     default="features.parquet",
+    callback=output_file,
 )
 @option("--recipe NAME", "fma, fma-librosa or fma-corrected.", name="recipe_name", default="fma")
+@option(
+    "--split",
+    "PATH is one data set, as for `data split`; also write its official split, or one without "
+    "leaks, as FILE.splits.json.",
+    name="is_split",
+)
 @WORKERS_OR_DASK
 @max_minutes(360.0, "Read at most this much of a track.")
 @click.pass_context
@@ -49,6 +60,7 @@ def extract(
     *,
     output: str,
     recipe_name: str,
+    is_split: bool,
     workers: int,
     dask: str | None,
     max_seconds: float,
@@ -64,7 +76,10 @@ def extract(
     from deepmusic.features import extract_library, recipe_named
 
     recipe = recipe_named(recipe_name)
-    entries = list(find_audio(paths, on_note=report))
+    if is_split:
+        entries = _divided(paths, f"{os.path.splitext(output)[0]}.splits.json")
+    else:
+        entries = list(find_audio(paths, on_note=report))
     failed = 0
     with display(len(entries)) as screen:
         for row in extract_library(
@@ -79,6 +94,27 @@ def extract(
     done = len(entries) - failed
     click.echo(f"{output}: {done} of {len(entries)} tracks, recipe {recipe.name}.", err=True)
     ctx.exit(1 if failed else 0)
+
+
+def _divided(paths: tuple[str, ...], splits: str) -> list[str | NotAudio]:
+    """The tracks of one data set, and its split, official or without known leaks, in a file."""
+    if len(paths) != 1:
+        raise click.UsageError("--split takes one PATH, a data set.")
+    need("data")
+    from deepmusic.audio import NotAudio
+    from deepmusic.datasets import Folds, make_split, write_splits
+
+    loaded = load_with_progress(paths[0], {})
+    dataset = loaded.dataset
+    try:
+        made = Folds((loaded.official_split(),), 0, "official")
+    except DataError:  # there is none, or a part of it is missing
+        made = Folds((make_split(dataset),), 0)
+    write_splits(splits, made, dataset)
+    report(f"{splits}: one split, protocol {made.protocol}.")
+    report_problems((), dataset.notes)
+    lost = [NotAudio(p.path, p.code, p.message) for p in dataset.problems]
+    return [*(str(dataset.file(track)) for track in dataset.tracks), *lost]
 
 
 _UNITS = {
@@ -155,6 +191,7 @@ def _picture_path(file: str, picture: str | None) -> Path:
     path = Path(picture)
     if path.suffix.lower() != ".png" or path.is_dir():
         raise click.UsageError("-o: the picture is a PNG file; name PICTURE.png.")
+    output_file(None, None, picture, "-o")
     if path.exists() and os.path.exists(file) and path.samefile(file):
         raise click.UsageError("-o: that is FILE itself; name another file for the picture.")
     return path

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deepmusic.cli.options import option
+from deepmusic.cli.options import option, output_file
 from deepmusic.cli.output import printable
 from deepmusic.cli.progress import display
 from deepmusic.errors import (
@@ -22,6 +22,7 @@ from deepmusic.errors import (
     RequestError,
     os_reason,
 )
+from deepmusic.extras import need
 from deepmusic.files import write_atomically
 
 if TYPE_CHECKING:
@@ -86,6 +87,9 @@ def generate(
 
     font = None if no_wav else soundfont or find_soundfont()
     font = None if font is None else checked_soundfont(font)
+    if musicxml:
+        need("musicxml")
+    output_file(ctx, None, str(_stem(out, Path("tune"))), "-o")
     output = _Output(not no_wav, font, not no_picture, musicxml)
     given = {name: v for name, v in options.items() if v is not None and v is not False}
     if again is not None:

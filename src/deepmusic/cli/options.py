@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -63,6 +66,50 @@ def option(
         settings["type"] = click.Choice(metavar.strip("[]").split("|"))
     names = flags if name is None else [*flags, name]
     return click.option(*names, metavar=metavar, help=description, **settings)
+
+
+def output_file(
+    ctx: click.Context | None,
+    param: click.Parameter | None,
+    value: str | None,
+    name: str | None = None,
+) -> str | None:
+    """Callback of an option: refuse, before any work, a file that cannot be written."""
+    if value is not None:
+        folder, message = Path(value).absolute().parent, ""
+        if Path(value).is_dir():
+            message = f"{value} is a folder; name a file."
+        elif not folder.is_dir():
+            message = f"the folder of {value} does not exist; make it first."
+        elif not os.access(folder, os.W_OK):
+            message = f"the folder of {value} may not be written; choose another."
+        if message:
+            raise click.BadParameter(message, ctx, param, name)
+    return value
+
+
+def output_folder(
+    ctx: click.Context | None,
+    param: click.Parameter | None,
+    value: str | None,
+    name: str | None = None,
+) -> str | None:
+    """Callback of an option: refuse, before any work, a folder that cannot be made or written."""
+    if value is not None:
+        path = Path(value).absolute()
+        there = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
+        if not there.is_dir():
+            raise click.BadParameter(f"{there} is a file; name a folder.", ctx, param, name)
+        if not os.access(there, os.W_OK):
+            message = f"{there} may not be written; choose another folder."
+            raise click.BadParameter(message, ctx, param, name)
+    return value
+
+
+def _device(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|xpu|cuda(:\d+)?", value):
+        raise click.BadParameter(f"there is no device {value!r}.", ctx, param)
+    return value
 
 
 def combined(*decorators: Callable[[Any], Any]) -> Callable[[_F], _F]:
@@ -125,7 +172,7 @@ WORKERS_OR_DASK = combined(
     _processes("--workers N", "Processes on this machine; one per core at most.", _one_of),
     option("--dask ADDRESS", "Use the Dask cluster of this scheduler instead.", callback=_one_of),
 )
-DEVICE = option("--device NAME", "cpu, cuda, mps or auto.", default="auto")
+DEVICE = option("--device NAME", "cpu, cuda, mps or auto.", default="auto", callback=_device)
 
 PROTOCOL = option(
     "--protocol [grouped|official|random]",
@@ -139,7 +186,11 @@ MUSIC = option(
 )
 
 RUN = combined(
-    option("--out RUN", "Folder for all results.  [default: runs/NAME-OF-DIR]"),
+    option(
+        "--out RUN",
+        "Folder for all results.  [default: runs/NAME-OF-DIR]",
+        callback=output_folder,
+    ),
     option("--resume", "Continue a run that was stopped or killed."),
 )
 TRAINING = combined(

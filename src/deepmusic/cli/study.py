@@ -16,6 +16,7 @@ from deepmusic.cli.options import (
     at_least,
     format_option,
     option,
+    output_folder,
 )
 from deepmusic.cli.output import printable, report, report_problems, table_lines
 from deepmusic.cli.progress import display
@@ -42,7 +43,12 @@ _GROUPS = {
 @click.command(no_args_is_help=True)
 @MUSIC
 @dataset_options
-@option("--out STUDY", "Folder for results and report; created if missing.", default="study")
+@option(
+    "--out STUDY",
+    "Folder for results and report; created if missing.",
+    default="study",
+    callback=output_folder,
+)
 @option(
     "--models NAMES",
     "Comma-separated names; tables, textures, ear, networks, averages and all are groups.",
@@ -65,7 +71,11 @@ _GROUPS = {
 @option(
     "--features TABLE", "Feature table of the tracks, from 'features extract'.  [default: computed]"
 )
-@option("--cache DIR", "Where features and spectrograms are kept.  [default: STUDY/cache]")
+@option(
+    "--cache DIR",
+    "Where features and spectrograms are kept.  [default: STUDY/cache]",
+    callback=output_folder,
+)
 @WORKERS_OR_DASK
 @option("--budget MINUTES", "Start no job later than this; run again for the rest.", type=POSITIVE)
 @click.pass_context
@@ -98,9 +108,8 @@ def genres(
     if protocol == "official" and folds is not None:
         raise click.UsageError("An official split is as it was published; omit --folds.")
     study = Path(out)
-    if study.exists() and not study.is_dir():
-        raise click.UsageError(f"--out: {out} is a file; name a folder.")
 
+    from deepmusic.datasets import make_folds
     from deepmusic.studies.data import load_study_data
     from deepmusic.studies.jobs import open_results, pool_ensembles
     from deepmusic.studies.models import MODELS, TABLE_KINDS
@@ -112,6 +121,10 @@ def genres(
     if not kinds <= set(TABLE_KINDS):
         need("train")
     loaded = load_with_progress(data, options)
+    if protocol == "official":  # what cannot be divided is refused before tracks are decoded
+        loaded.official_split()
+    else:
+        make_folds(loaded.dataset, folds=config.folds, seed=0, protocol=protocol)
     try:
         study.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -259,6 +272,7 @@ def _write(data: StudyData, plan: StudyPlan, study: Path, store: Store, **option
     "--out DIR",
     "Where finished cells and the tables are kept; made if needed.",
     default="fma-baselines",
+    callback=output_folder,
 )
 @option("--models NAMES", "Classifiers, comma-separated.", default="lr,knn,svm,mlp")
 @option(

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from deepmusic.cli.data_options import fma_options, has_failures
-from deepmusic.cli.options import MUSIC, RUN, SPLITS, TRAINING, WORKERS, at_least, option
+from deepmusic.cli.options import (
+    MUSIC,
+    RUN,
+    SPLITS,
+    TRAINING,
+    WORKERS,
+    at_least,
+    option,
+    output_folder,
+)
 from deepmusic.cli.output import print_training, printable, report, report_problems, test_tracks
 from deepmusic.cli.progress import Display, display, resumable, training_progress
 from deepmusic.errors import CheckpointError, DeepMusicError
@@ -44,7 +53,11 @@ _RESUME = "run the same command with --resume"
 )
 @TRAINING
 @option("--workers N", "Processes that load segments.", type=at_least(0))
-@option("--cache DIR", "Folder for what was computed from each track.  [default: in RUN]")
+@option(
+    "--cache DIR",
+    "Folder for what was computed from each track.  [default: in RUN]",
+    callback=output_folder,
+)
 @option(
     "--from-scratch", "Train whole networks without the pretrained ear, which takes much longer."
 )
@@ -86,7 +99,10 @@ def classifier(
     run = _run_folder(data, out, resume=resume)
 
     from deepmusic.datasets import load_dataset
+    from deepmusic.datasets.split_files import read_split_file
 
+    if splits is not None:
+        read_split_file(splits)  # refuses what is no such file before the data are read
     loaded = load_dataset(data, table=table, subset=subset, level=level, audio=audio)
     if loaded.kind == "fma" and is_main_process():
         report(loaded.about)
@@ -210,6 +226,10 @@ def _run_folder(data: str, out: str | None, *, resume: bool) -> Path:
     run = Path(out) if out is not None else Path("runs") / (Path(data).resolve().name or "music")
     if resume and not run.is_dir():
         raise CheckpointError(f"There is no run at {run} to resume; omit --resume.")
+    if (run / "config.json").exists() and not resume and is_main_process():
+        raise CheckpointError(
+            f"{run} already holds a run: resume it, or choose another folder for a new one."
+        )
     return run
 
 
@@ -282,7 +302,11 @@ def _report_composer(trained: TrainedComposer) -> None:
     "Recipe of a TABLE in CSV, which does not name it: fma, fma-librosa, fma-corrected.  "
     "[default: fma]",
 )
-@option("--out RUN", "Folder for all results.  [default: runs/NAME-OF-DIR-MODEL]")
+@option(
+    "--out RUN",
+    "Folder for all results.  [default: runs/NAME-OF-DIR-MODEL]",
+    callback=output_folder,
+)
 @SPLITS
 @option(
     "--seed N", "Of the split and the model.", type=click.IntRange(min=0, max=2**32 - 1), default=0
@@ -312,9 +336,12 @@ def baseline(
     if ":" in model and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # your own class, beside your data
 
+    from deepmusic.datasets.split_files import read_split_file
     from deepmusic.studies.sklearn_class import read_parameters
     from deepmusic.studies.train_baseline import BaselineConfig, train_baseline
 
+    if options["splits"] is not None:
+        read_split_file(options["splits"])
     config = BaselineConfig(model=model, parameters=read_parameters(params), **options)
     with resumable(), display() as screen:
         trained = train_baseline(

@@ -97,7 +97,7 @@ class BuildConfig:
         }
         for message, is_valid in checks.items():
             if not is_valid:
-                raise RequestError(f"{message}; got {self}.")
+                raise RequestError(f"{message}.")
 
     @property
     def extension(self) -> str:

@@ -117,15 +117,15 @@ def load_study_data(
     problems: list[Problem] = []
     store: SpectrogramStore | None = None
     ear: EarStore | None = None
+    if features is not None and "columns" in needs:  # first, as the table may be another
+        rows, problems, notes = _from_table(dataset, Path(features))
+        dataset = replace(dataset, notes=(*dataset.notes, *notes))
     if outputs:
         show = on_progress and partial(on_progress, "tracks")
-        dataset, rows, problems, store = _analyze(
+        dataset, computed, failed, store = _analyze(
             dataset, Path(cache), outputs, workers, dask, show
         )
-    if features is not None and "columns" in needs:
-        rows, lacking, notes = _from_table(dataset, Path(features))
-        problems += lacking
-        dataset = replace(dataset, notes=(*dataset.notes, *notes))
+        rows, problems = rows | computed, failed + problems
     if "ear" in needs:
         from deepmusic.classifier.ear.training import EarStore
 

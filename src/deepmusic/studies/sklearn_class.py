@@ -42,6 +42,7 @@ def table_model(name: str, parameters: Mapping[str, Any] | None = None) -> Table
     model = TABLE_MODELS[name]
     try:
         classifier = clone(model.classifier).set_params(**parameters)
+        classifier._validate_params()  # as fit does, after tracks were decoded
     except ValueError as error:
         raise RequestError(f"{name}: {one_line(error)}.") from error
     grid = {k: v for k, v in model.grid.items() if k.rpartition("__")[2] not in parameters}

@@ -87,11 +87,12 @@ def train_baseline(
     """
     run, config = Path(run), config or BaselineConfig()
     model = table_model(config.model, config.parameters)  # before any work is done
+    recipe, notes = _recipe_of(config.features, config.recipe)
     _create_run(run)
     loaded = load_dataset(data, table=config.table, workers=workers if workers > 1 else None)
     test = config.test if config.splits is None else (config.splits, config.fold)
     divide = hold_out(test, loaded, loaded.dataset, config.seed)
-    recipe, notes = _recipe_of(config.features, config.recipe)
+    divide(loaded.dataset)  # refuses what cannot be divided before tracks are decoded
     study = load_study_data(
         loaded,
         cache=run / "features",
