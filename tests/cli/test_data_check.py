@@ -78,5 +78,5 @@ def test_a_data_set_with_splits(call: Call, tmp_path: Path) -> None:
 
 def test_an_output_that_cannot_be_written_is_reported_first(call: Call, folder: Path) -> None:
     done = call("data", "check", folder, "-o", folder / "no" / "r.json")
-    assert done.status == 1
-    assert "cannot be used: unable to open database file" in done.error
+    assert done.status == 2
+    assert "r.json does not exist; make it first" in done.error

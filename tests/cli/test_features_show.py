@@ -157,7 +157,6 @@ def test_bad_files_are_one_sentence(call: Call, tmp_path: Path, song: Path, fold
         ([tmp_path / "text.mp3"], "is not a sound file"),
         ([tmp_path / "empty.wav"], "is empty"),
         ([song, "--from", "60"], "ends before 60 s: it has only 4.0 s"),
-        ([song, "-o", "none/picture.png"], "its folder does not exist"),
     ):
         done = call("features", "show", *arguments)
         assert (done.status, done.output) == (1, "")

@@ -159,7 +159,7 @@ def training_progress(screen: Display) -> Callable[[Progress], None]:
             device = progress.setting
             screen.report(f"Training on {device}.")
         left = f"{timedelta(seconds=round(progress.seconds_left))} left"
-        train = progress.train if progress.record is None else progress.record["train"]
+        train = (progress.record or {}).get("train", progress.train)
         epoch = f"epoch {progress.epoch}/{progress.epochs}  {_measures(train)}"
         screen.advance(progress.step, progress.steps, f"{epoch}  {left}")
         if progress.record is not None:
