@@ -1,6 +1,6 @@
-"""The cost of classifying a track: time, memory; and whether coding changes a verdict.
+"""The cost of classifying a track: time, memory; and whether coding or silence changes a verdict.
 
-    python benchmarks/classify.py [--model RUN] [--parts size,cpu,agreement,memory,start,jobs]
+    python benchmarks/classify.py [--model RUN] [--parts size,cpu,agreement,hearing,memory,...]
 
 Only the named parts are measured; results of earlier calls are kept. ``start`` and ``jobs`` are
 wall clock time: nothing else may run on the machine. Peak memory is read from ``/proc`` (Linux).
@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
+import soundfile
 import torch
 from threadpoolctl import threadpool_limits
 
@@ -154,6 +156,33 @@ def measure_agreement(model: str, data: Path) -> Figures:
     ]
 
 
+def measure_hearing(model: str, data: Path, tracks: int = 16, silence_s: int = 120) -> Figures:
+    """Whether verdicts stay where a channel is inverted, and where there is silence."""
+    classifier = load_model(model, device="cpu")
+    stereo = [soundfile.read(path, dtype="float32") for path in sorted((data / "clips").iterdir())]
+    same = [
+        classifier.classify((sound, rate)).genre
+        == classifier.classify((sound * [1, -1], rate)).genre
+        for sound, rate in stereo
+    ]
+    what = f"one channel inverted: same verdict, of {len(same)} clips"
+    figures = [figure(what, sum(same), "clips", least=len(same))]
+    paths = sorted((data / "emotify").glob("*/*.mp3"))
+    sounds = [load(path).samples for path in paths[:: len(paths) // tracks][:tracks]]
+    verdicts = [classifier.classify((sound, 22050)).genre for sound in sounds]
+    noise = np.random.default_rng(0).standard_normal(silence_s * 22050, np.float32)
+    for name, gap in (("digital silence", 0 * noise), ("noise of -70 dBFS", 10**-3.5 * noise)):
+        for where, position in (("before", 0.0), ("within", 0.5), ("after", 1.0)):
+            padded = [np.insert(sound, round(position * len(sound)), gap) for sound in sounds]
+            kept = [
+                classifier.classify((sound, 22050)).genre == genre
+                for sound, genre in zip(padded, verdicts, strict=True)
+            ]
+            what = f"{silence_s} s of {name} {where}: same verdict, of {tracks} tracks"
+            figures.append(figure(what, sum(kept), "tracks", least=tracks))
+    return figures
+
+
 def _probabilities(classifier: Classifier | EarClassifier, path: Path) -> dict[str, float]:
     return {entry.genre: entry.probability for entry in classifier.classify(path).top}
 
@@ -240,6 +269,7 @@ PARTS: dict[str, Callable[[str, Path], Figures]] = {
     "cpu": measure_cpu,
     "long": measure_long,
     "agreement": measure_agreement,
+    "hearing": measure_hearing,
     "memory": measure_memory,
     "start": measure_start,
     "jobs": measure_jobs,

@@ -18,6 +18,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from synthetic import RATE, chords, clicks, tiny_classifier, tiny_config
 
+import deepmusic
 from deepmusic.audio import log_mel, wrap
 from deepmusic.classifier.exported import ensemble_graph
 from deepmusic.classifier.inference import Classifier
@@ -173,6 +174,19 @@ def test_silence_does_not_vote(classifier: Classifier, level: float) -> None:
         record = json.loads(json.dumps(verdict.to_dict(segments=True)))
         again = np.array(Verdict.from_dict(record).silences)
         assert again == pytest.approx(np.array(verdict.silences), abs=1e-3)
+
+
+@pytest.mark.data
+def test_cases_that_sound_the_same_have_the_same_verdict(shared_data: Path) -> None:
+    shipped = deepmusic.load("small", device="cpu")
+    cases = shared_data / "cases" / "audio"
+    plain = numbers(shipped.classify(cases / "music.wav"))
+    inverted = shipped.classify(cases / "inverted.wav")
+    assert numbers(inverted) == pytest.approx(plain, abs=1e-3)
+    assert "cancel" in str(inverted.warning)
+    padded = shipped.classify(cases / "music-then-silence.flac", segments=True)
+    assert numbers(replace(padded, segments=())) == pytest.approx(plain, abs=0.02)
+    assert np.array(padded.silences) == pytest.approx(np.array([(8, 38)]), abs=0.3)
 
 
 def test_a_track_with_one_loud_moment_is_classified(classifier: Classifier) -> None:
