@@ -2,8 +2,9 @@
 
     python benchmarks/classify.py [--model RUN] [--parts size,cpu,agreement,hearing,memory,...]
 
-Only the named parts are measured; results of earlier calls are kept. ``start`` and ``jobs`` are
-wall clock time: nothing else may run on the machine. Peak memory is read from ``/proc`` (Linux).
+Only the named parts are measured; results of earlier calls are kept. ``start``, ``jobs`` and
+``known`` are wall clock time: nothing else may run on the machine. Peak memory is read from
+``/proc`` (Linux).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import os
 import platform
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -32,7 +34,10 @@ from threadpoolctl import threadpool_limits
 from deepmusic.audio import load, log_mel
 from deepmusic.classifier.ear.classifier import PATCHES, EarClassifier
 from deepmusic.classifier.ear.patches import patches_of
+from deepmusic.classifier.files import MAX_SECONDS
 from deepmusic.classifier.inference import Classifier
+from deepmusic.classifier.verdict import Verdict
+from deepmusic.classifier.verdict_store import VerdictStore
 from deepmusic.files import write_atomically
 from deepmusic.pretrained import MODELS, load as load_model
 
@@ -257,6 +262,32 @@ def measure_jobs(model: str, data: Path, rounds: int = 3, clips: int = 80) -> Fi
     ]
 
 
+def measure_known(model: str, data: Path, files: int = 10_000) -> Figures:
+    """Wall time for a library whose verdicts are all kept, and for one new file in it."""
+    digest = load_model(model, device="cpu").digest
+    with tempfile.TemporaryDirectory() as folder:
+        library, results = Path(folder) / "library", Path(folder) / "results.db"
+        library.mkdir()
+        with VerdictStore(results, model=digest, max_seconds=MAX_SECONDS) as store:
+            for number in range(files):
+                path = library / f"{number}.wav"
+                path.write_bytes(b"%d" % number)
+                os.utime(path, (number, number))
+                key = store.key(os.fspath(path))
+                store.keep(key, Verdict(os.fspath(path), "rock", 0.9))
+        command = ["classify", "--model", model, "--results", os.fspath(results)]
+        all_s, many_s = (
+            wall_s([*command, "--jobs", jobs, os.fspath(library)]) for jobs in ("1", "80")
+        )
+        shutil.copy(min((data / "clips").glob("*.mp3")), library)
+        one_new_s = wall_s([*command, "--jobs", "80", os.fspath(library)])
+    return [
+        figure(f"{files:,} known files, whole command", all_s, "s"),
+        figure(f"{files:,} known files, --jobs 80", many_s, "s"),
+        figure(f"{files:,} known files and a new one, --jobs 80", one_new_s, "s"),
+    ]
+
+
 def measure_size(model: str, data: Path) -> Figures:
     """Size of the weights on disk."""
     path = MODELS.get(model, Path(model))
@@ -273,6 +304,7 @@ PARTS: dict[str, Callable[[str, Path], Figures]] = {
     "memory": measure_memory,
     "start": measure_start,
     "jobs": measure_jobs,
+    "known": measure_known,
 }
 
 

@@ -130,7 +130,7 @@ def test_more_jobs_than_cores_are_brought_down(fake: FakeClassifier, library: Pa
     jobs = cores() + 1
     result = invoke(library / "a.mp3", "--jobs", str(jobs))
     assert result.exit_code == 0
-    assert result.stderr.startswith(f"--jobs {jobs}: there is one process per core, and there ")
+    assert result.stderr.startswith(f"--jobs {jobs}: one process per core is used, and there ")
     assert "--jobs" not in invoke(library / "a.mp3", "--jobs", str(cores())).stderr
 
 

@@ -145,7 +145,8 @@ def music_folder(tmp_path: Path) -> Path:
     for name, sound in sounds.items():
         write(root / name, sound)
     with (root / "tracks.csv").open("w", newline="") as file:
-        rows = [(name, name.split("/")[0], f"artist {name}", "") for name in sounds]
+        artists = {name: f"artist of {Path(name).stem} in {name[:4]}" for name in sounds}
+        rows = [(name, name.split("/")[0], artist, "") for name, artist in artists.items()]
         csv.writer(file).writerows([("path", "genre", "artist", "album"), *rows])
     return root
 

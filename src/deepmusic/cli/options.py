@@ -158,8 +158,8 @@ def _processes(
 
     def limited(ctx: click.Context, param: click.Parameter, value: int) -> Any:
         if value > (most := cores()):
-            noun = "1 core" if most == 1 else f"{most} cores"
-            note = f"{param.opts[0]} {value}: there is one process per core, and there is {noun}."
+            there = "is 1 core" if most == 1 else f"are {most} cores"
+            note = f"{param.opts[0]} {value}: one process per core is used, and there {there}."
             click.echo(note, err=True)
         return check(ctx, param, min(value, most))
 

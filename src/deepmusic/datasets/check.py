@@ -332,8 +332,9 @@ def _copies_of(paths: Sequence[str], code: str, sentence: str) -> Iterator[Probl
     for index, path in enumerate(paths if len(paths) > 1 else ()):
         other = paths[0 if index else 1]
         more = f" and {len(paths) - 2} more" if len(paths) > 2 else ""
-        linked = os.path.realpath(path) == os.path.realpath(other)
-        link = "one name is a symbolic link" if linked else "the names are hard links"
+        is_symbolic = os.path.realpath(path) == os.path.realpath(other)  # also by a folder
+        is_symbolic |= os.path.islink(path) or os.path.islink(other)
+        link = "one name is a symbolic link" if is_symbolic else "the names are hard links"
         yield Problem(path, code, sentence.format(f"{other!r}{more}", link))
 
 
