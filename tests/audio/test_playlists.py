@@ -81,9 +81,7 @@ def test_addresses_and_absolute_paths(music: Path, entry: str) -> None:
 )
 @pytest.mark.skipif(os.name == "nt", reason="there these are paths as they are")
 def test_absolute_paths_of_windows(music: Path, entry: str, expected: str | None) -> None:
-    assert found(music / "lists" / "l.m3u", entry)[0] == (
-        [expected] if expected else ["[missing]", "[no_files]"]
-    )
+    assert found(music / "lists" / "l.m3u", entry)[0] == [expected or "[no_files]"]
 
 
 def test_all_kinds_list_the_same(music: Path) -> None:
@@ -153,6 +151,15 @@ def test_only_named_playlists_are_read(music: Path) -> None:
     ]  # fmt: skip
     (music / "m.m3u").mkdir()
     assert [entry.code for entry in find_audio([music / "m.m3u"]) if isinstance(entry, NotAudio)]
+
+
+def test_a_playlist_without_any_track_fails_itself_and_names_what_is_missing(music: Path) -> None:
+    playlist = music / "lists" / "l.pls"
+    names, notes = found(playlist, "[playlist]\nFile1=gone.mp3\nfile2=..\\lost.mp3\n")
+    assert names == ["[no_files]"]
+    assert [note.split("; ")[1] for note in notes] == [
+        f"line {line} of {str(playlist)!r} names it." for line in (2, 3)
+    ]
 
 
 def test_a_huge_file_is_no_playlist(tmp_path: Path) -> None:

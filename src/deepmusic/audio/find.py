@@ -65,7 +65,8 @@ def find_audio(
     Args:
         paths: files, folders, playlists and cue sheets.
         on_note: called with one sentence about what a playlist has besides tracks: streams of the
-            network, which are skipped, and files that hold several tracks of a cue sheet.
+            network, which are skipped, files that hold several tracks of a cue sheet, and each
+            missing file where none exists, since the list itself is what has failed then.
 
     Yields:
         Paths in order, those in a folder sorted by name, and what cannot be a track: a missing
@@ -118,10 +119,20 @@ def _is_playlist(path: str) -> bool:
     return _extension(path) in PLAYLIST_EXTENSIONS and os.path.isfile(path)
 
 
-def _listed(root: str, on_note: Callable[[str], object]) -> Iterator[str | NotAudio]:
+def _listed(root: str, on_note: Callable[[str], object]) -> Iterable[str | NotAudio]:
+    """What a playlist stands for; if it has no track that exists, itself as one that fails."""
+    found = list(_entries(root, on_note))
+    missing = [entry for entry in found if isinstance(entry, NotAudio)]
+    if len(missing) < len(found) or [entry.path for entry in missing] == [root]:
+        return found
+    for entry in missing:
+        on_note(entry.error)
+    return [NotAudio(root, f"{root!r} lists no local track that exists.", "no_files")]
+
+
+def _entries(root: str, on_note: Callable[[str], object]) -> Iterator[str | NotAudio]:
     """The tracks of a playlist, and of the playlists that it lists, each of which is read once."""
     entered: set[str] = set()
-    has_tracks = False
     stack = [Entry(root, "")]
     while stack:
         path, where = stack.pop()
@@ -129,8 +140,6 @@ def _listed(root: str, on_note: Callable[[str], object]) -> Iterator[str | NotAu
             for found in _walk(path):
                 if isinstance(found, NotAudio):
                     found = replace(found, error=f"{found.error.removesuffix('.')}; {where}.")
-                else:
-                    has_tracks = True
                 yield found
         elif os.path.realpath(path) not in entered:
             entered.add(os.path.realpath(path))
@@ -138,14 +147,10 @@ def _listed(root: str, on_note: Callable[[str], object]) -> Iterator[str | NotAu
                 entries, notes = read_playlist(path, AUDIO_EXTENSIONS)
             except DataError as error:
                 yield NotAudio(path, str(error), "unreadable")
-                if path is root:
-                    return
                 continue
             stack += reversed(entries)
             for note in notes:
                 on_note(note)
-    if not has_tracks:
-        yield NotAudio(root, f"{root!r} lists no local track that exists.", "no_files")
 
 
 def _extension(path: str) -> str:
