@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from deepmusic.errors import DataError
+from deepmusic.errors import DataError, os_reason
 
 _TABLES = """
     CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -77,11 +77,11 @@ class Store:
         self._kind = kind
         self._lock = threading.RLock()
         self._unwritten: dict[tuple[Any, ...], str] = {}  # rows of known_files
-        if self.path.exists() and not self.path.is_file():
+        if os.path.exists(path) and not os.path.isfile(path):
             raise DataError(f"{self._name} is not a regular file.")
         with self._explained():
             # SQLite takes a file of a few bytes for an empty one, and overwrites it
-            if self.path.exists() and 0 < self.path.stat().st_size < _LEAST_BYTES:
+            if os.path.exists(path) and 0 < os.path.getsize(path) < _LEAST_BYTES:
                 raise self._foreign()
             # isolation_level None: each statement is its own transaction
             self._database = sqlite3.connect(
@@ -227,6 +227,8 @@ class Store:
             raise DataError(f"{self._name} cannot be used: {error}.") from error
         except sqlite3.DatabaseError as error:
             raise self._foreign() from error
+        except OSError as error:
+            raise DataError(f"{self._name} cannot be used: {os_reason(error)}.") from error
 
     @property
     def _name(self) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from deepmusic.audio.tag_formats.fields import Field, Tag
-from deepmusic.errors import DataError
+from deepmusic.errors import DataError, os_reason
 from deepmusic.store import Store
 
 Genres = tuple[str, ...]
@@ -62,7 +62,7 @@ class TagLog:
 
     def entries(self) -> list[LogEntry]:
         """All entries, in the order in which their sounds were first logged."""
-        if not self.path.exists():
+        if not self._exists():
             return []
         with self._open() as store:
             records = list(store.items())
@@ -70,7 +70,7 @@ class TagLog:
 
     def get(self, path: str | os.PathLike[str], sound: str) -> LogEntry | None:
         """The entry of a file: that of its path, or of a path with this sound that is gone."""
-        if not self.path.exists():
+        if not self._exists():
             return None
         with self._open() as store:
             files = store.get(sound) or {}
@@ -110,6 +110,16 @@ class TagLog:
                 store.put(entry.sound, files)
             else:
                 store.delete(entry.sound)
+
+    def _exists(self) -> bool:
+        try:
+            return bool(os.stat(self.path))
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise DataError(
+                f"The log {str(self.path)!r} cannot be read: {os_reason(error)}."
+            ) from error
 
     def _open(self) -> Store:
         return Store(self.path, "genres written")

@@ -41,7 +41,7 @@ def load_tags(file: BinaryIO, container: str) -> list[Tag]:
             return [ogg_tag(file)]
         if kind == "dsf":
             return [_dsf_tag(file, size)]
-        if kind in ("mp3", "tta", "flac", "ape", "wv", "mpc", "mpc8", "tak"):
+        if kind in ("mp3", "flac", "ape", "wv", "mpc", "mpc8", "tak", "tta"):
             return _named(_outer_tags(file, size, kind))
     except (struct.error, IndexError) as error:
         raise damaged(f"{kind} header") from error
@@ -63,8 +63,9 @@ def _outer_tags(file: BinaryIO, size: int, kind: str) -> list[Tag]:
         start += length
     end, trailing = size, list[Tag]()
     v1 = None
-    if (data := read_at(file, max(start, end - 128), 128))[:3] == b"TAG" and len(data) == 128:
-        v1 = Id3v1("ID3v1", data, room(end - 128, end))
+    data = read_at(file, max(start, end - 131), 131)
+    if data[3:6] == b"TAG" and data[:8] != b"APETAGEX":  # which may stand there by chance
+        v1 = Id3v1("ID3v1", data[3:], room(end - 128, end))
         end -= 128
     if (data := read_at(file, max(start, end - 15), 15))[6:] == b"LYRICS200":
         end -= int(data[:6]) + 15 if data[:6].isdigit() else 0
@@ -72,10 +73,10 @@ def _outer_tags(file: BinaryIO, size: int, kind: str) -> list[Tag]:
     trailing = [ape] if ape.exists else []
     if kind == "flac":
         first: list[Tag] = [flac_tag(file, start)]
-    elif kind in ("mp3", "tta"):
+    elif kind == "mp3":
         first = [] if leading or trailing else [_new_id3(v1, start)]
-    else:
-        first = [] if trailing else [ape]
+    else:  # FFmpeg passes over ID3 where there is APE
+        first = [] if leading or trailing else [ape]
         leading, trailing = [], [*trailing, *leading]
     return [*first, *leading, *trailing, *([v1] if v1 else [])]
 

@@ -131,7 +131,7 @@ def ogg_tag(file: BinaryIO) -> Tag:
             prefix = content[:1] + len(data).to_bytes(3, "big")
         packet = prefix + data
         new_lacing = bytes([255] * (len(packet) // 255) + [len(packet) % 255]) + lacing[first:]
-        new = _paged(pages[0], new_lacing, packet + content[length:])
+        new = _paged(pages, first, new_lacing, packet + content[length:])
         splices = [Splice(page.start, page.end, b"") for page in pages[1:]]
         splices.append(Splice(pages[0].start, pages[0].end, b"".join(new)))
         if added := len(new) - len(pages):
@@ -147,17 +147,33 @@ def ogg_tag(file: BinaryIO) -> Tag:
     return VorbisComment("Vorbis comment", content[skipped:length], replace)
 
 
-def _paged(first: _Page, lacing: bytes, content: bytes) -> list[bytes]:
-    """Pages of headers in place of others that began with ``first``."""
-    pages, at = [], 0
-    for number, start in enumerate(range(0, len(lacing), 255)):
-        part = lacing[start : start + 255]
-        flags = 1 if start and lacing[start - 1] == 255 else 0
-        position = b"\0" * 8 if min(part) < 255 else b"\xff" * 8  # whether a packet ends there
-        header = first.data[:5] + bytes([flags]) + position + first.serial
-        header += (first.number + number).to_bytes(4, "little") + b"\0" * 4 + bytes([len(part)])
-        pages.append(_summed(header + part + content[at : at + sum(part)]))
-        at += sum(part)
+def _paged(old: list[_Page], first: int, lacing: bytes, content: bytes) -> list[bytes]:
+    """Pages in place of old ones, of which a packet that ended with segment ``first`` grew.
+
+    The page on which it ended grows, so that a packet that shrinks again leaves the old pages.
+    """
+    counts, end = [len(page.lacing) for page in old], 0
+    for index, count in enumerate(counts):
+        end += count
+        if end >= first:
+            counts[index] += len(lacing) - sum(counts)
+            break
+    is_same = all(0 < count <= 255 for count in counts)
+    if not is_same:
+        counts = [len(lacing[start : start + 255]) for start in range(0, len(lacing), 255)]
+    pages, at, start = [], 0, 0
+    for number, count in enumerate(counts):
+        part = lacing[start : start + count]
+        if is_same:
+            header = old[number].data[:26]
+        else:
+            flags = 1 if start and lacing[start - 1] == 255 else 0
+            position = b"\0" * 8 if min(part) < 255 else b"\xff" * 8  # whether a packet ends there
+            header = old[0].data[:5] + bytes([flags]) + position + old[0].serial
+            header += (old[0].number + number).to_bytes(4, "little") + b"\0" * 4
+        body = content[at : at + sum(part)]
+        pages.append(_summed(header + bytes([count]) + part + body))
+        at, start = at + len(body), start + count
     return pages
 
 
