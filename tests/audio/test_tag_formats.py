@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import mutagen
 import mutagen.apev2
 import mutagen.asf
@@ -70,7 +71,8 @@ def written_and_undone(path: Path, genres: list[str]) -> bytes:
     log = TagLog(path.parent / "tags.db")
     change = write_genre(path, genres, overwrite=True, log=log)
     # many readers take the middle of APETAGEX, 128 bytes from the end, for the TAG of ID3v1
-    assume(change.reason != "its other tags would be read differently" or path.suffix != ".tta")
+    if path.suffix == ".tta":
+        assume(change.reason != "its other tags would be read differently")
     assert change.status == "written", change
     written = path.read_bytes()
     assert set(genres) & set(" ".join(read_tags(path).genres).replace(";", " ").split())
@@ -329,3 +331,43 @@ def others(path: Path) -> list[tuple[str, str]]:
         for key, value in items
         if key.lower() not in [name.lower() for name in genres]
     ]
+
+
+@pytest.mark.parametrize("flags", ["", "faststart", "frag_keyframe+empty_moov", "dash"])
+@pytest.mark.parametrize("is_bare", [False, True])
+def test_offsets_in_mp4_follow(tmp_path: Path, flags: str, is_bare: bool) -> None:
+    """Whether the header stands first or last, or the file is in fragments, or has no tag."""
+    path = tmp_path / "song.m4a"
+    options = {"movflags": flags} if flags else {}
+    with av.open(str(path), "w", format="ipod", options=options) as container:
+        if not is_bare:
+            container.metadata["title"] = "T"
+        stream = container.add_stream("aac", rate=48000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(music(1, 2, 48000)[None], format="fltp", layout="mono")
+        frame.sample_rate = 48000
+        for piece in (frame, None):
+            container.mux(stream.encode(piece))
+    if is_bare:  # an atom that nobody knows, in place of the one for tags
+        content = path.read_bytes()
+        path.write_bytes(content.replace(b"udta", b"free", 1))
+    size = path.stat().st_size
+    written = written_and_undone(path, ["Ræggae", "Pop"])
+    assert len(written) > size
+    path.write_bytes(written)
+    assert mutagen.mp4.MP4(path)["\xa9gen"] == ["Ræggae", "Pop"]
+
+
+def test_info_and_id3_of_a_wav_agree(bare: Path, tmp_path: Path) -> None:
+    song = tmp_path / "song.wav"
+    content = (bare / "song.wav").read_bytes()
+    info = b"LIST" + struct.pack("<I", 4 + 16) + b"INFOIGNR" + struct.pack("<I", 7) + b"Polka\0\0\0"
+    frame = b"TCON" + syncsafe(6) + b"\0\0\3Waltz"
+    tag = b"id3 " + struct.pack("<I", 10 + len(frame)) + b"ID3\4\0\0" + syncsafe(len(frame)) + frame
+    for chunks, before in ((info, "Polka"), (tag, "Waltz"), (info + tag, "Waltz")):
+        body = content[8:] + chunks
+        song.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+        assert write_genre(song, "Rock").after == (before,)
+        song.write_bytes(written := written_and_undone(song, ["Rock"]))
+        assert b"Polka" not in written
+        assert b"Waltz" not in written
+        assert written.count(b"Rock") >= chunks.count(b"IGNR") + chunks.count(b"TCON")
