@@ -15,7 +15,7 @@ PACKAGE = ROOT / "src" / "deepmusic"
 # the comment names an aim. Raise one only with a reason in docs/decisions.md.
 BUDGETS = {
     "": 1_260,
-    "audio": 4_700,  # aim 1,800
+    "audio": 4_800,  # aim 1,800
     "capsules": 2_260,
     "classifier": 4_950,  # aim 2,600, before the ear
     "cli": 4_250,  # aim 3,100
@@ -28,7 +28,7 @@ BUDGETS = {
     "training": 1_450,  # aim 1,100
 }
 SOURCE_LINES = 39_000  # aim 29,000
-TEST_LINES = 30_500  # aim 22,000
+TEST_LINES = 32_000  # aim 22,000
 MODULE_LINES = 400
 FUNCTION_LINES = 60
 PARAMETERS = 10

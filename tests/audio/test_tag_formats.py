@@ -71,7 +71,9 @@ def written_and_undone(path: Path, genres: list[str]) -> bytes:
     log = TagLog(path.parent / "tags.db")
     change = write_genre(path, genres, overwrite=True, log=log)
     # many readers take the middle of APETAGEX, 128 bytes from the end, for the TAG of ID3v1
-    if path.suffix == ".tta":
+    # and FFmpeg misreads old tags that are unsynchronised
+    header = path.read_bytes()[:6]
+    if path.suffix == ".tta" or (header[3] < 4 and header[5] & 0x80):
         assume(change.reason != "its other tags would be read differently")
     assert change.status == "written", change
     written = path.read_bytes()
@@ -160,7 +162,8 @@ def test_every_frame_of_id3_stays(
     written = written_and_undone(path, genres)
     assert written[3] == version
     whole = b"".join(frames)
-    assert (unsynchronised(whole) if written[5] & 0x80 and version < 4 else whole) in written
+    decoded = written.replace(b"\xff\0", b"\xff") if written[5] & 0x80 and version < 4 else written
+    assert whole in decoded
     path.write_bytes(written)
     assert mutagen.id3.ID3(path)["TCON"].text == (genres if version == 4 else ["; ".join(genres)])
     if has_ape:
