@@ -20,7 +20,7 @@ WRONG = [
     ("classify --tags --format csv x", "CSV cannot hold --tags"),
     ("classify --jobs 0 x", "0 is not in the range"),
     ("classify --max-minutes 0 x", "0.0 is not in the range"),
-    ("classify --undo-tags log x", "stands alone"),
+    ("classify --undo-tags log --write-tags x", "two different runs"),
     ("classify x --device abacus", "there is no device 'abacus'"),
     ("classify x --results gone/r.db", "the folder of gone/r.db does not exist; make it first"),
     ("classify x --results .", ". is a folder; name a file"),
