@@ -54,7 +54,10 @@ _GENRE_COLORS = {
     "experimental": "#b69eaa",
 }
 _ALIASES = {"rb": "rnb", "hip": "hiphop", "rap": "hiphop", "international": "world"}
-_ROUND_STEPS_S = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
+_ROUND_STEPS_S = (
+    *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30),
+    *(60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400),
+)
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -164,16 +167,28 @@ def format_time(seconds: float, decimals: int = 0) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}{tail}" if hours else f"{minutes}:{rest:02d}{tail}"
 
 
+def round_step(length_s: float, most: int) -> float:
+    """A round time in seconds that cuts a length into at most so many steps.
+
+    Example:
+        >>> round_step(187, 12), round_step(0.3, 8), round_step(5000, 8)
+        (30, 0.05, 900)
+    """
+    step = next((step for step in _ROUND_STEPS_S if length_s <= most * step), None)
+    return step or 86400 * math.ceil(length_s / (86400 * most))
+
+
 def time_axis(axes: Axes, start_s: float, end_s: float) -> None:
     """Label a horizontal axis in seconds as time, with at most a dozen round ticks."""
     from matplotlib.ticker import FuncFormatter, MultipleLocator
 
-    length_s = max(end_s - start_s, 1e-3)
-    step = next((step for step in _ROUND_STEPS_S if length_s <= 12 * step), None)
-    decimals = 1 if step == 0.5 else 0
+    step = round_step(end_s - start_s, 12 if end_s < 3600 else 8)  # hours have long labels
+    if step < 1:
+        step = round_step(end_s - start_s, 8)
+    decimals = max(0, -math.floor(math.log10(step)))
     axes.set_xlim(start_s, max(end_s, start_s + 1e-3))
     axes.set_xlabel("time (h:mm:ss)" if end_s >= 3600 else "time (m:ss)")
-    axes.xaxis.set_major_locator(MultipleLocator(step or 3600 * math.ceil(length_s / 43200)))
+    axes.xaxis.set_major_locator(MultipleLocator(step))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda s, _: format_time(max(s, 0), decimals)))
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from matplotlib.font_manager import fontManager, get_font
 
 from deepmusic import plotting
@@ -123,6 +124,23 @@ def test_a_time_axis_has_at_most_a_dozen_ticks(start_s: float, end_s: float) -> 
     low, high = axes.get_xlim()
     inside = [tick for tick in axes.get_xticks() if low <= tick <= high]
     assert 1 <= len(inside) <= 13
+
+
+@given(st.floats(0, 20_000), st.floats(0.01, 50_000))
+@settings(max_examples=10, deadline=None)
+def test_times_are_even_and_do_not_overlap(start_s: float, length_s: float) -> None:
+    figure = plotting.new_figure(8, 3)
+    axes = figure.add_subplot()
+    plotting.time_axis(axes, start_s, start_s + length_s)
+    figure.draw_without_rendering()
+    inside = [t for t in axes.get_xticks() if start_s <= t <= start_s + length_s]
+    assert len(inside) >= 3
+    assert np.allclose(np.diff(inside), inside[1] - inside[0])
+    drawn = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+    labels = [label for tick, label in drawn if tick in inside]
+    assert len({label.get_text() for label in labels}) == len(labels)
+    boxes = [label.get_window_extent() for label in labels]
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
 
 
 def test_a_plot_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:

@@ -197,6 +197,6 @@ def _draw_image(explanation: Explanation, axes: Axes) -> None:
     alpha = np.abs(strength)[..., None] * 0.85
     axes.imshow(np.concatenate([colors, alpha], axis=2), interpolation="nearest", **options)
     mel_hz = explanation.mel_hz
-    ticks = [hz for hz in (100, 250, 500, 1000, 2000, 4000, 8000) if hz < mel_hz[-1]]
+    ticks = [hz for hz in (125, 250, 500, 1000, 2000, 4000, 8000) if hz < mel_hz[-1]]
     axes.set_yticks(np.interp(ticks, mel_hz, np.arange(len(mel_hz))), map(str, ticks))
     axes.set_ylabel("frequency (Hz)")

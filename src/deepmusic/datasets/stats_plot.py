@@ -11,7 +11,14 @@ import numpy as np
 
 from deepmusic.datasets.stats import DatasetStatistics
 from deepmusic.files import make_folder
-from deepmusic.plotting import format_time, genre_colors, new_figure, plain_text, save_png
+from deepmusic.plotting import (
+    format_time,
+    genre_colors,
+    new_figure,
+    plain_text,
+    round_step,
+    save_png,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +36,7 @@ _MAX_BARS = 60
 _WIDE_RANGE = 20  # of longest to shortest, above which durations have a logarithmic axis
 _TREE_ROWS = 56
 _BIN_STARTS = (1, 2, 3, 4, 6, 11, 21, 51, 101, 201, 501, 1001)  # tracks per artist
-_ROUND_TIMES_S = (0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 600, 1200, 3600, 7200, 18000)
+_ROUND_TIMES_S = (0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 18000, 36000, 86400)
 
 
 def plot_statistics(statistics: DatasetStatistics, folder: str | os.PathLike[str]) -> list[Path]:
@@ -68,6 +75,8 @@ def _genre_bars(
     axes: Axes, statistics: DatasetStatistics, values: Sequence[float], labels: Sequence[str]
 ) -> None:
     """Labelled horizontal bars of the largest genres, the largest at the top."""
+    from matplotlib.ticker import MaxNLocator
+
     count = min(len(values), _MAX_BARS)
     bars = axes.barh(range(count), values[:count], color=_BLUE)
     axes.bar_label(bars, labels[:count], padding=4, fontsize=8.5)
@@ -75,6 +84,7 @@ def _genre_bars(
     axes.set_yticks(range(count), names)
     axes.set_ylim(count - 0.4, -0.6)
     axes.set_xlim(0, 1.18 * max(*values, 1))
+    axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.spines[["top", "right"]].set_visible(False)
     if len(values) > count:
@@ -99,7 +109,7 @@ def _plot_artists(statistics: DatasetStatistics) -> tuple[Figure, str]:
     counts = [genre.artists for genre in statistics.genres]
     shares = [100 * genre.largest_artist / genre.tracks for genre in statistics.genres]
     _genre_bars(left, statistics, counts, [f"{count:,}" for count in counts])
-    _genre_bars(right, statistics, shares, [f"{share:.2g}" for share in shares])
+    _genre_bars(right, statistics, shares, [f"{share:.3g}" for share in shares])
     left.set_xlabel("artists")
     right.set_xlabel("% of the tracks by one artist")
     return figure, f"{statistics.artists:,} artists"
@@ -121,7 +131,7 @@ def _plot_tracks_per_artist(statistics: DatasetStatistics) -> tuple[Figure, str]
 
 
 def _plot_durations(statistics: DatasetStatistics) -> tuple[Figure, str]:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
     def time(seconds: float, _: object = None) -> str:
         return f"{seconds:.3g} s" if seconds < 60 else format_time(seconds)
@@ -136,16 +146,22 @@ def _plot_durations(statistics: DatasetStatistics) -> tuple[Figure, str]:
     if high > _WIDE_RANGE * low:
         bins = np.geomspace(low, high, edges)
         axes.set_xscale("log")
-        axes.set_xticks([t for t in _ROUND_TIMES_S if low <= t <= high] or [low, high])
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        ticks: list[float] = []
+        for tick in _ROUND_TIMES_S:  # at distances that are nearly even
+            far = not ticks or tick / ticks[-1] > (high / low) ** (1 / 9)
+            ticks += [tick] if low <= tick <= high and far else []
+        axes.set_xticks(ticks or [low, high])
+        axes.minorticks_off()
     else:
         bins = np.linspace(low, high, edges)
-        axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 1.5, 3, 6, 10]))
+        axes.xaxis.set_major_locator(MultipleLocator(round_step(high - low, 8)))
     axes.xaxis.set_major_formatter(FuncFormatter(time))
     counts, *_ = axes.hist(seconds, bins.tolist(), color=_BLUE, edgecolor="white", linewidth=0.4)
     if np.max(counts) > 0.8 * len(seconds) > 8:  # the other bars would be invisible
         axes.set_yscale("log")
         axes.set_ylim(bottom=0.7)
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True))
     axes.yaxis.set_major_formatter("{x:,.0f}")
     median = float(np.median(seconds))
     axes.axvline(median, color=_ORANGE, linewidth=1.2)

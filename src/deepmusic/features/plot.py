@@ -243,7 +243,7 @@ def _draw_mfcc(analysis: TrackAnalysis, axes: Axes) -> _Content:
     mfcc = analysis.features["mfcc"][1:]
     mfcc = mfcc - mfcc.mean(axis=1, keepdims=True)
     limit = max(float(np.percentile(np.abs(mfcc), 99)), 1.0)
-    axes.set_yticks(np.array([2, 5, 10, 15, 20]) - 2, ["2", "5", "10", "15", "20"])
+    axes.set_yticks(np.array([4, 8, 12, 16, 20]) - 2, ["4", "8", "12", "16", "20"])
     return _draw_image(analysis, axes, mfcc, "RdBu_r", -limit, limit), "dB"
 
 

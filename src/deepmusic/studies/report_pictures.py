@@ -153,6 +153,8 @@ def draw_sizes(sizes: Sequence[SizeRow]) -> Figure:
 
 def draw_curves(curves: Mapping[str, Mapping[str, Sequence[float]]], measure: str) -> Figure:
     """A measure by epoch, one panel per network; ``curves`` are by network and side."""
+    from matplotlib.ticker import MaxNLocator
+
     columns = min(4, len(curves))
     rows = -(-len(curves) // columns)
     figure = new_figure(3.1 * columns + 0.6, 2.4 * rows + 0.6)
@@ -165,6 +167,7 @@ def draw_curves(curves: Mapping[str, Mapping[str, Sequence[float]]], measure: st
                 epochs = np.arange(1, len(sides[side]) + 1)
                 axes.plot(epochs, sides[side], style, color=color, label=side)
         axes.set_title(plain_text(name), fontsize="medium")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
     handles = grid[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside upper right", ncols=2, frameon=False)
