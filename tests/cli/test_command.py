@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from fake_classifier import COMMAND, Run
 
 import deepmusic
@@ -88,3 +93,39 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
         check=False,
     )
     assert done.stderr == b""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no locale without UTF-8")
+def test_tables_are_utf_8_in_any_locale(tmp_path: Path) -> None:
+    rows = ["path,artist"]
+    for genre in ("ジャズ", "Ñandú"):
+        for number in range(4):
+            path = tmp_path / "music" / genre / f"é{number}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            noise = np.random.default_rng([number, len(genre)]).normal(0, 0.1, 8000)
+            soundfile.write(path, noise, 8000)
+            rows.append(f"{genre}/é{number}.wav,Künstler {number}")
+    table = "\ufeff" + "\n".join(rows) + "\n"  # as Excel writes it
+    (tmp_path / "music" / "tracks.csv").write_text(table, encoding="utf-8")
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "latin-1"}
+
+    def run(*arguments: str) -> bytes:
+        command = [sys.executable, "-m", "deepmusic", "data", *arguments]
+        done = subprocess.run(
+            command, cwd=tmp_path, env={**os.environ, **locale}, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert b"Traceback" not in done.stderr
+        return done.stdout
+
+    text = run("stats", "music", "--format", "csv").decode("utf-8")
+    genres = {row["genre"]: row["artists"] for row in csv.DictReader(io.StringIO(text))}
+    assert genres == {"ジャズ": "4", "Ñandú": "4"}
+    run("check", "music", "-o", "report.csv")
+    with open(tmp_path / "report.csv", encoding="utf-8", newline="") as file:
+        found = {row["path"] for row in csv.DictReader(file)}
+    assert found == {f"music/{row.split(',')[0]}" for row in rows[1:]}
+    run("split", "music", "--no-fingerprint", "-o", "splits.json")
+    splits = json.loads((tmp_path / "splits.json").read_bytes())
+    assert {track["genre"] for track in splits["tracks"]} == set(genres)

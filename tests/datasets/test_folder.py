@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -290,3 +291,22 @@ def test_odd_files_are_tracks_unless_empty(
     dataset = scan_folder(shared_data / "odd" / "audio")
     assert {problem.code for problem in dataset.problems} == {"empty"}
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "cp1252"])
+def test_a_table_in_another_encoding_is_refused(tmp_path: Path, encoding: str) -> None:
+    fill(tmp_path, "a/1.wav", "b/2.wav")
+    text = "path,genre,artist\na/1.wav,Cumbia,Célia\nb/2.wav,Tröt,Bob\n"
+    (tmp_path / "tracks.csv").write_bytes(text.encode(encoding))
+    with pytest.raises(DataError, match=r"tracks\.csv is (not UTF-8 \(line 2\)|UTF-16)"):
+        scan_folder(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_genre_is_text_whatever_its_folder_is_called(tmp_path: Path) -> None:
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/m\xfasica")
+    fill(tmp_path, "rock/1.wav")
+    os.rename(tmp_path / "rock", folder)
+    (track,) = scan_folder(tmp_path).tracks
+    assert track.genre == r"m\xfasica"
+    assert os.fsencode(track.path) == b"m\xfasica/1.wav"

@@ -127,6 +127,8 @@ def main() -> NoReturn:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
+            if not stream.isatty():  # files are UTF-8 whatever the locale or code page is
+                reconfigure(encoding="utf-8", newline="\n")
     status = 1
     try:
         with explained():
@@ -154,8 +156,11 @@ def main() -> NoReturn:
 def run() -> NoReturn:
     """`main` as a process of its own, which ends at once.
 
-    Otherwise Python would take half a second to dismantle PyTorch.
+    Otherwise Python would take half a second to dismantle PyTorch. Where the locale has another
+    encoding of file names, Python is started anew with UTF-8: tables and files would not match.
     """
+    if os.name == "posix" and sys.getfilesystemencoding() != "utf-8":
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     try:
         main()
     except SystemExit as done:

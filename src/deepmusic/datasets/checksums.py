@@ -35,7 +35,7 @@ class ChecksumTable:
         """
         path = Path(path)
         try:
-            text = path.read_text(encoding="utf-8", errors="surrogateescape")
+            text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
         except OSError as error:
             raise DataError(f"The checksums {path} cannot be read: {os_reason(error)}.") from error
         digests: dict[str, str] = {}

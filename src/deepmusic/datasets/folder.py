@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from deepmusic.audio.find import SYSTEM_FOLDERS, is_source_code
 from deepmusic.datasets.groups import unknown_artists
-from deepmusic.datasets.table import TABLE_NAME, Row, match_rows, read_table
+from deepmusic.datasets.table import TABLE_NAME, Row, match_rows, read_table, table_text
 from deepmusic.errors import DataError, os_reason
 
 # Extensions of files that lie beside music; files with any other extension are tried.
@@ -327,7 +327,7 @@ def _read_track(root: Path, rows: Mapping[str, Row], path: str) -> Track | Probl
     digest = file_hash(root / path, path)
     if isinstance(digest, Problem):
         return digest
-    return Track(path, genre, artist, album, digest, source=row.source)
+    return Track(path, table_text(genre), artist, album, digest, source=row.source)
 
 
 def _walk(root: Path) -> tuple[list[str], list[Problem]]:

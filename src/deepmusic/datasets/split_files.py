@@ -125,7 +125,7 @@ def read_splits(path: str | os.PathLike[str], dataset: FolderDataset) -> Folds:
 def read_split_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What `write_splits` wrote of any data; ``tracks`` has the parts of each track by its path."""
     try:
-        stored: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+        stored: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8-sig"))
         if stored["format"] != "deepmusic splits" or stored["version"] != 1:
             raise DataError(f"{path} is of another program or version; make new splits.")
         stored["tracks"] = {entry["path"]: tuple(entry["parts"]) for entry in stored["tracks"]}

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from deepmusic.audio.find import SYSTEM_FOLDERS
 from deepmusic.datasets.folder import Problem
 from deepmusic.datasets.splits import PARTS
+from deepmusic.datasets.table import table_text
 from deepmusic.errors import DataError, ScoreError
 from deepmusic.music import (
     Grid,
@@ -133,7 +134,7 @@ def load_midi_folder(root: str | os.PathLike[str], *, steps_per_beat: int = 12) 
         except ScoreError as error:
             problems.append(Problem(str(inside), error.code, str(error)))
         else:
-            pieces.append(Piece(inside.as_posix(), inside.parts[0], grid))
+            pieces.append(Piece(table_text(inside.as_posix()), table_text(inside.parts[0]), grid))
     if not pieces:
         reason = f"; the first of {len(problems)}: {problems[0].message}" if problems else "."
         raise DataError(f"{folder} has no MIDI file that can be used in STYLE/*.mid{reason}")

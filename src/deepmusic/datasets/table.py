@@ -38,6 +38,8 @@ def read_table(path: Path) -> list[Row]:
         # surrogateescape: a file name that is not UTF-8 reads the same from the table and the disk
         with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             header = file.readline()
+            if "\0" in header:
+                raise DataError(f"The table {path} is UTF-16 or no text: save it as CSV in UTF-8.")
             delimiter = max(",;\t", key=header.count)
             names = next(csv.reader([header], delimiter=delimiter), [])
             reader = csv.DictReader(
@@ -52,6 +54,11 @@ def read_table(path: Path) -> list[Row]:
             for cells in reader:
                 columns = ("path", "genre", "artist", "album", "source")
                 file_path, *others = (cells.get(name, "").strip() or None for name in columns)
+                if any(other and table_text(other) != other for other in others):
+                    raise DataError(
+                        f"The table {path} is not UTF-8 (line {reader.line_num + 1}): save it "
+                        "again with this encoding."
+                    )
                 if file_path is not None:
                     rows.append(Row(reader.line_num + 1, file_path, *others))
             return rows
