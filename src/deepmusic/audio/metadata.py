@@ -1,20 +1,23 @@
 """Reads the tags of sound files: all values of a field that has several, in every format.
 
 FFmpeg reads tags of all formats, but gives only the first or the last of several values, or all of
-them joined. tinytag gives them all, of ID3, MP4, ASF and Vorbis comments; APEv2 is read here.
+them joined. tinytag gives them all, of ID3, MP4, ASF and Vorbis comments; `tag_formats` those of
+APEv2.
 """
 
 from __future__ import annotations
 
 import io
 import os
-import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from deepmusic.audio.ffmpeg import open_container
 from deepmusic.audio.sources import open_source
+from deepmusic.audio.tag_formats.ape import ape_tag
 from deepmusic.audio.tag_formats.fields import genres_in
+from deepmusic.errors import DeepMusicError
 
 Metadata = dict[str, tuple[str, ...]]
 """Values, without blank ones, by the name of the field in lower case."""
@@ -29,7 +32,6 @@ _NAMES = {
 }
 _FIELDS = ("artist", "albumartist", "album", "title", "genre")  # of tinytag
 _LONGEST_READ = 2**24  # in bytes: no tag but a picture is longer, whatever its header claims
-_APE_FOOTER = struct.Struct("<8s4I8x")  # preamble, version, size with this footer, items, flags
 _ID3V1_BYTES = 128
 
 
@@ -128,31 +130,11 @@ def _ape_tags(file: BinaryIO) -> Metadata:
     """The texts of an APEv2 tag at the end of a file, or before the ID3v1 tag there."""
     end = file.seek(0, os.SEEK_END)
     for after in (0, _ID3V1_BYTES):
-        start = end - after - _APE_FOOTER.size
-        if start < 0:
-            return {}
-        file.seek(start)
-        preamble, _, size, count, _ = _APE_FOOTER.unpack(file.read(_APE_FOOTER.size))
-        if preamble == b"APETAGEX":
-            break
-    else:
-        return {}
-    if not _APE_FOOTER.size <= size <= min(end - after, _LONGEST_READ):
-        return {}
-    file.seek(end - after - size)
-    items = file.read(size - _APE_FOOTER.size)
-    values: dict[str, list[str]] = {}
-    position = 0
-    for _ in range(count):
-        name_end = items.find(b"\0", position + 8)
-        if name_end < 0:
-            break
-        length, flags = struct.unpack_from("<2I", items, position)
-        name = items[position + 8 : name_end].decode("latin-1")
-        position = name_end + 1 + length
-        if not flags & 6:  # neither binary nor a link
-            values[name] = [items[name_end + 1 : position].decode("utf-8", "replace")]
-    return _cleaned(values)
+        with suppress(DeepMusicError):  # it is damaged
+            tag = ape_tag(file, 0, end - after)
+            if tag.exists:
+                return _cleaned({field.key: tag.texts(field.key) for field in tag.fields})
+    return {}
 
 
 def _cleaned(tags: dict[str, list[str]]) -> Metadata:

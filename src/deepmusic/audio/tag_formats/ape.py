@@ -39,6 +39,8 @@ class Ape(Tag):
         return (header if self._has_header else b"") + items + footer
 
     def _texts(self, field: Field) -> list[str]:
+        if unpack("<I", field.raw, 4) & 6:  # binary, or a link
+            return []
         return text_of(field.raw[field.raw.index(b"\0", 8) + 1 :]).split("\0")
 
     def _genre_fields(self, genres: Sequence[str]) -> list[Field]:
@@ -48,7 +50,7 @@ class Ape(Tag):
 
 def ape_tag(file: BinaryIO, start: int, end: int) -> Ape:
     """The tag that ends at ``end``, and begins after ``start``."""
-    footer = read_at(file, max(start, end - 32), 32)
+    footer = read_at(file, max(start, end - 32), 32) if end - start >= 32 else b""
     if footer[:8] != b"APETAGEX":
         return Ape("APEv2", None, room(end, end))
     (size, _, flags) = struct.unpack("<3I", footer[12:24])
