@@ -14,7 +14,7 @@ PACKAGE = ROOT / "src" / "deepmusic"
 # Lines of Python per package, "" being the modules beside them: what stands today, less wherever
 # the comment names an aim. Raise one only with a reason in docs/decisions.md.
 BUDGETS = {
-    "": 1_260,
+    "": 1_335,
     "audio": 4_800,  # aim 1,800
     "capsules": 2_260,
     "classifier": 4_950,  # aim 2,600, before the ear
@@ -27,7 +27,7 @@ BUDGETS = {
     "studies": 5_850,  # aim 4,700
     "training": 1_450,  # aim 1,100
 }
-SOURCE_LINES = 39_000  # aim 29,000
+SOURCE_LINES = 39_100  # aim 29,000
 TEST_LINES = 32_000  # aim 22,000
 MODULE_LINES = 400
 FUNCTION_LINES = 60

@@ -7,15 +7,21 @@ the writer is killed or the disk fills, the final name holds the old content or 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from io import FileIO
+from io import BufferedWriter, FileIO, TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal, TextIO, overload
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 from deepmusic.errors import DataError, DeepMusicError, ReasonError, os_reason
 
@@ -29,8 +35,6 @@ _REMEDIES = {
     errno.EPERM: "this folder may not be written; choose another or change its permissions",
     errno.ENOENT: "its folder does not exist; make it first",
 }
-# Inside the caller's block only these are certainly about our file, not one that the caller reads.
-_WHILE_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def open_regular(
@@ -122,6 +126,19 @@ def write_atomically(
     return _writing(Path(path), mode)
 
 
+@contextmanager
+def reading(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what the operating system says while a file of ours is read into one sentence.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {os_reason(error)}.") from error
+
+
 def make_folder(path: str | os.PathLike[str], *, advice: str = "") -> Path:
     """Make a folder and those above it, as far as they are missing.
 
@@ -152,42 +169,99 @@ def write_json(path: str | os.PathLike[str], values: object) -> None:
         file.write("\n")
 
 
+class _Raw(FileIO):
+    """A file whose own failures are told from those of files that the caller reads meanwhile."""
+
+    path: Path  # its final name
+
+    def write(self, data: Any) -> int:
+        try:
+            return os.write(self.fileno(), data)
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
+
+
 @contextmanager
 def _writing(path: Path, mode: str) -> Iterator[IO[Any]]:
     final = Path(os.path.realpath(path))
-    # Short and hidden: the name fits wherever the final one does, and no *.json glob finds it.
-    temporary = final.parent / f".{secrets.token_hex(6)}.tmp"
     try:
-        # 0o666 less the umask, as open() does; tempfile would give 0o600
-        handle = os.open(
-            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666
-        )
+        handle, temporary = _temporary(final)
     except OSError as error:
         raise _cannot_write(path, error) from error
-    text = {} if mode == "wb" else {"encoding": "utf-8", "newline": "\n"}
-    file: IO[Any] = open(handle, mode, **text)  # type: ignore[call-overload]  # noqa: SIM115
+    raw = _Raw(handle, "w")
+    raw.path = path
+    file: IO[Any] = BufferedWriter(raw)
+    if mode == "w":
+        file = TextIOWrapper(file, "utf-8", newline="\n")
+    is_done = False
     try:
-        try:
-            yield file
-        except OSError as error:
-            if error.errno in _WHILE_WRITING:
-                raise _cannot_write(path, error) from error
-            raise
+        yield file
         try:
             file.flush()
             os.fsync(file.fileno())
-            file.close()
+            if fcntl is None:  # Windows renames no open file
+                file.close()
             with suppress(FileNotFoundError):
                 os.chmod(temporary, final.stat().st_mode & 0o7777)
             os.replace(temporary, final)
+            is_done = True
             sync_folder(final.parent)
         except OSError as error:
             raise _cannot_write(path, error) from error
     finally:
-        with suppress(OSError):  # a full disk refuses the flush in close() once more
+        again = suppress(OSError, DeepMusicError)  # a full disk refuses the flush in close() again
+        if fcntl is None:  # Windows removes no open file
+            with again:
+                file.close()
+        if not is_done:  # else the name may be another writer's by now
+            with again:
+                temporary.unlink()
+        with again:
             file.close()
-        with suppress(OSError):  # gone already when all went well
-            temporary.unlink()
+
+
+def _temporary(final: Path) -> tuple[int, Path]:
+    """A new open file beside the final one, which takes the place of one that a kill left.
+
+    It is locked while it is open: what is not locked has no living writer.
+    """
+    # Short and hidden: the name fits wherever the final one does, and no *.json glob finds it.
+    name = hashlib.sha256(os.fsencode(final.name)).hexdigest()[:12]
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    while True:
+        path = final.parent / f".{name}.tmp"
+        try:
+            # 0o666 less the umask, as open() does; tempfile would give 0o600
+            handle = os.open(path, flags, 0o666)
+        except FileExistsError:
+            if not _removed(path):  # somebody else writes the same file now
+                name = secrets.token_hex(6)
+            continue
+        if fcntl is not None:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, path
+        os.close(handle)  # taken for a leftover before it was locked
+
+
+def _removed(path: Path) -> bool:
+    """Remove a temporary file without a living writer; False if it has one, or may have."""
+    if fcntl is None:
+        return False
+    try:
+        handle = os.open(path, os.O_RDWR)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(handle), os.stat(path)):  # not yet another one
+                os.unlink(path)
+        finally:
+            os.close(handle)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def keep_attributes(handle: int, path: str | os.PathLike[str]) -> None:
@@ -239,5 +313,5 @@ def sync_folder(folder: Path) -> None:
 
 
 def _cannot_write(path: Path, error: OSError) -> DeepMusicError:
-    reason = _REMEDIES.get(error.errno or 0, error.strerror or str(error))
+    reason = _REMEDIES.get(error.errno or 0, os_reason(error))
     return DeepMusicError(f"{path} could not be written: {reason}.")

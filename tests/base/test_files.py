@@ -5,16 +5,17 @@ from __future__ import annotations
 import csv
 import errno
 import os
-import signal
 import stat
 import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
 from deepmusic.errors import DeepMusicError
 from deepmusic.files import write_atomically
+from faults import FAULTS, each_fault, failing
 
 
 def names(folder: Path) -> list[str]:
@@ -57,20 +58,44 @@ def test_an_exception_changes_nothing(tmp_path: Path, error: BaseException) -> N
     assert names(tmp_path) == ["a.txt"]
 
 
-@pytest.mark.parametrize("where", ["write", "fsync", "replace"])
-def test_a_full_disk_is_one_sentence_and_no_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
-    error = OSError(errno.ENOSPC, "No space left on device")
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["w", "wb"])
+def test_whatever_fails_the_old_file_or_the_new_one_is_there(mode: Literal["w", "wb"]) -> None:
+    new: Any = "new" * 9000 if mode == "w" else b"new" * 9000
+    contents = {"old", "new" * 9000}
 
-    def full(*_: object) -> None:
-        raise error
+    def rewrite(folder: Path) -> None:
+        with write_atomically(folder / "a.txt", mode) as file:
+            file.write(new)
 
-    if where != "write":
-        monkeypatch.setattr(os, where, full)
-    with pytest.raises(DeepMusicError, match=r"a\.txt could not be written: the disk is full"):
-        write(tmp_path / "a.txt", b"text", fail=error if where == "write" else None)
-    assert names(tmp_path) == []
+    each_fault(
+        rewrite,
+        lambda folder: contents & {(folder / "a.txt").read_text()} or pytest.fail("a half file"),
+        prepare=lambda folder: (folder / "a.txt").write_text("old"),
+        faults=(*FAULTS, "kill"),
+    )
+
+
+def test_a_failure_of_another_file_is_not_ours(tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("x")
+    with (
+        failing(tmp_path / "in", 2, "broken"),
+        pytest.raises(OSError, match="Input/output error"),
+        write_atomically(tmp_path / "out") as file,
+    ):
+        file.write((tmp_path / "in").read_text())
+    assert names(tmp_path) == ["in"]
+
+
+@pytest.mark.slow
+def test_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+    def rewrite(number: int) -> None:
+        write(tmp_path / "a", bytes([number]) * 5000)
+
+    with ThreadPoolExecutor(4) as executor:
+        list(executor.map(rewrite, range(100)))
+    assert len((tmp_path / "a").read_bytes()) == 5000
+    assert names(tmp_path) == ["a"]
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to mount")
@@ -86,20 +111,6 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
         assert names(tmp_path) == ["a.bin"]
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
-def test_a_kill_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt"
-    path.write_text("old")
-    code = (
-        "import os, sys; from deepmusic.files import write_atomically\n"
-        "with write_atomically(sys.argv[1]) as file:\n"
-        "    file.write('half' * 100_000); file.flush(); os.kill(os.getpid(), 9)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
-    assert done.returncode == -signal.SIGKILL
-    assert path.read_text() == "old"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")

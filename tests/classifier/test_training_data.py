@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from deepmusic.audio import LogMelConfig
 from deepmusic.classifier import data as module
 from deepmusic.classifier.data import SpectrogramStore, calibration_folds, without
 from deepmusic.datasets import FolderDataset, Problem, scan_folder
-from deepmusic.errors import AudioError, DeepMusicError
+from deepmusic.errors import AudioError, DataError, DeepMusicError
+from faults import small_files
 
 
 @pytest.fixture
@@ -88,18 +88,23 @@ def test_each_track_is_decoded_once(
     assert opened() == {"broken.mp3", "silent.wav"}
 
 
-def test_a_full_disk_leaves_nothing(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(file: Any, array: Any) -> None:
-        file.write(b"begun")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(module.np, "save", full)
+def test_a_full_disk_leaves_nothing(folder: Path, tmp_path: Path) -> None:
     store = SpectrogramStore(tmp_path / "store", tiny_config())
-    with pytest.raises(DeepMusicError, match="disk is full"):
+    with small_files(1000), pytest.raises(DeepMusicError, match="could not be written: the file"):
         store.fill(scan_folder(folder), workers=1)
     assert list((tmp_path / "store").iterdir()) == []
+
+
+def test_a_damaged_spectrogram_is_one_sentence(folder: Path, tmp_path: Path) -> None:
+    store, dataset = SpectrogramStore(tmp_path / "store", tiny_config()), scan_folder(folder)
+    store.fill(dataset)
+    track = next(t for t in dataset.tracks if store.path(t.content_hash).exists())
+    store.path(track.content_hash).write_bytes(b"\x93NUMPY")
+    with pytest.raises(DataError, match="is damaged: delete it"):
+        store.load(track)
+    store.path(track.content_hash).unlink()
+    with pytest.raises(DataError, match="cannot be read: no such file"):
+        store.load(track)
 
 
 def test_only_the_first_minutes_are_kept(

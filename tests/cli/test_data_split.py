@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -11,6 +12,9 @@ import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner, Result
+from training_runs import Call
+
+from faults import failing
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))
 from miniature_fma import make_miniature
@@ -158,3 +162,27 @@ def test_control_characters_in_names_are_escaped(music: Path, tmp_path: Path) ->
     assert "\x1b" not in result.output
     assert "ja\\x1b[31mzz" in result.stdout
     assert "ro\\nck/empty.wav" in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [("full", "the disk is full"), ("broken", "input/output error"), ("memory", "out of memory")],
+)
+def test_whatever_fails_the_command_says_one_sentence(
+    music: Path, tmp_path: Path, call: Call, fault: str, message: str
+) -> None:
+    (out := tmp_path / "out").mkdir()
+    for at in itertools.count(1):
+        with failing(out, at, fault) as injector:
+            done = call("data", "split", music, "-o", out / "s.json", "--no-fingerprint")
+        if not injector.has_failed:
+            break
+        assert done.status == 1
+        assert "Traceback" not in done.error
+        last = done.error.splitlines()[-1]
+        assert last.startswith("deepmusic: ")
+        assert message in last
+        assert last.endswith(".")
+    assert done.status == 0
+    assert [path.name for path in out.iterdir()] == ["s.json"]

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import wave
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,12 @@ from composer_runs import Row, rows_of, score_of
 from training_runs import Call, refusal, start
 
 from deepmusic.cli import deepmusic
+from deepmusic.cli.generate import _Output
 from deepmusic.composer import Composer, Request, Tune
 from deepmusic.errors import CopyingError
 from deepmusic.music import Score, TimeSignature, midi_bytes, read_midi, write_midi
-from deepmusic.pretrained import MODELS
+from deepmusic.pretrained import MODELS, load_composer
+from faults import each_fault, small_files
 
 pytestmark = pytest.mark.skipif(
     not MODELS["composer"].exists(), reason="this checkout has no composer yet"
@@ -320,23 +322,34 @@ def test_an_unusable_soundfont_is_refused_before_anything_is_written(
     assert names(here) == before
 
 
-@pytest.fixture
-def little_room() -> Iterator[None]:
-    """No file may be larger than 100 kB, as if the disk were full."""
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("little_room")
 def test_a_full_disk_leaves_no_part_of_the_sound(here: Path, call: Call) -> None:
-    done = call("generate", "--style", "folk", *SHORT, "--no-picture", "-o", "out")
+    with small_files(100_000):
+        done = call("generate", "--style", "folk", *SHORT, "--no-picture", "-o", "out")
     assert "out.wav could not be written: the file would be larger" in refusal(done, status=1)
     assert names(here) == ["out.mid"]
     assert read_midi(here / "out.mid").notes
+
+
+@pytest.mark.slow
+def test_whatever_fails_no_file_of_a_tune_is_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    tune = load_composer("composer").compose(
+        Request(style={"folk": 1.0}, seed=7, bars=4, candidates=1)
+    )
+    sound = np.zeros((9000, 2), np.float32)
+    monkeypatch.setattr("deepmusic.music.sound.render", lambda *_, **__: sound)
+    output = _Output(wav=True, font=None, picture=False, musicxml=False)
+
+    def whole(folder: Path) -> None:
+        record = folder / "a.json"
+        if record.exists():
+            digest = hashlib.sha256((folder / "a.mid").read_bytes()).hexdigest()
+            assert json.loads(record.read_text())["midi_sha256"] == digest
+        if (folder / "a.wav").exists():
+            with wave.open(str(folder / "a.wav")) as file:
+                assert file.getnframes() == 9000
+
+    each_fault(lambda folder: output.write(tune, folder / "a"), whole)
 
 
 @pytest.mark.slow

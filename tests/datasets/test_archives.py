@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import io
-import os
 import random
 import stat
-import subprocess
-import sys
 import tarfile
-import time
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +23,7 @@ from deepmusic.datasets import (
     unpack_archive,
 )
 from deepmusic.errors import DeepMusicError
+from faults import FAULTS, each_fault
 
 FILES = {
     "set/README.txt": b"read me\n",
@@ -191,49 +188,46 @@ def test_encryption_other_folders_and_missing_archives_are_refused(tmp_path: Pat
         ZipReader(tmp_path / "none")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_a_full_disk_leaves_nothing(
-    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+def test_whatever_fails_no_half_folder_has_the_name(kind: str) -> None:
+    files = {"set/a": b"a" * 1000, "set/b/c": bytes(90_000)}
 
-    archive = WRITERS[kind](tmp_path / "a", FILES)
-    monkeypatch.setattr("shutil.copyfileobj", fail)
-    with pytest.raises(DownloadError, match="could not be written: no space left") as caught:
-        unpack_archive(archive, tmp_path / "to" / "b")
-    assert caught.value.code == "disk"
-    assert list((tmp_path / "to").iterdir()) == []
+    def unpack(folder: Path) -> None:
+        try:
+            unpack_archive(folder / "archive", folder / "to" / "set", "set")
+        except DownloadError as error:
+            if error.code != "exists":
+                raise
 
+    def whole(folder: Path) -> None:
+        found = tree(folder / "to")
+        assert not (folder / "to" / "set").exists() or found == files
 
-KILLED = """
-import sys
-from deepmusic.datasets import unpack_archive
-print("ready", flush=True)
-unpack_archive(*sys.argv[1:3])
-"""
+    each_fault(
+        unpack,
+        whole,
+        prepare=lambda folder: WRITERS[kind](folder / "archive", files),
+        finished=lambda folder: tree(folder / "to") == files or pytest.fail("a half folder"),
+        faults=(*FAULTS, "kill"),
+    )
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_no_half_folder_is_left(tmp_path: Path) -> None:
-    files = {f"{n:04d}": bytes([n % 256]) * 2000 for n in range(1500)}
-    archive, rng, kills = write_zip(tmp_path / "a", files), random.Random(3), 0
-    while kills < 3:
-        with subprocess.Popen(
-            [sys.executable, "-c", KILLED, str(archive), str(tmp_path / "b")],
-            stdout=subprocess.PIPE,
-        ) as child:
-            assert child.stdout is not None
-            child.stdout.readline()
-            time.sleep(0.2 * rng.random())
-            child.kill()
-        kills += child.returncode != 0
-        if (tmp_path / "b").exists():
-            assert tree(tmp_path / "b") == files
-            (tmp_path / "b").rename(tmp_path / f"done{len(list(tmp_path.iterdir()))}")
-    unpack_archive(archive, tmp_path / "b")
-    assert tree(tmp_path / "b") == files
-    assert not (tmp_path / ".b.unpacking").exists()
+def test_whatever_fails_no_half_member_has_the_name() -> None:
+    def save(folder: Path) -> None:
+        with ZipReader(folder / "archive") as archive:
+            archive.save("set/empty", folder / "to" / "empty")
+            archive.save("set/000/000002.mp3", folder / "to" / "clip")
+
+    def whole(folder: Path) -> None:
+        clip = folder / "to" / "clip"
+        assert not clip.exists() or clip.read_bytes() == FILES["set/000/000002.mp3"]
+
+    prepare = partial(write_zip, files=FILES, method=zipfile.ZIP_DEFLATED)
+    each_fault(
+        save, whole, prepare=lambda folder: prepare(folder / "archive"), faults=(*FAULTS, "kill")
+    )
 
 
 # --- single members of a zip on a server

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
 import random
 import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from http_server import CONTENT, Remote, serving
 from hypothesis import given, settings, strategies as st
 
 from deepmusic.datasets import DownloadError, download, download_file
+from faults import FAULTS, each_fault
 
 SHA256 = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 
@@ -271,19 +271,18 @@ def test_other_addresses_are_refused_at_once(tmp_path: Path, source: str, messag
     assert names(tmp_path) == []
 
 
-def test_a_full_disk_is_one_sentence_and_keeps_the_part(
-    tmp_path: Path, remote: Remote, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+@pytest.mark.slow
+def test_whatever_fails_no_half_file_has_the_name(remote: Remote, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(CONTENT)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", fail)
-        with pytest.raises(DownloadError, match="could not be written: no space left") as caught:
-            download_file(remote.url, tmp_path / "a")
-    assert caught.value.code == "disk"
-    assert not (tmp_path / "a").exists()
-    assert download_file(remote.url, tmp_path / "a", checksum=SHA256)
+    def whole(folder: Path) -> None:
+        target = folder / "to" / "a"
+        assert not target.exists() or target.read_bytes() == CONTENT
+
+    for address, faults in ((remote.url, FAULTS), (source, (*FAULTS, "kill"))):
+        arrives = partial(download_file, address, checksum=SHA256)
+        each_fault(lambda folder, get=arrives: get(folder / "to" / "a"), whole, faults=faults)
     (tmp_path / "file").write_text("")
     with pytest.raises(DownloadError, match=r"could not be written: (file exists|not a dir)"):
         download_file(remote.url, tmp_path / "file" / "b")

@@ -28,6 +28,7 @@ from deepmusic.datasets import (
 )
 from deepmusic.datasets.fetch import contents_checksum, read_contents, read_index
 from deepmusic.datasets.symbolic import SYMBOLIC
+from faults import each_fault
 
 REFERENCE = REGISTRY["jsb"].reference
 RNG = random.Random(5)
@@ -278,3 +279,18 @@ def test_the_known_songs_are_taken_from_their_repository(tmp_path: Path, shared_
         for text in ((real / "index.csv").read_text(), read_index(info))
     )
     assert first == second
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("info", [CLIP_SET, TUNE_SET], ids=lambda info: info.layout)
+def test_whatever_fails_the_next_call_has_the_data_set(info: DatasetInfo, remote: Remote) -> None:
+    remote.content = ARCHIVE if info is CLIP_SET else zipped(TUNES)
+    info = replace(info, urls=(remote.url,))
+
+    def whole(folder: Path) -> None:
+        if (folder / "fma_tiny").exists():
+            assert tree(folder / "fma_tiny") == CLIPS
+        if (folder / "tunes" / "tunes.tar.xz").exists():
+            assert untarred(folder / "tunes" / "tunes.tar.xz") == TUNES
+
+    each_fault(lambda folder: fetch_dataset(info, folder), whole, at=lambda n: n < 20 or n % 9 == 0)

@@ -23,6 +23,7 @@ from deepmusic.audio import NotAudio, find_audio, load
 from deepmusic.errors import DataError, DeepMusicError
 from deepmusic.features import (
     RECIPES,
+    FeatureTable,
     TrackFeatures,
     extract,
     extract_file,
@@ -31,8 +32,10 @@ from deepmusic.features import (
     feature_columns,
     frame_features,
     read_features,
+    write_features,
 )
 from deepmusic.store import Store
+from faults import each_fault, small_files
 
 FMA = RECIPES["fma"]
 
@@ -120,6 +123,27 @@ def test_an_unexpected_error_is_a_reason(tmp_path: Path, monkeypatch: pytest.Mon
     row = extract_file(write_tone(tmp_path / "a.wav"), FMA)
     assert row.code == "unexpected"
     assert "IndexError: out of bounds" in row.error
+
+
+@pytest.mark.slow
+def test_whatever_fails_the_next_run_has_the_whole_table(tmp_path: Path) -> None:
+    paths = tones(tmp_path, 2)
+    rows = list(extract(paths, FMA))
+    found = dict(zip(paths, rows, strict=True))
+
+    def extract_all(folder: Path) -> None:
+        list(extract_library(paths, folder / "t.parquet", FMA))
+
+    def whole(folder: Path) -> None:
+        for path in folder.glob("*.parquet"):
+            assert same([read_features(path).track(i) for i in range(2)], rows)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extraction_module, "extract_file", lambda path, **_: found[path])
+        each_fault(extract_all, whole, at=lambda n: n % 5 == 1)
+    with small_files(4000), pytest.raises(DeepMusicError, match=r"t\.csv could not be written"):
+        write_features(tmp_path / "t.csv", FeatureTable.from_rows(rows, FMA))
+    assert not list(tmp_path.glob("*t*"))
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from matplotlib.image import imread
 from tiny import TinyTask
 from torch import Tensor, nn
 
-from deepmusic.errors import CheckpointError, DataError, DeepMusicError
+from deepmusic.errors import DataError, DeepMusicError
 from deepmusic.training import (
     Progress,
     TrainingConfig,
@@ -148,30 +147,6 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
     assert all(tensor.isfinite().all() for tensor in weights.values())  # stopped before the step
     with pytest.raises(DeepMusicError, match="no finite 'accuracy' \\(epoch 2\\)"):
         fit(Scripted(0.5, float("nan")), config(), tmp_path / "other")
-
-
-@pytest.mark.slow
-def test_a_full_disk_in_mid_run_keeps_a_run_to_resume(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fill_the_disk(progress: Progress) -> None:
-        if progress.epoch == 2:
-            monkeypatch.setattr(os, "fsync", full)
-
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    run = tmp_path / "run"
-    with pytest.raises(CheckpointError, match=r"disk is full.*so resume the run"):
-        fit(TinyTask(), config(), run, on_progress=fill_the_disk)
-    monkeypatch.undo()
-    assert load_checkpoint(run)[1]["step"] == 3
-    assert not list(run.rglob(".*.tmp"))
-    task, whole = TinyTask(), TinyTask()
-    fit(task, config(), run, resume=True)
-    fit(whole, config(), tmp_path / "whole")
-    for name, tensor in whole.model.state_dict().items():
-        assert torch.equal(task.model.state_dict()[name], tensor)
 
 
 def test_global_settings_and_random_states_are_left_as_they_were(tmp_path: Path) -> None:

@@ -20,10 +20,13 @@ from deepmusic.errors import CheckpointError
 from deepmusic.training import (
     Progress,
     TrainingConfig,
+    checkpoint_path,
     fit,
     load_weights,
     read_history,
 )
+from deepmusic.training.checkpoint import load_checkpoint
+from faults import FAULTS, each_fault
 
 # 22 items in batches of 8 and less: three steps an epoch
 OPTIONS: dict[str, Any] = {
@@ -121,6 +124,38 @@ def test_a_run_that_is_killed_at_random_moments_ends_the_same(tmp_path: Path, wh
     process.join(120)
     assert process.exitcode == 0
     assert_same_run(run, whole)
+
+
+def assert_same_files(folder: Path, other: Path) -> None:
+    names = [sorted(path.relative_to(root) for path in root.rglob("*")) for root in (folder, other)]
+    assert names[0] == names[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_whatever_fails_the_run_continues_to_the_same_weights(tmp_path: Path, fault: str) -> None:
+    options = {"epochs": 2, "batch_size": 22}
+    whole, _ = train(tmp_path / "run", **options)
+
+    def run(folder: Path) -> None:
+        resume = checkpoint_path(folder / "run").exists()
+        weights, _ = train(folder / "run", resume=resume, **options)
+        assert equal(weights, whole)
+
+    def loads(folder: Path) -> None:
+        for path in folder.rglob("*.safetensors"):
+            load_weights(path)
+        if checkpoint_path(folder / "run").exists():
+            load_checkpoint(folder / "run")
+
+    offset = FAULTS.index(fault)
+    each_fault(
+        run,
+        loads,
+        finished=lambda folder: assert_same_files(folder, tmp_path),
+        faults=(fault,),
+        at=lambda n: n % 11 == offset,
+    )
 
 
 @pytest.mark.slow

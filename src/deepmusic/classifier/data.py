@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
+import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
@@ -33,7 +35,7 @@ from deepmusic.datasets import (
 )
 from deepmusic.datasets.folder import map_threads
 from deepmusic.errors import AudioError, CheckpointError, DataError
-from deepmusic.files import make_folder, write_atomically
+from deepmusic.files import make_folder, reading, write_atomically
 from deepmusic.parallel import is_main_process
 
 HeldOut = float | tuple[str | os.PathLike[str], int] | Literal["official"] | None
@@ -93,6 +95,20 @@ class TrackStore(ABC):
     def path(self, content_hash: str) -> Path:
         """The file for a track with this content."""
         return self.folder / f"{content_hash[:32]}-{self._suffix}"
+
+    @contextmanager
+    def reading(self, track: Track) -> Iterator[Path]:
+        """The file of a track, to be read.
+
+        Raises:
+            DataError: it is missing, damaged or cannot be read.
+        """
+        path = self.path(track.content_hash)
+        with reading(path):
+            try:
+                yield path
+            except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+                raise DataError(f"{path} is damaged: delete it and run again.") from error
 
     @abstractmethod
     def compute(self, content_hash: str, source: str | os.PathLike[str]) -> None:
@@ -159,8 +175,8 @@ class SpectrogramStore(TrackStore):
 
         A track shorter than a segment is repeated.
         """
-        path = self.path(track.content_hash)
-        mapped: NDArray[np.float16] = np.load(path, mmap_mode="r")
+        with self.reading(track) as path:
+            mapped: NDArray[np.float16] = np.load(path, mmap_mode="r")
         return mapped
 
     def compute(self, content_hash: str, source: str | os.PathLike[str]) -> None:
@@ -174,8 +190,10 @@ class SpectrogramStore(TrackStore):
         Raises:
             DeepMusicError: the disk is full or cannot be written.
         """
+        buffer = io.BytesIO()  # into a file NumPy writes by itself, and cannot say what failed
+        np.save(buffer, wrap(log_mel, self.config.segment_frames).astype(np.float16))
         with write_atomically(self.path(content_hash), "wb") as file:
-            np.save(file, wrap(log_mel, self.config.segment_frames).astype(np.float16))
+            file.write(buffer.getbuffer())
 
 
 def without(dataset: FolderDataset, problems: Sequence[Problem]) -> FolderDataset:

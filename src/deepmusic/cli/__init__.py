@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
-from deepmusic.errors import DeepMusicError, RequestError
+from deepmusic.errors import DeepMusicError, RequestError, os_reason
 from deepmusic.extras import explained
 from deepmusic.version import __version__
 
@@ -174,9 +174,9 @@ def _complain(message: str) -> None:
 def _one_sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename!r}: " if error.filename is not None else ""
-        return f"{where}{error.strerror}"
+        return f"{where}{os_reason(error)}."
     if isinstance(error, MemoryError):
-        return "out of memory; close other programs or use fewer --jobs"
+        return "out of memory; close other programs or use fewer --jobs."
     message = " ".join(str(error).split())
     return (
         f"unexpected {type(error).__name__}{': ' + message if message else ''} "

@@ -175,6 +175,7 @@ class _Output:
         content = music.midi_bytes(tune.score)
         with write_atomically(_with_ending(stem, ".mid"), "wb") as file:
             file.write(content)
+        _with_ending(stem, ".json").unlink(missing_ok=True)  # it describes an earlier tune
         report = {**tune.report, "midi_sha256": hashlib.sha256(content).hexdigest()}
         if self.wav:
             music.write_wav(tune.score, _with_ending(stem, ".wav"), soundfont=self.font)

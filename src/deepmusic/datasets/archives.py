@@ -37,7 +37,7 @@ from deepmusic.datasets.download import (
     open_session,
     refuse_status,
 )
-from deepmusic.errors import ReasonError
+from deepmusic.errors import ReasonError, os_reason
 from deepmusic.files import open_regular, sync_folder, write_atomically
 
 MAX_MEMBERS = 1_000_000
@@ -110,11 +110,10 @@ def unpack_archive(
     """
     archive, folder, tell = Path(archive), Path(folder), on_progress or (lambda done, total: None)
     open_regular(archive, name=str(archive), noun="archive", error=DownloadError).close()
+    staging = remove_staging(folder)
     if os.path.lexists(folder):
         message = f"{folder} already exists: move or delete it and run again."
         raise DownloadError(message, code="exists")
-    staging = folder.with_name(f".{folder.name}.unpacking")
-    shutil.rmtree(staging, ignore_errors=True)
     try:
         with disk_errors(folder), archive_errors(archive):
             staging.mkdir(parents=True)
@@ -138,6 +137,13 @@ def unpack_archive(
             sync_folder(folder.parent)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def remove_staging(folder: Path) -> Path:
+    """Where an archive is unpacked until it is complete; what a kill left there is removed."""
+    staging = folder.with_name(f".{folder.name}.unpacking")
+    shutil.rmtree(staging, ignore_errors=True)
+    return staging
 
 
 def _refuse(member: Member, number: int, unpacked_size: int, archive_size: int) -> None:
@@ -259,3 +265,6 @@ class ZipReader:
                 refuse_status(response, self._origin)
             message = f"{self._origin} could not be read: {network_reason(cause)}; try again later."
             raise DownloadError(message, code="unreachable") from error
+        except OSError as error:
+            message = f"{self._origin} could not be read: {os_reason(error)}; run again."
+            raise DownloadError(message, code="disk") from error

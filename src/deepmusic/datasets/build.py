@@ -28,7 +28,7 @@ from deepmusic.datasets.clips import BuildConfig, BuiltTrack, build_track, crash
 from deepmusic.datasets.folder import FolderDataset, Track
 from deepmusic.datasets.table import table_text
 from deepmusic.errors import DataError, DeepMusicError, os_reason
-from deepmusic.files import make_folder, write_atomically
+from deepmusic.files import make_folder, reading, write_atomically
 from deepmusic.parallel import map_files
 from deepmusic.store import Store, content_digest
 from deepmusic.version import __version__
@@ -315,7 +315,10 @@ def _write_tables(
     with write_atomically(output / "README.txt") as file:
         tracks = sum(bool(track.clips) for track in built.values())
         file.write(_README.format(clips=len(rows), tracks=tracks, version=__version__))
-    checksums = {n: content_digest(output / n) for n in ("README.txt", "build.json", *tables)}
+    checksums = {}
+    for name in ("README.txt", "build.json", *tables):
+        with reading(output / name):
+            checksums[name] = content_digest(output / name)
     checksums |= {row["path"]: row["sha256"] for row in rows}
     with write_atomically(output / "checksums") as file:
         file.writelines(f"{checksums[name]}  {name}\n" for name in sorted(checksums))
@@ -329,6 +332,7 @@ def _write_archive(output: Path, names: Sequence[str]) -> None:
         for name in names:
             entry = zipfile.ZipInfo(f"{path.stem}/{name}", (1980, 1, 1, 0, 0, 0))
             entry.create_system, entry.external_attr = 3, 0o100644 << 16  # Unix
-            entry.file_size = os.path.getsize(output / name)  # whether the header has 64 bits
-            with open(output / name, "rb") as source, archive.open(entry, "w") as target:
-                shutil.copyfileobj(source, target)
+            with reading(output / name), open(output / name, "rb") as source:
+                entry.file_size = os.fstat(source.fileno()).st_size  # the header may have 64 bits
+                with archive.open(entry, "w") as target:
+                    shutil.copyfileobj(source, target)

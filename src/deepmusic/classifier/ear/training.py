@@ -70,7 +70,7 @@ class EarStore(TrackStore):
 
     def load(self, track: Track) -> EarOutput:
         """Features ``(n, 256)`` and tag logits ``(n, 50)`` of a track."""
-        with np.load(self.path(track.content_hash)) as arrays:
+        with self.reading(track) as path, np.load(path) as arrays:
             return arrays["features"].astype(np.float32), arrays["tag_logits"].astype(np.float32)
 
     def compute(self, content_hash: str, source: str | os.PathLike[str]) -> None:
