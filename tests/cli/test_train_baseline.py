@@ -269,7 +269,7 @@ def test_a_table_in_csv_does_not_name_its_recipe(
         (["--model", "sklearn.linear_model:LinearRegression"], 2, "is not a classifier"),
         (["--param", "c=3"], 2, "Invalid parameter 'c'"),
         (["--param", "C"], 2, "write name=value"),
-        (["--param", "C=-3"], 1, "logistic cannot learn"),
+        (["--param", "C=-3"], 2, "The 'C' parameter of LogisticRegression must be"),
         (["--recipe", "fma-corrected"], 2, "is of recipe 'fma', not of 'fma-corrected'"),
         (["--splits", "nowhere.json"], 1, "nowhere.json cannot be read"),
     ],

@@ -186,10 +186,11 @@ def test_there_must_be_a_run_to_resume_and_room_for_a_new_one(
     for out, options, message in (
         ("no", ["--resume"], "There is no run at"),
         ("folder", ["--resume"], "holds no checkpoint to resume from"),
-        ("file", [], "could not be made"),
     ):
         done = call("train", "composer", "--data", midis, *TINY, "--out", tmp_path / out, *options)
         assert message in refusal(done, status=1)
+    done = call("train", "composer", "--data", midis, *TINY, "--out", tmp_path / "file")
+    assert "is a file; name a folder" in done.error
     assert (tmp_path / "file").read_text() == "mine"
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
 

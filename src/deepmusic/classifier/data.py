@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.audio import LogMelConfig, LogMelStream, Source, wrap
+from deepmusic.audio.scan import scan_file
 from deepmusic.audio.silence import SilenceGate
 from deepmusic.audio.sources import name_of
 from deepmusic.classifier.config import ClassifierConfig
@@ -28,6 +29,7 @@ from deepmusic.datasets import (
     LoadedDataset,
     Problem,
     Track,
+    group_tracks,
     make_folds,
     make_split,
     read_splits,
@@ -232,17 +234,49 @@ def calibration_folds(
     return Folds((Fold(indices(split.train), indices(split.validation), ()),), seed)
 
 
-def check_division(
-    divide: Callable[[FolderDataset], Folds], dataset: FolderDataset, *, networks: int, seed: int
-) -> None:
-    """Refuse, before any track is decoded, data that cannot be divided.
+def check_division(divide: Callable[[FolderDataset], object], dataset: FolderDataset) -> None:
+    """Refuse data that cannot be divided before all tracks are decoded.
+
+    Genres without any sound do not count, as they are left out later.
+
+    Args:
+        divide: raises `DataError` where a data set cannot be divided.
+        dataset: all tracks.
 
     Raises:
-        DataError: a genre has too few tracks or artists.
+        DataError: a genre has too few tracks, artists or groups.
     """
-    fold = divide(dataset)[0]
-    tracks = [*fold.train, *fold.validation]
-    calibration_folds(dataset, tracks, networks=networks, seed=seed)
+    try:
+        divide(dataset)
+    except DataError:
+        groups: dict[str, set[int]] = {}
+        for track, group in zip(dataset.tracks, group_tracks(dataset.tracks), strict=True):
+            groups.setdefault(track.genre, set()).add(group)
+        mute = {g for g in groups if len(groups[g]) < _FOLDS and not _has_sound(dataset, g)}
+        if not mute:
+            raise
+        tracks = [track for track in dataset.tracks if track.genre not in mute]
+        if len(groups) - len(mute) > 1:
+            divide(FolderDataset.of(dataset.root, tracks))
+
+
+def _has_sound(dataset: FolderDataset, genre: str) -> bool:
+    files = (dataset.file(track) for track in dataset.tracks if track.genre == genre)
+    scans = (scan_file(os.fspath(file)) for file in files)
+    return any(not scan.code and scan.silent_share < 1 for scan in scans)
+
+
+def can_calibrate(
+    divide: Callable[[FolderDataset], Folds], *, networks: int, seed: int
+) -> Callable[[FolderDataset], Folds]:
+    """A division for `check_division` that also divides what is learned from, as training does."""
+
+    def check(dataset: FolderDataset) -> Folds:
+        fold = divide(dataset)[0]
+        tracks = [*fold.train, *fold.validation]
+        return calibration_folds(dataset, tracks, networks=networks, seed=seed)
+
+    return check
 
 
 def hold_out(

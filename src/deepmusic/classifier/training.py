@@ -17,6 +17,7 @@ from deepmusic.classifier.data import (
     HeldOut,
     SpectrogramStore,
     calibration_folds,
+    can_calibrate,
     check_division,
     hold_out,
     without,
@@ -131,7 +132,8 @@ def train_classifier(
     loaded = data if isinstance(data, LoadedDataset) else load_dataset(data, table=table)
     dataset, divide = loaded.dataset, hold_out(test, loaded, loaded.dataset, training.seed)
     config = ClassifierConfig(genres=two_or_more_genres(dataset), networks=networks)
-    check_division(divide, dataset, networks=networks, seed=training.seed)
+    check = can_calibrate(divide, networks=networks, seed=training.seed)
+    check_division(check, dataset)
     store = SpectrogramStore(run / "spectrograms" if cache is None else Path(cache), config)
     dataset = without(dataset, store.fill(dataset, on_progress=on_spectrogram))
     config, split = replace(config, genres=two_or_more_genres(dataset)), divide(dataset)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -109,6 +110,7 @@ def genres(
         raise click.UsageError("An official split is as it was published; omit --folds.")
     study = Path(out)
 
+    from deepmusic.classifier.data import check_division
     from deepmusic.datasets import make_folds
     from deepmusic.studies.data import load_study_data
     from deepmusic.studies.jobs import open_results, pool_ensembles
@@ -121,10 +123,11 @@ def genres(
     if not kinds <= set(TABLE_KINDS):
         need("train")
     loaded = load_with_progress(data, options)
-    if protocol == "official":  # what cannot be divided is refused before tracks are decoded
+    if protocol == "official":
         loaded.official_split()
     else:
-        make_folds(loaded.dataset, folds=config.folds, seed=0, protocol=protocol)
+        divide = partial(make_folds, folds=config.folds, seed=0, protocol=protocol)
+        check_division(divide, loaded.dataset)
     try:
         study.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from deepmusic.classifier.data import hold_out
+from deepmusic.classifier.data import check_division, hold_out
 from deepmusic.classifier.evaluation import draw_confusion, measure
 from deepmusic.datasets import (
     Folds,
@@ -92,7 +92,7 @@ def train_baseline(
     loaded = load_dataset(data, table=config.table, workers=workers if workers > 1 else None)
     test = config.test if config.splits is None else (config.splits, config.fold)
     divide = hold_out(test, loaded, loaded.dataset, config.seed)
-    divide(loaded.dataset)  # refuses what cannot be divided before tracks are decoded
+    check_division(divide, loaded.dataset)
     study = load_study_data(
         loaded,
         cache=run / "features",

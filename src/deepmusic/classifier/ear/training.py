@@ -15,6 +15,7 @@ from deepmusic.classifier.data import (
     HeldOut,
     TrackStore,
     calibration_folds,
+    can_calibrate,
     check_division,
     hold_out,
     without,
@@ -141,7 +142,7 @@ def train_on_ear(
         on_notes(notes)
     two_or_more_genres(dataset)
     divide = hold_out(test, loaded, dataset, options.seed)
-    check_division(divide, dataset, networks=1, seed=options.seed)
+    check_division(can_calibrate(divide, networks=1, seed=options.seed), dataset)
     store = EarStore(run / "ear" if cache is None else cache)
     dataset = without(dataset, store.fill(dataset, on_progress=on_track))
     two_or_more_genres(dataset)
