@@ -183,7 +183,7 @@ def time_axis(axes: Axes, start_s: float, end_s: float) -> None:
     from matplotlib.ticker import FuncFormatter, MultipleLocator
 
     step = round_step(end_s - start_s, 12 if end_s < 3600 else 8)  # hours have long labels
-    if step < 1:
+    if step < 0.5:
         step = round_step(end_s - start_s, 8)
     decimals = max(0, -math.floor(math.log10(step)))
     axes.set_xlim(start_s, max(end_s, start_s + 1e-3))

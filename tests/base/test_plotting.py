@@ -129,7 +129,7 @@ def test_a_time_axis_has_at_most_a_dozen_ticks(start_s: float, end_s: float) -> 
 @given(st.floats(0, 20_000), st.floats(0.01, 50_000))
 @settings(max_examples=10, deadline=None)
 def test_times_are_even_and_do_not_overlap(start_s: float, length_s: float) -> None:
-    figure = plotting.new_figure(8, 3)
+    figure = plotting.new_figure(10, 3)
     axes = figure.add_subplot()
     plotting.time_axis(axes, start_s, start_s + length_s)
     figure.draw_without_rendering()
