@@ -38,12 +38,17 @@ def test_levels_by_hand() -> None:
     measured = levels(sound)
     assert measured == {
         "peak": pytest.approx(0.5),
+        "level_db": None,  # nothing is audible
+        "bandwidth_hz": None,  # it is too short
         "offset": pytest.approx(0.125),
         "silent_share": 1,  # a constant is inaudible, and so is -68 dB
         "zero_share": 0.5,
         "clipped_share": 0,
     }
     assert levels(sound + 0.01 * np.tile([[1], [-1]], (1000, 1)))["silent_share"] == 0
+    loud = np.zeros((2000, 2), np.float32)
+    loud[:500, 1] = 0.1 * np.tile([1, -1], 250)
+    assert levels(loud)["level_db"] == pytest.approx(-23, abs=0.02)  # silence does not count
 
 
 @pytest.mark.parametrize(
@@ -90,6 +95,7 @@ def test_scan_of_a_file(tmp_path: Path) -> None:
     assert (scan.sample_rate, scan.channels) == (RATE, 2)
     assert (scan.container, scan.codec) == ("wav", "pcm_s16")
     assert scan.duration_s == pytest.approx(6, abs=1e-4)
+    assert (scan.bit_rate, scan.bandwidth_hz) == (2 * 16 * RATE, RATE // 2)
     assert scan.header_s == pytest.approx(6, abs=1e-4)
     assert scan.mono_share < 1e-4
     assert scan.sha256 == hashlib.sha256(data).hexdigest()

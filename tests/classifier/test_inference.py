@@ -101,7 +101,8 @@ def test_a_track_is_the_mean_of_its_segments() -> None:
 def test_the_verdict_in_json(classifier: Classifier) -> None:
     verdict = classifier.classify(wav(chords(2)), name="a song", segments=True)
     assert list(verdict.to_dict()) == [
-        "path", "genre", "confidence", "top", "duration_s", "error", "code", "warning",
+        "path", "genre", "confidence", "top", "duration_s", "bandwidth_hz", "error", "code",
+        "warning",
     ]  # fmt: skip
     record = json.loads(json.dumps(verdict.to_dict(top=1, segments=True)))
     assert record["path"] == "a song"

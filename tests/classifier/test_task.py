@@ -11,10 +11,11 @@ import pytest
 import torch
 from synthetic import spectrograms, tiny_config
 
-from deepmusic.audio import segment_starts
+from deepmusic.audio import mel_filters, segment_starts
 from deepmusic.classifier.config import ROUTINGS, ClassifierConfig
 from deepmusic.classifier.model import ClassifierNetwork, Views, texture, views
 from deepmusic.classifier.task import (
+    LOW_PASS_HZ,
     Augmentation,
     ClassifierTask,
     segment_textures,
@@ -265,3 +266,25 @@ def test_texture_networks_use_the_texture_of_each_second() -> None:
         rows = torch.from_numpy(segment_textures(whole, task.config)[::3])  # 3 s per segment
         output = model(Views(torch.zeros(len(rows), task.config.bands, 0), rows)).log_scores
         torch.testing.assert_close(scores[index], output.mean(dim=0), atol=1e-4, rtol=1e-4)
+
+
+def test_a_low_pass_silences_all_bands_above_a_frequency() -> None:
+    config = tiny_config()
+    hz = mel_filters(config.log_mel).argmax(axis=1) * config.log_mel.sample_rate
+    hz = hz / config.log_mel.n_fft
+    always = Augmentation(gain_db=0.0, mask_share=0.0, mixup=0.0, low_pass=1.0)
+    cut, whole = (make_task(augmentation=a).dataset for a in (always, PLAIN))
+    first = set()
+    for index in range(12):
+        (low, _), (all_bands, _) = cut[0, index], whole[0, index]
+        silent = (low == -100).all(dim=1).numpy()
+        edge = int(silent.argmax())
+        assert silent[edge:].all()
+        assert torch.equal(low[:edge], all_bands[:edge])
+        assert LOW_PASS_HZ[0] <= hz[edge] <= LOW_PASS_HZ[1] * 1.05
+        first.add(edge)
+    assert len(first) > 5
+    textures = segment_textures(TRAIN[0][1], config, np.random.default_rng(0))
+    assert textures.shape == segment_textures(TRAIN[0][1], config).shape
+    assert np.isfinite(textures).all()
+    assert not np.array_equal(textures, segment_textures(TRAIN[0][1], config))

@@ -37,7 +37,9 @@ def test_text(music: Path) -> None:
     result = invoke(music)
     assert result.exit_code == 0
     assert result.stdout.startswith("music: 3 tracks, 2 genres, 2 artists, 3 albums\n")
-    rows = {line.split()[0]: line.split()[1:] for line in result.stdout.splitlines() if line}
+    counts, _, coding = result.stdout.partition("Coding of the files")
+    assert "pcm_s16" in coding
+    rows = {line.split()[0]: line.split()[1:] for line in counts.splitlines() if line}
     assert rows["rock"] == ["2", "66.7%", "1", "2", "2", "0.0", "1.5", "1.0", "2.0"]
     assert rows["jazz"] == ["1", "33.3%", "1", "1", "1", "0.0", "3.0", "3.0", "3.0"]
     assert "Always predicting 'rock' is right for 66.7% of all tracks." in result.stdout

@@ -17,7 +17,8 @@ from av.container import InputContainer
 from av.stream import Disposition
 from numpy.typing import NDArray
 
-from deepmusic.audio.sources import SteadyFile
+from deepmusic.audio.chunks import mended
+from deepmusic.audio.sources import SteadyFile, open_source
 from deepmusic.errors import AudioError
 
 # FFmpeg's names of demuxers. Left out on purpose: hls, dash, concat, sdp, rtsp, image sequences,
@@ -74,6 +75,24 @@ def sound_track(container: InputContainer) -> AudioStream | None:
         return not has_decoder, not marks & Disposition.default, bool(marks & _ASIDE)
 
     return min(container.streams.audio, key=rank, default=None)
+
+
+def read_header(path: str) -> tuple[float | None, int]:
+    """Seconds, and bits per second, of the sound in a file, by its header; both may be a guess.
+
+    None and 0 where FFmpeg finds none.
+    """
+    try:
+        with open_source(path)[0] as file, open_container(mended(file)[0]) as container:
+            audio = sound_track(container)
+            if audio is None:
+                return None, 0
+            bit_rate = audio.bit_rate or container.bit_rate or 0
+            if audio.duration and audio.time_base:
+                return float(audio.duration * audio.time_base), bit_rate
+            return container.duration / av.time_base if container.duration else None, bit_rate
+    except (*_FAILURES, AudioError):
+        return None, 0  # libsndfile may read it; otherwise decoding says why not
 
 
 class FfmpegReader:

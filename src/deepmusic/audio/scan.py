@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepmusic.audio.bandwidth import BandwidthMeter
 from deepmusic.audio.flac import SampleDigest
 from deepmusic.audio.silence import FRAMES_PER_SECOND, SILENCE
 from deepmusic.audio.sources import LARGEST_SAMPLE, open_source
@@ -27,7 +28,7 @@ from deepmusic.files import names_of_files, open_regular
 from deepmusic.parallel import map_files, under_name
 from deepmusic.store import Store, content_digest
 
-VERSION = 4
+VERSION = 5
 """Of the measures and of the fingerprint; scans of another version are not reused."""
 
 MAX_SECONDS = 6 * 3600.0
@@ -62,10 +63,13 @@ class AudioScan:
     container: str = ""  # this and the next five as in `AudioStream`
     codec: str = ""
     decoder: str = ""
+    bit_rate: int = 0  # bits per second, of the sound alone where the header says so
+    bandwidth_hz: int | None = None  # as in `BandwidthMeter`
     faults: tuple[str, ...] = ()
     damage: str = ""
     notes: dict[str, str] = field(default_factory=dict)
     peak: float = 0.0  # largest absolute sample; full scale is 1, and lossy codings exceed it
+    level_db: float | None = None  # mean power in dBFS, silence left out; None if all is silent
     offset: float = 0.0  # mean of the channel whose mean is farthest from 0
     silent_share: float = 0.0  # of the time, by 50 ms, below -60 dBFS in all channels
     zero_share: float = 0.0  # of the time, in frames of 50 ms, in which every sample is 0
@@ -165,6 +169,7 @@ def _digest(path: str, algorithm: str) -> str:
 def _measure(path: str, max_seconds: float) -> dict[str, Any]:
     """Decode a file once; fields of `AudioScan`."""
     from deepmusic.audio import open_audio
+    from deepmusic.audio.ffmpeg import read_header
     from deepmusic.audio.fingerprint import FingerprintStream
 
     meter = LevelMeter()
@@ -188,6 +193,7 @@ def _measure(path: str, max_seconds: float) -> dict[str, Any]:
         same = ("header_s", "channels", "container", "codec", "decoder", "notes")
         return {
             "duration_s": round(stream.duration_s, 6),
+            "bit_rate": read_header(path)[1],
             "sample_rate": stream.source_rate,
             "faults": faults,
             "damage": damage,
@@ -205,11 +211,14 @@ class LevelMeter:
         self._frames = 0  # samples per channel
         self._samples = 0  # of all channels together
         self._peak = 0.0
+        self._energy = 0.0  # mean over the channels, of what is not silent
+        self._bandwidth = BandwidthMeter()
         self._sums = np.zeros(0)  # by channel
         self._clipped = self._silent = self._zero = 0  # samples
 
     def add(self, block: NDArray[np.float32], sample_rate: int, codec: str) -> None:
         """Take a block ``(n, channels)``, its rate in Hz and its codec."""
+        self._bandwidth.add(block, sample_rate)
         length, channels = block.shape
         if channels > len(self._sums):
             self._sums = np.pad(self._sums, (0, channels - len(self._sums)))
@@ -222,11 +231,14 @@ class LevelMeter:
         self._frames += length
         self._samples += length * channels
 
-    def levels(self) -> dict[str, float]:
+    def levels(self) -> dict[str, Any]:
         """Levels of `AudioScan`."""
         frames, samples = max(1, self._frames), max(1, self._samples)
+        power = self._energy / max(1, self._frames - self._silent)
         return {
+            "bandwidth_hz": self._bandwidth.bandwidth_hz(),
             "peak": self._peak,
+            "level_db": round(10 * float(np.log10(power)), 2) if power else None,
             "offset": float(np.abs(self._sums).max(initial=0.0)) / frames,
             "silent_share": self._silent / frames,
             "zero_share": self._zero / frames,
@@ -236,7 +248,7 @@ class LevelMeter:
     def _add_frames(self, block: NDArray[np.float32], frame: int, full_scale: np.float32) -> None:
         """Measure a block that is a whole number of frames."""
         ones = np.ones(frame, np.float32)
-        loudest = np.zeros(len(block) // frame)
+        loudest, energy = np.zeros((2, len(block) // frame))
         is_zero = np.ones(len(loudest), bool)
         for channel in range(block.shape[1]):
             samples = np.ascontiguousarray(block[:, channel])
@@ -255,8 +267,11 @@ class LevelMeter:
             energies = np.matmul(framed[:, None, :], framed[:, :, None]).ravel().astype(np.float64)
             self._sums[channel] += totals.sum()
             is_zero &= energies == 0
+            energy += energies / block.shape[1]
             np.maximum(loudest, energies / frame - (totals / frame) ** 2, out=loudest)
-        self._silent += frame * int(np.count_nonzero(loudest < SILENCE))
+        is_silent = loudest < SILENCE
+        self._energy += float(energy[~is_silent].sum())
+        self._silent += frame * int(np.count_nonzero(is_silent))
         self._zero += frame * int(np.count_nonzero(is_zero))
 
 

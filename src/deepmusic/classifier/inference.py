@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.audio import LogMelConfig, LogMelStream, SegmentStream, Source, segment_batches
+from deepmusic.audio.bandwidth import BandwidthMeter
 from deepmusic.audio.silence import SilenceGate
 from deepmusic.audio.sources import name_of
 from deepmusic.classifier.config import ClassifierConfig
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _BATCH_SIZE = 16  # segments: large enough to be fast, small enough for little memory
 _KIND = "genre classifier"
+_RELIABLE_HZ = 9_000  # benchmarks/bandwidth.py: below, right verdicts become wrong ones
 
 
 class Classifier:
@@ -123,6 +125,11 @@ class Classifier:
         return partial(Classifier, card=self.card), (self._exported, self.calibration)
 
     @property
+    def reliable_hz(self) -> int:
+        """The bandwidth below which verdicts are *unsure*; the card may name a lower one."""
+        return min(_RELIABLE_HZ, self.card.get("reliable_hz") or _RELIABLE_HZ)
+
+    @property
     def digest(self) -> str:
         """A hash of everything that determines a verdict."""
         if self._exported is not None:
@@ -130,7 +137,7 @@ class Classifier:
         else:
             state = self.ensemble.state_dict()
             weights = {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
-        return model_digest((self.config, self.calibration), weights)
+        return model_digest((self.config, self.calibration, self.reliable_hz), weights)
 
     def classify(
         self,
@@ -158,8 +165,12 @@ class Classifier:
         starts: list[int] = []
         scores, lengths = [], []
         gate = SilenceGate(config.log_mel.sample_rate, repr(name) if name else name_of(source))
+        meter = BandwidthMeter()
         with open_audio(
-            source, sample_rate=config.log_mel.sample_rate, max_seconds=max_seconds
+            source,
+            sample_rate=config.log_mel.sample_rate,
+            max_seconds=max_seconds,
+            on_block=meter.add,
         ) as audio:
             stream = _segments(gate.through(audio), config)
             while batch := list(islice(stream, _BATCH_SIZE)):
@@ -172,7 +183,7 @@ class Classifier:
         log_scores, capsule_lengths = np.concatenate(scores), np.concatenate(lengths)
         per_second = config.log_mel.frames_per_second
         spans = gate.spans((start / per_second for start in starts), config.segment_s)
-        return Verdict.from_probabilities(
+        verdict = Verdict.from_probabilities(
             path,
             self.genres,
             self.calibration.probabilities(log_scores.mean(axis=0)).tolist(),
@@ -185,6 +196,7 @@ class Classifier:
             warning=warning,
             silences=tuple(gate.silences) if segments else (),
         )
+        return verdict.with_bandwidth(meter.bandwidth_hz(), reliable_hz=self.reliable_hz)
 
     def _segment_verdicts(
         self,

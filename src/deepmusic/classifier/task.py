@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deepmusic.audio import segment_batches
+from deepmusic.audio import LogMelConfig, mel_filters, segment_batches
 from deepmusic.capsules import coupling_entropy, dead_share, margin_loss, reconstruction_loss
 from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.classifier.model import (
@@ -30,6 +30,9 @@ from deepmusic.classifier.model import (
 _BATCH_SIZE = 64  # segments, in validation
 _MEASURED = 64  # training tracks that are scored like the validation tracks, at most
 _TEXTURE_HOP_S = 1.0  # between segments of which the texture is computed
+LOW_PASS_HZ = (2_500, 10_000)
+"""The lowest and the highest frequency above which segments are silenced in training."""
+_SILENT_DB = -100.0
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,13 @@ class Augmentation:
             image (SpecAugment, Park et al. 2019).
         mixup: parameter of the Beta distribution by which pairs of segments and their labels are
             mixed (Zhang et al. 2018); 0 mixes none.
+        low_pass: share of segments that have nothing above a frequency of `LOW_PASS_HZ`.
     """
 
     gain_db: float = 6.0
     mask_share: float = 0.25
     mixup: float = 1.0
+    low_pass: float = 0.0
 
 
 class SegmentDataset:
@@ -114,7 +119,10 @@ class ClassifierTask:
         draw, rows = _draw_texture, 1
         if config.position_types:
             draw = partial(
-                _draw_segment, frames=config.segment_frames, gain_db=augmentation.gain_db
+                _draw_segment,
+                frames=config.segment_frames,
+                augmentation=augmentation,
+                bands=_low_pass_bands(config.log_mel),
             )
         else:  # validation takes textures of segments that do not overlap
             rows = math.ceil(config.segment_frames / _texture_hop(config))
@@ -219,13 +227,27 @@ def _measures(scores: Tensor, labels: Tensor, prefix: str = "") -> dict[str, flo
 
 
 def _draw_segment(
-    track: NDArray[np.floating], random: np.random.Generator, *, frames: int, gain_db: float
+    track: NDArray[np.floating],
+    random: np.random.Generator,
+    *,
+    frames: int,
+    augmentation: Augmentation,
+    bands: tuple[int, int],
 ) -> NDArray[np.float32]:
-    """A segment ``(n_mels, frames)`` at a random position, louder or quieter."""
+    """A segment ``(n_mels, frames)`` at a random position, varied in loudness and bandwidth."""
     start = int(random.integers(track.shape[1] - frames + 1))
     segment = track[:, start : start + frames].astype(np.float32)
-    segment += np.float32(random.uniform(-gain_db, gain_db))
+    segment += np.float32(random.uniform(-augmentation.gain_db, augmentation.gain_db))
+    if random.random() < augmentation.low_pass:
+        segment[random.integers(*bands) :] = _SILENT_DB
     return segment
+
+
+def _low_pass_bands(config: LogMelConfig) -> tuple[int, int]:
+    """Range of the bands from which on a low-pass may silence all, evenly on the mel scale."""
+    hz = mel_filters(config).argmax(axis=1) * config.sample_rate / config.n_fft
+    first, last = np.searchsorted(hz, LOW_PASS_HZ).tolist()
+    return min(first, config.n_mels - 1), min(last, config.n_mels - 1) + 1
 
 
 def _draw_texture(track: NDArray[np.floating], random: np.random.Generator) -> NDArray[np.float32]:
@@ -234,13 +256,25 @@ def _draw_texture(track: NDArray[np.floating], random: np.random.Generator) -> N
 
 
 def segment_textures(
-    spectrogram: NDArray[np.floating], config: ClassifierConfig
+    spectrogram: NDArray[np.floating],
+    config: ClassifierConfig,
+    random: np.random.Generator | None = None,
 ) -> NDArray[np.float32]:
-    """Textures ``(n, s)`` of segments of a track ``(n_mels, frames)``, one per second."""
+    """Textures ``(n, s)`` of segments of a track ``(n_mels, frames)``, one per second.
+
+    With ``random`` they are those of segments that have nothing above a frequency of `LOW_PASS_HZ`.
+    """
     batches = segment_batches(
         spectrogram, length=config.segment_frames, hop=_texture_hop(config), batch_size=_BATCH_SIZE
     )
-    return np.concatenate([texture(torch.from_numpy(segments)).numpy() for _, segments in batches])
+    textures = []
+    for _, segments in batches:
+        if random is not None:
+            segments = segments.copy()
+            for segment in segments:
+                segment[random.integers(*_low_pass_bands(config.log_mel)) :] = _SILENT_DB
+        textures.append(texture(torch.from_numpy(segments)).numpy())
+    return np.concatenate(textures)
 
 
 def _texture_hop(config: ClassifierConfig) -> int:

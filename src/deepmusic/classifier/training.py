@@ -16,6 +16,7 @@ from deepmusic.classifier.config import ClassifierConfig
 from deepmusic.classifier.data import (
     HeldOut,
     SpectrogramStore,
+    TrackStore,
     calibration_folds,
     can_calibrate,
     check_division,
@@ -26,8 +27,10 @@ from deepmusic.classifier.data import (
 from deepmusic.classifier.evaluation import draw_confusion, fit_calibration, measure
 from deepmusic.classifier.inference import Classifier
 from deepmusic.classifier.model import Ensemble
-from deepmusic.classifier.task import ClassifierTask, segment_textures
+from deepmusic.classifier.task import Augmentation, ClassifierTask, segment_textures
+from deepmusic.classifier.verdict import Calibration
 from deepmusic.datasets import (
+    CodingReport,
     Fold,
     FolderDataset,
     Folds,
@@ -35,6 +38,7 @@ from deepmusic.datasets import (
     Problem,
     Track,
     data_card,
+    dataset_coding,
     dataset_digest,
     load_dataset,
 )
@@ -59,6 +63,10 @@ DEFAULT_TRAINING = TrainingConfig(
 )
 """Settings of the shipped model."""
 
+AUGMENTATION = Augmentation(low_pass=0.3)
+"""Of `train_classifier`, so that sound whose treble was cut off is not called classical."""
+_RELIABLE_HZ = 4_000  # of networks trained so; docs/what-did-not-work.md
+
 OnProgress = Callable[[int, int, Progress], None]
 """Takes the network (from 1), the number of networks, and the progress of its training."""
 
@@ -74,6 +82,7 @@ class Trained:
         dataset: the tracks that were used; its ``problems`` are those that could not be.
         notes: sentences on possible defects of the data.
         protocol: how the test tracks were chosen.
+        coding: of the files, by genre; None in a process under ``torchrun`` that does not report.
     """
 
     run: Path
@@ -82,6 +91,7 @@ class Trained:
     dataset: FolderDataset
     notes: tuple[str, ...]
     protocol: Protocol = "grouped"
+    coding: CodingReport | None = None
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -141,19 +151,23 @@ def train_classifier(
     folds = calibration_folds(dataset, tracks, networks=networks, seed=training.seed)
     split = replace(split, folds=tuple(replace(fold, test=held_out) for fold in folds))
     write_run_splits(run, split, dataset, resume=resume)
-    options: dict[str, Any] = {"training": training, "resume": resume, "on_progress": on_progress}
+    coding = _coding(dataset, store)
+    options: dict[str, Any] = {"training": training, "augmentation": AUGMENTATION}
+    options |= {"resume": resume, "on_progress": on_progress}
     classifier, validation = train_ensemble(dataset, folds, store.load, config, run, **options)
-    classifier.card = {
-        **data_card(split, dataset),
-        "trained_on": len(tracks),
-        "training": {**training.to_dict(), "reconstruction": config.reconstruction},
-        "validation": validation,
-    }
+    settings = {**training.to_dict(), "reconstruction": config.reconstruction}
+    classifier.card = {**data_card(split, dataset), "trained_on": len(tracks), "training": settings}
+    classifier.card |= {"validation": validation, **(coding.card(_RELIABLE_HZ) if coding else {})}
     metrics = {"validation": validation, "calibration": classifier.calibration.to_dict()}
-    if held_out:
-        metrics["test"] = _test_figures(classifier, dataset, held_out, store)
+    metrics |= _test_figures(classifier, dataset, held_out, store)
     write_results(run, classifier, metrics)
-    return Trained(run, classifier, metrics, dataset, dataset.notes, split.protocol)
+    return Trained(run, classifier, metrics, dataset, dataset.notes, split.protocol, coding)
+
+
+def _coding(dataset: FolderDataset, store: TrackStore) -> CodingReport | None:
+    if is_main_process():
+        return dataset_coding(dataset, cache=store.folder / "codings.db")
+    return None
 
 
 def write_results(
@@ -174,10 +188,12 @@ def write_results(
 def _test_figures(
     classifier: Classifier, dataset: FolderDataset, tracks: Sequence[int], store: SpectrogramStore
 ) -> dict[str, Any]:
+    if not tracks:
+        return {}
     rows = [classifier.predict_spectrogram(store.load(dataset.tracks[i])) for i in tracks]
     labels = np.array(dataset.labels)[list(tracks)]
     threshold = classifier.calibration.threshold
-    return measure(np.stack(rows), labels, classifier.genres, threshold=threshold)
+    return {"test": measure(np.stack(rows), labels, classifier.genres, threshold=threshold)}
 
 
 def train_ensemble(
@@ -188,6 +204,7 @@ def train_ensemble(
     run: Path,
     *,
     training: TrainingConfig = DEFAULT_TRAINING,
+    augmentation: Augmentation | None = None,
     resume: bool = False,
     on_progress: OnProgress | None = None,
 ) -> tuple[Classifier, dict[str, Any]]:
@@ -199,6 +216,7 @@ def train_ensemble(
         load: gives the spectrogram ``(n_mels, frames)`` of a track.
         config: of each network; there are at most as many full networks as folds.
         run: folder of the run.
+        augmentation: how segments are varied.
         training: settings of each network; network n has the seed ``100 * seed + n``.
         resume: continue a run that was interrupted.
         on_progress: called after every step.
@@ -210,7 +228,7 @@ def train_ensemble(
     if is_main_process():
         make_folder(run)
         write_json(run / "config.json", config.to_dict())
-    make_task = _task_maker(dataset, folds, load, config)
+    make_task = _task_maker(dataset, folds, load, config, augmentation or Augmentation())
     ensemble = Ensemble(replace(config, reconstruction=0.0))  # decoders serve the training alone
     scores, labels, histories = [], [], []
     trainings = _trainings(config, folds)
@@ -235,11 +253,17 @@ def train_ensemble(
             network.load_state_dict({name: weights[name] for name in network.state_dict()})
     if is_main_process():
         draw_history(_mean_history(histories), run)
-    log_scores, truth = np.concatenate(scores), np.array(labels)
-    calibration = fit_calibration(log_scores, truth)
-    predicted = calibration.probabilities(log_scores)
-    figures = measure(predicted, truth, config.genres, threshold=calibration.threshold)
+    calibration, figures = calibrated(np.concatenate(scores), np.array(labels), config.genres)
     return Classifier(ensemble, calibration, device=training.device), figures
+
+
+def calibrated(
+    log_scores: NDArray[np.floating], labels: NDArray[np.integer], genres: Sequence[str]
+) -> tuple[Calibration, dict[str, Any]]:
+    """The calibration of scores ``(n, genres)``, and the figures of `measure` with it."""
+    calibration = fit_calibration(log_scores, labels)
+    predicted = calibration.probabilities(log_scores)
+    return calibration, measure(predicted, labels, genres, threshold=calibration.threshold)
 
 
 def _task_maker(
@@ -247,23 +271,32 @@ def _task_maker(
     folds: Folds,
     load: Callable[[Track], NDArray[np.floating]],
     config: ClassifierConfig,
+    augmentation: Augmentation,
 ) -> Callable[[_Training, int, int], ClassifierTask]:
     """A function that makes the task of a training from its number and seed."""
     tracks = {i: dataset.tracks[i] for i in _all_tracks(folds)}
     digest = dataset_digest(replace(dataset, tracks=tuple(tracks.values())))
     spectrograms = {i: load(track) for i, track in tracks.items()}
     textures: Mapping[int, NDArray[np.floating]] = {}
+    varied = textures
     if config.texture_networks:  # once for all texture networks
         textures = {i: segment_textures(s, config) for i, s in spectrograms.items()}
+        varied = dict(textures)
+        for index, spectrogram in spectrograms.items() if augmentation.low_pass else ():
+            low = segment_textures(spectrogram, config, np.random.default_rng(index))
+            every = max(1, round(1 / augmentation.low_pass - 1))
+            varied[index] = np.concatenate([textures[index], low[::every]])
 
     def make(one: _Training, number: int, seed: int) -> ClassifierTask:
-        inputs = spectrograms if one.config.position_types else textures
+        is_full = bool(one.config.position_types)
+        inputs = (spectrograms, spectrograms) if is_full else (varied, textures)
         train, validation = (
-            ([inputs[i] for i in part], [dataset.labels[i] for i in part])
-            for part in (one.fold.train, one.fold.validation)
+            ([by_track[i] for i in part], [dataset.labels[i] for i in part])
+            for by_track, part in zip(inputs, (one.fold.train, one.fold.validation), strict=True)
         )
         metadata = {"data": digest, "network": number}
-        return ClassifierTask(one.config, train, validation, seed=seed, metadata=metadata)
+        options: dict[str, Any] = {"augmentation": augmentation, "metadata": metadata}
+        return ClassifierTask(one.config, train, validation, seed=seed, **options)
 
     return make
 

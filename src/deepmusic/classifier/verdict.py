@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deepmusic.audio.bandwidth import nothing_above
 from deepmusic.extras import explained
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ class Verdict:
         warning: what was lost or doubtful, such as damaged sound.
         tags: probability of each tag of the pretrained ear; empty without it.
         silences: start and end in seconds of stretches of silence, which have no segments.
+        bandwidth_hz: nothing of the sound lies above; None where it was not measured.
     """
 
     path: str
@@ -123,6 +125,7 @@ class Verdict:
     warning: str | None = None
     tags: Mapping[str, float] = field(default_factory=dict)
     silences: tuple[tuple[float, float], ...] = ()
+    bandwidth_hz: int | None = None
 
     @property
     def is_unsure(self) -> bool:
@@ -169,6 +172,14 @@ class Verdict:
             silences=silences,
         )
 
+    def with_bandwidth(self, bandwidth_hz: int | None, *, reliable_hz: int) -> Self:
+        """The verdict on sound of a bandwidth: *unsure*, with a warning, below ``reliable_hz``."""
+        if bandwidth_hz is None or bandwidth_hz >= reliable_hz:
+            return replace(self, bandwidth_hz=bandwidth_hz)
+        note = f"It has {nothing_above(bandwidth_hz)}, so the genre is unsure."
+        warning = " ".join(filter(None, [self.warning, note]))
+        return replace(self, genre=None, bandwidth_hz=bandwidth_hz, warning=warning)
+
     def to_dict(
         self, *, top: int | None = None, segments: bool = False, tags: bool = False
     ) -> dict[str, Any]:
@@ -189,6 +200,7 @@ class Verdict:
                 for e in self.top[:top]
             ],
             "duration_s": None if self.duration_s is None else round(self.duration_s, 3),
+            "bandwidth_hz": self.bandwidth_hz,
             "error": self.error,
             "code": self.code,
             "warning": self.warning,
@@ -218,15 +230,18 @@ def verdict_frame(verdicts: Iterable[Verdict]) -> pd.DataFrame:
     """Verdicts as a table: a row for each, with its path as index.
 
     Columns are ``genre`` (missing when unsure or failed), ``confidence``, ``duration_s``,
-    ``error``, ``code`` and ``warning``, then the probability of each genre, such as
-    ``probability/rock``, and of each tag, such as ``tag/sad``, where there are tags.
+    ``bandwidth_hz``, ``error``, ``code`` and ``warning``, then the probability of each genre, such
+    as ``probability/rock``, and of each tag, such as ``tag/sad``, where there are tags.
 
     Raises:
         MissingLibraryError: pandas is not installed.
     """
     with explained("data"):
         import pandas as pd
-    columns = ("path", "genre", "confidence", "duration_s", "error", "code", "warning")
+    columns = (
+        *("path", "genre", "confidence", "duration_s"),
+        *("bandwidth_hz", "error", "code", "warning"),
+    )
     rows = [
         {name: getattr(verdict, name) for name in columns}
         | {f"probability/{entry.genre}": entry.probability for entry in verdict.top}

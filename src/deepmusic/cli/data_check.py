@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deepmusic.cli.options import WORKERS_OR_DASK, max_minutes, option, output_file
-from deepmusic.cli.output import named_line, printable, report, report_problems
+from deepmusic.cli.output import codings, named_line, printable, report, report_problems
 from deepmusic.cli.progress import display
 
 if TYPE_CHECKING:
@@ -109,6 +109,8 @@ def _print(report: CheckReport, show_all: bool) -> None:
         for finding in file.findings:
             line = named_line(file.path, finding.message)
             click.echo(f"{finding.code:<{width}}  {line}")
+    for line in codings(report.coding) if report.coding else ():
+        click.echo(printable(line))
     summary = report.summary()
     duration = timedelta(seconds=round(summary["duration_s"]))
     click.echo(

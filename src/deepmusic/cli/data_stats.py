@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import click
 
 from deepmusic.cli.data_options import dataset_options, has_failures, load_with_progress
 from deepmusic.cli.options import WORKERS, format_option, option, output_file, output_folder
-from deepmusic.cli.output import csv_text, printable, report, report_problems, table_lines
+from deepmusic.cli.output import codings, csv_text, printable, report, report_problems, table_lines
 from deepmusic.cli.progress import display
 from deepmusic.errors import DataError
 from deepmusic.extras import need
@@ -105,6 +105,7 @@ def _from_files(
     loaded: LoadedDataset, *, decode: bool, cache: str | None, workers: int
 ) -> tuple[DatasetStatistics, int]:
     """The statistics of files, and how many have no duration."""
+    from deepmusic.datasets.coding import coding_report
     from deepmusic.datasets.stats import dataset_statistics, measure_durations
 
     with display() as screen:
@@ -125,7 +126,7 @@ def _from_files(
         duration_source="decoded" if decode else "header",
         split=split,
     )
-    return statistics, len(failed)
+    return replace(statistics, coding=coding_report(loaded.dataset.tracks, scans)), len(failed)
 
 
 def _text(statistics: DatasetStatistics) -> Iterator[str]:
@@ -152,6 +153,9 @@ def _text(statistics: DatasetStatistics) -> Iterator[str]:
             f"Always predicting {statistics.majority_genre!r} is right for "
             f"{statistics.majority_accuracy:.1%} of {part}."
         )
+    if statistics.coding is not None:
+        yield ""
+        yield from codings(statistics.coding)
     if statistics.tree:
         yield ""
         yield "tracks  genre, with those of the genres below it"

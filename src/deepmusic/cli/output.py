@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from deepmusic.classifier.verdict import Verdict
     from deepmusic.datasets import Problem
+    from deepmusic.datasets.coding import CodingReport
     from deepmusic.datasets.splits import Protocol
 
 Format = Literal["text", "json", "csv"]
@@ -33,7 +34,7 @@ Write = Callable[["Verdict"], None]
 
 CSV_COLUMNS = (
     *("path", "genre", "confidence", "unsure", "top"),
-    *("duration_s", "error", "code", "warning"),
+    *("duration_s", "bandwidth_hz", "error", "code", "warning"),
 )
 
 _MAX_LINES = 50  # of problems per reason; a subset of FMA may have fifty thousand
@@ -67,8 +68,16 @@ def named_line(path: str, message: str) -> str:
     return printable(message if named else f"{path}: {message}")
 
 
-def report_problems(problems: Sequence[Problem], notes: Iterable[str] = ()) -> None:
-    """Report on standard error which files could not be used, and notes."""
+def codings(coding: CodingReport) -> list[str]:
+    """The coding of a data set by genre, and whether it tells the genre."""
+    heading = "Coding of the files, median (lowest to highest):"
+    return [heading, *table_lines(coding.rows()), coding.summary]
+
+
+def report_problems(
+    problems: Sequence[Problem], notes: Iterable[str] = (), *, coding: CodingReport | None = None
+) -> None:
+    """Report on standard error which files could not be used, notes, and how files are coded."""
     counts: Counter[str] = Counter()
     for problem in problems:
         counts[problem.code] += 1
@@ -80,7 +89,7 @@ def report_problems(problems: Sequence[Problem], notes: Iterable[str] = ()) -> N
     if problems:
         count = len(problems)
         click.echo(f"{count} {'file was' if count == 1 else 'files were'} not used.", err=True)
-    for note in notes:
+    for note in (*notes, *(codings(coding) if coding else ())):
         report(note)
 
 

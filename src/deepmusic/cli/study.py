@@ -112,6 +112,8 @@ def genres(
 
     from deepmusic.classifier.data import check_division
     from deepmusic.datasets import make_folds
+    from deepmusic.datasets.coding import dataset_coding
+    from deepmusic.files import make_folder, write_json
     from deepmusic.studies.data import load_study_data
     from deepmusic.studies.jobs import open_results, pool_ensembles
     from deepmusic.studies.models import MODELS, TABLE_KINDS
@@ -135,10 +137,11 @@ def genres(
     needs: list[Need] = ["columns"] if "features" in kinds else []
     needs += ["spectrograms"] if kinds & {"textures", "segments"} else []
     needs += ["ear"] if "ear" in kinds else []
+    kept = make_folder(cache or study / "cache")
     with display() as screen:
         studied = load_study_data(
             loaded,
-            cache=Path(cache or study / "cache"),
+            cache=kept,
             needs=needs,
             features=features,
             finds_copies=protocol == "grouped",
@@ -146,7 +149,9 @@ def genres(
             dask=dask,
             on_progress=lambda stage, done, total: screen.advance(done, total, stage),
         )
-    report_problems(studied.dataset.problems, studied.dataset.notes)
+    coding = dataset_coding(studied.dataset, cache=kept / "codings.db", workers=workers)
+    report_problems(studied.dataset.problems, studied.dataset.notes, coding=coding)
+    write_json(study / "coding.json", coding.to_dict())
     plan = plan_study(studied, config, MODELS, official=loaded.official_split)
     if protocol == "random":
         click.echo("Random folds leak artists and copies: all figures will be too good.", err=True)
@@ -160,7 +165,7 @@ def genres(
             is_interrupted = True
             click.echo("Interrupted; the report is written from what is done.", err=True)
         pool_ensembles(plan, store)
-        about, explains = (loaded.about,), not is_interrupted
+        about, explains = (loaded.about, coding.summary), not is_interrupted
         _write(studied, plan, study, store, failures=failures, about=about, explains=explains)
     if is_interrupted:
         raise KeyboardInterrupt

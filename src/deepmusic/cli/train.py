@@ -259,7 +259,7 @@ def _classifier_progress(screen: Display) -> dict[str, Any]:
 
 
 def _report_classifier(trained: Trained) -> None:
-    report_problems(trained.problems, trained.notes)
+    report_problems(trained.problems, trained.notes, coding=trained.coding)
     figures = trained.metrics.get("test")
     tracks = test_tracks(trained.protocol, trained.unknown_artists)
     if figures is None:
@@ -364,7 +364,7 @@ def _run_name(data: str, model: str) -> str:
 
 def _report_baseline(trained: TrainedBaseline) -> None:
     """Print the result to standard output, problems with the data to standard error."""
-    report_problems(trained.problems, trained.notes)
+    report_problems(trained.problems, trained.notes, coding=trained.coding)
     fitted, metrics = trained.model, trained.metrics
     if fitted.settings:
         chosen = ", ".join(f"{name.rpartition('__')[2]} {v}" for name, v in fitted.settings.items())

@@ -10,6 +10,12 @@ from .check import (
     check_files as check_files,
 )
 from .clips import BuildConfig as BuildConfig, BuiltTrack as BuiltTrack
+from .coding import (
+    CodingReport as CodingReport,
+    GenreCoding as GenreCoding,
+    coding_report as coding_report,
+    dataset_coding as dataset_coding,
+)
 from .download import DownloadError as DownloadError, download_file as download_file
 from .fetch import fetch_dataset as fetch_dataset
 from .fma import (

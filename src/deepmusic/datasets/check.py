@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from deepmusic.audio import NotAudio
+from deepmusic.audio.bandwidth import nothing_above
 from deepmusic.audio.scan import MAX_SECONDS, AudioScan, scan_files
 from deepmusic.audio.silence import MOSTLY_SILENT
 from deepmusic.datasets.checksums import ChecksumTable
+from deepmusic.datasets.coding import CodingReport, coding_report
 from deepmusic.datasets.folder import FolderDataset, Problem, Track
 from deepmusic.datasets.groups import group_tracks
 from deepmusic.datasets.near_duplicates import SoundMatch, sound_groups, sound_matches
@@ -37,20 +39,22 @@ FAULTS = {
 
 NOTES = {
     "same_file", "exact_duplicate", "near_duplicate", "mostly_silent", "clipped", "dc_offset",
-    "low_rate", "channels_cancel", "short", "longer_than_header", "too_long", "unlisted",
+    "low_rate", "narrow_band", "channels_cancel", "short", "longer_than_header", "too_long",
+    "unlisted",
 }  # fmt: skip
 """Codes of what may be as intended; `docs/check.md` explains all codes."""
 
 _CLIPPED = 0.005  # share of the samples
 _DC_OFFSET = 0.02
 _LOW_RATE_HZ = 16_000
+_NARROW_HZ = 8_000
 _SHORT_S = 5.0
 _PADDING_S = 0.25  # headers may not count the padding of an encoder
 COLUMNS = (
     "path", "status", "codes", "messages", "duration_s", "header_s", "sample_rate", "channels",
-    "container", "codec", "decoder", "peak", "offset", "silent_share", "zero_share",
-    "clipped_share", "mono_share", "size", "sha256", "sound_group", "genre", "artist", "album",
-    "parts",
+    "container", "codec", "decoder", "bit_rate", "bandwidth_hz", "level_db", "peak", "offset",
+    "silent_share", "zero_share", "clipped_share", "mono_share", "size", "sha256", "sound_group",
+    "genre", "artist", "album", "parts",
 )  # fmt: skip
 """Of a report, which has one row per file."""
 _SEPARATORS = {"codes": ";", "messages": " ", "parts": ","}
@@ -94,6 +98,7 @@ class CheckReport:
 
     files: tuple[CheckedFile, ...]
     notes: tuple[str, ...] = ()
+    coding: CodingReport | None = None  # of a data set
 
     @property
     def has_faults(self) -> bool:
@@ -123,6 +128,7 @@ class CheckReport:
         if extension == ".json":
             about = {"format": "deepmusic check", "version": 1, "deepmusic": __version__}
             about |= {"summary": self.summary(), "notes": list(self.notes)}
+            about |= {"coding": self.coding.to_dict()} if self.coding else {}
             with write_atomically(path) as file:  # one line per file, for people to read
                 file.write(json.dumps(about)[:-1] + ', "files": [\n')
                 file.write(",\n".join(map(json.dumps, rows)))
@@ -140,7 +146,8 @@ class CheckReport:
         import pandas as pd
 
         texts = ("sound_group", "genre", "artist", "album")
-        types = {"header_s": float} | dict.fromkeys(texts, "string")
+        numbers = ("header_s", "bandwidth_hz", "level_db")
+        types = dict.fromkeys(numbers, "float") | dict.fromkeys(texts, "string")
         frame = pd.DataFrame(rows, columns=COLUMNS).astype(types)
         with write_atomically(path, "wb") as binary:
             frame.to_parquet(binary, index=False, compression="zstd")
@@ -261,7 +268,10 @@ def _report(
         )
         for path, of_file in findings.items()
     )
-    return CheckReport(tuple(files), dataset.notes if dataset else ())
+    if dataset is None:
+        return CheckReport(tuple(files))
+    coding = coding_report([*tracks.values()], [scans[path] for path in tracks])
+    return CheckReport(tuple(files), dataset.notes, coding)
 
 
 def _file_findings(scan: AudioScan) -> Iterator[Problem]:
@@ -285,6 +295,8 @@ def _file_findings(scan: AudioScan) -> Iterator[Problem]:
         messages["dc_offset"] = f"The mean of a channel is {scan.offset:.3f} away from 0."
     if scan.sample_rate < _LOW_RATE_HZ:
         messages["low_rate"] = f"Its sample rate is only {scan.sample_rate:,} Hz."
+    elif scan.bandwidth_hz is not None and scan.bandwidth_hz < _NARROW_HZ:
+        messages["narrow_band"] = f"It has {nothing_above(scan.bandwidth_hz)}."
     if scan.duration_s < _SHORT_S:
         messages["short"] = f"It has only {scan.duration_s:.2g} s of sound."
     yield from (Problem(scan.path, code, message) for code, message in messages.items())

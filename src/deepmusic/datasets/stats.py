@@ -12,12 +12,13 @@ from typing import Any
 import pandas as pd
 
 from deepmusic.audio.scan import AudioScan, crashed, scan_file, scan_files
+from deepmusic.datasets.coding import CodingReport, scan_beginning
 from deepmusic.datasets.folder import FolderDataset, Track
 from deepmusic.datasets.genre_tree import GenreTree
 from deepmusic.datasets.groups import artist_members
 from deepmusic.datasets.splits import Fold
 from deepmusic.datasets.table import table_text
-from deepmusic.errors import AudioError, DataError
+from deepmusic.errors import DataError
 from deepmusic.parallel import map_files
 
 
@@ -104,11 +105,13 @@ class DatasetStatistics:
     majority_part: str  # "test" or "all"
     tree: tuple[TreeNode, ...] = ()  # parents come before their children
     copies: int = 0  # files that are exact copies of others
+    coding: CodingReport | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON can hold it, except single durations."""
         fields = asdict(self)
         del fields["durations_s"]
+        fields["coding"] = self.coding and self.coding.to_dict()
         return fields
 
 
@@ -254,19 +257,5 @@ def measure_durations(
 
 
 def _scan_header(path: str) -> AudioScan:
-    import av
-
-    from deepmusic.audio.chunks import mended
-    from deepmusic.audio.ffmpeg import open_container, sound_track
-    from deepmusic.audio.sources import open_source
-
-    try:
-        with open_source(path)[0] as file, open_container(mended(file)[0]) as container:
-            audio = sound_track(container)
-            if audio is not None and audio.duration and audio.time_base:
-                return AudioScan(path, duration_s=float(audio.duration * audio.time_base))
-            if audio is not None and container.duration:
-                return AudioScan(path, duration_s=container.duration / av.time_base)
-    except (av.FFmpegError, AudioError, OSError, ValueError):
-        pass  # libsndfile may read it; otherwise decoding says why not
-    return scan_file(path)
+    scan = scan_beginning(path)
+    return scan if scan.duration_s and not scan.code else scan_file(path)

@@ -13,9 +13,11 @@ from typing import Any, Literal
 from deepmusic.classifier.data import check_division, hold_out
 from deepmusic.classifier.evaluation import draw_confusion, measure
 from deepmusic.datasets import (
+    CodingReport,
     Folds,
     Problem,
     data_card,
+    dataset_coding,
     write_splits,
 )
 from deepmusic.datasets.load import load_dataset
@@ -56,6 +58,7 @@ class TrainedBaseline:
     protocol: Protocol  # how the test tracks were chosen
     problems: tuple[Problem, ...]  # tracks that could not be used
     notes: tuple[str, ...]  # sentences on what may not be as it should
+    coding: CodingReport  # of the files, by genre
 
 
 def train_baseline(
@@ -105,7 +108,9 @@ def train_baseline(
         (run / "features").rmdir()
     dataset = study.dataset
     folds = divide(dataset)
+    coding = dataset_coding(dataset, workers=workers)
     fitted, metrics = _trained(model, study, folds, config.seed, recipe)
+    fitted = replace(fitted, training={**(fitted.training or {}), **coding.card()})
     write_splits(run / "splits.json", folds, dataset)
     fitted.save(run)
     if "test" in metrics:
@@ -115,7 +120,7 @@ def train_baseline(
     about = json.loads(json.dumps({"kind": "baseline", **asdict(config)}, default=repr))
     write_json(run / "config.json", about)
     notes = (*dataset.notes, *notes, *fitted.notes)
-    return TrainedBaseline(run, fitted, metrics, folds.protocol, dataset.problems, notes)
+    return TrainedBaseline(run, fitted, metrics, folds.protocol, dataset.problems, notes, coding)
 
 
 def _trained(

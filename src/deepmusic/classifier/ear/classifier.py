@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.audio import Source
+from deepmusic.audio.bandwidth import BandwidthMeter
 from deepmusic.audio.silence import SilenceGate
 from deepmusic.audio.sources import name_of
 from deepmusic.classifier.ear.config import HeadConfig
@@ -40,6 +41,7 @@ from deepmusic.training.weights import load_model
 KIND = "capsules over the ear"
 PATCHES = 7
 """Patches heard of a track, spread over its whole length."""
+_RELIABLE_HZ = 6_000  # benchmarks/bandwidth.py: below, fewer than 95 % of right verdicts stay so
 _WINDOW = 5  # patches that are heard together over time, 15 s
 _MOST_OVER_TIME = 400  # patches of a timeline: twenty minutes without gaps
 _SPEAKS_UP = 0.15  # length of a genre capsule below which nothing speaks for the genre
@@ -74,6 +76,7 @@ class _Track:
     features: NDArray[np.float32]
     tag_logits: NDArray[np.float32]
     duration_s: float
+    bandwidth_hz: int | None
     warning: str | None
     silences: tuple[tuple[float, float], ...]
 
@@ -89,12 +92,24 @@ class _Track:
         from deepmusic.audio import open_audio  # loads the decoders
 
         gate = SilenceGate(EAR_MEL.sample_rate, repr(name) if name else name_of(source))
-        with open_audio(source, sample_rate=EAR_MEL.sample_rate, max_seconds=max_seconds) as audio:
+        meter = BandwidthMeter()
+        with open_audio(
+            source,
+            sample_rate=EAR_MEL.sample_rate,
+            max_seconds=max_seconds,
+            on_block=meter.add,
+        ) as audio:
             starts, log_mel = patches_of(gate.through(audio), patches)
         per_second = EAR_MEL.frames_per_second
         spans = gate.spans((start / per_second for start in starts), PATCH_FRAMES / per_second)
-        duration_s, warning = audio.duration_s, audio.warning
-        return cls(spans, *run_ear(log_mel), duration_s, warning, tuple(gate.silences))
+        return cls(
+            spans,
+            *run_ear(log_mel),
+            duration_s=audio.duration_s,
+            bandwidth_hz=meter.bandwidth_hz(),
+            warning=audio.warning,
+            silences=tuple(gate.silences),
+        )
 
 
 def run_ear(log_mel: NDArray[np.float32]) -> EarOutput:
@@ -163,9 +178,14 @@ class EarClassifier:
         )
 
     @property
+    def reliable_hz(self) -> int:
+        """The bandwidth below which verdicts are *unsure*; the card may name a lower one."""
+        return min(_RELIABLE_HZ, self.card.get("reliable_hz") or _RELIABLE_HZ)
+
+    @property
     def digest(self) -> str:
         """A hash of everything that determines a verdict."""
-        settings = (self.config, self.calibration, PATCHES)
+        settings = (self.config, self.calibration, PATCHES, self.reliable_hz)
         return model_digest(settings, {**self._weights, **ear_weights()})
 
     def classify(
@@ -195,7 +215,7 @@ class EarClassifier:
         few = np.unique(chosen.round().astype(int))  # the verdict is the same with segments
         log_scores, lengths = self.scores(track.features[few], track.tag_logits[few])
         probability = 1 / (1 + np.exp(-track.tag_logits[few].astype(np.float64)))
-        return Verdict.from_probabilities(
+        verdict = Verdict.from_probabilities(
             path,
             self.genres,
             self.calibration.probabilities(log_scores).tolist(),
@@ -207,6 +227,7 @@ class EarClassifier:
             warning=track.warning,
             silences=track.silences if segments else (),
         )
+        return verdict.with_bandwidth(track.bandwidth_hz, reliable_hz=self.reliable_hz)
 
     def scores(
         self, features: NDArray[np.float32], tag_logits: NDArray[np.float32]

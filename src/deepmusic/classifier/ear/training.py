@@ -31,9 +31,10 @@ from deepmusic.classifier.ear.fitting import (
 )
 from deepmusic.classifier.ear.head import EarHead, head_graph
 from deepmusic.classifier.ear.patches import EarOutput
-from deepmusic.classifier.evaluation import fit_calibration, measure
+from deepmusic.classifier.evaluation import measure
 from deepmusic.classifier.training import (
     Trained,
+    calibrated,
     new_run_folder,
     two_or_more_genres,
     write_results,
@@ -46,6 +47,7 @@ from deepmusic.datasets import (
     Problem,
     Track,
     data_card,
+    dataset_coding,
     group_tracks,
     load_dataset,
 )
@@ -150,15 +152,13 @@ def train_on_ear(
     write_run_splits(run, split, dataset, resume=resume)
     tracks = [*split[0].train, *split[0].validation]
     head, calibration, metrics = _fitted(dataset, tracks, list(split[0].test), store, options)
-    card = {
-        **data_card(split, dataset),
-        "trained_on": len(tracks),
-        "validation": metrics["validation"],
-    }
+    coding = dataset_coding(dataset, cache=store.folder / "codings.db")
+    card = {**data_card(split, dataset), **coding.card(), "trained_on": len(tracks)}
+    card |= {"validation": metrics["validation"]}
     classifier = exported_classifier(head, calibration, card)
     write_json(run / "config.json", head.config.to_dict())
     write_results(run, classifier, metrics)
-    return Trained(run, classifier, metrics, dataset, tuple(notes), split.protocol)
+    return Trained(run, classifier, metrics, dataset, tuple(notes), split.protocol, coding)
 
 
 def _fitted(
@@ -221,11 +221,8 @@ def fit_calibrated(
         unseen = [outputs[i] for i in fold.validation]
         scores.append(predict_log_scores(fitted(fold.train), unseen))
         order += list(fold.validation)
-    log_scores, labels = np.concatenate(scores), np.array(dataset.labels)[order]
-    calibration = fit_calibration(log_scores, labels)
-    predicted = calibration.probabilities(log_scores)
-    validation = measure(predicted, labels, config.genres, threshold=calibration.threshold)
-    return fitted(tracks), calibration, validation
+    labels = np.array(dataset.labels)[order]
+    return fitted(tracks), *calibrated(np.concatenate(scores), labels, config.genres)
 
 
 def _chosen_genres(dataset: FolderDataset, min_tracks: int) -> tuple[FolderDataset, list[str]]:
