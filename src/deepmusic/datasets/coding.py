@@ -104,7 +104,7 @@ class CodingReport:
 
 
 def scan_beginning(path: str | os.PathLike[str], *, seconds: float = 20.0) -> AudioScan:
-    """Scan the first seconds of a file, without hash and fingerprint: some 15 ms.
+    """Scan the first seconds of a file, without hash and fingerprint: some 25 ms.
 
     Like `scan_file` it raises nothing. The duration is that of the whole file if its header says
     so, and otherwise 0; faults are not looked for.
