@@ -15,9 +15,9 @@ PACKAGE = ROOT / "src" / "deepmusic"
 # the comment names an aim. Raise one only with a reason in docs/decisions.md.
 BUDGETS = {
     "": 1_335,
-    "audio": 4_800,  # aim 1,800
+    "audio": 4_860,  # aim 1,800
     "capsules": 2_260,
-    "classifier": 4_950,  # aim 2,600, before the ear
+    "classifier": 5_010,  # aim 2,600, before the ear
     "cli": 4_250,  # aim 3,100
     "composer": 4_145,  # aim 3,900
     "datasets": 5_900,  # aim 4,300
@@ -27,7 +27,7 @@ BUDGETS = {
     "studies": 5_850,  # aim 4,700
     "training": 1_450,  # aim 1,100
 }
-SOURCE_LINES = 39_100  # aim 29,000
+SOURCE_LINES = 39_700  # aim 29,000
 TEST_LINES = 32_000  # aim 22,000
 MODULE_LINES = 400
 FUNCTION_LINES = 60
