@@ -165,7 +165,7 @@ def test_whatever_fails_a_run_on_the_ear_can_be_finished(
         assert files == {"config.json", "ear", "metrics.json", "model.safetensors", "splits.json"}
         assert len(list((folder / "run" / "ear").iterdir())) == 8
 
-    each_fault(run, loads, finished=finished, at=lambda n: n % 25 == 5 or (n > 130 and n % 4 == 0))
+    each_fault(run, loads, finished=finished, at=lambda n: n % 25 == 5 or (n > 140 and n % 5 == 0))
 
 
 def test_silence_does_not_vote(tmp_path: Path, stand_in_ear: Path) -> None:

@@ -517,7 +517,7 @@ def test_whatever_fails_the_build_continues_to_the_same_bytes(tmp_path: Path) ->
         run,
         same_files,
         finished=lambda folder: content_of(folder) == whole or pytest.fail("not the same"),
-        at=lambda n: n % 4 == 1,
+        at=lambda n: n % 9 == 1,
     )
 
 
