@@ -220,22 +220,27 @@ def _writing(path: Path, mode: str) -> Iterator[IO[Any]]:
             file.close()
 
 
-def _temporary(final: Path) -> tuple[int, Path]:
-    """A new open file beside the final one, which takes the place of one that a kill left.
+def remove_leftover(path: str | os.PathLike[str]) -> None:
+    """Remove the temporary file that a killed writer of this file left beside it, if it can be."""
+    _removed(_first_temporary(Path(os.path.realpath(path))))
 
-    It is locked while it is open: what is not locked has no living writer.
-    """
+
+def _first_temporary(final: Path) -> Path:
     # Short and hidden: the name fits wherever the final one does, and no *.json glob finds it.
-    name = hashlib.sha256(os.fsencode(final.name)).hexdigest()[:12]
+    return final.parent / f".{hashlib.sha256(os.fsencode(final.name)).hexdigest()[:12]}.tmp"
+
+
+def _temporary(final: Path) -> tuple[int, Path]:
+    """A new file beside the final one, locked while it is open, in place of what a kill left."""
+    path = _first_temporary(final)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     while True:
-        path = final.parent / f".{name}.tmp"
         try:
             # 0o666 less the umask, as open() does; tempfile would give 0o600
             handle = os.open(path, flags, 0o666)
         except FileExistsError:
             if not _removed(path):  # somebody else writes the same file now
-                name = secrets.token_hex(6)
+                path = final.parent / f".{secrets.token_hex(6)}.tmp"
             continue
         if fcntl is not None:
             with suppress(OSError):  # a file system without locks
@@ -257,10 +262,8 @@ def _removed(path: Path) -> bool:
                 os.unlink(path)
         finally:
             os.close(handle)
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
     return True
 
 

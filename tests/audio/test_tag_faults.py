@@ -208,6 +208,7 @@ def test_no_file_is_lost_to_kill_9(songs: Path, tmp_path: Path) -> None:
             assert read_tags(folder / name).genres in ((), ("rock",)), name
     assert {change.status for change in undo(TagLog(log))} <= {"restored", "same"}
     assert TagLog(log).entries() == []
+    assert sorted(os.listdir(folder)) == names
     assert all((folder / name).read_bytes() == before[name] for name in names)
 
 

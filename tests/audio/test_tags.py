@@ -17,6 +17,7 @@ from deepmusic.audio.tag_formats.fields import Splice, copy_spliced
 from deepmusic.audio.tag_log import TagLog
 from deepmusic.audio.tags import TagChange, undo, write_genre
 from deepmusic.errors import DataError, DeepMusicError
+from deepmusic.files import write_atomically
 
 RATE = 48000
 FORMATS = ("mp3", "flac", "ogg", "opus", "wav", "aiff", "m4a", "wma")
@@ -164,6 +165,27 @@ def test_an_id3_tag_keeps_its_version(mp3: Path) -> None:
     write_genre(mp3, "rock")
     assert mutagen.id3.ID3(mp3, translate=False).version == (2, 3, 0)
     assert str(mutagen.id3.ID3(mp3, translate=False)["TYER"]) == "1999"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no locks that tell who writes")
+def test_what_a_kill_left_beside_a_file_is_removed(mp3: Path, tmp_path: Path) -> None:
+    log = TagLog(tmp_path / "tags.db")
+    content = mp3.read_bytes()
+    with write_atomically(mp3, "wb") as file:
+        (name,) = set(os.listdir(mp3.parent)) - {mp3.name, "tags.db"}
+        file.write(content)
+    leftover = mp3.parent / name
+    for change, status in (
+        (lambda: write_genre(mp3, "rock", log=log), "written"),
+        (lambda: write_genre(mp3, "rock"), "same"),
+        (lambda: write_genre(mp3, "pop"), "kept"),
+        (lambda: undo(log)[0], "restored"),
+    ):
+        leftover.touch()
+        assert write_genre(mp3, "jazz", dry_run=True).status
+        assert leftover.exists()
+        assert change().status == status
+        assert not leftover.exists()
 
 
 def test_undo_after_a_kill_between_log_and_change(mp3: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import pytest
 
 from deepmusic.errors import DeepMusicError
-from deepmusic.files import write_atomically
+from deepmusic.files import remove_leftover, write_atomically
 from faults import FAULTS, each_fault, failing
 
 
@@ -96,6 +96,23 @@ def test_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
         list(executor.map(rewrite, range(100)))
     assert len((tmp_path / "a").read_bytes()) == 5000
     assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no locks that tell who writes")
+def test_only_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with write_atomically(path) as file:
+        (leftover,) = names(tmp_path)
+        remove_leftover(path)
+        assert names(tmp_path) == [leftover]  # it is being written
+        file.write("new")
+    (tmp_path / leftover).write_text("half")
+    (tmp_path / ".another.tmp").write_text("")
+    (tmp_path / "link").symlink_to(path)
+    remove_leftover(tmp_path / "link")
+    assert names(tmp_path) == [".another.tmp", "a.txt", "link"]
+    remove_leftover(path)
+    remove_leftover(tmp_path / "none" / "a.txt")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to mount")

@@ -29,7 +29,7 @@ from deepmusic.audio.tag_formats.fields import Field, Tag, copy_spliced, genres_
 from deepmusic.audio.tag_formats.files import load_tags
 from deepmusic.audio.tag_log import Genres, LogEntry, TagLog
 from deepmusic.errors import AudioError, DeepMusicError, os_reason
-from deepmusic.files import keep_attributes, write_atomically
+from deepmusic.files import keep_attributes, remove_leftover, write_atomically
 
 Status = Literal["written", "planned", "same", "kept", "restored", "failed"]
 
@@ -200,6 +200,8 @@ def _edit(
     The change goes into ``log`` before the file is touched.
     """
     final = Path(os.path.realpath(path))
+    if not dry_run:
+        remove_leftover(final)
     try:
         with open_source(path)[0] as file:
             opened = os.fstat(file.fileno())
