@@ -33,7 +33,8 @@ import atexit, os, sys, threading
 entered = set()
 def note(frame, event, argument):
     code = frame.f_code
-    if event == "call" and code.co_name != "<module>" and code.co_filename.startswith(PACKAGE):
+    # bit 1 of the flags: a function, not the body of a module or class
+    if event == "call" and code.co_flags & 1 and code.co_filename.startswith(PACKAGE):
         if not code.co_filename.endswith(".py"):  # a compiled template
             return
         if code.co_filename not in entered:

@@ -112,6 +112,8 @@ def test_damage_has_codes(tmp_path: Path) -> None:
     assert scan.faults == ("cut_off",)
     assert scan.damage.startswith("2.9 s of sound was decoded")
     assert scan_file(tmp_path / "none.wav").code == "missing"
+    path.write_bytes(b"fLaC")
+    assert scan_file(path).code == "not_audio"
 
 
 def scans(paths: list[str], **options: Any) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import shutil
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,10 +20,12 @@ from mutagen.flac import Picture
 from sounds import music, write_with_ffmpeg
 
 from deepmusic.audio.metadata import read_tags
+from deepmusic.audio.tag_formats import vorbis
 from deepmusic.audio.tag_formats.files import load_tags
 from deepmusic.audio.tag_formats.id3 import GENRES
 from deepmusic.audio.tag_log import TagLog
 from deepmusic.audio.tags import undo, write_genre
+from deepmusic.errors import DeepMusicError
 from deepmusic.store import content_digest
 
 CODECS = {
@@ -374,3 +377,46 @@ def test_info_and_id3_of_a_wav_agree(bare: Path, tmp_path: Path) -> None:
         assert b"Polka" not in written
         assert b"Waltz" not in written
         assert written.count(b"Rock") >= chunks.count(b"IGNR") + chunks.count(b"TCON")
+
+
+def id3_part(name: bytes, size: int) -> bytes:
+    return name + bytes(size >> shift & 127 for shift in (21, 14, 7, 0))
+
+
+def hostile_file(kind: str) -> tuple[str, bytes]:
+    """The name of a format, and a small file of very many parts."""
+    codes = b"\3" + b"(4)" * 600_000
+    genres = id3_part(b"ID3\4\0\0", len(codes) + 10) + id3_part(b"TCON", len(codes)) + b"\0\0"
+    items = b"".join(struct.pack("<2I", 1, 0) + b"k%06d\0x" % index for index in range(40_000))
+    footer = b"APETAGEX" + struct.pack("<4I8x", 2000, len(items) + 32, 40_000, 0)
+    chunks = b"LIST" + struct.pack("<I", 4) + b"INFO"
+    page = b"OggS\0%c" + bytes(8) + b"\1\0\0\0" + bytes(8)
+    return {
+        "tags": ("mp3", b"ID3\4\0\0\0\0\0\0" * 100_000),
+        "genres": ("mp3", genres + codes),
+        "items": ("ape", items + footer),
+        "chunks": ("wav", b"RIFF" + struct.pack("<I", 1_200_004) + b"WAVE" + chunks * 100_000),
+        "blocks": ("flac", b"fLaC" + b"\1\0\0\0" * 500_000),
+        "pages": (
+            "ogg",
+            page % 2 + b"\1\x08OpusHead" + (page % 0 + b"\xff" * 256 + bytes(65_025)) * 40,
+        ),
+    }[kind]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["tags", "genres", "items", "chunks", "blocks", "pages"])
+def test_very_many_parts_take_neither_time_nor_memory(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vorbis, "_MOST_PARTS", 30)
+    container, content = hostile_file(kind)
+    start = time.process_time()
+    if kind in ("genres", "items"):
+        tag = load_tags(io.BytesIO(content), container)[0]
+        assert len(list(map(tag.texts, tag.fields))) == (40_000 if kind == "items" else 1)
+        assert tag.genres == (() if kind == "items" else ("Disco",))
+    else:
+        with pytest.raises(DeepMusicError, match=r"damaged|wrong"):
+            load_tags(io.BytesIO(content), container)
+    assert time.process_time() - start < 20  # it is a second; without limits it was hours

@@ -56,7 +56,7 @@ def test_what_is_unknown_about_leaks_is_said(trained: Path, tmp_path: Path, call
     (tmp_path / "splits.json").write_text(json.dumps(splits | {"unknown_artists": 3}))
     done = call("evaluate", tmp_path, "--format", "json")
     assert json.loads(done.output)["leaks"] == "unknown"
-    assert "learned and tested is unknown: 3 tracks name none." in done.error
+    assert "trained on is unknown: 3 tracks name no artist." in done.error
 
 
 @pytest.mark.parametrize("columns", [60, 80, 400])

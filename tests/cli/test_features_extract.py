@@ -171,3 +171,18 @@ def test_a_data_set_of_any_kind_is_divided(call: Call, tmp_path: Path, kind: str
     assert set(tracks.values()) == {"train", "validation", "test"}
     if kind == "gtzan":
         assert all(Path(path).stem in clips[part] for path, part in tracks.items())
+
+
+def test_a_file_that_a_data_set_cannot_use_keeps_its_path_and_reason(
+    call: Call, tmp_path: Path
+) -> None:
+    for number in range(6):
+        write_tone(tmp_path / "data" / "ab"[number % 2] / f"{number}.wav", 200 + 50 * number)
+    empty = tmp_path / "data" / "a" / "empty.wav"
+    empty.touch()
+    done = call("features", "extract", tmp_path / "data", "--split", "-o", tmp_path / "t.parquet")
+    assert done.status == 1
+    table = read_features(tmp_path / "t.parquet")
+    row = table.paths.index(os.fspath(empty))
+    assert table.facts["code"][row] == "empty"
+    assert "is empty (0 bytes)" in table.facts["error"][row]

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 from deepmusic.audio.sources import SteadyFile
 
 _MOST_CHUNKS = 500
-_TAIL_BYTES = 1 << 26  # chunks after sound of unknown size are searched for in so much of the end
+_TAIL_BYTES = 1 << 26  # of the end: so far back are chunks after sound of unknown size looked for
 _BLOCK_BYTES = 1 << 20
 _MOST_HEAD = 1 << 26  # bytes before the sound, such as pictures
 _UNKNOWN = 0x7FFF0000  # sizes from here on stand for "not known yet" in 32 bits
@@ -154,7 +154,7 @@ def mended(file: BinaryIO) -> tuple[BinaryIO, float | None]:
     for at, value in values.items():
         head[at : at + struct.calcsize(sound.size)] = struct.pack(sound.size, min(value, largest))
     share = None if is_unknown else claimed / true
-    if true > largest:  # of AU, libsndfile reads all, of the others so much
+    if true > largest:  # libsndfile reads all of an AU, and this much of the others
         share = None if sound.layout is None else true / largest
     return window(file, len(head), end, bytes(head)), share
 
@@ -233,7 +233,7 @@ def _following(file: SteadyFile, sound: _Sound, size: int) -> int:
     while at < size and sound.layout is not None:
         block = _read(file, at, _BLOCK_BYTES)
         for match in _FOLLOWING.finditer(block):
-            tries += 1  # sound has hardly any of these names in it
+            tries += 1  # these names hardly occur in sound
             if tries > _MOST_CHUNKS:
                 return size
             if _ends_exactly(file, sound.layout, at + match.start(), size):

@@ -68,8 +68,8 @@ class AudioStream(Iterator[NDArray[np.float32]], AbstractContextManager["AudioSt
         faults: codes of sound that was lost: ``header_length``, ``cut_off``, ``damaged``,
             ``not_finite_samples`` and ``too_long`` (more than ``max_seconds``); set at the end.
         damage: one sentence on these faults; None without any.
-        notes: one sentence by code on sound that is all there, but may be heard differently:
-            ``channels_cancel``. They may come up at any block.
+        notes: one sentence by code on sound that is complete but was altered:
+            ``channels_cancel``; any block may add one.
     """
 
     def __init__(

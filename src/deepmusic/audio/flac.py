@@ -24,9 +24,9 @@ class SampleDigest:
         start = tag_size(file.read(32))  # an ID3v2 tag in front is common, against the format
         file.seek(start)
         head = file.read(42)
-        self._bits = ((head[20] & 1) << 4 | head[21] >> 4) + 1 if len(head) == 42 else 0
-        is_flac = head[:4] == b"fLaC" and head[4] & 0x7F == 0 and self._bits <= 24
-        self.expected = head[26:] if is_flac and any(head[26:]) else b""
+        is_flac = len(head) == 42 and head[:4] == b"fLaC" and head[4] & 0x7F == 0
+        self._bits = ((head[20] & 1) << 4 | head[21] >> 4) + 1 if is_flac else 0
+        self.expected = head[26:] if 0 < self._bits <= 24 and any(head[26:]) else b""
         self._md5 = hashlib.md5(usedforsecurity=False)
 
     def add(self, block: NDArray[np.float32]) -> None:

@@ -176,7 +176,7 @@ def _read(path: Path) -> dict[str, Any] | list[Any]:
 
     try:
         content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise DataError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
     if isinstance(content, list):
         return content

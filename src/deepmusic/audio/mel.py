@@ -63,15 +63,15 @@ class LogMelConfig:
         return 1 + samples // self.hop_length
 
 
-def whole_number(name: str, value: object) -> None:
-    """Check that a parameter is a whole number from 1 up, of Python or NumPy.
+def whole_number(name: str, value: object, most: int = 2**31 - 1) -> None:
+    """Check that a parameter is a whole number, of Python or NumPy, from 1 to ``most``.
 
     Raises:
         ValueError: it is not.
     """
     is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not is_whole or int(value) < 1:  # type: ignore[call-overload]
-        raise ValueError(f"{name} is a whole number, at least 1; got {value!r}")
+    if not is_whole or not 1 <= int(value) <= most:  # type: ignore[call-overload]
+        raise ValueError(f"{name} is a whole number from 1 to {most}; got {value!r}")
 
 
 def mel_filters(config: LogMelConfig) -> NDArray[np.float32]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from deepmusic.audio.ffmpeg import open_container
+from deepmusic.audio.mpeg import tag_size
 from deepmusic.audio.sources import open_source
 from deepmusic.audio.tag_formats.ape import ape_tag
 from deepmusic.audio.tag_formats.fields import genres_in
@@ -65,7 +67,7 @@ def read_metadata(path: str | os.PathLike[str]) -> Metadata:
     try:
         with open_source(path)[0] as file:
             return metadata_of(file)
-    except Exception:  # FFmpeg may raise anything, and no tag is worth stopping for
+    except Exception:  # FFmpeg may raise anything, and missing tags are no failure
         return {}
 
 
@@ -91,7 +93,7 @@ def _ffmpeg_tags(file: BinaryIO, suffix: str | None) -> Metadata:
         for stream in container.streams.audio:
             merged |= stream.metadata
         merged |= container.metadata
-    return _cleaned({name: [value] for name, value in merged.items()})
+    return _cleaned((name, [value]) for name, value in merged.items())
 
 
 class _Bounded:
@@ -115,15 +117,14 @@ def _all_values(file: BinaryIO) -> Metadata:
     if head[:3] == b"ID3" and head[5:6] > b"\x7f":  # "unsynchronised", which tinytag leaves so
         if head[3] > 3:
             return {}  # FFmpeg undoes that
-        size = sum(byte << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
-        body = file.read(min(size, _LONGEST_READ)).replace(b"\xff\0", b"\xff")
+        body = file.read(min(tag_size(head) - 10, _LONGEST_READ)).replace(b"\xff\0", b"\xff")
         source = io.BytesIO(head[:5] + b"\0" + head[6:] + body)
     file.seek(0)
     try:
         tags = TinyTag.get(file_obj=cast(BinaryIO, source), duration=False).as_dict()
     except Exception:  # its errors on damaged files are of many kinds; FFmpeg has read what it can
         return {}
-    return _cleaned({name: cast(list[str], tags[name]) for name in _FIELDS if name in tags})
+    return _cleaned((name, cast(list[str], tags[name])) for name in _FIELDS if name in tags)
 
 
 def _ape_tags(file: BinaryIO) -> Metadata:
@@ -133,14 +134,14 @@ def _ape_tags(file: BinaryIO) -> Metadata:
         with suppress(DeepMusicError):  # it is damaged
             tag = ape_tag(file, 0, end - after)
             if tag.exists:
-                return _cleaned({field.key: tag.texts(field.key) for field in tag.fields})
+                return _cleaned((field.key, tag.texts(field)) for field in tag.fields)
     return {}
 
 
-def _cleaned(tags: dict[str, list[str]]) -> Metadata:
+def _cleaned(tags: Iterable[tuple[str, list[str]]]) -> Metadata:
     """The values that are not blank, each once, by FFmpeg's name of the field."""
     cleaned: dict[str, dict[str, None]] = {}
-    for name, values in tags.items():
+    for name, values in tags:
         field = cleaned.setdefault(_NAMES.get(name.lower(), name.lower()), {})
         parts = (part.strip() for value in values for part in value.split("\0"))
         field |= dict.fromkeys(filter(None, parts))

@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterator
 from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
-from xml.etree import ElementTree
 
 from deepmusic.errors import DataError, os_reason
 
@@ -99,6 +98,8 @@ def _names(kind: str, content: bytes) -> Iterator[tuple[str, bytes, int]]:
 
 
 def _xspf(path: str, content: bytes) -> Iterator[tuple[str, bytes, int]]:
+    from xml.etree import ElementTree  # few lists need it
+
     try:
         locations = ElementTree.fromstring(content).iterfind(".//{*}track/{*}location")
         for number, location in enumerate(locations, start=1):
@@ -138,6 +139,6 @@ def _candidates(folder: str, text: str) -> Iterator[str]:
             return
         parts = windows.parts[1:]
         above = Path(os.path.abspath(folder))
-        for start in range(len(parts) - 1):
+        for start in range(len(parts) - 1)[-12:]:  # thousands of folders would take hours
             for root in (above, *above.parents):
                 yield os.path.join(root, *parts[start:])

@@ -20,7 +20,7 @@ SILENCE = 10 ** (SILENCE_DB / 10)
 """The same as a mean square."""
 FRAMES_PER_SECOND = 20
 MOSTLY_SILENT = 0.5
-"""Share of the time of a recording from which on its silence is worth a word."""
+"""Share of a recording's duration from which its silence is reported."""
 _BELOW_LOUDEST = 1e-5  # of the mean square
 _SHORTEST_S = 3.0  # shorter silence belongs to the music
 Block = NDArray[np.float32]

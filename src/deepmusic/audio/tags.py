@@ -140,18 +140,20 @@ def undo(
     entries = log.entries()
 
     @cache
-    def sounds(folder: str) -> list[tuple[str, str]]:
-        return [(_sound_at(name), name) for name in find_audio([folder]) if isinstance(name, str)]
+    def by_sound(folder: str) -> dict[str, list[str]]:
+        names: dict[str, list[str]] = {}
+        for name in find_audio([folder]) if os.path.isdir(folder) else ():
+            if isinstance(name, str):
+                names.setdefault(_sound_at(name), []).append(name)
+        return names
 
     changes = []
     for entry in reversed(entries):
         names = [entry.path]
         if _sound_at(entry.path) != entry.sound:
             searched = [*(os.fspath(folder) for folder in folders), os.path.dirname(entry.path)]
-            found = [
-                pair for folder in searched if os.path.isdir(folder) for pair in sounds(folder)
-            ]
-            names = list(dict.fromkeys(name for sound, name in found if sound == entry.sound))
+            found = (n for f in searched for n in by_sound(f).get(entry.sound, ()))
+            names = list(dict.fromkeys(found))
             if not names:
                 reason = f"no file with its sound is there or in {', '.join(map(repr, searched))}"
                 changes.append(TagChange(entry.path, (), (), "failed", reason))

@@ -64,7 +64,7 @@ DEFAULT_TRAINING = TrainingConfig(
 """Settings of the shipped model."""
 
 AUGMENTATION = Augmentation(low_pass=0.3)
-"""Of `train_classifier`, so that sound whose treble was cut off is not called classical."""
+"""Of `train_classifier`: low-passed segments, so that muffled sound is not called classical."""
 _RELIABLE_HZ = 4_000  # of networks trained so; docs/what-did-not-work.md
 
 OnProgress = Callable[[int, int, Progress], None]

@@ -152,7 +152,7 @@ def classify(
             raise click.UsageError(f"CSV cannot hold {name}; use --format json or text.")
     if undo_tags is not None:
         if write_tags:
-            raise click.UsageError("--undo-tags LOG and --write-tags are two different runs.")
+            raise click.UsageError("--undo-tags and --write-tags are two different runs.")
         from deepmusic.cli.tagging import undo_changes
 
         ctx.exit(0 if undo_changes(undo_tags, paths, dry_run=dry_run) else 1)

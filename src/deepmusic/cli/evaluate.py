@@ -127,7 +127,7 @@ def _recorded(run: Path) -> _Result:
         raise DataError(f"{path} is damaged; name the data by --data to measure again.") from error
     (leaks, unknown), part, note = _leaks(run), "test", ""
     if leaks == "unknown":
-        note = f"Whether an artist was learned and tested is unknown: {unknown} tracks name none."
+        note = f"Whether test artists were trained on is unknown: {unknown} tracks name no artist."
     if test is None:
         part = "validation"
         note += (" " if note else "") + (
@@ -278,7 +278,7 @@ def _tables(figures: Mapping[str, Any]) -> Iterator[str]:
             listed = "predicted as" if true < 0 else ", ".join(taken)
             yield shortened(f"{line}  {listed}", room).rstrip()
         yield ""
-        yield "Most often confused (JSON has the whole table):" if mistakes else "None is confused."
+        yield "Most often confused (all are in JSON):" if mistakes else "No track is confused."
         for count, true, predicted in mistakes[:_WORST]:
             yield shortened(f"  {count:>4}  {shown[true]}, predicted as {shown[predicted]}", room)
     yield ""

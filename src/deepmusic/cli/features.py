@@ -101,7 +101,6 @@ def _divided(paths: tuple[str, ...], splits: str) -> list[str | NotAudio]:
     if len(paths) != 1:
         raise click.UsageError("--split takes one PATH, a data set.")
     need("data")
-    from deepmusic.audio import NotAudio
     from deepmusic.datasets import Folds, make_split, write_splits
 
     loaded = load_with_progress(paths[0], {})
@@ -113,8 +112,7 @@ def _divided(paths: tuple[str, ...], splits: str) -> list[str | NotAudio]:
     write_splits(splits, made, dataset)
     report(f"{splits}: one split, protocol {made.protocol}.")
     report_problems((), dataset.notes)
-    lost = [NotAudio(p.path, p.code, p.message) for p in dataset.problems]
-    return [*(str(dataset.file(track)) for track in dataset.tracks), *lost]
+    return dataset.entries()
 
 
 _UNITS = {

@@ -79,7 +79,7 @@ def undo_changes(log: str, folders: Sequence[str], *, dry_run: bool) -> bool:
         DataError: there is no such log.
     """
     if not Path(log).is_file():
-        raise DataError(f"There is no log {log!r}.")
+        raise DataError(f"There is no log {log!r}; name the file that --tag-log wrote.")
     changes = undo(TagLog(log), folders=folders, dry_run=dry_run)
     for change in changes:
         click.echo(_line(change), err=True)

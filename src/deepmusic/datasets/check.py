@@ -206,14 +206,10 @@ def check_files(
     if splits is not None and dataset is None:
         raise RequestError("Splits belong to a data set; name one folder DIR/GENRE/*.")
     if dataset is not None:
-        problems = (
-            NotAudio(str(dataset.root / p.path), p.message, p.code) for p in dataset.problems
-        )
-        files = [str(dataset.file(track)) for track in dataset.tracks]
-        entries = sorted([*files, *problems], key=_path)
+        entries = dataset.entries()
     table = None if checksums is None else ChecksumTable.read(checksums)
     parts = None if splits is None else read_split_file(splits)["tracks"]
-    scans = {_path(entry): _refused(entry) for entry in entries}
+    scans = {scan.path: scan for scan in map(_refused, entries)}
     for scan in scan_files(
         [path for path, scan in scans.items() if not scan.code],
         cache=cache,
@@ -225,10 +221,6 @@ def check_files(
         scans[scan.path] = scan
         on_scan(scan)
     return _report(scans, dataset, table, parts)
-
-
-def _path(entry: str | NotAudio) -> str:
-    return entry if isinstance(entry, str) else entry.path
 
 
 def _refused(entry: str | NotAudio) -> AudioScan:

@@ -27,7 +27,7 @@ from deepmusic.audio.silence import (
     silent_frames,
     start_with_sound,
 )
-from deepmusic.audio.sources import Source, name_of, open_source
+from deepmusic.audio.sources import LARGEST_SAMPLE, Source, name_of, open_source
 from deepmusic.datasets.loudness import integrated_loudness, true_peak
 from deepmusic.errors import AudioError, RequestError, reason_of
 from deepmusic.store import content_digest
@@ -47,7 +47,6 @@ _SUBTYPES = {"flac": "PCM_16", "wav": "PCM_16", "ogg": "VORBIS", "mp3": "MPEG_LA
 _MAX_OGG_RATE_HZ = 200_000  # libsndfile crashes above
 _MAX_WAV_BYTES = (1 << 32) - 4096  # the header counts in 32 bits
 _MAX_MEMORY_BYTES = 128 << 20  # longer tracks are decoded into a temporary file
-_LARGEST = 2.0**32  # as in decode.py
 # The names of a tag differ by format; the first that is present counts.
 _TAGS = {
     "title": ("title",),
@@ -229,7 +228,8 @@ class _Writer:
         with np.errstate(over="ignore", invalid="ignore"):
             if block.shape[1] != self.channels:
                 block = np.repeat(block.mean(axis=1, keepdims=True), self.channels, axis=1)
-            block = np.where(np.abs(block) <= _LARGEST, block, np.float32(0))  # 0 also for NaN
+            # 0 also for NaN
+            block = np.where(np.abs(block) <= LARGEST_SAMPLE, block, np.float32(0))
         if sample_rate != self._input_rate:
             self.flush()
             self._input_rate = sample_rate

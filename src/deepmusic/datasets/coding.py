@@ -72,11 +72,11 @@ class CodingReport:
         if self.accuracy is None:
             return (
                 "Whether coding alone tells the genre was not measured: that needs scikit-learn, "
-                "and two genres of five tracks, each by two artists or more."
+                "and at least two genres with five tracks by two artists each."
             )
         text = (
-            f"Coding alone tells the genre of {self.accuracy:.0%} of the tracks of unknown artists "
-            f"(chance: {self.chance:.0%})"
+            f"Coding alone tells the genre of {self.accuracy:.0%} of the tracks, by artists that "
+            f"were not learned from (chance: {self.chance:.0%})"
         )
         if not self.tells_genre:
             return f"{text}."

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from deepmusic.audio.find import SYSTEM_FOLDERS, is_source_code
+from deepmusic.audio.find import SYSTEM_FOLDERS, NotAudio, is_source_code
 from deepmusic.datasets.groups import unknown_artists
 from deepmusic.datasets.table import TABLE_NAME, Row, match_rows, read_table, table_text
 from deepmusic.errors import DataError, os_reason
@@ -92,6 +92,12 @@ class FolderDataset:
     def file(self, track: Track) -> Path:
         """The path of a track on this machine."""
         return self.root / track.path
+
+    def entries(self) -> list[str | NotAudio]:
+        """Its files and problems by path, as `find_audio` yields them."""
+        problems = (NotAudio(str(self.root / p.path), p.message, p.code) for p in self.problems)
+        files = (str(self.file(track)) for track in self.tracks)
+        return sorted([*files, *problems], key=lambda e: e if isinstance(e, str) else e.path)
 
 
 def scan_folder(

@@ -52,9 +52,7 @@ def mfcc(
         ShapeError: samples are not floating ``(b, n)``.
         ValueError: a number is out of range.
     """
-    whole_number("n_mfcc", n_mfcc)
     mel_db = log_mel_spectrogram(samples, sample_rate, n_mels=n_mels)
-    if n_mfcc > n_mels:
-        raise ValueError(f"n_mfcc is at most n_mels, {n_mels}; got {n_mfcc}")
+    whole_number("n_mfcc", n_mfcc, most=n_mels)
     cosines = scipy.fft.dct(np.eye(n_mels), axis=0, type=2, norm="ortho")[:n_mfcc]
     return torch.from_numpy(cosines).to(mel_db) @ mel_db

@@ -75,10 +75,8 @@ def mfcc(
         n_mfcc: number of coefficients, at most ``n_mels``.
         n_mels: number of mel bands.
     """
-    whole_number("n_mfcc", n_mfcc)
     power = _mel_power(samples, sample_rate, n_mels)
-    if n_mfcc > n_mels:
-        raise ValueError(f"n_mfcc is at most n_mels, {n_mels}; got {n_mfcc}")
+    whole_number("n_mfcc", n_mfcc, most=n_mels)
     mel_db = power_to_db(power, float(power.max()))
     transformed = scipy.fft.dct(mel_db, axis=1, type=2, norm="ortho")
     return np.ascontiguousarray(transformed[:, :n_mfcc].T, np.float32)

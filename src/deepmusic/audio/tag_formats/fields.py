@@ -76,9 +76,9 @@ class Tag(ABC):
         new = self._genre_fields(genres) if genres else []
         return [*self.fields[:index], *new, *self.others[index:]]
 
-    def texts(self, key: str) -> list[str]:
-        """The values of all fields of text with this key, in order."""
-        return [text for field in self.fields if field.key == key for text in self._texts(field)]
+    def texts(self, field: Field) -> list[str]:
+        """The values of one of its fields of text."""
+        return self._texts(field)
 
     def splices(self, fields: list[Field] | None) -> list[Splice]:
         """What to change in the file so that the tag has these fields; None removes it."""
@@ -107,7 +107,7 @@ def genres_in(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def damaged(what: str) -> DeepMusicError:
-    """The error for a tag whose bytes do not add up."""
+    """The error for a tag that contradicts itself."""
     return DeepMusicError(f"its {what} is damaged or unusual, so it cannot be changed safely")
 
 
@@ -136,7 +136,7 @@ def read_at(file: BinaryIO, start: int, count: int) -> bytes:
 
 
 def room(start: int, end: int) -> Replace:
-    """For a tag whose size and position nothing else in the file gives."""
+    """For a tag whose size and position are not stored elsewhere in the file."""
     return lambda data: [Splice(start, end, data or b"")]
 
 

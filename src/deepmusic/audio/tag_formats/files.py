@@ -15,6 +15,8 @@ from deepmusic.audio.tag_formats.riff import chunk_tags
 from deepmusic.audio.tag_formats.vorbis import flac_tag, ogg_tag
 from deepmusic.errors import DeepMusicError
 
+_MOST_TAGS = 1000
+
 
 def load_tags(file: BinaryIO, container: str) -> list[Tag]:
     """The tags of an open sound file, the one that is meant to name its genre first.
@@ -61,6 +63,8 @@ def _outer_tags(file: BinaryIO, size: int, kind: str) -> list[Tag]:
     while length := id3_size(read_at(file, start, 10)):
         leading.append(id3_tag(read_at(file, start, length), room(start, start + length)))
         start += length
+        if len(leading) > _MOST_TAGS:
+            raise damaged("ID3 tag")
     end, trailing = size, list[Tag]()
     v1 = None
     data = read_at(file, max(start, end - 131), 131)

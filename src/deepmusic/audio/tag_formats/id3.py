@@ -6,6 +6,7 @@ import re
 import zlib
 from collections.abc import Sequence
 
+from deepmusic.audio.mpeg import tag_size
 from deepmusic.audio.tag_formats.fields import Field, Replace, Tag, damaged
 from deepmusic.errors import DeepMusicError
 
@@ -33,6 +34,7 @@ Audiobook|Audio Theatre|Neue Deutsche Welle|Podcast|Indie Rock|G-Funk|Dubstep|Ga
 Psybient""".replace("\n", "|").split("|")
 )
 """What the numbers in ID3v1, ID3v2 and MP4 mean: those of ID3v1, and Winamp's since."""
+_NUMBER = re.compile(r"\((\d+|RX|CR)\)")
 
 
 def genre_name(number: int) -> list[str]:
@@ -46,12 +48,9 @@ def id3_size(header: bytes) -> int:
     Raises:
         DeepMusicError: the size is malformed.
     """
-    if len(header) < 10 or header[:3] != b"ID3":
-        return 0
-    try:
-        return 10 + _syncsafe(header[6:10]) + (10 if header[3] == 4 and header[5] & 0x10 else 0)
-    except ValueError as error:
-        raise damaged("ID3 tag") from error
+    if header[:3] == b"ID3" and any(byte > 0x7F for byte in header[6:10]):
+        raise damaged("ID3 tag")
+    return tag_size(header) if header[:3] == b"ID3" else 0
 
 
 class Id3(Tag):
@@ -144,10 +143,11 @@ class Id3(Tag):
     def _genres_of(self, field: Field) -> list[str]:
         names = []
         for value in self._texts(field):
-            while number := re.match(r"\((\d+|RX|CR)\)", value):  # as in "(4)(17)Pub rock"
+            at = 0
+            while number := _NUMBER.match(value, at):  # as in "(4)(17)Pub rock"
                 names += _numbered(number[1])
-                value = value[number.end() :]
-            value = value[1:] if value.startswith("((") else value
+                at = number.end()
+            value = value[at + value.startswith("((", at) :]
             names += _numbered(value) or [value]
         return names
 

@@ -4,19 +4,10 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
-from deepmusic.audio.tag_formats.fields import (
-    Field,
-    Replace,
-    Splice,
-    Tag,
-    damaged,
-    read_at,
-    text_of,
-    unpack,
-)
+from deepmusic.audio.tag_formats.fields import Field, Splice, Tag, damaged, read_at, text_of
 from deepmusic.audio.tag_formats.id3 import id3_size, id3_tag
 from deepmusic.errors import DeepMusicError
 
@@ -31,7 +22,7 @@ class RiffInfo(Tag):
     def _parse(self, data: bytes) -> list[Field]:
         fields, at = [], 0
         while at + 8 <= len(data):
-            size = unpack("<I", data, at + 4)
+            size = int.from_bytes(data[at + 4 : at + 8], "little")
             end = at + 8 + size + size % 2
             if end > len(data) + 1:
                 raise damaged(self.name)
@@ -44,7 +35,7 @@ class RiffInfo(Tag):
         return b"".join(field.raw for field in fields)
 
     def _texts(self, field: Field) -> list[str]:
-        size = unpack("<I", field.raw, 4)
+        size = int.from_bytes(field.raw[4:8], "little")
         return text_of(field.raw[8 : 8 + size].split(b"\0")[0]).split("; ")
 
     def _genre_fields(self, genres: Sequence[str]) -> list[Field]:
@@ -67,7 +58,9 @@ def chunk_tags(file: BinaryIO, size: int) -> list[Tag]:
 
     grown: dict[int, int] = {}
 
-    def chunk_at(start: int, stop: int, name: bytes, rest: bytes = b"") -> Replace:
+    def chunk_at(
+        start: int, stop: int, name: bytes, rest: bytes = b""
+    ) -> Callable[[bytes | None], list[Splice]]:
         """A chunk with its padding, and what stands before and after the tag in it."""
 
         def replace(data: bytes | None) -> list[Splice]:
@@ -89,7 +82,8 @@ def chunk_tags(file: BinaryIO, size: int) -> list[Tag]:
         header = read_at(file, at, 12)
         length = struct.unpack(number, header[4:8])[0]
         stop = min(at + 8 + length + length % 2, end)
-        if at + 8 + length > end or not re.fullmatch(rb"[ -~]{4}", header[:4]):
+        is_chunk = re.fullmatch(rb"[ -~]{4}", header[:4]) and len(info) < 1000
+        if at + 8 + length > end or not is_chunk:
             raise DeepMusicError(_WRONG_SIZES)
         if header[:4].upper() == b"ID3 ":
             data = read_at(file, at + 8, length)

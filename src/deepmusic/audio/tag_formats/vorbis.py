@@ -12,6 +12,7 @@ from deepmusic.errors import DeepMusicError
 
 _PREFIXES = {b"\1vorbis": 7, b"OpusHead": 8, b"Speex   ": 0, b"\x7fFLAC": 4}
 """First bytes of a stream in Ogg, and how many bytes there are before its comments."""
+_MOST_PARTS = 4000  # blocks, or pages of comments
 _REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 
 
@@ -59,6 +60,8 @@ def flac_tag(file: BinaryIO, at: int) -> Tag:
         is_last, end = bool(header[0] & 0x80), at + 4 + int.from_bytes(header[1:4], "big")
         blocks.append((header[0] & 0x7F, at, end))
         at = end
+        if len(blocks) > _MOST_PARTS:
+            raise damaged("FLAC header")
     found = [index for index, (kind, _, _) in enumerate(blocks) if kind == 4]
     index = found[0] if found else 1
     before = blocks[index - 1]
@@ -115,6 +118,8 @@ def ogg_tag(file: BinaryIO) -> Tag:
             serial, skipped = page.serial, found[0]
         elif serial == page.serial:
             pages.append(page)
+            if len(pages) > _MOST_PARTS:
+                raise damaged("Ogg header")
             if page.lacing and page.lacing[-1] < 255:  # a packet ends with the page
                 break
     lacing = b"".join(page.lacing for page in pages)

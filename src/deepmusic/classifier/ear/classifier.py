@@ -211,8 +211,9 @@ class EarClassifier:
         path = name or (os.fspath(source) if isinstance(source, str | os.PathLike) else "sound")
         count = _MOST_OVER_TIME if segments else PATCHES
         track = _Track.read(source, patches=count, max_seconds=max_seconds, name=path)
+        # the verdict is the same with segments
         chosen = np.linspace(0, len(track.spans) - 1, min(len(track.spans), PATCHES))
-        few = np.unique(chosen.round().astype(int))  # the verdict is the same with segments
+        few = chosen.round().astype(int)
         log_scores, lengths = self.scores(track.features[few], track.tag_logits[few])
         probability = 1 / (1 + np.exp(-track.tag_logits[few].astype(np.float64)))
         verdict = Verdict.from_probabilities(
