@@ -34,6 +34,7 @@ _NAMES = {
 }
 _FIELDS = ("artist", "albumartist", "album", "title", "genre")  # of tinytag
 _LONGEST_READ = 2**24  # in bytes: no tag but a picture is longer, whatever its header claims
+_MOST_READS = 20_000
 _ID3V1_BYTES = 128
 
 
@@ -97,13 +98,16 @@ def _ffmpeg_tags(file: BinaryIO, suffix: str | None) -> Metadata:
 
 
 class _Bounded:
-    """A file that never reads more than tags need, whatever size a damaged header claims."""
+    """A file that is read no more than tags need, whatever a damaged header claims."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+        self._file, self._reads = file, 0
         self.seek, self.tell = file.seek, file.tell
 
     def read(self, size: int = -1) -> bytes:
+        self._reads += 1
+        if self._reads > _MOST_READS:  # the values of a field take tinytag the square of the time
+            raise ValueError("too many fields")
         return self._file.read(min(size, _LONGEST_READ) if size >= 0 else _LONGEST_READ)
 
 

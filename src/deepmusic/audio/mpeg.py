@@ -81,10 +81,8 @@ def mp3_parts(file: BinaryIO) -> list[BinaryIO]:
 def tag_size(head: bytes) -> int:
     """Bytes of the ID3v2, ID3v1 or APEv2 tag that begins with these 32; 0 if none does."""
     if head[:3] == b"ID3" and len(head) >= 10:
-        # four bytes of seven bits each; a footer repeats the ten bytes of the header
-        return 10 * (1 + (head[3] == 4 and head[5] >> 4 & 1)) + sum(
-            (byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True)
-        )
+        size = sum((byte & 0x7F) << 21 - 7 * index for index, byte in enumerate(head[6:10]))
+        return size + (20 if head[3] == 4 and head[5] & 0x10 else 10)  # a footer is like the header
     if head[:8] == b"APETAGEX":
         return 32 + int.from_bytes(head[12:16], "little")
     return 128 if head[:3] == b"TAG" else 0

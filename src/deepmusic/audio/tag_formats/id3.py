@@ -209,12 +209,9 @@ class Id3v1(Tag):
 
 
 def _syncsafe(data: bytes) -> int:
-    value = 0
-    for byte in data:
-        if byte > 0x7F:
-            raise ValueError("not a number of 7 bits per byte")
-        value = value << 7 | byte
-    return value
+    if max(data, default=0) > 0x7F:
+        raise ValueError("not a number of 7 bits per byte")
+    return sum(byte << 7 * index for index, byte in enumerate(reversed(data)))
 
 
 def _to_syncsafe(size: int) -> bytes:
