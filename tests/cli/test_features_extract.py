@@ -17,6 +17,9 @@ import pytest
 import soundfile
 from training_runs import Call, start
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))
+from miniature_fma import make_miniature
+
 from deepmusic.datasets.gtzan import fault_filtered_clips
 from deepmusic.features import RECIPES, extract_file, read_features
 
@@ -186,3 +189,21 @@ def test_a_file_that_a_data_set_cannot_use_keeps_its_path_and_reason(
     row = table.paths.index(os.fspath(empty))
     assert table.facts["code"][row] == "empty"
     assert "is empty (0 bytes)" in table.facts["error"][row]
+
+
+@pytest.mark.slow
+def test_the_official_split_of_fma(call: Call, tmp_path: Path) -> None:
+    fma = make_miniature(tmp_path / "fma", bad_clips=(133297, 98565))
+    done = call("features", "extract", fma.root, "--split", "-o", tmp_path / "t.parquet")
+    assert done.status == 1
+    assert "The clip of track 133297 holds no sound." in done.error.splitlines()
+    table = read_features(tmp_path / "t.parquet")
+    assert set(table.paths) == {str(fma.audio / row.path) for row in fma.audio_rows}
+    rows = map(table.track, range(len(table)))
+    codes = {Path(row.path).stem: row.code for row in rows if row.code}
+    assert codes == {"098565": "short", "133297": "no_sound"}
+    written = json.loads((tmp_path / "t.splits.json").read_text())
+    assert written["protocol"] == "official"
+    given = {"training": "train", "validation": "validation", "test": "test"}
+    expected = {row.path: given[row.split] for row in fma.audio_rows if row.path[4:10] not in codes}
+    assert {entry["path"]: entry["parts"][0] for entry in written["tracks"]} == expected

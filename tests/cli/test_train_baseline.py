@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from scipy.signal import resample_poly
 from training_runs import Call, refusal, write_folder
 
 from deepmusic import load
@@ -125,6 +127,23 @@ def test_a_run_is_loaded_in_python_and_below_its_threshold_a_track_is_unsure(
     path.write_text(json.dumps(about))
     verdict = FittedTable.load(run_folder).classify(music / "chords/0.wav")
     assert (verdict.genre, verdict.top[0].genre) == (None, "chords")
+
+
+@pytest.mark.slow
+def test_sound_without_treble_is_unsure(trained_run: Path, music: Path, tmp_path: Path) -> None:
+    classifier = FittedTable.load(trained_run)
+    sound, rate = soundfile.read(music / "clicks/0.wav")
+    narrow = resample_poly(resample_poly(sound, 1, 4), 4, 1)
+    soundfile.write(tmp_path / "narrow.wav", narrow, rate)
+    half = round(rate / 2)
+    assert classifier.classify(music / "clicks/0.wav").bandwidth_hz == half
+    known = replace(classifier, training={"reliable_hz": half})
+    verdict = known.classify(tmp_path / "narrow.wav")
+    assert verdict.genre is None
+    assert verdict.bandwidth_hz == pytest.approx(half / 4, rel=0.1)
+    assert "nothing above" in (verdict.warning or "")
+    assert known.reliable_hz == 9_000
+    assert replace(classifier, training={"reliable_hz": 2_000}).reliable_hz == 2_000
 
 
 def test_bad_files_have_their_reason_and_the_rest_goes_on(

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 from recordings import write_tone
+from scipy.signal import resample_poly
 
 from deepmusic.audio import NotAudio, find_audio, load
 from deepmusic.errors import DataError, DeepMusicError
@@ -69,6 +70,16 @@ def test_the_share_of_silence(tmp_path: Path) -> None:
     soundfile.write(path, np.pad(sound, (0, 3 * rate)), rate)
     assert extract_file(path, FMA).silent_share == pytest.approx(0.75, abs=0.02)
     assert extract_file(tmp_path / "missing.wav", FMA).silent_share is None
+
+
+def test_the_bandwidth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 5 * 11_025)
+    path = tmp_path / "a.wav"
+    soundfile.write(path, resample_poly(noise, 4, 1), 44_100)
+    assert extract_file(path, FMA).bandwidth_hz == pytest.approx(5512, abs=500)
+    monkeypatch.setattr(extraction_module, "_IN_MEMORY_S", 2.0)
+    assert extract_file(path, FMA).bandwidth_hz == pytest.approx(5512, abs=500)
+    assert extract_file(tmp_path / "missing.wav", FMA).bandwidth_hz is None
 
 
 def test_a_long_track_is_read_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

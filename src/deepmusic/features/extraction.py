@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmusic.audio import NotAudio, open_audio
+from deepmusic.audio.bandwidth import BandwidthMeter
 from deepmusic.audio.silence import SILENCE, frame_levels
 from deepmusic.errors import DataError, reason_of
 from deepmusic.features.recipe import COLUMNS, Recipe
@@ -100,6 +101,7 @@ def _with_features(row: TrackFeatures, recipe: Recipe, max_seconds: float) -> Tr
         duration_s=file.duration_s,
         sample_rate=file.sample_rate,
         silent_share=file.silent_share,
+        bandwidth_hz=file.bandwidth_hz,
     )
 
 
@@ -112,15 +114,20 @@ class _AudioFile:
         self.duration_s = 0.0
         self.warning = ""
         self.silent_share = 0.0
+        self.bandwidth_hz: int | None = None
 
     def blocks(self) -> Generator[NDArray[np.float32], None, None]:
-        with open_audio(self._path, sample_rate=None, max_seconds=self._max_seconds) as stream:
+        meter = BandwidthMeter()
+        with open_audio(
+            self._path, sample_rate=None, max_seconds=self._max_seconds, on_block=meter.add
+        ) as stream:
             self.sample_rate = stream.sample_rate
             levels = []
             for block in stream:
                 levels.append(frame_levels(block, stream.sample_rate))
                 yield block
             self.silent_share = float(np.mean(np.concatenate(levels) < SILENCE))
+            self.bandwidth_hz = meter.bandwidth_hz()
             self.duration_s, self.warning = stream.duration_s, stream.warning or ""
 
 

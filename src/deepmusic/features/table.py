@@ -36,6 +36,7 @@ _FACT_TYPES = {
     "duration_s": pa.float64(),
     "sample_rate": pa.int32(),
     "silent_share": pa.float64(),
+    "bandwidth_hz": pa.int32(),
     "size": pa.int64(),
     "mtime_ns": pa.int64(),
     "sha256": pa.string(),
@@ -59,6 +60,7 @@ class TrackFeatures:
         duration_s: length of the sound in seconds.
         sample_rate: samples per second.
         silent_share: of the time, in [0, 1], below -60 dBFS; None where it was not measured.
+        bandwidth_hz: nothing of the sound lies above; None where it was not measured.
         size, mtime_ns: of the file, by which a change is noticed; -1 where it cannot be read.
         sha256: of the file, by which it is found again where it was moved.
     """
@@ -73,6 +75,7 @@ class TrackFeatures:
     duration_s: float = 0.0
     sample_rate: int = 0
     silent_share: float | None = None
+    bandwidth_hz: int | None = None
     size: int = -1
     mtime_ns: int = -1
     sha256: str = ""

@@ -58,6 +58,7 @@ _PLAIN = ("name", "genres", "classes", "parameters", "settings", "searched", "va
           "training", "columns")  # fmt: skip
 _LOUDNESS = COLUMN_NAMES.index("rmse/max/01")
 _SILENT = 1e-5  # full scale is 1; a 16-bit step is 3e-5
+_RELIABLE_HZ = 9_000  # as for the small model: none was measured for columns
 _DOUBT = 0.01  # shared by all genres: a tree or a neighbour is certain after one example
 
 
@@ -85,6 +86,11 @@ class FittedTable:
     notes: tuple[str, ...] = ()  # sentences on what had to be left out
     training: Mapping[str, Any] = field(default_factory=dict)  # facts on the training data
     digest: str = ""  # a hash of everything that decides a verdict, of a model that was read
+
+    @property
+    def reliable_hz(self) -> int:
+        """The bandwidth below which verdicts are *unsure*; the training may name a lower one."""
+        return min(_RELIABLE_HZ, self.training.get("reliable_hz") or _RELIABLE_HZ)
 
     def probabilities(self, columns: NDArray[np.floating]) -> NDArray[np.float64]:
         """Probabilities ``(tracks, genres)`` of columns ``(tracks, columns)``; rows sum to 1.
@@ -151,7 +157,7 @@ class FittedTable:
         if row.columns[_LOUDNESS] < _SILENT:
             raise AudioError(f"{path!r} is silent: there is nothing to classify.", code="silent")
         missing = f"{row.error} Medians of the training tracks replace these." if row.error else ""
-        return Verdict.from_probabilities(
+        verdict = Verdict.from_probabilities(
             path if name is None else name,
             self.genres,
             self.probabilities(_selected(row.columns[None], self.columns))[0].tolist(),
@@ -159,6 +165,7 @@ class FittedTable:
             duration_s=row.duration_s,
             warning=" ".join(filter(None, [row.warning, missing])) or None,
         )
+        return verdict.with_bandwidth(row.bandwidth_hz, reliable_hz=self.reliable_hz)
 
     def save(self, folder: str | PathLike[str]) -> None:
         """Write ``model.json`` and ``model.skops``.
@@ -213,7 +220,7 @@ class FittedTable:
             }
             fields["calibration"] = Calibration(**about["calibration"])
             fields["recipe"] = about["recipe"] and RECIPES[about["recipe"]["name"]]
-            description = (folder / _JSON).read_bytes()
+            description = (folder / _JSON).read_bytes() + b"%d" % _RELIABLE_HZ
             fields["digest"] = hashlib.sha256(description + content).hexdigest()
             fitted = cls(estimator, **fields)
             # predicting one empty row checks that both files belong together
