@@ -356,6 +356,7 @@ def main() -> int:
         "model": model.digest,
         "is_shipped": options.model in MODELS,
         "machine": machine(),
+        "date": time.strftime("%Y-%m-%d"),
         "parts": {name: parts[name] for name in PARTS if name in parts},
     }
     options.json.parent.mkdir(parents=True, exist_ok=True)

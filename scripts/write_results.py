@@ -372,7 +372,9 @@ def speed_section(measured: dict[str, Any]) -> str:
             value = f"{figure['value']:.3g} {figure['unit']}".strip()
             rows.append([figure["what"], value, figure.get("target", ""), result])
     text = rendered(["what", "measured", "target", ""], rows)
-    text += f"\n{measured['machine']}. Model `{measured['model'][:12]}`.\n"
+    when = " ".join(filter(None, [measured.get("date"), measured.get("state")]))
+    text += f"\nBy `benchmarks/classify.py`, {when or 'undated'}: {measured['machine']}. "
+    text += f"Model `{measured['model'][:12]}`.\n"
     if not measured["is_shipped"]:
         text += "This is not the shipped model.\n"
     busy = {

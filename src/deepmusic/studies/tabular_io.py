@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zipfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -150,22 +149,22 @@ class FittedTable:
                 f"{self.name} does not name the recipe of its features, so that none can be "
                 "computed; train it by 'train baseline'."
             )
-        path = os.fspath(source)
         row = extract_file(source, self.recipe, max_seconds=max_seconds)
         if not row.is_done:
             raise AudioError(row.error, code=row.code)
         if row.columns[_LOUDNESS] < _SILENT:
-            raise AudioError(f"{path!r} is silent: there is nothing to classify.", code="silent")
+            raise AudioError(
+                f"{row.path!r} is silent: there is nothing to classify.", code="silent"
+            )
         missing = f"{row.error} Medians of the training tracks replace these." if row.error else ""
-        verdict = Verdict.from_probabilities(
-            path if name is None else name,
+        return Verdict.from_probabilities(
+            row.path if name is None else name,
             self.genres,
             self.probabilities(_selected(row.columns[None], self.columns))[0].tolist(),
             threshold=self.calibration.threshold,
             duration_s=row.duration_s,
             warning=" ".join(filter(None, [row.warning, missing])) or None,
-        )
-        return verdict.with_bandwidth(row.bandwidth_hz, reliable_hz=self.reliable_hz)
+        ).with_bandwidth(row.bandwidth_hz, reliable_hz=self.reliable_hz)
 
     def save(self, folder: str | PathLike[str]) -> None:
         """Write ``model.json`` and ``model.skops``.
