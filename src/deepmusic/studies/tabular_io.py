@@ -153,9 +153,7 @@ class FittedTable:
         if not row.is_done:
             raise AudioError(row.error, code=row.code)
         if row.columns[_LOUDNESS] < _SILENT:
-            raise AudioError(
-                f"{row.path!r} is silent: there is nothing to classify.", code="silent"
-            )
+            raise AudioError(f"{row.path!r} is silent: nothing to classify.", code="silent")
         missing = f"{row.error} Medians of the training tracks replace these." if row.error else ""
         return Verdict.from_probabilities(
             row.path if name is None else name,
