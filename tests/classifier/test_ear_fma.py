@@ -70,14 +70,14 @@ def test_a_level_of_the_tree_and_a_share(
     done = CliRunner().invoke(deepmusic, list(map(str, words)))
     assert done.exit_code == 0, done.output
     assert f"{trained.metrics['test']['tracks']} test tracks of the official split" in done.stdout
-    stored = {path.name for path in (tmp_path / "ear").iterdir()}
+    stored = {path.name for path in (tmp_path / "ear").glob("*.npz")}
     assert len(stored) == len(loaded.dataset.tracks)
     trained = train_on_ear(
         loaded, tmp_path / "share", test=0.0, options=options, cache=tmp_path / "ear"
     )
     assert trained.protocol == "grouped"
     assert "test" not in trained.metrics
-    assert {path.name for path in (tmp_path / "ear").iterdir()} == stored
+    assert {path.name for path in (tmp_path / "ear").glob("*.npz")} == stored
 
 
 def test_an_official_split_with_an_empty_part_is_refused(mini: Miniature) -> None:

@@ -153,7 +153,7 @@ def test_verdicts_as_a_table() -> None:
     ]
     assert table.loc["b.mp3", "code"] == "missing"
     assert table["probability/pop"].isna().tolist() == [False, True]
-    assert list(verdict_frame([]).columns) == list(table.columns[:6])
+    assert list(verdict_frame([]).columns) == list(table.columns[:7])
 
 
 def test_patches_for_torch(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_a_class_that_fails_to_learn_is_one_sentence(own_module: str) -> None:
         accuracy(f"{own_module}:Broken")
     with pytest.raises(DataError, match=r"sklearn\.naive_bayes:MultinomialNB cannot learn"):
         accuracy("sklearn.naive_bayes:MultinomialNB")  # takes no negative columns
-    with pytest.raises(DataError, match=r"logistic cannot learn .* 'C'"):
+    with pytest.raises(RequestError, match=r"logistic: .* 'C'"):
         accuracy("logistic", {"C": -1})
 
 
