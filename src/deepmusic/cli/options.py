@@ -68,42 +68,37 @@ def option(
     return click.option(*names, metavar=metavar, help=description, **settings)
 
 
-def output_file(
-    ctx: click.Context | None,
-    param: click.Parameter | None,
-    value: str | None,
-    name: str | None = None,
-) -> str | None:
-    """Callback of an option: refuse, before any work, a file that cannot be written."""
-    if value is not None:
-        folder, message = Path(value).absolute().parent, ""
-        if Path(value).is_dir():
-            message = f"{value} is a folder; name a file."
-        elif not folder.is_dir():
-            message = f"the folder of {value} does not exist; make it first."
-        elif not os.access(folder, os.W_OK):
-            message = f"the folder of {value} may not be written; choose another."
-        if message:
+def _refused(complaint: Callable[[str], str]) -> Callable[..., str | None]:
+    """A callback of an option that refuses values, before any work, for the reason returned."""
+
+    def check(ctx: Any, param: Any, value: str | None, name: str | None = None) -> str | None:
+        if value is not None and (message := complaint(value)):
             raise click.BadParameter(message, ctx, param, name)
-    return value
+        return value
+
+    return check
 
 
-def output_folder(
-    ctx: click.Context | None,
-    param: click.Parameter | None,
-    value: str | None,
-    name: str | None = None,
-) -> str | None:
-    """Callback of an option: refuse, before any work, a folder that cannot be made or written."""
-    if value is not None:
-        path = Path(value).absolute()
-        there = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
-        if not there.is_dir():
-            raise click.BadParameter(f"{there} is a file; name a folder.", ctx, param, name)
-        if not os.access(there, os.W_OK):
-            message = f"{there} may not be written; choose another folder."
-            raise click.BadParameter(message, ctx, param, name)
-    return value
+@_refused
+def output_file(value: str) -> str:
+    """Why a file cannot be written; empty where it can."""
+    folder = Path(value).absolute().parent
+    if Path(value).is_dir():
+        return f"{value} is a folder; name a file."
+    if not folder.is_dir():
+        return f"the folder of {value} does not exist; make it first."
+    is_open = os.access(folder, os.W_OK)
+    return "" if is_open else f"the folder of {value} may not be written; choose another."
+
+
+@_refused
+def output_folder(value: str) -> str:
+    """Why a folder cannot be made or written; empty where it can."""
+    path = Path(value).absolute()
+    there = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
+    if not there.is_dir():
+        return f"{there} is a file; name a folder."
+    return "" if os.access(there, os.W_OK) else f"{there} may not be written; choose another."
 
 
 def _device(ctx: click.Context, param: click.Parameter, value: str) -> str:
