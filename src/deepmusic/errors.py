@@ -56,6 +56,11 @@ class CopyingError(DeepMusicError):
     """Every tune that was composed copies too much of the training music."""
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things in words, such as "1 track" and "1,200 tracks"."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def os_reason(error: OSError) -> str:
     """Why the operating system refused, in lower case, such as "no space left on device"."""
     return (error.strerror or str(error)).lower()

@@ -28,31 +28,13 @@ if TYPE_CHECKING:
 
 # as far from one another as colours that are readable on white can be (in OKLab)
 _GENRE_COLORS = {
-    "jazz": "#0061c2",
-    "hiphop": "#ff8600",
-    "folk": "#3d860c",
-    "rock": "#ff0000",
-    "soul": "#aa00c2",
-    "electronic": "#00b6aa",
-    "classical": "#9e5500",
-    "pop": "#ff6d9e",
-    "dance": "#619eff",
-    "blues": "#243155",
-    "reggae": "#00c200",
-    "punk": "#c2006d",
-    "rnb": "#7949ff",
-    "country": "#aaaa3d",
-    "metal": "#6d000c",
-    "funk": "#ce86ff",
-    "ambient": "#006d6d",
-    "indie": "#866192",
-    "disco": "#ff24ff",
-    "world": "#003d00",
-    "techno": "#0000ff",
-    "alternative": "#6d0c6d",
-    "house": "#3d00aa",
-    "experimental": "#b69eaa",
-}
+    "jazz": "#0061c2", "hiphop": "#ff8600", "folk": "#3d860c", "rock": "#ff0000",
+    "soul": "#aa00c2", "electronic": "#00b6aa", "classical": "#9e5500", "pop": "#ff6d9e",
+    "dance": "#619eff", "blues": "#243155", "reggae": "#00c200", "punk": "#c2006d",
+    "rnb": "#7949ff", "country": "#aaaa3d", "metal": "#6d000c", "funk": "#ce86ff",
+    "ambient": "#006d6d", "indie": "#866192", "disco": "#ff24ff", "world": "#003d00",
+    "techno": "#0000ff", "alternative": "#6d0c6d", "house": "#3d00aa", "experimental": "#b69eaa",
+}  # fmt: skip
 _ALIASES = {"rb": "rnb", "hip": "hiphop", "rap": "hiphop", "international": "world"}
 _ROUND_STEPS_S = (
     *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30),

@@ -83,7 +83,7 @@ def test_what_is_printed_and_written(music: Path, tmp_path: Path) -> None:
     assert lines[3].startswith("all")
     total = [int(cell) for cell in lines[3].split()[1:]]
     assert sum(total[::2]) == sum(total[1::2]) == 13
-    assert "13 tracks form 13 groups; the largest has 1." in result.stdout
+    assert "13 tracks in 13 groups; the largest has 1." in result.stdout
     assert "folder of genres with the table tracks.csv" in result.stderr
     assert "Near-duplicates were not searched for" in result.stderr
     stored = json.loads((tmp_path / "s.json").read_text())
@@ -103,7 +103,7 @@ def test_random_splits_are_labelled_and_warned_of(
     result = invoke(music, "-o", tmp_path / "r.json", "--protocol", "random", *options)
     assert result.exit_code == 0
     assert "Warning: a random split leaks" in result.stderr
-    assert "groups of tracks are on two sides" in result.stderr
+    assert "of tracks on two sides" in result.stderr
     stored = json.loads((tmp_path / "r.json").read_text())
     assert (stored["protocol"], stored["leaks"]) == ("random", True)
     assert read_splits(tmp_path / "r.json", scan_folder(music)).protocol == "random"

@@ -126,8 +126,8 @@ def bad_folder(kind: str, root: Path) -> Path:
         ("missing", "does not exist"),
         ("empty", "holds no audio files"),
         ("one genre", "only 'chords'"),
-        ("two artists", "in 1 groups"),
-        ("one file", "'clicks' has 1 tracks"),
+        ("two artists", "in 1 group "),
+        ("one file", "'clicks' has 1 track "),
         ("nothing but text", "two genres"),
     ],
 )

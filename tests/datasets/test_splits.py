@@ -241,8 +241,8 @@ ENTANGLED = dataset_of(
     [
         (make_folds, even(genres="a"), {}, "has a single genre"),
         (make_folds, even(4), {}, "in 4 groups.* need at least 5 .*ask for 4 folds at most"),
-        (make_folds, even(1, 9), {}, "'a' has 9 tracks in 1 groups"),
-        (make_folds, ONE_RARE, {}, "'b' has 1 tracks in 1 groups"),
+        (make_folds, even(1, 9), {}, "'a' has 9 tracks in 1 group "),
+        (make_folds, ONE_RARE, {}, "'b' has 1 track in 1 group "),
         (make_folds, ENTANGLED, {"folds": 4}, r"in each genre|on two sides"),
         (make_folds, even(), {"folds": 1}, "at least 2 folds"),
         (make_split, even(2), {}, "in 2 groups.*a split needs at least 3"),
@@ -339,8 +339,8 @@ def test_splits_of_other_data_are_refused(tmp_path: Path) -> None:
     write_splits(file, make_folds(dataset, folds=2), dataset)
     first, *rest = dataset.tracks
     for tracks, sentence in (
-        (rest, "1 tracks are gone, 0 are new"),
-        ([replace(first, path="a/x"), *rest], "1 tracks are gone, 1 are new"),
+        (rest, "1 track gone, 0 new"),
+        ([replace(first, path="a/x"), *rest], "1 track gone, 1 new"),
         ([replace(first, content_hash="x"), *rest], "0 tracks are gone, 0 are new"),
     ):
         with pytest.raises(DataError, match=sentence):

@@ -221,7 +221,7 @@ def test_too_few_artists_are_one_sentence() -> None:
         tuple(t for t in dataset.tracks if t.genre != "pop" or t.path.startswith("pop/0-0")),
         dataset.genres,
     )
-    with pytest.raises(DataError, match="'pop' has 1 tracks in 1 groups"):
+    with pytest.raises(DataError, match="'pop' has 1 track in 1 group "):
         plan_of("logistic", data=StudyData(few))
 
 

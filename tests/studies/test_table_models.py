@@ -136,8 +136,8 @@ def test_one_artist_in_a_genre_leaves_the_default_setting() -> None:
     assert (dict(model.settings), model.calibration.tracks) == ({}, 0)
     (note,) = model.notes
     assert "'rock'" in note
-    assert "1 groups" in note
-    with pytest.raises(DataError, match=r"'rock' has .* in 1 groups .* needs inner folds"):
+    assert "in 1 group of" in note
+    with pytest.raises(DataError, match=r"'rock' has .* in 1 group .* needs inner folds"):
         fitted("svc-rbf", columns, labels, groups=groups)
 
 

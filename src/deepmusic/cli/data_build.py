@@ -9,6 +9,7 @@ import click
 from deepmusic.cli.options import WORKERS, option, output_folder
 from deepmusic.cli.output import printable, report, report_problems
 from deepmusic.cli.progress import display, resumable
+from deepmusic.errors import counted
 from deepmusic.extras import need
 
 
@@ -86,7 +87,7 @@ def build(
                     screen.report(printable(track.error or f"{track.path}: {track.warning}"))
                 screen.advance()
     used = len(dataset.tracks) + len(dataset.problems) - failed - dropped
-    summary = f"{output}: {clips} clips of {used} tracks"
+    summary = f"{output}: {counted(clips, 'clip')} of {counted(used, 'track')}"
     if dropped:
         summary += f", {dropped} dropped as too short"
     if failed:

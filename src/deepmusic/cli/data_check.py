@@ -11,6 +11,7 @@ import click
 from deepmusic.cli.options import WORKERS_OR_DASK, max_minutes, option, output_file
 from deepmusic.cli.output import codings, named_line, printable, report, report_problems
 from deepmusic.cli.progress import display
+from deepmusic.errors import counted
 
 if TYPE_CHECKING:
     from deepmusic.datasets.check import CheckReport
@@ -90,7 +91,7 @@ def check(
     _print(checked, show_all)
     if output is not None:
         checked.write(output)
-        click.echo(f"{output}: {len(checked.files)} files.", err=True)
+        click.echo(f"{output}: {counted(len(checked.files), 'file')}.", err=True)
     ctx.exit(1 if checked.has_faults else 0)
 
 
@@ -114,7 +115,7 @@ def _print(report: CheckReport, show_all: bool) -> None:
     summary = report.summary()
     duration = timedelta(seconds=round(summary["duration_s"]))
     click.echo(
-        f"{summary['files']} files, {duration} of sound: {summary['ok']} ok, "
+        f"{counted(summary['files'], 'file')}, {duration} of sound: {summary['ok']} ok, "
         f"{summary['note']} with notes, {summary['fault']} with faults."
     )
     for code, number in summary["codes"].items():

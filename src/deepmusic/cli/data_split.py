@@ -13,6 +13,7 @@ from deepmusic.cli.data_options import dataset_options, has_failures, load_with_
 from deepmusic.cli.options import PROTOCOL, WORKERS, Number, at_least, option, output_file
 from deepmusic.cli.output import report, report_problems, table_lines
 from deepmusic.cli.progress import display
+from deepmusic.errors import counted
 from deepmusic.extras import need
 
 if TYPE_CHECKING:
@@ -151,8 +152,8 @@ def _group_table(dataset: FolderDataset) -> Iterator[str]:
 
     sizes = Counter(group_tracks(dataset.tracks))
     yield (
-        f"{len(dataset.tracks)} tracks form {len(sizes)} groups; the largest has "
-        f"{max(sizes.values())}."
+        f"{counted(len(dataset.tracks), 'track')} in {counted(len(sizes), 'group')}; the largest "
+        f"has {max(sizes.values())}."
     )
     shared = shared_attributes(dataset.tracks).items()
     rows = [(kind, *counts) for kind, counts in shared if any(counts)]
@@ -172,7 +173,7 @@ def _warnings(made: Folds, loaded: LoadedDataset, *, has_fingerprints: bool) -> 
             "scores are too high. The file says so."
         )
     if leaking:
-        yield f"Warning: {leaking} groups of tracks are on two sides."
+        yield f"Warning: {counted(leaking, 'group')} of tracks on two sides."
     if made.protocol != "random" and (unknown := unknown_artists(loaded.dataset.tracks)):
         yield (
             f"Whether an artist is on two sides is unknown: {unknown} of {len(groups)} tracks name "

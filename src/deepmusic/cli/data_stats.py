@@ -14,7 +14,7 @@ from deepmusic.cli.data_options import dataset_options, has_failures, load_with_
 from deepmusic.cli.options import WORKERS, format_option, option, output_file, output_folder
 from deepmusic.cli.output import codings, csv_text, printable, report, report_problems, table_lines
 from deepmusic.cli.progress import display
-from deepmusic.errors import DataError
+from deepmusic.errors import DataError, counted
 from deepmusic.extras import need
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _text(statistics: DatasetStatistics) -> Iterator[str]:
     d = statistics.durations
     if d is not None:
         yield (
-            f"Durations of {d.tracks:,} tracks, {SOURCES[statistics.duration_source]}: "
+            f"Durations of {counted(d.tracks, 'track')}, {SOURCES[statistics.duration_source]}: "
             f"{d.total_s / 3600:,.1f} hours, mean {d.mean_s:.1f} s, median {d.median_s:.1f} s, "
             f"{d.shortest_s:.1f} to {d.longest_s:,.1f} s."
         )

@@ -24,7 +24,7 @@ from deepmusic.cli.options import (
 )
 from deepmusic.cli.output import csv_text, printable, report, report_problems, table_lines
 from deepmusic.cli.progress import display
-from deepmusic.errors import DataError
+from deepmusic.errors import DataError, counted
 from deepmusic.extras import need
 from deepmusic.features.recipe import COLUMNS, FEATURE_SIZES, RECIPES
 from deepmusic.features.statistics import STATISTICS
@@ -293,7 +293,7 @@ def _comparison_summary(comparison: Comparison, tables: dict[str, tuple[str, Fea
     sentences = []
     for letter, (path, table) in tables.items():
         recipe = f"recipe {table.recipe} {table.version}" if table.recipe else "no recipe named"
-        sentences.append(f"{letter} is {path!r}: {_counted_tracks(len(table))}, {recipe}.")
+        sentences.append(f"{letter} is {path!r}: {counted(len(table), 'track')}, {recipe}.")
     matching = comparison.matching
     only = [
         f", {len(paths):,} only in {letter} (such as {paths[0]!r})"
@@ -301,7 +301,7 @@ def _comparison_summary(comparison: Comparison, tables: dict[str, tuple[str, Fea
         if paths
     ]
     sentences.append(
-        f"{_counted_tracks(len(matching))} in both, matched by {matching.by}{''.join(only)}."
+        f"{counted(len(matching), 'track')} in both, matched by {matching.by}{''.join(only)}."
     )
     agreeing = sum(column.agrees for column in comparison.columns)
     sentences.append(
@@ -313,10 +313,6 @@ def _comparison_summary(comparison: Comparison, tables: dict[str, tuple[str, Fea
     if len(matching) == 1:
         sentences.append("One track has no standard deviation: errors are relative to |b| alone.")
     return printable(" ".join(sentences))
-
-
-def _counted_tracks(number: int) -> str:
-    return f"{number:,} track" + ("" if number == 1 else "s")
 
 
 def _feature_rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from deepmusic.errors import counted
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -177,8 +179,8 @@ def test_tracks(protocol: Protocol, unknown_artists: int) -> str:
         return _TEST_TRACKS[protocol]
     kind = "test tracks of the official split" if protocol == "official" else "test tracks"
     return (
-        f"{kind} (whether it was trained on their artists is unknown: {unknown_artists} tracks "
-        "name none)"
+        f"{kind} (whether it was trained on their artists is unknown: "
+        f"{counted(unknown_artists, 'track')} without one)"
     )
 
 

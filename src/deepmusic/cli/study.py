@@ -21,7 +21,7 @@ from deepmusic.cli.options import (
 )
 from deepmusic.cli.output import printable, report, report_problems, table_lines
 from deepmusic.cli.progress import display
-from deepmusic.errors import os_reason
+from deepmusic.errors import counted, os_reason
 from deepmusic.extras import need
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ def _write(data: StudyData, plan: StudyPlan, study: Path, store: Store, **option
                 click.echo(line)
     for sentence in written.missing:
         report(f"missing: {sentence}")
-    report(f"{study / 'report.html'}: {len(written.rows)} models.")
+    report(f"{study / 'report.html'}: {counted(len(written.rows), 'model')}.")
 
 
 @click.command("fma-baselines", no_args_is_help=True)

@@ -25,7 +25,7 @@ from deepmusic.cli.options import (
 )
 from deepmusic.cli.output import print_training, printable, report, report_problems, test_tracks
 from deepmusic.cli.progress import Display, display, resumable, training_progress
-from deepmusic.errors import CheckpointError, DeepMusicError
+from deepmusic.errors import CheckpointError, DeepMusicError, counted
 from deepmusic.extras import need
 from deepmusic.parallel import is_main_process, use_one_thread
 
@@ -243,7 +243,7 @@ def _classifier_progress(screen: Display) -> dict[str, Any]:
 
     def on_spectrogram(done: int, total: int) -> None:
         if done == 1:
-            screen.report(f"Computing the spectrograms of {total} tracks.")
+            screen.report(f"Computing the spectrograms of {counted(total, 'track')}.")
         screen.advance(done, total)
 
     def on_progress(network: int, networks: int, progress: Progress) -> None:

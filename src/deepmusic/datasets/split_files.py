@@ -14,7 +14,7 @@ import numpy as np
 from deepmusic.datasets.folder import FolderDataset, dataset_digest
 from deepmusic.datasets.groups import artist_members, group_tracks, unknown_artists
 from deepmusic.datasets.splits import PARTS, Fold, Folds, Protocol
-from deepmusic.errors import DataError, os_reason
+from deepmusic.errors import DataError, counted, os_reason
 from deepmusic.files import write_atomically
 
 Leaks = bool | Literal["unknown"]
@@ -103,7 +103,7 @@ def read_splits(path: str | os.PathLike[str], dataset: FolderDataset) -> Folds:
     if stored["fingerprint"] != dataset_digest(dataset) or parts.keys() != paths:
         raise DataError(
             f"The data in {dataset.root} are not those that {path} divides: "
-            f"{len(parts.keys() - paths)} tracks are gone, {len(paths - parts.keys())} are new, "
+            f"{counted(len(parts.keys() - paths), 'track')} gone, {len(paths - parts.keys())} new, "
             "the others may have other contents or genres; restore the data or make new splits."
         )
     of_tracks = [parts[track.path] for track in dataset.tracks]

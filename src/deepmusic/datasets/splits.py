@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from deepmusic.datasets.folder import FolderDataset
 from deepmusic.datasets.groups import group_tracks
-from deepmusic.errors import DataError
+from deepmusic.errors import DataError, counted
 
 Protocol = Literal["grouped", "official", "random"]
 """How tracks were divided: by whole groups, as published with the data, or at random."""
@@ -169,9 +169,9 @@ class _Tracks(NamedTuple):
         counts = [len(np.unique(groups[labels == label])) for label in range(len(dataset.genres))]
         genre, fewest = int(np.argmin(counts)), min(counts)
         if fewest < needed:
-            available = f"{(labels == genre).sum()} tracks"
+            available = counted(int((labels == genre).sum()), "track")
             if protocol != "random":
-                available += f" in {fewest} groups (artists, albums, copies)"
+                available += f" in {counted(fewest, 'group')} (artists, albums, copies)"
             fewer = f"ask for {fewest} folds at most, " if folds and folds > fewest >= 3 else ""
             raise DataError(
                 f"The genre {dataset.genres[genre]!r} has {available}, and "

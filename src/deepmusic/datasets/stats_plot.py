@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepmusic.datasets.stats import DatasetStatistics
+from deepmusic.errors import counted
 from deepmusic.files import make_folder
 from deepmusic.plotting import (
     format_time,
@@ -99,7 +100,7 @@ def _plot_genres(statistics: DatasetStatistics) -> tuple[Figure, str]:
     labels = [f"{count:,}  ({count / sum(counts):.1%})" for count in counts]
     _genre_bars(axes, statistics, counts, labels)
     axes.set_xlabel("tracks")
-    return figure, f"{sum(counts):,} tracks by genre"
+    return figure, f"{counted(sum(counts), 'track')} by genre"
 
 
 def _plot_artists(statistics: DatasetStatistics) -> tuple[Figure, str]:
@@ -165,7 +166,8 @@ def _plot_durations(statistics: DatasetStatistics) -> tuple[Figure, str]:
     axes.yaxis.set_major_formatter("{x:,.0f}")
     median = float(np.median(seconds))
     axes.axvline(median, color=_ORANGE, linewidth=1.2)
-    return figure, f"durations of {len(seconds):,} tracks; the line is the median, {time(median)}"
+    tracks = counted(len(seconds), "track")
+    return figure, f"durations of {tracks}; the line is the median, {time(median)}"
 
 
 def _plot_tree(statistics: DatasetStatistics) -> tuple[Figure, str]:
@@ -193,4 +195,4 @@ def _plot_tree(statistics: DatasetStatistics) -> tuple[Figure, str]:
     for axes in panels:
         axes.set(xlim=(0, 1), ylim=(rows - 0.4, -0.6))
         axes.set_axis_off()
-    return figure, f"tracks of {len(nodes)} genres, each with those below it"
+    return figure, f"tracks of {counted(len(nodes), 'genre')}, each with those below it"

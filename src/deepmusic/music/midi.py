@@ -25,7 +25,7 @@ from symusic.core import (
     TrackTick,
 )
 
-from deepmusic.errors import ScoreError, os_reason
+from deepmusic.errors import ScoreError, counted, os_reason
 from deepmusic.files import open_regular, write_atomically
 from deepmusic.music.score import (
     LAST_TICK,
@@ -367,4 +367,4 @@ def _key_signature(time: int, sharps: int, tonality: int) -> KeySignature:
 
 def _count(count: int, noun: str) -> str:
     """Such as "1 note was" and "3 notes were"."""
-    return f"{count:,} {noun} was" if count == 1 else f"{count:,} {noun}s were"
+    return f"{counted(count, noun)} {'was' if count == 1 else 'were'}"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from deepmusic.datasets.folder import FolderDataset, Problem, Track
 from deepmusic.datasets.load import LoadedDataset, load_dataset
-from deepmusic.errors import DataError
+from deepmusic.errors import DataError, counted
 from deepmusic.files import make_folder
 
 if TYPE_CHECKING:
@@ -241,14 +241,14 @@ def _from_table(
         example = f", such as {names[0]!r}" if names else ""
         raise DataError(
             f"None of the {len(dataset.tracks)} tracks of {dataset.root} has a row in the feature "
-            f"table {features}, which has {len(names)} rows{example}: make one with 'features "
-            "extract'."
+            f"table {features}, which has {counted(len(names), 'row')}{example}: make one with "
+            "'features extract'."
         )
     notes = []
     if others:
         notes.append(
-            f"{len(others)} rows of the feature table {features} are of no track in "
-            f"{dataset.root} and are ignored, such as {others[0]!r}."
+            f"{counted(len(others), 'row')} of the feature table {features} without a track in "
+            f"{dataset.root}, such as {others[0]!r}: ignored."
         )
     if table.recipe not in ("", RECIPE):
         notes.append(
@@ -277,13 +277,13 @@ def _with_finite(dataset: FolderDataset, columns: NDArray[np.float32]) -> Folder
     """Make infinite values missing, and add notes on what is missing to the data set."""
     notes = list(dataset.notes)
     for is_missing, message in (
-        (np.isinf, "tracks have infinite feature values, which count as missing"),
-        (np.isnan, "tracks lack some features; models use the median of their training tracks"),
+        (np.isinf, "with infinite feature values, which count as missing"),
+        (np.isnan, "without some features; models use the median of their training tracks"),
     ):
         cells = is_missing(columns)
         if cells.any():
             tracks = np.flatnonzero(cells.any(axis=1))
             example = dataset.tracks[tracks[0]].path
-            notes.append(f"{len(tracks)} {message} (such as {example!r}).")
+            notes.append(f"{counted(len(tracks), 'track')} {message} (such as {example!r}).")
             columns[cells] = np.nan
     return replace(dataset, notes=tuple(notes))

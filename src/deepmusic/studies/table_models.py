@@ -30,7 +30,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from deepmusic.classifier.evaluation import fit_calibration, measure
 from deepmusic.datasets.groups import group_tracks
-from deepmusic.errors import DataError, DeepMusicError, ShapeError
+from deepmusic.errors import DataError, DeepMusicError, ShapeError, counted
 from deepmusic.studies.tabular_io import (
     COLUMN_NAMES,
     COMPUTED,
@@ -366,7 +366,7 @@ def _too_few_groups(name: str, labels: Labels, groups: Labels, genres: Sequence[
     counts = {int(index): len(np.unique(groups[labels == index])) for index in np.unique(labels)}
     poorest = min(counts, key=counts.__getitem__)
     return (
-        f"Genre {genres[poorest]!r} has {np.sum(labels == poorest)} training tracks in "
-        f"{counts[poorest]} groups of artist or album, too few for inner folds: {name} has default "
-        "hyper-parameters and uncalibrated probabilities."
+        f"Genre {genres[poorest]!r} has {counted(int(np.sum(labels == poorest)), 'training track')} in "
+        f"{counted(counts[poorest], 'group')} of artist or album, too few for inner folds: {name} has "
+        "default hyper-parameters and uncalibrated probabilities."
     )

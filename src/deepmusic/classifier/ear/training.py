@@ -52,7 +52,7 @@ from deepmusic.datasets import (
     load_dataset,
 )
 from deepmusic.datasets.folder import file_hash
-from deepmusic.errors import AudioError, DataError
+from deepmusic.errors import AudioError, DataError, counted
 from deepmusic.files import write_atomically, write_json
 
 _VERSION = 2  # of what is stored: of the ear and how patches are chosen
@@ -245,7 +245,8 @@ def _chosen_genres(dataset: FolderDataset, min_tracks: int) -> tuple[FolderDatas
     for track, group in zip(dataset.tracks, group_tracks(dataset.tracks), strict=True):
         artists[track.genre].add(group)
     notes += [
-        f"{genre!r} has {counts[genre]} tracks by one artist: it cannot be both learned and tested."
+        f"{genre!r} has {counted(counts[genre], 'track')} by one artist: it cannot be both "
+        "learned and tested."
         for genre in dataset.genres
         if counts[genre] > 1 == len(artists[genre])
     ]
