@@ -365,8 +365,10 @@ def _explained(name: str, tracks: int) -> Iterator[None]:
 def _too_few_groups(name: str, labels: Labels, groups: Labels, genres: Sequence[str]) -> str:
     counts = {int(index): len(np.unique(groups[labels == index])) for index in np.unique(labels)}
     poorest = min(counts, key=counts.__getitem__)
+    tracks = counted(int(np.sum(labels == poorest)), "training track")
+    few = counted(counts[poorest], "group")
     return (
-        f"Genre {genres[poorest]!r} has {counted(int(np.sum(labels == poorest)), 'training track')} in "
-        f"{counted(counts[poorest], 'group')} of artist or album, too few for inner folds: {name} has "
-        "default hyper-parameters and uncalibrated probabilities."
+        f"Genre {genres[poorest]!r} has {tracks} in {few} of artist or "
+        f"album, too few for inner folds: {name} has default hyper-parameters and uncalibrated "
+        "probabilities."
     )
