@@ -9,9 +9,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from io import BufferedReader
-from typing import BinaryIO
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +23,19 @@ from symusic.core import (
     TrackTick,
 )
 
-from deepmusic.errors import ScoreError, counted, os_reason
-from deepmusic.files import open_regular, write_atomically
+from deepmusic.errors import ScoreError
+from deepmusic.files import write_atomically
+from deepmusic.music.midi_events import (
+    END_OF_TRACK,
+    MAX_BYTES,
+    MAX_PARTS,
+    MidiFile,
+    MidiSource,
+    check_count,
+    count_of,
+    read_chunks,
+    read_content,
+)
 from deepmusic.music.score import (
     LAST_TICK,
     Change,
@@ -38,19 +47,13 @@ from deepmusic.music.score import (
     TimeSignature,
 )
 
-MidiSource = str | os.PathLike[str] | bytes | BinaryIO
-
-# Larger files are refused: a symphony takes less than 1 MB, and every note takes memory.
-MAX_BYTES = 32 * 2**20
-MAX_NOTES = 1_000_000
-MAX_PARTS = 4096  # and tracks
+MAX_NOTES = 1_000_000  # every note takes memory
 
 LONGEST_DELTA = 2**28 - 1
 """The longest delta time, in four bytes."""
 
 _LONGEST_NAME = 200  # characters of the name of a part
 _END = "end"  # text of the marker that keeps rests after the last note
-_END_OF_TRACK = b"\xff\x2f\x00"
 # A note-off of every pitch on every channel; after the first the status byte is implied.
 _ALL_NOTES_OFF = b"".join(
     bytes([0, 0x80 | channel, 0, 0]) + b"".join(bytes([0, pitch, 0]) for pitch in range(1, 128))
@@ -80,15 +83,15 @@ def read_midi(source: MidiSource) -> Score:
             beat), ``no_beats`` (time in video frames), ``too_long``, ``no_notes``.
         TypeError: the source is of another type.
     """
-    name, data = _content(source)
+    name, data = read_content(source)
     if not data:
         raise ScoreError(f"{name} is empty (0 bytes); copy or download it again.", code="empty")
-    file, warnings = _split_chunks(name, data)
+    file, warnings = read_chunks(name, data)
     parsed = _parse(name, file)
     if file.is_cut:
         warnings.append("Its end is missing; what comes before was read.")
-    _check_count(name, parsed.note_num(), "notes", MAX_NOTES)
-    _check_count(name, len(parsed.tracks), "parts", MAX_PARTS)
+    check_count(name, parsed.note_num(), "notes", MAX_NOTES)
+    check_count(name, len(parsed.tracks), "parts", MAX_PARTS)
     parts, notes = _parts_and_notes(parsed)
     if _overflows(notes):
         raise ScoreError(f"{name} lasts more than {LAST_TICK:,} ticks.", code="too_long")
@@ -96,13 +99,13 @@ def read_midi(source: MidiSource) -> Score:
     parts, notes = _with_unreleased(name, file, parts, notes)
     if unreleased := len(notes.onset) - before:
         warnings.append(
-            f"{_count(unreleased, 'note')} never released: such a note ends after a beat, or where "
-            "its pitch begins again."
+            f"{count_of(unreleased, 'note')} never released: such a note ends after a beat, or "
+            "where its pitch begins again."
         )
     if not parts:
         raise ScoreError(f"{name} holds no note that sounds.", code="no_notes")
     if empty := int(np.count_nonzero(notes.duration == 0)):
-        warnings.append(f"{_count(empty, 'note')} without length: such a note lasts one tick.")
+        warnings.append(f"{count_of(empty, 'note')} without length: such a note lasts one tick.")
     tempos = ((t.time, t.mspq) for t in parsed.tempos)
     signatures = ((t.time, t.numerator, t.denominator) for t in parsed.time_signatures)
     keys = ((k.time, k.key, k.tonality) for k in parsed.key_signatures)
@@ -170,97 +173,7 @@ def write_midi(score: Score, path: str | os.PathLike[str]) -> None:
         file.write(content)
 
 
-def _content(source: MidiSource) -> tuple[str, bytes]:
-    """The display name of a source, and its content."""
-    data: object = None
-    try:
-        if isinstance(source, bytes):
-            name, data = "The MIDI data", source
-        elif isinstance(source, str | os.PathLike):
-            name = repr(os.fspath(source))
-            opened = open_regular(source, name=name, noun="MIDI file", error=ScoreError)
-            with BufferedReader(opened) as file:
-                data = file.read(MAX_BYTES + 1)
-        elif hasattr(source, "read"):
-            path = getattr(source, "name", None)
-            name = repr(path) if isinstance(path, str) else "The file object"
-            data = source.read(MAX_BYTES + 1)
-    except OSError as error:
-        message = f"{name} cannot be read: {os_reason(error)}."
-        raise ScoreError(message, code="unreadable") from error
-    if not isinstance(data, bytes):
-        raise TypeError(
-            f"MIDI is read from a path, bytes or a binary file object; got {type(source).__name__}"
-        )
-    if len(data) > MAX_BYTES:
-        raise ScoreError(f"{name} is larger than {MAX_BYTES // 2**20} MB.", code="too_large")
-    return name, data
-
-
-@dataclass(frozen=True)
-class _MidiFile:
-    """The chunks of a file; ``is_cut`` when its last track should be longer."""
-
-    format: int
-    ticks_per_beat: int
-    tracks: tuple[bytes, ...]
-    is_cut: bool
-
-
-def _split_chunks(name: str, data: bytes) -> tuple[_MidiFile, list[str]]:
-    """The header and tracks of a file, whatever the header claims about them, and warnings."""
-    if data[:4] == b"RIFF" and data[8:12] == b"RMID":
-        data = _riff_data(data)
-    if not data.startswith(b"MThd"):
-        raise ScoreError(f"{name} is not a MIDI file.", code="not_midi")
-    if len(data) < 14:
-        raise ScoreError(f"{name} is cut off inside its header.", code="truncated")
-    header_bytes, kind, claimed, division = struct.unpack(">IHHH", data[4:14])
-    if kind > 2:
-        raise ScoreError(f"{name} claims MIDI format {kind}, which does not exist.", code="damaged")
-    if division & 0x8000:
-        reason = "counts time in video frames (SMPTE), so it has no beats"
-        raise ScoreError(f"{name} {reason}.", code="no_beats")
-    if division == 0:
-        raise ScoreError(f"{name} has 0 ticks per beat, so no durations.", code="zero_ticks")
-    tracks: list[bytes] = []
-    is_cut = False
-    offset = 8 + max(header_bytes, 6)
-    while offset + 8 <= len(data):
-        chunk, length = struct.unpack(">4sI", data[offset : offset + 8])
-        is_cut = offset + 8 + length > len(data)
-        if chunk == b"MTrk":
-            tracks.append(data[offset + 8 : offset + 8 + length])
-        elif is_cut:  # not a chunk at all
-            is_cut = False
-            break
-        offset += 8 + length
-    _check_count(name, len(tracks), "tracks", MAX_PARTS)
-    warnings = []
-    if offset < len(data):
-        warnings.append(f"After the last track {_count(len(data) - offset, 'byte')} ignored.")
-    if len(tracks) > claimed:
-        warnings.append(f"The header claims {claimed} tracks; all {len(tracks)} were read.")
-    if kind == 2 and len(tracks) > 1:
-        warnings.append(
-            f"Its {len(tracks)} sequences are independent (format 2); they were read as parts of "
-            "one piece."
-        )
-    return _MidiFile(kind, division, tuple(tracks), is_cut), warnings
-
-
-def _riff_data(riff: bytes) -> bytes:
-    """The data chunk of a RIFF file; the file itself if it has none."""
-    offset = 12
-    while offset + 8 <= len(riff):
-        name, length = struct.unpack("<4sI", riff[offset : offset + 8])
-        if name == b"data":
-            return riff[offset + 8 : offset + 8 + length]
-        offset += 8 + length + length % 2
-    return riff
-
-
-def _parse(name: str, file: _MidiFile) -> ScoreTick:
+def _parse(name: str, file: MidiFile) -> ScoreTick:
     """Parse a file with a correct header."""
     header = struct.pack(">4sIHHH", b"MThd", 6, file.format, len(file.tracks), file.ticks_per_beat)
     chunks = (struct.pack(">4sI", b"MTrk", len(track)) + track for track in file.tracks)
@@ -296,7 +209,7 @@ def _overflows(notes: NoteArrays) -> bool:
 
 
 def _with_unreleased(
-    name: str, file: _MidiFile, parts: list[Part], notes: NoteArrays
+    name: str, file: MidiFile, parts: list[Part], notes: NoteArrays
 ) -> tuple[list[Part], NoteArrays]:
     """Add the notes that symusic drops, as they have no note-off.
 
@@ -331,18 +244,11 @@ def _with_unreleased(
 
 
 def _with_note_offs(track: bytes) -> bytes:
-    body = track.removesuffix(_END_OF_TRACK)
+    body = track.removesuffix(END_OF_TRACK)
     # the delta time of the removed event stays, so an event without effect follows it
     body += b"\x80\x00\x00" if len(body) < len(track) else b""
     longest_delta = b"\xff\xff\xff\x7f"
-    return body + longest_delta + (_ALL_NOTES_OFF * _REPEATS)[1:] + b"\x00" + _END_OF_TRACK
-
-
-def _check_count(name: str, count: int, noun: str, limit: int) -> None:
-    if count > limit:
-        raise ScoreError(
-            f"{name} holds {count:,} {noun}; the limit is {limit:,}.", code="too_large"
-        )
+    return body + longest_delta + (_ALL_NOTES_OFF * _REPEATS)[1:] + b"\x00" + END_OF_TRACK
 
 
 def _valid(
@@ -357,14 +263,9 @@ def _valid(
         except (ValueError, KeyError):
             invalid += 1
     if invalid:
-        warnings.append(f"{_count(invalid, f'impossible {kind}')} left out.")
+        warnings.append(f"{count_of(invalid, f'impossible {kind}')} left out.")
     return tuple(valid)
 
 
 def _key_signature(time: int, sharps: int, tonality: int) -> KeySignature:
     return KeySignature(time, sharps, {0: False, 1: True}[tonality])
-
-
-def _count(count: int, noun: str) -> str:
-    """Such as "1 note was" and "3 notes were"."""
-    return f"{counted(count, noun)} {'was' if count == 1 else 'were'}"
