@@ -48,7 +48,8 @@ _ENDINGS = {".mid", ".wav", ".png", ".json", ".musicxml"}
 @option("--top-p P", "Share of probability to sample from.", type=float)
 @option("--candidates N", "Tunes to compose and select the best from.", type=int)
 @option("--primer FILE", "MIDI file to continue.")
-@option("--harmonize FILE", "MIDI file whose melody is kept.")
+@option("--harmonize FILE", "MIDI file to whose melody parts are composed.")
+@option("--melody N", "Its part with the melody.  [default: the highest steady line]", type=int)
 @option("--infill FROM:TO", "Bars of the primer to rewrite.")
 @option("--from FILE", "MIDI file to take the pose from.", name="pose_from")
 @option("--pose NAME=X,...", "Move the pose, such as density=1,pitch=-0.5.")
@@ -172,11 +173,10 @@ class _Output:
         """Write a tune under a name, and last the JSON file, which describes the others."""
         from deepmusic import music
 
-        content = music.midi_bytes(tune.score)
         with write_atomically(_with_ending(stem, ".mid"), "wb") as file:
-            file.write(content)
+            file.write(tune.midi)
         _with_ending(stem, ".json").unlink(missing_ok=True)  # it describes an earlier tune
-        report = {**tune.report, "midi_sha256": hashlib.sha256(content).hexdigest()}
+        report = {**tune.report, "midi_sha256": hashlib.sha256(tune.midi).hexdigest()}
         if self.wav:
             music.write_wav(tune.score, _with_ending(stem, ".wav"), soundfont=self.font)
             report["sound"] = "built-in synthesiser" if self.font is None else Path(self.font).name
@@ -199,7 +199,6 @@ def _recreate(path: str, model: str, output: _Output, out: str | None) -> None:
         DeepMusicError: the tune comes out differently.
     """
     from deepmusic.composer.request import Request
-    from deepmusic.music import midi_bytes
     from deepmusic.pretrained import load_composer
 
     try:
@@ -224,7 +223,7 @@ def _recreate(path: str, model: str, output: _Output, out: str | None) -> None:
             "--model."
         )
     tune = composer.compose(request)
-    if hashlib.sha256(midi_bytes(tune.score)).hexdigest() != midi_sha256:
+    if hashlib.sha256(tune.midi).hexdigest() != midi_sha256:
         raise DeepMusicError(
             "The tune came out differently: other processors or versions of onnxruntime round "
             "differently."

@@ -19,9 +19,10 @@ from deepmusic.composer.memorization import CopyIndex, CopyReport, HumanReferenc
 from deepmusic.composer.planning import Plan, StyleProfile, plan_request, read_piece
 from deepmusic.composer.request import Request
 from deepmusic.composer.sampling import write_music
+from deepmusic.composer.splicing import spliced
 from deepmusic.composer.style_critic import StyleCritic
 from deepmusic.errors import CheckpointError, CopyingError, DeepMusicError, RequestError
-from deepmusic.music import Grid, Score, Tempo, grid_to_score
+from deepmusic.music import Grid, Score, Tempo, grid_to_score, midi_bytes, read_midi
 from deepmusic.training import load_model, save_weights
 from deepmusic.version import __version__
 
@@ -39,11 +40,14 @@ class Tune:
         request: what was requested.
         report: facts about it, in JSON types: the request in full, the model, the pose, the style
             critic's probabilities, what it copies, and its likelihood.
+        midi: the music as a MIDI file; with a given piece, also what a score does not hold of it,
+            such as pitch bends and pedals.
     """
 
     score: Score
     request: Request
     report: dict[str, Any]
+    midi: bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +100,20 @@ class Composer:
         request = self.resolved(request)
         plan = self.plan(request)
         grid, log_prob, copying, tried = self._best(request, plan)
-        score = grid_to_score(_finished(grid, plan))
+        if plan.given is None or plan.fixed is None:
+            score = grid_to_score(_finished(grid, plan))
+            midi = midi_bytes(score)
+        else:
+            midi = spliced(
+                plan.given,
+                grid,
+                plan.fixed,
+                shift=plan.shift,
+                parts=plan.parts,
+                is_under=request.harmonize is not None,
+                tempo=plan.tempo_limits,
+            )
+            score = read_midi(midi)
         probabilities = self.critic.probabilities(grid)
         files = [path for path in (request.given, request.pose_from) if path is not None]
         report = {
@@ -120,7 +137,7 @@ class Composer:
             "candidates_tried": tried,
             "warnings": list(plan.warnings),
         }
-        return Tune(score, request, report)
+        return Tune(score, request, report, midi)
 
     def resolved(self, request: Request) -> Request:
         """The request with a style: the first of this composer where it names none."""
@@ -193,7 +210,7 @@ class Composer:
         Raises:
             ScoreError: the file cannot be used.
         """
-        grid, *_ = read_piece(os.fspath(path), self.config, len(self.profiles[style].parts))
+        grid = read_piece(os.fspath(path), self.config, self.profiles[style])
         _, poses = self.network.encode(encode(self.config, grid).passages())
         pose: NDArray[np.float32] = poses[:, self.styles.index(style)].mean(axis=0)
         return pose

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepmusic import music
+from deepmusic.composer.barlines import USUAL_BARS, Barlines, BarRange, bars_to_read
 from deepmusic.composer.config import ComposerConfig
-from deepmusic.composer.encoding import normalised, transposed
-from deepmusic.composer.request import BARS, Request, read_metre
-from deepmusic.errors import RequestError, ScoreError
-from deepmusic.music import (
-    Grid,
-    Key,
-    Part,
-    Score,
-    TimeSignature,
-    read_midi,
-)
+from deepmusic.composer.given import GivenBars, Reading, read_bars, read_given
+from deepmusic.composer.request import BARS, TEMPOS, Request, read_metre
+from deepmusic.errors import RequestError
+from deepmusic.music import Grid, Key, Part, Score, TimeSignature
 
-_USUAL_BARS = 16
 _RANGE_MARGIN = 3  # semitones that a part may go beyond the usual range of its style
-_OCTAVES = (0, -12, 12, -24, 24, -36, 36)  # for a melody, the nearest first
 
 
 @dataclass(frozen=True)
@@ -83,7 +74,10 @@ class Plan:
             parts the first, and of three or more also the last, has the tonic alone.
         temperature, top_p: as in ``Request``.
         fixed: notes to keep, as long as the plan.
-        is_fixed: ``(steps, parts)`` bool, where the piece is exactly as in ``fixed``.
+        is_fixed: ``(steps, parts)`` bool, where nothing is added to ``fixed``.
+        given: the bars that the fixed notes are from.
+        tempo_limits: beats per minute into which the tempos of a given piece are brought; None
+            keeps them.
         warnings: what could not be done as requested.
     """
 
@@ -101,6 +95,8 @@ class Plan:
     top_p: float = 1.0
     fixed: Grid | None = None
     is_fixed: NDArray[np.bool_] | None = None
+    given: GivenBars | None = None
+    tempo_limits: tuple[float, float] | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -120,27 +116,18 @@ def plan_request(
     """
     profile = profiles[request.main_style]
     warnings: list[str] = []
-    fixed = is_fixed = None
+    fixed = is_fixed = given = limits = None
     if request.given is None:
         key, shift = _key(request, profile)
         tempo = request.tempo or profile.tempo
         signature = _signature(request, profile)
-        bars = request.bars or _USUAL_BARS
+        bars = request.bars or USUAL_BARS
     else:
-        fixed, key, moved, given_tempo = read_piece(request.given, config, len(profile.parts))
-        if request.harmonize is not None:
-            fixed, octave = _melody(fixed, profile, request.harmonize)
-            moved += octave
-        shift = -moved
-        tempo = request.tempo or round(given_tempo, 2)
-        signature = replace(fixed.time_signatures[0], time=0)
-        if signature not in profile.signatures:
-            unusual, signature = signature, profile.signatures[0]
-            warnings.append(f"The style has no {unusual}; the bars are read as {signature}.")
-        bar = signature.bar_steps(config.steps_per_beat)
-        bars = _bars_with_given(request, -(-fixed.steps // bar))
-        is_fixed = _fixed_steps(request, fixed.steps, (bars * bar, config.parts), bar)
-        fixed = replace(fixed, steps=bars * bar)
+        given, reading, signature, warnings = _given(request, config, profile)
+        fixed, is_fixed, key, shift, _ = reading
+        tempo, limits, reasons = _tempo(request, given.piece.score)
+        warnings += reasons
+        bars = len(given.layout.start)
     chosen = [profiles[name] for name in request.styles]
     widest = max(chosen, key=lambda profile: len(profile.parts))
     return Plan(
@@ -158,6 +145,8 @@ def plan_request(
         top_p=request.top_p,
         fixed=fixed,
         is_fixed=is_fixed,
+        given=given,
+        tempo_limits=limits,
         warnings=tuple(warnings),
     )
 
@@ -183,52 +172,6 @@ def _signature(request: Request, profile: StyleProfile) -> TimeSignature:
     return signature
 
 
-def _bars_with_given(request: Request, given: int) -> int:
-    """The number of bars of a piece that keeps notes of a given one of ``given`` bars."""
-    if given > BARS[1]:
-        raise ScoreError(
-            f"{request.given} has {given} bars; {BARS[1]} at most can be used.", code="too_long"
-        )
-    if request.infill is not None:
-        if request.infill[1] > given:
-            raise RequestError(
-                f"{request.given} has {given} bars, so bars up to {request.infill[1]} cannot be "
-                "rewritten."
-            )
-        return given
-    if request.harmonize is not None:
-        bars = request.bars or max(given, BARS[0])
-        if bars < given:
-            raise RequestError(
-                f"The melody in {request.harmonize} has {given} bars, more than the {bars} "
-                "requested: request as many, or omit bars."
-            )
-        return bars
-    bars = request.bars or min(given + _USUAL_BARS, BARS[1])
-    if bars <= given:
-        raise RequestError(
-            f"The primer {request.primer} has {given} bars, and the piece is to have {bars}: "
-            "request more bars, or shorten the primer."
-        )
-    return bars
-
-
-def _fixed_steps(
-    request: Request, given_steps: int, shape: tuple[int, int], bar: int
-) -> NDArray[np.bool_]:
-    """Where the piece is exactly as given, ``(steps, parts)``."""
-    is_fixed = np.zeros(shape, np.bool_)
-    if request.harmonize is not None:
-        is_fixed[:, 0] = True  # after its last note the melody is silent
-    elif request.infill is not None:
-        first, last = request.infill
-        is_fixed[:] = True
-        is_fixed[(first - 1) * bar : last * bar] = False
-    else:
-        is_fixed[: -(-given_steps // bar) * bar] = True
-    return is_fixed
-
-
 def _ranges(config: ComposerConfig, profiles: list[StyleProfile], shift: int) -> NDArray[np.int64]:
     """Pitches that each part may use, ``(parts, 2)``; none for a part that no style has.
 
@@ -244,68 +187,69 @@ def _ranges(config: ComposerConfig, profiles: list[StyleProfile], shift: int) ->
     return ranges
 
 
-def read_piece(path: str, config: ComposerConfig, parts: int) -> tuple[Grid, Key, int, float]:
-    """A MIDI file as the composer reads it, in at most this many parts.
-
-    Returns:
-        The grid in C major or A minor, its key, by how many semitones it was transposed, and its
-        tempo in beats per minute.
+def read_piece(path: str, config: ComposerConfig, profile: StyleProfile) -> Grid:
+    """A MIDI file, of a long one the last bars, as the composer reads it, in C major or A minor.
 
     Raises:
         ScoreError: the file cannot be used.
     """
-    raw = read_midi(path)
-    score = music.aligned(_in_parts(raw, parts, path), config.steps_per_beat)
-    grid = music.score_to_grid(score, config.steps_per_beat)
-    last = int((grid.onset + grid.duration).max())
-    # later changes would only move bars about
-    grid = replace(grid, steps=last, time_signatures=grid.time_signatures[:1], tempos=())
-    grid, key, shift = normalised(grid, lowest=config.lowest, pitches=config.pitches)
-    return grid, key, shift, raw.tempos[0].beats_per_minute
+    piece = read_given(path)
+    lines = Barlines(piece.score, profile.signatures[0], config.steps_per_beat)
+    last = lines.number(int(piece.notes.end.max()) - 1) + 1
+    first = max(lines.number(int(piece.notes.onset.min())), last - BARS[1])
+    chosen = BarRange((first, last), (last, last), (first, last))
+    bars = GivenBars.of(piece, lines, chosen, profile.signatures, config.steps_per_beat)
+    return read_bars(bars, config, len(profile.parts)).fixed
 
 
-def _in_parts(score: Score, count: int, path: str) -> Score:
-    """The score without drums, its further parts merged into the last of ``count``."""
-    pitched = [index for index, part in enumerate(score.parts) if not part.is_drum]
-    index_of = {index: min(number, count - 1) for number, index in enumerate(pitched)}
-    notes = [replace(n, part=index_of[n.part]) for n in score.notes if n.part in index_of]
-    if not notes:
-        raise ScoreError(f"{path} has no notes but drums; name a file with a melody.", code="drums")
-    first = min(note.part for note in notes)
-    notes = [replace(note, part=note.part - first) for note in notes]
-    return replace(score, notes=tuple(notes), parts=(Part(),) * count)
-
-
-def _melody(grid: Grid, profile: StyleProfile, path: str) -> tuple[Grid, int]:
-    """The highest notes of the first part, one at a time, in an octave that suits the style.
-
-    Returns:
-        The melody, and by how many semitones it was transposed.
-    """
-    if len(profile.parts) < 2:
-        raise RequestError(
-            "This style has one part, which the melody would fill: harmonize in a style with more."
+def _given(
+    request: Request, config: ComposerConfig, profile: StyleProfile
+) -> tuple[GivenBars, Reading, TimeSignature, list[str]]:
+    """The bars of a given piece, what is read of them, their time signature, and warnings."""
+    assert request.given is not None
+    piece = read_given(request.given, request.melody)
+    lines = Barlines(piece.score, profile.signatures[0], config.steps_per_beat)
+    chosen = bars_to_read(request, piece.score, lines)
+    bars = GivenBars.of(piece, lines, chosen, profile.signatures, config.steps_per_beat)
+    (low, high), (start, stop) = chosen.read, chosen.sounding
+    warnings = list(piece.warnings)
+    if low == start > 0:
+        warnings.append(f"{start:,} silent bars at the beginning are kept, but not read.")
+    elif low > start or high < stop:
+        warnings.append(f"Of its {stop - start:,} bars {min(high, stop) - low} are read.")
+    signatures = [lines.signature(bar) for bar in range(low, high)]
+    signature = max(signatures, key=signatures.count)
+    if signature not in profile.signatures:
+        warnings.append(
+            f"The style has no {signature}: its bars are composed like {profile.signatures[0]}."
         )
-    in_part = np.flatnonzero(grid.part == grid.part.min())
-    top = np.full(grid.steps, -1)
-    for note in in_part:
-        span = slice(int(grid.onset[note]), int(grid.onset[note] + grid.duration[note]))
-        top[span] = np.maximum(top[span], int(grid.pitch[note]))
-    kept = in_part[top[grid.onset[in_part]] == grid.pitch[in_part]]
-    onset, pitch = grid.onset[kept], grid.pitch[kept].astype(np.int64)
-    low, high = profile.ranges[0][0] - 2 * _RANGE_MARGIN, profile.ranges[0][1] + 2 * _RANGE_MARGIN
-    octaves = [o for o in _OCTAVES if low <= pitch.min() + o and pitch.max() + o <= high]
-    if not octaves:
-        raise RequestError(
-            f"The melody in {path} spans {np.ptp(pitch)} semitones, which is out of range: the "
-            f"{profile.parts[0][0] or 'first part'} of this style spans {high - low} at most."
+    melody_range = None
+    if request.harmonize is not None:
+        if len(profile.parts) < 2:
+            raise RequestError(
+                "This style has one part, which the melody would fill: harmonize in a style with "
+                "more."
+            )
+        lowest, highest = profile.ranges[0]
+        melody_range = (lowest - 2 * _RANGE_MARGIN, highest + 2 * _RANGE_MARGIN)
+        name = f" ({piece.parts[0]})" if piece.parts[0] else ""
+        warnings.append(
+            f"The melody is the top of part {piece.melody} of {len(piece.parts)}{name}; --melody "
+            "names another."
         )
-    melody = replace(
-        grid,
-        onset=onset,
-        duration=np.minimum(grid.duration[kept], np.diff(onset, append=grid.steps)),
-        pitch=pitch,
-        part=np.zeros(len(kept), np.int64),
-        velocity=grid.velocity[kept],
-    )
-    return transposed(melody, octaves[0]), octaves[0]
+    reading = read_bars(bars, config, len(profile.parts), melody_range=melody_range)
+    if np.any(bars.is_rewritten) and np.any(piece.part < 0):
+        warnings.append("Drums are kept in all bars.")
+    return bars, reading, signature, [*warnings, *reading.warnings]
+
+
+def _tempo(request: Request, score: Score) -> tuple[float, tuple[float, float] | None, list[str]]:
+    """The tempo of a given piece, limits into which to bring its tempos, and warnings."""
+    if request.tempo is not None:
+        return request.tempo, (request.tempo, request.tempo), []
+    tempo = 60 * float(score.beats) / score.seconds
+    within = min(max(tempo, TEMPOS[0]), TEMPOS[1])
+    if within == tempo:
+        return round(tempo, 2), None, []
+    reason = f"The tempo, {tempo:.4g} beats per minute, was brought into range: {within:g}."
+    return within, TEMPOS, [reason]

@@ -14,6 +14,9 @@ from deepmusic.music import Key, TimeSignature
 BARS = (4, 256)
 """The fewest and the most bars of a piece."""
 
+TEMPOS = (20.0, 300.0)
+"""The slowest and the fastest tempo in beats per minute."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -26,13 +29,14 @@ class Request:
         seed: of the random choices.
         key: such as ``"D minor"``; None draws one, or keeps that of a given piece.
         metre: such as ``"3/4"``; None takes the style's commonest, or that of a given piece.
-        tempo: in beats per minute; None takes the style's, or that of a given piece.
+        tempo: in beats per minute; None takes the style's, or keeps those of a given piece.
         temperature: below 1 favours likely notes; 0.1 to 3. Like ``top_p`` it acts on which notes
             begin, not on how many.
         top_p: share of the probability to sample from, in (0, 1].
         candidates: pieces to write, of which the style critic selects one.
         primer: a MIDI file to continue, or of which to rewrite bars.
-        harmonize: a MIDI file whose melody, its first part, is kept and the rest written.
+        harmonize: a MIDI file to whose melody new parts are written.
+        melody: which part of that file has it, from 1; None takes the highest steady line.
         infill: first and last bar, from 1, of the primer to rewrite.
         pose_from: a MIDI file from which the pose is taken.
         pose: moves the pose: by a dimension (from 0), or by one of the ``ATTRIBUTES``, in standard
@@ -55,6 +59,7 @@ class Request:
     candidates: int = 4
     primer: str | None = None
     harmonize: str | None = None
+    melody: int | None = None
     infill: tuple[int, int] | None = None
     pose_from: str | None = None
     pose: Mapping[str, float] = field(default_factory=dict)
@@ -62,7 +67,7 @@ class Request:
     allow_copies: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("bars", "seed", "candidates"):
+        for name in ("bars", "seed", "candidates", "melody"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
                 raise RequestError(f"{name.capitalize()} must be a whole number; got {value!r}.")
@@ -76,7 +81,7 @@ class Request:
                 object.__setattr__(self, name, os.fspath(getattr(self, name)))
         for what, value, low, high in (
             ("number of bars", self.bars, *BARS),
-            ("tempo", self.tempo, 20, 300),
+            ("tempo", self.tempo, *TEMPOS),
             ("temperature", self.temperature, 0.1, 3),
             ("number of candidates", self.candidates, 1, 64),
             ("seed", self.seed, 0, 2**63 - 1),
@@ -97,6 +102,8 @@ class Request:
     def _check_files(self) -> None:
         if self.primer is not None and self.harmonize is not None:
             raise RequestError("A primer and a melody to harmonize exclude each other: name one.")
+        if self.melody is not None and self.harmonize is None:
+            raise RequestError("A part has the melody of a piece to harmonize: name the piece too.")
         if self.infill is not None:
             if self.primer is None:
                 raise RequestError("To rewrite bars, name the piece as the primer.")

@@ -73,6 +73,10 @@ class _Draft:
             np.full(plan.bars, self.bar_steps),
             np.full(plan.bars, plan.time_signature.is_compound),
         )
+        if plan.given is not None:
+            bars, self.steps = plan.given.layout, int(plan.given.steps[-1])
+        lengths = np.diff(bars.start, append=self.steps)
+        self.bar_ago = (np.arange(self.steps) - np.repeat(lengths, lengths)).tolist()
         positions = bar_positions(bars, self.steps, has_end=plan.has_end)
         self.positions = positions.astype(np.int64)
         # one silent step before the first
@@ -100,8 +104,8 @@ class _Draft:
                         in_part = self.part == part
                         repeated[piece, in_part] = self.symbols[piece, source, in_part]
         bar_ago = np.zeros_like(repeated)
-        if step >= self.bar_steps:
-            bar_ago = self.symbols[:, step - self.bar_steps]
+        if self.bar_ago[step] >= 0:
+            bar_ago = self.symbols[:, self.bar_ago[step]]
         positions = np.tile(self.positions[step], (self.pieces, 1))
         return before.reshape(self.pieces, -1), repeated, match_level, bar_ago, positions
 
@@ -180,7 +184,8 @@ class _Constraints:
         if self.plan.is_fixed is None:
             return wanted, None, is_filled
         required, free = self._fixed_at(step, self.plan.is_fixed[step], sounded)
-        return wanted & free | required, required, is_filled & ~required.any(axis=1)
+        is_filled &= ~required.any(axis=1) & free.any()
+        return wanted & free | required, required, is_filled
 
     def _fixed_at(
         self, step: int, parts: NDArray[np.bool_], sounded: NDArray[np.bool_]
@@ -188,8 +193,7 @@ class _Constraints:
         """Required symbols ``(n, y)`` and free ones ``(y,)``; ``sounded`` is ``(n, e)``."""
         is_fixed = np.repeat(parts, self.config.pitches)
         sounding, onsets = self.fixed
-        sounds = sounding[step] & is_fixed
-        # a note whose beginning is not fixed cannot continue, so it begins here
-        begins = sounds & (onsets[step] | ~sounded)
+        sounds = sounding[step]
+        begins = np.broadcast_to(sounds & onsets[step], sounded.shape)
         must = symbol_sets(self.config, np.broadcast_to(sounds, begins.shape), begins)
-        return must, np.repeat(~is_fixed, self.config.states)
+        return must, np.repeat(~is_fixed & ~sounds, self.config.states)
