@@ -242,7 +242,7 @@ def test_case_of_a_flac_with_a_hole(shared_data: Path) -> None:
     assert set(scan.faults) == {"header_length", "damaged"}
 
 
-# ------------------------------------------------------------------------------ joined mp3s
+# ------------------------------------------------------------------------------ joined files
 
 ID3V2 = b"ID3\4\0\0\0\0\x40\0" + b"\xff\xfb\x90\x64" * 2048  # what looks like frames is a picture
 ID3V1 = b"TAG" + bytes(125)
@@ -294,6 +294,57 @@ def test_case_of_joined_mp3s(shared_data: Path) -> None:
     twice = np.concatenate([single.samples, single.samples])
     np.testing.assert_allclose(joined.samples, twice[: len(joined.samples)], atol=0.1)
     assert len(joined.samples) == pytest.approx(len(twice), abs=50)
+
+
+def joinable(kind: str, hz: float, rate: int, channels: int, seconds: float = 2) -> bytes:
+    container, _, coding = kind.partition(" ")
+    sound = np.stack([tone(seconds, rate, hz=hz)] * channels, axis=1)
+    buffer = io.BytesIO()
+    soundfile.write(buffer, sound, rate, format=container, subtype=coding or None)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "kind", [*sorted(SIZES.keys() & {*soundfile.available_formats()}), "FLAC", "OGG", "OGG OPUS"]
+)
+@pytest.mark.parametrize("second", [(24_000, 1), (48_000, 2)])
+def test_other_joined_files_are_heard_whole(
+    kind: str, second: tuple[int, int], tmp_path: Path
+) -> None:
+    note = NOTE.get(kind, b"")
+    data = joinable(kind, 440, 24_000, 1) + note + joinable(kind, 880, *second, seconds=4)
+    path = tmp_path / "joined"
+    path.write_bytes(data + joinable(kind, 1320, *second, seconds=0.25))
+    with open_audio(path, sample_rate=24_000) as stream:
+        samples = np.concatenate(list(stream))
+    assert (stream.faults, stream.warning, stream.decoder) == ((), None, "libsndfile")
+    assert stream.header_s == pytest.approx(6.25, abs=0.01)
+    assert len(samples) == pytest.approx(6.25 * 24_000, abs=100)
+    for start, end, hz in ((0, 2, 440), (2, 6, 880), (6, 6.25, 1320)):
+        part = samples[round(start * 24_000) + 100 : round(end * 24_000) - 100]
+        assert loudest_hz(part, 24_000) == pytest.approx(hz, abs=5)
+    assert scan_file(path).faults == ()
+
+
+@pytest.mark.parametrize("kind", ["WAV", "AIFF", "FLAC", "OGG"])
+def test_damage_in_other_joined_files_is_found(kind: str) -> None:
+    first, second = joinable(kind, 440, RATE, 1), joinable(kind, 880, RATE, 1)
+    broken = second[:200] + bytes(2000) + second[2200:]
+    for data in (first + second[: len(second) // 2], *([first + broken] if kind == "FLAC" else [])):
+        with open_audio(io.BytesIO(data)) as stream:
+            list(stream)
+        assert stream.faults
+        assert stream.duration_s >= 2
+    # no second file: its name alone in the samples
+    sound = np.frombuffer(b"RIFFxxxxWAVEfLaC\0\0\0\x22" * 2000, "<i2")
+    for data in (soundfile_bytes(sound, "WAV"), soundfile_bytes(sound, "FLAC")):
+        assert len(load(io.BytesIO(data), sample_rate=RATE).samples) == len(sound)
+
+
+def soundfile_bytes(sound: NDArray[np.int16], kind: str) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, sound, RATE, format=kind)
+    return buffer.getvalue()
 
 
 # --------------------------------------------------------------------------- sound tracks

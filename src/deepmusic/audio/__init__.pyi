@@ -1,13 +1,15 @@
 from .decode import (
-    Audio as Audio,
     AudioStream as AudioStream,
-    load as load,
     open_audio as open_audio,
 )
 from .find import (
     AUDIO_EXTENSIONS as AUDIO_EXTENSIONS,
     NotAudio as NotAudio,
     find_audio as find_audio,
+)
+from .loading import (
+    Audio as Audio,
+    load as load,
 )
 from .mel import (
     LogMelConfig as LogMelConfig,

@@ -47,6 +47,12 @@ _LAYOUTS = {
     b"caff": _Layout(8, 4, ">q", 1, b"data", before=4),
     b"riff": _Layout(40, 16, "<q", 8, bytes.fromhex("64617461f3acd3118cd100c04f8edb8a"), 0, 24),
 }  # fmt: skip
+_MOST_PARTS = 1000
+# how a file of one of these kinds begins
+_BEGINNING = re.compile(
+    rb"(?:RIFF|RIFX|RF64|BW64).{4}WAVE|FORM.{4}AIF[FC]|caff\x00\x01|\.snd|dns\.|riff\x2e\x91\xcf\x11",
+    re.DOTALL,
+)
 _AU_ORDERS = {b".snd": ">", b"dns.": "<"}
 
 
@@ -157,6 +163,39 @@ def mended(file: BinaryIO) -> tuple[BinaryIO, float | None]:
     if true > largest:  # libsndfile reads all of an AU, and this much of the others
         share = None if sound.layout is None else true / largest
     return window(file, len(head), end, bytes(head)), share
+
+
+def joined(file: BinaryIO) -> list[BinaryIO]:
+    """The files that one was joined from, as by ``cat``, by what their headers say.
+
+    Returns:
+        One window for each; none where it is one file, or of another kind.
+    """
+    size = file.seek(0, os.SEEK_END)
+    starts = [0]
+    while len(starts) <= _MOST_PARTS:
+        part = SteadyFile(window(file, starts[-1], size))
+        sound = _find(part, _read(part, 0, 4))
+        length = 0 if sound is None or sound.is_unknown() else _next_file(part, sound)
+        if not length:
+            break
+        starts.append(starts[-1] + length)
+    ends = [*starts[1:], size]
+    return [window(file, *span) for span in zip(starts, ends, strict=True)] if starts[1:] else []
+
+
+def _next_file(file: SteadyFile, sound: _Sound) -> int:
+    """Where another file begins after the sound and the chunks that follow it; 0 if none does."""
+    align = sound.layout.align if sound.layout else 1
+    for at in {sound.end, -(-sound.end // align) * align}:
+        for _ in range(_MOST_CHUNKS):
+            if _BEGINNING.match(_read(file, at, 12)):
+                return at
+            name, claim = _chunk(file, at, sound.layout) if sound.layout else (b"", 0)
+            if not name or sound.layout is None or claim < sound.layout.counted:
+                break
+            at = _after(at, claim, sound.layout)
+    return 0
 
 
 def _rf64_head(file: SteadyFile, size: int) -> bytes:

@@ -1,16 +1,15 @@
 """Decodes any sound file to mono float32 blocks at one sample rate, in bounded memory.
 
-libsndfile reads first. Where it refuses a file, fails in mid-stream or leaves bytes unread, FFmpeg
-decodes the file from its start and continues where libsndfile stopped: no sound is delivered
-twice, and intact files cost nothing extra. The length that a header claims is never allocated.
+libsndfile reads first, files joined into one by one. Where it refuses a file, fails in mid-stream
+or leaves bytes unread, FFmpeg decodes the file from its start and continues where libsndfile
+stopped: no sound is delivered twice, and intact files cost nothing extra. The length that a header
+claims is never allocated.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -18,10 +17,10 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from deepmusic.audio.chunks import mended
+from deepmusic.audio.chunks import joined, mended
 from deepmusic.audio.downmix import Downmix
+from deepmusic.audio.joined import parts
 from deepmusic.audio.libsndfile import SndfileReader
-from deepmusic.audio.mpeg import mp3_parts
 from deepmusic.audio.sources import LARGEST_SAMPLE, RATES_HZ, Source, name_of, open_source
 from deepmusic.errors import AudioError
 
@@ -38,18 +37,6 @@ _INVALID = "NaN, infinite or absurdly large"
 
 OnBlock = Callable[[NDArray[np.float32], int, str], object]
 """Takes a block as it was decoded, ``(n, channels)``, its rate in Hz and its codec."""
-
-
-@dataclass(frozen=True)
-class Audio:
-    """Sound in memory: mono ``samples``, ``(n,)``, and the rate and channels of their file."""
-
-    samples: NDArray[np.float32]
-    sample_rate: int
-    duration_s: float
-    source_rate: int
-    channels: int
-    warning: str | None = None
 
 
 class AudioStream(Iterator[NDArray[np.float32]], AbstractContextManager["AudioStream"]):
@@ -181,7 +168,18 @@ class AudioStream(Iterator[NDArray[np.float32]], AbstractContextManager["AudioSt
 
     def _decoded(self) -> Iterator[tuple[NDArray[np.float32], int]]:
         """Blocks ``(n, channels)`` and their rate."""
-        file, self._share = mended(self._file)
+        promises_s: list[float | None] = []
+        for file in joined(self._file) or [self._file]:
+            self.header_s = None
+            yield from self._decoded_file(file, self.duration_s)
+            promises_s.append(self.header_s)
+        self.header_s = _sum(promises_s)
+
+    def _decoded_file(
+        self, whole: BinaryIO, start_s: float
+    ) -> Iterator[tuple[NDArray[np.float32], int]]:
+        """The sound of one file, before which ``start_s`` was decoded."""
+        file, self._share = mended(whole)
         refusal: AudioError | None = None
         try:
             with closing(SndfileReader(file)) as reader:
@@ -191,21 +189,26 @@ class AudioStream(Iterator[NDArray[np.float32]], AbstractContextManager["AudioSt
                 self.header_s = self._promise(reader)
                 if reader.is_cut_off():
                     self._lost["cut_off"] = "its end is missing"
-                if self.duration_s and not reader.came_short():
+                if self.duration_s > start_s and not reader.came_short():
                     return
-                is_mp3 = reader.container == "mp3"
-            if is_mp3 and (yield from self._decoded_parts()):
+                container = reader.container
+            if (yield from self._decoded_parts(parts(whole, container), start_s)):
                 return
         except AudioError as error:
             refusal = error
-        yield from self._decoded_by_ffmpeg(file, refusal)
+        yield from self._decoded_by_ffmpeg(file, refusal, start_s)
 
-    def _decoded_parts(self) -> Generator[tuple[NDArray[np.float32], int], None, bool]:
-        """What follows in mp3 files joined into one; returns whether all was read."""
-        parts = mp3_parts(self._file)
-        done_s, promises_s = self.duration_s, []
-        for part in parts:
+    def _decoded_parts(
+        self, files: list[BinaryIO], start_s: float
+    ) -> Generator[tuple[NDArray[np.float32], int], None, bool]:
+        """What follows in files joined into one; returns whether all was read."""
+        done_s, is_short = self.duration_s - start_s, not files
+        promises_s: list[float | None] = []
+        for part in files:
             with closing(SndfileReader(part)) as reader:
+                promises_s.append(reader.header_s())
+                if is_short:
+                    continue
                 rate = reader.sample_rate
                 self._name_format(reader, rate)
                 for block in reader.blocks(self._block_s):
@@ -213,15 +216,13 @@ class AudioStream(Iterator[NDArray[np.float32]], AbstractContextManager["AudioSt
                     done_s -= dropped / rate
                     if dropped < len(block):
                         yield block[dropped:], rate
-                promises_s.append(reader.header_s())
-                if reader.came_short():
-                    return False
-        if parts:
-            self.header_s = None if None in promises_s else sum(filter(None, promises_s))
-        return bool(parts)
+                is_short = reader.came_short()
+        if files:
+            self.header_s = _sum(promises_s)
+        return not is_short
 
     def _decoded_by_ffmpeg(
-        self, file: BinaryIO, refusal: AudioError | None
+        self, file: BinaryIO, refusal: AudioError | None, start_s: float
     ) -> Iterator[tuple[NDArray[np.float32], int]]:
         """The sound that follows what libsndfile decoded."""
         from deepmusic.audio.ffmpeg import FfmpegReader  # most files never need it
@@ -234,7 +235,7 @@ class AudioStream(Iterator[NDArray[np.float32]], AbstractContextManager["AudioSt
                 return
             raise self._no_sound(refusal, error) from error
         with closing(reader):
-            for block, rate in reader.blocks(skip_s=self.duration_s):
+            for block, rate in reader.blocks(skip_s=self.duration_s - start_s):
                 self._name_format(reader, rate)
                 yield block, rate
             if reader.failed:
@@ -343,49 +344,8 @@ def open_audio(
     return AudioStream(source, sample_rate, max_seconds, block_s, on_block)
 
 
-def load(
-    source: Source,
-    *,
-    sample_rate: int = 22050,
-    offset_s: float = 0.0,
-    seconds: float | None = None,
-    max_seconds: float = 6 * 3600.0,
-) -> Audio:
-    """Read a sound file, or a part of it, into memory as mono float32.
-
-    An hour takes 318 MB at the default rate: for long files prefer `open_audio`, whose arguments
-    and errors are the same.
-
-    Args:
-        source: as in `open_audio`.
-        sample_rate: samples per second of the result.
-        offset_s: seconds to skip at the start; a file without more is ``too_short``.
-        seconds: seconds to read at most; None reads to the end.
-        max_seconds: as in `open_audio`.
-    """
-    if offset_s < 0 or (seconds is not None and seconds <= 0):
-        raise ValueError(f"offset_s >= 0 and seconds > 0 must hold; got {offset_s}, {seconds}")
-    first = round(offset_s * sample_rate)
-    last = math.inf if seconds is None else first + round(seconds * sample_rate)
-    kept: list[NDArray[np.float32]] = []
-    position = 0
-    with open_audio(source, sample_rate=sample_rate, max_seconds=max_seconds) as stream:
-        for block in stream:
-            end = int(min(last - position, len(block)))
-            kept.append(block[max(0, first - position) : end])
-            position += len(block)
-            if position >= last:
-                break
-        samples = np.concatenate(kept)
-        if not len(samples):
-            length = f"{stream.duration_s:.1f} s of sound"
-            raise AudioError(
-                f"{name_of(source)} ends before {offset_s:g} s: it has only {length}.",
-                code="too_short",
-            )
-        source_rate, channels, warning = stream.source_rate, stream.channels, stream.warning
-    duration_s = len(samples) / sample_rate
-    return Audio(samples, sample_rate, duration_s, source_rate, channels, warning)
+def _sum(lengths_s: list[float | None]) -> float | None:
+    return None if None in lengths_s else sum(filter(None, lengths_s))
 
 
 def _is_rate(sample_rate: int) -> bool:

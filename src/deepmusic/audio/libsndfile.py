@@ -151,7 +151,7 @@ class SndfileReader:
     def came_short(self) -> bool:
         """Whether reading failed or left more bytes than tags take; ask at the end."""
         left = self._size - self._file.tell()
-        if self._sound.format in ("MP3", "OGG"):
+        if self._sound.format in ("MP3", "OGG", "FLAC"):
             # in a small file, so many bytes would be seconds of sound
             return self._failed or left > max(256, min(_TAG_BYTES, self._size // 20))
         # elsewhere the header knows its length, and pictures or cue sheets may follow the sound
