@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from deepmusic.audio import NotAudio, find_audio
+from deepmusic.audio.playlists import read_playlist
 
 
 @pytest.fixture
@@ -168,3 +169,22 @@ def test_a_huge_file_is_no_playlist(tmp_path: Path) -> None:
     (entry,) = find_audio([tmp_path / "x.m3u"])
     assert isinstance(entry, NotAudio)
     assert "16 MiB" in entry.error
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there, names in any case are the same file")
+def test_names_in_another_case_where_one_file_is_meant(tmp_path: Path) -> None:
+    (tmp_path / "Music" / "Björk").mkdir(parents=True)
+    for name in ("Björk/Jóga.mp3", "Two.mp3", "TWO.mp3"):
+        (tmp_path / "Music" / name).touch()
+    if len(os.listdir(tmp_path / "Music")) < 3:
+        pytest.skip("this file system does not tell them apart")
+    lines = [
+        "MUSIC\\BJÖRK\\jóga.MP3",
+        "music/two.mp3",
+        "Music/Two.mp3",
+        "D:\\x\\music\\björk\\JÓGA.mp3",
+    ]
+    (tmp_path / "a.m3u8").write_text("\n".join(lines), encoding="utf-8")
+    found = [entry.path for entry in read_playlist(str(tmp_path / "a.m3u8"), ())[0]]
+    whole = str(tmp_path / "Music" / "Björk" / "Jóga.mp3")
+    assert found == [whole, str(tmp_path / "music/two.mp3"), str(tmp_path / "Music/Two.mp3"), whole]

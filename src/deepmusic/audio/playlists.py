@@ -6,8 +6,10 @@ import codecs
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Iterator
-from pathlib import Path, PureWindowsPath
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
+from functools import cache
+from pathlib import Path, PurePath, PureWindowsPath
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -25,6 +27,9 @@ _FILE_ADDRESS = re.compile(
 )
 
 
+_NamesIn = Callable[[str], dict[str, list[str]]]  # names in a folder by their casefold
+
+
 class Entry(NamedTuple):
     """A file that a list names."""
 
@@ -36,9 +41,10 @@ def read_playlist(path: str, extensions: Collection[str]) -> tuple[list[Entry], 
     """Read the local files that a playlist or a cue sheet lists.
 
     Names are relative to the folder of the list. Whichever reading of a name leads to a file is
-    taken: as UTF-8 or cp1252, composed or decomposed, with percent escapes, with backslashes. Of an
-    absolute path of Windows, its end is looked for beside the list and in the folders above, with
-    at least the name of one folder. Cue sheets often keep the extension of before a conversion.
+    taken: as UTF-8 or cp1252, composed or decomposed, with percent escapes, with backslashes, in
+    upper and lower case where one file alone is meant. Of an absolute path of Windows, its end is
+    looked for beside the list and in the folders above, with at least the name of one folder. Cue
+    sheets often keep the extension of before a conversion.
 
     Args:
         path: of the list; its extension, one of `PLAYLIST_EXTENSIONS`, says what it is.
@@ -59,6 +65,7 @@ def read_playlist(path: str, extensions: Collection[str]) -> tuple[list[Entry], 
     if len(content) > _MOST_BYTES:
         raise DataError(f"{path!r} is no playlist: it has more than 16 MiB.")
     kind = os.path.splitext(path.rstrip())[1].lower()
+    names_in = cache(_names_in)  # no folder is listed twice
     entries: list[Entry] = []
     notes: list[str] = []
     streams = 0
@@ -66,7 +73,9 @@ def read_playlist(path: str, extensions: Collection[str]) -> tuple[list[Entry], 
         if _ADDRESS.match(name):
             streams += 1
             continue
-        file_name = _resolved(os.path.dirname(path), name, extensions if kind == ".cue" else ())
+        file_name = _resolved(
+            os.path.dirname(path), name, extensions if kind == ".cue" else (), names_in
+        )
         entries.append(Entry(file_name, f"{line} of {path!r} names it"))
         if tracks > 1:
             notes.append(f"{path!r}: {file_name!r} holds {tracks} tracks and is taken as one.")
@@ -109,7 +118,7 @@ def _xspf(path: str, content: bytes) -> Iterator[tuple[str, bytes, int]]:
         raise DataError(f"{path!r} is no playlist in XSPF: {error}.") from error
 
 
-def _resolved(folder: str, name: bytes, extensions: Collection[str]) -> str:
+def _resolved(folder: str, name: bytes, extensions: Collection[str], names_in: _NamesIn) -> str:
     """The reading of a name that exists; if none does, the plain one."""
     local = _FILE_ADDRESS.sub(b"", name, count=1)
     readings = [local, unquote_to_bytes(local)]
@@ -121,12 +130,36 @@ def _resolved(folder: str, name: bytes, extensions: Collection[str]) -> str:
     candidates = [
         candidate for text in dict.fromkeys(texts) for candidate in _candidates(folder, text)
     ]
-    converted = (
+    candidates += [
         os.path.splitext(candidate)[0] + extension
         for candidate in candidates
         for extension in sorted(extensions)
-    )
-    return next(filter(os.path.exists, (*candidates, *converted)), candidates[0])
+    ]
+    found = next(filter(os.path.exists, candidates), None)
+    others = (_in_any_case(candidate, names_in) for candidate in candidates)
+    return found or next(filter(None, others), candidates[0])
+
+
+def _in_any_case(path: str, names_in: _NamesIn) -> str | None:
+    """The only file whose path differs in upper and lower case at most."""
+    pure = PurePath(path)
+    found = pure.anchor or os.curdir
+    for part in pure.relative_to(pure.anchor).parts:
+        if not os.path.lexists(os.path.join(found, part)):
+            names = names_in(found).get(part.casefold(), [])
+            if len(names) != 1:
+                return None
+            part = names[0]
+        found = os.path.join(found, part)
+    return found if os.path.exists(found) else None
+
+
+def _names_in(folder: str) -> dict[str, list[str]]:
+    names: dict[str, list[str]] = {}
+    with suppress(OSError, ValueError):
+        for name in os.listdir(folder):
+            names.setdefault(name.casefold(), []).append(name)
+    return names
 
 
 def _candidates(folder: str, text: str) -> Iterator[str]:
