@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import sys
 import time
@@ -207,3 +208,29 @@ def test_what_is_no_sound_has_no_tags(tmp_path: Path) -> None:
     (tmp_path / "a.mp3").write_bytes(b"ID3" + os.urandom(2000))
     assert read_metadata(tmp_path / "a.mp3") == {}
     assert read_metadata(tmp_path / "gone.mp3") == {}
+
+
+@pytest.mark.parametrize("kind", ["mp3", "dsf"])
+def test_all_values_of_id3_that_tinytag_does_not_read(kind: str, tmp_path: Path) -> None:
+    """Unsynchronised ID3v2.4, and ID3 at the end of DSF."""
+    flags = b"\0\2" if kind == "mp3" else b"\0\0"
+    body = b""
+    for key, text in ((b"TPE1", "\xc5\xff One\0Two"), (b"TIT2", "T\xff"), (b"TCON", "Rock\0Jazz")):
+        data = b"\1" + text.encode("utf-16")
+        if kind == "mp3":
+            data = re.sub(rb"\xff(?=[\xe0-\xff\0]|\Z)", b"\xff\0", data)
+        body += key + len(data).to_bytes(4, "big") + flags + data  # sizes below 128
+    size = bytes([0, 0, len(body) >> 7, len(body) & 127])
+    tag = b"ID3\4\0" + (b"\x80" if kind == "mp3" else b"\0") + size + body
+    path = tmp_path / f"song.{kind}"
+    if kind == "mp3":
+        soundfile.write(path, np.sin(np.arange(44_100) / 30) / 2, 44_100)
+        path.write_bytes(tag + path.read_bytes())
+    else:
+        sound = bytes(8192)
+        form = struct.pack("<Q6IQII", 52, 1, 0, 1, 1, 2_822_400, 1, 4096 * 8, 4096, 0)
+        data_chunk = b"data" + struct.pack("<Q", 12 + len(sound)) + sound
+        start = 28 + 4 + len(form) + len(data_chunk)
+        head = b"DSD " + struct.pack("<3Q", 28, start + len(tag), start)
+        path.write_bytes(head + b"fmt " + form + data_chunk + tag)
+    assert read_tags(path) == Tags(("\xc5\xff One", "Two"), None, "T\xff", ("Rock", "Jazz"))

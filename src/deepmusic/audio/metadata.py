@@ -19,6 +19,7 @@ from deepmusic.audio.mpeg import tag_size
 from deepmusic.audio.sources import open_source
 from deepmusic.audio.tag_formats.ape import ape_tag
 from deepmusic.audio.tag_formats.fields import genres_in
+from deepmusic.audio.tag_formats.files import load_tags
 from deepmusic.errors import DeepMusicError
 
 Metadata = dict[str, tuple[str, ...]]
@@ -33,6 +34,7 @@ _NAMES = {
     "year": "date",
 }
 _FIELDS = ("artist", "albumartist", "album", "title", "genre")  # of tinytag
+_ID3_NAMES = {"TPE1": "artist", "TPE2": "album_artist", "TALB": "album", "TIT2": "title"}
 _LONGEST_READ = 2**24  # in bytes: no tag but a picture is longer, whatever its header claims
 _MOST_READS = 20_000
 _ID3V1_BYTES = 128
@@ -118,9 +120,11 @@ def _all_values(file: BinaryIO) -> Metadata:
     file.seek(0)
     head = file.read(10)
     source: object = _Bounded(file)
+    if head[:4] == b"DSD ":
+        return _id3_values(file, "dsf")
     if head[:3] == b"ID3" and head[5:6] > b"\x7f":  # "unsynchronised", which tinytag leaves so
         if head[3] > 3:
-            return {}  # FFmpeg undoes that
+            return _id3_values(file, "mp3")
         body = file.read(min(tag_size(head) - 10, _LONGEST_READ)).replace(b"\xff\0", b"\xff")
         source = io.BytesIO(head[:5] + b"\0" + head[6:] + body)
     file.seek(0)
@@ -129,6 +133,16 @@ def _all_values(file: BinaryIO) -> Metadata:
     except Exception:  # its errors on damaged files are of many kinds; FFmpeg has read what it can
         return {}
     return _cleaned((name, cast(list[str], tags[name])) for name in _FIELDS if name in tags)
+
+
+def _id3_values(file: BinaryIO, container: str) -> Metadata:
+    """All values of the common fields of the first ID3v2 tag."""
+    with suppress(DeepMusicError):  # it is damaged
+        tag = load_tags(file, container)[0]
+        named = ((_ID3_NAMES[field.key], field) for field in tag.fields if field.key in _ID3_NAMES)
+        values = [(name, tag.texts(field)) for name, field in named]
+        return _cleaned([*values, ("genre", list(tag.genres))])
+    return {}
 
 
 def _ape_tags(file: BinaryIO) -> Metadata:
