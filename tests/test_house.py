@@ -15,7 +15,7 @@ PACKAGE = ROOT / "src" / "deepmusic"
 # the comment names an aim. Raise one only with a reason in docs/decisions.md.
 BUDGETS = {
     "": 1_335,
-    "audio": 4_860,  # aim 1,800
+    "audio": 5_040,  # aim 1,800
     "capsules": 2_260,
     "classifier": 5_010,  # aim 2,600, before the ear
     "cli": 4_250,  # aim 3,100
