@@ -274,7 +274,7 @@ def test_a_long_piece_is_read_from_its_last_bars(path: Path) -> None:
     plan = planned(primer=path)
     assert plan.given is not None
     assert (plan.bars, plan.given.ticks[0]) == (256, 60 * 1920)
-    assert "Of its 300 bars 240 are read." in plan.warnings
+    assert "The model reads 240 bars of the 300 given." in plan.warnings
     plan = planned(harmonize=path)
     assert plan.given is not None
     assert (plan.bars, plan.given.ticks[0]) == (256, 44 * 1920)
@@ -292,7 +292,7 @@ def test_wide_and_low_music_is_folded_for_the_model_alone(path: Path) -> None:
     for options in ({"primer": path}, {"harmonize": path}):
         plan = planned(**options)
         assert plan.fixed is not None
-        assert "notes out of range" in " ".join(plan.warnings)
+        assert "out of its range" in " ".join(plan.warnings)
         melody = plan.fixed.pitch[plan.fixed.part == 0]
         assert 21 <= melody.min() <= melody.max() <= 108
         made = result(plan, is_under="harmonize" in options)
@@ -303,7 +303,7 @@ def test_triplets_are_reported(path: Path) -> None:
     saved(tune(length=160), path)
     (warning,) = planned(primer=path).warnings
     # of 32 onsets a third of a beat apart, those on the beat stay
-    assert warning.startswith("66% of the onsets, such as those of triplets")
+    assert warning.startswith("The model reads 66% of the onsets, such as those of triplets")
     saved(tune(length=120), path)
     assert planned(primer=path).warnings == ()
 
@@ -384,6 +384,19 @@ def test_instruments_of_one_track_are_parts(path: Path) -> None:
     file.type = 0
     file.tracks[0].insert(0, mido.Message("program_change", channel=1, program=40))
     assert len(read_given(saved(file, path)).parts) == 3
+
+
+def test_bends_and_pedals_stay_where_notes_never_end(path: Path) -> None:
+    bend = mido.Message("pitchwheel", pitch=900)
+    file = tune(first=[bend], pitches=[60, 64, 60])
+    file.tracks[0].append(mido.Message("note_on", note=67, velocity=9))
+    file.tracks[0].append(mido.Message("note_on", note=67, velocity=8, time=240))
+    plan = planned(primer=saved(file, path))
+    notes, events, _ = contents(result(plan))
+    assert events[0, 0, str(bend)] == 1
+    assert (0, 0, 0, 67, 9, 1440, 1680) in notes
+    assert (0, 0, 0, 67, 8, 1680, 2160) in notes
+    assert "never released" in plan.warnings[0]
 
 
 # ---------------------------------------------------------------------------------------- files

@@ -234,7 +234,7 @@ def _recreate(path: str, model: str, output: _Output, out: str | None) -> None:
 
 
 def _summary(tune: Tune, stem: Path) -> str:
-    """One line about a tune."""
+    """One line about a tune, and one for each warning."""
     report = tune.report
     facts = [
         f"{report['bars']} bars of {report['metre']}",
@@ -248,5 +248,5 @@ def _summary(tune: Tune, stem: Path) -> str:
         facts.append(f"style {best} {styles[best]:.0%}")
     if report["copying"]:
         facts.append(f"at most {report['copying']['steps']} steps shared with the training music")
-    facts += report["warnings"]
-    return printable(f"{_with_ending(stem, '.mid')}: {', '.join(facts)}")
+    first = f"{_with_ending(stem, '.mid')}: {', '.join(facts)}"
+    return "\n".join(printable(line) for line in (first, *report["warnings"]))

@@ -6,6 +6,7 @@ composes is added to the events, so that nothing given changes.
 
 from __future__ import annotations
 
+from bisect import insort_left
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
@@ -18,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from deepmusic.composer.barlines import Barlines, BarRange
 from deepmusic.composer.config import ComposerConfig
 from deepmusic.composer.melody import melody_part, parts_of_notes
-from deepmusic.errors import RequestError, ScoreError
+from deepmusic.errors import RequestError, ScoreError, counted
 from deepmusic.music import (
     Bars,
     Grid,
@@ -34,6 +35,7 @@ from deepmusic.music import (
 )
 from deepmusic.music.midi_events import (
     DRUM_CHANNEL,
+    Event,
     EventNotes,
     Tracks,
     notes_of_events,
@@ -80,6 +82,7 @@ def read_given(path: str, melody: int | None = None) -> GivenPiece:
     warnings = list(score.warnings)
     try:
         file, tracks = read_events(path)
+        tracks = _released(tracks, score)
         notes = notes_of_events(tracks)
         if not _is_same(notes, score):
             raise ValueError("the events are other notes than the score")
@@ -106,6 +109,19 @@ def read_given(path: str, melody: int | None = None) -> GivenPiece:
         first + 1,
         tuple(warnings),
     )
+
+
+def _released(tracks: Tracks, score: Score) -> Tracks:
+    """The tracks with a note-off for each note that never ends, where it ends in the score."""
+    notes = notes_of_events(tracks)
+    ends = {(note.onset, note.pitch, note.velocity): note.end for note in score.notes}
+    made = [list(track) for track in tracks]
+    for index in np.flatnonzero(notes.end < 0).tolist():
+        channel, pitch = int(notes.channel[index]), int(notes.pitch[index])
+        key = (int(notes.onset[index]), pitch, int(notes.velocity[index]))
+        event = Event(ends.get(key, key[0]), bytes([0x80 | channel, pitch, 0]))
+        insort_left(made[int(notes.track[index])], event, key=lambda event: event.time)
+    return tuple(map(tuple, made))
 
 
 def _is_same(notes: EventNotes, score: Score) -> bool:
@@ -330,11 +346,12 @@ def read_bars(
     fixed = merged_grid(config.steps_per_beat, rows, parts, config.steps_per_beat, fixed.steps)
     warnings = []
     if count := int(np.sum(folded != moved)):
-        warnings.append(f"{count:,} notes out of range are read an octave or more away.")
+        notes = counted(count, "note")
+        warnings.append(f"The model reads {notes} out of its range an octave or more away.")
     if (share := float(np.mean(bars.off_step() > _NEAR_STEP))) > _MOVED_SHARE:
         warnings.append(
-            f"{share:.0%} of the onsets, such as those of triplets, are not on sixteenths, and are "
-            "read on the nearest."
+            f"The model reads {share:.0%} of the onsets, such as those of triplets, on another "
+            "sixteenth; they stay where they are."
         )
     return Reading(fixed, is_fixed, key, -shift, tuple(warnings))
 

@@ -13,7 +13,7 @@ from deepmusic.composer.barlines import USUAL_BARS, Barlines, BarRange, bars_to_
 from deepmusic.composer.config import ComposerConfig
 from deepmusic.composer.given import GivenBars, Reading, read_bars, read_given
 from deepmusic.composer.request import BARS, TEMPOS, Request, read_metre
-from deepmusic.errors import RequestError
+from deepmusic.errors import RequestError, counted
 from deepmusic.music import Grid, Key, Part, Score, TimeSignature
 
 _RANGE_MARGIN = 3  # semitones that a part may go beyond the usual range of its style
@@ -214,9 +214,11 @@ def _given(
     (low, high), (start, stop) = chosen.read, chosen.sounding
     warnings = list(piece.warnings)
     if low == start > 0:
-        warnings.append(f"{start:,} silent bars at the beginning are kept, but not read.")
+        bars_of_rest = counted(start, "silent bar")
+        warnings.append(f"The model does not read the {bars_of_rest} at the beginning.")
     elif low > start or high < stop:
-        warnings.append(f"Of its {stop - start:,} bars {min(high, stop) - low} are read.")
+        read = counted(min(high, stop) - low, "bar")
+        warnings.append(f"The model reads {read} of the {stop - start:,} given.")
     signatures = [lines.signature(bar) for bar in range(low, high)]
     signature = max(signatures, key=signatures.count)
     if signature not in profile.signatures:

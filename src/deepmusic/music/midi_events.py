@@ -189,8 +189,7 @@ def file_of_events(ticks_per_beat: int, tracks: Iterable[Iterable[Event]]) -> by
 def notes_of_events(tracks: Tracks) -> EventNotes:
     """Pair the note-ons and note-offs; of several notes of a pitch the first to begin ends first.
 
-    Raises:
-        ValueError: a note never ends.
+    Of a note that never ends, the end and its event are -1.
     """
     rows = []
     for number, events in enumerate(tracks):
@@ -206,8 +205,8 @@ def notes_of_events(tracks: Tracks) -> EventNotes:
             elif kind in (8, 9) and begun[channel, data[1]]:
                 *note, first = begun[channel, data[1]].popleft()
                 rows.append((number, channel, *note, time, first, index))
-        if any(begun.values()):
-            raise ValueError("a note never ends")
+        for (channel, _), opened in begun.items():
+            rows += [(number, channel, *note, -1, first, -1) for *note, first in opened]
     return EventNotes(*np.array(rows, np.int64).reshape(-1, 9).T)
 
 
