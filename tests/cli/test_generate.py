@@ -14,6 +14,7 @@ import subprocess
 import sys
 import wave
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from deepmusic.cli import deepmusic
 from deepmusic.cli.generate import _Output
 from deepmusic.composer import Composer, Request, Tune
 from deepmusic.errors import CopyingError
-from deepmusic.music import Score, TimeSignature, midi_bytes, read_midi, write_midi
+from deepmusic.music import Part, Score, TimeSignature, midi_bytes, read_midi, write_midi
 from deepmusic.pretrained import MODELS, load_composer
 from faults import each_fault, small_files
 
@@ -235,6 +236,34 @@ def test_only_the_named_bars_are_rewritten(generate: Generate, tune: Path) -> No
 
 
 @pytest.mark.slow
+def test_all_that_is_given_stays_and_the_melody_is_named(
+    generate: Generate, here: Path, tune: Path
+) -> None:
+    """Played unevenly, in an instrument of its own, in ticks that sixteenths do not divide."""
+    score = read_midi(tune)
+    uneven = tuple(
+        replace(note, onset=note.onset + index % 7, velocity=40 + index)
+        for index, note in enumerate(score.notes)
+    )
+    score = replace(score, ticks_per_beat=450, notes=uneven, parts=(Part("a", 40), Part("b", 9)))
+    write_midi(score, tune)
+    for options in (
+        ["--primer", tune],
+        ["--harmonize", tune],
+        ["--harmonize", tune, "--melody", 2],
+    ):
+        made = generate("--style", "folk", *options)
+        assert made.ticks_per_beat == 450
+        assert made.parts[:2] == score.parts
+        assert set(score.notes) <= set(made.notes)
+        assert (made.tempos, made.time_signatures) == (score.tempos, score.time_signatures)
+        if "--harmonize" in options:
+            part, name = (2, "b") if "--melody" in options else (1, "a")
+            (line,) = [line for line in report(here)["warnings"] if "melody" in line]
+            assert line.startswith(f"The melody is the top of part {part} of 2 ({name});")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [
@@ -244,6 +273,12 @@ def test_only_the_named_bars_are_rewritten(generate: Generate, tune: Path) -> No
         (["--primer", "given.mid", "--infill", "4:5"], 2, "has 4 bars"),
         (["--primer", "given.mid", "--infill", "2:x"], 2, "FROM:TO, such as 5:8"),
         (["--style", "classical", "--harmonize", "given.mid"], 2, "has one part"),
+        (["--melody", "2"], 2, "name the piece too"),
+        (
+            ["--harmonize", "given.mid", "--melody", "3"],
+            2,
+            "has no part 3; it has 1 part 1, 2 part 2",
+        ),
         (["--primer", "text.mid"], 1, "is not a MIDI file"),
         (["--model", "classifier"], 1, "is not a composer"),
         (["--model", "given.mid"], 1, "not a DeepMusic model"),

@@ -235,9 +235,9 @@ def _given(
         lowest, highest = profile.ranges[0]
         melody_range = (lowest - 2 * _RANGE_MARGIN, highest + 2 * _RANGE_MARGIN)
         name = f" ({piece.parts[0]})" if piece.parts[0] else ""
+        others = "; --melody names another" if len(piece.parts) > 1 else ""
         warnings.append(
-            f"The melody is the top of part {piece.melody} of {len(piece.parts)}{name}; --melody "
-            "names another."
+            f"The melody is the top of part {piece.melody} of {len(piece.parts)}{name}{others}."
         )
     reading = read_bars(bars, config, len(profile.parts), melody_range=melody_range)
     if np.any(bars.is_rewritten) and np.any(piece.part < 0):
