@@ -14,18 +14,18 @@ PACKAGE = ROOT / "src" / "deepmusic"
 # Lines of Python per package, "" being the modules beside them: what stands today, less wherever
 # the comment names an aim. Raise one only with a reason in docs/decisions.md.
 BUDGETS = {
-    "": 1_335,
+    "": 1_330,
     "audio": 5_040,  # aim 1,800
     "capsules": 2_260,
     "classifier": 5_010,  # aim 2,600, before the ear
     "cli": 4_250,  # aim 3,100
     "composer": 4_880,  # aim 3,900
-    "datasets": 5_900,  # aim 4,300
-    "features": 2_650,
-    "music": 2_440,  # aim 1,900
+    "datasets": 5_740,  # aim 4,300
+    "features": 2_600,
+    "music": 2_430,  # aim 1,900
     "pretrained": 165,
-    "studies": 5_850,  # aim 4,700
-    "training": 1_450,  # aim 1,100
+    "studies": 5_650,  # aim 4,700
+    "training": 1_410,  # aim 1,100
 }
 SOURCE_LINES = 40_700  # aim 29,000
 TEST_LINES = 32_200  # aim 22,000
