@@ -27,6 +27,7 @@ from deepmusic.classifier.verdict import (
     SegmentVerdict,
     Verdict,
     model_digest,
+    reliable_bandwidth,
 )
 from deepmusic.errors import CheckpointError, DeepMusicError
 from deepmusic.extras import need
@@ -127,7 +128,7 @@ class Classifier:
     @property
     def reliable_hz(self) -> int:
         """The bandwidth below which verdicts are *unsure*; the card may name a lower one."""
-        return min(_RELIABLE_HZ, self.card.get("reliable_hz") or _RELIABLE_HZ)
+        return reliable_bandwidth(_RELIABLE_HZ, self.card)
 
     @property
     def digest(self) -> str:

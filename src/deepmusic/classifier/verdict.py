@@ -226,6 +226,11 @@ class Verdict:
         )
 
 
+def reliable_bandwidth(limit_hz: int, facts: Mapping[str, Any]) -> int:
+    """The bandwidth in Hz below which a model is *unsure*; facts on its training may lower it."""
+    return min(limit_hz, facts.get("reliable_hz") or limit_hz)
+
+
 def verdict_frame(verdicts: Iterable[Verdict]) -> pd.DataFrame:
     """Verdicts as a table: a row for each, with its path as index.
 

@@ -22,7 +22,7 @@ import sklearn
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
-from deepmusic.classifier.verdict import Calibration, Verdict
+from deepmusic.classifier.verdict import Calibration, Verdict, reliable_bandwidth
 from deepmusic.errors import AudioError, CheckpointError, DataError, ShapeError, os_reason
 from deepmusic.features.recipe import COLUMNS, RECIPES, Recipe
 from deepmusic.files import make_folder, write_atomically, write_json
@@ -89,7 +89,7 @@ class FittedTable:
     @property
     def reliable_hz(self) -> int:
         """The bandwidth below which verdicts are *unsure*; the training may name a lower one."""
-        return min(_RELIABLE_HZ, self.training.get("reliable_hz") or _RELIABLE_HZ)
+        return reliable_bandwidth(_RELIABLE_HZ, self.training)
 
     def probabilities(self, columns: NDArray[np.floating]) -> NDArray[np.float64]:
         """Probabilities ``(tracks, genres)`` of columns ``(tracks, columns)``; rows sum to 1.
