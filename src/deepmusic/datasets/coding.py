@@ -75,8 +75,8 @@ class CodingReport:
                 "and at least two genres with five tracks by two artists each."
             )
         text = (
-            f"Coding alone tells the genre of {self.accuracy:.0%} of the tracks, by artists that "
-            f"were not learned from (chance: {self.chance:.0%})"
+            f"Coding alone tells the genre of {self.accuracy:.0%} of the tracks, by artists "
+            f"outside the training data (chance: {self.chance:.0%})"
         )
         if not self.tells_genre:
             return f"{text}."
